@@ -1,0 +1,150 @@
+"""The schema of a trace: one fixed record for everything that is observed, whichever probe observes it.
+
+An event is 56 bytes, little-endian; in the kernel's ring an 8-byte header precedes it, so it takes 64 there:
+
+    ts    u64   start, CLOCK_MONOTONIC ns (bpf_ktime_get_ns; the clock of time.monotonic_ns)
+    dur   u64   duration ns; 0 for a point event. Enter and exit of a call are paired by the probe: one record per call
+    tgid  u32   process
+    tid   u32   thread
+    kind  u16   what happened (`Kind`); UNFINISHED is or-ed in when the recording stopped before the call returned
+    cpu   u16   where it ended; 0 where the probe cannot tell
+    ret   i32   result or -errno
+    a b c u64   what the kind says, see `Kind`
+
+Text (paths, request lines, response heads, names) is a second stream of 512-byte records that name the event they belong
+to by (ts, tid, kind). Text longer than TEXT_MAX is cut; `size` keeps the full length.
+
+Numbers of processes and threads are those of the initial PID namespace.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+EVENT: Final = np.dtype(
+    [
+        ("ts", "<u8"),
+        ("dur", "<u8"),
+        ("tgid", "<u4"),
+        ("tid", "<u4"),
+        ("kind", "<u2"),
+        ("cpu", "<u2"),
+        ("ret", "<i4"),
+        ("a", "<u8"),
+        ("b", "<u8"),
+        ("c", "<u8"),
+    ]
+)
+assert EVENT.itemsize == 56
+
+TEXT_MAX: Final = 496
+TEXT: Final = np.dtype(
+    [("ts", "<u8"), ("tid", "<u4"), ("kind", "<u2"), ("size", "<u2"), ("text", f"S{TEXT_MAX}")]
+)
+assert TEXT.itemsize == 512
+
+UNFINISHED: Final = 0x8000
+"""Flag in `kind`: the call had not returned when the recording stopped; `dur` reaches to the stop."""
+
+NO_OFFSET: Final = 2**64 - 1
+"""`b` of a read that goes by the file position instead of an explicit offset."""
+
+Events = npt.NDArray[np.void]
+"""An array of `EVENT` records."""
+
+Texts = npt.NDArray[np.void]
+"""An array of `TEXT` records."""
+
+
+class Kind(IntEnum):
+    """What an event says. The comment names `ret`, `a`, `b`, `c` and the text, as far as they mean something."""
+
+    # Processes, phases and scheduling.
+    PROC_FORK = 1  # of the target's tree: a = child tgid, b = child tid (equal for a process, not for a thread)
+    PROC_EXEC = 2  # text = the file
+    PROC_EXIT = 3  # of a thread; ret = exit code where known
+    PHASE = 4  # a call of the GenAI library: a = index into probes.phases.FUNCTIONS, b = first argument, ret = result
+    OFFCPU = 5  # thread off the CPU in [ts, ts+dur]: a = ts of the wake-up (0: was never blocked), b = waker tid,
+    #             c = scheduler state (0 runnable i.e. preempted, 1 interruptible, 2 uninterruptible, as in sched_switch)
+
+    # System calls of the target.
+    SYS_OPEN = 16  # open, openat, openat2: ret = fd, a = directory fd (as u64), b = flags, text = path as given
+    SYS_READ = 17  # read, pread64, readv, preadv: ret = bytes, a = fd, b = offset or NO_OFFSET, c = bytes asked
+    SYS_MMAP = 18  # of a file: ret = 0 or -errno, a = fd, b = offset, c = length
+    SYS_CLOSE = 19  # a = fd
+    SYS_WAIT = 20  # any other call that may block: a = number of the call (x86-64 numbering), b = first argument, c = second
+    SYS_CHDIR = 21  # text = directory
+
+    # Pages of files on the observed mounts, touched by the target.
+    FAULT = 24  # page fault that found no mapped page (mm_filemap_fault): a = st_dev, b = inode, c = page index
+    PAGE_READ = 25  # read() copied from the page cache (get_pages): a = st_dev, b = inode, c = page | pages << 48
+    PAGE_MAP = 26  # fault-around mapped cached pages (map_pages): a = st_dev, b = inode, c = page | pages << 48
+
+    # A FUSE request as the kernel sees it; tid is the thread that sent it, which need not wait for it.
+    FUSE_SEND = 32  # sent .. ended: ret = error, a = unique, b = connection, c = opcode << 32 | length
+
+    # A FUSE request as the daemon sees it; tid is the daemon's worker. Joined to FUSE_SEND by (connection, unique).
+    FUSE_DAEMON = 40  # read from /dev/fuse .. reply written: ret = error of the reply (0 or -errno), a = unique,
+    #                   b = nodeid, c = opcode << 32 | pid of the asking thread; text = name for a LOOKUP
+    FUSE_READ = 41  # arguments of a READ (point, at FUSE_DAEMON's ts): ret = low half of fh (negative: chunked file),
+    #                 a = unique, b = offset, c = size
+    FUSE_REPLY = 42  # the writev of the reply: a = unique, b = length | open_flags << 32 (OPEN),
+    #                  c = first 8 bytes of the body for LOOKUP (nodeid) and OPEN (fh), else 0; ret = bytes written
+
+    # The daemon's cache. Paths are as given, relative to the daemon's workspace.
+    CACHE_OPEN = 48  # any open by the daemon: ret = fd or -errno (-2 on "./XX/<hash>": a miss), a = flags, text = path
+    CACHE_READ = 49  # pread64: ret = bytes, a = fd, b = offset, c = bytes asked
+    CACHE_RENAME = 50  # commit of a download: text = new path
+    CACHE_INSERT = 51  # quota manager told of a new object by the same thread: a = size, text = path in the repository
+    CACHE_CLOSE = 52  # any close by the daemon: a = fd
+    CACHE_WRITE = 53  # write to a transaction file; a = fd, c = bytes. Seen by strace only: too many for too little
+
+    # From the worker to the download thread and back, through pipes.
+    HANDOVER = 56  # worker writes 8 bytes, the address of the job: a = address, b = fd
+    HANDOVER_TAKEN = 57  # download thread reads them: a = address, b = fd
+    HANDOVER_DONE = 58  # download thread writes the 4-byte result: a = result, b = fd
+    HANDOVER_RESULT = 59  # worker reads it; [ts, ts+dur] is the last part of its wait: a = result, b = fd
+
+    # The daemon's network.
+    HTTP_CONNECT = 64  # ret = 0 or -errno (-115: in progress), a = fd, b = family | port << 32, c = IPv4 address, host order
+    HTTP_SEND = 65  # ret = bytes, a = fd, c = bytes asked; text = request line without credentials and query
+    HTTP_RECV = 66  # ret = bytes, a = fd, c = bytes asked; text = status line and chosen headers, if a head begins here
+    DAEMON_POLL = 67  # ret = ready descriptors, a = number of descriptors, b = timeout in ms (as u64)
+    DAEMON_FUTEX = 68  # futex wait of the daemon: a = address
+
+
+class Opcode(IntEnum):
+    """FUSE opcodes that are named anywhere (linux/fuse.h)."""
+
+    LOOKUP = 1
+    FORGET = 2
+    GETATTR = 3
+    READLINK = 5
+    OPEN = 14
+    READ = 15
+    STATFS = 17
+    RELEASE = 18
+    GETXATTR = 22
+    LISTXATTR = 23
+    FLUSH = 25
+    INIT = 26
+    OPENDIR = 27
+    READDIR = 28
+    RELEASEDIR = 29
+    ACCESS = 34
+    INTERRUPT = 36
+    BATCH_FORGET = 42
+    READDIRPLUS = 44
+    STATX = 52
+
+
+def no_events() -> Events:
+    """Return an empty array of events."""
+    return np.empty(0, dtype=EVENT)
+
+
+def no_texts() -> Texts:
+    """Return an empty array of texts."""
+    return np.empty(0, dtype=TEXT)

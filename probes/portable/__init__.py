@@ -1,0 +1,1 @@
+"""The rung without privileges: phase marks and the client's own counters."""

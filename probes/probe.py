@@ -1,0 +1,68 @@
+"""What every probe can do, and how one is chosen."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cvtrace.probes.events import Events, Texts
+
+
+class CannotObserve(Exception):
+    """This machine does not let a probe observe; the message says what is missing and the command that mends it."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """One CVMFS client process to observe."""
+
+    pid: int
+    """tgid in the initial PID namespace."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a probe is to observe: the daemons, the devices of their mounts, and the library that marks phases."""
+
+    daemons: tuple[Daemon, ...]
+    devices: tuple[int, ...]
+    """st_dev of every observed mount, as os.stat gives it; its minor number is the FUSE connection."""
+    libraries: tuple[str, ...] = ()
+    """Paths of libonnxruntime-genai.so that the target may map."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Events that were seen and could not be kept."""
+
+    by_kind: dict[str, int] = field(default_factory=dict)
+    """Name of the kind (or of the stage) -> number of events."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_kind.values())
+
+
+class Probe(Protocol):
+    """A way of observing. Called in this order: start, add_target, drain repeatedly, stop, drain until empty."""
+
+    name: str
+
+    def start(self, scope: Scope) -> None:
+        """Attach. Raises CannotObserve with one sentence, leaving nothing attached."""
+
+    def add_target(self, pid: int) -> None:
+        """Observe process `pid` and all that it will fork; called while it is stopped before its exec, or when attaching."""
+
+    def command(self, argv: list[str]) -> list[str]:
+        """Return the command line that runs `argv` under this probe (`argv` itself unless the probe must be the parent)."""
+
+    def drain(self) -> tuple[Events, Texts]:
+        """Take what was observed since the last call; both arrays may be empty."""
+
+    def stop(self) -> None:
+        """Detach. What is still open is delivered by the next `drain`, flagged UNFINISHED."""
+
+    def losses(self) -> Losses:
+        """Return how many events were lost so far."""
+
+    def missing(self) -> list[str]:
+        """Return one sentence for each thing this probe cannot see here and what that hides."""

@@ -1,0 +1,1 @@
+"""The strace rung: the same events from strace's text, for machines without BPF."""
