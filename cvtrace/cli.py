@@ -1,0 +1,84 @@
+"""The command line: the list of verbs, and the one place where error families become exit codes.
+
+A verb's module is imported when the verb is called, so that `cvtrace run` starts without pandas, pyarrow or the lab.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+import cvtrace
+from cvtrace.commands.lazy import LazyGroup, Verb
+
+VERBS: Final = {
+    "run": Verb("cvtrace.commands.run", "Record a script or program, then print the summary."),
+    "report": Verb("cvtrace.commands.report", "Turn a trace into text, JSON and other forms."),
+    "check": Verb("cvtrace.commands.check", "Hold a trace against expressions; exit 1 if one fails."),
+    "lab": Verb("cvtrace.commands.lab", "The embedded CVMFS: model, repository, origin, mount."),
+}
+
+EXIT_CODES: Final = {
+    "cvtrace.lab.errors.LabError": 2,
+    "cvtrace.tracer.store.TraceExists": 2,
+    "cvtrace.tracer.store.TraceUnwritable": 2,
+    "cvtrace.probes.probe.CannotObserve": 3,
+    "cvtrace.tracer.store.TraceDamaged": 4,
+}
+"""Error families by name, subclasses included, so that knowing them imports nothing."""
+
+LAB_PACKAGES: Final = frozenset({"cryptography", "mfusepy", "onnx", "onnxruntime_genai", "pycurl"})
+"""Import names of what the extra `lab` installs."""
+
+
+class Refusal(click.ClickException):
+    """An error the user can mend: one sentence on stderr and the exit code of its family."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"cvtrace: {self.format_message()}", file=file, err=file is None)
+
+
+def refusal(error: Exception) -> Refusal | None:
+    """Return `error` as what the user is told, or None when it is a defect and the traceback is wanted."""
+    for family in type(error).__mro__:
+        code = EXIT_CODES.get(f"{family.__module__}.{family.__qualname__}")
+        if code is not None:
+            return Refusal(str(error), code)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in LAB_PACKAGES:
+        return Refusal(
+            f"the lab needs the Python package {error.name}, which is not installed: "
+            "pip install 'cvtrace[lab]'",
+            2,
+        )
+    return None
+
+
+class CommandLine(LazyGroup):
+    """The group of all verbs; what a verb raises leaves it as an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; the families of EXIT_CODES become a Refusal, Ctrl-C becomes exit code 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except Exception as error:
+            told = refusal(error)
+            if told is None:
+                raise
+            raise told from error
+
+
+@click.group(
+    cls=CommandLine,
+    verbs=VERBS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(cvtrace.__version__, prog_name="cvtrace")
+def main() -> None:
+    """Where a model load from CVMFS spends its time, and whether generating tokens hits CVMFS."""

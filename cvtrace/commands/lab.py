@@ -1,0 +1,24 @@
+"""`cvtrace lab`: the group of the lab's verbs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from cvtrace.commands.lazy import LazyGroup, Verb
+
+VERBS: Final = {
+    "up": Verb("cvtrace.commands.lab_up", "Build, publish, serve and mount a model, all in one."),
+    "down": Verb("cvtrace.commands.lab_down", "Unmount and stop what `lab up` started."),
+    "status": Verb("cvtrace.commands.lab_status", "Say what is up; exit 1 when it is not."),
+    "model": Verb("cvtrace.commands.lab_model", "Build a GenAI model of any size."),
+    "publish": Verb("cvtrace.commands.lab_publish", "Publish a folder as a CVMFS repository."),
+    "serve": Verb("cvtrace.commands.lab_serve", "Serve a store over HTTP, in the foreground."),
+    "mount": Verb("cvtrace.commands.lab_mount", "Mount a repository with the lab's client."),
+}
+
+
+@click.group(cls=LazyGroup, verbs=VERBS)
+def command() -> None:
+    """The embedded CVMFS for demo, tests and benchmarks: `lab up` does all of it in one go."""
