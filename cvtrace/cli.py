@@ -1,6 +1,6 @@
 """The command line: the list of verbs, and the one place where error families become exit codes.
 
-A verb's module is imported when the verb is called, so that `cvtrace run` starts without pandas, pyarrow or the lab.
+A verb's module is imported when the verb is called, so that `cvtrace run` starts without pandas or the lab.
 """
 
 from __future__ import annotations
@@ -32,29 +32,14 @@ LAB_PACKAGES: Final = frozenset({"cryptography", "mfusepy", "onnx", "onnxruntime
 """Import names of what the extra `lab` installs."""
 
 
-class Refusal(click.ClickException):
-    """An error the user can mend: one sentence on stderr and the exit code of its family."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"cvtrace: {self.format_message()}", file=file, err=file is None)
-
-
-def refusal(error: Exception) -> Refusal | None:
-    """Return `error` as what the user is told, or None when it is a defect and the traceback is wanted."""
+def refusal(error: Exception) -> tuple[str, int] | None:
+    """Return what the user is told and the exit code, or None when `error` is a defect and wants its traceback."""
     for family in type(error).__mro__:
         code = EXIT_CODES.get(f"{family.__module__}.{family.__qualname__}")
         if code is not None:
-            return Refusal(str(error), code)
+            return str(error), code
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in LAB_PACKAGES:
-        return Refusal(
-            f"the lab needs the Python package {error.name}, which is not installed: "
-            "pip install 'cvtrace[lab]'",
-            2,
-        )
+        return f"the lab needs the Python package {error.name}: pip install 'cvtrace[lab]'", 2
     return None
 
 
@@ -62,7 +47,7 @@ class CommandLine(LazyGroup):
     """The group of all verbs; what a verb raises leaves it as an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; the families of EXIT_CODES become a Refusal, Ctrl-C becomes exit code 130."""
+        """Run the verb; families of EXIT_CODES become one sentence and an exit code, Ctrl-C becomes 130."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -71,7 +56,9 @@ class CommandLine(LazyGroup):
             told = refusal(error)
             if told is None:
                 raise
-            raise told from error
+            message, code = told
+            click.echo(f"cvtrace: {message}", err=True)
+            ctx.exit(code)
 
 
 @click.group(
