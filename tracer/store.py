@@ -1,4 +1,4 @@
-"""The trace on disk: append-only while recording, Parquet when finished, readable after kill -9 at any moment.
+"""The trace on disk: append-only while recording, Parquet when finished, readable after kill -9.
 
 A trace is a folder:
 
@@ -8,54 +8,69 @@ A trace is a folder:
     events.parquet   when finished, sorted by ts; the columns of EVENT
     texts.parquet    when finished: ts, tid, kind, size, text (binary)
 
-A block is a 32-byte header (BLOCK) and its records. `crc` covers the records, so that a reader stops at a block that was
-half written when the recorder was killed and says where the trace ends.
+A block (blocks.py) carries a checksum, so that a reader stops at one that was half written when the recorder was
+killed and says where the trace ends. The blocks are removed once the Parquet files and a meta.json that says
+`finished` are on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import mmap
 import os
-import zlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy.typing as npt
 
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts
+from cvtrace.tracer import parquet
+from cvtrace.tracer.blocks import BlockFile, records, scan
+from cvtrace.tracer.folder import (
+    EVENTS_BLOCKS,
+    EVENTS_PARQUET,
+    META,
+    TEMPORARY,
+    TEXTS_BLOCKS,
+    TEXTS_PARQUET,
+    TraceDamaged,
+    TraceExists,
+    TraceUnwritable,
+    create_folder,
+    is_locked,
+    read_meta_at,
+)
+from cvtrace.tracer.user import User
+
+__all__ = ["SCHEMA", "Trace", "TraceDamaged", "TraceExists", "TraceUnwritable", "TraceWriter", "read_trace"]
 
 SCHEMA: Final = "cvtrace-trace/1"
-VERSION: Final = 1
-MAGIC: Final = b"cvtrace\x01"
-BLOCK: Final = np.dtype(
-    [("magic", "V8"), ("version", "<u2"), ("itemsize", "<u2"), ("count", "<u4"), ("crc", "<u4"), ("pad", "V12")]
-)
-assert BLOCK.itemsize == 32
 
+FLUSH_RECORDS: Final = 1 << 15
+FLUSH_S: Final = 0.5
 
-class TraceExists(Exception):
-    """The folder to record into is already there."""
-
-
-class TraceUnwritable(Exception):
-    """The trace cannot be written; the message says why."""
-
-
-class TraceDamaged(Exception):
-    """The folder is not a trace, or one of a newer cvtrace, or damaged beyond use; the message says which."""
+META_TYPES: Final[dict[str, type]] = {
+    "target": dict,
+    "clock": dict,
+    "mounts": list,
+    "missing": list,
+    "lost": dict,
+}
+"""What readers rely on in meta.json; an empty one stands in for what is not there."""
 
 
 @dataclass(frozen=True)
 class Trace:
     """A trace as read back.
 
-    `events` is sorted by ts. `texts` has one record per text. `meta` is meta.json. `damage` is None for a finished
-    trace, otherwise one sentence that says where and why it ends.
+    `events` is sorted by ts. `texts` has one record per text. `meta` is meta.json. `damage` is None for a
+    finished trace, otherwise one sentence that says where and why it ends.
     """
 
     path: Path
@@ -63,3 +78,273 @@ class Trace:
     events: Events
     texts: Texts
     damage: str | None
+
+
+class _Stream:
+    """One kind of record on its way to the disk: gathered to blocks of a good size."""
+
+    def __init__(self, file: BlockFile) -> None:
+        self.file = file
+        self.waiting: list[npt.NDArray[np.void]] = []
+        self.waiting_records = 0
+        self.written = 0
+        self.lost = 0
+
+    def add(self, part: npt.NDArray[np.void]) -> None:
+        if len(part):
+            self.waiting.append(part)
+            self.waiting_records += len(part)
+
+    def flush(self) -> None:
+        """Write what waits as one block. Raises OSError; what waited is then counted as lost."""
+        if not self.waiting:
+            return
+        block = self.waiting[0] if len(self.waiting) == 1 else np.concatenate(self.waiting)
+        self.waiting, self.waiting_records = [], 0
+        try:
+            self.file.append(block)
+        except OSError:
+            self.lost += len(block)
+            raise
+        self.written += len(block)
+
+    def drop_last(self) -> None:
+        count = self.file.drop_last()
+        self.written -= count
+        self.lost += count
+
+
+class TraceWriter:
+    """Writes one trace. Not thread-safe: call it from one thread at a time.
+
+    `meta` is written at once, and again by `update_meta` and `finish`. `error` is None, or the sentence that
+    says why something could not be written (a full disk): what was written before stays.
+    """
+
+    def __init__(
+        self, directory: Path, meta: dict[str, Any], owner: User | None = None, *, force: bool = False
+    ) -> None:
+        """Create the folder as `owner`. Raises TraceExists or TraceUnwritable, leaving nothing behind."""
+        self.path = directory
+        self.meta = {**meta, "schema": SCHEMA, "finished": False}
+        self.error: str | None = None
+        self._folder = create_folder(directory, owner, force=force)
+        self._flushed_s = time.monotonic()
+        self._streams: dict[str, _Stream] = {}
+        try:
+            for name in (EVENTS_BLOCKS, TEXTS_BLOCKS):
+                self._streams[name] = _Stream(BlockFile(self._folder.create(name)))
+            self._write_meta()  # last: where there is a meta.json, there are blocks
+        except OSError as error:
+            self.abandon()
+            raise TraceUnwritable(f"cannot write {directory}: {os.strerror(error.errno or 0)}") from None
+
+    def write(self, events: Events, texts: Texts) -> None:
+        """Take records over (do not change the arrays afterwards); they are written within half a second.
+
+        Never raises for a full disk: see `error`. Call it with empty arrays while nothing happens.
+        """
+        streams = self._streams.values()
+        for stream, part in zip(streams, (events, texts), strict=True):
+            stream.add(part)
+        now_s = time.monotonic()
+        if now_s - self._flushed_s >= FLUSH_S or any(
+            stream.waiting_records >= FLUSH_RECORDS for stream in streams
+        ):
+            self.flush()
+            self._flushed_s = now_s
+
+    def flush(self) -> None:
+        """Write what waits."""
+        for stream in self._streams.values():
+            try:
+                stream.flush()
+            except OSError as error:
+                self._fail(error)
+
+    def update_meta(self, **changes: Any) -> None:
+        """Change fields of meta.json, atomically. A full disk sets `error`."""
+        self.meta.update(changes)
+        try:
+            self._write_meta()
+        except OSError as error:
+            self._fail(error)
+
+    def finish(self, progress: parquet.Progress | None = None, **changes: Any) -> None:
+        """Write the Parquet files and the last meta.json, then remove the blocks.
+
+        If that is impossible the blocks stay, the trace is readable all the same, and `error` says why.
+        """
+        self.flush()
+        self.meta.update(changes)
+        self._count()
+        try:
+            self._finish_file(
+                EVENTS_BLOCKS, EVENTS_PARQUET, lambda fd, out: parquet.write_events(fd, out, progress)
+            )
+            self._finish_file(TEXTS_BLOCKS, TEXTS_PARQUET, parquet.write_texts)
+            self.meta["finished"] = True
+            self._write_meta()
+            self._folder.sync()
+            for name in self._streams:
+                self._folder.remove(name)
+        except OSError as error:
+            self._fail(error)
+            self._leave_unfinished()
+        finally:
+            self.close()
+
+    def abandon(self) -> None:
+        """Remove what was created: nothing was recorded."""
+        with contextlib.suppress(OSError):
+            for name in (META, EVENTS_BLOCKS, TEXTS_BLOCKS):
+                self._folder.remove(name)
+            self._folder.remove_itself()
+        self.close()
+
+    def close(self) -> None:
+        """Close the files, leaving the trace as it is."""
+        for stream in self._streams.values():
+            os.close(stream.file.fd)
+        self._streams = {}
+        self._folder.close()
+
+    def _finish_file(self, source: str, target: str, convert: Callable[[int, BinaryIO], int]) -> None:
+        fd = self._folder.create(target + TEMPORARY)
+        try:
+            with os.fdopen(fd, "wb") as out:
+                convert(self._streams[source].file.fd, out)
+                out.flush()
+                os.fsync(fd)
+            self._folder.replace(target + TEMPORARY, target)
+        except OSError:
+            self._folder.remove(target + TEMPORARY)
+            raise
+
+    def _leave_unfinished(self) -> None:
+        """Say in meta.json why there are blocks; on a full disk the last block makes room for that."""
+        self.meta["finished"] = False
+        for name in (EVENTS_PARQUET, TEXTS_PARQUET):
+            with contextlib.suppress(OSError):
+                self._folder.remove(name)
+        for stream in (None, *self._streams.values()):
+            if stream is not None:
+                stream.drop_last()
+            self._count()
+            try:
+                self._write_meta()
+                return
+            except OSError:
+                continue
+
+    def _count(self) -> None:
+        events, texts = (self._streams[name] for name in (EVENTS_BLOCKS, TEXTS_BLOCKS))
+        self.meta["events"], self.meta["texts"] = events.written, texts.written
+        if events.lost or texts.lost:
+            self.meta["lost"] = {**self.meta.get("lost", {}), "not written": events.lost + texts.lost}
+
+    def _fail(self, error: OSError) -> None:
+        if self.error is None:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "the disk is full" if full else os.strerror(error.errno or 0)
+            self.error = f"cannot write {self.path}: {reason}; what was recorded before is kept"
+            self.meta["error"] = self.error
+
+    def _write_meta(self) -> None:
+        self._folder.write_whole(
+            META, json.dumps(self.meta, indent=1, ensure_ascii=False).encode("utf-8", "replace")
+        )
+
+
+def read_trace(path: Path | str) -> Trace:
+    """Read a trace, finished or not. Raises TraceDamaged with one sentence if there is nothing to read."""
+    path = Path(path)
+    meta = _read_meta(path)
+    if meta["finished"]:
+        try:
+            events = parquet.read_events(path / EVENTS_PARQUET)
+            texts = parquet.read_texts(path / TEXTS_PARQUET)
+            return Trace(path, meta, events, texts, None)
+        except (OSError, ValueError, MemoryError) as error:
+            if not (path / EVENTS_BLOCKS).exists():
+                raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None
+    return _read_blocks(path, meta)
+
+
+def _read_blocks(path: Path, meta: dict[str, Any]) -> Trace:
+    try:
+        events, damage = _read_block_file(path / EVENTS_BLOCKS, EVENT)
+        texts, text_damage = _read_block_file(path / TEXTS_BLOCKS, TEXT)
+    except OSError as error:
+        raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None
+    events = events[np.argsort(events["ts"], kind="stable")]
+    texts = texts[np.argsort(texts["ts"], kind="stable")]
+    start_ns = meta["clock"].get("start_ns")
+    where = "before its first event"
+    if len(events):
+        start_ns = int(start_ns) if isinstance(start_ns, int) else int(events["ts"][0])
+        where = f"at {(int(events['ts'][-1]) - start_ns) / 1e9:.1f} s"
+    if meta.get("error"):
+        why = str(meta["error"])
+    elif is_locked(path):
+        why = "it is still being recorded"
+    else:
+        why = "the recorder was killed before it could finish"
+    detail = damage or text_damage
+    sentence = f"the trace ends {where}: {why}" + (f" ({detail})" if detail else "")
+    return Trace(path, meta, events, texts, sentence)
+
+
+def _read_block_file(path: Path, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.void], str | None]:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            return np.empty(0, dtype=dtype), None
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+            view = memoryview(data)
+            try:
+                blocks = scan(view, dtype)
+                return records(view, blocks, dtype), blocks.damage
+            finally:
+                view.release()
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        reason = {
+            errno.ENOENT: "there is no such folder",
+            errno.ENOTDIR: "a trace is a folder, this is a file",
+        }.get(error.errno or 0, os.strerror(error.errno or 0))
+        raise TraceDamaged(f"cannot read {path}: {reason}") from None
+    try:
+        meta = read_meta_at(fd)
+        names = os.listdir(fd)  # noqa: PTH208 - pathlib knows no descriptors
+    finally:
+        os.close(fd)
+    if not isinstance(meta, dict) or not str(meta.get("schema", "")).startswith("cvtrace-trace/"):
+        raise TraceDamaged(_no_meta(path, names))
+    if meta["schema"] != SCHEMA:
+        raise TraceDamaged(
+            f"{path} is in the format {meta['schema']} of a newer cvtrace: update cvtrace to read it"
+        )
+    for name, kind in META_TYPES.items():
+        if not isinstance(meta.setdefault(name, kind()), kind):
+            raise TraceDamaged(f"{path} is damaged: {META} has no proper {name}")
+    meta["finished"] = meta.get("finished") is True
+    return meta
+
+
+def _no_meta(path: Path, names: list[str]) -> str:
+    if not names:
+        return f"{path} is an empty folder, not a trace"
+    if META in names:
+        return f"{path} is not a trace: its {META} is not one of cvtrace"
+    if EVENTS_BLOCKS in names or EVENTS_PARQUET in names:
+        return f"{path} is damaged: its {META} is missing"
+    return f"{path} is not a trace: it has no {META}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,106 @@
+"""Who asked for the recording, and doing things on the file system as that user.
+
+Under sudo the recorder is root, but the script runs as the caller and the trace is the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pwd
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+
+class UnknownUser(Exception):
+    """The user to run the target as is not known here or may not be taken on; the message says which."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A user of this machine, with the groups a login would give."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    name: str
+    home: str
+
+    @property
+    def is_other(self) -> bool:
+        """Whether this is somebody else than the user of this process."""
+        return self.uid != os.geteuid()
+
+
+def current_user() -> User:
+    """Return the user this process runs as."""
+    return _by_uid(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+
+
+def who_asked(environ: Mapping[str, str]) -> User:
+    """Return the user who asked: under sudo the one who called it, otherwise the user of this process.
+
+    Raises UnknownUser when sudo's variables are not numbers: guessing would run the script as root.
+    """
+    if os.geteuid() != 0 or "SUDO_UID" not in environ:
+        return current_user()
+    try:
+        uid, gid = int(environ["SUDO_UID"]), int(environ.get("SUDO_GID", "-1"))
+    except ValueError:
+        raise UnknownUser(
+            "SUDO_UID and SUDO_GID are not numbers: say who is to run the script with --user"
+        ) from None
+    if uid < 0:
+        raise UnknownUser(f"SUDO_UID is {uid}: say who is to run the script with --user")
+    return current_user() if uid == 0 else _by_uid(uid, gid if gid >= 0 else None, None)
+
+
+def user_named(name: str) -> User:
+    """Return the user called `name`. Raises UnknownUser if there is none or it may not be taken on."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise UnknownUser(f"there is no user {name} on this machine") from None
+    if os.geteuid() not in (0, entry.pw_uid):
+        raise UnknownUser(f"only root can run the script as another user: sudo cvtrace run --user {name} …")
+    return _by_uid(entry.pw_uid, None, None)
+
+
+def _by_uid(uid: int, gid: int | None, groups: tuple[int, ...] | None) -> User:
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:  # a number without an entry, as in many containers
+        own_gid = uid if gid is None else gid
+        return User(uid, own_gid, groups or (own_gid,), str(uid), "/")
+    own_gid = entry.pw_gid if gid is None else gid
+    own_groups = tuple(os.getgrouplist(entry.pw_name, own_gid)) if groups is None else groups
+    return User(uid, own_gid, own_groups, entry.pw_name, entry.pw_dir)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def acting_as(user: User | None) -> Iterator[None]:
+    """Let this thread look up, create and remove files with the permissions of `user`.
+
+    setfsuid(2) counts for the calling thread alone, so a probe in another thread keeps its privileges; it
+    also takes the capabilities that override permissions (capabilities(7)), and it works on file systems
+    where root is nobody (NFS).
+    """
+    if user is None or os.geteuid() != 0 or user.uid == 0:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups(list(user.groups))
+    _libc.setfsgid(user.gid)
+    _libc.setfsuid(user.uid)
+    try:
+        if _libc.setfsuid(-1) != user.uid:  # setfsuid reports nothing; asking again is the documented check
+            raise PermissionError(f"cannot act as {user.name} (uid {user.uid})")
+        yield
+    finally:
+        _libc.setfsuid(0)
+        _libc.setfsgid(gid)
+        os.setgroups(groups)
