@@ -1,0 +1,58 @@
+"""`cvtrace lab publish`: a folder becomes a CVMFS repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cvtrace.lab.publish import DEFAULT_URL, Compression, publish
+from cvtrace.lab.quantities import parse_size_bytes
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--fqrn", metavar="NAME", required=True, help="Name of the repository, such as models.example.org."
+)
+@click.option("--store", type=click.Path(path_type=Path), required=True, help="Where repositories are kept.")
+@click.option("--at", default="/", show_default=True, help="Directory of the repository that DIR becomes.")
+@click.option(
+    "--chunk-size", default="8MiB", show_default=True, help="Files larger than this are cut into chunks."
+)
+@click.option("--compression", type=click.Choice(["zlib", "none"]), default="zlib", show_default=True)
+@click.option("--level", type=click.IntRange(0, 9), default=1, show_default=True, help="zlib level.")
+@click.option(
+    "--url", default=DEFAULT_URL, show_default=True, help="Origin to name in the client's configuration."
+)
+def command(
+    folder: Path,
+    fqrn: str,
+    store: Path,
+    at: str,
+    chunk_size: str,
+    compression: Compression,
+    level: int,
+    url: str,
+) -> None:
+    """Publish the content of DIR as a CVMFS repository, or as its next revision.
+
+    Writes STORE/cvmfs/NAME, the key STORE/keys/NAME.pub and STORE/NAME.conf for a real client.
+    """
+    published = publish(
+        folder,
+        fqrn=fqrn,
+        store=store,
+        at=at,
+        chunk_size=parse_size_bytes(chunk_size),
+        compression=compression,
+        level=level,
+        url=url,
+    )
+    click.echo(
+        f"{fqrn} revision {published.revision}: {published.objects_added} objects added "
+        f"({published.bytes_added:,} bytes), {published.objects_reused} were there\n"
+        f"repository  {published.store_path}\n"
+        f"public key  {published.key_path}\n"
+        f"client      {published.config_path}"
+    )
