@@ -8,9 +8,9 @@ A trace is a folder:
     events.parquet   when finished, sorted by ts; the columns of EVENT
     texts.parquet    when finished: ts, tid, kind, size, text (binary)
 
-A block (blocks.py) carries a checksum, so that a reader stops at one that was half written when the recorder was
-killed and says where the trace ends. The blocks are removed once the Parquet files and a meta.json that says
-`finished` are on disk.
+A block (blocks.py) carries a checksum, so that a reader stops at one that was half written when the recorder
+was killed and says where the trace ends. The blocks are removed once the Parquet files and a meta.json that
+says `finished` are on disk.
 """
 
 from __future__ import annotations

@@ -1,0 +1,123 @@
+"""The processes of the CVMFS client: which one serves a mount, where it works, whether it still lives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+COMMAND: Final = "cvmfs2"
+CACHE_MANAGER: Final = b"__cachemgr__"
+PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of the client. `started` (ticks since boot) tells it from a later one of that number."""
+
+    pid: int
+    started: int
+    workspace: str | None
+    """Its working directory, the cache, where relative paths start. None if not readable."""
+    client: str
+    """`cvmfs2`, or `cvtrace-lab` for the lab's client, which is a Python program of that process name."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether this very process still exists and is not a zombie."""
+        return _started(self.pid) == self.started
+
+
+def find_daemon(pid: int | None, mountpoint: str, fqrn: str) -> Process | None:
+    """Return the daemon that serves a mount: `pid` (its `user.pid`) if that is a cvmfs2, else by search.
+
+    The watchdog has the daemon's command line; it is told apart by not having /dev/fuse open, or where that
+    cannot be seen by having a single thread.
+    """
+    if pid is not None and _comm(pid) == COMMAND:
+        return _process(pid)
+    candidates = [
+        candidate
+        for candidate in _client_pids()
+        if CACHE_MANAGER not in (arguments := _arguments(candidate))
+        and (os.fsencode(mountpoint) in arguments or os.fsencode(fqrn) in arguments)
+    ]
+    serving = [candidate for candidate in candidates if _has_fuse_open(candidate)]
+    chosen = serving or [candidate for candidate in candidates if _threads(candidate) > 1]
+    return _process(chosen[0]) if len(chosen) == 1 else None
+
+
+def cache_managers(workspaces: set[str]) -> list[Process]:
+    """Return the shared cache managers (`cvmfs2 __cachemgr__`) that work in one of the caches."""
+    found = []
+    for pid in _client_pids():
+        if (
+            CACHE_MANAGER in _arguments(pid)
+            and (process := _process(pid))
+            and process.workspace in workspaces
+        ):
+            found.append(process)
+    return found
+
+
+def _process(pid: int) -> Process | None:
+    started = _started(pid)
+    if started is None:
+        return None
+    workspace, executable = _link(pid, "cwd"), _link(pid, "exe")
+    is_lab = executable is not None and Path(executable).name.startswith(("python", "pypy"))
+    return Process(pid, started, workspace, "cvtrace-lab" if is_lab else "cvmfs2")
+
+
+def _client_pids() -> Iterator[int]:
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and _comm(int(entry.name)) == COMMAND:
+            yield int(entry.name)
+
+
+def _comm(pid: int) -> str | None:
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return None
+
+
+def _arguments(pid: int) -> list[bytes]:
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _started(pid: int) -> int | None:
+    try:
+        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(list((PROC / str(pid) / "task").iterdir()))
+    except OSError:
+        return 0
+
+
+def _link(pid: int, name: str) -> str | None:
+    try:
+        return str((PROC / str(pid) / name).readlink())
+    except OSError:
+        return None
+
+
+def _has_fuse_open(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        for fd in (PROC / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(fd.readlink()) == "/dev/fuse":
+                    return True
+    return False

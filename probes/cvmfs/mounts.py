@@ -1,0 +1,161 @@
+"""The CVMFS mounts of this machine, as the kernel lists them, and what their daemons say of themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from cvtrace.probes.cvmfs.daemon import Process, find_daemon
+from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+
+ANSWER_S: Final = 3.0
+AUTOMOUNT_S: Final = 60.0
+"""The first access mounts: it fetches the manifest and a catalog."""
+
+REPOSITORY: Final = re.compile(r"/cvmfs/[^/\s:=,]+\.[^/\s:=,]+")
+
+XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
+
+
+@dataclass(frozen=True)
+class MountPoint:
+    """A line of mountinfo that is a CVMFS mount."""
+
+    path: str
+    device: int
+    """st_dev; its minor number is the FUSE connection."""
+
+    @property
+    def connection(self) -> int:
+        """Number of the FUSE connection (fs/fuse/inode.c: the minor of the anonymous device)."""
+        return os.minor(self.device)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A CVMFS mount and the process that serves it."""
+
+    path: str
+    device: int
+    fqrn: str
+    """Fully qualified repository name."""
+    version: str | None
+    daemon: Process | None
+    error: str | None
+    """One sentence if something about it could not be learnt."""
+
+    @property
+    def connection(self) -> int:
+        """Number of the FUSE connection."""
+        return os.minor(self.device)
+
+
+def parse_mountinfo(text: str) -> list[MountPoint]:
+    """Return the CVMFS mounts in a mountinfo file (proc(5)): one per file system, none that is hidden.
+
+    The real client and the lab mount with the source `cvmfs2`; the type is `fuse`, or `fuse.<subtype>`.
+    """
+    seen: dict[str, MountPoint | None] = {}
+    for line in text.splitlines():
+        before, separator, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.split(" ")
+        if not separator or len(fields) < 6 or len(kind) < 2:
+            continue
+        path = _unescape(fields[4])
+        major, _, minor = fields[2].partition(":")
+        is_cvmfs = (kind[0] == "fuse" or kind[0].startswith("fuse.")) and _unescape(kind[1]) == "cvmfs2"
+        seen.pop(path, None)  # a later mount on the same path hides the earlier one
+        seen[path] = MountPoint(path, os.makedev(int(major), int(minor))) if is_cvmfs else None
+    by_device: dict[int, MountPoint] = {}
+    for mount in seen.values():
+        if mount is not None:
+            by_device.setdefault(mount.device, mount)  # a bind mount is the same file system
+    return list(by_device.values())
+
+
+def mount_points() -> list[MountPoint]:
+    """Return the CVMFS mounts this process sees."""
+    return parse_mountinfo(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+
+
+def mounts_of(paths: Iterable[str], points: list[MountPoint]) -> tuple[list[MountPoint], list[str]]:
+    """Return the mounts that hold `paths`, and those of the paths that are on none."""
+    chosen: dict[int, MountPoint] = {}
+    strangers = []
+    for path in paths:
+        absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() would ask the mount, which may hang
+        holding = [point for point in points if is_below(absolute, point.path)]
+        if holding:
+            best = max(holding, key=lambda point: len(point.path))
+            chosen[best.device] = best
+        else:
+            strangers.append(path)
+    return list(chosen.values()), strangers
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Return whether `path` is `folder` or inside it, by name."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def awaken(paths: Iterable[str]) -> None:
+    """Let the automounter mount the repositories that `paths` (program arguments, say) name below /cvmfs."""
+    repositories = {match.group() for path in paths for match in REPOSITORY.finditer(path)}
+    missing = repositories - {point.path for point in mount_points()}
+    for repository in sorted(missing):
+        try:
+            within(AUTOMOUNT_S, partial(os.access, repository + "/.", os.F_OK))
+        except (NoAnswer, OSError):
+            continue  # then there is no such mount, which is said where it matters
+
+
+def describe(point: MountPoint) -> Mount:
+    """Ask the mount who it is and find its daemon. Never hangs; what could not be learnt is in `error`."""
+    mount = Mount(point.path, point.device, Path(point.path).name, None, None, None)
+    answers: dict[str, str] = {}
+    error: str | None = None
+    try:
+        answers = within(ANSWER_S, lambda: read_xattrs(point.path, XATTRS))
+    except NoAnswer:
+        error = (
+            f"{point.path} does not answer within {ANSWER_S:.0f} s: its cvmfs2 hangs or its network is gone"
+        )
+        answers = {}
+    except OSError as failure:
+        error = f"{point.path} cannot be read: {os.strerror(failure.errno or 0)}"
+    fqrn = answers.get("user.fqrn") or mount.fqrn
+    version = answers.get("user.version")
+    pid = answers.get("user.pid", "")
+    daemon = find_daemon(int(pid) if pid.isdigit() else None, point.path, fqrn)
+    if daemon is None and error is None:
+        error = f"no cvmfs2 process was found that serves {point.path}: it may run in another PID namespace"
+    return replace(mount, fqrn=fqrn, version=_release(version), daemon=daemon, error=error)
+
+
+def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
+    """Return those of the attributes that `path` has. Raises OSError if the path cannot be reached."""
+    values = {}
+    os.stat(path)  # noqa: PTH116 - tells a dead mount (ENOTCONN) from one without these attributes
+    for name in names:
+        try:
+            values[name] = os.getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
+        except OSError:
+            continue
+    return values
+
+
+def _release(version: str | None) -> str | None:
+    """Drop the patch level that `user.version` appends: 2.12.0.0 -> 2.12.0."""
+    if version is None:
+        return None
+    return ".".join(version.split(".")[:3])
+
+
+def _unescape(field: str) -> str:
+    """Undo the octal escapes of blank, tab, newline and backslash in mountinfo."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
