@@ -40,9 +40,7 @@ EVENT: Final = np.dtype(
 assert EVENT.itemsize == 56
 
 TEXT_MAX: Final = 496
-TEXT: Final = np.dtype(
-    [("ts", "<u8"), ("tid", "<u4"), ("kind", "<u2"), ("size", "<u2"), ("text", f"S{TEXT_MAX}")]
-)
+TEXT: Final = np.dtype([("ts", "<u8"), ("tid", "<u4"), ("kind", "<u2"), ("size", "<u2"), ("text", f"S{TEXT_MAX}")])
 assert TEXT.itemsize == 512
 
 UNFINISHED: Final = 0x8000
@@ -61,6 +59,7 @@ Texts = npt.NDArray[np.void]
 class Kind(IntEnum):
     """What an event says. The comment names `ret`, `a`, `b`, `c` and the text, as far as they mean something."""
 
+    # fmt: off
     # Processes, phases and scheduling.
     PROC_FORK = 1  # of the target's tree: a = child tgid, b = child tid (equal for a process, not for a thread)
     PROC_EXEC = 2  # text = the file
@@ -113,6 +112,7 @@ class Kind(IntEnum):
     HTTP_RECV = 66  # ret = bytes, a = fd, c = bytes asked; text = status line and chosen headers, if a head begins here
     DAEMON_POLL = 67  # ret = ready descriptors, a = number of descriptors, b = timeout in ms (as u64)
     DAEMON_FUTEX = 68  # futex wait of the daemon: a = address
+    # fmt: on
 
 
 class Opcode(IntEnum):

@@ -1,0 +1,97 @@
+"""Puts the BPF programs together for this kernel and says what it does not offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cvtrace.probes.ebpf.syscalls import numbers
+from cvtrace.probes.events import Kind
+from cvtrace.probes.phases.functions import FUNCTIONS
+from cvtrace.probes.probe import CannotObserve
+
+PROGRAMS: Final = Path(__file__).resolve().parent / "programs"
+_TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A program and the tracepoints it needs; `hides` says what is not seen without it."""
+
+    program: str
+    tracepoints: tuple[str, ...]
+    hides: str
+
+
+RUNGS: Final = (
+    Rung(
+        "fuse.bpf.c",
+        ("fuse/fuse_request_send", "fuse/fuse_request_end"),
+        "the kernel has no FUSE tracepoints (6.11 and newer do): how long a request waits for the daemon is not seen",
+    ),
+    Rung(
+        "pages.bpf.c",
+        ("filemap/mm_filemap_fault", "filemap/mm_filemap_get_pages", "filemap/mm_filemap_map_pages"),
+        "the kernel has no filemap tracepoints (6.12 and newer have them): reads served by the page cache are not seen",
+    ),
+    Rung(
+        "sched.bpf.c",
+        ("sched/sched_switch", "sched/sched_waking"),
+        "the scheduler's tracepoints are missing: who waited for whom is not seen",
+    ),
+)
+BASE: Final = ("raw_syscalls/sys_enter", "raw_syscalls/sys_exit", "sched/sched_process_fork")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A program text for BCC, and a sentence for each rung that is missing."""
+
+    text: str
+    programs: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def _available(tracefs: Path, tracepoints: tuple[str, ...]) -> bool:
+    return all((tracefs / "events" / name / "format").is_file() for name in tracepoints)
+
+
+def tracefs() -> Path:
+    """Return where tracefs is mounted. Raises CannotObserve if it is not."""
+    for path in _TRACEFS:
+        if (path / "events" / "sched").is_dir():
+            return path
+    raise CannotObserve(
+        "tracefs is not mounted, so there are no tracepoints: run `mount -t tracefs tracefs /sys/kernel/tracing` as root"
+    )
+
+
+def phase_program(index: int) -> str:
+    """Return the pair of programs for function `index` of probes.phases.functions."""
+    return (
+        f"int phase_enter_{index}(struct pt_regs *ctx) {{ return phase_enter(ctx, {index}); }}\n"
+        f"int phase_exit_{index}(struct pt_regs *ctx) {{ return phase_exit(ctx, {index}); }}\n"
+    )
+
+
+def source(event_pages: int, text_pages: int) -> Source:
+    """Return the program for this kernel; the rings have so many pages. Raises CannotObserve without the base layer."""
+    root = tracefs()
+    if not _available(root, BASE):
+        raise CannotObserve("the kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS): use `--probes strace`")
+    rungs = [rung for rung in RUNGS if _available(root, rung.tracepoints)]
+    programs = [
+        "common.h",
+        "syscalls.bpf.c",
+        "processes.bpf.c",
+        "phases.bpf.c",
+        *(rung.program for rung in rungs),
+    ]
+    defines = [f"#define EVENT_PAGES {event_pages}", f"#define TEXT_PAGES {text_pages}"]
+    defines += [f"#define KIND_{kind.name} {kind.value}" for kind in Kind]
+    defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
+    parts = ["\n".join(defines)]
+    parts += [(PROGRAMS / name).read_text(encoding="ascii") for name in programs]
+    parts += [phase_program(index) for index in range(len(FUNCTIONS))]
+    return Source("\n".join(parts), tuple(programs), tuple(rung.hides for rung in RUNGS if rung not in rungs))

@@ -1,0 +1,201 @@
+"""The eBPF probe: attaches the programs, drains their rings, and tells what was lost or cannot be seen."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import threading
+import time
+from typing import Any, Final
+
+import numpy as np
+
+from cvtrace.probes.ebpf import bcc, loader, uprobes
+from cvtrace.probes.ebpf.ring import Ring
+from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
+from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
+from cvtrace.probes.http import redact_texts
+from cvtrace.probes.phases.functions import FUNCTIONS
+from cvtrace.probes.probe import CannotObserve, Losses, Scope
+
+EVENT_PAGES: Final = 8192  # 32 MiB: half a second of a million events per second
+TEXT_PAGES: Final = 2048
+_SLOTS: Final = 65536
+_LOST_TEXT: Final = 128
+_ROLE_TARGET: Final = 1
+_ROLE_DAEMON: Final = 2
+_CALL: Final = np.dtype([("tid", "<u4"), ("tgid", "<u4"), ("nr", "<u4"), ("role", "<u4"), ("ts", "<u8")])
+
+
+class EbpfProbe:
+    """Observes with BPF programs in the running kernel; needs root (CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)."""
+
+    name = "ebpf"
+
+    def __init__(self, event_pages: int = EVENT_PAGES, text_pages: int = TEXT_PAGES) -> None:
+        self._event_pages = event_pages
+        self._text_pages = text_pages
+        self._bpf: Any = None
+        self._missing: list[str] = []
+        self._late: tuple[Events, Texts] = (no_events(), no_texts())
+        self._losses = Losses()
+        self._links: list[int] = []
+
+    def start(self, scope: Scope) -> None:
+        """Compile, load and attach. Raises CannotObserve with one sentence, leaving nothing attached."""
+        if os.geteuid() != 0:
+            raise CannotObserve("eBPF needs root: run `sudo cvtrace run …`, or use `--probes portable`")
+        source = loader.source(self._event_pages, self._text_pages)
+        self._missing = list(source.missing)
+        self._sched = "sched.bpf.c" in source.programs
+        self._fuse = "fuse.bpf.c" in source.programs
+        self._bpf = bcc.compile_program(source.text)
+        try:
+            self._fill_filters(scope)
+            self._attach_phases(scope.libraries)
+            self._events = Ring(self._bpf["events"].map_fd, self._event_pages, EVENT)
+            self._texts = Ring(self._bpf["texts"].map_fd, self._text_pages, TEXT)
+        except BaseException:
+            self._detach(self._bpf, self._links)
+            self._bpf = None
+            raise
+
+    def _fill_filters(self, scope: Scope) -> None:
+        watch = self._bpf["watch"]
+        for name, number in numbers().items():
+            watched = (_ROLE_TARGET if name in TARGET else 0) | (_ROLE_DAEMON if name in DAEMON else 0)
+            watch[ctypes.c_uint32(number)] = ctypes.c_uint32(watched)
+        devices = self._bpf["devices"]
+        for st_dev in scope.devices:
+            kernel_dev = os.major(st_dev) << 20 | os.minor(st_dev)
+            devices[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
+        for daemon in scope.daemons:
+            self._observe(daemon.pid, _ROLE_DAEMON)
+
+    def _observe(self, tgid: int, role: int) -> None:
+        self._bpf["processes"][ctypes.c_uint32(tgid)] = ctypes.c_uint32(role)
+
+    def _attach_phases(self, libraries: tuple[str, ...]) -> None:
+        """Attach to the functions that the libraries export; a version that lacks one simply never calls it."""
+        attached = False
+        for library in libraries:
+            offsets = uprobes.functions(self._bpf, library, [function.symbol for function in FUNCTIONS])
+            if offsets:
+                self._links += uprobes.attach(self._bpf, library, offsets)
+                attached = True
+        if libraries and not attached:
+            self._missing.append(
+                f"{libraries[0]} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
+                "load, prefill and decode are not told apart"
+            )
+
+    def add_target(self, pid: int) -> None:
+        """Observe process `pid` and all that it forks."""
+        self._observe(pid, _ROLE_TARGET)
+
+    def command(self, argv: list[str]) -> list[str]:
+        """Return `argv`: the target runs as it is."""
+        return argv
+
+    def drain(self) -> tuple[Events, Texts]:
+        """Take what is in the rings; see ring.py. After `stop`, also the calls that were still open."""
+        if self._bpf is None:
+            late, self._late = self._late, (no_events(), no_texts())
+            return late
+        texts = self._texts.drain()
+        return self._events.drain(), redact_texts(texts)
+
+    def stop(self) -> None:
+        """Stop observing and collect the open calls; detaching goes on in the background."""
+        if self._bpf is None:
+            return
+        stopped_ns = time.monotonic_ns()
+        open_calls = self._open_calls(stopped_ns)
+        self._bpf["processes"].clear()
+        rest, texts = self.drain()
+        self._late = np.concatenate([rest, open_calls]), texts
+        self._losses = self._count_losses()
+        self._events.close()
+        self._texts.close()
+        # A tracepoint takes the kernel some 70 ms to detach; nothing is observed any more, so nobody waits for it.
+        threading.Thread(target=self._detach, args=(self._bpf, self._links), name="detach").start()
+        self._bpf = None
+
+    @staticmethod
+    def _detach(bpf: Any, links: list[int]) -> None:
+        for link in links:
+            os.close(link)
+        bpf.cleanup()
+
+    def _open_calls(self, stopped_ns: int) -> Events:
+        """Return one UNFINISHED event for each call, phase, absence and FUSE request that has not ended."""
+        parts = [self._open_syscalls(), self._open_phases()]
+        if self._sched:
+            parts.append(self._open_absences())
+        if self._fuse:
+            parts.append(self._open_requests())
+        events = np.concatenate(parts)
+        events = events[events["ts"] <= stopped_ns]
+        events["dur"] = stopped_ns - events["ts"]
+        events["kind"] |= UNFINISHED
+        return events
+
+    def _open_syscalls(self) -> Events:
+        with contextlib.closing(
+            mmap.mmap(self._bpf["calls"].map_fd, _SLOTS * _CALL.itemsize, mmap.MAP_SHARED, mmap.PROT_READ)
+        ) as mapped:
+            calls = np.frombuffer(bytes(mapped), dtype=_CALL)
+        calls = calls[calls["tid"] != 0]
+        events = np.zeros(len(calls), dtype=EVENT)
+        for field in ("ts", "tgid", "tid"):
+            events[field] = calls[field]
+        kinds = np.zeros((3, 512), dtype=np.uint16)
+        for role, table in ((_ROLE_TARGET, TARGET), (_ROLE_DAEMON, DAEMON)):
+            for name, kind in table.items():
+                kinds[role, numbers()[name]] = kind or 0
+        events["kind"] = kinds[calls["role"], np.minimum(calls["nr"], 511)]
+        events["a"] = np.where(events["kind"] == Kind.SYS_WAIT, calls["nr"], 0)
+        # A daemon's open write, poll or futex says nothing that its request does not say better.
+        kept: Events = events[(events["kind"] != 0) & (calls["role"] == _ROLE_TARGET)]
+        return kept
+
+    def _open_phases(self) -> Events:
+        rows = [
+            (call.ts, 0, call.tgid, key.tid, Kind.PHASE, 0, 0, key.function, call.argument, 0)
+            for key, call in self._bpf["phase_calls"].items()
+        ]
+        return np.array(rows, dtype=EVENT)
+
+    def _open_absences(self) -> Events:
+        rows = [
+            (gone.ts, 0, gone.tgid, tid.value, Kind.OFFCPU, 0, 0, gone.wake_ts, gone.waker, gone.state)
+            for tid, gone in self._bpf["absences"].items()
+        ]
+        return np.array(rows, dtype=EVENT)
+
+    def _open_requests(self) -> Events:
+        rows = [
+            (sent.ts, 0, sent.tgid, sent.tid, Kind.FUSE_SEND, 0, 0, key.unique, key.connection & 0xFFFFF,
+             sent.opcode << 32 | sent.len)
+            for key, sent in self._bpf["requests"].items()
+        ]  # fmt: skip
+        return np.array(rows, dtype=EVENT)
+
+    def _count_losses(self) -> Losses:
+        by_kind: dict[str, int] = {}
+        for kind in Kind:
+            for slot, name in ((kind.value, kind.name), (_LOST_TEXT + kind.value, f"{kind.name} text")):
+                count = sum(self._bpf["lost"][ctypes.c_int(slot)])
+                if count:
+                    by_kind[name] = int(count)
+        return Losses(by_kind)
+
+    def losses(self) -> Losses:
+        """Return the events that found no room, by kind."""
+        return self._count_losses() if self._bpf is not None else self._losses
+
+    def missing(self) -> list[str]:
+        """Return what this kernel does not let the probe see."""
+        return list(self._missing)

@@ -1,0 +1,101 @@
+/*
+ * What every program shares: the records of probes/events.py, the two rings, who is observed, and the count of losses.
+ *
+ * EVENT_PAGES and TEXT_PAGES come from the loader, as do the KIND_* numbers (from probes/events.py).
+ */
+#include <linux/types.h>
+#include <uapi/linux/ptrace.h>
+
+/* The helpers under names of our own: for each call by its own name, BCC parses /proc/kallsyms (0.1 s each) to see whether the
+   kernel has it. All kernels with ring buffers (5.8) do. */
+static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+static long (*read_user_string)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user_str;
+
+struct event {
+  u64 ts;
+  u64 dur;
+  u32 tgid;
+  u32 tid;
+  u16 kind;
+  u16 cpu;
+  s32 ret;
+  u64 a;
+  u64 b;
+  u64 c;
+};
+
+#define TEXT_MAX 496
+struct text {
+  u64 ts;
+  u32 tid;
+  u16 kind;
+  u16 size;
+  char text[TEXT_MAX];
+};
+
+BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
+BPF_RINGBUF_OUTPUT(texts, TEXT_PAGES);
+
+/* Who is observed: tgid -> role. Written by the loader for daemons and the first process of the target, by fork for the rest. */
+#define ROLE_TARGET 1
+#define ROLE_DAEMON 2
+BPF_HASH(processes, u32, u32, 16384);
+
+/* The observed mounts: kernel dev_t -> st_dev as stat(2) gives it. */
+BPF_HASH(devices, u32, u64, 256);
+
+/* Events that found no room in a ring, by kind; + LOST_TEXT for their texts. */
+#define LOST_TEXT 128
+BPF_PERCPU_ARRAY(lost, u64, 256);
+
+static __always_inline void count_loss(u32 slot) {
+  u64 *count = lost.lookup(&slot);
+  if (count)
+    *count += 1;
+}
+
+static __always_inline u32 role_of(u32 tgid) {
+  u32 *role = processes.lookup(&tgid);
+  return role ? *role : 0;
+}
+
+static __always_inline void emit(u16 kind, u32 tgid, u32 tid, u64 ts, u64 dur, s32 ret, u64 a, u64 b, u64 c) {
+  struct event *e = events.ringbuf_reserve(sizeof(struct event));
+  if (!e) {
+    count_loss(kind);
+    return;
+  }
+  e->ts = ts;
+  e->dur = dur;
+  e->tgid = tgid;
+  e->tid = tid;
+  e->kind = kind;
+  e->cpu = bpf_get_smp_processor_id();
+  e->ret = ret;
+  e->a = a;
+  e->b = b;
+  e->c = c;
+  events.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+/* Text of the process: `size` bytes, of which the reader learns when they are more than TEXT_MAX, or up to its NUL (-1). */
+static __always_inline void emit_text(u16 kind, u32 tid, u64 ts, u64 user_address, s64 size) {
+  struct text *t = texts.ringbuf_reserve(sizeof(struct text));
+  if (!t) {
+    count_loss(LOST_TEXT + kind);
+    return;
+  }
+  t->ts = ts;
+  t->tid = tid;
+  t->kind = kind;
+  if (size < 0) {
+    long n = read_user_string(t->text, TEXT_MAX, (void *)user_address);
+    t->size = n > 0 ? n - 1 : 0;
+  } else {
+    u32 n = size < TEXT_MAX ? size : TEXT_MAX;
+    if (n > TEXT_MAX || read_user(t->text, n, (void *)user_address))
+      n = 0;
+    t->size = n ? size : 0;
+  }
+  texts.ringbuf_submit(t, BPF_RB_NO_WAKEUP);
+}

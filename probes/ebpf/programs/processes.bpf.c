@@ -1,0 +1,51 @@
+/* The target's process tree, followed through fork and exec. */
+
+TRACEPOINT_PROBE(sched, sched_process_fork) {
+  u64 pid_tgid = bpf_get_current_pid_tgid();
+  u32 tgid = pid_tgid >> 32, child = args->child_pid, role = role_of(tgid);
+  if (role != ROLE_TARGET)
+    return 0;
+  /* A new thread has its tid here, too; its entry is as harmless as it is unused, and goes when it ends. */
+  if (processes.update(&child, &role))
+    count_loss(KIND_PROC_FORK);
+  emit(KIND_PROC_FORK, tgid, (u32)pid_tgid, bpf_ktime_get_ns(), 0, 0, child, child, 0);
+  return 0;
+}
+
+TRACEPOINT_PROBE(sched, sched_process_exec) {
+  u64 pid_tgid = bpf_get_current_pid_tgid();
+  u32 tgid = pid_tgid >> 32, tid = pid_tgid;
+  if (role_of(tgid) != ROLE_TARGET)
+    return 0;
+  u64 ts = bpf_ktime_get_ns();
+  emit(KIND_PROC_EXEC, tgid, tid, ts, 0, 0, 0, 0, 0);
+  struct text *t = texts.ringbuf_reserve(sizeof(struct text));
+  if (!t) {
+    count_loss(LOST_TEXT + KIND_PROC_EXEC);
+    return 0;
+  }
+  t->ts = ts;
+  t->tid = tid;
+  t->kind = KIND_PROC_EXEC;
+  long n = bpf_probe_read_kernel_str(t->text, TEXT_MAX, (char *)args + (args->data_loc_filename & 0xffff));
+  t->size = n > 0 ? n - 1 : 0;
+  texts.ringbuf_submit(t, BPF_RB_NO_WAKEUP);
+  return 0;
+}
+
+TRACEPOINT_PROBE(sched, sched_process_exit) {
+  u64 pid_tgid = bpf_get_current_pid_tgid();
+  u32 tgid = pid_tgid >> 32, tid = pid_tgid, slot = tid & (SLOTS - 1);
+  u32 role = role_of(tgid);
+  if (!role)
+    return 0;
+  struct call *call = calls.lookup(&slot);
+  if (call && call->tid == tid) /* exit_group does not return, and a fatal signal ends any call */
+    call->tid = 0;
+  calls_displaced.delete(&tid);
+  if (role == ROLE_TARGET)
+    emit(KIND_PROC_EXIT, tgid, tid, bpf_ktime_get_ns(), 0, 0, 0, 0, 0);
+  if (tid != tgid)
+    processes.delete(&tid);
+  return 0;
+}

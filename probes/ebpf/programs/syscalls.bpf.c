@@ -1,0 +1,385 @@
+/*
+ * The base layer: system calls of the daemons and of the target. Needs no symbols and works with any build.
+ *
+ * Raw tracepoints: they detach at once, and cost less per hit than one classic tracepoint for every call. `sys_enter`
+ * notes only when the call began; `sys_exit` reads the arguments, which are still in the registers then.
+ */
+
+/* Open calls. Slots by tid, because a lookup in an array is inlined; two threads whose tids meet in one slot: the second
+   is kept in the hash. */
+#define SLOTS 65536
+struct call {
+  u32 tid;
+  u32 tgid;
+  u32 nr;
+  u32 role;
+  u64 ts;
+};
+BPF_F_TABLE("array", u32, struct call, calls, SLOTS, BPF_F_MMAPABLE);
+BPF_HASH(calls_displaced, u32, struct call, 1024);
+BPF_ARRAY(displacements, u64, 1); /* how often that happened: usually never, so that no exit has to look there */
+
+static __always_inline u64 *displaced_count() {
+  u32 zero = 0;
+  return displacements.lookup(&zero);
+}
+
+/* Calls of interest by number: WATCH_TARGET and WATCH_DAEMON, or-ed. */
+#define WATCH_TARGET 1
+#define WATCH_DAEMON 2
+BPF_ARRAY(watch, u32, 512);
+
+/* FUSE requests that a daemon read and has not answered. */
+struct serving_key {
+  u64 unique;
+  u64 tgid;
+};
+struct serving {
+  u64 ts;
+  u64 nodeid;
+  u64 opcode_pid;
+  u32 tid;
+  u32 pad;
+};
+BPF_HASH(serving, struct serving_key, struct serving, 16384);
+
+RAW_TRACEPOINT_PROBE(sys_enter) {
+  u32 nr = ctx->args[1];
+  u32 *watched = watch.lookup(&nr);
+  if (!watched || !*watched)
+    return 0;
+  u64 pid_tgid = bpf_get_current_pid_tgid();
+  u32 tgid = pid_tgid >> 32, tid = pid_tgid;
+  u32 role = role_of(tgid);
+  if (!(*watched & role))
+    return 0;
+  u32 slot = tid & (SLOTS - 1);
+  struct call *call = calls.lookup(&slot);
+  if (!call)
+    return 0;
+  if (call->tid && call->tid != tid) {
+    struct call displaced = {.tid = tid, .tgid = tgid, .nr = nr, .role = role, .ts = bpf_ktime_get_ns()};
+    u64 *count = displaced_count();
+    if (count)
+      *count += 1;
+    calls_displaced.update(&tid, &displaced);
+    return 0;
+  }
+  call->tgid = tgid;
+  call->nr = nr;
+  call->role = role;
+  call->tid = tid;
+  call->ts = bpf_ktime_get_ns();
+  return 0;
+}
+
+/* The registers from r10 to di, as pt_regs has them: one read instead of four. */
+struct arguments {
+  u64 r10, r9, r8, ax, cx, dx, si, di;
+};
+
+/* A call that returned, and the one record that is made of it at the end: one place to emit keeps the program small. */
+#define NO_TEXT 0
+#define STRING -1
+struct finished {
+  u64 ts, dur;
+  u32 tgid, tid, nr;
+  s64 ret;
+  u64 a0, a1, a2, a3;
+  u32 kind; /* 0: not told */
+  u64 a, b, c;
+  u64 text;
+  s64 text_size; /* NO_TEXT, STRING, or bytes */
+};
+
+static __always_inline void tell(struct finished *f, u32 kind, u64 a, u64 b, u64 c) {
+  f->kind = kind;
+  f->a = a;
+  f->b = b;
+  f->c = c;
+}
+
+static __always_inline void add_text(struct finished *f, u64 address, s64 size) {
+  f->text = address;
+  f->text_size = size;
+}
+
+#define FUSE_MIN_READ_BUFFER 8192
+struct fuse_in {
+  u32 len, opcode;
+  u64 unique, nodeid;
+  u32 uid, gid, pid, pad;
+};
+struct fuse_read_in {
+  u64 fh, offset;
+  u32 size, flags;
+};
+struct fuse_out {
+  u32 len;
+  s32 error;
+  u64 unique;
+};
+struct iovec64 {
+  u64 base, len;
+};
+
+#define OP_LOOKUP 1
+#define OP_FORGET 2
+#define OP_OPEN 14
+#define OP_READ 15
+#define OP_INTERRUPT 36
+#define OP_BATCH_FORGET 42
+
+static __always_inline int answered(u32 opcode) {
+  return opcode != OP_FORGET && opcode != OP_BATCH_FORGET && opcode != OP_INTERRUPT;
+}
+
+static __always_inline void fuse_request(struct finished *f) {
+  struct fuse_in in = {};
+  if (read_user(&in, sizeof(in), (void *)f->a1) || in.len != f->ret)
+    return;
+  u64 ts = f->ts + f->dur, opcode_pid = ((u64)in.opcode << 32) | in.pid;
+  if (in.opcode == OP_LOOKUP)
+    emit_text(KIND_FUSE_DAEMON, f->tid, ts, f->a1 + sizeof(in), STRING);
+  if (in.opcode == OP_READ) {
+    struct fuse_read_in args = {};
+    read_user(&args, sizeof(args), (void *)(f->a1 + sizeof(in)));
+    emit(KIND_FUSE_READ, f->tgid, f->tid, ts, 0, (s32)args.fh, in.unique, args.offset, args.size);
+  }
+  if (!answered(in.opcode)) {
+    emit(KIND_FUSE_DAEMON, f->tgid, f->tid, ts, 0, 0, in.unique, in.nodeid, opcode_pid);
+    return;
+  }
+  struct serving_key key = {.unique = in.unique, .tgid = f->tgid};
+  struct serving value = {.ts = ts, .nodeid = in.nodeid, .opcode_pid = opcode_pid, .tid = f->tid};
+  if (serving.update(&key, &value))
+    count_loss(KIND_FUSE_DAEMON);
+}
+
+static __always_inline void fuse_reply(struct finished *f) {
+  struct iovec64 iov = {};
+  struct fuse_out out = {};
+  if (read_user(&iov, sizeof(iov), (void *)f->a1) || iov.len != sizeof(out) ||
+      read_user(&out, sizeof(out), (void *)iov.base) || !out.unique)
+    return;
+  struct serving_key key = {.unique = out.unique, .tgid = f->tgid};
+  struct serving *request = serving.lookup(&key);
+  if (!request)
+    return; /* a notification, or a request read before the recording */
+  u32 opcode = request->opcode_pid >> 32;
+  u64 body[2] = {};
+  if (f->a2 > 1 && !out.error && (opcode == OP_LOOKUP || opcode == OP_OPEN)) {
+    read_user(&iov, sizeof(iov), (void *)(f->a1 + sizeof(iov)));
+    read_user(body, sizeof(body), (void *)iov.base);
+  }
+  u64 open_flags = opcode == OP_OPEN ? (u32)body[1] : 0;
+  emit(KIND_FUSE_REPLY, f->tgid, f->tid, f->ts, f->dur, f->ret, out.unique, out.len | open_flags << 32, body[0]);
+  emit(KIND_FUSE_DAEMON, f->tgid, request->tid, request->ts, f->ts + f->dur - request->ts, out.error, out.unique,
+       request->nodeid, request->opcode_pid);
+  serving.delete(&key);
+}
+
+static __always_inline u64 user_u64(u64 address) {
+  u64 value = 0;
+  read_user(&value, sizeof(value), (void *)address);
+  return value;
+}
+
+static __always_inline void daemon_read(struct finished *f) {
+  if (f->a2 >= FUSE_MIN_READ_BUFFER && f->ret >= (s64)sizeof(struct fuse_in))
+    fuse_request(f);
+  else if (f->ret == 8 && f->a2 == 8)
+    tell(f, KIND_HANDOVER_TAKEN, user_u64(f->a1), f->a0, 0);
+  else if (f->ret == 4 && f->a2 == 4)
+    tell(f, KIND_HANDOVER_RESULT, (u32)user_u64(f->a1), f->a0, 0);
+}
+
+/* What the quota manager is told over its pipe; an insert is followed by the object's path in the same write. */
+struct lru_command {
+  u32 command, pad;
+  u64 size;
+  u32 marker;
+};
+#define LRU_SIZE 48
+#define LRU_INSERT 1
+
+static __always_inline void daemon_write(struct finished *f) {
+  if (f->a2 == 8)
+    tell(f, KIND_HANDOVER, user_u64(f->a1), f->a0, 0);
+  else if (f->a2 == 4)
+    tell(f, KIND_HANDOVER_DONE, (u32)user_u64(f->a1), f->a0, 0);
+  else if (f->a2 > LRU_SIZE && f->a2 < 4096) {
+    struct lru_command lru = {};
+    read_user(&lru, sizeof(lru), (void *)f->a1);
+    if (lru.command != LRU_INSERT || lru.marker != 0xffffffff)
+      return;
+    tell(f, KIND_CACHE_INSERT, lru.size, 0, 0);
+    add_text(f, f->a1 + LRU_SIZE, f->a2 - LRU_SIZE);
+  }
+}
+
+struct socket_address {
+  u16 family, port;
+  u32 ipv4;
+};
+
+static __always_inline void daemon_connect(struct finished *f) {
+  struct socket_address to = {};
+  read_user(&to, sizeof(to), (void *)f->a1);
+  if (to.family != 2 && to.family != 10) /* AF_INET, AF_INET6 */
+    return;
+  u64 port = (u64)(((to.port & 0xff) << 8) | (to.port >> 8)) << 32;
+  u64 ipv4 = to.family == 2 ? __builtin_bswap32(to.ipv4) : 0;
+  tell(f, KIND_HTTP_CONNECT, f->a0, to.family | port, ipv4);
+}
+
+static __always_inline void daemon_send(struct finished *f) {
+  u32 word = 0;
+  read_user(&word, sizeof(word), (void *)f->a1);
+  if (word != 0x20544547) /* "GET " */
+    return;
+  tell(f, KIND_HTTP_SEND, f->a0, 0, f->a2);
+  add_text(f, f->a1, f->a2);
+}
+
+static __always_inline void daemon_receive(struct finished *f) {
+  if (f->ret < 0)
+    return;
+  tell(f, KIND_HTTP_RECV, f->a0, 0, f->a2);
+  if (f->ret > 8 && (user_u64(f->a1) & 0x00ffffffffffffff) == 0x002e312f50545448) /* "HTTP/1." */
+    add_text(f, f->a1, f->ret);
+}
+
+static __always_inline void daemon_exit(struct finished *f) {
+  switch (f->nr) {
+  case NR_read:
+    return daemon_read(f);
+  case NR_writev:
+    return fuse_reply(f);
+  case NR_write:
+    return daemon_write(f);
+  case NR_pread64:
+    return tell(f, KIND_CACHE_READ, f->a0, f->a3, f->a2);
+  case NR_open:
+    tell(f, KIND_CACHE_OPEN, f->a1, 0, 0);
+    return add_text(f, f->a0, STRING);
+  case NR_openat:
+    tell(f, KIND_CACHE_OPEN, f->a2, 0, 0);
+    return add_text(f, f->a1, STRING);
+  case NR_close:
+    if (!f->ret)
+      tell(f, KIND_CACHE_CLOSE, f->a0, 0, 0);
+    return;
+  case NR_rename:
+    tell(f, KIND_CACHE_RENAME, 0, 0, 0);
+    return add_text(f, f->a1, STRING);
+  case NR_renameat:
+  case NR_renameat2:
+    tell(f, KIND_CACHE_RENAME, 0, 0, 0);
+    return add_text(f, f->a3, STRING);
+  case NR_connect:
+    return daemon_connect(f);
+  case NR_sendto:
+    return daemon_send(f);
+  case NR_recvfrom:
+    return daemon_receive(f);
+  case NR_poll:
+    if (f->a2) /* a timeout of 0 only looks, and libcurl looks at every step */
+      tell(f, KIND_DAEMON_POLL, f->a1, (s64)(s32)f->a2, 0);
+    return;
+  case NR_epoll_wait:
+    return tell(f, KIND_DAEMON_POLL, f->a2, (s64)(s32)f->a3, 0);
+  case NR_futex:
+    if ((f->a1 & 0x7f) == 0 || (f->a1 & 0x7f) == 9) /* FUTEX_WAIT, FUTEX_WAIT_BITSET */
+      tell(f, KIND_DAEMON_FUTEX, f->a0, 0, 0);
+    return;
+  }
+}
+
+/* Shorter waits are not worth a name. */
+#define WAIT_MIN_NS 20000
+
+static __always_inline void target_exit(struct finished *f) {
+  switch (f->nr) {
+  case NR_read:
+  case NR_readv:
+    return tell(f, KIND_SYS_READ, f->a0, -1, f->a2);
+  case NR_pread64:
+  case NR_preadv:
+    return tell(f, KIND_SYS_READ, f->a0, f->a3, f->a2);
+  case NR_open:
+    tell(f, KIND_SYS_OPEN, -100, f->a1, 0); /* AT_FDCWD */
+    return add_text(f, f->a0, STRING);
+  case NR_openat:
+    tell(f, KIND_SYS_OPEN, f->a0, f->a2, 0);
+    return add_text(f, f->a1, STRING);
+  case NR_openat2:
+    tell(f, KIND_SYS_OPEN, f->a0, user_u64(f->a2), 0);
+    return add_text(f, f->a1, STRING);
+  case NR_mmap:
+    return; /* six arguments: see mapped() */
+  case NR_close:
+    return tell(f, KIND_SYS_CLOSE, f->a0, 0, 0);
+  case NR_chdir:
+    if (!f->ret) {
+      tell(f, KIND_SYS_CHDIR, 0, 0, 0);
+      add_text(f, f->a0, STRING);
+    }
+    return;
+  default:
+    if (f->dur >= WAIT_MIN_NS)
+      tell(f, KIND_SYS_WAIT, f->nr, f->a0, f->a1);
+  }
+}
+
+static __always_inline void mapped(struct finished *f, struct arguments *args) {
+  if (args->r10 & 0x20) /* MAP_ANONYMOUS */
+    return;
+  f->ret = f->ret < 0 && f->ret > -4096 ? f->ret : 0;
+  tell(f, KIND_SYS_MMAP, args->r8, args->r9, args->si);
+}
+
+RAW_TRACEPOINT_PROBE(sys_exit) {
+  u32 tid = bpf_get_current_pid_tgid();
+  u32 slot = tid & (SLOTS - 1);
+  struct call *call = calls.lookup(&slot);
+  if (!call)
+    return 0;
+  int displaced = 0;
+  if (call->tid != tid) {
+    u64 *count = displaced_count();
+    if (!count || !*count)
+      return 0;
+    call = calls_displaced.lookup(&tid);
+    if (!call)
+      return 0;
+    displaced = 1;
+  }
+  struct finished f = {.ts = call->ts, .tgid = call->tgid, .tid = tid, .nr = call->nr, .ret = ctx->args[1]};
+  u32 role = call->role;
+  f.dur = bpf_ktime_get_ns() - f.ts;
+  if (displaced)
+    calls_displaced.delete(&tid);
+  else
+    call->tid = 0;
+
+  struct arguments args = {};
+  struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+  bpf_probe_read_kernel(&args, sizeof(args), &regs->r10);
+  f.a0 = args.di;
+  f.a1 = args.si;
+  f.a2 = args.dx;
+  f.a3 = args.r10;
+  if (role == ROLE_DAEMON)
+    daemon_exit(&f);
+  else if (f.nr == NR_mmap)
+    mapped(&f, &args);
+  else
+    target_exit(&f);
+  if (!f.kind)
+    return 0;
+  emit(f.kind, f.tgid, f.tid, f.ts, f.dur, f.ret, f.a, f.b, f.c);
+  if (f.text_size)
+    emit_text(f.kind, f.tid, f.ts, f.text, f.text_size);
+  return 0;
+}

@@ -1,0 +1,46 @@
+"""Numbers of the system calls that the BPF programs watch, and what an open call of each becomes."""
+
+from __future__ import annotations
+
+import platform
+from typing import Final
+
+from cvtrace.probes.events import Kind
+from cvtrace.probes.probe import CannotObserve
+
+_X86_64: Final = {
+    "read": 0, "write": 1, "open": 2, "close": 3, "poll": 7, "mmap": 9, "pread64": 17, "readv": 19, "writev": 20,
+    "select": 23, "nanosleep": 35, "connect": 42, "accept": 43, "sendto": 44, "recvfrom": 45, "recvmsg": 47,
+    "wait4": 61, "flock": 73, "fsync": 74, "chdir": 80, "rename": 82, "futex": 202, "clock_nanosleep": 230,
+    "epoll_wait": 232, "waitid": 247, "openat": 257, "renameat": 264, "pselect6": 270, "ppoll": 271,
+    "epoll_pwait": 281, "accept4": 288, "preadv": 295, "renameat2": 316, "openat2": 437,
+}  # fmt: skip
+
+TARGET: Final = {
+    "read": Kind.SYS_READ, "pread64": Kind.SYS_READ, "readv": Kind.SYS_READ, "preadv": Kind.SYS_READ,
+    "open": Kind.SYS_OPEN, "openat": Kind.SYS_OPEN, "openat2": Kind.SYS_OPEN, "mmap": Kind.SYS_MMAP,
+    "close": Kind.SYS_CLOSE, "chdir": Kind.SYS_CHDIR,
+    **dict.fromkeys(
+        ("poll", "select", "nanosleep", "connect", "accept", "recvfrom", "recvmsg", "wait4", "flock", "fsync", "futex",
+         "clock_nanosleep", "epoll_wait", "waitid", "pselect6", "ppoll", "epoll_pwait", "accept4", "write", "writev",
+         "sendto"),
+        Kind.SYS_WAIT,
+    ),
+}  # fmt: skip
+
+DAEMON: Final = {
+    "read": None, "write": Kind.HANDOVER, "writev": Kind.FUSE_REPLY, "pread64": Kind.CACHE_READ,
+    "open": Kind.CACHE_OPEN, "openat": Kind.CACHE_OPEN, "close": Kind.CACHE_CLOSE, "rename": Kind.CACHE_RENAME, "renameat": Kind.CACHE_RENAME,
+    "renameat2": Kind.CACHE_RENAME, "connect": Kind.HTTP_CONNECT, "sendto": Kind.HTTP_SEND,
+    "recvfrom": Kind.HTTP_RECV, "poll": Kind.DAEMON_POLL, "epoll_wait": Kind.DAEMON_POLL, "futex": Kind.DAEMON_FUTEX,
+}  # fmt: skip
+"""Call -> kind it has when it is still open at the stop; None: not told, a worker that waits for requests is idle."""
+
+
+def numbers() -> dict[str, int]:
+    """Return the numbers of the watched calls on this machine. Raises CannotObserve where they are not known."""
+    if platform.machine() != "x86_64":
+        raise CannotObserve(
+            f"the eBPF probe knows system calls of x86_64 only, this is {platform.machine()}: use `--probes strace`"
+        )
+    return _X86_64
