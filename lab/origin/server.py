@@ -1,0 +1,207 @@
+"""The origin: an HTTP server for one store, one thread per connection, bodies sent by the kernel (sendfile)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import socketserver
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cvtrace.lab.errors import LabError
+from cvtrace.lab.origin.access_log import AccessEntry, AccessLog
+from cvtrace.lab.origin.control import ControlServer
+from cvtrace.lab.origin.injection import Injection, Injector
+from cvtrace.lab.origin.response import Handler
+
+
+class Origin:
+    """Serves STORE/cvmfs as /cvmfs, in threads of this process; keys are not served.
+
+    `port` 0 takes a free one. `access_log` is appended to. `control` is the path of a Unix socket
+    (control.py), mode 0600.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        injections: Sequence[Injection] = (),
+        access_log: Path | None = None,
+        control: Path | None = None,
+    ) -> None:
+        self.store = store
+        self._address = (host, port)
+        self._injections = tuple(injections)
+        self._log_path = access_log
+        self._control_path = control
+        self._server: OriginServer | None = None
+        self._control: ControlServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._running().server_address[1])
+
+    @property
+    def url(self) -> str:
+        """The address without a path: http://127.0.0.1:8000."""
+        host = self._address[0]
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def requests(self) -> int:
+        """How many requests have ended."""
+        return self._running().in_flight.ended
+
+    @property
+    def injections(self) -> tuple[Injection, ...]:
+        """What is done to requests; the first that matches counts. Setting it starts all counts and links anew."""
+        return self._server.injector.injections if self._server else self._injections
+
+    @injections.setter
+    def injections(self, injections: Sequence[Injection]) -> None:
+        self._injections = tuple(injections)
+        if self._server:
+            self._server.injector = Injector(self._injections)
+
+    def start(self) -> Origin:
+        """Listen and serve. Raises LabError when there is nothing to serve, or the port or a file cannot be had."""
+        root = self.store / "cvmfs"
+        if not root.is_dir():
+            raise LabError(f"{self.store} is not a store: it has no folder 'cvmfs'; `cvtrace lab publish` makes one")
+        try:
+            log = AccessLog(self._log_path) if self._log_path else None
+        except OSError as error:
+            raise LabError(f"cannot write the access log {self._log_path}: {error.strerror}") from error
+        try:
+            self._server = OriginServer(self._address, root, Injector(self._injections), log)
+        except OSError as error:
+            host, port = self._address
+            raise LabError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        self._server.run()
+        if self._control_path:
+            try:
+                self._control = ControlServer(self._control_path, self)
+            except LabError:
+                self.stop()
+                raise
+        return self
+
+    def stop(self) -> None:
+        """Close all connections and end; what was in flight is logged as aborted. Does nothing when not running."""
+        if self._control:
+            self._control.close()
+            self._control = None
+        if self._server:
+            self._server.end()
+            self._server = None
+
+    def wait_idle(self, timeout_s: float = 10.0) -> bool:
+        """Wait until every request that has begun is answered and logged; False when that takes too long.
+
+        A client has the last byte of a response a moment before the log has its line: call this before
+        reading the log.
+        """
+        return self._running().in_flight.wait_none(timeout_s)
+
+    def __enter__(self) -> Origin:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _running(self) -> OriginServer:
+        if self._server is None:
+            raise LabError("the origin is not running; start it first")
+        return self._server
+
+
+class OriginServer(socketserver.ThreadingTCPServer):
+    """The listening socket and its connections."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, address: tuple[str, int], root: Path, injector: Injector, access_log: AccessLog | None) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.root = os.path.realpath(os.fsencode(root))
+        self.injector = injector
+        self.stopping = threading.Event()
+        self.in_flight = InFlight()
+        self._access_log = access_log
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(address, Handler)
+
+    def run(self) -> None:
+        """Accept connections in a thread of its own."""
+        threading.Thread(target=self.serve_forever, args=(0.1,), name="origin", daemon=True).start()
+
+    def end(self) -> None:
+        """Stop accepting, cut all connections, wait for what is in flight, close the log."""
+        self.stopping.set()
+        self.shutdown()
+        self.server_close()
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        self.in_flight.wait_none(5.0)
+        if self._access_log:
+            self._access_log.close()
+            self._access_log = None
+
+    def log(self, entry: AccessEntry) -> None:
+        """Write an entry, if there is a log."""
+        if self._access_log:
+            self._access_log.write(entry)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection, to be able to cut it."""
+        with self._lock:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the connection and close it."""
+        with self._lock:
+            self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that broke is no news; anything else is a bug and is printed."""
+        if not self.stopping.is_set():
+            super().handle_error(request, client_address)
+
+
+class InFlight:
+    """Counts the requests that have begun and are not logged yet; used as a context by each."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self._begun = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._begun += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self.ended += 1
+            self._changed.notify_all()
+
+    def wait_none(self, timeout_s: float) -> bool:
+        """Wait until none is left; False after `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._begun == self.ended, timeout_s)
