@@ -8,6 +8,8 @@ import mmap
 import os
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +29,20 @@ _LOST_TEXT: Final = 128
 _ROLE_TARGET: Final = 1
 _ROLE_DAEMON: Final = 2
 _CALL: Final = np.dtype([("tid", "<u4"), ("tgid", "<u4"), ("nr", "<u4"), ("role", "<u4"), ("ts", "<u8")])
+
+
+def open_calls(tgid: int) -> Iterator[tuple[int, int]]:
+    """Yield (tid, number of the call) for each thread of `tgid` that is blocked in a system call."""
+    for task in Path(f"/proc/{tgid}/task").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            number = int((task / "syscall").read_text().split()[0])  # "running" for a thread that runs
+            if number >= 0:
+                yield int(task.name), number
+
+
+def _mapped_calls(bpf: Any) -> contextlib.closing[mmap.mmap]:
+    """Map the programs' table of open calls, `calls`."""
+    return contextlib.closing(mmap.mmap(bpf["calls"].map_fd, _SLOTS * _CALL.itemsize, mmap.MAP_SHARED))
 
 
 class EbpfProbe:
@@ -76,6 +92,20 @@ class EbpfProbe:
 
     def _observe(self, tgid: int, role: int) -> None:
         self._bpf["processes"][ctypes.c_uint32(tgid)] = ctypes.c_uint32(role)
+        self._note_open_calls(tgid, role)
+
+    def _note_open_calls(self, tgid: int, role: int) -> None:
+        """Enter the calls in which the threads of `tgid` are blocked already, so that their return is not missed.
+
+        A daemon's workers spend their idle time in a read of /dev/fuse: the first request of each would be lost.
+        """
+        with _mapped_calls(self._bpf) as mapped:
+            calls = np.frombuffer(mapped, dtype=_CALL)
+            for tid, nr in open_calls(tgid):
+                slot = tid & (_SLOTS - 1)
+                if calls["tid"][slot] == 0:
+                    calls[slot] = (tid, tgid, nr, role, time.monotonic_ns())
+            del calls
 
     def _attach_phases(self, libraries: tuple[str, ...]) -> None:
         """Attach to the functions that the libraries export; a version that lacks one simply never calls it."""
@@ -143,9 +173,7 @@ class EbpfProbe:
         return events
 
     def _open_syscalls(self) -> Events:
-        with contextlib.closing(
-            mmap.mmap(self._bpf["calls"].map_fd, _SLOTS * _CALL.itemsize, mmap.MAP_SHARED, mmap.PROT_READ)
-        ) as mapped:
+        with _mapped_calls(self._bpf) as mapped:
             calls = np.frombuffer(bytes(mapped), dtype=_CALL)
         calls = calls[calls["tid"] != 0]
         events = np.zeros(len(calls), dtype=EVENT)

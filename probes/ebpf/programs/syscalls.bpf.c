@@ -73,9 +73,9 @@ RAW_TRACEPOINT_PROBE(sys_enter) {
   return 0;
 }
 
-/* The registers from r10 to di, as pt_regs has them: one read instead of four. */
+/* The registers from r10 to orig_ax, as pt_regs has them: one read instead of five. */
 struct arguments {
-  u64 r10, r9, r8, ax, cx, dx, si, di;
+  u64 r10, r9, r8, ax, cx, dx, si, di, orig_ax;
 };
 
 /* A call that returned, and the one record that is made of it at the end: one place to emit keeps the program small. */
@@ -366,6 +366,8 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
   struct arguments args = {};
   struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
   bpf_probe_read_kernel(&args, sizeof(args), &regs->r10);
+  if (args.orig_ax != f.nr) /* the loader noted a call as open that had just returned */
+    return 0;
   f.a0 = args.di;
   f.a1 = args.si;
   f.a2 = args.dx;
