@@ -1,0 +1,30 @@
+# cvtrace: `make demo` and `make test` are all that a fresh machine needs; both install what is missing.
+PY := .venv/bin/python
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@printf '%s\n' 'make setup  install what is missing' 'make demo   trace phi3-qa.py on an embedded CVMFS' \
+	  'make test   lint and all tests' 'make lint   ruff, mypy, import directions' \
+	  'make bench  what tracing costs, as ratios' 'make clean  remove what was built'
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	@$(PY) -m cvtrace.demo
+
+test: setup lint
+	@$(PY) -m pytest -q
+
+lint: setup
+	@$(PY) -m ruff format --check --quiet . || { $(PY) -m ruff format --diff . 2>&1 | head -40; false; }
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy --no-error-summary
+	@.venv/bin/lint-imports >/dev/null 2>&1 || .venv/bin/lint-imports
+
+bench: setup
+	@$(PY) -m benchmarks
+
+clean:
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo-out bench-out
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
