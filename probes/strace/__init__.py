@@ -1,1 +1,4 @@
-"""The strace rung: the same events from strace's text, for machines without BPF."""
+"""The same events from strace, for machines without BPF: command lines, parser, probe.
+
+May be imported from here: `parse_daemon`, `parse_target`, `Parsed` (translate.py) and `StraceProbe` (probe.py).
+"""

@@ -1,0 +1,43 @@
+"""Which process a thread belongs to, learnt from the clone calls in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cvtrace.probes.strace.parse import LineParser
+
+CLONES = (b"clone", b"clone3", b"fork", b"vfork")
+
+
+class Threads:
+    """Maps tid to tgid.
+
+    `tgids` says what is known beforehand. A thread whose first line comes before its parent's clone call has returned is
+    told by the call that is pending then; a thread that nothing tells about belongs to `default`, or else is a process.
+    """
+
+    def __init__(self, tgids: Mapping[int, int] | None, default: int | None = None) -> None:
+        self._tgids = dict(tgids or {})
+        self._default = default
+
+    def tgid(self, tid: int, parser: LineParser) -> int:
+        known = self._tgids.get(tid)
+        if known is None:
+            known = self._tgids[tid] = self._guess(tid, parser)
+        return known
+
+    def cloned(self, parent: int, child: int, arguments: bytes, parser: LineParser) -> int:
+        """Note a finished clone call and return the tgid of the child."""
+        tgid = self.tgid(parent, parser) if b"CLONE_THREAD" in arguments else child
+        self._tgids[child] = tgid
+        return tgid
+
+    def forget(self, tid: int) -> None:
+        """Forget a thread that ended: its number may come again."""
+        self._tgids.pop(tid, None)
+
+    def _guess(self, tid: int, parser: LineParser) -> int:
+        for parent, arguments in parser.pending(*CLONES):
+            if parent != tid:
+                return self._tgids.get(parent, parent) if b"CLONE_THREAD" in arguments else tid
+        return tid if self._default is None else self._default
