@@ -1,0 +1,80 @@
+"""Getting an object: from the cache, from the network, or from another worker that is fetching it already."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import threading
+from typing import Final
+
+from cvtrace.lab.client.cache import Cache, Transaction
+from cvtrace.lab.client.content import Hash, Object
+from cvtrace.lab.client.counters import Counters
+from cvtrace.lab.client.download import Downloader, Failure, Job
+
+_DESCRIPTOR: Final = struct.Struct("<i")
+
+
+class Fetcher:
+    """Opens objects by content hash and downloads what the cache lacks, each object once, however many ask for it."""
+
+    def __init__(self, cache: Cache, downloader: Downloader, counters: Counters) -> None:
+        self._cache = cache
+        self._downloader = downloader
+        self._counters = counters
+        self._lock = threading.Lock()
+        self._running: dict[Hash, list[int]] = {}
+        self._wait_pipes: list[tuple[int, int]] = []
+
+    def fetch(self, what: Object) -> int:
+        """Return a descriptor of the object's content; raises OSError (EIO when it cannot be had)."""
+        self._counters.add("fetch.n_invocations")
+        fd = self._cache.open(what.hash)
+        if fd is not None:
+            return fd
+        with self._lock:
+            waiters = self._running.get(what.hash)
+            if waiters is None:
+                fd = self._cache.open(what.hash)  # it may have been committed since
+                if fd is not None:
+                    return fd
+                self._running[what.hash] = []
+            else:
+                pipe = self._wait_pipes.pop() if self._wait_pipes else os.pipe()
+                waiters.append(pipe[1])
+        if waiters is not None:
+            return self._wait(pipe)
+        return self._lead(what)
+
+    def _wait(self, pipe: tuple[int, int]) -> int:
+        fd: int = _DESCRIPTOR.unpack(os.read(pipe[0], _DESCRIPTOR.size))[0]
+        with self._lock:
+            self._wait_pipes.append(pipe)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd))
+        return fd
+
+    def _lead(self, what: Object) -> int:
+        fd = -errno.EIO
+        try:
+            fd = self._download(what)
+        except OSError as error:
+            fd = -(error.errno or errno.EIO)
+            raise
+        finally:
+            with self._lock:
+                waiters = self._running.pop(what.hash)
+            for waiter in waiters:
+                os.write(waiter, _DESCRIPTOR.pack(os.dup(fd) if fd >= 0 else fd))
+        return fd
+
+    def _download(self, what: Object) -> int:
+        self._counters.add("fetch.n_downloads")
+        transaction: Transaction = self._cache.begin(what.size_bytes)
+        job = Job(f"/data/{what.hash.path}{what.suffix}", transaction, what.hash, what.compressed)
+        failure = self._downloader.download(job)
+        if failure is not Failure.OK:
+            transaction.abort()
+            raise OSError(errno.EIO, f"{what.description} cannot be downloaded ({failure.name.lower()})")
+        return self._cache.commit(transaction, what)

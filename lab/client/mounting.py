@@ -1,0 +1,185 @@
+"""Mounting and unmounting from another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import cvtrace
+from cvtrace.lab.errors import LabError
+
+if TYPE_CHECKING:
+    from cvtrace.lab.client.daemon import Configuration
+
+DEFAULT_QUOTA_BYTES: Final = 4000 * 1024 * 1024
+LOG_NAME: Final = "client.log"
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A running client."""
+
+    fqrn: str
+    mountpoint: Path
+    pid: int
+    workspace: Path
+    """The daemon's working directory: cache, talk socket and log."""
+
+
+def configure(
+    fqrn: str,
+    mountpoint: Path | str,
+    url: str,
+    key: Path | str,
+    cache: Path | str,
+    quota_bytes: int = DEFAULT_QUOTA_BYTES,
+    *,
+    proxy: str | None = None,
+    max_retries: int = 1,
+    backoff_s: tuple[float, float] = (2.0, 10.0),
+    timeout_s: int = 10,
+) -> Configuration:
+    """Check what can be checked beforehand and return the configuration of a mount; raises LabError.
+
+    `url` is the repository's (`http://host/cvmfs/<fqrn>`; `@fqrn@` stands for its name), `proxy` is "DIRECT", a URL, or None for
+    CVMFS_HTTP_PROXY. The workspace is `cache/fqrn`.
+    """
+    from cvtrace.lab.client.daemon import Configuration
+
+    if not fqrn or "/" in fqrn or fqrn.startswith("."):
+        raise LabError(f"'{fqrn}' is not a repository name: use one like models.example.org")
+    mountpoint = Path(mountpoint)
+    try:
+        if not mountpoint.is_dir():
+            raise LabError(f"the mountpoint {mountpoint} is not a directory: create it first")
+    except OSError as error:
+        raise LabError(
+            f"the mountpoint {mountpoint} cannot be used: {error.strerror}; unmount what is left of it"
+        ) from error
+    if os.path.ismount(mountpoint):
+        raise LabError(f"something is mounted on {mountpoint} already: unmount it first")
+    return Configuration(
+        fqrn=fqrn,
+        mountpoint=str(mountpoint.resolve()),
+        url=url.replace("@fqrn@", fqrn).rstrip("/"),
+        key=":".join(str(Path(path).resolve()) for path in str(key).split(":")),
+        workspace=str(Path(cache).resolve() / fqrn),
+        quota_bytes=quota_bytes,
+        proxy=proxy or os.environ.get("CVMFS_HTTP_PROXY") or "DIRECT",
+        max_retries=max_retries,
+        backoff_s=backoff_s,
+        timeout_s=timeout_s,
+    )
+
+
+def mount(
+    fqrn: str,
+    mountpoint: Path | str,
+    url: str,
+    key: Path | str,
+    cache: Path | str,
+    quota_bytes: int = DEFAULT_QUOTA_BYTES,
+    *,
+    proxy: str | None = None,
+    max_retries: int = 1,
+    backoff_s: tuple[float, float] = (2.0, 10.0),
+    timeout_s: int = 10,
+) -> Mounted:
+    """Start the client as a daemon and return when the mount answers; raises LabError with the reason otherwise.
+
+    The arguments are those of `configure`.
+    """
+    return start(
+        configure(
+            fqrn,
+            mountpoint,
+            url,
+            key,
+            cache,
+            quota_bytes,
+            proxy=proxy,
+            max_retries=max_retries,
+            backoff_s=backoff_s,
+            timeout_s=timeout_s,
+        )
+    )
+
+
+def start(configuration: Configuration) -> Mounted:
+    """Start the client as a daemon and return when the mount answers; raises LabError with the reason otherwise."""
+    workspace = Path(configuration.workspace)
+    log = workspace / LOG_NAME
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        status = _launch(configuration, log)
+    except OSError as error:
+        raise LabError(
+            f"the cache {workspace} cannot be used: {error.strerror}; choose another with --cache"
+        ) from error
+    if "pid" not in status:
+        raise LabError(str(status.get("error", f"the client ended without a word; its log is {log}")))
+    mounted = Mounted(configuration.fqrn, Path(configuration.mountpoint), int(str(status["pid"])), workspace)
+    if os.getxattr(mounted.mountpoint, "user.fqrn") != mounted.fqrn.encode():
+        raise LabError(f"something else was mounted on {mounted.mountpoint} at the same time: unmount it first")
+    return mounted
+
+
+def serve_here(configuration: Configuration) -> None:
+    """Mount and serve in this process until unmounted, or ended by SIGTERM or SIGINT; raises LabError."""
+    from cvtrace.lab.client import daemon
+
+    daemon.serve(configuration, ready=lambda: None)
+
+
+def unmount(mountpoint: Path | str, *, timeout_s: float = 10.0) -> None:
+    """Unmount and wait until the client has ended; raises LabError, when files are in use, for example."""
+    mountpoint = Path(mountpoint)
+    try:
+        pid = int(os.getxattr(mountpoint, "user.pid"))
+    except (OSError, ValueError):
+        pid = 0  # not ours, not mounted, or its daemon is dead
+    command = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
+    done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"cannot unmount {mountpoint}: {done.stderr.strip() or 'is it mounted?'}")
+    deadline_s = time.monotonic() + timeout_s
+    while pid and _is_running(pid):
+        if time.monotonic() > deadline_s:
+            raise LabError(f"{mountpoint} is unmounted, but its client (pid {pid}) does not end: kill {pid}")
+        time.sleep(0.01)
+
+
+def _launch(configuration: Configuration, log: Path) -> dict[str, object]:
+    reader, writer = os.pipe()
+    environment = dict(os.environ)
+    root = str(Path(cvtrace.__file__).parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "cvtrace.lab.client", json.dumps(asdict(configuration)), str(writer)]
+    with log.open("ab") as output, os.fdopen(reader, "rb") as status:
+        starter = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(writer,),
+            start_new_session=True,
+            env=environment,
+        )
+        os.close(writer)
+        starter.wait()
+        line = status.readline()
+    result: dict[str, object] = json.loads(line) if line else {}
+    return result
+
+
+def _is_running(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False

@@ -1,0 +1,27 @@
+"""Threads that bear the name of the process and leave signals to the main thread."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from cvtrace.lab.client.syscalls import name_thread
+
+PROCESS_NAME: Final = "cvmfs2"
+
+_FOR_MAIN_THREAD: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}
+
+
+def start_thread(work: Callable[[], None]) -> threading.Thread:
+    """Start a daemon thread named like every thread of the client."""
+
+    def run() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_MAIN_THREAD)
+        name_thread(PROCESS_NAME)
+        work()
+
+    thread = threading.Thread(target=run, name=PROCESS_NAME, daemon=True)
+    thread.start()
+    return thread
