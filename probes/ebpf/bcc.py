@@ -52,7 +52,7 @@ def compile_program(text: str) -> Any:
     before = os.environ.get("BCC_KERNEL_SOURCE")
     os.environ["BCC_KERNEL_SOURCE"] = str(HEADERS)
     try:
-        return bcc.BPF(text=text)
+        return bcc.BPF(text=text.encode())
     except Exception as error:  # bcc raises plain Exception for everything
         raise CannotObserve(f"the kernel or bcc refused the BPF programs: {error}") from error
     finally:

@@ -42,7 +42,7 @@ def open_calls(tgid: int) -> Iterator[tuple[int, int]]:
 
 def _mapped_calls(bpf: Any) -> contextlib.closing[mmap.mmap]:
     """Map the programs' table of open calls, `calls`."""
-    return contextlib.closing(mmap.mmap(bpf["calls"].map_fd, _SLOTS * _CALL.itemsize, mmap.MAP_SHARED))
+    return contextlib.closing(mmap.mmap(bpf[b"calls"].map_fd, _SLOTS * _CALL.itemsize, mmap.MAP_SHARED))
 
 
 class EbpfProbe:
@@ -71,19 +71,19 @@ class EbpfProbe:
         try:
             self._fill_filters(scope)
             self._attach_phases(scope.libraries)
-            self._events = Ring(self._bpf["events"].map_fd, self._event_pages, EVENT)
-            self._texts = Ring(self._bpf["texts"].map_fd, self._text_pages, TEXT)
+            self._events = Ring(self._bpf[b"events"].map_fd, self._event_pages, EVENT)
+            self._texts = Ring(self._bpf[b"texts"].map_fd, self._text_pages, TEXT)
         except BaseException:
             self._detach(self._bpf, self._links)
             self._bpf = None
             raise
 
     def _fill_filters(self, scope: Scope) -> None:
-        watch = self._bpf["watch"]
+        watch = self._bpf[b"watch"]
         for name, number in numbers().items():
             watched = (_ROLE_TARGET if name in TARGET else 0) | (_ROLE_DAEMON if name in DAEMON else 0)
             watch[ctypes.c_uint32(number)] = ctypes.c_uint32(watched)
-        devices = self._bpf["devices"]
+        devices = self._bpf[b"devices"]
         for st_dev in scope.devices:
             kernel_dev = os.major(st_dev) << 20 | os.minor(st_dev)
             devices[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
@@ -91,7 +91,7 @@ class EbpfProbe:
             self._observe(daemon.pid, _ROLE_DAEMON)
 
     def _observe(self, tgid: int, role: int) -> None:
-        self._bpf["processes"][ctypes.c_uint32(tgid)] = ctypes.c_uint32(role)
+        self._bpf[b"processes"][ctypes.c_uint32(tgid)] = ctypes.c_uint32(role)
         self._note_open_calls(tgid, role)
 
     def _note_open_calls(self, tgid: int, role: int) -> None:
@@ -143,7 +143,7 @@ class EbpfProbe:
             return
         stopped_ns = time.monotonic_ns()
         open_calls = self._open_calls(stopped_ns)
-        self._bpf["processes"].clear()
+        self._bpf[b"processes"].clear()
         rest, texts = self.drain()
         self._late = np.concatenate([rest, open_calls]), texts
         self._losses = self._count_losses()
@@ -192,14 +192,14 @@ class EbpfProbe:
     def _open_phases(self) -> Events:
         rows = [
             (call.ts, 0, call.tgid, key.tid, Kind.PHASE, 0, 0, key.function, call.argument, 0)
-            for key, call in self._bpf["phase_calls"].items()
+            for key, call in self._bpf[b"phase_calls"].items()
         ]
         return np.array(rows, dtype=EVENT)
 
     def _open_absences(self) -> Events:
         rows = [
             (gone.ts, 0, gone.tgid, tid.value, Kind.OFFCPU, 0, 0, gone.wake_ts, gone.waker, gone.state)
-            for tid, gone in self._bpf["absences"].items()
+            for tid, gone in self._bpf[b"absences"].items()
         ]
         return np.array(rows, dtype=EVENT)
 
@@ -207,7 +207,7 @@ class EbpfProbe:
         rows = [
             (sent.ts, 0, sent.tgid, sent.tid, Kind.FUSE_SEND, 0, 0, key.unique, key.connection & 0xFFFFF,
              sent.opcode << 32 | sent.len)
-            for key, sent in self._bpf["requests"].items()
+            for key, sent in self._bpf[b"requests"].items()
         ]  # fmt: skip
         return np.array(rows, dtype=EVENT)
 
@@ -215,7 +215,7 @@ class EbpfProbe:
         by_kind: dict[str, int] = {}
         for kind in Kind:
             for slot, name in ((kind.value, kind.name), (_LOST_TEXT + kind.value, f"{kind.name} text")):
-                count = sum(self._bpf["lost"][ctypes.c_int(slot)])
+                count = sum(self._bpf[b"lost"][ctypes.c_int(slot)])
                 if count:
                     by_kind[name] = int(count)
         return Losses(by_kind)

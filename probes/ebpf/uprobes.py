@@ -23,7 +23,7 @@ _PROG_TYPE_KPROBE: Final = 2
 def functions(bpf: Any, library: str, symbols: Sequence[str]) -> dict[int, int]:
     """Return the offset in `library` of each of `symbols` that it exports, by index in `symbols`."""
     wanted = {symbol.encode(): index for index, symbol in enumerate(symbols)}
-    exported = bpf.get_user_functions_and_addresses(library, b"^Oga")
+    exported = bpf.get_user_functions_and_addresses(os.fsencode(library), b"^Oga")
     return {wanted[name]: address for name, address in exported if name in wanted}
 
 
@@ -31,17 +31,18 @@ def attach(bpf: Any, library: str, offsets: dict[int, int]) -> list[int]:
     """Attach to `offsets` (index -> offset) of `library`; return the links to close, none if perf events were used."""
     try:
         return [
-            _attach_multi(bpf, "phase_enter_any", library, offsets, 0),
-            _attach_multi(bpf, "phase_exit_any", library, offsets, _MULTI_RETURN),
+            _attach_multi(bpf, b"phase_enter_any", library, offsets, 0),
+            _attach_multi(bpf, b"phase_exit_any", library, offsets, _MULTI_RETURN),
         ]
     except Exception:  # bcc raises plain Exception when the kernel does not know the attach type
+        path = os.fsencode(library)
         for index, offset in offsets.items():
-            bpf.attach_uprobe(name=library, addr=offset, fn_name=f"phase_enter_{index}")
-            bpf.attach_uretprobe(name=library, addr=offset, fn_name=f"phase_exit_{index}")
+            bpf.attach_uprobe(name=path, addr=offset, fn_name=b"phase_enter_%d" % index)
+            bpf.attach_uretprobe(name=path, addr=offset, fn_name=b"phase_exit_%d" % index)
         return []
 
 
-def _attach_multi(bpf: Any, program: str, library: str, offsets: dict[int, int], flags: int) -> int:
+def _attach_multi(bpf: Any, program: bytes, library: str, offsets: dict[int, int], flags: int) -> int:
     """Link `program` to all `offsets`, with the index as cookie (union bpf_attr, link_create.uprobe_multi)."""
     program_fd = bpf.load_func(program, _PROG_TYPE_KPROBE, attach_type=_TRACE_UPROBE_MULTI).fd
     path = ctypes.create_string_buffer(os.fsencode(library))

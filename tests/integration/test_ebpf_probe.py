@@ -1,0 +1,240 @@
+"""The eBPF probe in the running kernel, on programs whose behaviour is known exactly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvtrace.probes.ebpf.probe import EbpfProbe, open_calls
+from cvtrace.probes.events import UNFINISHED, Events, Kind, Texts
+from cvtrace.probes.probe import CannotObserve, Scope
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="eBPF needs root")]
+
+
+@pytest.fixture
+def probe() -> Iterator[EbpfProbe]:
+    probe = EbpfProbe()
+    try:
+        probe.start(Scope(daemons=(), devices=()))
+    except CannotObserve as reason:
+        pytest.skip(str(reason))
+    yield probe
+    probe.stop()
+
+
+def record(
+    probe: EbpfProbe, program: str, *arguments: str, kill_after: float | None = None
+) -> tuple[int, Events, Texts]:
+    """Run a Python program under `probe` from its first instruction; return its pid and what was seen."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(reader, 1)
+        os.execv(sys.executable, [sys.executable, "-S", "-c", program, *arguments])
+    probe.add_target(pid)
+    os.write(writer, b"x")
+    drained = []
+    started = time.monotonic()
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        drained.append(probe.drain())
+        time.sleep(0.005)
+        if kill_after is not None and time.monotonic() - started > kill_after:
+            break
+    probe.stop()
+    drained.append(probe.drain())
+    if kill_after is not None:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    os.close(reader)
+    os.close(writer)
+    return pid, np.concatenate([e for e, _ in drained]), np.concatenate([t for _, t in drained])
+
+
+def of_kind(events: Events, kind: Kind) -> Events:
+    return events[events["kind"] == kind]
+
+
+def test_every_read_of_a_loop_is_recorded(probe: EbpfProbe) -> None:
+    # GIVEN a program that reads 200,000 single bytes from a descriptor it alone uses
+    count = 200_000
+    program = (
+        f"import os\nfd = os.dup2(os.open('/dev/zero', os.O_RDONLY), 200)\nfor _ in range({count}): os.read(fd, 1)"
+    )
+
+    # WHEN
+    pid, events, _ = record(probe, program)
+
+    # THEN each call is there, with its result, and nothing was lost
+    reads = of_kind(events, Kind.SYS_READ)
+    reads = reads[reads["a"] == 200]
+    assert len(reads) == count
+    assert (reads["ret"] == 1).all()
+    assert (reads["tgid"] == pid).all()
+    assert (np.diff(np.sort(reads["ts"]).astype(np.int64)) > 0).all()
+    assert probe.losses().total == 0
+
+
+def test_paths_are_as_the_program_gave_them(probe: EbpfProbe, tmp_path: Path) -> None:
+    # GIVEN a file with a long name
+    path = tmp_path / ("n" * 200)
+    path.write_text("x")
+
+    # WHEN
+    _, events, texts = record(probe, "import sys; open(sys.argv[1])", str(path))
+
+    # THEN the open has that text
+    named = texts[texts["text"] == os.fsencode(path)]
+    assert len(named) == 1
+    opened = events[(events["ts"] == named["ts"][0]) & (events["tid"] == named["tid"][0])]
+    assert opened["kind"][0] == Kind.SYS_OPEN
+    assert opened["ret"][0] >= 0
+
+
+def test_children_and_threads_are_followed(probe: EbpfProbe) -> None:
+    # GIVEN a program with a thread, a forked child and a child that execs
+    program = (
+        "import os, subprocess, sys, threading\n"
+        "def read(fd): os.read(os.dup2(os.open('/dev/zero', os.O_RDONLY), fd), 1)\n"
+        "t = threading.Thread(target=read, args=(201,)); t.start(); t.join()\n"
+        "pid = os.fork()\n"
+        "if pid == 0: read(202); os._exit(0)\n"
+        "os.waitpid(pid, 0)\n"
+        "subprocess.run([sys.executable, '-S', '-c', 'import os; "
+        'os.read(os.dup2(os.open("/dev/zero", os.O_RDONLY), 203), 1)\'])'
+    )
+
+    # WHEN
+    pid, events, _ = record(probe, program)
+
+    # THEN the reads are told, each by its own process and thread
+    reads = of_kind(events, Kind.SYS_READ)
+    thread, forked, execed = (reads[reads["a"] == fd] for fd in (201, 202, 203))
+    assert thread["tgid"].tolist() == [pid]
+    assert thread["tid"][0] != pid
+    assert len({pid, int(forked["tgid"][0]), int(execed["tgid"][0])}) == 3
+    assert len(of_kind(events, Kind.PROC_EXEC)) == 2
+
+
+def test_time_off_the_cpu_names_who_ended_it(probe: EbpfProbe) -> None:
+    # GIVEN a thread that waits for another, which sleeps first
+    program = (
+        "import os, threading, time\n"
+        "r, w = os.pipe()\n"
+        "def wake(): time.sleep(0.2); os.write(w, b'x')\n"
+        "threading.Thread(target=wake).start()\n"
+        "os.read(r, 1)"
+    )
+
+    # WHEN
+    pid, events, _ = record(probe, program)
+
+    # THEN the main thread was off for most of that time, woken by the other thread
+    away = of_kind(events, Kind.OFFCPU)
+    longest = away[away["tid"] == pid][np.argmax(away[away["tid"] == pid]["dur"])]
+    assert longest["dur"] > 100_000_000
+    assert longest["c"] == 1
+    assert longest["ts"] < longest["a"] <= longest["ts"] + longest["dur"]
+    waker = int(longest["b"])
+    assert waker != pid
+    assert waker in set(events[events["tgid"] == pid]["tid"].tolist())
+
+
+def test_a_call_that_is_open_at_the_end_is_told_as_unfinished(probe: EbpfProbe) -> None:
+    # GIVEN a program that blocks for good
+    program = "import os\nr, w = os.pipe()\nos.read(os.dup2(r, 204), 1)"
+
+    # WHEN the recording stops while it is blocked
+    pid, events, _ = record(probe, program, kill_after=1.0)
+
+    # THEN
+    open_reads = events[events["kind"] == Kind.SYS_READ | UNFINISHED]
+    assert open_reads["tgid"].tolist() == [pid]
+    assert open_reads["dur"][0] > 0
+
+
+def test_others_are_not_recorded(probe: EbpfProbe) -> None:
+    # GIVEN a busy process that is not the target
+    other = subprocess.Popen([sys.executable, "-S", "-c", "import os\nwhile True: os.stat('/'); open('/dev/null')"])
+
+    # WHEN
+    try:
+        pid, events, _ = record(probe, "import time; time.sleep(0.2)")
+    finally:
+        other.kill()
+        other.wait()
+
+    # THEN
+    assert set(events["tgid"].tolist()) == {pid}
+
+
+def test_a_thread_that_was_blocked_before_is_not_missed() -> None:
+    # GIVEN a process that blocks in a read
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import os; os.read(0, 1)"], stdin=subprocess.PIPE)
+    deadline = time.monotonic() + 10
+    while (child.pid, 0) not in list(open_calls(child.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    probe = EbpfProbe()
+    try:
+        probe.start(Scope(daemons=(), devices=()))
+
+        # WHEN the recording begins, and then the read returns
+        probe.add_target(child.pid)
+        assert child.stdin is not None
+        child.stdin.write(b"x")
+        child.stdin.close()
+        child.wait(timeout=10)
+    finally:
+        probe.stop()
+        events, _ = probe.drain()
+
+    # THEN the call is there
+    reads = of_kind(events, Kind.SYS_READ)
+    assert 1 in reads[reads["a"] == 0]["ret"].tolist()
+
+
+def test_a_ring_that_is_too_small_counts_what_it_lost() -> None:
+    # GIVEN a ring of one page, and nobody who drains it
+    probe = EbpfProbe(event_pages=1, text_pages=1)
+    probe.start(Scope(daemons=(), devices=()))
+    program = "import os\nfd = os.open('/dev/zero', os.O_RDONLY)\nfor _ in range(10000): os.read(fd, 1)"
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(reader, 1)
+        os.execv(sys.executable, [sys.executable, "-S", "-c", program])
+
+    # WHEN
+    probe.add_target(pid)
+    os.write(writer, b"x")
+    os.waitpid(pid, 0)
+    probe.stop()
+    events, _ = probe.drain()
+
+    # THEN what is missing is counted
+    kept = len(of_kind(events, Kind.SYS_READ))
+    lost = probe.losses().by_kind["SYS_READ"]
+    assert kept < 100
+    assert kept + lost >= 10_000
+
+
+def test_without_root_the_way_out_is_said() -> None:
+    # GIVEN a child without privileges
+    program = (
+        "import os\nfrom cvtrace.probes.ebpf.probe import EbpfProbe\nfrom cvtrace.probes.probe import *\nos.setuid(65534)\n"
+        "try: EbpfProbe().start(Scope((), ()))\nexcept CannotObserve as e: print(e)"
+    )
+
+    # WHEN
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    # THEN
+    assert "sudo cvtrace run" in done.stdout, done.stderr
