@@ -1,0 +1,246 @@
+"""Observing with strace: slow, but it needs neither BPF nor symbols.
+
+OVERHEAD. Every call of a traced thread stops it twice. A cold load becomes 6 to 8 times slower, a warm one 2 to 3 times,
+a loop of one-byte reads 370 times: times are those of the slowed run, counts and bytes are exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from cvtrace.probes.events import Events, Texts, no_events, no_texts
+from cvtrace.probes.probe import CannotObserve, Losses, Scope
+from cvtrace.probes.strace import processes
+from cvtrace.probes.strace.command import DAEMON_CALLS, TARGET_CALLS, attach_command, target_command
+from cvtrace.probes.strace.daemon import DaemonTranslator
+from cvtrace.probes.strace.logs import Log, LogReader
+from cvtrace.probes.strace.target import TargetTranslator
+from cvtrace.probes.strace.translate import Translator
+
+ATTACH_S: Final = 15.0
+DETACH_S: Final = 10.0
+GRACE_S: Final = 2.0
+"""How long strace may take to end by itself after its target did."""
+STEP_S: Final = 0.01
+
+MISSING: Final = (
+    "strace sees no page faults: weights that are used from a mapping show only as FUSE requests of the daemon.",
+    "strace sees no FUSE queue: the time between asking and the daemon's receiving is not split from the wait.",
+    "strace sees no scheduler: running, being runnable and being blocked outside of a traced call cannot be told apart.",
+    "strace sees no phases: they come from the import hook, for Python targets only.",
+    "strace slows what it traces (a cold load 6 to 8 times, a warm one 2 to 3 times): counts are exact, times are not.",
+)
+
+
+@dataclass
+class Stream:
+    """One strace: its log, its translator, and its process if the probe started it (else the target became it)."""
+
+    log: Log
+    translator: Translator
+    process: subprocess.Popen[bytes] | None = None
+    pid: int = 0
+    """The process it was attached to."""
+    was_stopped: bool = False
+    """Whether that process had been stopped before."""
+    finished: bool = False
+
+
+class StraceProbe:
+    """One strace per daemon and one for the target.
+
+    `owner` is the (uid, gid) the target runs as, if not those of this process: its strace must be able to write its log.
+    """
+
+    name = "strace"
+
+    def __init__(self, *, owner: tuple[int, int] | None = None) -> None:
+        self._owner = owner
+        self._strace = ""
+        self._reader = LogReader()
+        self._streams: list[Stream] = []
+        self._folder: Path | None = None
+        self._fifo: Path | None = None
+        self._target: int | None = None
+        self._offset_ns = 0
+        self._stopped = False
+        self._end_ns: int | None = None
+
+    def start(self, scope: Scope) -> None:
+        """Attach to every daemon. Raises CannotObserve, leaving nothing attached."""
+        strace = shutil.which("strace")
+        if strace is None:
+            raise CannotObserve("strace is not installed: apt install strace (or dnf install strace)")
+        self._strace = strace
+        self._offset_ns = realtime_offset_ns()
+        try:
+            for daemon in scope.daemons:
+                translator = DaemonTranslator(
+                    realtime_offset_ns=self._offset_ns,
+                    tgids=dict.fromkeys(processes.task_ids(daemon.pid), daemon.pid),
+                    default_tgid=daemon.pid,
+                )
+                self._attach(daemon.pid, translator, DAEMON_CALLS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def add_target(self, pid: int) -> None:
+        """Trace a running process; one that is going to become `command()` is traced already."""
+        self._target = pid
+        if self._fifo is None:
+            tgids = dict.fromkeys(processes.task_ids(pid), pid)
+            translator = TargetTranslator(realtime_offset_ns=self._offset_ns, tgids=tgids)
+            self._attach(pid, translator, TARGET_CALLS)
+
+    def command(self, argv: list[str]) -> list[str]:
+        """Return the command line that becomes `argv` under strace, with its process, parent and exit code unchanged."""
+        self._folder = Path(tempfile.mkdtemp(prefix="cvtrace-strace-"))
+        self._fifo = self._folder / "log"
+        os.mkfifo(self._fifo, 0o600)
+        if self._owner is not None:
+            # The FIFO is the user's to write; the folder may be entered by anybody and listed or changed by nobody else.
+            os.chown(self._fifo, *self._owner)
+            self._folder.chmod(0o711)
+        reading = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        translator = TargetTranslator(realtime_offset_ns=self._offset_ns, tgids=None)
+        self._streams.append(Stream(self._reader.add(reading), translator))
+        return target_command(self._strace, argv, str(self._fifo))
+
+    def drain(self) -> tuple[Events, Texts]:
+        """Parse what the straces wrote since the last call; after `stop`, with the rest, flagged UNFINISHED."""
+        parts = [self._drain(stream) for stream in self._streams if not stream.finished]
+        if not parts:
+            return no_events(), no_texts()
+        return np.concatenate([events for events, _ in parts]), np.concatenate([texts for _, texts in parts])
+
+    def _drain(self, stream: Stream) -> tuple[Events, Texts]:
+        stream.translator.parser.feed(stream.log.take())
+        if self._stopped:
+            stream.translator.finish(self._end_ns)
+            stream.finished = True
+        return stream.translator.columns.take()
+
+    def stop(self) -> None:
+        """Detach every strace and wait until it is gone; the daemons and a target that still runs go on as before."""
+        if self._stopped:
+            return
+        self._end_ns = time.monotonic_ns()
+        for stream in self._streams:
+            if stream.process is not None and stream.process.poll() is None:
+                stream.process.send_signal(signal.SIGTERM)
+        self._stop_target()
+        deadline = time.monotonic() + DETACH_S
+        for stream in self._streams:
+            if stream.process is not None:
+                _end(stream.process, deadline)
+                stream.log.ended.wait(GRACE_S)
+                if not stream.was_stopped:
+                    processes.let_run(stream.pid)
+        self._reader.close()
+        self._stopped = True
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def losses(self) -> Losses:
+        """strace loses nothing; lines that could not be read are counted as `unparsed`."""
+        unparsed = sum(stream.translator.parser.skipped for stream in self._streams)
+        return Losses({"unparsed": unparsed} if unparsed else {})
+
+    def missing(self) -> list[str]:
+        """Return what strace cannot see."""
+        return list(MISSING)
+
+    def _attach(self, pid: int, translator: Translator, calls: tuple[str, ...]) -> None:
+        if not processes.is_running(pid):
+            raise CannotObserve(f"process {pid} is not running: there is nothing to attach strace to")
+        if tracer := processes.tracer_of(pid):
+            raise CannotObserve(f"process {pid} is already traced by process {tracer}: end that one first")
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        with tempfile.TemporaryFile() as complaints:
+            try:
+                process = subprocess.Popen(
+                    attach_command(self._strace, pid, f"/dev/fd/{writing}", calls),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=complaints,
+                    pass_fds=(writing,),
+                    start_new_session=True,  # Ctrl-C is for the target
+                )
+            finally:
+                os.close(writing)
+            stopped = processes.is_stopped(pid)
+            self._streams.append(Stream(self._reader.add(reading), translator, process, pid, stopped))
+            _wait_attached(process, pid)
+            if process.poll() is not None or processes.tracer_of(pid) != process.pid:
+                complaints.seek(0)
+                raise CannotObserve(_why_not(pid, complaints.read().decode(errors="replace")))
+
+    def _stop_target(self) -> None:
+        """Let a strace that the target became end with it, or make it detach from what still runs."""
+        if self._fifo is None:
+            return
+        log = next(stream.log for stream in self._streams if stream.process is None)
+        running = self._target is not None and processes.is_running(self._target)
+        if not running and log.ended.wait(GRACE_S):
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            tracers = [pid for pid in processes.with_argument(str(self._fifo)) if pid != self._target]
+            for pid in tracers:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+            if not tracers or log.ended.wait(DETACH_S):
+                return
+
+
+def realtime_offset_ns() -> int:
+    """Return CLOCK_REALTIME minus CLOCK_MONOTONIC, read as closely together as possible."""
+    readings = []
+    for _ in range(16):
+        before = time.monotonic_ns()
+        realtime = time.time_ns()
+        after = time.monotonic_ns()
+        readings.append((after - before, realtime - (before + after) // 2))
+    return min(readings)[1]
+
+
+def _wait_attached(process: subprocess.Popen[bytes], pid: int) -> None:
+    """Wait until strace traces every thread, or has given up."""
+    deadline = time.monotonic() + ATTACH_S
+    while time.monotonic() < deadline and process.poll() is None:
+        tids = processes.task_ids(pid)
+        if not tids or all(processes.tracer_of(tid) == process.pid for tid in tids):
+            return
+        time.sleep(STEP_S)
+
+
+def _why_not(pid: int, complaint: str) -> str:
+    if not processes.is_running(pid):
+        return f"process {pid} exited while strace was attaching to it"
+    if "not permitted" in complaint:
+        mend = "run with sudo"
+        if processes.ptrace_is_restricted():
+            mend += ", or allow it with: sudo sysctl kernel.yama.ptrace_scope=0"
+        return f"strace may not attach to process {pid}: {mend}"
+    last = complaint.strip().splitlines()[-1:] or ["it did not attach in time"]
+    return f"strace could not attach to process {pid}: {last[0]}"
+
+
+def _end(process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Wait for a strace that was told to detach; the kernel detaches for one that has to be killed."""
+    try:
+        process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
