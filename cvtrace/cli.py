@@ -21,10 +21,12 @@ VERBS: Final = {
 
 EXIT_CODES: Final = {
     "cvtrace.lab.errors.LabError": 2,
-    "cvtrace.tracer.store.TraceExists": 2,
-    "cvtrace.tracer.store.TraceUnwritable": 2,
+    "cvtrace.tracer.errors.WrongTarget": 2,
+    "cvtrace.tracer.errors.UnknownUser": 2,
+    "cvtrace.tracer.errors.TraceExists": 2,
+    "cvtrace.tracer.errors.TraceUnwritable": 2,
     "cvtrace.probes.probe.CannotObserve": 3,
-    "cvtrace.tracer.store.TraceDamaged": 4,
+    "cvtrace.tracer.errors.TraceDamaged": 4,
 }
 """Error families by name, subclasses included, so that knowing them imports nothing."""
 
@@ -33,7 +35,7 @@ LAB_PACKAGES: Final = frozenset({"cryptography", "mfusepy", "onnx", "onnxruntime
 
 
 def refusal(error: Exception) -> tuple[str, int] | None:
-    """Return what the user is told and the exit code, or None when `error` is a defect and wants its traceback."""
+    """Return what the user is told and the exit code, or None for a defect, which wants its traceback."""
     for family in type(error).__mro__:
         code = EXIT_CODES.get(f"{family.__module__}.{family.__qualname__}")
         if code is not None:

@@ -97,11 +97,7 @@ def _check(data: memoryview | bytes, position: int, dtype: np.dtype[Any]) -> tup
     if position + BLOCK.itemsize > len(data):
         return 0, "a block is cut short"
     header = np.frombuffer(data, dtype=BLOCK, count=1, offset=position)[0]
-    if (
-        bytes(header["magic"]) != MAGIC
-        or header["version"] != VERSION
-        or header["itemsize"] != dtype.itemsize
-    ):
+    if bytes(header["magic"]) != MAGIC or header["version"] != VERSION or header["itemsize"] != dtype.itemsize:
         return 0, "a block is garbled"
     count = int(header["count"])
     start = position + BLOCK.itemsize
@@ -125,9 +121,7 @@ def records(data: memoryview | bytes, blocks: Blocks, dtype: np.dtype[Any]) -> n
 def word_offsets(blocks: Blocks, dtype: np.dtype[Any]) -> npt.NDArray[np.int64]:
     """Return for every record of the file, in order, at which 8-byte word of the file it begins."""
     total = int(blocks.counts.sum())
-    before = (
-        np.concatenate([[0], np.cumsum(blocks.counts)[:-1]]) if len(blocks.counts) else np.empty(0, np.int64)
-    )
+    before = np.concatenate([[0], np.cumsum(blocks.counts)[:-1]]) if len(blocks.counts) else np.empty(0, np.int64)
     start = np.repeat(blocks.offsets - before * dtype.itemsize, blocks.counts)
     offsets: npt.NDArray[np.int64] = (start + np.arange(total, dtype=np.int64) * dtype.itemsize) // 8
     return offsets

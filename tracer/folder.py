@@ -15,6 +15,7 @@ import stat
 from pathlib import Path
 from typing import Any, Final
 
+from cvtrace.tracer.errors import TraceExists, TraceUnwritable
 from cvtrace.tracer.user import User, acting_as
 
 META: Final = "meta.json"
@@ -24,18 +25,6 @@ EVENTS_PARQUET: Final = "events.parquet"
 TEXTS_PARQUET: Final = "texts.parquet"
 TEMPORARY: Final = ".new"
 FILES: Final = (META, EVENTS_BLOCKS, TEXTS_BLOCKS, EVENTS_PARQUET, TEXTS_PARQUET)
-
-
-class TraceExists(Exception):
-    """The folder to record into is already there."""
-
-
-class TraceUnwritable(Exception):
-    """The trace cannot be written; the message says why."""
-
-
-class TraceDamaged(Exception):
-    """The folder is not a trace, or one of a newer cvtrace, or damaged beyond use; the message says which."""
 
 
 class Folder:
@@ -132,27 +121,21 @@ def _open_new(path: Path, force: bool) -> int:
             return os.open(path.name, directory | os.O_NOFOLLOW, dir_fd=parent)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise TraceExists(
-                    f"{path} is not a folder: it is left alone; choose another with -o DIR"
-                ) from None
+                raise TraceExists(f"{path} is not a folder: it is left alone; choose another with -o DIR") from None
             raise
     finally:
         os.close(parent)
 
 
 def _exists(path: Path) -> TraceExists:
-    return TraceExists(
-        f"{path} is already there: choose another folder with -o DIR, or replace a trace with --force"
-    )
+    return TraceExists(f"{path} is already there: choose another folder with -o DIR, or replace a trace with --force")
 
 
 def _lock(folder: Folder) -> None:
     try:
         fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise TraceExists(
-            f"{folder.path} is being recorded right now: choose another folder with -o DIR"
-        ) from None
+        raise TraceExists(f"{folder.path} is being recorded right now: choose another folder with -o DIR") from None
     except OSError:  # a file system without locks: nothing is lost but this courtesy
         return
 

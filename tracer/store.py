@@ -32,6 +32,7 @@ import numpy.typing as npt
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts
 from cvtrace.tracer import parquet
 from cvtrace.tracer.blocks import BlockFile, records, scan
+from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceUnwritable
 from cvtrace.tracer.folder import (
     EVENTS_BLOCKS,
     EVENTS_PARQUET,
@@ -39,9 +40,6 @@ from cvtrace.tracer.folder import (
     TEMPORARY,
     TEXTS_BLOCKS,
     TEXTS_PARQUET,
-    TraceDamaged,
-    TraceExists,
-    TraceUnwritable,
     create_folder,
     is_locked,
     read_meta_at,
@@ -148,9 +146,7 @@ class TraceWriter:
         for stream, part in zip(streams, (events, texts), strict=True):
             stream.add(part)
         now_s = time.monotonic()
-        if now_s - self._flushed_s >= FLUSH_S or any(
-            stream.waiting_records >= FLUSH_RECORDS for stream in streams
-        ):
+        if now_s - self._flushed_s >= FLUSH_S or any(stream.waiting_records >= FLUSH_RECORDS for stream in streams):
             self.flush()
             self._flushed_s = now_s
 
@@ -179,9 +175,7 @@ class TraceWriter:
         self.meta.update(changes)
         self._count()
         try:
-            self._finish_file(
-                EVENTS_BLOCKS, EVENTS_PARQUET, lambda fd, out: parquet.write_events(fd, out, progress)
-            )
+            self._finish_file(EVENTS_BLOCKS, EVENTS_PARQUET, lambda fd, out: parquet.write_events(fd, out, progress))
             self._finish_file(TEXTS_BLOCKS, TEXTS_PARQUET, parquet.write_texts)
             self.meta["finished"] = True
             self._write_meta()
@@ -251,9 +245,7 @@ class TraceWriter:
             self.meta["error"] = self.error
 
     def _write_meta(self) -> None:
-        self._folder.write_whole(
-            META, json.dumps(self.meta, indent=1, ensure_ascii=False).encode("utf-8", "replace")
-        )
+        self._folder.write_whole(META, json.dumps(self.meta, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def read_trace(path: Path | str) -> Trace:
@@ -326,9 +318,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or not str(meta.get("schema", "")).startswith("cvtrace-trace/"):
         raise TraceDamaged(_no_meta(path, names))
     if meta["schema"] != SCHEMA:
-        raise TraceDamaged(
-            f"{path} is in the format {meta['schema']} of a newer cvtrace: update cvtrace to read it"
-        )
+        raise TraceDamaged(f"{path} is in the format {meta['schema']} of a newer cvtrace: update cvtrace to read it")
     for name, kind in META_TYPES.items():
         if not isinstance(meta.setdefault(name, kind()), kind):
             raise TraceDamaged(f"{path} is damaged: {META} has no proper {name}")

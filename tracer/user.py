@@ -12,9 +12,7 @@ import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-
-class UnknownUser(Exception):
-    """The user to run the target as is not known here or may not be taken on; the message says which."""
+from cvtrace.tracer.errors import UnknownUser
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ def who_asked(environ: Mapping[str, str]) -> User:
     try:
         uid, gid = int(environ["SUDO_UID"]), int(environ.get("SUDO_GID", "-1"))
     except ValueError:
-        raise UnknownUser(
-            "SUDO_UID and SUDO_GID are not numbers: say who is to run the script with --user"
-        ) from None
+        raise UnknownUser("SUDO_UID and SUDO_GID are not numbers: say who is to run the script with --user") from None
     if uid < 0:
         raise UnknownUser(f"SUDO_UID is {uid}: say who is to run the script with --user")
     return current_user() if uid == 0 else _by_uid(uid, gid if gid >= 0 else None, None)

@@ -1,0 +1,89 @@
+"""`cvtrace run`: record a script or program, then print the summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from cvtrace.probes.ladder import CHOICES
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Record a script or program, then print the summary.",
+)
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the trace.")
+@click.option("--force", is_flag=True, help="Replace a trace that is there.")
+@click.option("--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="How to observe.")
+@click.option("--python", metavar="PATH", help="Interpreter for the script; default: of the active environment.")
+@click.option("--user", metavar="NAME", help="Run the script as this user (root only); default: who called sudo.")
+@click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
+@click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
+@click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    output: Path | None,
+    force: bool,
+    probes: str,
+    python: str | None,
+    user: str | None,
+    mounts: tuple[str, ...],
+    no_summary: bool,
+    arguments: tuple[str, ...],
+) -> None:
+    """Record SCRIPT (a .py, or any program after --) with its ARGS, unchanged, then print the summary.
+
+    The exit code is the script's own (128+n for signal n); cvtrace speaks on stderr only. Under sudo the script runs
+    as the user who called it, and the trace is theirs.
+    """
+    from cvtrace.tracer.session import Options, record
+    from cvtrace.tracer.target import NotStarted, find_command
+    from cvtrace.tracer.user import user_named, who_asked
+
+    asked = who_asked(os.environ)
+    runs_as = user_named(user) if user else asked
+    found = find_command(list(arguments), python, os.environ, runs_as)
+    options = Options(output, force, probes, mounts, asked, _say, _progress())
+    try:
+        recording = record(found, options)
+    except NotStarted as error:
+        _say(str(error))
+        ctx.exit(error.exit_code)
+    if not no_summary:
+        _print_summary(recording.path)
+    ctx.exit(recording.exit_code)
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"cvtrace: {sentence}", err=True)
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    """Return what shows how far the finishing of a long trace is: on a terminal only, after a second."""
+    if not sys.stderr.isatty():
+        return None
+    began_s = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        if time.monotonic() - began_s > 1.0:
+            end = "\r\033[K" if done >= total else ""
+            click.echo(f"\rcvtrace: finishing the trace: {100 * done // max(total, 1)} %{end}", err=True, nl=False)
+
+    return show
+
+
+def _print_summary(path: Path) -> None:
+    """Print the summary; whatever goes wrong with it, the trace is whole and the exit code the script's."""
+    try:
+        from cvtrace.analysis.report.text import summary
+
+        click.echo(summary(path), err=True)
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        _say(f"the summary could not be made ({type(error).__name__}: {first}); the trace is in {path}")

@@ -1,0 +1,63 @@
+"""The ladder of probes: the best one that this machine allows, and what each rung that failed said."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from cvtrace.probes.probe import CannotObserve, Probe, Scope
+
+RUNGS: Final = {
+    "ebpf": ("cvtrace.probes.ebpf.probe", "EbpfProbe"),
+    "strace": ("cvtrace.probes.strace.probe", "StraceProbe"),
+    "portable": ("cvtrace.probes.portable.probe", "PortableProbe"),
+}
+"""Best first: module and class of each probe, imported when it is tried."""
+
+CHOICES: Final = ("auto", *RUNGS)
+
+NOT_ROOT: Final = (
+    "without root only phases and the client's own counters are seen, not single reads and fetches: "
+    "run `sudo cvtrace run …`"
+)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A probe that observes, and one sentence for each better one that could not."""
+
+    probe: Probe
+    refusals: tuple[str, ...]
+
+
+def start_probe(choice: str, scope: Scope, owner: tuple[int, int] | None = None) -> Started:
+    """Start the probe called `choice`, or for `auto` the best one that works here.
+
+    `owner` is the (uid, gid) the target will run as, if not those of this process. Raises CannotObserve with one sentence when the chosen one, or every one, refuses.
+    """
+    if choice != "auto":
+        return Started(_start(choice, scope, owner), ())
+    if os.geteuid() != 0:
+        return Started(_start("portable", scope, owner), (NOT_ROOT,))
+    refusals: list[str] = []
+    for name in RUNGS:
+        try:
+            return Started(_start(name, scope, owner), tuple(refusals))
+        except CannotObserve as refusal:
+            refusals.append(f"{name}: {refusal}")
+    raise CannotObserve("; ".join(refusals))
+
+
+def _start(name: str, scope: Scope, owner: tuple[int, int] | None) -> Probe:
+    if name == "ebpf" and os.geteuid() != 0:
+        raise CannotObserve("eBPF needs root: run `sudo cvtrace run …`, or use `--probes portable`")
+    module, kind = RUNGS[name]
+    try:
+        settings = {"owner": owner} if name == "strace" else {}
+        probe: Probe = getattr(importlib.import_module(module), kind)(**settings)
+    except ImportError as error:
+        raise CannotObserve(f"the {name} probe cannot be loaded here: {error}") from error
+    probe.start(scope)
+    return probe

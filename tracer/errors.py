@@ -1,0 +1,21 @@
+"""What can go wrong with a recording so that the user can mend it: one family each, one sentence as the message."""
+
+
+class WrongTarget(Exception):
+    """What is to be run is not there or cannot be run."""
+
+
+class UnknownUser(Exception):
+    """The user to run the target as is not known here or may not be taken on."""
+
+
+class TraceExists(Exception):
+    """The folder to record into is already there."""
+
+
+class TraceUnwritable(Exception):
+    """The trace cannot be written."""
+
+
+class TraceDamaged(Exception):
+    """The folder is not a trace, or one of a newer cvtrace, or damaged beyond use."""

@@ -1,0 +1,309 @@
+"""The life of one recording: find the mounts, attach a probe, run the target, keep what was seen, detach, finish."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cvtrace
+from cvtrace.probes.ladder import Started, start_probe
+from cvtrace.probes.phases.library import find_libraries
+from cvtrace.probes.probe import Probe
+from cvtrace.tracer.errors import TraceExists
+from cvtrace.tracer.parquet import Progress
+from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
+from cvtrace.tracer.store import TraceWriter
+from cvtrace.tracer.surroundings import Surroundings, find_surroundings
+from cvtrace.tracer.target import Command, Inheritance, Target, start_target
+from cvtrace.tracer.user import User, acting_as
+
+DRAIN_S: Final = 0.01
+LOOK_AFTER_S: Final = 0.5
+"""How often daemons are looked after: a dead one makes the trace say since when."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to record."""
+
+    directory: Path | None
+    """Folder of the trace; None for `./cvtrace-<script>-<time>`."""
+    force: bool
+    probes: str
+    """One of probes.ladder.CHOICES."""
+    mounts: tuple[str, ...]
+    """Paths on the mounts to observe; none for every CVMFS mount."""
+    owner: User
+    """Whose the trace is."""
+    say: Say
+    """Takes a sentence for the user."""
+    progress: Progress | None = None
+    """Told how far the finishing of the trace is."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A finished recording."""
+
+    path: Path
+    exit_code: int
+    error: str | None
+    """One sentence if the trace could not be written in full."""
+
+
+def record(command: Command, options: Options) -> Recording:
+    """Run the command under observation.
+
+    Raises CannotObserve, TraceExists, TraceUnwritable or NotStarted with one sentence; then nothing has run and nothing
+    is left behind.
+    """
+    inheritance = Inheritance()
+    with ended_by_signals():
+        writer = _create_writer(command, options)
+        return _observe(command, options, writer, inheritance)
+
+
+def _observe(command: Command, options: Options, writer: TraceWriter, inheritance: Inheritance) -> Recording:
+    try:
+        surroundings = find_surroundings(options.mounts, command.argv)
+        user = command.user
+        other = (user.uid, user.gid) if user.is_other else None
+        libraries = find_libraries(command.python, command.environ, as_user=other, groups=user.groups)
+        started = start_probe(options.probes, surroundings.scope(libraries), other)
+    except BaseException:
+        writer.abandon()
+        raise
+    for refusal in started.refusals:
+        options.say(refusal)
+    missing = list(started.refusals)
+    if not libraries and started.probe.name == "ebpf":
+        missing.append("libonnxruntime-genai.so was not found: load, prefill and decode are not told apart")
+    session = _Session(command, options, writer, surroundings, started, missing)
+    return session.run(inheritance)
+
+
+class _Session:
+    """The part of a recording in which a probe is attached."""
+
+    def __init__(
+        self,
+        command: Command,
+        options: Options,
+        writer: TraceWriter,
+        surroundings: Surroundings,
+        started: Started,
+        missing: list[str],
+    ) -> None:
+        self.command = command
+        self.options = options
+        self.writer = writer
+        self.surroundings = surroundings
+        self.probe: Probe = started.probe
+        self.missing = missing
+        self.start_ns = 0
+        self.told_error = False
+
+    def run(self, inheritance: Inheritance) -> Recording:
+        with Signals() as signals, _phase_marks(self.probe, self.command) as marks:
+            target = self._start(marks, inheritance, signals)
+            try:
+                end, exit_code = self._follow(target, signals)
+                end_ns = time.monotonic_ns()
+                for observed in self.surroundings.observed:
+                    observed.count()
+                self._stop(marks)
+                self._finish(target, end, end_ns)
+            except BaseException:
+                self.writer.close()  # what was written stays readable
+                raise
+        return Recording(self.writer.path, exit_code, self.writer.error)
+
+    def _start(self, marks: _Marks, inheritance: Inheritance, signals: Signals) -> Target:
+        argv = self.probe.command(list(self.command.argv))
+        target = None
+        try:
+            target = start_target(self.command, argv, marks.environ, inheritance)
+            self.probe.add_target(target.pid)
+            for observed in self.surroundings.observed:
+                observed.count()
+            self.start_ns = time.monotonic_ns()
+            self.writer.update_meta(
+                probe=self.probe.name,
+                target=self._target_meta(target),
+                clock=self._clock(None),
+                mounts=self._mounts_meta(),
+                missing=self._missing(),
+            )
+            if signals.take():
+                raise KeyboardInterrupt
+            target.release()
+        except BaseException:
+            if target is not None:
+                target.discard()
+            self.probe.stop()
+            self.writer.abandon()
+            raise
+        return target
+
+    def _follow(self, target: Target, signals: Signals) -> tuple[str, int]:
+        """Drain until the target ends, or a second SIGTERM asks to leave it alone; returns `end` and the exit code."""
+        interrupted, terminations, looked_s = False, 0, time.monotonic()
+        while not target.poll():
+            signals.wait(DRAIN_S)
+            for number in signals.take():
+                interrupted |= number == signal.SIGINT
+                terminations += number == signal.SIGTERM
+                if terminations > 1:
+                    self.options.say(
+                        f"asked twice to end: {self.command.title} (pid {target.pid}) goes on, the trace ends here"
+                    )
+                    return "detached", 128 + signal.SIGTERM
+                if not reached_target(number):
+                    target.send(number)
+            self._keep()
+            if time.monotonic() - looked_s >= LOOK_AFTER_S:
+                looked_s = time.monotonic()
+                self._look_after_daemons()
+        end = "interrupted" if interrupted else "signalled" if target.signal else "exited"
+        return end, target.exit_code or 0
+
+    def _keep(self) -> int:
+        """Take what the probe has seen; returns how much that was."""
+        events, texts = self.probe.drain()
+        self.writer.write(events, texts)
+        if self.writer.error and not self.told_error:
+            self.told_error = True
+            self.options.say(self.writer.error)
+        return len(events) + len(texts)
+
+    def _look_after_daemons(self) -> None:
+        for observed in self.surroundings.deaths():
+            daemon, at_s = observed.mount.daemon, ((observed.ended_ns or 0) - self.start_ns) / 1e9
+            sentence = (
+                f"cvmfs2 (pid {daemon.pid if daemon else '?'}) of {observed.mount.path} exited while it was traced, at "
+                f"{at_s:.1f} s; from there on nothing of it is seen"
+            )
+            self.missing.append(sentence)
+            self.options.say(sentence)
+            self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
+
+    def _stop(self, marks: _Marks) -> None:
+        self._look_after_daemons()
+        self._keep()
+        self.probe.stop()
+        while self._keep():
+            pass
+        marks.write_to(self.writer)
+
+    def _finish(self, target: Target, end: str, end_ns: int) -> None:
+        self.writer.finish(
+            self.options.progress,
+            target=self._target_meta(target),
+            clock=self._clock(end_ns),
+            mounts=self._mounts_meta(),
+            missing=self._missing(),
+            lost={name: count for name, count in self.probe.losses().by_kind.items() if count},
+            end=end,
+        )
+        if self.writer.error and not self.told_error:
+            self.options.say(self.writer.error)
+
+    def _missing(self) -> list[str]:
+        return list(dict.fromkeys([*self.missing, *self.probe.missing(), *self.surroundings.errors()]))
+
+    def _mounts_meta(self) -> list[dict[str, Any]]:
+        return [observed.meta() for observed in self.surroundings.observed]
+
+    def _target_meta(self, target: Target) -> dict[str, Any]:
+        return {
+            **_target_meta(self.command),
+            "pid": target.pid,
+            "exit_code": target.exit_code,
+        }
+
+    def _clock(self, end_ns: int | None) -> dict[str, int | None]:
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        return {"start_ns": self.start_ns, "end_ns": end_ns, "realtime_offset_ns": offset_ns}
+
+
+class _Marks:
+    """Phase marks of the import hook, for probes that cannot see the calls of the GenAI library."""
+
+    def __init__(self, path: Path | None, environ: dict[str, str]) -> None:
+        self.path = path
+        self.environ = environ
+
+    def write_to(self, writer: TraceWriter) -> None:
+        """Add the marks to the trace."""
+        if self.path is not None and self.path.exists():
+            from cvtrace.probes.events import no_texts
+            from cvtrace.probes.phases.hook import read_marks
+
+            writer.write(read_marks(self.path), no_texts())
+
+
+@contextlib.contextmanager
+def _phase_marks(probe: Probe, command: Command) -> Iterator[_Marks]:
+    environ = dict(command.environ)
+    if probe.name == "ebpf" or command.python is None:
+        yield _Marks(None, environ)
+        return
+    from cvtrace.probes.phases.hook import environment
+
+    with acting_as(command.user):
+        folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
+    try:
+        yield _Marks(folder / "marks", environment(folder / "marks", environ))
+    finally:
+        with acting_as(command.user):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_writer(command: Command, options: Options) -> TraceWriter:
+    now = datetime.datetime.now().astimezone()
+    meta: dict[str, Any] = {
+        "cvtrace": cvtrace.__version__,
+        "started": now.isoformat(),
+        "host": platform.node(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "target": _target_meta(command),
+        "clock": {"start_ns": None, "end_ns": None, "realtime_offset_ns": time.time_ns() - time.monotonic_ns()},
+        "probe": None,
+        "missing": [],
+        "lost": {},
+        "mounts": [],
+        "events": 0,
+        "texts": 0,
+        "end": None,
+    }
+    if options.directory is not None:
+        return TraceWriter(options.directory, meta, options.owner, force=options.force)
+    name = f"cvtrace-{re.sub(r'[^A-Za-z0-9._-]', '_', Path(command.title).stem)}-{now:%Y%m%d-%H%M%S}"
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        with contextlib.suppress(TraceExists):  # two recordings within one second
+            return TraceWriter(Path(name + suffix), meta, options.owner)
+    raise TraceExists(f"{name} is already there: choose another folder with -o DIR")
+
+
+def _target_meta(command: Command) -> dict[str, Any]:
+    return {
+        "argv": list(command.argv),
+        "pid": None,
+        "cwd": os.getcwd(),  # noqa: PTH109 - as a string for JSON
+        "user": command.user.name,
+        "exit_code": None,
+    }

@@ -1,0 +1,106 @@
+"""What a recording finds around it: the mounts to observe, their daemons, and how all that is written to meta.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cvtrace.probes.cvmfs.counters import Counters, counters
+from cvtrace.probes.cvmfs.daemon import Process, cache_managers
+from cvtrace.probes.cvmfs.mounts import Mount, awaken, describe, mount_points, mounts_of
+from cvtrace.probes.probe import CannotObserve, Daemon, Scope
+
+NO_MOUNT = "no CVMFS mount found: mount a repository (`ls /cvmfs/<repository>` does where autofs runs), or try `cvtrace lab up`"
+
+
+@dataclass
+class Observed:
+    """A mount under observation, with what its client counted and whether it still lives."""
+
+    mount: Mount
+    before: Counters | None = None
+    after: Counters | None = None
+    counted_ns: list[int] = field(default_factory=list)
+    """When the counters were read."""
+    ended_ns: int | None = None
+    """When its daemon was found dead."""
+
+    def count(self) -> None:
+        """Read the client's counters, the first time those before the run, then those after it."""
+        self.counted_ns.append(time.monotonic_ns())
+        read = Counters({}, None) if self.ended_ns is not None else counters(self.mount)
+        if self.before is None:
+            self.before = read
+        else:
+            self.after = read
+
+    def meta(self) -> dict[str, Any]:
+        """Return the mount as meta.json has it."""
+        daemon = self.mount.daemon
+        errors = [self.mount.error, self.before and self.before.error, self.after and self.after.error]
+        return {
+            "path": self.mount.path,
+            "fqrn": self.mount.fqrn,
+            "connection": self.mount.connection,
+            "device": self.mount.device,
+            "daemon_pid": daemon.pid if daemon else None,
+            "client": daemon.client if daemon else None,
+            "version": self.mount.version,
+            "workspace": daemon.workspace if daemon else None,
+            "counters_before": self.before.values if self.before else {},
+            "counters_after": self.after.values if self.after else {},
+            "counted_ns": self.counted_ns,
+            "daemon_ended_ns": self.ended_ns,
+            "error": "; ".join(dict.fromkeys(error for error in errors if error)) or None,
+        }
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The mounts to observe and the cache managers that serve them."""
+
+    observed: tuple[Observed, ...]
+    managers: tuple[Process, ...]
+
+    def scope(self, libraries: tuple[str, ...]) -> Scope:
+        """Return what the probes are to observe."""
+        daemons = [observed.mount.daemon for observed in self.observed if observed.mount.daemon]
+        pids = dict.fromkeys(process.pid for process in (*daemons, *self.managers))
+        devices = tuple(observed.mount.device for observed in self.observed)
+        return Scope(tuple(Daemon(pid) for pid in pids), devices, libraries)
+
+    def errors(self) -> list[str]:
+        """Return what could not be learnt about the mounts, a sentence each."""
+        return [error for observed in self.observed if (error := observed.meta()["error"])]
+
+    def deaths(self) -> list[Observed]:
+        """Return the mounts whose daemon was found dead just now, and take note of it."""
+        dead = []
+        for observed in self.observed:
+            daemon = observed.mount.daemon
+            if daemon is not None and observed.ended_ns is None and not daemon.is_alive:
+                observed.ended_ns = time.monotonic_ns()
+                dead.append(observed)
+        return dead
+
+
+def find_surroundings(paths: Sequence[str], arguments: Sequence[str]) -> Surroundings:
+    """Find the mounts that hold `paths`, or every CVMFS mount if there are none.
+
+    Repositories that `arguments` name are mounted by the automounter first. Raises CannotObserve with one sentence.
+    """
+    if any(Path("/cvmfs").glob("*")) or Path("/cvmfs").is_dir():
+        awaken([*paths, *arguments])
+    points = mount_points()
+    if paths:
+        points, strangers = mounts_of(paths, points)
+        if strangers:
+            raise CannotObserve(f"{strangers[0]} is not on a CVMFS mount: `findmnt -t fuse` lists what is mounted")
+    if not points:
+        raise CannotObserve(NO_MOUNT)
+    observed = tuple(Observed(describe(point)) for point in points)
+    workspaces = {one.mount.daemon.workspace for one in observed if one.mount.daemon and one.mount.daemon.workspace}
+    return Surroundings(observed, tuple(cache_managers(workspaces)))

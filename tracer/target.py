@@ -1,0 +1,291 @@
+"""The user's script or program: found, started unchanged, waited for.
+
+It keeps stdin, stdout, stderr, terminal, process group, working directory, limits and the files it was given; under
+sudo it is the caller's, with the caller's environment. It waits before its exec until the probes know its number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import resource
+import shutil
+import signal
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cvtrace.tracer.errors import WrongTarget
+from cvtrace.tracer.user import User, acting_as
+
+SET_BY_SUDO: Final = frozenset({"HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "USER", "TERM"})
+
+
+class NotStarted(Exception):
+    """The exec failed. `exit_code` is what a shell would give: 127 not found, 126 not executable."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line ready to start."""
+
+    argv: tuple[str, ...]
+    executable: str
+    """Path of what argv[0] names."""
+    environ: Mapping[str, str]
+    user: User
+    title: str
+    """Name of the script or program, for the name of the trace."""
+    python: str | None
+    """The interpreter that runs it, if it is Python."""
+
+
+def find_command(arguments: list[str], python: str | None, environ: Mapping[str, str], user: User) -> Command:
+    """Find what is to run: a .py by the interpreter `python` or that of the active environment, else a program.
+
+    Raises WrongTarget with one sentence, before anything is started.
+    """
+    if not arguments:
+        raise WrongTarget("nothing to run: cvtrace run SCRIPT [ARGS…], or cvtrace run -- PROGRAM [ARGS…]")
+    environ = caller_environment(environ, user)
+    script = arguments[0]
+    with acting_as(user):
+        if not script.endswith(".py"):
+            program = _program(script, environ)
+            is_python = Path(program).name.startswith("python")
+            return Command(tuple(arguments), program, environ, user, Path(script).name, program if is_python else None)
+        _check_script(script)
+        interpreter = _interpreter(python, environ)
+    return Command((interpreter, *arguments), interpreter, environ, user, Path(script).name, interpreter)
+
+
+def _check_script(script: str) -> None:
+    path = Path(script)
+    if not path.exists():
+        raise WrongTarget(f"there is no script {script}")
+    if path.is_dir():
+        raise WrongTarget(f"{script} is a folder, not a script")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise WrongTarget(f"cannot read {script}: {os.strerror(error.errno or 0)}") from None
+
+
+def _interpreter(python: str | None, environ: Mapping[str, str]) -> str:
+    if python is not None:
+        found = shutil.which(python, path=environ.get("PATH"))
+        if found is None:
+            raise WrongTarget(f"there is no interpreter {python}: --python takes the path of one")
+        return found
+    for prefix in (environ.get("VIRTUAL_ENV"), environ.get("CONDA_PREFIX")):
+        if prefix and os.access(own := f"{prefix}/bin/python", os.X_OK):
+            return own
+    found = shutil.which("python3", path=environ.get("PATH"))
+    if found is None:
+        raise WrongTarget("there is no python3 on PATH: name the interpreter with --python")
+    return found
+
+
+def _program(name: str, environ: Mapping[str, str]) -> str:
+    found = shutil.which(name, path=environ.get("PATH"))
+    if found is not None:
+        return found
+    if Path(name).is_dir():
+        raise WrongTarget(f"{name} is a folder, not a program")
+    if "/" not in name and Path(name).exists():
+        raise WrongTarget(f"there is no program {name} on PATH; for the file in this folder write ./{name}")
+    if Path(name).exists():
+        raise WrongTarget(f"{name} is not executable: make it so with chmod +x, or name its interpreter before it")
+    raise WrongTarget(f"there is no script or program {name}")
+
+
+def caller_environment(environ: Mapping[str, str], user: User) -> dict[str, str]:
+    """Return the environment for the target: under another user that user's, as far as it can be known.
+
+    sudo drops VIRTUAL_ENV, PATH and most of the rest, but the sudo process itself still holds what it was called
+    with; what was given on sudo's command line (`sudo NAME=value cvtrace …`) is in ours and wins.
+    """
+    if not user.is_other:
+        return dict(environ)
+    ours = {name: value for name, value in environ.items() if not name.startswith("SUDO_")}
+    before = _environment_of_sudo(user.uid)
+    if before is None:
+        merged = {**ours, "PATH": environ.get("PATH", os.defpath)}
+    else:
+        merged = {**before, **{name: value for name, value in ours.items() if name not in SET_BY_SUDO}}
+    if before is None or "HOME" not in before:
+        merged.update(HOME=user.home, USER=user.name, LOGNAME=user.name, SHELL=_shell(user))
+    return merged
+
+
+def _shell(user: User) -> str:
+    try:
+        return pwd.getpwuid(user.uid).pw_shell or "/bin/sh"
+    except KeyError:
+        return "/bin/sh"
+
+
+def _environment_of_sudo(uid: int) -> dict[str, str] | None:
+    """Return the environment that the sudo above this process was called with, if `uid` called it."""
+    pid = os.getppid()
+    while pid > 1:
+        proc = Path("/proc") / str(pid)
+        try:
+            name, _, rest = (proc / "stat").read_text(errors="replace").rpartition(")")
+            if name.partition("(")[2] == "sudo":
+                pairs = (proc / "environ").read_bytes().split(b"\0")
+                held = dict(os.fsdecode(pair).split("=", 1) for pair in pairs if b"=" in pair)
+                return held if held.get("USER") == _name(uid) or held.get("LOGNAME") == _name(uid) else None
+            pid = int(rest.split()[1])
+        except OSError:
+            return None
+    return None
+
+
+def _name(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+class Inheritance:
+    """What this process was given and the target is to have: open files, limits, ignored signals.
+
+    Taken before the probes change limits and open files of their own.
+    """
+
+    def __init__(self) -> None:
+        self.files = [int(name) for name in os.listdir("/proc/self/fd") if _is_inheritable(int(name))]  # noqa: PTH208
+        limits = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+        self.limits = [(limit, resource.getrlimit(limit)) for limit in set(limits)]
+        self.ignored = [number for number in _FATAL if signal.getsignal(number) is signal.SIG_IGN]
+
+
+_FATAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+_IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def _is_inheritable(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # the descriptor of the listing itself
+        return False
+
+
+class Target:
+    """A started process. `exit_code` is None while it lives, then its exit code, 128+n for signal n."""
+
+    def __init__(self, pid: int, go: int, failure: int, command: Command, argv: list[str]) -> None:
+        self.pid = pid
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+        self._go = go
+        self._failure = failure
+        self._argv = argv
+        self._command = command
+
+    def release(self) -> None:
+        """Let it exec. Raises NotStarted if that fails."""
+        os.write(self._go, b"g")
+        os.close(self._go)
+        self._go = -1
+        data = os.read(self._failure, 8)
+        os.close(self._failure)
+        self._failure = -1
+        if len(data) < 8:
+            return
+        number, _ = struct.unpack("<ii", data)
+        self._reap()
+        code = 127 if number in (errno.ENOENT, errno.ENOTDIR) else 126
+        raise NotStarted(f"cannot run {self._argv[0]}: {os.strerror(number)}", code)
+
+    def discard(self) -> None:
+        """End it if it has not been released: the recording could not begin."""
+        if self._go >= 0:
+            os.close(self._go)
+            os.close(self._failure)
+            self._go = self._failure = -1
+            self._reap()
+
+    def _reap(self) -> None:
+        os.waitpid(self.pid, 0)
+        self.exit_code = 127
+
+    def poll(self) -> bool:
+        """Return whether it has ended, and take note of how."""
+        if self.exit_code is not None:
+            return True
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0:
+            return False
+        code = os.waitstatus_to_exitcode(status)
+        self.signal = -code if code < 0 else None
+        self.exit_code = 128 - code if code < 0 else code
+        return True
+
+    def send(self, number: int) -> None:
+        """Send it a signal, if it still lives."""
+        if self.exit_code is None:
+            os.kill(self.pid, number)
+
+
+def start_target(command: Command, argv: list[str], environ: Mapping[str, str], inheritance: Inheritance) -> Target:
+    """Fork the process that will exec `argv` (the command, or what a probe wraps it in) when it is released."""
+    go_reading, go = os.pipe()
+    failure, failure_writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(go)
+        _become(command, argv, environ, inheritance, go_reading, failure_writing)
+    os.close(go_reading)
+    os.close(failure_writing)
+    return Target(pid, go, failure, command, argv)
+
+
+def _become(
+    command: Command, argv: list[str], environ: Mapping[str, str], inheritance: Inheritance, go: int, failure: int
+) -> None:
+    """Turn this forked child into the target; never returns."""
+    try:
+        signal.set_wakeup_fd(-1)
+        if os.read(go, 1) != b"g":  # the recorder gave up, or died
+            os._exit(127)
+        _restore(inheritance, keep=failure)
+        if command.user.is_other:
+            _take_user(command.user)
+        wrapped = argv != list(command.argv)
+        executable = shutil.which(argv[0], path=command.environ.get("PATH")) if wrapped else command.executable
+        os.execve(executable or argv[0], argv, environ)
+    except OSError as error:
+        os.write(failure, struct.pack("<ii", error.errno or errno.EINVAL, 0))
+    finally:
+        os._exit(126)
+
+
+def _restore(inheritance: Inheritance, keep: int) -> None:
+    for number in (*_FATAL, *_IGNORED_BY_PYTHON, signal.SIGCHLD):
+        ignored = number in inheritance.ignored
+        signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    for limit, values in inheritance.limits:
+        resource.setrlimit(limit, values)
+    wanted = {*inheritance.files, keep}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        if int(name) not in wanted:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue
+
+
+def _take_user(user: User) -> None:
+    os.setgroups(list(user.groups))
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
