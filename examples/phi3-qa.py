@@ -26,9 +26,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Ask a language model questions with onnxruntime-genai.")
     add = parser.add_argument
     add("-m", "--model_path", required=True, help="folder of the model, with its genai_config.json")
-    add(
-        "-e", "--execution_provider", default="follow_config", choices=["cpu", "cuda", "dml", "follow_config"]
-    )
+    add("-e", "--execution_provider", default="follow_config", choices=["cpu", "cuda", "dml", "follow_config"])
     add("-p", "--prompt", help="answer this question and exit; otherwise questions are read until 'quit'")
     add("-l", "--max_length", type=int, help="most tokens of prompt and answer together")
     add("-i", "--min_length", type=int, help="least tokens of prompt and answer together")
@@ -72,14 +70,14 @@ class Timings:
         prompt_tps = self.prompt_tokens / to_first_s if to_first_s > 0 else 0.0
         new_tps = (self.new_tokens - 1) / rest_s if self.new_tokens > 1 and rest_s > 0 else 0.0
         return (
-            f"Load time: {self.load_s:.2f}s, Prompt length: {self.prompt_tokens}, New tokens: {self.new_tokens}, "
-            f"Time to first: {to_first_s:.2f}s, Prompt tokens per second: {prompt_tps:.2f} tps, "
-            f"New tokens per second: {new_tps:.2f} tps"
+            f"Load time: {self.load_s:.2f}s, Prompt length: {self.prompt_tokens}, "
+            f"New tokens: {self.new_tokens}, Time to first: {to_first_s:.2f}s, "
+            f"Prompt tokens per second: {prompt_tps:.2f} tps, New tokens per second: {new_tps:.2f} tps"
         )
 
 
 def load(og: Any, options: argparse.Namespace) -> Any:
-    """Load the model of `-m` onto the execution provider of `-e`; exits with one sentence when it is not there."""
+    """Load the model of `-m` for the execution provider of `-e`; exits with one sentence when it is not there."""
     folder = Path(options.model_path)
     try:
         if not folder.is_dir():
@@ -122,9 +120,7 @@ def questions(options: argparse.Namespace) -> Iterator[str]:
             print("Please ask something, or type quit.")
 
 
-def answer(
-    og: Any, model: Any, tokenizer: Any, question: str, options: argparse.Namespace, timings: Timings
-) -> None:
+def answer(og: Any, model: Any, tokenizer: Any, question: str, options: argparse.Namespace, timings: Timings) -> None:
     """Print the answer as its tokens come, and fill in `timings`."""
     timings.started_s = time.perf_counter()
     prompt = tokenizer.encode(options.chat_template.format(question=question))
