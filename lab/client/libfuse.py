@@ -12,6 +12,7 @@ import ctypes
 import errno
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -138,10 +139,24 @@ def _new_session(arguments: _Arguments, operations: _Operations) -> int | None:
     return session
 
 
+_of_thread: Final = threading.local()
+
+
+def _keep_thread_state() -> None:
+    """Keep Python's state of a libfuse thread between requests.
+
+    It would be made and freed for each one otherwise, at the cost of three system calls that no other client makes.
+    """
+    if not hasattr(_of_thread, "kept"):
+        ctypes.pythonapi.PyGILState_Ensure()
+        _of_thread.kept = True
+
+
 def _guarded(handler: Callable[..., None]) -> Callable[..., None]:
     """Answer a request with the error that its handler raised before answering."""
 
     def answer(request: int, *arguments: Any) -> None:
+        _keep_thread_state()
         try:
             handler(request, *arguments)
         except OSError as error:
