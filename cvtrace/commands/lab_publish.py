@@ -12,19 +12,13 @@ from cvtrace.lab.quantities import parse_size_bytes
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--fqrn", metavar="NAME", required=True, help="Name of the repository, such as models.example.org."
-)
+@click.option("--fqrn", metavar="NAME", required=True, help="Name of the repository, such as models.example.org.")
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="Where repositories are kept.")
 @click.option("--at", default="/", show_default=True, help="Directory of the repository that DIR becomes.")
-@click.option(
-    "--chunk-size", default="8MiB", show_default=True, help="Files larger than this are cut into chunks."
-)
+@click.option("--chunk-size", default="8MiB", show_default=True, help="Files larger than this are cut into chunks.")
 @click.option("--compression", type=click.Choice(["zlib", "none"]), default="zlib", show_default=True)
 @click.option("--level", type=click.IntRange(0, 9), default=1, show_default=True, help="zlib level.")
-@click.option(
-    "--url", default=DEFAULT_URL, show_default=True, help="Origin to name in the client's configuration."
-)
+@click.option("--url", default=DEFAULT_URL, show_default=True, help="Origin to name in the client's configuration.")
 def command(
     folder: Path,
     fqrn: str,

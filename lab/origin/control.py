@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cvtrace.lab.origin.server import Origin
 
 
-def control(socket_path: Path, request: Mapping[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
+def control(socket_path: str | os.PathLike[str], request: Mapping[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
     """Send one request to a running origin and return its answer. Raises LabError when there is none."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -101,7 +101,7 @@ def _answer(line: bytes, origin: Origin) -> dict[str, Any]:
 def _obey(request: dict[str, Any], origin: Origin) -> dict[str, Any]:
     match request.get("command"):
         case "inject":
-            origin.injections = [Injection.from_json(values) for values in request.get("injections", [])]
+            origin.injections = _injections(request.get("injections"))
         case "wait_idle":
             return {"idle": origin.wait_idle(float(request.get("timeout_s", 10)))}
         case "status":
@@ -115,6 +115,12 @@ def _obey(request: dict[str, Any], origin: Origin) -> dict[str, Any]:
         "requests": origin.requests,
         "injections": [injection.to_json() for injection in origin.injections],
     }
+
+
+def _injections(values: object) -> list[Injection]:
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise LabError("'injections' is a list of objects; an empty one ends all injections")
+    return [Injection.from_json(value) for value in values]
 
 
 def _remove_stale(path: Path) -> None:

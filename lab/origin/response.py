@@ -68,6 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         if injection.first_byte_delay_s:
             due_ns = time.monotonic_ns() + round(injection.first_byte_delay_s * 1e9)
             self.entry.delay_ns = wait_until(due_ns, self.server.stopping)
+        if self.server.stopping.is_set():
+            raise ConnectionAbortedError("the origin is being stopped")
         if injection.drop:
             self.entry.dropped = self.close_connection = True
             return None

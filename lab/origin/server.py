@@ -83,6 +83,8 @@ class Origin:
         try:
             self._server = OriginServer(self._address, root, Injector(self._injections), log)
         except OSError as error:
+            if log:
+                log.close()
             host, port = self._address
             raise LabError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
         self._server.run()

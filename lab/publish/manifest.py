@@ -16,9 +16,7 @@ from cvtrace.lab.errors import LabError
 MANIFEST: Final = ".cvmfspublished"
 WHITELIST: Final = ".cvmfswhitelist"
 TTL_S: Final = 240
-WHITELIST_DAYS: Final = (
-    3650  # long: a store is published once and served for years; each publication renews it
-)
+WHITELIST_DAYS: Final = 3650  # long: a store is published once and served for years; each publication renews it
 MARK: Final = b"--\n"
 
 

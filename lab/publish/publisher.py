@@ -6,8 +6,11 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
+import sqlite3
 import tempfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -80,10 +83,10 @@ def write_client_config(store: Path, fqrn: str, url: str) -> Path:
     store = store.resolve()
     config = store / f"{fqrn}.conf"
     config.write_text(
-        f"# For /etc/cvmfs/config.d/{fqrn}.conf, or: cvmfs2 -o config={config} {fqrn} MOUNTPOINT\n"
+        "# Configuration of a CVMFS client, read by a shell. See docs/lab.md for how to mount with it.\n"
         f"CVMFS_SERVER_URL={url}/cvmfs/{fqrn}\n"
         "CVMFS_HTTP_PROXY=DIRECT\n"
-        f"CVMFS_PUBLIC_KEY={store}/keys/{fqrn}.pub\n"
+        f"CVMFS_PUBLIC_KEY={shlex.quote(f'{store}/keys/{fqrn}.pub')}\n"
         "CVMFS_USE_GEOAPI=no\n"
     )
     return config
@@ -110,13 +113,9 @@ def _publish(
     entries += new
 
     revision = before.revision + 1 if before else 1
-    catalog, catalog_bytes = _add_catalog(
-        entries, objects, revision, before.root_hash if before else "", now_s
-    )
+    catalog, catalog_bytes = _add_catalog(entries, objects, revision, before.root_hash if before else "", now_s)
     certificate = objects.add(keys.certificate_pem, Suffix.CERTIFICATE)
-    manifest = signed.Manifest(
-        fqrn, revision, catalog.digest.hex(), catalog_bytes, certificate.digest.hex(), now_s
-    )
+    manifest = signed.Manifest(fqrn, revision, catalog.digest.hex(), catalog_bytes, certificate.digest.hex(), now_s)
     _write_signed(repository, manifest, keys)
     added += [catalog, certificate]
     return Published(
@@ -137,9 +136,7 @@ def _add_content(
 ) -> tuple[list[Entry], list[StoredObject]]:
     """Store the files of a tree, several at a time, and return its entries with their hashes."""
     found = list(tree)
-    ranges = [
-        (item, span) for item in found if item.is_file for span in spans(item.entry.size_bytes, chunk_bytes)
-    ]
+    ranges = [(item, span) for item in found if item.is_file for span in spans(item.entry.size_bytes, chunk_bytes)]
 
     def add(part: tuple[Found, Span]) -> StoredObject:
         item, span = part
@@ -191,8 +188,13 @@ def _entries_of(objects: ObjectStore, manifest: signed.Manifest) -> list[Entry]:
     """Return the entries of a published revision."""
     with tempfile.TemporaryDirectory(prefix="cvtrace-catalog-") as folder:
         file = Path(folder) / "catalog"
-        file.write_bytes(objects.read(bytes.fromhex(manifest.root_hash), Suffix.CATALOG))
-        return read_catalog(file)
+        try:
+            file.write_bytes(objects.read(bytes.fromhex(manifest.root_hash), Suffix.CATALOG))
+            return read_catalog(file)
+        except (ValueError, zlib.error, sqlite3.DatabaseError) as error:
+            raise LabError(
+                f"the catalog of revision {manifest.revision} is damaged ({error}); publish at / to replace it"
+            ) from error
 
 
 def _write_signed(repository: Path, manifest: signed.Manifest, keys: Keys) -> None:
@@ -230,6 +232,4 @@ def _check(source: Path, fqrn: str, store: Path, chunk_bytes: int, compression: 
     if compression not in cast("tuple[str, ...]", get_args(Compression)):
         raise LabError(f"'{compression}' is not a compression; use zlib or none")
     if store.resolve().is_relative_to(source.resolve()):
-        raise LabError(
-            f"the store {store} lies inside {source}, which is published; name a folder outside of it"
-        )
+        raise LabError(f"the store {store} lies inside {source}, which is published; name a folder outside of it")

@@ -54,9 +54,7 @@ def load_or_create_keys(folder: Path, fqrn: str) -> Keys:
     master = _private_key(folder / f"{fqrn}.masterkey")
     repository = _private_key(folder / f"{fqrn}.key")
     public_path.write_bytes(
-        master.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        master.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     return Keys(master, repository, _certificate(folder / f"{fqrn}.crt", repository, fqrn), public_path)
 

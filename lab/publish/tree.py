@@ -53,9 +53,7 @@ def plant(at: bytes, before: list[Entry], mtime_ns: int) -> list[Entry]:
     """
     if at == b"":
         return []
-    kept = {
-        entry.path: entry for entry in before if entry.path != at and not entry.path.startswith(at + b"/")
-    }
+    kept = {entry.path: entry for entry in before if entry.path != at and not entry.path.startswith(at + b"/")}
     parent = at
     while parent:
         parent = parent.rpartition(b"/")[0]
@@ -91,7 +89,6 @@ def _entry(source: Path, path: bytes, found: os.stat_result, compression: Compre
         return replace(entry, size_bytes=4096, mode=found.st_mode | (0o555 if path == b"" else 0))
     if not stat.S_ISREG(found.st_mode):
         raise LabError(
-            f"{source} is neither a file nor a directory nor a link; "
-            "only those can be published, so remove it"
+            f"{source} is neither a file nor a directory nor a link; only those can be published, so remove it"
         )
     return entry

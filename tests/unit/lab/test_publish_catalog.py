@@ -6,7 +6,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvtrace.lab.publish.catalog import (
@@ -107,6 +107,7 @@ def test_statistics_count_every_entry_once() -> None:
     }
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=255).filter(lambda n: not set(n) & {0, 47}), unique=True))
 def test_any_name_survives(names: list[bytes]) -> None:
     # GIVEN

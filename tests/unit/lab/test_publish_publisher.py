@@ -7,7 +7,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from cvtrace.commands.lab_publish import command
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.publish import Published, publish
 from cvtrace.lab.publish.catalog import Entry, read_catalog
@@ -156,3 +158,25 @@ def test_a_file_in_the_way_is_named(source: Path, tmp_path: Path) -> None:
     # WHEN / THEN
     with pytest.raises(LabError, match=r"/config\.json is a file"):
         publish(source, fqrn=FQRN, store=tmp_path / "store", at="/config.json/below")
+
+
+def test_a_damaged_catalog_is_named(source: Path, tmp_path: Path) -> None:
+    # GIVEN
+    published = publish(source, fqrn=FQRN, store=tmp_path / "store")
+    catalog = published.store_path / object_path(bytes.fromhex(published.root_hash), Suffix.CATALOG)
+    catalog.write_bytes(b"damaged")
+
+    # WHEN / THEN
+    with pytest.raises(LabError, match="catalog of revision 1 is damaged"):
+        publish(source, fqrn=FQRN, store=tmp_path / "store", at="/below")
+
+
+def test_the_command_says_what_it_wrote(source: Path, tmp_path: Path) -> None:
+    # WHEN
+    store = tmp_path / "store"
+    result = CliRunner().invoke(command, [str(source), "--fqrn", FQRN, "--store", str(store), "--chunk-size", "10kB"])
+
+    # THEN
+    assert result.exit_code == 0
+    assert "lab.example.org revision 1: " in result.output
+    assert str(store / "lab.example.org.conf") in result.output
