@@ -1,0 +1,216 @@
+# ruff: noqa: SIM105 - contextlib is not loaded yet in a starting interpreter
+"""Wraps the calls of onnxruntime_genai that mark phases, when the target imports it. One 56-byte PHASE event per call.
+
+Runs in any Python from 3.9 on and imports nothing of cvtrace. The record and the indices are those of probes/events.py and
+probes/phases/functions.py; a test holds them together.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from _thread import get_native_id
+from time import monotonic_ns
+
+TYPE_CHECKING = False  # typing is not imported for nothing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+PACKAGE = "onnxruntime_genai"
+PHASE = 4
+RECORD = struct.Struct("<QQIIHHiQQQ")
+MASK = 2**64 - 1
+
+FUNCTIONS = {
+    "OgaCreateConfig": 0,
+    "OgaCreateModel": 1,
+    "OgaCreateModelFromConfig": 2,
+    "OgaCreateTokenizer": 4,
+    "OgaTokenizerEncode": 5,
+    "OgaTokenizerEncodeBatch": 6,
+    "OgaCreateGenerator": 7,
+    "OgaGenerator_AppendTokens": 8,
+    "OgaGenerator_SetInputs": 10,
+    "OgaGenerator_GenerateNextToken": 11,
+    "OgaDestroyGenerator": 12,
+    "OgaDestroyTokenizer": 13,
+    "OgaDestroyModel": 14,
+}
+
+METHODS = (
+    ("Config", "__init__", "OgaCreateConfig", None),
+    ("Model", "__init__", "OgaCreateModel", "OgaDestroyModel"),
+    ("Tokenizer", "__init__", "OgaCreateTokenizer", "OgaDestroyTokenizer"),
+    ("Tokenizer", "encode", "OgaTokenizerEncode", None),
+    ("Tokenizer", "encode_batch", "OgaTokenizerEncodeBatch", None),
+    ("Generator", "__init__", "OgaCreateGenerator", "OgaDestroyGenerator"),
+    ("Generator", "append_tokens", "OgaGenerator_AppendTokens", None),
+    ("Generator", "set_inputs", "OgaGenerator_SetInputs", None),
+    ("Generator", "generate_next_token", "OgaGenerator_GenerateNextToken", None),
+)
+"""Class, method, the C function it calls, and the one that destroys the object."""
+
+HIGH_FD = 200
+"""Descriptors are handed out from the lowest free number, so nothing of the target gets this one if the target closes it."""
+
+
+class Marks:
+    """Appends records to the file of marks."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def open(self) -> None:
+        import fcntl
+
+        self._fd = fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        except OSError:  # RLIMIT_NOFILE
+            return
+        os.close(fd)
+
+    def mark(self, index: int, begin: int, end: int, failed: bool, owner: int) -> None:
+        try:
+            os.write(
+                self._fd,
+                RECORD.pack(
+                    begin, end - begin, os.getpid(), get_native_id(), PHASE, 0, -failed, index, owner & MASK, 0
+                ),
+            )
+        except OSError:
+            self._fd = -1  # the target closed what it did not know; from here on nothing is written
+        except Exception:
+            pass
+
+
+def wrap(original: Callable[..., Any], index: int, marks: Marks, destroyed: int | None = None) -> Callable[..., Any]:
+    """Return a function that calls `original` and marks the call."""
+    mark = marks.mark
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        begin = monotonic_ns()
+        failed = True
+        try:
+            result = original(self, *args, **kwargs)
+            failed = False
+            return result
+        finally:
+            mark(index, begin, monotonic_ns(), failed, id(self))
+            if destroyed is not None and not failed:
+                watch(self, destroyed, marks)
+
+    for name in ("__name__", "__qualname__", "__doc__", "__module__"):
+        try:
+            setattr(call, name, getattr(original, name))
+        except (AttributeError, TypeError):
+            pass
+    return call
+
+
+def wrap_model(original: Callable[..., Any], marks: Marks, destroyed: int | None) -> Callable[..., Any]:
+    """Return a Model.__init__ that tells a model made from a Config from one made from a path."""
+    from_path = wrap(original, FUNCTIONS["OgaCreateModel"], marks, destroyed)
+    from_config = wrap(original, FUNCTIONS["OgaCreateModelFromConfig"], marks, destroyed)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        return (from_config if type(first).__name__ == "Config" else from_path)(self, *args, **kwargs)
+
+    call.__name__ = "__init__"
+    call.__doc__ = original.__doc__
+    return call
+
+
+ALIVE: dict[int, Any] = {}
+"""Weak references to the objects whose end is to be marked: a reference must outlive what it watches."""
+
+
+def watch(thing: Any, index: int, marks: Marks) -> None:
+    """Mark the moment at which `thing` is gone."""
+    import weakref
+
+    key = id(thing)
+
+    def gone(reference: Any) -> None:
+        if ALIVE.get(key) is reference:
+            del ALIVE[key]
+        now = monotonic_ns()
+        marks.mark(index, now, now, False, key)
+
+    try:
+        ALIVE[key] = weakref.ref(thing, gone)
+    except TypeError:
+        pass
+
+
+def wrap_package(module: ModuleType, marks: Marks) -> None:
+    """Wrap every method that this version of the package has."""
+    for class_name, method, function, destructor in METHODS:
+        kind = getattr(module, class_name, None)
+        original = getattr(kind, method, None) if isinstance(kind, type) else None
+        if original is None:
+            continue
+        destroyed = None if destructor is None else FUNCTIONS[destructor]
+        try:
+            if class_name == "Model":
+                wrapped = wrap_model(original, marks, destroyed)
+            else:
+                wrapped = wrap(original, FUNCTIONS[function], marks, destroyed)
+            setattr(kind, method, wrapped)
+        except (AttributeError, TypeError):
+            continue
+
+
+class Finder:
+    """Waits in sys.meta_path for the package, lets the others find it, and wraps it once it has been executed."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != PACKAGE:
+            return None
+        for finder in list(sys.meta_path):
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if find else None
+            if spec is not None:
+                self._after(spec.loader)
+                return spec
+        return None
+
+    def _after(self, loader: Any) -> None:
+        execute = getattr(loader, "exec_module", None)
+        if execute is None:
+            return
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            try:
+                del loader.exec_module
+            except AttributeError:
+                pass
+            self._loaded(module)
+
+        try:
+            loader.exec_module = exec_module
+        except (AttributeError, TypeError):
+            pass
+
+    def _loaded(self, module: ModuleType) -> None:
+        try:
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                self._marks.open()
+                wrap_package(module, self._marks)
+        except Exception:  # no marks are better than no target
+            pass
+
+
+def arm(path: str) -> None:
+    """Wait for the package; its marks go to the file `path`."""
+    sys.meta_path.insert(0, Finder(Marks(path)))

@@ -1,0 +1,41 @@
+"""Found by the target's interpreter at its start: arms the phase marks, then steps aside for the sitecustomize that was there.
+
+Runs in any Python from 3.9 on, before anything of the target; it must neither fail nor be seen, so it imports nothing
+that an interpreter does not have loaded at this point.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _frozen_importlib import module_from_spec
+from _frozen_importlib_external import PathFinder
+
+
+def _arm(folder: str) -> None:
+    try:
+        if os.environ.get("CVTRACE_MARKS"):
+            import _cvtrace_marks  # type: ignore[import-not-found]
+
+            _cvtrace_marks.arm(os.environ["CVTRACE_MARKS"])
+    except Exception:  # whatever it is, the target comes first
+        pass
+    finally:
+        sys.modules.pop("_cvtrace_marks", None)
+        sys.path_importer_cache.pop(folder, None)
+        while folder in sys.path:
+            sys.path.remove(folder)
+
+
+def _run_next() -> None:
+    """Import the sitecustomize that this one hides, if there is one; what it raises is for `site` to report, as ever."""
+    spec = PathFinder.find_spec(__name__)
+    if spec is None or spec.loader is None:
+        return
+    module = module_from_spec(spec)
+    sys.modules[__name__] = module
+    spec.loader.exec_module(module)
+
+
+_arm(os.path.dirname(__file__))  # noqa: PTH120 - pathlib is not loaded yet
+_run_next()

@@ -1,0 +1,187 @@
+"""The import hook in real interpreters with the real onnxruntime_genai."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvtrace.lab.model import build
+from cvtrace.probes.events import EVENT, Kind
+from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
+from cvtrace.probes.phases.hook import INJECT, environment, read_marks
+
+GENERATE = """
+import os, sys
+import onnxruntime_genai as og
+
+config = og.Config(sys.argv[1])
+model = og.Model(config)
+tokenizer = og.Tokenizer(model)
+tokens = tokenizer.encode("the rain in spain")
+parameters = og.GeneratorParams(model)
+parameters.set_search_options(max_length=64)
+generator = og.Generator(model, parameters)
+generator.append_tokens(tokens)
+for _ in range(5):
+    generator.generate_next_token()
+{then}
+del generator
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("model") / "tiny"
+    build(directory, 2 << 20)
+    return directory
+
+
+def python(script: str, environ: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+def run(script: str, marks: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    base = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", **variables}
+    return python(script, environment(marks, base), *arguments)
+
+
+def names_of(marks: Path) -> list[str]:
+    return [FUNCTIONS[index].symbol for index in read_marks(marks)["a"].tolist()]
+
+
+def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None:
+    # GIVEN a script that loads a model and generates five tokens
+    # WHEN it runs with the hook
+    marks = tmp_path / "marks"
+    done = run(GENERATE.format(then=""), marks, model)
+
+    # THEN each call is one mark, in order, within its process, on the clock of the trace
+    assert done.returncode == 0, done.stderr
+    assert names_of(marks)[:10] == [
+        "OgaCreateConfig",
+        "OgaCreateModelFromConfig",
+        "OgaCreateTokenizer",
+        "OgaTokenizerEncode",
+        "OgaCreateGenerator",
+        "OgaGenerator_AppendTokens",
+        *["OgaGenerator_GenerateNextToken"] * 4,
+    ]
+    assert Counter(names_of(marks))["OgaGenerator_GenerateNextToken"] == 5
+    assert "OgaDestroyGenerator" in names_of(marks)
+    events = read_marks(marks)
+    calls = events[: 6 + 5]
+    assert set(events["kind"]) == {Kind.PHASE}
+    assert len(set(events["tgid"])) == 1
+    assert (calls["dur"] > 0).all()
+    assert (calls["ret"] == 0).all()
+    assert (calls["ts"][1:] >= calls["ts"][:-1] + calls["dur"][:-1]).all()
+    assert oct(marks.stat().st_mode)[-3:] == "600"
+
+
+def test_a_model_from_a_path_is_told_from_one_from_a_config(model: Path, tmp_path: Path) -> None:
+    done = run("import onnxruntime_genai as og, sys; og.Model(sys.argv[1])", tmp_path / "marks", model)
+    assert done.returncode == 0, done.stderr
+    assert names_of(tmp_path / "marks")[0] == "OgaCreateModel"
+
+
+def test_a_call_that_raises_is_marked_and_raises(tmp_path: Path) -> None:
+    # GIVEN a model that does not exist WHEN it is loaded THEN the script sees its exception and the mark says that it failed
+    script = (
+        "import onnxruntime_genai as og\ntry: og.Model('/nonexistent')\nexcept Exception as e: print(type(e).__name__)"
+    )
+    done = run(script, tmp_path / "marks")
+    assert done.stdout.strip() == "RuntimeError", done.stderr
+    assert read_marks(tmp_path / "marks")["ret"].tolist() == [-1]
+
+
+def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
+    # GIVEN a script that forks after its tokens WHEN the child encodes THEN its marks carry its own process
+    then = "pid = os.fork()\nif pid == 0:\n    tokenizer.encode('child')\n    os._exit(0)\nos.waitpid(pid, 0)\n"
+    done = run(GENERATE.format(then=then), tmp_path / "marks", model)
+    assert done.returncode == 0, done.stderr
+    encodes = read_marks(tmp_path / "marks")
+    encodes = encodes[encodes["a"] == INDEX["OgaTokenizerEncode"]]
+    assert len(set(encodes["tgid"])) == 2
+
+
+def test_a_target_that_closes_every_descriptor_goes_on(model: Path, tmp_path: Path) -> None:
+    # GIVEN a script that closes all descriptors and opens a file of its own
+    own = tmp_path / "own"
+    then = f"os.closerange(3, 4096)\nmine = open({str(own)!r}, 'w')\ngenerator.generate_next_token()\nmine.close()\n"
+    # WHEN it runs on
+    done = run(GENERATE.format(then=then), tmp_path / "marks", model)
+    # THEN nothing is written into its file and nothing is raised
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert own.read_bytes() == b""
+
+
+def test_marks_that_cannot_be_written_do_not_disturb(model: Path, tmp_path: Path) -> None:
+    done = run(GENERATE.format(then=""), tmp_path / "missing" / "marks", model)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(read_marks(tmp_path / "missing" / "marks")) == 0
+
+
+def test_what_customizes_the_interpreter_already_still_does(tmp_path: Path) -> None:
+    # GIVEN a PYTHONPATH with a sitecustomize, a usercustomize (which virtual environments ignore) and a module
+    for name in ("sitecustomize", "usercustomize", "neighbour"):
+        (tmp_path / f"{name}.py").write_text(f"import builtins; builtins.{name} = __file__\n")
+    script = (
+        "import builtins, neighbour, sys, sitecustomize; "
+        "print(sys.path, sitecustomize.__file__, builtins.sitecustomize, getattr(builtins, 'usercustomize', None))"
+    )
+    # WHEN an interpreter starts without and with the hook
+    plain = python(script, {**os.environ, "PYTHONPATH": str(tmp_path)})
+    hooked = run(script, tmp_path / "marks", PYTHONPATH=str(tmp_path))
+    # THEN the same are in effect and the hook is not to be seen
+    assert hooked.returncode == 0, hooked.stderr
+    assert hooked.stdout == plain.stdout
+    assert str(tmp_path / "sitecustomize.py") in hooked.stdout
+
+
+def test_an_error_in_the_next_sitecustomize_is_reported_as_without_the_hook(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("1 / 0\n")
+    plain = python("print('ran')", {**os.environ, "PYTHONPATH": str(tmp_path)})
+    hooked = run("print('ran')", tmp_path / "marks", PYTHONPATH=str(tmp_path))
+    assert (hooked.returncode, hooked.stdout, hooked.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+
+
+def test_the_hook_imports_nothing_into_a_target_that_does_not_use_genai(tmp_path: Path) -> None:
+    script = "import sys; print(sorted(sys.modules))"
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    plain = python(script, environ)
+    hooked = python(script, environment(tmp_path / "marks", environ))
+    more = set(eval(hooked.stdout)) - set(eval(plain.stdout))
+    assert more <= {"sitecustomize", "struct", "_struct"}
+    assert not (tmp_path / "marks").exists()
+
+
+def test_indices_and_record_are_those_of_the_schema() -> None:
+    spec = importlib.util.spec_from_file_location("marks_under_test", INJECT / "_cvtrace_marks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert {name: INDEX[name] for name in module.FUNCTIONS} == module.FUNCTIONS
+    assert {row[2] for row in module.METHODS} <= set(module.FUNCTIONS)
+    assert module.PHASE == Kind.PHASE
+    record = np.frombuffer(module.RECORD.pack(1, 2, 3, 4, 5, 6, -7, 8, 9, 10), dtype=EVENT)
+    assert record[0].tolist() == (1, 2, 3, 4, 5, 6, -7, 8, 9, 10)
+
+
+def test_half_a_mark_and_foreign_bytes_are_left_out(tmp_path: Path) -> None:
+    whole = np.zeros(2, dtype=EVENT)
+    whole["kind"] = Kind.PHASE
+    whole["ts"] = [5, 3]
+    (tmp_path / "marks").write_bytes(whole.tobytes() + b"\xff" * 56 + b"half")
+    assert read_marks(tmp_path / "marks")["ts"].tolist() == [3, 5]
+    assert len(read_marks(tmp_path / "none")) == 0
