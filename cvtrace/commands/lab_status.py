@@ -1,0 +1,30 @@
+"""`cvtrace lab status`: what is up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--state", type=click.Path(path_type=Path), help="State folder that was given to `lab up`.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def command(state: Path | None, as_json: bool) -> None:
+    """Say what is up; exit code 0 when all of it is, else 1."""
+    from cvtrace.lab.stack import status
+
+    found = status(state=state)
+    stack = found.stack
+    if as_json:
+        described = stack.to_json() if stack else {}
+        click.echo(json.dumps({"up": found.up, "problems": list(found.problems)} | described, indent=2))
+    else:
+        click.echo("up" if found.up else "down")
+        for problem in found.problems:
+            click.echo(f"  {problem}; `cvtrace lab up` mends it, `cvtrace lab down` clears it away")
+        for name, value in (stack.to_json() if stack else {}).items():
+            for line in value.values() if isinstance(value, dict) else [value]:
+                click.echo(f"  {name.replace('_', ' '):<12} {line}")
+    raise click.exceptions.Exit(0 if found.up else 1)

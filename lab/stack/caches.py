@@ -1,0 +1,49 @@
+"""Cold, warm, hot: clearing and filling the caches between an origin and a reader."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from cvtrace.lab.errors import LabError
+from cvtrace.lab.stack import clients
+from cvtrace.lab.stack.life import remember_client, wanted_mount
+from cvtrace.lab.stack.state import Stack, State
+
+
+def drop_page_cache() -> None:
+    """Drop every clean page, inode and directory entry that the kernel has cached; raises LabError without root."""
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    except OSError as error:
+        raise LabError(f"cannot drop the page cache: {error.strerror}; run as root, outside a container") from error
+
+
+def wipe_client_cache(stack: Stack) -> Stack:
+    """Unmount, delete the client's cache and mount again; return the stack with its new client.
+
+    Cold: nothing is in the client's cache but the catalog, and no page of the mount is cached. Raises LabError.
+    """
+    kept = State(stack.state)
+    with kept.locked():
+        clients.unmount(stack.mountpoint, stack.client_pid)
+        shutil.rmtree(stack.workspace, ignore_errors=True)
+        pid = clients.mount(stack.client, wanted_mount(stack))
+        remember_client(kept, pid)
+    return Stack(**{**stack.__dict__, "client_pid": pid})
+
+
+def warm(stack: Stack, folder: Path | None = None) -> int:
+    """Read every file below `folder` (default: the whole mount) and return the bytes read.
+
+    Afterwards the client has it all in its cache and the kernel in its page cache: hot. With `drop_page_cache()`: warm.
+    """
+    read_bytes = 0
+    for path in sorted((folder or stack.mountpoint).rglob("*")):
+        if path.is_file():
+            with path.open("rb", buffering=0) as stream:
+                while block := stream.read(1 << 20):
+                    read_bytes += len(block)
+    return read_bytes
