@@ -1,4 +1,23 @@
 """Pure functions from a trace to tables, numbers and pictures: no privileges, no live system.
 
+    intervals     arithmetic on sorted intervals: the only place that knows how to cut and overlay
+    recording     events and texts of a trace as columns, and who is target and who is daemon
+    requests      FUSE requests, as asked by the kernel and as answered by the daemon
+    paths         which file a request is about
+    objects       what a request did with the client's cache: hits, misses, shared waits
+    fetches       jobs of the download thread and their GETs
+    phases        the life of the target cut into phases
+    daemon_time   what a worker of the daemon does at any moment of a request
+    attribution   what the target waits for at any moment: the critical path
+    causes        why a request was needed
+    verdict, reconcile, cache_state   the answers
+    model, assemble                   the report
+    report/       one file per output
+
 May import `cvtrace.probes.events`, `cvtrace.probes.phases` and `cvtrace.tracer.store`.
 """
+
+from cvtrace.analysis.assemble import analyse
+from cvtrace.analysis.model import Report
+
+__all__ = ["Report", "analyse"]

@@ -1,0 +1,65 @@
+"""From a trace to its report."""
+
+from cvtrace.analysis.cache_state import cache_state
+from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
+from cvtrace.analysis.phases import life
+from cvtrace.analysis.reconcile import reconcile
+from cvtrace.analysis.rows import fetch_rows, file_rows, phase_rows, token_rows
+from cvtrace.analysis.study import Study, study
+from cvtrace.analysis.verdict import evidence, verdict
+from cvtrace.tracer.store import Trace
+
+
+def analyse(trace: Trace) -> Report:
+    """Return the report on a trace, finished or cut off anywhere."""
+    return report(study(trace))
+
+
+def report(found: Study) -> Report:
+    """Put the report together from the tables."""
+    checks, absent = reconcile(found.recording, found.requests, found.gets)
+    proof = evidence(found, checks, absent)
+    return Report(
+        schema=SCHEMA,
+        trace=_trace(found),
+        verdict=verdict(found, proof),
+        cache_state=cache_state(found),
+        phases=phase_rows(found, proof),
+        tokens=token_rows(found),
+        files=file_rows(found),
+        fetches=fetch_rows(found),
+        checks=checks,
+        notes=absent,
+    )
+
+
+def _trace(found: Study) -> TraceInfo:
+    recording = found.recording
+    meta = recording.meta
+    target = meta.get("target") or {}
+    start_ns, end_ns = life(recording)
+    return TraceInfo(
+        path=str(recording.path),
+        target=tuple(str(word) for word in target.get("argv") or ()),
+        exit_code=target.get("exit_code"),
+        host=str(meta.get("host") or ""),
+        started=str(meta.get("started") or ""),
+        duration_s=(end_ns - start_ns) / 1e9,
+        probes=str(meta.get("probe") or ""),
+        events=len(recording.all),
+        lost=sum(int(count) for count in (meta.get("lost") or {}).values()),
+        missing=(*(str(each) for each in meta.get("missing") or ()), *_not_seen(found)),
+        mounts=tuple(
+            MountInfo(mount.path, mount.fqrn, mount.daemon_pid, mount.client, mount.version)
+            for mount in recording.mounts
+        ),
+        damage=recording.damage,
+    )
+
+
+def _not_seen(found: Study) -> tuple[str, ...]:
+    if found.waits.scheduler:
+        return ()
+    return (
+        "no scheduler events: time blocked is put together from requests and calls, not from what woke the threads",
+    )

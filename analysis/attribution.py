@@ -1,0 +1,124 @@
+"""Every nanosecond of the target's threads into exactly one class: the critical path.
+
+A thread's lane is painted from the bottom up: on a CPU; in a call on CVMFS pages; off the CPU and why. A wait for a FUSE
+request becomes what the daemon did for that request; a wait for another thread of the process becomes what that thread did
+meanwhile, a few threads deep.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.classes import Class
+from cvtrace.analysis.intervals import Ints, Lanes, Pieces, Steps, cut, disjoint, overlay
+from cvtrace.analysis.phases import Segments
+from cvtrace.analysis.recording import Recording
+from cvtrace.analysis.requests import Requests
+from cvtrace.analysis.waits import Waits
+
+DEPTH: Final = 4
+"""Threads that a wait is followed through; what lies deeper counts as compute.wait."""
+
+_AS_WAITED_FOR: Final = np.array(
+    [Class.COMPUTE_WAIT if member is Class.COMPUTE_CPU else member for member in Class], dtype=np.int64
+)
+_CLASSES: Final = len(Class)
+
+
+def packed(value: Class | Ints, request: Ints | int = -1) -> Ints:
+    """Put a class and the request it belongs to (-1: none) into one number."""
+    return np.asarray((np.asarray(request, dtype=np.int64) + 1) * _CLASSES + np.asarray(value, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Path:
+    """The critical path: pieces of the target's life, sorted by time, without gap.
+
+    `segment` numbers the phases' segments, `value` is a `Class`, `request` the FUSE request waited for, -1 if none.
+    """
+
+    segment: Ints
+    start: Ints
+    end: Ints
+    value: Ints
+    request: Ints
+
+    @property
+    def length(self) -> Ints:
+        return self.end - self.start
+
+
+def critical_path(recording: Recording, requests: Requests, workers: Steps, waits: Waits, segments: Segments) -> Path:
+    """Paint the target's threads and read off the ones that carry the segments."""
+    lanes = recording.lanes(np.unique(np.concatenate([recording.target_threads[0], segments.thread])))
+    steps = thread_steps(requests, workers, waits, lanes)
+    pieces = cut(steps, lanes.at(segments.thread, segments.start), lanes.at(segments.thread, segments.end))
+    begin = lanes.time(pieces.start)
+    return Path(
+        segment=pieces.which,
+        start=begin,
+        end=begin + (pieces.end - pieces.start),
+        value=pieces.value % _CLASSES,
+        request=pieces.value // _CLASSES - 1,
+    )
+
+
+def thread_steps(requests: Requests, workers: Steps, waits: Waits, lanes: Lanes) -> Steps:
+    """Return class and request (`packed`) of every moment of every thread of the target."""
+    steps = Steps.constant(int(packed(Class.COMPUTE_CPU)))
+    for rows, busy in waits.busy:
+        steps = overlay(steps, lanes.at(rows.tid, rows.start), lanes.at(rows.tid, rows.end), int(packed(busy)))
+    own = waits.request >= 0
+    start, end = lanes.at(waits.tid, waits.start), lanes.at(waits.tid, waits.end)
+    woken = lanes.at(waits.tid, waits.woken)
+    steps = overlay(steps, start, woken, packed(waits.value))
+    late = np.where(own, int(Class.CACHE_TRANSPORT), int(Class.COMPUTE_WAIT))
+    steps = overlay(steps, woken, end, packed(late, np.where(own, waits.request, -1)))
+    lives = _lives(requests, workers, waits, np.flatnonzero(own))
+    shift = start[lives.which] - waits.start[lives.which]
+    steps = overlay(steps, lives.start + shift, lives.end + shift, lives.value)
+    follow = np.flatnonzero(waits.follow >= 0)
+    from_, to = lanes.at(waits.follow[follow], waits.start[follow]), lanes.at(waits.follow[follow], waits.woken[follow])
+    good = (from_ >= 0) & (start[follow] >= 0)
+    follow, from_, to = follow[good], from_[good], to[good]
+    for _ in range(DEPTH if len(follow) else 0):
+        others = cut(steps, from_, to)
+        back = start[follow][others.which] - from_[others.which]
+        value = packed(_AS_WAITED_FOR[others.value % _CLASSES], others.value // _CLASSES - 1)
+        steps = overlay(steps, others.start + back, others.end + back, value)
+    return steps
+
+
+def _lives(requests: Requests, workers: Steps, waits: Waits, own: Ints) -> Pieces:
+    """Cut waits for requests (by index) at what happened to the request: transport, the worker's doing, transport."""
+    request = waits.request[own]
+    start, end = waits.start[own], waits.woken[own]
+    worker = requests.worker[request]
+    received = np.where(worker >= 0, np.clip(requests.received[request], start, end), end)
+    replied = np.where(worker >= 0, np.clip(requests.replied[request], received, end), end)
+    lanes = requests.lanes
+    served = cut(workers, lanes.at(worker, received), np.where(worker >= 0, lanes.at(worker, replied), -1))
+    began = lanes.time(served.start)
+    transport = packed(Class.CACHE_TRANSPORT, request)
+    return Pieces(
+        which=np.concatenate([own, own[served.which], own]),
+        start=np.concatenate([start, began, replied]),
+        end=np.concatenate([received, began + (served.end - served.start), end]),
+        value=np.concatenate([transport, packed(served.value, request[served.which]), transport]),
+    )
+
+
+def class_times(path: Path, group: Ints, groups: int) -> Ints:
+    """Add up nanoseconds by (group, class): an array of shape (groups, classes). `group` has one entry per piece."""
+    chosen = group >= 0
+    key = group[chosen] * _CLASSES + path.value[chosen]
+    total = np.bincount(key, weights=path.length[chosen], minlength=groups * _CLASSES)
+    return total.astype(np.int64).reshape(groups, _CLASSES)
+
+
+def disjoint_by_thread(lanes: Lanes, tid: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
+    """Make the intervals of each thread disjoint, earlier ones first. Returns (index, start, end)."""
+    index, begin, stop = disjoint(lanes.at(tid, start), lanes.at(tid, end))
+    began = lanes.time(begin)
+    return index, began, began + (stop - begin)

@@ -1,0 +1,208 @@
+"""What a worker of the daemon does at any moment of a request: one step function over the lanes of the workers.
+
+A worker handles one request at a time, so the inside of a request is a stretch of its worker's lane. While a worker waits for
+the download thread, the lane shows what that thread does for the worker's own job.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvtrace.analysis.classes import Class
+from cvtrace.analysis.fetches import Gets, Jobs
+from cvtrace.analysis.intervals import Bools, Ints, Steps, cut, disjoint, overlay, pick, ranges
+from cvtrace.analysis.objects import CacheOpens
+from cvtrace.analysis.recording import Placed, Recording, Rows
+from cvtrace.analysis.requests import Requests
+from cvtrace.probes.events import Kind
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Intervals of time with a class, each belonging to a job."""
+
+    job: Ints
+    start: Ints
+    end: Ints
+    value: Ints
+
+
+@dataclass(frozen=True)
+class JobTime:
+    """The life of every job, from handed to filled, without gap: `spans`, and over them the `waits` for bytes.
+
+    The other columns have one entry per GET: it began to queue at `begin`, began to connect (or was sent) at `connect`, was
+    sent at `sent`, answered at `first`, and its bytes were handled until `filled`. `get` is the GET of each wait.
+    """
+
+    spans: Spans
+    waits: Spans
+    get: Ints
+    begin: Ints
+    connect: Ints
+    sent: Ints
+    first: Ints
+    filled: Ints
+
+
+def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
+    """Cut the life of each job at what its GETs did: queue, connect, request, then bytes that are waited for or handled.
+
+    A GET of no known job (the hand-over was lost, or came before the recording) stands for itself.
+    """
+    job, known = gets.job, gets.job >= 0
+    connect = np.where(gets.connecting >= 0, gets.connecting, gets.sent)
+    connect = np.maximum(connect, pick(jobs.handed, job, 0))
+    sent = np.maximum(gets.sent, connect)
+    other = job[1:] != job[:-1]
+    is_last = np.append(other, True)[: len(job)] | ~known
+    is_first = np.append(True, other)[: len(job)] | ~known
+    alone = np.maximum(gets.last, sent)
+    until = np.where(is_last, pick(jobs.done, job, alone), np.append(connect[1:], 0)[: len(job)])
+    until = np.maximum(until, sent)
+    first = np.where(gets.first >= 0, np.clip(gets.first, sent, until), until)
+    last = np.clip(gets.last, first, until)
+    filled = np.maximum(np.where(is_last, pick(jobs.filled, job, alone), last), first)
+    previous = np.append(0, filled[:-1])[: len(job)]
+    begin = np.minimum(np.where(is_first, pick(jobs.handed, job, connect), previous), connect)
+    waits, get = _waits(recording, gets, first, np.minimum(filled, until))
+    parts = [
+        (begin, connect, Class.NETWORK_QUEUE),
+        (connect, sent, Class.NETWORK_CONNECT),
+        (sent, first, Class.NETWORK_REQUEST),
+        (first, filled, Class.CACHE_FILL),
+    ]
+    without = np.setdiff1d(np.arange(len(jobs)), job)
+    return JobTime(
+        spans=_joined(_spans(job, known, parts), _without_get(recording, jobs, without)),
+        waits=waits,
+        get=get,
+        begin=begin,
+        connect=connect,
+        sent=sent,
+        first=first,
+        filled=filled,
+    )
+
+
+def _spans(job: Ints, known: Bools, parts: list[tuple[Ints, Ints, Class]]) -> Spans:
+    return Spans(
+        np.tile(job[known], len(parts)),
+        np.concatenate([start[known] for start, _, _ in parts]),
+        np.concatenate([end[known] for _, end, _ in parts]),
+        np.repeat(np.array([int(value) for _, _, value in parts], dtype=np.int64), int(known.sum())),
+    )
+
+
+def _joined(one: Spans, other: Spans) -> Spans:
+    return Spans(**{name: np.concatenate([column, getattr(other, name)]) for name, column in vars(one).items()})
+
+
+def _without_get(recording: Recording, jobs: Jobs, job: Ints) -> Spans:
+    """Jobs that never got as far as a GET: queue, then a connect that fails or hangs, if one was begun."""
+    connects = recording.of(Kind.HTTP_CONNECT)
+    by_thread = Placed(recording, connects, connects.tid)
+    found = pick(by_thread.rows.start, by_thread.after(jobs.downloader[job], jobs.taken[job]), -1)
+    connect = np.where((found >= 0) & (found < jobs.done[job]), found, jobs.done[job])
+    parts = [
+        (jobs.handed[job], connect, Class.NETWORK_QUEUE),
+        (connect, jobs.done[job], Class.NETWORK_CONNECT),
+        (jobs.done[job], jobs.filled[job], Class.CACHE_FILL),
+    ]
+    return _spans(job, np.ones(len(job), dtype=bool), parts)
+
+
+def _waits(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
+    """Return when the download thread waited for further bytes while each GET was being received, and which GET."""
+    rows = recording.of(Kind.DAEMON_POLL, Kind.HTTP_RECV)
+    rows = rows.where(np.isin(rows.tid, np.unique(gets.downloader)))
+    waiting = Placed(recording, rows, rows.tid)
+    thread = gets.downloader
+    # Waits of one thread do not overlap: those that touch [first, last) are neighbours.
+    begin = np.maximum(waiting.before(thread, first), 0)
+    end = np.searchsorted(waiting.places, waiting.lanes.at(thread, last), side="left")
+    which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
+    start = np.maximum(waiting.rows.start[row], first[which])
+    stop = np.minimum(waiting.rows.end[row], last[which])
+    its_own = gets.descriptor[which] == waiting.rows.a[row]
+    same = waiting.rows.tid[row] == thread[which]
+    good = same & (stop > start) & (its_own | (waiting.rows.kind[row] == Kind.DAEMON_POLL))
+    which = which[good]
+    value = np.full(len(which), int(Class.NETWORK_TRANSFER), dtype=np.int64)
+    return Spans(gets.job[which], start[good], stop[good], value), which
+
+
+def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, time: JobTime) -> Steps:
+    """Return the class of every moment of every worker; it means something inside requests only."""
+    lanes = requests.lanes
+    steps = Steps.constant(Class.CACHE_LOOKUP)
+    reads = recording.of(Kind.CACHE_READ)
+    steps = _over(steps, requests, reads, Class.CACHE_READ)
+    steps = _shared(recording, requests, opens, jobs, steps)
+    for spans in (time.spans, time.waits):
+        worker = pick(jobs.worker, spans.job, -1)
+        known = lanes.rank(worker) >= 0
+        worker = worker[known]
+        start, end = lanes.at(worker, spans.start[known]), lanes.at(worker, spans.end[known])
+        steps = overlay(steps, start, end, spans.value[known])
+    return _over(steps, requests, recording.of(Kind.FUSE_REPLY), Class.CACHE_TRANSPORT)
+
+
+def _over(steps: Steps, requests: Requests, rows: Rows, value: Class) -> Steps:
+    rows = rows.where(requests.lanes.rank(rows.tid) >= 0)
+    start, end = requests.lanes.at(rows.tid, rows.start), requests.lanes.at(rows.tid, rows.end)
+    return overlay(steps, start, end, int(value))
+
+
+def _shared(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, steps: Steps) -> Steps:
+    """Mark waits for a download of another request.
+
+    Either the worker misses the object and goes on without a job of its own, until it opens or reads something; or it
+    waits in a futex (the handle's mutex) while another request on the same file has a job running.
+    """
+    start, end, worker = _after_miss(recording, requests, opens, jobs)
+    steps = overlay(steps, requests.lanes.at(worker, start), requests.lanes.at(worker, end), int(Class.NETWORK_SHARED))
+    start, end, worker = _in_mutex(recording, requests, jobs)
+    return overlay(steps, requests.lanes.at(worker, start), requests.lanes.at(worker, end), int(Class.NETWORK_SHARED))
+
+
+def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> tuple[Ints, Ints, Ints]:
+    missed = np.flatnonzero(opens.missed & (opens.request >= 0))
+    width = len(opens.names) + 1
+    own = np.unique(jobs.request * width + jobs.object)
+    pair = opens.request[missed] * width + opens.object[missed]
+    anonymous = np.isin(opens.request[missed], jobs.request[jobs.object < 0])
+    missed = missed[~np.isin(pair, own) & ~anonymous]
+    rows, request = opens.rows.where(missed), opens.request[missed]
+    after = recording.of(Kind.CACHE_READ, Kind.CACHE_OPEN)
+    after = after.where((after.kind == Kind.CACHE_READ) | (after.ret >= 0))
+    by_worker = Placed(recording, after, after.tid)
+    following = by_worker.after(rows.tid, rows.end)
+    reply = requests.replying[request]
+    until = np.minimum(pick(by_worker.rows.start, following, recording.end_ns), reply)
+    return rows.end, np.maximum(until, rows.end), rows.tid
+
+
+def _in_mutex(recording: Recording, requests: Requests, jobs: Jobs) -> tuple[Ints, Ints, Ints]:
+    futexes = recording.of(Kind.DAEMON_FUTEX)
+    request = requests.of_worker(futexes.tid, futexes.start)
+    futexes, request = futexes.where(request >= 0), request[request >= 0]
+    of_file = np.flatnonzero(jobs.request >= 0)
+    lanes = recording.lanes(_file(requests, jobs.request[of_file]))
+    file = lanes.rank(_file(requests, request))
+    futexes, file = futexes.where(file >= 0), file[file >= 0]
+    running = lanes.at(_file(requests, jobs.request[of_file]), jobs.handed[of_file])
+    until = lanes.at(_file(requests, jobs.request[of_file]), jobs.filled[of_file])
+    _, running, until = disjoint(running, until)
+    active = overlay(Steps.constant(0), running, until, 1)
+    pieces = cut(active, lanes.at_rank(file, futexes.start), lanes.at_rank(file, futexes.end))
+    shared: Bools = pieces.value == 1
+    return (
+        lanes.time(pieces.start[shared]),
+        lanes.time(pieces.start[shared]) + (pieces.end - pieces.start)[shared],
+        futexes.tid[pieces.which[shared]],
+    )
+
+
+def _file(requests: Requests, request: Ints) -> Ints:
+    return requests.connection[request] << 44 ^ requests.nodeid[request]

@@ -1,0 +1,198 @@
+"""Arithmetic on sorted intervals: lay many threads on one axis, overlay, cut, measure.
+
+Everything that happens on one thread is a function of time. To work on all threads at once, each gets a *lane*:
+a stretch of one common int64 axis as long as the recording. A step function over that axis (`Steps`) then holds
+the state of every thread, and one binary search answers a question about all of them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+NOWHERE = -1
+"""Position of something whose lane does not exist."""
+
+
+def ints(values: npt.ArrayLike) -> Ints:
+    """Return `values` as int64; a u64 above the range wraps, as in `NO_OFFSET` -> -1."""
+    return np.asarray(values).astype(np.int64)
+
+
+def empty() -> Ints:
+    """Return no numbers."""
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Places (key, time) on one axis; `keys` is sorted and unique, times lie in [start_ns, start_ns + span_ns)."""
+
+    keys: Ints
+    start_ns: int
+    span_ns: int
+
+    @classmethod
+    def of(cls, keys: Ints, start_ns: int, end_ns: int) -> "Lanes":
+        """Make a lane for each distinct key. Raises OverflowError if keys x time do not fit 63 bits."""
+        keys, span_ns = np.unique(keys), max(end_ns - start_ns, 0) + 2
+        if len(keys) * span_ns >= 2**63:
+            raise OverflowError(f"{len(keys)} lanes of {span_ns} ns are more than the axis holds")
+        return cls(keys, start_ns, span_ns)
+
+    def rank(self, key: Ints) -> Ints:
+        """Return the number of each key's lane, NOWHERE where there is none."""
+        if not len(self.keys):
+            return np.full(len(key), NOWHERE, dtype=np.int64)
+        found = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
+        return np.where(self.keys[found] == key, found, NOWHERE)
+
+    def at(self, key: Ints, time_ns: Ints) -> Ints:
+        """Return the position of (key, time); a time outside the recording is moved to its edge."""
+        rank = self.rank(key)
+        return np.where(rank >= 0, self.at_rank(rank, time_ns), NOWHERE)
+
+    def at_rank(self, rank: Ints, time_ns: Ints) -> Ints:
+        """Return the position of a time in the lane of that number."""
+        return rank * self.span_ns + np.clip(time_ns - self.start_ns, 0, self.span_ns - 1)
+
+    def time(self, position: Ints) -> Ints:
+        """Return the time at a position."""
+        return position % self.span_ns + self.start_ns
+
+    def lane_start(self, position: Ints) -> Ints:
+        """Return the position where the lane around `position` begins."""
+        return position - position % self.span_ns
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A step function: `value[i]` from `at[i]` to `at[i + 1]`, the last for ever; `at[0]` is 0."""
+
+    at: Ints
+    value: Ints
+
+    @classmethod
+    def constant(cls, value: int) -> "Steps":
+        return cls(np.zeros(1, dtype=np.int64), np.full(1, value, dtype=np.int64))
+
+    def value_at(self, position: Ints) -> Ints:
+        """Return the value at each position (those below 0 count as 0)."""
+        return self.value[np.maximum(np.searchsorted(self.at, position, side="right") - 1, 0)]
+
+
+def disjoint(start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
+    """Make intervals disjoint: what an earlier one covers is taken from the later.
+
+    Returns (index, start, end), sorted, without empty intervals; `index` says which interval a result comes from.
+    """
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    if len(start):
+        covered = np.maximum.accumulate(end)
+        start = np.concatenate([start[:1], np.maximum(start[1:], covered[:-1])])
+    keep = end > start
+    return order[keep], start[keep], end[keep]
+
+
+def overlay(steps: Steps, start: Ints, end: Ints, value: Ints | int) -> Steps:
+    """Return `steps` with `value` inside the intervals; where intervals overlap, the one that starts first wins."""
+    values = np.broadcast_to(np.asarray(value, dtype=np.int64), start.shape)
+    index, start, end = disjoint(start, end)
+    if not len(start):
+        return steps
+    values = values[index]
+    at = np.unique(np.concatenate([steps.at, start, end]))
+    over = np.searchsorted(start, at, side="right") - 1
+    inside = (over >= 0) & (at < end[np.maximum(over, 0)])
+    below = steps.value[np.searchsorted(steps.at, at, side="right") - 1]
+    return Steps(at, np.where(inside, values[np.maximum(over, 0)], below))
+
+
+def ranges(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """Expand each [first, last) into its integers. Returns (which range, integer)."""
+    count = np.maximum(last - first, 0)
+    which = np.repeat(np.arange(len(count), dtype=np.int64), count)
+    within = np.arange(len(which), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
+    return which, first[which] + within
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Intervals cut at the steps of a function: piece of which interval, from, to, the value there."""
+
+    which: Ints
+    start: Ints
+    end: Ints
+    value: Ints
+
+
+def cut(steps: Steps, start: Ints, end: Ints) -> Pieces:
+    """Cut intervals (they may overlap) at the steps of a function; empty intervals give no piece."""
+    first = np.maximum(np.searchsorted(steps.at, start, side="right") - 1, 0)
+    last = np.searchsorted(steps.at, end, side="left")
+    which, piece = ranges(first, np.where(end > start, np.maximum(last, first + 1), first))
+    following = np.append(steps.at, np.iinfo(np.int64).max)[piece + 1]
+    return Pieces(
+        which, np.maximum(steps.at[piece], start[which]), np.minimum(following, end[which]), steps.value[piece]
+    )
+
+
+def latest(positions: Ints, query: Ints) -> Ints:
+    """Return the index of the last of sorted `positions` at or before each query, -1 if there is none."""
+    return np.searchsorted(positions, query, side="right").astype(np.int64) - 1
+
+
+def earliest(positions: Ints, query: Ints) -> Ints:
+    """Return the index of the first of sorted `positions` at or after each query; len(positions) if there is none."""
+    return np.searchsorted(positions, query, side="left").astype(np.int64)
+
+
+def match(keys: Ints, wanted: Ints) -> Ints:
+    """Return for each wanted key the index of its first occurrence in `keys` (any order), -1 if there is none."""
+    if not len(keys):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    order = np.argsort(keys, kind="stable")
+    found = np.searchsorted(keys[order], wanted)
+    hit = order[np.minimum(found, len(keys) - 1)]
+    return np.where(keys[hit] == wanted, hit, -1)
+
+
+def pick(values: Ints, index: Ints, otherwise: Ints | int) -> Ints:
+    """Return values[index], and `otherwise` where the index points nowhere (negative or behind the end)."""
+    if not len(values):
+        return np.broadcast_to(np.asarray(otherwise, dtype=np.int64), index.shape).copy()
+    valid = (index >= 0) & (index < len(values))
+    return np.where(valid, values[np.where(valid, index, 0)], otherwise)
+
+
+def covered(group: Ints, start: Ints, end: Ints, groups: int) -> Ints:
+    """Return how much each group's intervals cover together (their union); `start` and `end` are not negative."""
+    if not len(start):
+        return np.zeros(groups, dtype=np.int64)
+    order = np.lexsort((start, group))
+    group, start, end = group[order], start[order], end[order]
+    width = int(end.max()) + 1
+    lane = np.searchsorted(np.unique(group), group)
+    reach = np.maximum.accumulate(lane * width + end) - lane * width
+    before = np.zeros(len(start), dtype=np.int64)
+    before[1:] = np.where(group[1:] == group[:-1], reach[:-1], 0)
+    gained = np.maximum(end - np.maximum(start, before), 0)
+    return np.bincount(group, weights=gained, minlength=groups).astype(np.int64)
+
+
+def earliest_within(places: Ints, query: Ints, span_ns: int) -> Ints:
+    """Return the index of the first of sorted `places` at or after each query in the same lane, -1 if there is none."""
+    found = earliest(places, query)
+    same = pick(places, found, -1) // span_ns == query // span_ns
+    return np.where(same & (query >= 0), found, -1)
+
+
+def latest_within(places: Ints, query: Ints, span_ns: int) -> Ints:
+    """Return the index of the last of sorted `places` at or before each query in the same lane, -1 if there is none."""
+    found = latest(places, query)
+    same = pick(places, found, -1) // span_ns == query // span_ns
+    return np.where(same & (query >= 0), found, -1)

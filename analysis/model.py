@@ -1,0 +1,177 @@
+"""The report: what `cvtrace report --format json` prints, as frozen dataclasses. Fields are added, never renamed.
+
+Times are seconds, `_bytes` are bytes; `start_s` counts from the start of the target.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+SCHEMA: Final = "cvtrace-report/1"
+
+
+@dataclass(frozen=True)
+class MountInfo:
+    """A mount that was observed."""
+
+    path: str
+    fqrn: str
+    daemon_pid: int
+    client: str
+    version: str
+
+
+@dataclass(frozen=True)
+class TraceInfo:
+    """What was traced, and how well."""
+
+    path: str
+    target: tuple[str, ...]
+    exit_code: int | None
+    host: str
+    started: str
+    duration_s: float
+    probes: str
+    events: int
+    lost: int
+    missing: tuple[str, ...]
+    mounts: tuple[MountInfo, ...]
+    damage: str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Does generating tokens hit CVMFS: the answer, its numbers, its proof, and what is missing for a better one."""
+
+    generation_hits_cvmfs: str
+    tokens: int
+    fuse_requests: int
+    fuse_reads: int
+    fuse_read_bytes: int
+    http_fetches: int
+    http_bytes: int
+    blocked_s: float
+    tokens_affected: tuple[int, ...]
+    causes: dict[str, int]
+    proof: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One row of the table of phases. The five groups and `classes` each add up to `wall_s`.
+
+    `fuse_requests` and what follows counts what threads of the target asked for in the phase. Of `fuse_read_bytes`,
+    `network_bytes` came from objects fetched in the same phase, `disk_bytes` from the client's cache; `page_cache_bytes`
+    were touched and needed no read at all.
+    """
+
+    name: str
+    start_s: float
+    wall_s: float
+    count: int
+    network_s: float
+    cache_s: float
+    compute_s: float
+    other_s: float
+    unattributed_s: float
+    classes: dict[str, float]
+    fuse_requests: int
+    fuse_reads: int
+    fuse_read_bytes: int
+    cache_hits: int
+    cache_misses: int
+    http_fetches: int
+    http_bytes: int
+    faults: int
+    page_cache_bytes: int
+    disk_bytes: int
+    network_bytes: int
+    hits_cvmfs: str
+
+
+@dataclass(frozen=True)
+class Token:
+    """One call of GenerateNextToken."""
+
+    index: int
+    start_s: float
+    wall_s: float
+    network_s: float
+    cache_s: float
+    compute_s: float
+    other_s: float
+    unattributed_s: float
+    fuse_reads: int
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on a mount. `fetched_bytes` are those of its objects as sent, compressed; `amplification` is None if
+    nothing was read or nothing fetched."""
+
+    path: str
+    opens: int
+    reads: int
+    read_bytes: int
+    fetched_bytes: int
+    amplification: float | None
+    cache_hits: int
+    cache_misses: int
+    blocked_s: float
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """One GET. The five times add up to its life, from handed to the download thread to committed."""
+
+    url: str
+    path: str
+    status: int
+    start_s: float
+    queue_s: float
+    connect_s: float
+    request_s: float
+    transfer_s: float
+    fill_s: float
+    bytes: int
+    proxy: str | None
+    phase: str | None
+    by_target: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """A number that was traced against what the client itself counted."""
+
+    name: str
+    traced: int
+    client: int
+    agree: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is said about one trace."""
+
+    schema: str
+    trace: TraceInfo
+    verdict: Verdict
+    cache_state: str
+    phases: tuple[Phase, ...]
+    tokens: tuple[Token, ...]
+    files: tuple[File, ...]
+    fetches: tuple[Fetch, ...]
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON contract as plain dicts and lists."""
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(each) for name, each in vars(value).items()}
+    return value

@@ -1,0 +1,221 @@
+"""A trace as columns: events by kind, their texts, and who is target and who is daemon."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from cvtrace.analysis.intervals import Bools, Ints, Lanes, earliest_within, empty, ints, latest_within, match
+from cvtrace.probes.events import UNFINISHED, Events, Kind, Texts
+from cvtrace.tracer.store import Trace
+
+LONGEST_NS: Final = 2**50
+"""13 days; a longer event is a damaged one and is cut to this."""
+
+OF_TARGET: Final = tuple(kind for kind in Kind if kind < Kind.FUSE_SEND and kind is not Kind.OFFCPU)
+"""Kinds that probes record for the target's process tree only."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Events of some kinds, sorted by start; `index` is the place of each among all events of the recording."""
+
+    start: Ints
+    end: Ints
+    tgid: Ints
+    tid: Ints
+    kind: Ints
+    ret: Ints
+    a: Ints
+    b: Ints
+    c: Ints
+    unfinished: Bools
+    index: Ints
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def where(self, chosen: Bools | Ints) -> "Rows":
+        """Return the chosen rows, by mask or by index."""
+        return self._each(lambda column: column[chosen])
+
+    def _each(self, change: Callable[[Any], Any]) -> "Rows":
+        return replace(self, **{name: change(column) for name, column in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount of the client, as meta.json tells of it."""
+
+    path: str
+    fqrn: str
+    connection: int
+    daemon_pid: int
+    client: str
+    version: str
+    counters_before: dict[str, int]
+    counters_after: dict[str, int]
+    error: str | None
+
+    @classmethod
+    def of(cls, said: dict[str, Any]) -> "Mount":
+        """Read one entry of meta["mounts"]; what is not there stays empty."""
+        return cls(
+            path=str(said.get("path") or "").rstrip("/"),
+            fqrn=str(said.get("fqrn") or ""),
+            connection=int(said.get("connection") or 0),
+            daemon_pid=int(said.get("daemon_pid") or 0),
+            client=str(said.get("client") or "cvmfs2"),
+            version=str(said.get("version") or ""),
+            counters_before=dict(said.get("counters_before") or {}),
+            counters_after=dict(said.get("counters_after") or {}),
+            error=said.get("error"),
+        )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded. Built by `recording`; `all` holds every event, sorted by (ts, kind, tid)."""
+
+    path: Path
+    meta: dict[str, Any]
+    damage: str | None
+    all: Rows
+    kinds: dict[int, Ints]
+    texts: Texts
+    start_ns: int
+    end_ns: int
+    mounts: tuple[Mount, ...]
+
+    def of(self, *kinds: Kind) -> Rows:
+        """Return the events of these kinds."""
+        chosen = [self.kinds[kind] for kind in kinds if kind in self.kinds]
+        if not chosen:
+            return self.all.where(empty())
+        return self.all.where(chosen[0] if len(chosen) == 1 else np.sort(np.concatenate(chosen)))
+
+    def has(self, *kinds: Kind) -> bool:
+        return any(kind in self.kinds for kind in kinds)
+
+    def lanes(self, keys: Ints) -> Lanes:
+        """Return a lane for each distinct key, as long as the recording."""
+        return Lanes.of(keys, self.start_ns, self.end_ns)
+
+    def text_index(self, rows: Rows) -> Ints:
+        """Return the index into `texts` of each row's text, -1 for none."""
+        kinds = np.unique(rows.kind)
+        chosen = np.flatnonzero(np.isin(self.texts["kind"] & ~np.uint16(UNFINISHED), kinds))
+        if not len(chosen):
+            return np.full(len(rows), -1, dtype=np.int64)
+        of = self.texts[chosen]
+        tids, when = ints(of["tid"]), ints(of["ts"])
+        kind = ints(of["kind"] & ~np.uint16(UNFINISHED))
+        lanes = self.lanes(tids << 16 | kind)
+        inside = (when >= self.start_ns) & (when <= self.end_ns)
+        places = np.where(inside, lanes.at(tids << 16 | kind, when), -2)
+        found = match(places, lanes.at(rows.tid << 16 | rows.kind, rows.start))
+        return np.where(found >= 0, chosen[np.maximum(found, 0)], -1)
+
+    def text(self, rows: Rows) -> list[str]:
+        """Return the text of each row, empty where there is none. For thousands of rows, not for millions."""
+        index = self.text_index(rows)
+        column = self.texts["text"]
+        return [column[place].decode("utf-8", "replace") if place >= 0 else "" for place in index]
+
+    @cached_property
+    def target_pid(self) -> int:
+        return int((self.meta.get("target") or {}).get("pid") or 0)
+
+    @cached_property
+    def daemon_pids(self) -> Ints:
+        seen = np.unique(self.of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY).tgid)
+        said = ints([mount.daemon_pid for mount in self.mounts if mount.daemon_pid])
+        return np.union1d(seen, said)
+
+    @cached_property
+    def target_tgids(self) -> Ints:
+        """Processes of the target's tree."""
+        forks = self.of(Kind.PROC_FORK)
+        known = np.concatenate([ints([self.target_pid] if self.target_pid else []), forks.a, self.of(*OF_TARGET).tgid])
+        return np.setdiff1d(known, self.daemon_pids)
+
+    @cached_property
+    def target_threads(self) -> tuple[Ints, Ints]:
+        """Threads of the target's tree, sorted: (tid, tgid)."""
+        forks = self.of(Kind.PROC_FORK)
+        mine = np.isin(self.all.tgid, self.target_tgids)
+        tids = np.concatenate([self.all.tid[mine], forks.b, self.target_tgids])
+        tgids = np.concatenate([self.all.tgid[mine], forks.a, self.target_tgids])
+        unique, first = np.unique(tids, return_index=True)
+        return unique, tgids[first]
+
+    def is_target_thread(self, tid: Ints) -> Bools:
+        return np.isin(tid, self.target_threads[0])
+
+
+def recording(trace: Trace) -> Recording:
+    """Turn a trace into columns; events in any order, with a negative or absurd length cut to size."""
+    events = trace.events
+    when = events["ts"].astype(np.int64)
+    if len(when) and not bool(np.all(when[1:] >= when[:-1])):
+        events = events[np.lexsort((events["tid"], events["kind"], when))]
+        when = events["ts"].astype(np.int64)
+    rows = _rows(events, when)
+    kind = rows.kind
+    order = np.argsort(kind.astype(np.uint16), kind="stable")
+    present, first = np.unique(kind[order], return_index=True)
+    places = np.split(order.astype(np.int64), first[1:]) if len(present) else []
+    clock = trace.meta.get("clock") or {}
+    said = [clock[name] for name in ("start_ns", "end_ns") if isinstance(clock.get(name), int)]
+    start_ns = min([*said, *(int(when[0]) for _ in range(len(when) > 0))], default=0)
+    end_ns = max([*said, *(int(rows.end.max()) for _ in range(len(when) > 0))], default=0)
+    return Recording(
+        path=trace.path,
+        meta=trace.meta,
+        damage=trace.damage,
+        all=rows,
+        kinds={int(number): place for number, place in zip(present, places, strict=True)},
+        texts=trace.texts,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        mounts=tuple(Mount.of(said) for said in trace.meta.get("mounts") or ()),
+    )
+
+
+def _rows(events: Events, when: Ints) -> Rows:
+    flagged = events["kind"]
+    length = np.minimum(events["dur"], np.uint64(LONGEST_NS)).astype(np.int64)
+    return Rows(
+        start=when,
+        end=when + length,
+        tgid=ints(events["tgid"]),
+        tid=ints(events["tid"]),
+        kind=ints(flagged & ~np.uint16(UNFINISHED)),
+        ret=ints(events["ret"]),
+        a=ints(events["a"]),
+        b=ints(events["b"]),
+        c=ints(events["c"]),
+        unfinished=(flagged & np.uint16(UNFINISHED)) != 0,
+        index=np.arange(len(events), dtype=np.int64),
+    )
+
+
+class Placed:
+    """Events found by (key, time): `rows` sorted that way, `before` and `after` return indices into them."""
+
+    def __init__(self, recording: Recording, rows: Rows, key: Ints) -> None:
+        self.lanes = recording.lanes(key)
+        places = self.lanes.at(key, rows.start)
+        self.order = np.argsort(places, kind="stable")
+        self.rows, self.places = rows.where(self.order), places[self.order]
+
+    def after(self, key: Ints, time_ns: Ints) -> Ints:
+        """Return the first that starts at or after a time, -1 if there is none."""
+        return earliest_within(self.places, self.lanes.at(key, time_ns), self.lanes.span_ns)
+
+    def before(self, key: Ints, time_ns: Ints) -> Ints:
+        """Return the last that starts at or before a time, -1 if there is none."""
+        return latest_within(self.places, self.lanes.at(key, time_ns), self.lanes.span_ns)

@@ -1,0 +1,257 @@
+"""The rows of the report's tables: phases, tokens, files, fetches."""
+
+import re
+from typing import Final, TypedDict
+
+import numpy as np
+
+from cvtrace.analysis.attribution import class_times
+from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.fetches import is_proxied
+from cvtrace.analysis.intervals import Bools, Ints, covered, pick
+from cvtrace.analysis.model import Fetch, File, Phase, Token
+from cvtrace.analysis.phases import NAMES, life
+from cvtrace.analysis.study import Study
+from cvtrace.analysis.verdict import Evidence, hits_cvmfs
+from cvtrace.probes.events import Kind, Opcode
+
+PAGE: Final = 4096
+QUERY: Final = re.compile(r"^[A-Z]+ (\S*)")
+
+
+def _sum(group: Ints, amount: Ints | Bools, groups: int) -> Ints:
+    """Add up amounts by group; group -1 is left out."""
+    chosen = group >= 0
+    return np.bincount(group[chosen], weights=amount[chosen], minlength=groups).astype(np.int64)
+
+
+class _Groups(TypedDict):
+    network_s: float
+    cache_s: float
+    compute_s: float
+    other_s: float
+    unattributed_s: float
+
+
+def _seconds(times: Ints) -> _Groups:
+    """Return the groups of one row of nanoseconds by class."""
+    network, cache, compute, other, unattributed = (int(times[list(MEMBERS[group])].sum()) / 1e9 for group in GROUPS)
+    return _Groups(network_s=network, cache_s=cache, compute_s=compute, other_s=other, unattributed_s=unattributed)
+
+
+def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
+    """Return the phases that occurred, in the order of phases.NAMES."""
+    segments, count = study.segments, len(NAMES)
+    wall = _sum(segments.row, segments.end - segments.start, count)
+    times = class_times(study.path, segments.row[study.path.segment], count)
+    start_ns, _ = life(study.recording)
+    has_calls = _sum(segments.row, segments.called, count)
+    parts = _sum(segments.row, np.ones(len(segments), dtype=np.int64), count)
+    numbers = _phase_numbers(study)
+    rows = []
+    for row in np.flatnonzero(parts).tolist():
+        first = int(segments.start[segments.row == row].min())
+        rows.append(
+            Phase(
+                name=NAMES[row],
+                start_s=(first - start_ns) / 1e9,
+                wall_s=int(wall[row]) / 1e9,
+                count=int(has_calls[row] or parts[row]),
+                **_seconds(times[row]),
+                classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True) if spent},
+                fuse_requests=int(numbers["fuse_requests"][row]),
+                fuse_reads=int(numbers["fuse_reads"][row]),
+                fuse_read_bytes=int(numbers["fuse_read_bytes"][row]),
+                cache_hits=int(numbers["cache_hits"][row]),
+                cache_misses=int(numbers["cache_misses"][row]),
+                http_fetches=int(numbers["http_fetches"][row]),
+                http_bytes=int(numbers["http_bytes"][row]),
+                faults=int(numbers["faults"][row]),
+                page_cache_bytes=int(numbers["page_cache_bytes"][row]),
+                disk_bytes=int(numbers["disk_bytes"][row]),
+                network_bytes=int(numbers["network_bytes"][row]),
+                hits_cvmfs=hits_cvmfs(study, row, evidence),
+            )
+        )
+    return tuple(rows)
+
+
+def _phase_numbers(study: Study) -> dict[str, Ints]:
+    count, requests, use = len(NAMES), study.requests, study.use
+    row, read = study.request_row, requests.is_(Opcode.READ)
+    get_row = study.get_row
+    faults = study.recording.of(Kind.FAULT)
+    network = np.minimum(_sum(row, _from_network(study), count), _sum(row, requests.read_bytes, count))
+    read_bytes = _sum(row, requests.read_bytes, count)
+    return {
+        "fuse_requests": _sum(row, np.ones(len(row), dtype=np.int64), count),
+        "fuse_reads": _sum(row, read, count),
+        "fuse_read_bytes": read_bytes,
+        "cache_hits": _sum(row, use.hits, count),
+        "cache_misses": _sum(row, use.misses, count),
+        "http_fetches": _sum(get_row, np.ones(len(get_row), dtype=np.int64), count),
+        "http_bytes": _sum(get_row, study.gets.body_bytes, count),
+        "faults": _sum(study.segments.row_at(faults.start), np.ones(len(faults), dtype=np.int64), count),
+        "page_cache_bytes": _page_cache_bytes(study),
+        "disk_bytes": read_bytes - network,
+        "network_bytes": network,
+    }
+
+
+def _from_network(study: Study) -> Ints:
+    """Return for each READ how many of its bytes were read from objects that were fetched in the same phase."""
+    requests, use = study.requests, study.use
+    row = study.request_row
+    fetched_in = pick(row, pick(study.jobs.request, use.read_job, -1), -2)
+    fresh = (use.read_request >= 0) & (fetched_in == pick(row, use.read_request, -1))
+    told = _sum(use.read_request, np.where(fresh, use.read_bytes, 0), len(requests))
+    seen = _sum(use.read_request, np.ones(len(use.read_request), dtype=np.int64), len(requests))
+    waited = (use.misses + use.shared) > 0
+    return np.where(seen > 0, np.minimum(told, requests.read_bytes), np.where(waited, requests.read_bytes, 0))
+
+
+def _page_cache_bytes(study: Study) -> Ints:
+    """Return per phase the bytes of pages that the target touched and no READ of that phase brought.
+
+    Both kinds of event tell the range asked for: of a fault-around, some pages may not have been there.
+    """
+    count, requests = len(NAMES), study.requests
+    pages = study.recording.of(Kind.PAGE_READ, Kind.PAGE_MAP)
+    row = study.segments.row_at(pages.start)
+    pages, row = pages.where(row >= 0), row[row >= 0]
+    first = pages.c & ((1 << 48) - 1)
+    last = first + np.maximum(pages.c >> 48, 1)
+    read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_row >= 0) & (requests.offset >= 0))
+    brought = requests.offset[read] // PAGE
+    until = -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE)
+    files = np.unique(np.concatenate([pages.b, requests.nodeid[read]]))
+    group_read = study.request_row[read] * len(files) + np.searchsorted(files, requests.nodeid[read])
+    group = np.concatenate([row * len(files) + np.searchsorted(files, pages.b), group_read])
+    groups = count * max(len(files), 1)
+    both = covered(group, np.concatenate([first, brought]), np.concatenate([last, until]), groups)
+    only_read = covered(group_read, brought, until, groups)
+    return np.asarray((both - only_read).reshape(count, -1).sum(axis=1) * PAGE, dtype=np.int64)
+
+
+def token_rows(study: Study) -> tuple[Token, ...]:
+    """Return one row for each call of GenerateNextToken."""
+    segments = study.segments
+    count = segments.tokens
+    if not count:
+        return ()
+    times = class_times(study.path, segments.token[study.path.segment], count)
+    start_ns, _ = life(study.recording)
+    token = np.where(study.requests.by_target, pick(segments.token, study.request_segment, -1), -1)
+    reads = _sum(token, study.requests.is_(Opcode.READ), count)
+    calls = segments.token >= 0
+    start, wall = segments.start[calls] - start_ns, (segments.end - segments.start)[calls]
+    return tuple(
+        Token(
+            number,
+            int(start[number]) / 1e9,
+            int(wall[number]) / 1e9,
+            **_seconds(times[number]),
+            fuse_reads=int(reads[number]),
+        )
+        for number in range(count)
+    )
+
+
+def file_rows(study: Study) -> tuple[File, ...]:
+    """Return the files that the target opened or read, those it was blocked on longest first."""
+    requests, use = study.requests, study.use
+    chosen = np.flatnonzero(requests.by_target & np.isin(requests.opcode, (Opcode.OPEN, Opcode.READ)))
+    key = requests.connection << 40 ^ requests.nodeid
+    files, first = np.unique(key[chosen], return_index=True)
+    count = len(files)
+    place = np.full(len(requests), -1, dtype=np.int64)
+    place[chosen] = np.searchsorted(files, key[chosen])
+    blocked_class = np.isin(study.path.value, BLOCKED_ON_CVMFS)
+    blocked = _sum(pick(place, study.path.request, -1), np.where(blocked_class, study.path.length, 0), count)
+    names = study.paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
+    opens, reads = requests.is_(Opcode.OPEN), requests.is_(Opcode.READ)
+    read_bytes = _sum(place, requests.read_bytes, count)
+    fetched = _sum(pick(place, study.gets.request, -1), study.gets.body_bytes, count)
+    columns = (
+        _sum(place, opens, count),
+        _sum(place, reads, count),
+        read_bytes,
+        fetched,
+        _sum(place, use.hits, count),
+        _sum(place, use.misses, count),
+        blocked,
+    )
+    rows = [
+        File(
+            path=name,
+            opens=opened,
+            reads=times,
+            read_bytes=size,
+            fetched_bytes=got,
+            amplification=round(got / size, 3) if got and size else None,
+            cache_hits=hits,
+            cache_misses=misses,
+            blocked_s=waited / 1e9,
+        )
+        for name, opened, times, size, got, hits, misses, waited in zip(
+            names, *(column.tolist() for column in columns), strict=True
+        )
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.blocked_s, -row.read_bytes, row.path)))
+
+
+def fetch_rows(study: Study) -> tuple[Fetch, ...]:
+    """Return one row for each GET, in the order they were sent."""
+    gets, jobs = study.gets, study.jobs
+    if not len(gets):
+        return ()
+    start_ns, _ = life(study.recording)
+    queue, connect, request, transfer, fill, begin = _fetch_times(study)
+    node = pick(study.requests.nodeid, gets.request, -1)
+    names = study.paths.of(pick(study.requests.connection, gets.request, -1), node)
+    row, mine = study.get_row.tolist(), study.gets_of_target.tolist()
+    rows = []
+    for number in np.argsort(gets.sent, kind="stable").tolist():
+        line, job = gets.line[number], int(gets.job[number])
+        inserted = jobs.inserted[job] if job >= 0 else ""
+        known = node[number] >= 0 and not names[number].startswith("inode ")
+        target = QUERY.match(line)
+        rows.append(
+            Fetch(
+                url=target[1] if target else "",
+                path=names[number] if known else inserted,
+                status=int(gets.status[number]),
+                start_s=(int(begin[number]) - start_ns) / 1e9,
+                queue_s=int(queue[number]) / 1e9,
+                connect_s=int(connect[number]) / 1e9,
+                request_s=int(request[number]) / 1e9,
+                transfer_s=int(transfer[number]) / 1e9,
+                fill_s=int(fill[number]) / 1e9,
+                bytes=int(gets.body_bytes[number]),
+                proxy=_address(int(gets.address[number])) if is_proxied(line) else None,
+                phase=NAMES[row[number]] if row[number] >= 0 else None,
+                by_target=bool(mine[number]),
+            )
+        )
+    return tuple(rows)
+
+
+def _fetch_times(study: Study) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+    """Return queue, connect, request, transfer, fill and the begin of each GET, in ns."""
+    time, gets = study.job_time, study.gets
+    waited = _sum(time.get, time.waits.end - time.waits.start, len(gets))
+    return (
+        time.connect - time.begin,
+        time.sent - time.connect,
+        time.first - time.sent,
+        waited,
+        time.filled - time.first - waited,
+        time.begin,
+    )
+
+
+def _address(packed: int) -> str | None:
+    if packed < 0:
+        return None
+    host, port = packed >> 16, packed & 0xFFFF
+    return f"{'.'.join(str(host >> shift & 255) for shift in (24, 16, 8, 0))}:{port}"

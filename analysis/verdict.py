@@ -1,0 +1,164 @@
+"""Does generating tokens hit CVMFS: yes, no or inconclusive, with the proof."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution import class_times
+from cvtrace.analysis.causes import causes
+from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
+from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.model import Check, Verdict
+from cvtrace.analysis.phases import DECODE, LOAD, NAMES
+from cvtrace.analysis.requests import PASSTHROUGH
+from cvtrace.analysis.study import Study
+from cvtrace.probes.events import Kind, Opcode
+
+YES: Final = "yes"
+NO: Final = "no"
+INCONCLUSIVE: Final = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a complete recording, and what is missing for one."""
+
+    proof: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def needed(study: Study, row: int) -> Ints:
+    """Return the requests of a phase (indices): those the target sent in it, and those it waited for in it.
+
+    A RELEASE or FORGET is nobody's need.
+    """
+    sent = (study.request_row == row) & study.requests.asked
+    waiting = (study.path.request >= 0) & (study.segments.row[study.path.segment] == row)
+    return np.union1d(np.flatnonzero(sent), study.path.request[waiting])
+
+
+def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
+    """Answer for one phase."""
+    if len(needed(study, row)):
+        return YES
+    return INCONCLUSIVE if evidence.missing else NO
+
+
+def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...]) -> Evidence:
+    """Judge how complete the recording is."""
+    proof: list[str] = []
+    missing: list[str] = []
+    for part in (_whole, _daemon, _mapping):
+        said, lacking = part(study)
+        proof += said
+        missing += lacking
+    differing = [check for check in checks if not check.agree]
+    missing += [
+        f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}" for check in differing
+    ]
+    missing += absent
+    if checks and not differing and not absent:
+        proof.append("its own counters agree")
+    return Evidence(tuple(proof), tuple(missing))
+
+
+def _whole(study: Study) -> tuple[list[str], list[str]]:
+    """Nothing lost, nothing cut off."""
+    meta = study.recording.meta
+    lost = {name: int(count) for name, count in (meta.get("lost") or {}).items() if int(count)}
+    missing = [f"{count:,} events of {name} were lost" for name, count in lost.items()]
+    if study.recording.damage:
+        missing.append(study.recording.damage)
+    if bool((study.segments.cut & (study.segments.row == DECODE)).any()):
+        missing.append("the recording ended while a token was being generated")
+    return ([] if missing else ["nothing lost"]), missing
+
+
+def _daemon(study: Study) -> tuple[list[str], list[str]]:
+    """The daemon was seen answering in the load."""
+    if not study.recording.mounts:
+        return [], []
+    answered = study.requests.seen_by_daemon & (study.request_row == LOAD)
+    if not answered.any():
+        anyone = bool((study.requests.seen_by_daemon & study.requests.by_target).any())
+        where = "in the load" if anyone else "at all"
+        return [], [f"cvmfs2 was not seen answering the target {where}: the model may not come from CVMFS"]
+    reads = int((answered & study.requests.is_(Opcode.READ)).sum())
+    opens = int((answered & study.requests.is_(Opcode.OPEN)).sum())
+    return [f"cvmfs2 served {reads:,} reads and {opens:,} opens in the load"], []
+
+
+def _mapping(study: Study) -> tuple[list[str], list[str]]:
+    """Page faults on the weights could be observed, and reads do not pass the daemon by."""
+    missing = []
+    passing = study.requests.is_(Opcode.OPEN) & ((study.requests.open_flags & PASSTHROUGH) != 0)
+    if passing.any():
+        missing.append(
+            f"FUSE passthrough: reads of {int(passing.sum()):,} opened files never reach cvmfs2 and cannot be seen"
+        )
+    probe = str(study.recording.meta.get("probe") or "")
+    if probe in ("strace", "portable"):
+        missing.append(f"the {probe} probe cannot observe page faults on mapped weights")
+        return [], missing
+    if not study.recording.has(Kind.FUSE_SEND, Kind.FAULT):
+        missing.append("neither FUSE requests in the kernel nor page faults were seen: mapped weights are not observed")
+        return [], missing
+    mapped = int((study.calls.on_mount & (study.calls.rows.kind == Kind.SYS_MMAP)).sum())
+    return ([f"weights observed in {mapped:,} mappings"] if mapped else ["page faults observed"]), missing
+
+
+def verdict(study: Study, found: Evidence) -> Verdict:
+    """Answer for generation."""
+    tokens = study.segments.tokens
+    chosen = needed(study, DECODE)
+    times = class_times(study.path, study.segments.token[study.path.segment], max(tokens, 1))
+    blocked = times[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
+    get = study.get_row == DECODE
+    get |= np.isin(study.gets.request, chosen)
+    answer = _answer(tokens, len(chosen), found)
+    missing = found.missing if tokens else (_no_tokens(study), *found.missing)
+    return Verdict(
+        generation_hits_cvmfs=answer,
+        tokens=tokens,
+        fuse_requests=len(chosen),
+        fuse_reads=int(study.requests.is_(Opcode.READ)[chosen].sum()),
+        fuse_read_bytes=int(study.requests.read_bytes[chosen].sum()),
+        http_fetches=int(get.sum()),
+        http_bytes=int(study.gets.body_bytes[get].sum()),
+        blocked_s=int(blocked.sum()) / 1e9,
+        tokens_affected=tuple(_affected(study, chosen, tokens).tolist()),
+        causes=causes(study.recording, study.requests, study.opens, study.use, chosen),
+        proof=found.proof,
+        missing=missing,
+    )
+
+
+def _answer(tokens: int, requests: int, found: Evidence) -> str:
+    if not tokens:
+        return INCONCLUSIVE
+    if requests:
+        return YES
+    return INCONCLUSIVE if found.missing else NO
+
+
+def _affected(study: Study, chosen: Ints, tokens: int) -> Ints:
+    if not tokens:
+        return np.empty(0, dtype=np.int64)
+    mine = np.zeros(len(study.requests) + 1, dtype=bool)
+    mine[chosen] = True
+    mine[-1] = False
+    token = study.segments.token
+    sent = mine[:-1] & (study.request_segment >= 0)
+    waiting = mine[study.path.request]
+    touched = np.concatenate(
+        [token[study.request_segment[sent]], token[study.path.segment[waiting & (study.path.request >= 0)]]]
+    )
+    return np.unique(touched[touched >= 0])
+
+
+def _no_tokens(study: Study) -> str:
+    if not study.recording.has(Kind.PHASE):
+        return "no token generation was seen: the target made no call of the GenAI library that could be marked"
+    called = sorted({NAMES[row] for row in np.unique(study.segments.row[study.segments.called]).tolist()})
+    return f"no token generation was seen: the target made calls for {', '.join(called)} only"

@@ -1,0 +1,183 @@
+"""What the target's threads wait for whenever they are off the CPU, and the calls that keep them busy on CVMFS pages."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.classes import Class
+from cvtrace.analysis.intervals import Bools, Ints, disjoint, match, pick
+from cvtrace.analysis.paths import Calls, enclosing_call
+from cvtrace.analysis.recording import Recording, Rows
+from cvtrace.analysis.requests import Requests
+from cvtrace.probes.events import Kind
+
+UNINTERRUPTIBLE: Final = 2
+
+# Numbers of x86-64; probes on other machines translate.
+SLEEPS: Final = (7, 23, 34, 35, 61, 128, 130, 230, 232, 247, 270, 271, 281, 441)
+"""poll, select, pause, nanosleep, wait4, sigtimedwait, sigsuspend, clock_nanosleep, epoll_wait, waitid, pselect6, ppoll, …"""
+LOCKS: Final = (202, 449, 455)
+"""futex, futex_waitv, futex_wait."""
+TRANSFERS: Final = (1, 18, 20, 40, 42, 43, 44, 45, 46, 47, 73, 74, 75, 162, 208, 275, 288, 299, 307, 328, 426)
+"""write and its kin, sendfile, connect, accept, send, recv, flock, fsync, sync, io_getevents, splice, io_uring_enter, …"""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """When threads of the target were off the CPU, disjoint per thread: blocked in [start, woken], then runnable to `end`.
+
+    `value` is the class of the blocked part where neither `request` (the FUSE request waited for) nor `follow` (the
+    thread of the same process waited for) is known, -1 both. `busy` are calls with the class of the time they take
+    on the CPU. `scheduler` tells whether the waits were seen, or put together from requests and calls.
+    """
+
+    tid: Ints
+    start: Ints
+    woken: Ints
+    end: Ints
+    value: Ints
+    request: Ints
+    follow: Ints
+    busy: tuple[tuple[Rows, Class], ...]
+    scheduler: bool
+
+
+def waits(recording: Recording, requests: Requests, calls: Calls) -> Waits:
+    """Tell what every wait of the target was for."""
+    off = recording.of(Kind.OFFCPU)
+    off = off.where(recording.is_target_thread(off.tid))
+    if len(off):
+        return _seen(recording, requests, calls, off)
+    return _assembled(recording, requests, calls)
+
+
+def _on_pages(recording: Recording, calls: Calls) -> tuple[tuple[Rows, Class], ...]:
+    touching = (calls.rows.kind == Kind.SYS_READ) | (calls.rows.kind == Kind.SYS_OPEN)
+    return (
+        (recording.of(Kind.FAULT), Class.CACHE_PAGE),
+        (calls.rows.where(calls.on_mount & touching), Class.CACHE_PAGE),
+    )
+
+
+def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows) -> Waits:
+    lanes = recording.lanes(off.tid)
+    index, begin, stop = disjoint(lanes.at(off.tid, off.start), lanes.at(off.tid, off.end))
+    off = off.where(index)
+    start = lanes.time(begin)
+    end = start + (stop - begin)
+    blocked = off.c != 0
+    woken = np.where(blocked, np.where(off.a > 0, np.clip(off.a, start, end), end), start)
+    call = enclosing_call(recording, calls, off.tid, start, woken)
+    value = np.where(blocked, _reason(calls, call, off.c), int(Class.COMPUTE_WAIT))
+    tids, tgids = recording.target_threads
+    follows = blocked & (off.b != off.tid) & (pick(tgids, match(tids, off.b), -1) == off.tgid)
+    request = np.where(blocked, _answered(recording, requests, off.b, woken), -1)
+    unknown = blocked & (request < 0) & ~follows & ~_names_itself(calls, call)
+    request = np.where(unknown, _outstanding(recording, requests, off.tid, start, woken), request)
+    return Waits(
+        tid=off.tid,
+        start=start,
+        woken=woken,
+        end=end,
+        value=value,
+        request=request,
+        follow=np.where(follows & (request < 0), off.b, -1),
+        busy=_on_pages(recording, calls),
+        scheduler=True,
+    )
+
+
+def _answered(recording: Recording, requests: Requests, waker: Ints, woken: Ints) -> Ints:
+    """Return the request whose reply was being written by the waker at the wake-up, -1 if none."""
+    handled = np.flatnonzero(requests.worker >= 0)
+    lanes = recording.lanes(requests.worker[handled])
+    places = lanes.at(requests.worker[handled], requests.replying[handled])
+    order = np.argsort(places, kind="stable")
+    position = lanes.at(waker, woken)
+    found = handled[order][_latest(places[order], position)] if len(handled) else np.full(len(waker), -1)
+    inside = (pick(requests.worker, found, -1) == waker) & (pick(requests.replying, found, 0) <= woken)
+    return np.where(inside & (pick(requests.replied, found, -1) >= woken), found, -1)
+
+
+def _latest(places: Ints, position: Ints) -> Ints:
+    return np.maximum(np.searchsorted(places, position, side="right").astype(np.int64) - 1, 0)
+
+
+def _outstanding(recording: Recording, requests: Requests, tid: Ints, start: Ints, woken: Ints) -> Ints:
+    """Return the thread's own request that was under way over a wait, -1 if none: for a waker that cannot be told."""
+    asked = np.flatnonzero(requests.asked & requests.by_target)
+    lanes = recording.lanes(requests.asker[asked])
+    places = lanes.at(requests.asker[asked], requests.sent[asked])
+    order = np.argsort(places, kind="stable")
+    if not len(asked):
+        return np.full(len(tid), -1, dtype=np.int64)
+    found = asked[order][_latest(places[order], lanes.at(tid, start))]
+    mine = (requests.asker[found] == tid) & (requests.sent[found] <= start) & (requests.replied[found] >= woken)
+    return np.where(mine, found, -1)
+
+
+def _names_itself(calls: Calls, call: Ints) -> Bools:
+    """Tell which waits lie in a call that says what it waits for, so that no request need be looked for."""
+    number = np.where(pick(calls.rows.kind, call, -1) == Kind.SYS_WAIT, pick(calls.rows.a, call, -1), -1)
+    named: Bools = np.isin(number, SLEEPS + LOCKS)
+    return named
+
+
+def _reason(calls: Calls, call: Ints, state: Ints) -> Ints:
+    """Return the class of a wait, by the call it lies in, else by the scheduler's state."""
+    by_call = pick(_call_class(calls), call, int(Class.UNATTRIBUTED))
+    uninterruptible = (state & UNINTERRUPTIBLE) != 0
+    return np.where(uninterruptible & (by_call == Class.UNATTRIBUTED), int(Class.OTHER_IO), by_call)
+
+
+def _call_class(calls: Calls) -> Ints:
+    """Return the class of time blocked in each call."""
+    rows = calls.rows
+    waiting = rows.kind == Kind.SYS_WAIT
+    file = (rows.kind == Kind.SYS_READ) | (rows.kind == Kind.SYS_OPEN)
+    return np.select(
+        [
+            calls.on_mount,
+            (rows.kind == Kind.SYS_READ) & (rows.a == 0),
+            file | (waiting & np.isin(rows.a, TRANSFERS)),
+            waiting & np.isin(rows.a, SLEEPS),
+            waiting & np.isin(rows.a, LOCKS),
+        ],
+        [
+            int(Class.CACHE_TRANSPORT),
+            int(Class.OTHER_IDLE),
+            int(Class.OTHER_IO),
+            int(Class.OTHER_IDLE),
+            int(Class.COMPUTE_WAIT),
+        ],
+        int(Class.UNATTRIBUTED),
+    ).astype(np.int64)
+
+
+def _assembled(recording: Recording, requests: Requests, calls: Calls) -> Waits:
+    """Without scheduler events: a thread is blocked while a request of its own is under way, within the call that asked."""
+    asked = np.flatnonzero(requests.asked & requests.by_target)
+    tid, start = requests.asker[asked], requests.sent[asked]
+    end = requests.replied[asked]
+    call = enclosing_call(recording, calls, tid, start, start)
+    end = np.where(call >= 0, np.minimum(end, pick(calls.rows.end, call, 0)), end)
+    lanes = recording.lanes(tid)
+    index, begin, stop = disjoint(lanes.at(tid, start), lanes.at(tid, end))
+    start = lanes.time(begin)
+    woken = start + (stop - begin)
+    kind = _call_class(calls)
+    named = (Class.OTHER_IO, Class.OTHER_IDLE, Class.COMPUTE_WAIT)
+    by_call = tuple((calls.rows.where(kind == int(value)), value) for value in named)
+    nobody = np.full(len(index), -1, dtype=np.int64)
+    return Waits(
+        tid=tid[index],
+        start=start,
+        woken=woken,
+        end=woken,
+        value=np.full(len(index), int(Class.CACHE_TRANSPORT), dtype=np.int64),
+        request=asked[index],
+        follow=nobody,
+        busy=(*by_call, *_on_pages(recording, calls)),
+        scheduler=False,
+    )
