@@ -150,7 +150,7 @@ def unmount(mountpoint: Path | str, *, timeout_s: float = 10.0) -> None:
     if done.returncode != 0:
         raise LabError(f"cannot unmount {mountpoint}: {done.stderr.strip() or 'is it mounted?'}")
     deadline_s = time.monotonic() + timeout_s
-    while pid and _is_running(pid):
+    while pid and is_running(pid):
         if time.monotonic() > deadline_s:
             raise LabError(f"{mountpoint} is unmounted, but its client (pid {pid}) does not end: kill {pid}")
         time.sleep(0.01)
@@ -179,7 +179,10 @@ def _launch(configuration: Configuration, log: Path) -> dict[str, object]:
     return result
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether any thread of a process runs; its first thread may be a zombie while others still hold files and directory."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        for status in Path(f"/proc/{pid}/task").glob("*/stat"):
+            if status.read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return True
     return False
