@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from cvtrace.probes import http
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.probes.strace import decode
 from cvtrace.probes.strace.columns import Columns
@@ -16,7 +17,9 @@ FUSE_DEVICE: Final = b"<char 10:229>"
 """-yy decorates every descriptor of /dev/fuse with its device number, under whatever path it was opened."""
 
 PIPE: Final = re.compile(rb"\d+<(?:pipe:|\\x70\\x69\\x70\\x65\\x3a)")
-SOCKET: Final = re.compile(rb"\d+<(?:TCP|UDP)")
+SOCKET: Final = re.compile(rb"\d+<TCP")
+REQUEST: Final = b"GET "
+RESPONSE: Final = b"HTTP/1."
 TRANSACTION: Final = (b"/txn/", b"\\x2f\\x74\\x78\\x6e\\x2f")
 PPOLL_TIMEOUT: Final = re.compile(rb", (\d+), (?:NULL|\{tv_sec=(\d+), tv_nsec=(\d+)\})")
 PORT: Final = re.compile(rb"htons\((\d+)\)")
@@ -25,8 +28,8 @@ AF_INET: Final = 2
 AF_INET6: Final = 10
 
 LRU_COMMAND_BYTES: Final = 48
-LRU_INSERTS: Final = frozenset({1, 3, 13, 17})
-"""LruCommand.command_type of kInsert, kPin, kPinRegular, kInsertVolatile (cvmfs/quota_posix.h)."""
+LRU_INSERTS: Final = frozenset({1, 17})
+"""LruCommand.command_type of kInsert and kInsertVolatile (cvmfs/quota_posix.h)."""
 LRU_SIZE_MASK: Final = 2**61 - 1
 """The three highest bits of LruCommand.size hold the hash algorithm."""
 
@@ -125,15 +128,16 @@ class DaemonTranslator:
         tgid = self._threads.tgid(tid, self.parser)
         asked = self._requests.get((tgid, unique))
         body = head[decode.REPLY.size :]
-        opcode = asked[2].opcode if asked else 0
-        b, c = length, 0
+        if asked is None:  # a request from before the recording
+            return
+        begun, worker, request = asked
+        opcode, b, c = request.opcode, length, 0
         if opcode in (Opcode.LOOKUP, Opcode.OPEN) and len(body) >= 8:
             c = int.from_bytes(body[:8], "little")
         if opcode == Opcode.OPEN and len(body) >= 12:
             b |= int.from_bytes(body[8:12], "little") << 32
         self.columns.event(Kind.FUSE_REPLY, ts, dur, tgid, tid, ret, unique, b, c)
-        if asked and ret is not None:
-            begun, worker, request = asked
+        if ret is not None:
             del self._requests[tgid, unique]
             self._fuse_daemon(begun, max(0, ts + dur - begun), tgid, worker, request, error)
 
@@ -165,7 +169,8 @@ class DaemonTranslator:
         self.columns.text(Kind.CACHE_RENAME, ts, tid, decode.unescape(escaped))
 
     def _close(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        self._event(Kind.CACHE_CLOSE, tid, ts, dur, ret, decode.leading_int(arguments))
+        if not ret:  # a client that becomes a daemon closes every number there is: 55,000 times EBADF
+            self._event(Kind.CACHE_CLOSE, tid, ts, dur, ret, decode.leading_int(arguments))
 
     def _write(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         quote = arguments.find(b'"')
@@ -234,30 +239,30 @@ class DaemonTranslator:
         if not SOCKET.match(arguments):
             return
         escaped, end = decode.string_at(arguments)
-        self._event(Kind.HTTP_SEND, tid, ts, dur, ret, decode.leading_int(arguments), 0, _asked(arguments, end))
-        if (line := decode.request_line(decode.unescape(escaped))) is not None:
-            self.columns.text(Kind.HTTP_SEND, ts, tid, line)
+        if decode.unescape(escaped, len(REQUEST)) != REQUEST:
+            return
+        fd, asked = decode.leading_int(arguments), _asked(arguments, end)
+        self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 0, asked)
+        self.columns.text(Kind.HTTP_SEND, ts, tid, http.request_line(decode.unescape(escaped)))
 
     def _receive(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        if not SOCKET.match(arguments):
+        if not SOCKET.match(arguments) or (ret is not None and ret < 0):
             return
-        asked, head = 0, None
+        fd, asked = decode.leading_int(arguments), 0
         if b'"' in arguments:
             escaped, end = decode.string_at(arguments)
             asked = _asked(arguments, end)
-            if decode.unescape(escaped, 5) == b"HTTP/":
-                head = decode.response_head(decode.unescape(escaped))
-        elif ret is not None and ret < 0:
-            asked = _asked_without_data(arguments)
-        self._event(Kind.HTTP_RECV, tid, ts, dur, ret, decode.leading_int(arguments), 0, asked)
-        if head is not None:
-            self.columns.text(Kind.HTTP_RECV, ts, tid, head)
+            if decode.unescape(escaped, len(RESPONSE)) == RESPONSE:
+                head = http.response_head(decode.unescape(escaped))
+                self.columns.text(Kind.HTTP_RECV, ts, tid, head)
+        self._event(Kind.HTTP_RECV, tid, ts, dur, ret, fd, 0, asked)
 
     # Waiting
 
     def _poll(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         _, count, timeout = arguments.rstrip(b" ").rsplit(b", ", 2)
-        self._event(Kind.DAEMON_POLL, tid, ts, dur, ret, int(count), int(timeout))
+        if int(timeout):  # 0 only looks, and libcurl looks at every step
+            self._event(Kind.DAEMON_POLL, tid, ts, dur, ret, int(count), int(timeout))
 
     def _ppoll(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         found = PPOLL_TIMEOUT.search(arguments, arguments.rfind(b"]"))
@@ -293,9 +298,3 @@ def _asked(arguments: bytes, end: int) -> int:
     """Return the bytes asked for: the argument after the buffer, or the sum of the vector."""
     lengths = decode.iov_bytes(arguments)
     return lengths if lengths else decode.number_after(arguments, end)
-
-
-def _asked_without_data(arguments: bytes) -> int:
-    """Return the bytes asked for by a receive that failed: its buffer is printed as an address."""
-    parts = arguments.split(b", ")
-    return int(parts[2]) if len(parts) > 2 and parts[2].isdigit() else 0

@@ -49,6 +49,20 @@ OPEN_FLAGS: Final = {
     b"O_TMPFILE": 0o20200000,
 }
 
+ESCAPE: Final = re.compile(rb"\\(?:[0-7]{1,3}|x[0-9a-f]{2}|.|$)", re.DOTALL)
+ESCAPED: Final = (
+    {b"\\%o" % byte: bytes([byte]) for byte in range(256)}
+    | {b"\\%02o" % byte: bytes([byte]) for byte in range(8)}
+    | {b"\\%03o" % byte: bytes([byte]) for byte in range(256)}
+    | {b"\\x%02x" % byte: bytes([byte]) for byte in range(256)}
+    | {
+        b"\\" + name: byte
+        for name, byte in zip((b"t", b"n", b"v", b"f", b"r"), (b"\t", b"\n", b"\v", b"\f", b"\r"), strict=True)
+    }
+    | {b'\\"': b'"', b"\\\\": b"\\", b"\\<": b"<", b"\\>": b">", b"\\": b""}
+)
+"""Escape -> byte. A lone backslash at the end is an escape that was cut."""
+
 STRING_END: Final = re.compile(rb'(?<!\\)(?:\\\\)*"')
 INTEGER: Final = re.compile(rb"-?\d+")
 NUMBER_AFTER: Final = re.compile(rb"(?:\.\.\.)?, (\d+)")
@@ -72,6 +86,10 @@ def string_at(text: bytes, start: int = 0) -> tuple[bytes, int]:
     return text[begin:end], end + 1
 
 
+def _escaped_byte(found: re.Match[bytes]) -> bytes:
+    return ESCAPED[found[0]]
+
+
 def unescape(escaped: bytes, limit: int | None = None) -> bytes:
     """Return the bytes of an escaped string, of either form (`\\x2f` throughout, or octal), at most `limit` of them."""
     if limit is not None:
@@ -79,9 +97,7 @@ def unescape(escaped: bytes, limit: int | None = None) -> bytes:
     if escaped.startswith(b"\\x"):
         raw = bytes.fromhex(escaped[: len(escaped) & ~3].replace(b"\\x", b"").decode("ascii"))
     elif b"\\" in escaped:
-        if (len(escaped) - len(escaped.rstrip(b"\\"))) & 1:
-            escaped = escaped[:-1]
-        raw = escaped.decode("unicode_escape").encode("latin-1")
+        raw = ESCAPE.sub(_escaped_byte, escaped)
     else:
         raw = escaped
     return raw if limit is None else raw[:limit]
@@ -190,29 +206,3 @@ def signed32(number: int) -> int:
     """Return the low half of a u64 as i32."""
     number &= 0xFFFFFFFF
     return number - (1 << 32) if number >= 1 << 31 else number
-
-
-METHODS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"OPTIONS ", b"CONNECT ")
-CREDENTIALS: Final = re.compile(rb"//[^/@\s]*@")
-QUERY: Final = re.compile(rb"\?\S*")
-KEPT_HEADERS: Final = (b"content-length:", b"x-cache:", b"via:", b"age:")
-
-
-def request_line(data: bytes) -> bytes | None:
-    """Return the request line of an HTTP request without credentials and query, or None if `data` begins none."""
-    if not data.startswith(METHODS):
-        return None
-    line = data.split(b"\r\n", 1)[0]
-    return QUERY.sub(b"", CREDENTIALS.sub(b"//", line))
-
-
-def response_head(data: bytes) -> bytes | None:
-    """Return status line, Content-Length, X-Cache, Via and Age of an HTTP response, one per line, or None.
-
-    A header that the log cut is left out, since half a number is a wrong one.
-    """
-    if not data.startswith(b"HTTP/"):
-        return None
-    head, _, _body = data.partition(b"\r\n\r\n")
-    lines = head.split(b"\r\n") if len(head) < len(data) else head.split(b"\r\n")[:-1]
-    return b"\n".join(line for index, line in enumerate(lines) if not index or line.lower().startswith(KEPT_HEADERS))

@@ -21,7 +21,7 @@ EXITED: Final = b"+++"
 """Name of the handler for the end of a thread: its result is the exit code, 128 + n for signal n."""
 
 HEAD: Final = re.compile(rb"(\d{1,10}) +(\d+)\.(\d+) (?:(\w+)\(|<\.\.\. (\w+) resumed>)")
-RESULT: Final = re.compile(rb"(-?\d+|0x[0-9a-f]+|\?)(?:<[^ ]*)?(?: (E[A-Z0-9_]+))?")
+RESULT: Final = re.compile(rb"(-?\d+|0x[0-9a-f]+|\?)(?=<| <[\d.]+>$| E[A-Z]| \(| *$)(?:<[^ ]*)?(?: (E[A-Z0-9_]+))?")
 ENDED: Final = re.compile(rb"(\d{1,10}) +(\d+)\.(\d+) \+\+\+ (?:exited with (\d+)|killed by (\w+)|superseded by)")
 QUIET: Final = re.compile(rb"(?:\d+ +\d+\.\d+ (?:---|\+\+\+|strace: )|strace: )")
 
@@ -105,10 +105,12 @@ class LineParser:
         return begun[1], begun[2] + rest
 
     def _completed(self, handler: Handler, tid: int, ts: int, now: int, text: bytes) -> None:
-        end = text.rfind(b" = ")
-        while end > 0 and not text[:end].rstrip(b" ").endswith(b")"):
+        end, result = text.rfind(b" = "), None
+        while end > 0:
+            # A decorated descriptor may be called `) = 5`, so that the last " = " is not always the one before the result.
+            if text[end - 1] in b") " and (result := RESULT.match(text, end + 3)) is not None:
+                break
             end = text.rfind(b" = ", 0, end)
-        result = RESULT.match(text, end + 3) if end > 0 else None
         if result is None:
             raise ValueError("no result")
         arguments = text[:end].rstrip(b" ")[:-1]

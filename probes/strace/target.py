@@ -131,11 +131,15 @@ class TargetTranslator:
         self._event(Kind.SYS_CLOSE, tid, ts, dur, ret, decode.leading_int(arguments))
 
     def _chdir(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
+        if ret != 0:
+            return
         escaped, _ = decode.string_at(arguments)
         self._event(Kind.SYS_CHDIR, tid, ts, dur, ret)
         self.columns.text(Kind.SYS_CHDIR, ts, tid, decode.unescape(escaped))
 
     def _fchdir(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
+        if ret != 0:
+            return
         _, _, path = arguments.partition(b"<")
         self._event(Kind.SYS_CHDIR, tid, ts, dur, ret)
         self.columns.text(Kind.SYS_CHDIR, ts, tid, decode.unescape(path.rstrip(b"> ")))
