@@ -49,6 +49,7 @@ def walk(source: Path, at: bytes, compression: Compression) -> Iterator[Found]:
 def plant(at: bytes, before: list[Entry], mtime_ns: int) -> list[Entry]:
     """Return what stands beside the new tree at `at`: old entries outside of it, directories that lead to it.
 
+    Sorted by path, so the root comes first: cvmfs2 takes row 1 of the catalog for it (GetRootInode in catalog_mgr.h).
     Raises LabError when a file is in the way.
     """
     if at == b"":
@@ -61,7 +62,7 @@ def plant(at: bytes, before: list[Entry], mtime_ns: int) -> list[Entry]:
         if there is not None and not there.is_directory:
             raise LabError(f"{os.fsdecode(parent)} is a file in the repository; publish at another path")
         kept.setdefault(parent, Entry(parent, stat.S_IFDIR | 0o755, 4096, mtime_ns))
-    return list(kept.values())
+    return [kept[path] for path in sorted(kept)]
 
 
 def parse_at(at: str) -> bytes:
