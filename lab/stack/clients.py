@@ -110,5 +110,7 @@ def unmount(mountpoint: Path, pid: int, *, force: bool = False) -> None:
         client.unmount(mountpoint)
     else:
         mounts.detach(mountpoint)
-    if pid and not processes.wait_until(lambda: not processes.is_running(pid), 10.0):
+    # A mount that was taken away from its readers lives on until they close their files: do not wait for that.
+    patience_s = 10.0 if alive and not force else 0.5
+    if pid and not processes.wait_until(lambda: not processes.is_running(pid), patience_s):
         processes.stop(pid, "the client")

@@ -111,7 +111,10 @@ def _bring_up(kept: State, options: Options, which: str, say: Say) -> Stack:
     kept.remember(made=mounts.make(mountpoint))
     say("starting the origin")
     said = origin.start(kept, options)
-    cache = Path(options.cache or kept.folder / "cache").absolute()
+    own_cache = kept.folder / (
+        "cache" if which == clients.LAB else "cache-cvmfs2"
+    )  # each client has its own book-keeping
+    cache = Path(options.cache or own_cache).absolute()
     wanted = clients.Mount(
         fqrn=FQRN,
         mountpoint=mountpoint,

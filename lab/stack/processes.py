@@ -13,11 +13,13 @@ from cvtrace.lab.errors import LabError
 
 
 def is_running(pid: int) -> bool:
-    """Say whether a process runs; a zombie does not."""
+    """Say whether any thread of a process runs; the first one may be a zombie while others still hold files."""
     with contextlib.suppress(OSError):
         os.waitpid(pid, os.WNOHANG)  # if it is a child of this process: let it go
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return True
     return False
 
 
