@@ -1,0 +1,93 @@
+"""A lab of one's own, and runs of the example script in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cvtrace.analysis import analyse
+from cvtrace.analysis.model import Report
+from cvtrace.lab.origin import AccessEntry, control, read_access_log
+from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, warm, wipe_client_cache
+from cvtrace.tracer.store import read_trace
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
+TOKENS = 16
+
+
+@dataclass
+class Bench:
+    """A lab that is up, and where traces go."""
+
+    stack: Stack
+    folder: Path
+    runs: int = 0
+
+    def cold(self) -> None:
+        """Nothing is cached: not by the client, not by the kernel."""
+        self.stack = wipe_client_cache(self.stack)
+        self.drop()
+
+    def warm(self) -> None:
+        """All is in the client's cache, nothing in the kernel's."""
+        warm(self.stack)
+        self.drop()
+
+    def hot(self) -> None:
+        """All is in the kernel's page cache, too."""
+        self.drop()
+        warm(self.stack)
+
+    def drop(self) -> None:
+        """Drop the page cache, then read back what the recorder and the target need that is not of the mount."""
+        drop_page_cache()
+        preload = "import onnxruntime_genai, numpy, pandas, pyarrow.parquet, cvtrace.probes.ebpf.bcc as b; b.load()"
+        subprocess.run([sys.executable, "-c", preload], check=True)
+
+    def inject(self, *injections: dict[str, object]) -> None:
+        """Make the origin slow or wrong from now on."""
+        control(self.stack.control, {"command": "inject", "injections": list(injections)})
+
+    def log(self) -> list[AccessEntry]:
+        """Return what the origin served so far."""
+        control(self.stack.control, {"command": "wait_idle"})
+        return read_access_log(self.stack.access_log)
+
+    def argv(self, model: Path, tokens: int = TOKENS) -> list[str]:
+        """Return the command line that asks the model for so many tokens."""
+        arguments = ["-m", str(model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", str(tokens)]
+        return [sys.executable, str(SCRIPT), *arguments]
+
+    def run(self, probes: str = "ebpf", *, argv: Sequence[str] | None = None) -> Report:
+        """Run the example under `cvtrace run`; return its analysis."""
+        self.runs += 1
+        trace = self.folder / f"trace-{self.runs}"
+        command = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", probes, "-o", str(trace)]
+        command += ["--python", sys.executable, "--mount", str(self.stack.mountpoint), "--"]
+        done = subprocess.run(
+            [*command, *(argv or self.argv(self.stack.model))],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        meta = json.loads((trace / "meta.json").read_text())
+        assert meta["lost"] == {}
+        return analyse(read_trace(trace))
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    if os.geteuid() != 0:
+        pytest.skip("truth tests mount a file system and load BPF programs: they need root")
+    options = Options(size_bytes=60_000_000, mapped_too=True, client="lab", chunk_bytes=4 << 20)
+    with temporary(options) as stack:
+        yield Bench(stack, tmp_path_factory.mktemp("traces"))
