@@ -19,7 +19,7 @@ def test_evicted_pages_are_read_again_by_generation(bench) -> None:
 
     # WHEN
     try:
-        with limited(argv, 120_000_000) as limited_argv:
+        with limited(argv, 75_000_000) as limited_argv:
             report = bench.run(argv=limited_argv)
     except LabError as reason:
         pytest.skip(str(reason))
