@@ -62,7 +62,7 @@ def command(
         timeout_s=max(1, round(parse_duration_s(timeout))),
     )
     if foreground:
-        mounting.serve_here(configuration)
-        return
+        where = configuration.mountpoint
+        mounting.serve_here(configuration, lambda: click.echo(f"{name} is mounted on {where}; Ctrl-C ends it"))
     mounted = mounting.start(configuration)
     click.echo(f"{name} is mounted on {mounted.mountpoint} (pid {mounted.pid}, cache {mounted.workspace})")

@@ -66,7 +66,7 @@ class Fetcher:
             with self._lock:
                 waiters = self._running.pop(what.hash)
             for waiter in waiters:
-                os.write(waiter, _DESCRIPTOR.pack(os.dup(fd) if fd >= 0 else fd))
+                os.write(waiter, _DESCRIPTOR.pack(_duplicate(fd)))
         return fd
 
     def _download(self, what: Object) -> int:
@@ -78,3 +78,13 @@ class Fetcher:
             transaction.abort()
             raise OSError(errno.EIO, f"{what.description} cannot be downloaded ({failure.name.lower()})")
         return self._cache.commit(transaction, what)
+
+
+def _duplicate(fd: int) -> int:
+    """Return a descriptor for another waiter, or a negative error; every waiter must be told something."""
+    if fd < 0:
+        return fd
+    try:
+        return os.dup(fd)
+    except OSError as error:
+        return -(error.errno or errno.EMFILE)

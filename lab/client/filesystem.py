@@ -90,7 +90,8 @@ class Filesystem:
         self._counters.add("cvmfs.no_open_files")
         info.contents.fh = handle & 0xFFFFFFFFFFFFFFFF
         info.contents.keep_cache = 1
-        LIBRARY.fuse_reply_open(request, info)
+        if LIBRARY.fuse_reply_open(request, info) != 0:
+            self._close_file(handle)  # the open was interrupted: no RELEASE will follow
 
     def read(self, request: int, inode: int, size: int, offset: int, info: Any) -> None:
         self._counters.add("cvmfs.n_fs_read")
@@ -112,12 +113,7 @@ class Filesystem:
             self._buffers.append(buffer)
 
     def release(self, request: int, inode: int, info: Any) -> None:
-        handle = _signed(info.contents.fh)
-        if handle >= 0:
-            os.close(handle)
-        else:
-            self._chunked.close(handle)
-        self._counters.add("cvmfs.no_open_files", -1)
+        self._close_file(_signed(info.contents.fh))
         LIBRARY.fuse_reply_err(request, 0)
 
     def opendir(self, request: int, inode: int, info: Any) -> None:
@@ -179,6 +175,13 @@ class Filesystem:
             raise OSError(errno.EIO, f"{entry.path} has no content hash")
         what = Object(entry.hash, entry.path, size_bytes=entry.size_bytes, compressed=entry.compressed)
         return self._fetcher.fetch(what)
+
+    def _close_file(self, handle: int) -> None:
+        if handle >= 0:
+            os.close(handle)
+        else:
+            self._chunked.close(handle)
+        self._counters.add("cvmfs.no_open_files", -1)
 
     def _with_io_errors(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do what may need the network or the disk; any failure is EIO to the caller, except running out of descriptors."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import cvtrace
 from cvtrace.lab.errors import LabError
@@ -57,12 +59,13 @@ def configure(
         raise LabError(f"'{fqrn}' is not a repository name: use one like models.example.org")
     mountpoint = Path(mountpoint)
     try:
-        if not mountpoint.is_dir():
-            raise LabError(f"the mountpoint {mountpoint} is not a directory: create it first")
-    except OSError as error:
-        raise LabError(
-            f"the mountpoint {mountpoint} cannot be used: {error.strerror}; unmount what is left of it"
-        ) from error
+        is_directory = stat.S_ISDIR(mountpoint.stat().st_mode)
+    except FileNotFoundError:
+        is_directory = False
+    except OSError as error:  # ENOTCONN: the client that served it is dead
+        raise LabError(f"the mountpoint {mountpoint} is unusable ({error.strerror}): unmount it first") from error
+    if not is_directory:
+        raise LabError(f"the mountpoint {mountpoint} is not a directory: create it first")
     if os.path.ismount(mountpoint):
         raise LabError(f"something is mounted on {mountpoint} already: unmount it first")
     return Configuration(
@@ -72,11 +75,17 @@ def configure(
         key=":".join(str(Path(path).resolve()) for path in str(key).split(":")),
         workspace=str(Path(cache).resolve() / fqrn),
         quota_bytes=quota_bytes,
-        proxy=proxy or os.environ.get("CVMFS_HTTP_PROXY") or "DIRECT",
+        proxy=first_proxy(proxy or os.environ.get("CVMFS_HTTP_PROXY") or "DIRECT"),
         max_retries=max_retries,
         backoff_s=backoff_s,
         timeout_s=timeout_s,
     )
+
+
+def first_proxy(proxies: str) -> str:
+    """Return the first of the client's list of proxies (groups by semicolons, members by bars); "auto" is not known here."""
+    names = [name.strip() for group in proxies.split(";") for name in group.split("|")]
+    return next((name for name in names if name and name != "auto"), "DIRECT")
 
 
 def mount(
@@ -131,11 +140,12 @@ def start(configuration: Configuration) -> Mounted:
     return mounted
 
 
-def serve_here(configuration: Configuration) -> None:
-    """Mount and serve in this process until unmounted, or ended by SIGTERM or SIGINT; raises LabError."""
+def serve_here(configuration: Configuration, ready: Callable[[], None]) -> NoReturn:
+    """Mount, call `ready` and serve until unmounted, or ended by SIGTERM or SIGINT; ends the process, raises LabError."""
     from cvtrace.lab.client import daemon
 
-    daemon.serve(configuration, ready=lambda: None)
+    daemon.serve(configuration, ready)
+    os._exit(0)  # libfuse's threads are gone, and with them what Python would wait for at a proper end
 
 
 def unmount(mountpoint: Path | str, *, timeout_s: float = 10.0) -> None:

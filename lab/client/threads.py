@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -20,7 +22,11 @@ def start_thread(work: Callable[[], None]) -> threading.Thread:
     def run() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_MAIN_THREAD)
         name_thread(PROCESS_NAME)
-        work()
+        try:
+            work()
+        except Exception:  # a client without one of its threads would hang its users; a dead one answers ENOTCONN
+            logging.exception("a thread of the client failed")
+            os._exit(1)
 
     thread = threading.Thread(target=run, name=PROCESS_NAME, daemon=True)
     thread.start()

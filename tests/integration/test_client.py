@@ -470,3 +470,38 @@ def test_command_mounts_and_reports(served: Lab) -> None:
         assert second.stderr.count("\n") == 1
     finally:
         unmount(mountpoint)
+
+
+def test_foreground_ends_with_ctrl_c(served: Lab) -> None:
+    # GIVEN a mount in the foreground
+    mountpoint = served.folder / "mnt"
+    mountpoint.mkdir()
+    command = [sys.executable, "-m", "cvtrace", "lab", "mount", FQRN, str(mountpoint), "--url", served.url]
+    rest = ["--key", str(served.published.key_path), "--cache", str(served.folder / "cache"), "--foreground"]
+    process = subprocess.Popen([*command, *rest], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert "is mounted on" in process.stdout.readline()
+        assert (mountpoint / "models/config.json").read_bytes() == FILES["models/config.json"]
+
+        # WHEN Ctrl-C is pressed / THEN it ends without an error and nothing stays mounted
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert not os.path.ismount(mountpoint)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_killed_client_is_noticed_and_can_be_replaced(served: Lab) -> None:
+    # GIVEN a client that was killed
+    with served.mount() as mounted:
+        os.kill(mounted.mounted.pid, signal.SIGKILL)
+        wait_until(lambda: not is_running(mounted.mounted.pid), "the client is dead")
+
+        # WHEN it is mounted again / THEN the reason why not is said; after unmounting it works
+        with pytest.raises(LabError, match="unmount"):
+            mount(FQRN, mounted.root, served.url, served.published.key_path, served.folder / "cache")
+        unmount(mounted.root)
+    with served.mount() as again:
+        assert (again.root / "models/config.json").read_bytes() == FILES["models/config.json"]
