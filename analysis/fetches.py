@@ -233,7 +233,7 @@ def _received(recording: Recording, sends: Rows) -> tuple[Ints, Ints, Ints, Rows
     got = (first >= 0) & (pick(data.rows.start, first, -1) < until)
     last = np.where(got, data.before(_socket(sends), until - 1), -1)
     total = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(data.rows.ret)])
-    received = np.where(got, total[np.maximum(last, 0) + 1] - total[np.maximum(first, 0)], 0)
+    received = np.where(got, pick(total, last + 1, 0) - pick(total, first, 0), 0)
     first = np.where(got, first, -1)
     return (
         pick(data.rows.start, first, -1),

@@ -38,7 +38,7 @@ class Lanes:
     @classmethod
     def of(cls, keys: Ints, start_ns: int, end_ns: int) -> "Lanes":
         """Make a lane for each distinct key. Raises OverflowError if keys x time do not fit 63 bits."""
-        keys, span_ns = np.unique(keys), max(end_ns - start_ns, 0) + 2
+        keys, span_ns = distinct(keys), max(end_ns - start_ns, 0) + 2
         if len(keys) * span_ns >= 2**63:
             raise OverflowError(f"{len(keys)} lanes of {span_ns} ns are more than the axis holds")
         return cls(keys, start_ns, span_ns)
@@ -84,6 +84,12 @@ class Steps:
         return self.value[np.maximum(np.searchsorted(self.at, position, side="right") - 1, 0)]
 
 
+def distinct(values: Ints) -> Ints:
+    """Return the distinct values, sorted. Far faster than np.unique here: the input consists of a few sorted runs."""
+    ordered = np.sort(values, kind="stable")
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+
+
 def disjoint(start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
     """Make intervals disjoint: what an earlier one covers is taken from the later.
 
@@ -105,7 +111,7 @@ def overlay(steps: Steps, start: Ints, end: Ints, value: Ints | int) -> Steps:
     if not len(start):
         return steps
     values = values[index]
-    at = np.unique(np.concatenate([steps.at, start, end]))
+    at = distinct(np.concatenate([steps.at, start, end]))
     over = np.searchsorted(start, at, side="right") - 1
     inside = (over >= 0) & (at < end[np.maximum(over, 0)])
     below = steps.value[np.searchsorted(steps.at, at, side="right") - 1]

@@ -11,6 +11,7 @@ from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.model import Check, Verdict
 from cvtrace.analysis.phases import DECODE, LOAD, NAMES
+from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.requests import PASSTHROUGH
 from cvtrace.analysis.study import Study
 from cvtrace.probes.events import Kind, Opcode
@@ -67,7 +68,7 @@ def _whole(study: Study) -> tuple[list[str], list[str]]:
     """Nothing lost, nothing cut off."""
     meta = study.recording.meta
     lost = {name: int(count) for name, count in (meta.get("lost") or {}).items() if int(count)}
-    missing = [f"{count:,} events of {name} were lost" for name, count in lost.items()]
+    missing = [f"{counted(count, 'event')} of {name} lost" for name, count in lost.items()]
     if study.recording.damage:
         missing.append(study.recording.damage)
     if bool((study.segments.cut & (study.segments.row == DECODE)).any()):
@@ -86,7 +87,7 @@ def _daemon(study: Study) -> tuple[list[str], list[str]]:
         return [], [f"cvmfs2 was not seen answering the target {where}: the model may not come from CVMFS"]
     reads = int((answered & study.requests.is_(Opcode.READ)).sum())
     opens = int((answered & study.requests.is_(Opcode.OPEN)).sum())
-    return [f"cvmfs2 served {reads:,} reads and {opens:,} opens in the load"], []
+    return [f"cvmfs2 served {counted(reads, 'read')} and {counted(opens, 'open')} in the load"], []
 
 
 def _mapping(study: Study) -> tuple[list[str], list[str]]:
@@ -105,7 +106,7 @@ def _mapping(study: Study) -> tuple[list[str], list[str]]:
         missing.append("neither FUSE requests in the kernel nor page faults were seen: mapped weights are not observed")
         return [], missing
     mapped = int((study.calls.on_mount & (study.calls.rows.kind == Kind.SYS_MMAP)).sum())
-    return ([f"weights observed in {mapped:,} mappings"] if mapped else ["page faults observed"]), missing
+    return ([f"weights observed in {counted(mapped, 'mapping')}"] if mapped else ["page faults observed"]), missing
 
 
 def verdict(study: Study, found: Evidence) -> Verdict:

@@ -1,0 +1,148 @@
+"""Expectations of a report, such as `decode.fuse_reads == 0`: parsed, never evaluated as code."""
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.model import Phase, Report
+from cvtrace.analysis.phases import NAMES
+
+Value = float | str
+
+EXPRESSION: Final = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*$")
+OPERATORS: Final[dict[str, Callable[[Value, Value], bool]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+WORDS: Final = {
+    "verdict": ("yes", "no", "inconclusive"),
+    "cache_state": ("cold", "warm", "hot", "mixed", "none"),
+    "agreement": ("yes", "no", "unknown"),
+    "hits_cvmfs": ("yes", "no", "inconclusive"),
+}
+"""Names whose value is a word, and the words."""
+NUMBERS: Final = tuple(
+    each.name for each in fields(Phase) if each.name not in ("name", "classes", "hits_cvmfs", "start_s")
+)
+VERDICT: Final = ("tokens", "fuse_requests", "fuse_reads", "fuse_read_bytes", "http_fetches", "http_bytes", "blocked_s")
+TOKEN_TIMES: Final = ("median_s", "p99_s", "max_s")
+
+
+class BadExpression(Exception):
+    """An expression that cannot be understood; the message says why and what is known."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One parsed expression."""
+
+    text: str
+    name: str
+    comparison: str
+    wanted: Value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether an expectation is met, and what the report says. `actual` is None if the trace does not have it."""
+
+    expectation: Expectation
+    met: bool
+    actual: Value | None
+
+
+def known_names() -> str:
+    """Return what may stand on the left, for people."""
+    phases = ", ".join(NAMES)
+    return (
+        f"verdict, cache_state, agreement, verdict.<{'|'.join((*VERDICT, 'tokens_affected'))}>, "
+        f"trace.<lost|events|duration_s|exit_code>, decode.<{'|'.join(TOKEN_TIMES)}>, "
+        f"and for each of {phases} and total: .<{'|'.join(NUMBERS)}>, .hits_cvmfs, .<{'|'.join(LABELS)}> (seconds)"
+    )
+
+
+def parse(text: str) -> Expectation:
+    """Read one expression. Raises BadExpression."""
+    found = EXPRESSION.match(text)
+    if not found:
+        raise BadExpression(f"cannot read '{text}': write NAME ==|!=|<|<=|>|>= VALUE, e.g. 'decode.fuse_reads == 0'")
+    name, comparison, value = found.groups()
+    if not _is_known(name):
+        raise BadExpression(f"unknown name '{name}' in '{text}'; known are: {known_names()}")
+    words = WORDS.get(name.rpartition(".")[2] if name.endswith("hits_cvmfs") else name)
+    if words:
+        word = value.strip("'\"").lower()
+        if comparison not in ("==", "!=") or word not in words:
+            raise BadExpression(f"'{name}' in '{text}' is one of {', '.join(words)}: compare it by == or !=")
+        return Expectation(text, name, comparison, word)
+    try:
+        number = float(value.replace(",", "").replace("_", ""))
+    except ValueError:
+        raise BadExpression(f"'{value}' in '{text}' is not a number") from None
+    return Expectation(text, name, comparison, number)
+
+
+def _is_known(name: str) -> bool:
+    if name in WORDS and name != "hits_cvmfs":
+        return True
+    head, _, tail = name.partition(".")
+    if head == "verdict":
+        return tail in (*VERDICT, "tokens_affected")
+    if head == "trace":
+        return tail in ("lost", "events", "duration_s", "exit_code")
+    if head == "total":
+        return tail in NUMBERS or tail in LABELS
+    if head == "decode" and tail in TOKEN_TIMES:
+        return True
+    return head in NAMES and (tail in NUMBERS or tail in LABELS or tail == "hits_cvmfs")
+
+
+def check(report: Report, expectations: list[Expectation]) -> list[Outcome]:
+    """Hold a report against expectations. What the trace does not have (a phase that did not occur) meets none."""
+    outcomes = []
+    for each in expectations:
+        actual = value_of(report, each.name)
+        met = actual is not None and OPERATORS[each.comparison](actual, each.wanted)
+        outcomes.append(Outcome(each, met, actual))
+    return outcomes
+
+
+def value_of(report: Report, name: str) -> Value | None:
+    """Return what a known name stands for in a report, None if the trace does not have it."""
+    head, _, tail = name.partition(".")
+    if name == "verdict":
+        return report.verdict.generation_hits_cvmfs
+    if name == "cache_state":
+        return report.cache_state
+    if name == "agreement":
+        return ("yes" if all(each.agree for each in report.checks) else "no") if report.checks else "unknown"
+    if head == "verdict":
+        found = getattr(report.verdict, tail)
+        return float(len(found) if tail == "tokens_affected" else found)
+    if head == "trace":
+        told = getattr(report.trace, tail)
+        return None if told is None else float(told)
+    rows = [row for row in report.phases if head in ("total", row.name)]
+    if not rows:
+        return None
+    if tail in TOKEN_TIMES:
+        return _token_time(report, tail)
+    if tail == "hits_cvmfs":
+        return rows[0].hits_cvmfs
+    return float(sum(row.classes.get(tail, 0.0) if tail in LABELS else getattr(row, tail) for row in rows))
+
+
+def _token_time(report: Report, name: str) -> float | None:
+    if not report.tokens:
+        return None
+    share = {"median_s": 50, "p99_s": 99, "max_s": 100}[name]
+    return float(np.percentile([token.wall_s for token in report.tokens], share))

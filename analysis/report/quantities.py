@@ -1,0 +1,36 @@
+"""Numbers as people read them."""
+
+from typing import Final
+
+_BYTES: Final = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def seconds(value: float) -> str:
+    """Return a time with three digits: 0 s, 84 µs, 12.3 ms, 1.93 s, 312 s."""
+    if value == 0:
+        return "0 s"
+    for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
+        if abs(value) < limit * 0.9995:
+            return f"{_digits(value * factor)} {unit}"
+    return f"{_digits(value)} s"
+
+
+def size(value: float) -> str:
+    """Return bytes in decimal units with three digits: 0, 512 B, 1.37 MB."""
+    if value == 0:
+        return "0"
+    for limit, unit in _BYTES:
+        if abs(value) >= limit * 0.9995:
+            return f"{_digits(value / limit)} {unit}"
+    return f"{value:.0f} B"
+
+
+def counted(number: int, what: str) -> str:
+    """Return `1 read`, `1,986 reads`."""
+    return f"{number:,} {what if number == 1 else what + ('es' if what.endswith('ch') else 's')}"
+
+
+def _digits(value: float) -> str:
+    if abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"

@@ -1,0 +1,39 @@
+"""`cvtrace check`: hold a trace against expressions; for continuous integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="check")
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.argument("expressions", metavar="EXPR...", nargs=-1, required=True)
+def command(trace: Path, expressions: tuple[str, ...]) -> None:
+    """Hold TRACE against expressions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.
+
+    Prints those that fail, with the actual value, and exits with 1 if there are any.
+    """
+    from cvtrace.analysis import analyse
+    from cvtrace.analysis.expectations import BadExpression, check, parse
+    from cvtrace.tracer.store import read_trace
+
+    try:
+        expectations = [parse(expression) for expression in expressions]
+    except BadExpression as error:
+        raise click.UsageError(str(error)) from None
+    outcomes = check(analyse(read_trace(trace)), expectations)
+    for outcome in outcomes:
+        if not outcome.met:
+            name = outcome.expectation.name
+            actual = (
+                f"{name} is {outcome.actual:.12g}"
+                if isinstance(outcome.actual, float)
+                else f"{name} is {outcome.actual}"
+            )
+            if outcome.actual is None:
+                actual = f"this trace has no {name.partition('.')[0]}"
+            click.echo(f"failed: {outcome.expectation.text}  ({actual})")
+    if not all(outcome.met for outcome in outcomes):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,79 @@
+"""The target's life in phases."""
+
+import pytest
+from scene import TARGET, Scene
+
+from cvtrace.analysis import Report, analyse
+from cvtrace.probes.events import Kind
+
+
+def rows_us(report: Report) -> dict[str, tuple[int, int]]:
+    """Return count and wall µs of each phase."""
+    return {row.name: (row.count, round(row.wall_s * 1e6)) for row in report.phases}
+
+
+def test_calls_are_phases_and_what_lies_between_is_script() -> None:
+    scene = Scene()
+    scene.add(Kind.PROC_EXEC, 10, tid=TARGET, text="/usr/bin/python3")
+    scene.call("OgaCreateModel", 100, 300)
+    scene.call("OgaCreateConfig", 110, 150)  # nested: the outermost call counts
+    scene.call("OgaCreateTokenizer", 310, 350)
+    scene.call("OgaTokenizerEncode", 360, 370)
+    scene.call("OgaCreateGenerator", 400, 410)
+    scene.call("OgaGenerator_AppendTokens", 410, 500)
+    scene.call("OgaGenerator_GenerateNextToken", 510, 515)
+    scene.call("OgaGenerator_GenerateNextToken", 520, 540)
+    scene.call("OgaDestroyGenerator", 600, 610)
+    scene.call("OgaDestroyModel", 620, 700)
+    scene.add(Kind.PROC_EXIT, 800, tid=TARGET)
+
+    report = analyse(scene.trace())
+
+    assert rows_us(report) == {
+        "import": (1, 90),
+        "load": (1, 200),
+        "tokenizer": (2, 50),
+        "prefill": (2, 100),
+        "decode": (2, 25),
+        "teardown": (2, 200),
+        "script": (6, 10 + 10 + 30 + 10 + 5 + 60),
+    }
+    assert [token.index for token in report.tokens] == [0, 1]
+    assert report.trace.duration_s == pytest.approx(790e-6)
+
+
+def test_a_generator_destroyed_between_questions_is_no_end() -> None:
+    scene = Scene()
+    scene.call("OgaCreateModel", 100, 300).call("OgaGenerator_GenerateNextToken", 310, 320)
+    scene.call("OgaDestroyGenerator", 330, 340).call("OgaGenerator_GenerateNextToken", 500, 510)
+
+    assert rows_us(analyse(scene.trace())) == {
+        "import": (1, 100),
+        "load": (1, 200),
+        "decode": (2, 20),
+        "teardown": (1, 10),
+        "script": (4, 10 + 10 + 160 + 490),
+    }
+
+
+def test_phases_of_a_child_process_are_carried_by_the_child() -> None:
+    # GIVEN a shell that starts python, waits for it from 50 to 700, and lives on
+    scene, child = Scene(), TARGET + 5
+    scene.add(Kind.PROC_FORK, 40, tid=TARGET, a=child, b=child)
+    scene.add(Kind.SYS_WAIT, 50, 700, tid=TARGET, a=61)
+    scene.off(51, 700, 700, by=child)
+    scene.call("OgaCreateModel", 100, 300, tid=child, tgid=child)
+    scene.add(Kind.PROC_EXIT, 690, tid=child, tgid=child)
+
+    report = analyse(scene.trace())
+
+    classes = {row.name: {name: round(s * 1e6) for name, s in row.classes.items()} for row in report.phases}
+    assert rows_us(report) == {"import": (2, 100), "load": (1, 200), "script": (2, 700)}
+    assert classes["import"] == {"compute.cpu": 100}
+    assert classes["script"] == {"compute.cpu": 390 + 300, "other.idle": 10}
+
+
+def test_an_empty_trace_has_a_report() -> None:
+    report = analyse(Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace())
+    assert rows_us(report) == {"script": (1, 1000)}
+    assert report.cache_state == "none"
