@@ -7,7 +7,7 @@ from typing import Final
 STRING_BYTES: Final = 384
 """Bytes of each buffer that are printed: a FUSE header and the longest LOOKUP name (40 + 256), the head of a response."""
 
-FORMAT: Final = ["-f", "-q", "-ttt", "-T", "-yy", "-xx", "-s", str(STRING_BYTES), "-e", "signal=none"]
+FORMAT: Final = ["-f", "-q", "-ttt", "-T", "-yy", "-xx", "-s", str(STRING_BYTES)]
 
 PROCESSES: Final = ("clone", "clone3", "fork", "vfork")
 
