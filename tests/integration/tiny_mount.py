@@ -1,0 +1,73 @@
+"""A FUSE mount that looks like one of cvmfs2 from outside and holds one file: `python tiny_mount.py MOUNT WORKSPACE FQRN`.
+
+Real FUSE, a process called cvmfs2, xattrs and a talk socket with counters; no repository behind it.
+"""
+
+import errno
+import os
+import socket
+import stat
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import mfusepy
+
+CONTENT = b"weights\n" * 100_000
+COUNTS = {"cvmfs.n_fs_open": 0, "cvmfs.n_fs_read": 0, "fetch.n_downloads": 0}
+
+
+class OneFile(mfusepy.Operations):  # type: ignore[misc]
+    """`/model` with CONTENT."""
+
+    use_ns = True
+
+    def __init__(self, fqrn: str) -> None:
+        self.xattrs = {"user.fqrn": fqrn, "user.pid": str(os.getpid()), "user.version": "2.12.0.0", "user.nopen": "7"}
+
+    def getattr(self, path: str, fh: Any = None) -> dict[str, int]:
+        if path == "/":
+            return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2}
+        if path == "/model":
+            return {"st_mode": stat.S_IFREG | 0o444, "st_nlink": 1, "st_size": len(CONTENT)}
+        raise mfusepy.FuseOSError(errno.ENOENT)
+
+    def readdir(self, path: str, fh: int) -> list[str]:
+        return [".", "..", "model"]
+
+    def open(self, path: str, flags: int) -> int:
+        COUNTS["cvmfs.n_fs_open"] += 1
+        return 0
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        COUNTS["cvmfs.n_fs_read"] += 1
+        return CONTENT[offset : offset + size]
+
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
+        if name not in self.xattrs:
+            raise mfusepy.FuseOSError(errno.ENODATA)
+        return self.xattrs[name].encode()
+
+
+def talk(fqrn: str) -> None:
+    """Answer any command as `internal affairs` is answered, one caller at a time."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"cvmfs_io.{fqrn}")
+        listener.listen(1)
+        while True:
+            caller, _ = listener.accept()
+            with caller:
+                caller.recv(256)
+                lines = "".join(f"{name}|{count}|of something\n" for name, count in COUNTS.items())
+                caller.sendall(f"Cache Mode: read-write\n\nRaw Counters:\nName|Value|Description\n{lines}".encode())
+
+
+if __name__ == "__main__":
+    mountpoint, workspace, name = sys.argv[1:]
+    os.chdir(workspace)
+    Path("/proc/self/comm").write_text("cvmfs2")
+    threading.Thread(target=talk, args=(name,), daemon=True).start()
+    mfusepy.FUSE(
+        OneFile(name), mountpoint, foreground=True, fsname="cvmfs2", allow_other=os.geteuid() == 0, nothreads=True
+    )

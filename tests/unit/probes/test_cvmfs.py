@@ -1,0 +1,159 @@
+"""Reading what kernel and client say of CVMFS mounts, on recorded text."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cvtrace.probes.cvmfs import counters as counters_module
+from cvtrace.probes.cvmfs.counters import counters, parse_internal_affairs
+from cvtrace.probes.cvmfs.daemon import Process, cache_managers, find_daemon
+from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, mounts_of, parse_mountinfo
+
+DATA = Path(__file__).parents[2] / "data"
+
+MOUNTINFO = r"""
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
+45 27 0:39 / /cvmfs/atlas.cern.ch rw,nosuid,nodev,relatime shared:3 - fuse cvmfs2 rw,user_id=0,group_id=0,allow_other
+46 27 0:40 / /cvmfs/a\040b.org ro,nosuid - fuse.cvmfs2 cvmfs2 ro,user_id=0
+47 27 0:41 / /home/u/sshfs rw - fuse.sshfs host: rw
+48 27 0:39 /sub /srv/bind rw - fuse cvmfs2 rw
+49 27 0:42 / /cvmfs/old.org rw - fuse cvmfs2 rw
+50 27 0:43 / /cvmfs/old.org rw - tmpfs tmpfs rw
+51 27 0:44 / /cvmfs/cvmfs2 rw - autofs /etc/auto.cvmfs rw
+garbage
+"""
+
+
+def test_mountinfo_gives_cvmfs_mounts_once_and_in_sight():
+    # GIVEN a mountinfo with two CVMFS mounts, a bind mount of one, another file system, and one that is hidden
+    # WHEN it is parsed
+    mounts = parse_mountinfo(MOUNTINFO)
+    # THEN the two are found, escapes undone
+    assert mounts == [
+        MountPoint("/cvmfs/atlas.cern.ch", os.makedev(0, 39)),
+        MountPoint("/cvmfs/a b.org", os.makedev(0, 40)),
+    ]
+    assert [mount.connection for mount in mounts] == [39, 40]
+
+
+def test_mounts_of_paths_are_the_innermost_ones():
+    # GIVEN a mount inside another
+    outer, inner = MountPoint("/cvmfs/x.org", 1), MountPoint("/cvmfs/x.org/sub", 2)
+    # WHEN paths are looked up
+    chosen, strangers = mounts_of(["/cvmfs/x.org/sub/f", "/cvmfs/x.org/../x.org", "/cvmfs/x.organic"], [outer, inner])
+    # THEN each is on the innermost mount, and a name that only begins alike is on none
+    assert chosen == [inner, outer]
+    assert strangers == ["/cvmfs/x.organic"]
+
+
+def test_counters_of_internal_affairs():
+    # GIVEN what a real client answered
+    text = (DATA / "talk" / "internal_affairs.txt").read_text()
+    # WHEN it is parsed
+    values = parse_internal_affairs(text)
+    # THEN the counters have the client's names and values
+    assert values["cvmfs.n_fs_open"] == 29
+    assert values["cvmfs.n_fs_read"] == 15
+    assert values["cvmfs.n_fs_lookup"] == 9
+    assert values["fetch.n_invocations"] == 30
+    assert values["fetch.n_downloads"] == 6
+    assert values["download.n_requests"] == 9
+    assert values["download.sz_transferred_bytes"] == 1382888
+    assert values["download.sz_transfer_time"] == 56
+    assert len(values) == 120
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Cache Mode: read-write\n", "Name|Value|Description\n", "Name|Value|Description\nx|y|z"]
+)
+def test_an_answer_without_counters_is_an_error(text):
+    with pytest.raises(OSError, match="no counters"):
+        parse_internal_affairs(text)
+
+
+def test_within_returns_the_answer_or_the_error():
+    assert within(10, lambda: {"a": 1}) == {"a": 1}
+    with pytest.raises(FileNotFoundError):
+        within(10, lambda: Path("/no/such/file").stat())
+
+
+def test_within_does_not_wait_for_what_hangs():
+    # GIVEN a call that hangs, and a pipe that a hanging child must not hold open
+    reading, writing = os.pipe()
+    began = time.monotonic()
+    # WHEN it is given a tenth of a second
+    with pytest.raises(NoAnswer):
+        within(0.1, signal.pause)
+    # THEN it is given up, and the pipe closes
+    assert time.monotonic() - began < 5
+    os.close(writing)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+def test_a_pid_that_is_no_client_is_not_believed():
+    # GIVEN the number of a process that is not cvmfs2 (the daemon may live in another PID namespace)
+    assert find_daemon(os.getpid(), "/cvmfs/no.such.repo", "no.such.repo") is None
+    assert cache_managers({"/no/such/cache"}) == []
+
+
+def served_by_us(workspace: Path) -> Mount:
+    """A mount whose daemon is this process, working in the current folder."""
+    return Mount(str(workspace), 1, "talk.org", "2.12.0", Process(os.getpid(), 0, str(workspace), "cvmfs2"), None)
+
+
+def listen(folder: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    before = Path.cwd()
+    os.chdir(folder)
+    listener.bind("cvmfs_io.talk.org")
+    os.chdir(before)
+    listener.listen(1)
+    return listener
+
+
+def test_counters_come_over_the_talk_socket_however_long_its_path(tmp_path, monkeypatch):
+    # GIVEN a client in a workspace whose path is longer than a socket address may be
+    workspace = tmp_path / ("w" * 120)
+    workspace.mkdir()
+    monkeypatch.chdir(workspace)
+    with listen(workspace) as listener:
+
+        def serve() -> None:
+            caller, _ = listener.accept()
+            with caller:
+                assert caller.recv(100) == b"internal affairs"
+                caller.sendall((DATA / "talk" / "internal_affairs.txt").read_bytes())
+
+        server = threading.Thread(target=serve)
+        server.start()
+        # WHEN it is asked THEN the counters are there
+        read = counters(served_by_us(workspace))
+        server.join()
+    assert read.error is None
+    assert read.values["cvmfs.n_fs_read"] == 15
+
+
+def test_a_client_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
+    # GIVEN a talk socket that nobody serves, its queue full
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(counters_module, "ANSWER_S", 0.2)
+    with listen(tmp_path):
+        waiting = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        for caller in waiting:
+            caller.setblocking(False)
+            caller.connect_ex("cvmfs_io.talk.org")
+        # WHEN it is asked THEN one sentence says so
+        read = counters(served_by_us(tmp_path))
+        for caller in waiting:
+            caller.close()
+    assert read.values == {}
+    assert read.error is not None
+    assert "talk.org" in read.error
