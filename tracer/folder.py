@@ -51,8 +51,11 @@ class Folder:
         with acting_as(self.owner), contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
-    def write_whole(self, name: str, data: bytes) -> None:
-        """Write a file so that readers see the old or the new content, whole, whenever this process dies."""
+    def write_whole(self, name: str, data: bytes, *, durable: bool) -> None:
+        """Write a file so that readers see the old or the new content, whole, whenever this process dies.
+
+        `durable` waits for the disk, so that this holds for a crash of the machine too.
+        """
         temporary = name + TEMPORARY
         self.remove(temporary)
         fd = self.create(temporary)
@@ -60,7 +63,8 @@ class Folder:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(fd)
+                if durable:
+                    os.fsync(fd)
             self.replace(temporary, name)
         except OSError:
             with contextlib.suppress(OSError):
@@ -71,11 +75,6 @@ class Folder:
         """Remove the folder if it is empty."""
         with acting_as(self.owner), contextlib.suppress(OSError):
             self.path.rmdir()
-
-    def sync(self) -> None:
-        """Make the names in the folder durable."""
-        with contextlib.suppress(OSError):  # some network file systems refuse to sync a folder
-            os.fsync(self.fd)
 
     def close(self) -> None:
         """Close the folder, which also lets go of its lock."""

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import cvtrace
-from cvtrace.probes.ladder import Started, start_probe
+from cvtrace.probes.events import no_texts
+from cvtrace.probes.ladder import start_probe
+from cvtrace.probes.phases.hook import environment, read_marks
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Probe
 from cvtrace.tracer.errors import TraceExists
@@ -31,6 +33,11 @@ from cvtrace.tracer.user import User, acting_as
 DRAIN_S: Final = 0.01
 LOOK_AFTER_S: Final = 0.5
 """How often daemons are looked after: a dead one makes the trace say since when."""
+
+MARKED: Final = (
+    "phases are marked by an import hook, as no libonnxruntime-genai.so can be observed: they are missing where the "
+    "target is not Python or ignores PYTHONPATH"
+)
 
 Say = Callable[[str], None]
 
@@ -89,9 +96,10 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
     for refusal in started.refusals:
         options.say(refusal)
     missing = list(started.refusals)
-    if not libraries and started.probe.name == "ebpf":
-        missing.append("libonnxruntime-genai.so was not found: load, prefill and decode are not told apart")
-    session = _Session(command, options, writer, surroundings, started, missing)
+    sees_library = started.probe.name == "ebpf" and bool(libraries)
+    if not sees_library:
+        missing.append(MARKED)
+    session = _Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
     return session.run(inheritance)
 
 
@@ -104,20 +112,23 @@ class _Session:
         options: Options,
         writer: TraceWriter,
         surroundings: Surroundings,
-        started: Started,
+        probe: Probe,
         missing: list[str],
+        *,
+        wants_marks: bool,
     ) -> None:
         self.command = command
         self.options = options
         self.writer = writer
         self.surroundings = surroundings
-        self.probe: Probe = started.probe
+        self.probe = probe
         self.missing = missing
+        self.wants_marks = wants_marks
         self.start_ns = 0
         self.told_error = False
 
     def run(self, inheritance: Inheritance) -> Recording:
-        with Signals() as signals, _phase_marks(self.probe, self.command) as marks:
+        with Signals() as signals, _phase_marks(self.command, wanted=self.wants_marks) as marks:
             target = self._start(marks, inheritance, signals)
             try:
                 end, exit_code = self._follow(target, signals)
@@ -248,21 +259,16 @@ class _Marks:
 
     def write_to(self, writer: TraceWriter) -> None:
         """Add the marks to the trace."""
-        if self.path is not None and self.path.exists():
-            from cvtrace.probes.events import no_texts
-            from cvtrace.probes.phases.hook import read_marks
-
+        if self.path is not None:
             writer.write(read_marks(self.path), no_texts())
 
 
 @contextlib.contextmanager
-def _phase_marks(probe: Probe, command: Command) -> Iterator[_Marks]:
+def _phase_marks(command: Command, *, wanted: bool) -> Iterator[_Marks]:
     environ = dict(command.environ)
-    if probe.name == "ebpf" or command.python is None:
+    if not wanted:
         yield _Marks(None, environ)
         return
-    from cvtrace.probes.phases.hook import environment
-
     with acting_as(command.user):
         folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
     try:

@@ -68,7 +68,7 @@ class Trace:
     """A trace as read back.
 
     `events` is sorted by ts. `texts` has one record per text. `meta` is meta.json. `damage` is None for a
-    finished trace, otherwise one sentence that says where and why it ends.
+    whole trace, otherwise one sentence that says where and why it ends.
     """
 
     path: Path
@@ -106,7 +106,13 @@ class _Stream:
             raise
         self.written += len(block)
 
+    def give_up(self) -> None:
+        """Count what waits as lost."""
+        self.lost += self.waiting_records
+        self.waiting, self.waiting_records = [], 0
+
     def drop_last(self) -> None:
+        """Give up the last block, for room."""
         count = self.file.drop_last()
         self.written -= count
         self.lost += count
@@ -153,6 +159,9 @@ class TraceWriter:
     def flush(self) -> None:
         """Write what waits."""
         for stream in self._streams.values():
+            if self.error is not None:  # a trace ends once: a gap would look like quiet
+                stream.give_up()
+                continue
             try:
                 stream.flush()
             except OSError as error:
@@ -179,7 +188,6 @@ class TraceWriter:
             self._finish_file(TEXTS_BLOCKS, TEXTS_PARQUET, parquet.write_texts)
             self.meta["finished"] = True
             self._write_meta()
-            self._folder.sync()
             for name in self._streams:
                 self._folder.remove(name)
         except OSError as error:
@@ -245,7 +253,8 @@ class TraceWriter:
             self.meta["error"] = self.error
 
     def _write_meta(self) -> None:
-        self._folder.write_whole(META, json.dumps(self.meta, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+        data = json.dumps(self.meta, indent=1, ensure_ascii=False).encode("utf-8", "replace")
+        self._folder.write_whole(META, data, durable=self.meta["finished"])
 
 
 def read_trace(path: Path | str) -> Trace:
@@ -256,7 +265,7 @@ def read_trace(path: Path | str) -> Trace:
         try:
             events = parquet.read_events(path / EVENTS_PARQUET)
             texts = parquet.read_texts(path / TEXTS_PARQUET)
-            return Trace(path, meta, events, texts, None)
+            return Trace(path, meta, events, texts, meta.get("error"))
         except (OSError, ValueError, MemoryError) as error:
             if not (path / EVENTS_BLOCKS).exists():
                 raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None

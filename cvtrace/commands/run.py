@@ -68,9 +68,11 @@ def _progress() -> Callable[[int, int], None] | None:
     """Return what shows how far the finishing of a long trace is: on a terminal only, after a second."""
     if not sys.stderr.isatty():
         return None
-    began_s = time.monotonic()
+    began_s = 0.0
 
     def show(done: int, total: int) -> None:
+        nonlocal began_s
+        began_s = began_s or time.monotonic()
         if time.monotonic() - began_s > 1.0:
             end = "\r\033[K" if done >= total else ""
             click.echo(f"\rcvtrace: finishing the trace: {100 * done // max(total, 1)} %{end}", err=True, nl=False)
