@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -11,16 +12,17 @@ from typing import Final
 from cvtrace.lab.errors import LabError
 
 CVMFS: Final = Path("/cvmfs")
+_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")  # space, tab, newline and backslash in mountinfo
 
 
 def kind(mountpoint: Path) -> str | None:
     """Return the type of what is mounted exactly there, or None; does not touch it, for it may be dead."""
-    wanted = os.fspath(mountpoint)
+    wanted = os.fsencode(mountpoint)
     found = None
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        if fields.split(" ")[4].encode().decode("unicode_escape") == wanted:
-            found = rest.split(" ")[0]
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        fields, _, rest = line.partition(b" - ")
+        if _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), fields.split(b" ")[4]) == wanted:
+            found = rest.split(b" ")[0].decode()
     return found
 
 

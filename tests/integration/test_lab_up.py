@@ -121,6 +121,17 @@ def test_a_killed_process_is_said_and_mended(folder: Path, victim: str) -> None:
     assert (mended.model / "genai_config.json").read_text()
 
 
+def test_names_may_hold_spaces_and_other_letters(folder: Path) -> None:
+    # WHEN
+    stack = lab.up(replace(SMALL, mount=folder / "m ö\\unt"), state=folder / "my stäte")
+
+    # THEN
+    assert lab.status(state=folder / "my stäte").up
+    assert (stack.model / "genai_config.json").read_text()
+    assert lab.down(state=folder / "my stäte", purge=True)
+    assert nothing_is_left(stack)
+
+
 def test_down_clears_a_dead_mount_away(folder: Path) -> None:
     # GIVEN
     stack = bring_up(folder)
