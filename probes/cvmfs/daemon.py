@@ -54,11 +54,7 @@ def cache_managers(workspaces: set[str]) -> list[Process]:
     """Return the shared cache managers (`cvmfs2 __cachemgr__`) that work in one of the caches."""
     found = []
     for pid in _client_pids():
-        if (
-            CACHE_MANAGER in _arguments(pid)
-            and (process := _process(pid))
-            and process.workspace in workspaces
-        ):
+        if CACHE_MANAGER in _arguments(pid) and (process := _process(pid)) and process.workspace in workspaces:
             found.append(process)
     return found
 

@@ -1,7 +1,7 @@
 """Asking a mount or its daemon without being hung by it.
 
 A call on a FUSE mount whose daemon does not answer cannot be ended: the thread sleeps uninterruptibly once
-the daemon has taken the request. So such calls are made by a forked child that is left behind when it is late.
+the daemon has taken the request. So such calls are made by a forked child, left behind when it is late.
 """
 
 from __future__ import annotations

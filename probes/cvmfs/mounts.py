@@ -122,9 +122,7 @@ def describe(point: MountPoint) -> Mount:
     try:
         answers = within(ANSWER_S, lambda: read_xattrs(point.path, XATTRS))
     except NoAnswer:
-        error = (
-            f"{point.path} does not answer within {ANSWER_S:.0f} s: its cvmfs2 hangs or its network is gone"
-        )
+        error = f"{point.path} does not answer within {ANSWER_S:.0f} s: its cvmfs2 hangs or its network is gone"
         answers = {}
     except OSError as failure:
         error = f"{point.path} cannot be read: {os.strerror(failure.errno or 0)}"
