@@ -182,7 +182,7 @@ def test_limits_and_signals_are_those_without_us(here, mount, probes):
         "import resource, signal\n"
         "print([resource.getrlimit(n) for n in range(16)])\n"
         "status = open('/proc/self/status').read().splitlines()\n"
-        "print([line for line in status if line.startswith(('Sig', 'Cap', 'Groups', 'NoNew'))])\n"
+        "print([line for line in status if line.startswith(('SigB', 'SigI', 'SigC', 'Cap', 'Groups', 'NoNew'))])\n"
     )
     plain = subprocess.run(["python3", name], capture_output=True, text=True, check=True)
     assert run(mount, name, probes=probes).stdout == plain.stdout
