@@ -87,7 +87,8 @@ class Steps:
 def distinct(values: Ints) -> Ints:
     """Return the distinct values, sorted. Far faster than np.unique here: the input consists of a few sorted runs."""
     ordered = np.sort(values, kind="stable")
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    found: Ints = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    return found
 
 
 def disjoint(start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:

@@ -58,7 +58,7 @@ def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
                 wall_s=int(wall[row]) / 1e9,
                 count=int(has_calls[row] or parts[row]),
                 **_seconds(times[row]),
-                classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True) if spent},
+                classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True)},
                 fuse_requests=int(numbers["fuse_requests"][row]),
                 fuse_reads=int(numbers["fuse_reads"][row]),
                 fuse_read_bytes=int(numbers["fuse_read_bytes"][row]),
@@ -240,6 +240,7 @@ def _fetch_times(study: Study) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
     """Return queue, connect, request, transfer, fill and the begin of each GET, in ns."""
     time, gets = study.job_time, study.gets
     waited = _sum(time.get, time.waits.end - time.waits.start, len(gets))
+    waited = np.minimum(waited, time.filled - time.first)
     return (
         time.connect - time.begin,
         time.sent - time.connect,

@@ -1,6 +1,10 @@
 """The summary for the terminal: the answer, its proof, a table of phases, the state of the caches, the agreement."""
 
 import io
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -9,8 +13,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from cvtrace.analysis.assemble import analyse
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.tracer.store import read_trace
 
 COLOURS: Final = {"yes": "bold red", "no": "bold green", "inconclusive": "bold yellow"}
 CHECKS: Final = {"fuse_reads": "reads", "opens": "opens", "http_fetches": "downloads", "http_bytes": "bytes"}
@@ -22,9 +28,11 @@ CAUSES: Final = {
     "metadata": "path lookup",
 }
 TOP_CLASSES: Final = 4
+COLUMNS: Final = 80
+"""Width in a pipe, and the least in a terminal."""
 
 
-def render(report: Report, width: int = 80, color: bool = False) -> str:
+def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
     """Return the summary as lines of at most `width` columns, with ANSI colours if wanted."""
     out = io.StringIO()
     console = Console(
@@ -48,6 +56,13 @@ def render(report: Report, width: int = 80, color: bool = False) -> str:
         Text(f"Full report: cvtrace report {report.trace.path} --format json", no_wrap=True, overflow="ignore")
     )
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def summary(path: Path) -> str:
+    """Return the summary of the trace at `path`, as wide and as colourful as stderr is. Raises TraceDamaged."""
+    terminal = sys.stderr.isatty()
+    width = max(shutil.get_terminal_size().columns, COLUMNS) if terminal else COLUMNS
+    return render(analyse(read_trace(path)), width, color=terminal and "NO_COLOR" not in os.environ)
 
 
 def _title(report: Report) -> str:
@@ -132,7 +147,9 @@ def _time_lines(report: Report) -> list[str]:
         waiting = row.network_s + row.cache_s
         if row.wall_s and waiting > 0.02 * row.wall_s and row.name not in ("import", "script"):
             top = sorted(row.classes.items(), key=lambda item: -item[1])[:TOP_CLASSES]
-            lines.append(f"Time of {row.name}: " + ", ".join(f"{name} {seconds(spent)}" for name, spent in top) + ".")
+            lines.append(
+                f"Time of {row.name}: " + ", ".join(f"{name} {seconds(spent)}" for name, spent in top if spent) + "."
+            )
     if report.tokens:
         walls = np.array([token.wall_s for token in report.tokens])
         middle, high = np.percentile(walls, [50, 99])

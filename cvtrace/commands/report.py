@@ -12,7 +12,6 @@ import click
 
 FORMATS: Final = ("text", "json")
 LATER: Final = ("html", "perfetto", "speedscope", "folded", "parquet", "csv")
-PIPE_COLUMNS: Final = 80
 
 
 @click.command(name="report")
@@ -34,7 +33,7 @@ def command(trace: Path, form: str, output: Path | None) -> None:
         rendered = json.render(found)
     else:
         terminal = output is None and sys.stdout.isatty()
-        width = max(shutil.get_terminal_size().columns, PIPE_COLUMNS) if terminal else PIPE_COLUMNS
+        width = max(shutil.get_terminal_size().columns, text.COLUMNS) if terminal else text.COLUMNS
         rendered = text.render(found, width, color=terminal and "NO_COLOR" not in os.environ)
     if output is None:
         click.echo(rendered, nl=False)

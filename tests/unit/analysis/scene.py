@@ -78,7 +78,7 @@ class Scene:
         unfinished: bool = False,
     ) -> "Scene":
         start = START + round(at * US)
-        length = round((to - at) * US) if to is not None else 0
+        length = max(round((to - at) * US), 0) if to is not None else 0
         number = int(kind) | (UNFINISHED if unfinished else 0)
         process = tgid if tgid is not None else (TARGET if tid < DAEMON else DAEMON)
         self.events.append((start, length, process, tid, number, 0, ret, a % 2**64, b % 2**64, c % 2**64))

@@ -15,8 +15,8 @@ def phase(report: Report, name: str) -> Phase:
 
 
 def classes_us(row: Phase) -> dict[str, float]:
-    """Return the classes of a phase in µs."""
-    return {name: round(spent / US, 3) for name, spent in row.classes.items()}
+    """Return the classes of a phase that took any time, in µs."""
+    return {name: round(spent / US, 3) for name, spent in row.classes.items() if spent}
 
 
 def load(scene: Scene, to: float = 800.0) -> Phase:
