@@ -97,7 +97,7 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
         options.say(refusal)
     missing = list(started.refusals)
     sees_library = started.probe.name == "ebpf" and bool(libraries)
-    if not sees_library:
+    if not sees_library and started.probe.name != "strace":  # strace says so itself
         missing.append(MARKED)
     session = _Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
     return session.run(inheritance)

@@ -92,7 +92,7 @@ def find_surroundings(paths: Sequence[str], arguments: Sequence[str]) -> Surroun
 
     Repositories that `arguments` name are mounted by the automounter first. Raises CannotObserve with one sentence.
     """
-    if any(Path("/cvmfs").glob("*")) or Path("/cvmfs").is_dir():
+    if Path("/cvmfs").is_dir():
         awaken([*paths, *arguments])
     points = mount_points()
     if paths:

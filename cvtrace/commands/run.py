@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -61,7 +62,8 @@ def command(
 
 
 def _say(sentence: str) -> None:
-    click.echo(f"cvtrace: {sentence}", err=True)
+    with contextlib.suppress(OSError):  # nobody may be listening any more; the recording goes on
+        click.echo(f"cvtrace: {sentence}", err=True)
 
 
 def _progress() -> Callable[[int, int], None] | None:

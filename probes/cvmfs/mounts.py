@@ -148,10 +148,9 @@ def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def _release(version: str | None) -> str | None:
-    """Drop the patch level that `user.version` appends: 2.12.0.0 -> 2.12.0."""
-    if version is None:
-        return None
-    return ".".join(version.split(".")[:3])
+    """Drop what `user.version` has besides the release: 2.12.0.0 -> 2.12.0 (patch level), name 0.1.0 -> 0.1.0."""
+    words = (version or "").split()
+    return ".".join(words[-1].split(".")[:3]) if words else None
 
 
 def _unescape(field: str) -> str:

@@ -7,6 +7,8 @@ import contextlib
 import os
 import pty
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -409,6 +411,42 @@ def test_under_sudo_script_and_trace_are_the_callers(here, mount):
     assert trace_of(done).meta["target"]["user"] == "nobody"
     owners = {path.stat().st_uid for path in (here / "trace", *(here / "trace").iterdir())}
     assert owners == {NOBODY}
+
+
+def test_under_sudo_the_environment_is_what_sudo_was_called_with(here, mount):
+    # GIVEN a process called sudo that nobody started in an active environment, and that cleans the environment
+    os.chown(here, NOBODY, NOBODY)
+    (here / "env" / "bin").mkdir(parents=True)
+    (here / "env" / "bin" / "python").symlink_to("/usr/bin/python3")
+    shutil.copy("/bin/sh", here / "sudo")
+    name = script(
+        "import os, sys\nprint(sys.argv[0], os.environ['VIRTUAL_ENV'], os.environ['USER'], os.environ['GIVEN'])"
+    )
+    cleaned = f"env -i PATH=/bin HOME=/root USER=root GIVEN=1 SUDO_UID={NOBODY} SUDO_GID={NOBODY}"
+    command = shlex.join([*CVTRACE, "run", *options(mount), name])
+    # WHEN it runs the recorder
+    done = subprocess.run(
+        [here / "sudo", "-c", f"{cleaned} {command}; exit $?"],
+        env={"USER": "nobody", "HOME": "/nonexistent", "VIRTUAL_ENV": str(here / "env"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # THEN the script has nobody's environment, and what sudo was told to add
+    assert done.stdout == f"script.py {here}/env nobody 1\n", done.stderr
+    assert trace_of(done).meta["target"]["argv"][0] == f"{here}/env/bin/python"
+
+
+def test_a_closed_stderr_does_not_end_the_recording(here, mount):
+    # GIVEN nobody who reads what the recorder says
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*CVTRACE, "run", "-o", "trace", "--probes", "portable", "--mount", str(mount), script("print('done')")]
+    # WHEN it has something to say THEN script and trace are not concerned
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writing, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert read_trace("trace").damage is None
 
 
 def test_user_runs_the_script_as_somebody_else(here, mount):
