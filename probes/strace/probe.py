@@ -38,7 +38,6 @@ MISSING: Final = (
     "strace sees no page faults: weights that are used from a mapping show only as FUSE requests of the daemon.",
     "strace sees no FUSE queue: the time between asking and the daemon's receiving is not split from the wait.",
     "strace sees no scheduler: running, being runnable and being blocked outside of a traced call cannot be told apart.",
-    "strace sees no phases: they come from the import hook, for Python targets only.",
     "strace slows what it traces (a cold load 6 to 8 times, a warm one 2 to 3 times): counts are exact, times are not.",
 )
 

@@ -168,21 +168,25 @@ def test_opens_and_reads_of_a_target_are_exact(probe: StraceProbe, tmp_path: Pat
     assert times.max() <= after + 1_000_000
 
 
-def test_a_target_that_is_let_go_goes_on(probe: StraceProbe, tmp_path: Path) -> None:
-    # GIVEN a running target
+def test_a_target_that_is_let_go_goes_on(probe: StraceProbe) -> None:
+    # GIVEN a target that waits in a read for its stdin
     probe.start(NOTHING)
-    process = subprocess.Popen(probe.command(["cat"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(probe.command(["cat"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdin is not None
+    assert process.stdout is not None
     probe.add_target(process.pid)
-    recording = Recording(probe)
-    recording.until(lambda: Kind.SYS_OPEN in recording.events["kind"], "the target has started")
+    process.stdin.write(b"hello\n")
+    assert process.stdout.read(6) == b"hello\n"
+    wait_until(lambda: processes.status_field(process.pid, "State").startswith("S"), "the target reads again")
     # WHEN the probe stops
+    recording = Recording(probe)
     recording.stop()
     # THEN the target is untraced and works, and its open call is flagged
     assert processes.tracer_of(process.pid) == 0
     assert not processes.is_stopped(process.pid)
     out, _ = process.communicate(b"still here", timeout=30)
     assert (out, process.returncode) == (b"still here", 0)
-    assert len(recording.parts[-1][0]) > 0
+    assert (recording.events["kind"] == Kind.SYS_READ | UNFINISHED).sum() == 1
 
 
 def test_attaching_to_a_running_process_and_letting_it_go(probe: StraceProbe) -> None:
@@ -356,7 +360,9 @@ def test_what_is_seen_is_what_client_and_server_counted(mounted: LabMount) -> No
         replies = recording.of(Kind.FUSE_REPLY)
         answers = replies[np.isin(replies["a"], reads["a"])]
         payload = (answers["b"] & np.uint64(0xFFFFFFFF)).astype(np.int64) - 16
-        assert payload.sum() == (0 if state == "hot" else sum(map(len, FILES.values()))), state
+        # (Whoever drops the page cache of the machine meanwhile makes it more.)
+        assert payload.sum() >= (0 if state == "hot" else sum(map(len, FILES.values()))), state
+        assert (payload.sum() == 0) == (grown["cvmfs.n_fs_read"] == 0), state
         # AND each request names the thread of the target that asked
         target = set(recording.of(Kind.SYS_READ)["tid"].tolist())
         assert {int(c) & 0xFFFFFFFF for c in opens["c"]} <= target, state
