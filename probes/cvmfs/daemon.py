@@ -59,6 +59,11 @@ def cache_managers(workspaces: set[str]) -> list[Process]:
     return found
 
 
+def named_by_daemons() -> set[str]:
+    """Return all arguments of running clients; the mountpoints are among them."""
+    return {os.fsdecode(argument) for pid in _client_pids() for argument in _arguments(pid) if argument}
+
+
 def _process(pid: int) -> Process | None:
     started = _started(pid)
     if started is None:

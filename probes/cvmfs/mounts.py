@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cvtrace.probes.cvmfs.daemon import Process, find_daemon
+from cvtrace.probes.cvmfs.daemon import Process, find_daemon, named_by_daemons
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 
 ANSWER_S: Final = 3.0
@@ -55,10 +55,11 @@ class Mount:
         return os.minor(self.device)
 
 
-def parse_mountinfo(text: str) -> list[MountPoint]:
+def parse_mountinfo(text: str, served: Set[str] = frozenset()) -> list[MountPoint]:
     """Return the CVMFS mounts in a mountinfo file (proc(5)): one per file system, none that is hidden.
 
-    The real client and the lab mount with the source `cvmfs2`; the type is `fuse`, or `fuse.<subtype>`.
+    mount.cvmfs and the lab mount with the source `cvmfs2`; a client that was started by hand has `/dev/fuse`, and is
+    known by `served`, the paths that running clients name. The type is `fuse`, or `fuse.<subtype>`.
     """
     seen: dict[str, MountPoint | None] = {}
     for line in text.splitlines():
@@ -68,7 +69,8 @@ def parse_mountinfo(text: str) -> list[MountPoint]:
             continue
         path = _unescape(fields[4])
         major, _, minor = fields[2].partition(":")
-        is_cvmfs = (kind[0] == "fuse" or kind[0].startswith("fuse.")) and _unescape(kind[1]) == "cvmfs2"
+        is_fuse = kind[0] == "fuse" or kind[0].startswith("fuse.")
+        is_cvmfs = is_fuse and (_unescape(kind[1]) == "cvmfs2" or path in served)
         seen.pop(path, None)  # a later mount on the same path hides the earlier one
         seen[path] = MountPoint(path, os.makedev(int(major), int(minor))) if is_cvmfs else None
     by_device: dict[int, MountPoint] = {}
@@ -80,7 +82,8 @@ def parse_mountinfo(text: str) -> list[MountPoint]:
 
 def mount_points() -> list[MountPoint]:
     """Return the CVMFS mounts this process sees."""
-    return parse_mountinfo(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    return parse_mountinfo(text, named_by_daemons())
 
 
 def mounts_of(paths: Iterable[str], points: list[MountPoint]) -> tuple[list[MountPoint], list[str]]:

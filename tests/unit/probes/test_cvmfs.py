@@ -43,6 +43,14 @@ def test_mountinfo_gives_cvmfs_mounts_once_and_in_sight():
     assert [mount.connection for mount in mounts] == [39, 40]
 
 
+def test_a_client_that_was_started_by_hand_is_known_by_its_arguments():
+    # GIVEN a mount with the source of any FUSE file system
+    text = "45 27 0:39 / /mnt/a rw - fuse /dev/fuse rw\n46 27 0:40 / /mnt/b rw - fuse /dev/fuse rw\n"
+    # WHEN a running client names it THEN it is one of CVMFS
+    assert parse_mountinfo(text) == []
+    assert [mount.path for mount in parse_mountinfo(text, {"/mnt/a", "x"})] == ["/mnt/a"]
+
+
 def test_mounts_of_paths_are_the_innermost_ones():
     # GIVEN a mount inside another
     outer, inner = MountPoint("/cvmfs/x.org", 1), MountPoint("/cvmfs/x.org/sub", 2)
