@@ -11,7 +11,7 @@ setup:
 	@scripts/setup.sh
 
 demo: setup
-	@$(PY) -m cvtrace.demo
+	@$(PY) examples/demo.py
 
 test: setup lint
 	@$(PY) -m pytest -q

@@ -24,7 +24,7 @@ class Traced:
 
 def untraced(argv: Sequence[str]) -> str:
     """Run `argv`; return what it printed. Raises CalledProcessError."""
-    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
 def cvtrace(argv: Sequence[str], trace: Path, *options: str) -> Traced:
@@ -33,7 +33,9 @@ def cvtrace(argv: Sequence[str], trace: Path, *options: str) -> Traced:
     command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "--no-summary", "-o", str(trace), *options]
     done = subprocess.run([*command, "--", *argv], check=False, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"benchmark: {' '.join(argv)} under cvtrace ended with {done.returncode}: {done.stderr.strip()}")
+        raise SystemExit(
+            f"benchmark: {' '.join(argv)} under cvtrace ended with {done.returncode}: {done.stderr.strip()}"
+        )
     return Traced(done.stdout, done.stderr, json.loads((trace / "meta.json").read_text()), trace)
 
 

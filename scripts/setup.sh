@@ -12,14 +12,13 @@ as_root() {
 }
 
 has_bcc() {
-  ls -d /usr/lib/python3/dist-packages/bcc /usr/lib/python3*/site-packages/bcc /usr/lib64/python3*/site-packages/bcc \
-    >/dev/null 2>&1
+  compgen -G '/usr/lib/python3/dist-packages/bcc' || compgen -G '/usr/lib*/python3*/site-packages/bcc'
 }
 has_libfuse() { command -v fusermount3 >/dev/null 2>&1 && ldconfig -p 2>/dev/null | grep -q 'libfuse3\.so'; }
 
 install_system_packages() {
   local missing=()
-  has_bcc || missing+=(bcc)
+  has_bcc >/dev/null || missing+=(bcc)
   has_libfuse || missing+=(fuse)
   command -v strace >/dev/null 2>&1 || missing+=(strace)
   [ ${#missing[@]} -eq 0 ] && return 0

@@ -59,8 +59,8 @@ def find_command(arguments: list[str], python: str | None, environ: Mapping[str,
     with acting_as(user):
         if not script.endswith(".py"):
             program = _program(script, environ)
-            is_python = Path(program).name.startswith("python")
-            return Command(tuple(arguments), program, environ, user, Path(script).name, program if is_python else None)
+            interpreter = _interpreter_of(program, python, environ)
+            return Command(tuple(arguments), program, environ, user, _title(arguments), interpreter)
         _check_script(script)
         interpreter = _interpreter(python, environ)
     return Command((interpreter, *arguments), interpreter, environ, user, Path(script).name, interpreter)
@@ -76,6 +76,19 @@ def _check_script(script: str) -> None:
         path.open("rb").close()
     except OSError as error:
         raise WrongTarget(f"cannot read {script}: {os.strerror(error.errno or 0)}") from None
+
+
+def _interpreter_of(program: str, python: str | None, environ: Mapping[str, str]) -> str | None:
+    """Return the Python that `program` is or, as a wrapper, will run; the latter only the user can know."""
+    if python is not None:
+        return _interpreter(python, environ)
+    return program if Path(program).name.startswith("python") else None
+
+
+def _title(arguments: list[str]) -> str:
+    """Return the name of the script that a program is given, else of the program: `sh -c … python qa.py` is qa.py."""
+    scripts = [argument for argument in arguments if argument.endswith(".py") and "\n" not in argument]
+    return Path(scripts[0] if scripts else arguments[0]).name
 
 
 def _interpreter(python: str | None, environ: Mapping[str, str]) -> str:

@@ -21,6 +21,19 @@ def drop_page_cache() -> None:
         raise LabError(f"cannot drop the page cache: {error.strerror}; run as root, outside a container") from error
 
 
+def forget_pages(stack: Stack) -> None:
+    """Drop the cached pages of the mount's files and of the client's cached objects; needs no root.
+
+    With all in the client's cache: warm. Other files stay cached, so what runs next does not read its own program back.
+    """
+    os.sync()
+    for folder in (stack.mountpoint, stack.workspace):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def wipe_client_cache(stack: Stack) -> Stack:
     """Unmount, delete the client's cache and mount again; return the stack with its new client.
 

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""`make demo`: trace phi3-qa.py three times on a model served from the embedded CVMFS.
+
+Cold: the client's cache is empty, everything comes over HTTP. Warm: it is in the client's cache, but not in memory. Mapped: the
+weights are used from the mapping, and there is less memory than they need. Traces stay in demo-out/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cvtrace.lab.errors import LabError
+from cvtrace.lab.memory import limited
+from cvtrace.lab.stack import Options, Stack, forget_pages, temporary, warm, wipe_client_cache
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "demo-out"
+SIZE_BYTES = 100_000_000
+LIMIT_BYTES = 100_000_000
+TOKENS = 24
+QUESTION = "What does a muon decay into?"
+
+
+def say(text: str) -> None:
+    """Print a line of the demo itself."""
+    print(f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text, flush=True)
+
+
+def script(model: Path) -> list[str]:
+    """Return the command of the user: nothing in it knows of cvtrace."""
+    return ["examples/phi3-qa.py", "-m", str(model), "-e", "cpu", "-g", "-p", QUESTION, "--tokens", str(TOKENS)]
+
+
+def traced(name: str, stack: Stack, argv: Sequence[str], *options: str) -> int:
+    """Run `cvtrace run` as a user would; return its exit code."""
+    trace = OUT / name
+    if trace.exists():
+        shutil.rmtree(trace)
+    run = ["run", "-o", str(trace.relative_to(ROOT)), "--mount", str(stack.mountpoint), *options, *argv]
+    say(f"$ cvtrace {shlex.join(run)}")
+    environ = {**os.environ, "VIRTUAL_ENV": sys.prefix, "ORT_DISABLE_TELEMETRY": "1"}
+    return subprocess.run([sys.executable, "-m", "cvtrace", *run], check=False, cwd=ROOT, env=environ).returncode
+
+
+@contextlib.contextmanager
+def less_memory(argv: list[str]) -> Iterator[list[str]]:
+    """Yield a command that runs `argv` with LIMIT_BYTES of memory, or `argv` where that cannot be had."""
+    with contextlib.ExitStack() as exits:
+        try:
+            command = exits.enter_context(limited(argv, LIMIT_BYTES))
+        except LabError as reason:
+            say(f"({reason}; running without a limit)")
+            command = argv
+        yield command
+
+
+def main() -> int:
+    """Bring the lab up, trace three runs, take the lab down."""
+    OUT.mkdir(exist_ok=True)
+    say(f"demo: building two models of {SIZE_BYTES // 10**6} MB, publishing and mounting them …")
+    with temporary(Options(size_bytes=SIZE_BYTES, mapped_too=True, client="lab")) as stack:
+        say(f"\n1. Cold: {stack.mountpoint} was just mounted, nothing is cached.")
+        codes = [traced("cold", stack, script(stack.model))]
+
+        say("\n2. Warm: all is in the client's cache on disk, nothing of it in memory.")
+        warm(stack)
+        forget_pages(stack)
+        codes.append(traced("warm", stack, script(stack.model)))
+
+        say(f"\n3. Mapped: weights are used from the mapping, with {LIMIT_BYTES // 10**6} MB of memory for all.")
+        stack = wipe_client_cache(stack)
+        warm(stack, stack.mapped_model)
+        forget_pages(stack)
+        with less_memory([sys.executable, *script(stack.mapped_model)]) as command:
+            codes.append(traced("mapped", stack, command, "--python", sys.executable, "--"))
+    say("\nThe traces are in demo-out/: try `.venv/bin/cvtrace report demo-out/cold --format json`.")
+    return max(codes)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LabError as error:
+        sys.exit(f"demo: {error}")
