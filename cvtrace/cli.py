@@ -23,8 +23,6 @@ EXIT_CODES: Final = {
     "cvtrace.lab.errors.LabError": 2,
     "cvtrace.tracer.errors.WrongTarget": 2,
     "cvtrace.tracer.errors.UnknownUser": 2,
-    "cvtrace.tracer.errors.WrongTarget": 2,
-    "cvtrace.tracer.errors.UnknownUser": 2,
     "cvtrace.tracer.errors.TraceExists": 2,
     "cvtrace.tracer.errors.TraceUnwritable": 2,
     "cvtrace.probes.probe.CannotObserve": 3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from typing import Any
@@ -51,6 +52,12 @@ def test_an_error_family_is_one_sentence_and_its_exit_code(error: Exception, cod
 
     # THEN
     assert (result.exit_code, result.output) == (code, "cvtrace: no room\n")
+
+
+def test_every_family_in_the_table_is_there() -> None:
+    for name in cli.EXIT_CODES:
+        module, _, family = name.rpartition(".")
+        assert issubclass(getattr(importlib.import_module(module), family), Exception)
 
 
 def test_a_missing_lab_package_names_the_extra() -> None:
