@@ -58,7 +58,7 @@ def _trace(found: Study) -> TraceInfo:
 
 
 def _not_seen(found: Study) -> tuple[str, ...]:
-    if found.waits.scheduler:
+    if found.waits.scheduler or found.recording.meta.get("probe") != "ebpf":  # the others say so themselves
         return ()
     return (
         "no scheduler events: time blocked is put together from requests and calls, not from what woke the threads",

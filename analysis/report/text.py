@@ -27,7 +27,7 @@ CAUSES: Final = {
     "new_file": "opened file",
     "metadata": "path lookup",
 }
-TOP_CLASSES: Final = 4
+TOP_CLASSES: Final = 3
 COLUMNS: Final = 80
 """Width in a pipe, and the least in a terminal."""
 
@@ -196,7 +196,8 @@ def _agreement(report: Report) -> list[str]:
 
 
 def _lacking(report: Report) -> list[str]:
-    lines = [f"Not observed: {text.rstrip('.')}." for text in report.trace.missing]
+    briefly = [text.partition(":")[0].rstrip(".") for text in report.trace.missing]
+    lines = [f"Not observed: {'; '.join(briefly)}."] if briefly else []
     if report.trace.damage:
         lines.append(f"Incomplete: {report.trace.damage}.")
     return lines

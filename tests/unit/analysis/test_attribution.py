@@ -270,7 +270,7 @@ def test_without_scheduler_events_requests_say_when_a_thread_was_blocked() -> No
     scene.request(Opcode.READ, 400, 440, 450)  # a page fault
     scene.cache_read(410, 430)
 
-    report = analyse(scene.call("OgaCreateModel", 100, 800).trace(probe="strace"))
+    report = analyse(scene.call("OgaCreateModel", 100, 800).trace())
 
     row = classes_us(phase(report, "load"))
     assert row == {
