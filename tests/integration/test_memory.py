@@ -50,7 +50,7 @@ def test_what_asks_for_more_than_the_limit_is_killed() -> None:
 
 def test_what_the_command_leaves_running_is_ended() -> None:
     # WHEN
-    with limited(["sh", "-c", "sleep 600 >&- & echo $!"], 64 << 20) as argv:
+    with limited(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], 64 << 20) as argv:
         pid = int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
         assert is_running(pid)
 
