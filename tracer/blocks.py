@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ BLOCK: Final = np.dtype(
 )
 assert BLOCK.itemsize == 32
 
+IOV_MAX: Final = os.sysconf("SC_IOV_MAX")
+
 
 class BlockFile:
     """Appends blocks to a file that is its alone."""
@@ -38,25 +41,33 @@ class BlockFile:
         self.last: tuple[int, int] | None = None
         """Offset and number of records of the last block."""
 
-    def append(self, records: npt.NDArray[np.void]) -> None:
-        """Append one block with one write. Raises OSError, leaving the file as it was before."""
-        data = np.ascontiguousarray(records).view(np.uint8).data if len(records) else b""
+    def append(self, parts: Sequence[npt.NDArray[np.void]]) -> None:
+        """Append the records of `parts` (at least one, of one dtype) as one block, with one write.
+
+        Raises OSError, leaving the file as it was before.
+        """
+        datas = [np.ascontiguousarray(part).view(np.uint8).data for part in parts if len(part)]
+        count, crc = sum(len(part) for part in parts), 0
+        for data in datas:
+            crc = zlib.crc32(data, crc)
         header = np.zeros((), dtype=BLOCK)
         header["magic"] = MAGIC
         header["version"] = VERSION
-        header["itemsize"] = records.dtype.itemsize
-        header["count"] = len(records)
-        header["crc"] = zlib.crc32(data)
-        length = BLOCK.itemsize + len(data)
+        header["itemsize"] = parts[0].dtype.itemsize
+        header["count"] = count
+        header["crc"] = crc
+        length = BLOCK.itemsize + sum(len(data) for data in datas)
+        if len(datas) >= IOV_MAX:
+            datas = [memoryview(b"".join(datas))]
         try:
-            written = os.pwritev(self.fd, [header.tobytes(), data], self.size)
+            written = os.pwritev(self.fd, [header.tobytes(), *datas], self.size)
             while written < length:  # a full disk takes a part and says so only at the next write
-                rest = memoryview(header.tobytes() + bytes(data))[written:]
+                rest = memoryview(header.tobytes() + b"".join(datas))[written:]
                 written += os.pwrite(self.fd, rest, self.size + written)
         except OSError:
             os.ftruncate(self.fd, self.size)
             raise
-        self.last = (self.size, len(records))
+        self.last = (self.size, count)
         self.size += length
 
     def drop_last(self) -> int:

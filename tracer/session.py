@@ -126,6 +126,7 @@ class _Session:
         self.wants_marks = wants_marks
         self.start_ns = 0
         self.told_error = False
+        self.drain_ns = 0
 
     def run(self, inheritance: Inheritance) -> Recording:
         with Signals() as signals, _phase_marks(self.command, wanted=self.wants_marks) as marks:
@@ -193,8 +194,10 @@ class _Session:
 
     def _keep(self) -> int:
         """Take what the probe has seen; returns how much that was."""
+        before_ns = time.thread_time_ns()
         events, texts = self.probe.drain()
         self.writer.write(events, texts)
+        self.drain_ns += time.thread_time_ns() - before_ns
         if self.writer.error and not self.told_error:
             self.told_error = True
             self.options.say(self.writer.error)
@@ -228,6 +231,7 @@ class _Session:
             missing=self._missing(),
             lost={name: count for name, count in self.probe.losses().by_kind.items() if count},
             end=end,
+            recorder={"drain_cpu_s": self.drain_ns / 1e9},
         )
         if self.writer.error and not self.told_error:
             self.options.say(self.writer.error)

@@ -97,14 +97,14 @@ class _Stream:
         """Write what waits as one block. Raises OSError; what waited is then counted as lost."""
         if not self.waiting:
             return
-        block = self.waiting[0] if len(self.waiting) == 1 else np.concatenate(self.waiting)
+        parts, count = self.waiting, self.waiting_records
         self.waiting, self.waiting_records = [], 0
         try:
-            self.file.append(block)
+            self.file.append(parts)
         except OSError:
-            self.lost += len(block)
+            self.lost += count
             raise
-        self.written += len(block)
+        self.written += count
 
     def give_up(self) -> None:
         """Count what waits as lost."""
