@@ -49,7 +49,7 @@ class Ring:
             words = words[: int(np.argmax(busy))]
         discarded = (words[:, 0] & _DISCARDED) != 0
         kept = words[~discarded, 1:] if discarded.any() else words[:, 1:]
-        records: npt.NDArray[np.void] = np.ascontiguousarray(kept).reshape(-1).view(self._dtype)
+        records: npt.NDArray[np.void] = kept.copy().reshape(-1).view(self._dtype)
         self._consumer.value = consumed + len(words) * self._record_bytes
         return records
 
