@@ -135,7 +135,11 @@ def start(configuration: Configuration) -> Mounted:
     if "pid" not in status:
         raise LabError(str(status.get("error", f"the client ended without a word; its log is {log}")))
     mounted = Mounted(configuration.fqrn, Path(configuration.mountpoint), int(str(status["pid"])), workspace)
-    if os.getxattr(mounted.mountpoint, "user.fqrn") != mounted.fqrn.encode():
+    try:
+        answer = os.getxattr(mounted.mountpoint, "user.fqrn")
+    except OSError as error:
+        raise LabError(f"{mounted.mountpoint} was unmounted again at once: see {log}") from error
+    if answer != mounted.fqrn.encode():
         raise LabError(f"something else was mounted on {mounted.mountpoint} at the same time: unmount it first")
     return mounted
 
