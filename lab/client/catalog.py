@@ -18,9 +18,8 @@ from typing import Any, Final
 from cvtrace.lab.client.content import ALGORITHMS, Hash
 from cvtrace.lab.errors import LabError
 
-ROOT_INODE: Final = 1
-_FIRST_INODE: Final = 256
-"""Inodes are this plus the row's number, beyond the numbers of the catalogs loaded before."""
+_INODE_OFFSET: Final = 255
+"""Inodes are this plus the row's number, beyond the numbers of the catalogs loaded before. The root is 256, as in the client."""
 
 _FLAG_NESTED_MOUNTPOINT: Final = 2
 _FLAG_CHUNKED: Final = 64
@@ -94,7 +93,7 @@ class Catalogs:
         self._lock = threading.RLock()
         self._catalogs: dict[str, _Catalog] = {}
         self._entries: dict[str, Entry | None] = {}
-        self._next_inode = _FIRST_INODE
+        self._next_inode = _INODE_OFFSET + 1
         self._load(root, "")
 
     @property
@@ -188,11 +187,11 @@ class Catalogs:
         catalog = _Catalog(
             mountpoint,
             hash_,
-            self._next_inode,
+            self._next_inode - 1,
             database,
             {path: Hash.parse(digits) for path, digits in nested.items()},
         )
-        self._next_inode += (highest or 0) + 1
+        self._next_inode += highest or 0
         self._catalogs[mountpoint] = catalog
         return catalog
 
@@ -201,7 +200,7 @@ class Catalogs:
         target = str(symlink or "")
         return Entry(
             path=path,
-            inode=catalog.inode_offset + rowid if path else ROOT_INODE,
+            inode=catalog.inode_offset + rowid,
             mode=mode,
             size_bytes=len(target.encode()) if stat.S_ISLNK(mode) else size,
             mtime_s=mtime,

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from cvtrace.lab.client.catalog import ROOT_INODE, Catalogs, Entry
+from cvtrace.lab.client.catalog import Catalogs, Entry
 from cvtrace.lab.client.content import Object
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.fetch import Fetcher
@@ -20,6 +20,9 @@ from cvtrace.lab.client.libfuse import LIBRARY, EntryReply, stat_structure, stat
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.syscalls import pread_into
 from cvtrace.lab.client.xattrs import Xattrs
+
+ROOT_NODEID: Final = 1
+"""What the kernel calls the root; all other nodes are called by their inode numbers."""
 
 KERNEL_CACHE_S: Final = 60.0
 """How long the kernel may keep entries and attributes."""
@@ -42,7 +45,7 @@ class Filesystem:
         self._xattrs = xattrs
         root = catalogs.lookup("")
         assert root is not None
-        self._inodes: dict[int, Entry] = {ROOT_INODE: root}
+        self._inodes: dict[int, Entry] = {ROOT_NODEID: root}
         self._chunked = ChunkedFiles()
         self._directories: dict[int, bytes] = {}
         self._directory_numbers = itertools.count(2)

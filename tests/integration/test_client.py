@@ -89,6 +89,7 @@ def test_the_mount_looks_like_that_of_the_real_client(mounted: LabMount) -> None
     names = {(task / "comm").read_text() for task in Path(f"/proc/{pid}/task").iterdir()}
     assert names == {"cvmfs2\n"}
     assert Path(f"/proc/{pid}/cwd").readlink() == mounted.mounted.workspace
+    assert mounted.root.stat().st_ino == 256
     drop_caches()
     assert (mounted.root / "models/weights.data").stat().st_ino == status.st_ino
     assert sorted(path.name for path in (mounted.root / "models").iterdir()) == sorted(
