@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import mmap
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.probes.ebpf import bcc, loader, uprobes
+from cvtrace.probes.ebpf.detach import descriptors, held_by_child
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
@@ -138,7 +138,7 @@ class EbpfProbe:
         return self._events.drain(), redact_texts(texts)
 
     def stop(self) -> None:
-        """Stop observing and collect the open calls; detaching goes on in the background."""
+        """Stop observing and collect the open calls."""
         if self._bpf is None:
             return
         stopped_ns = time.monotonic_ns()
@@ -149,8 +149,8 @@ class EbpfProbe:
         self._losses = self._count_losses()
         self._events.close()
         self._texts.close()
-        # A tracepoint takes the kernel some 70 ms to detach; nothing is observed any more, so nobody waits for it.
-        threading.Thread(target=self._detach, args=(self._bpf, self._links), name="detach").start()
+        with held_by_child(descriptors(self._bpf, self._links)):
+            self._detach(self._bpf, self._links)
         self._bpf = None
 
     @staticmethod
