@@ -61,7 +61,7 @@ class Kind(IntEnum):
 
     # fmt: off
     # Processes, phases and scheduling.
-    PROC_FORK = 1  # of the target's tree: a = child tgid, b = child tid (equal for a process, not for a thread)
+    PROC_FORK = 1  # of the target's tree: a = child tgid, b = child tid; eBPF cannot tell a new thread and says its tid twice
     PROC_EXEC = 2  # text = the file
     PROC_EXIT = 3  # of a thread; ret = exit code where known
     PHASE = 4  # a call of the GenAI library: a = index into probes.phases.FUNCTIONS, b = first argument, ret = result

@@ -54,14 +54,25 @@ def test_warm_run_reads_and_does_not_fetch(bench) -> None:
 
 
 def test_hot_run_is_a_proven_no(bench) -> None:
-    bench.hot()
+    # GIVEN all pages in memory; a machine may take single ones away by itself within seconds (DAMON does), hence the turns
+    for _ in range(5):
+        bench.hot()
 
-    report = bench.run()
+        # WHEN
+        report = bench.run()
 
-    assert report.verdict.generation_hits_cvmfs == "no", report.verdict
+        # THEN the verdict follows what happened, every time
+        generation = next(phase for phase in report.phases if phase.name == "decode")
+        assert report.verdict.generation_hits_cvmfs == ("yes" if generation.fuse_requests else "no"), report.verdict
+        assert all(check.agree for check in report.checks), report.checks
+        assert report.fetches == ()
+        if not total(report, "fuse_reads"):
+            break
+
+    # AND a run without any read is a proven no
     assert total(report, "fuse_reads") == 0
-    assert report.cache_state == "hot"
     assert report.verdict.missing == ()
+    assert report.cache_state == "hot"
 
 
 def test_strace_and_ebpf_see_the_same(bench) -> None:

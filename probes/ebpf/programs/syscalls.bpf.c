@@ -202,6 +202,8 @@ struct lru_command {
 };
 #define LRU_SIZE 48
 #define LRU_INSERT 1
+#define LRU_INSERT_VOLATILE 17
+#define LRU_SIZE_MASK 0x1fffffffffffffffULL /* the top bits of the size name the hash algorithm */
 
 static __always_inline void daemon_write(struct finished *f) {
   if (f->a2 == 8)
@@ -211,9 +213,9 @@ static __always_inline void daemon_write(struct finished *f) {
   else if (f->a2 > LRU_SIZE && f->a2 < 4096) {
     struct lru_command lru = {};
     read_user(&lru, sizeof(lru), (void *)f->a1);
-    if (lru.command != LRU_INSERT || lru.marker != 0xffffffff)
+    if ((lru.command != LRU_INSERT && lru.command != LRU_INSERT_VOLATILE) || lru.marker != 0xffffffff)
       return;
-    tell(f, KIND_CACHE_INSERT, lru.size, 0, 0);
+    tell(f, KIND_CACHE_INSERT, lru.size & LRU_SIZE_MASK, 0, 0);
     add_text(f, f->a1 + LRU_SIZE, f->a2 - LRU_SIZE);
   }
 }
