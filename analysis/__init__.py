@@ -8,6 +8,8 @@
     fetches       jobs of the download thread and their GETs
     phases        the life of the target cut into phases
     daemon_time   what a worker of the daemon does at any moment of a request
+    faults        how long page faults kept the target in the kernel
+    waits         what the target was off the CPU for, and calls that keep it busy on CVMFS pages
     attribution   what the target waits for at any moment: the critical path
     causes        why a request was needed
     verdict, reconcile, cache_state   the answers

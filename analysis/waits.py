@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.classes import Class
+from cvtrace.analysis.faults import Spans, fault_spans
 from cvtrace.analysis.intervals import Bools, Ints, disjoint, match, pick
 from cvtrace.analysis.paths import Calls, enclosing_call
 from cvtrace.analysis.recording import Recording, Rows
@@ -28,8 +29,8 @@ class Waits:
     """When threads of the target were off the CPU, disjoint per thread: blocked in [start, woken], then runnable to `end`.
 
     `value` is the class of the blocked part where neither `request` (the FUSE request waited for) nor `follow` (the
-    thread of the same process waited for) is known, -1 both. `busy` are calls with the class of the time they take
-    on the CPU. `scheduler` tells whether the waits were seen, or put together from requests and calls.
+    thread of the same process waited for) is known, -1 both. `busy` are calls and page faults with the class of the
+    time they take on the CPU. `scheduler` tells whether the waits were seen, or put together from requests and calls.
     """
 
     tid: Ints
@@ -39,7 +40,7 @@ class Waits:
     value: Ints
     request: Ints
     follow: Ints
-    busy: tuple[tuple[Rows, Class], ...]
+    busy: tuple[tuple[Rows | Spans, Class], ...]
     scheduler: bool
 
 
@@ -52,10 +53,12 @@ def waits(recording: Recording, requests: Requests, calls: Calls) -> Waits:
     return _assembled(recording, requests, calls)
 
 
-def _on_pages(recording: Recording, calls: Calls) -> tuple[tuple[Rows, Class], ...]:
+def _on_pages(
+    recording: Recording, requests: Requests, calls: Calls, waits: Spans, request: Ints
+) -> tuple[tuple[Rows | Spans, Class], ...]:
     touching = (calls.rows.kind == Kind.SYS_READ) | (calls.rows.kind == Kind.SYS_OPEN)
     return (
-        (recording.of(Kind.FAULT), Class.CACHE_PAGE),
+        (fault_spans(recording, requests, waits, request), Class.CACHE_PAGE),
         (calls.rows.where(calls.on_mount & touching), Class.CACHE_PAGE),
     )
 
@@ -83,7 +86,7 @@ def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows) -> 
         value=value,
         request=request,
         follow=np.where(follows & (request < 0), off.b, -1),
-        busy=_on_pages(recording, calls),
+        busy=_on_pages(recording, requests, calls, Spans(off.tid, start, end), request),
         scheduler=True,
     )
 
@@ -168,7 +171,10 @@ def _assembled(recording: Recording, requests: Requests, calls: Calls) -> Waits:
     woken = start + (stop - begin)
     kind = _call_class(calls)
     named = (Class.OTHER_IO, Class.OTHER_IDLE, Class.COMPUTE_WAIT)
-    by_call = tuple((calls.rows.where(kind == int(value)), value) for value in named)
+    by_call: tuple[tuple[Rows | Spans, Class], ...] = tuple(
+        (calls.rows.where(kind == int(value)), value) for value in named
+    )
+    on_pages = _on_pages(recording, requests, calls, Spans(tid[index], start, woken), asked[index])
     nobody = np.full(len(index), -1, dtype=np.int64)
     return Waits(
         tid=tid[index],
@@ -178,6 +184,6 @@ def _assembled(recording: Recording, requests: Requests, calls: Calls) -> Waits:
         value=np.full(len(index), int(Class.CACHE_TRANSPORT), dtype=np.int64),
         request=asked[index],
         follow=nobody,
-        busy=(*by_call, *_on_pages(recording, calls)),
+        busy=(*by_call, *on_pages),
         scheduler=False,
     )

@@ -72,6 +72,10 @@ def scenes(draw: st.DrawFn) -> Scene:
         scene.opened(start, (start + stop) / 2, 5).read((start + stop) / 2, stop, 5)
         scene.add(Kind.SYS_WAIT, *span(), tid=TARGET + 1, a=202)
         scene.add(Kind.PAGE_READ, draw(TIMES), tid=TARGET, a=42, b=7, c=draw(st.integers(0, 64)) | 3 << 48)
+    for _ in range(draw(st.integers(0, 6))):
+        kind = draw(st.sampled_from((Kind.FAULT, Kind.PAGE_MAP)))
+        pages = 0 if kind is Kind.FAULT else draw(st.integers(1, 16)) << 48
+        scene.add(kind, draw(TIMES), tid=TARGET, a=42, b=7, c=draw(st.integers(0, 16)) | pages)
     scene.add(Kind.PROC_FORK, 0, tid=TARGET, a=TARGET, b=TARGET + 1)
     return scene
 
