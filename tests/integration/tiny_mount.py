@@ -23,8 +23,12 @@ class OneFile(mfusepy.Operations):  # type: ignore[misc]
 
     use_ns = True
 
-    def __init__(self, fqrn: str) -> None:
+    def __init__(self, fqrn: str, workspace: str) -> None:
+        self.workspace = workspace
         self.xattrs = {"user.fqrn": fqrn, "user.pid": str(os.getpid()), "user.version": "2.12.0.0", "user.nopen": "7"}
+
+    def init(self, path: str) -> None:
+        os.chdir(self.workspace)  # libfuse goes to / before its loop starts
 
     def getattr(self, path: str, fh: Any = None) -> dict[str, int]:
         if path == "/":
@@ -69,5 +73,10 @@ if __name__ == "__main__":
     Path("/proc/self/comm").write_text("cvmfs2")
     threading.Thread(target=talk, args=(name,), daemon=True).start()
     mfusepy.FUSE(
-        OneFile(name), mountpoint, foreground=True, fsname="cvmfs2", allow_other=os.geteuid() == 0, nothreads=True
+        OneFile(name, workspace),
+        mountpoint,
+        foreground=True,
+        fsname="cvmfs2",
+        allow_other=os.geteuid() == 0,
+        nothreads=True,
     )
