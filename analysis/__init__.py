@@ -3,6 +3,7 @@
     intervals     arithmetic on sorted intervals: the only place that knows how to cut and overlay
     recording     events and texts of a trace as columns, and who is target and who is daemon
     requests      FUSE requests, as asked by the kernel and as answered by the daemon
+    mounts        which of the observed mounts the target used
     paths         which file a request is about
     objects       what a request did with the client's cache: hits, misses, shared waits
     fetches       jobs of the download thread and their GETs

@@ -17,7 +17,7 @@ def analyse(trace: Trace) -> Report:
 
 def report(found: Study) -> Report:
     """Put the report together from the tables."""
-    checks, absent = reconcile(found.recording, found.requests, found.gets)
+    checks, absent = reconcile(found.recording, found.mounts, found.requests, found.gets)
     proof = evidence(found, checks, absent)
     return Report(
         schema=SCHEMA,
@@ -48,13 +48,20 @@ def _trace(found: Study) -> TraceInfo:
         probes=str(meta.get("probe") or ""),
         events=len(recording.all),
         lost=sum(int(count) for count in (meta.get("lost") or {}).values()),
-        missing=(*(str(each) for each in meta.get("missing") or ()), *_not_seen(found)),
+        missing=(*_said_missing(found), *_not_seen(found)),
         mounts=tuple(
-            MountInfo(mount.path, mount.fqrn, mount.daemon_pid, mount.client, mount.version)
+            MountInfo(mount.path, mount.fqrn, mount.daemon_pid, mount.client, mount.version, mount in found.mounts)
             for mount in recording.mounts
         ),
         damage=recording.damage,
     )
+
+
+def _said_missing(found: Study) -> list[str]:
+    """Return what the recorder could not observe, without the troubles of mounts that the target never touched."""
+    others = {mount.error for mount in found.recording.mounts if mount not in found.mounts}
+    others -= {mount.error for mount in found.mounts}
+    return [str(each) for each in found.recording.meta.get("missing") or () if each not in others]
 
 
 def _not_seen(found: Study) -> tuple[str, ...]:

@@ -88,7 +88,6 @@ def _granule(offset: Ints, size: Ints) -> int:
 
 def _connection_of_device(recording: Recording, device: Ints) -> Ints:
     """Return the connection of each st_dev, as meta.json pairs them; a device may also be given as the bare minor."""
-    said = [mount.get("device") for mount in recording.meta.get("mounts") or ()]
     links = [mount.connection for mount in recording.mounts]
-    devices = np.array([device if isinstance(device, int) else -1 for device in said] + links, dtype=np.int64)
+    devices = np.array([mount.device for mount in recording.mounts] + links, dtype=np.int64)
     return pick(np.array(links + links, dtype=np.int64), match(devices, device), device)

@@ -11,13 +11,14 @@ SCHEMA: Final = "cvtrace-report/1"
 
 @dataclass(frozen=True)
 class MountInfo:
-    """A mount that was observed."""
+    """A mount that was observed; `used`: the target asked something of it, or touched a page or opened a file there."""
 
     path: str
     fqrn: str
     daemon_pid: int
     client: str
     version: str
+    used: bool
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class Calls:
 
     rows: Rows
     on_mount: Bools
+    mount: Ints
+    """Index of the mount whose path an open names, -1 for other calls and other files."""
     places: Ints
     """Position of each call in `lanes` of target threads."""
 
@@ -57,10 +59,9 @@ def target_calls(recording: Recording, requests: Requests) -> tuple[Calls, Paths
     enclosing = _enclosing(lanes.at(requests.asker[asked], requests.sent[asked]), places, rows, lanes.span_ns)
     inside = pick(rows.kind, enclosing, -1) == Kind.SYS_OPEN
     asked, enclosing = asked[inside], enclosing[inside]
-    prefixes = tuple(mount.path + "/" for mount in recording.mounts if mount.path)
-    by_name = np.array([path.startswith(prefixes) for path in resolved] if prefixes else [], dtype=bool)
-    on_mount = np.zeros(len(rows), dtype=bool)
-    on_mount[opens[by_name] if prefixes else opens[:0]] = True
+    mount = np.full(len(rows), -1, dtype=np.int64)
+    mount[opens] = _mount_of(recording, resolved)
+    on_mount = mount >= 0
     on_mount[enclosing] = True
     on_mount |= _reads_of(recording, rows, on_mount)
     names = _looked_up(recording, requests)
@@ -69,7 +70,17 @@ def target_calls(recording: Recording, requests: Requests) -> tuple[Calls, Paths
         node = int(requests.connection[request]), int(requests.nodeid[request])
         if path_of_call.get(call):
             names[node] = path_of_call[call]
-    return Calls(rows, on_mount, places), Paths(names)
+    return Calls(rows, on_mount, mount, places), Paths(names)
+
+
+def _mount_of(recording: Recording, paths: list[str]) -> Ints:
+    """Return the index of the mount below which each path lies, -1 if below none."""
+    found = np.full(len(paths), -1, dtype=np.int64)
+    for number, mount in enumerate(recording.mounts):
+        if mount.path:
+            prefix = mount.path + "/"
+            found[[place for place, path in enumerate(paths) if path.startswith(prefix)]] = number
+    return found
 
 
 def enclosing_call(recording: Recording, calls: Calls, tid: Ints, from_ns: Ints, to_ns: Ints) -> Ints:

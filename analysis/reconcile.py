@@ -2,8 +2,6 @@
 
 from typing import Final
 
-import numpy as np
-
 from cvtrace.analysis.fetches import Gets
 from cvtrace.analysis.model import Check
 from cvtrace.analysis.recording import Mount, Recording
@@ -18,34 +16,48 @@ COUNTERS: Final = {
 }
 
 
-def reconcile(recording: Recording, requests: Requests, gets: Gets) -> tuple[tuple[Check, ...], tuple[str, ...]]:
-    """Compare the counts of all mounts whose counters are known. Returns (checks, why a check is absent).
+def reconcile(
+    recording: Recording, mounts: tuple[Mount, ...], requests: Requests, gets: Gets
+) -> tuple[tuple[Check, ...], tuple[str, ...]]:
+    """Compare the counts of `mounts`, added up. Returns (checks, why a check is absent).
 
-    Everything the daemons did counts, whoever asked for it: the counters know no processes.
+    A check agrees if each mount does. Everything the daemons did counts, whoever asked for it: the counters know no
+    processes.
     """
-    counted = [mount for mount in recording.mounts if mount.counters_before and mount.counters_after]
-    absent = [_absent(mount) for mount in recording.mounts if mount not in counted]
     if not recording.mounts:
         return (), ("no CVMFS mount was observed",)
-    daemons = np.array([mount.daemon_pid for mount in counted], dtype=np.int64)
-    served = np.isin(requests.daemon, daemons) & requests.seen_by_daemon
-    fetched = np.isin(gets.daemon, daemons)
-    traced = {
+    by_daemon = {mount.daemon_pid: mount for mount in mounts}
+    counted = [mount for mount in by_daemon.values() if mount.counters_before and mount.counters_after]
+    absent = [_absent(mount) for mount in by_daemon.values() if mount not in counted]
+    seen = [_traced(mount, requests, gets) for mount in counted]
+    checks = []
+    for name, counter in COUNTERS.items() if counted else ():
+        pairs = [(traced[name], _client(counter, mount)) for mount, traced in zip(counted, seen, strict=True)]
+        told = [client for _, client in pairs if client is not None]
+        if len(told) < len(pairs):
+            absent.append(f"cvmfs2 did not tell {counter}")
+            continue
+        agree = all(ours == client for ours, client in pairs)
+        checks.append(Check(name, sum(ours for ours, _ in pairs), sum(told), agree))
+    return tuple(checks), tuple(absent)
+
+
+def _traced(mount: Mount, requests: Requests, gets: Gets) -> dict[str, int]:
+    served = (requests.daemon == mount.daemon_pid) & requests.seen_by_daemon
+    fetched = gets.daemon == mount.daemon_pid
+    return {
         "fuse_reads": int((served & requests.is_(Opcode.READ)).sum()),
         "opens": int((served & requests.is_(Opcode.OPEN)).sum()),
         "http_fetches": int(fetched.sum()),
         "http_bytes": int(gets.body_bytes[fetched].sum()),
     }
-    checks = []
-    for name, counter in COUNTERS.items():
-        knowing = [m for m in counted if counter in m.counters_before and counter in m.counters_after]
-        if not counted or len(knowing) < len(counted):
-            if counted:
-                absent.append(f"cvmfs2 did not tell {counter}")
-            continue
-        client = sum(int(m.counters_after[counter]) - int(m.counters_before[counter]) for m in knowing)
-        checks.append(Check(name, traced[name], client, traced[name] == client))
-    return tuple(checks), tuple(absent)
+
+
+def _client(counter: str, mount: Mount) -> int | None:
+    """Return how much a counter grew, None if the client did not tell."""
+    if counter not in mount.counters_before or counter not in mount.counters_after:
+        return None
+    return int(mount.counters_after[counter]) - int(mount.counters_before[counter])
 
 
 def _absent(mount: Mount) -> str:

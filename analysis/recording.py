@@ -48,11 +48,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Mount:
-    """A mount of the client, as meta.json tells of it."""
+    """A mount of the client, as meta.json tells of it; a device that it does not tell is the bare minor."""
 
     path: str
     fqrn: str
     connection: int
+    device: int
     daemon_pid: int
     client: str
     version: str
@@ -67,6 +68,7 @@ class Mount:
             path=str(said.get("path") or "").rstrip("/"),
             fqrn=str(said.get("fqrn") or ""),
             connection=int(said.get("connection") or 0),
+            device=int(said.get("device") or said.get("connection") or 0),
             daemon_pid=int(said.get("daemon_pid") or 0),
             client=str(said.get("client") or "cvmfs2"),
             version=str(said.get("version") or ""),

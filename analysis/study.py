@@ -9,10 +9,11 @@ from cvtrace.analysis.cache_use import CacheUse, cache_use
 from cvtrace.analysis.daemon_time import JobTime, job_time, worker_steps
 from cvtrace.analysis.fetches import Gets, Jobs, fetches
 from cvtrace.analysis.intervals import Bools, Ints, pick
+from cvtrace.analysis.mounts import used_mounts
 from cvtrace.analysis.objects import CacheOpens, cache_opens
 from cvtrace.analysis.paths import Calls, Paths, target_calls
 from cvtrace.analysis.phases import Segments, segments
-from cvtrace.analysis.recording import Recording, recording
+from cvtrace.analysis.recording import Mount, Recording, recording
 from cvtrace.analysis.requests import Requests, requests
 from cvtrace.analysis.waits import Waits, waits
 from cvtrace.tracer.store import Trace
@@ -34,6 +35,8 @@ class Study:
     segments: Segments
     waits: Waits
     path: Path
+    mounts: tuple[Mount, ...]
+    """Those the target used."""
     request_segment: Ints
     """Segment in which each request was sent, -1 outside the target's life."""
 
@@ -78,6 +81,7 @@ def study(trace: Trace) -> Study:
         use=cache_use(events, asked, opens, jobs),
         segments=life,
         waits=off,
+        mounts=used_mounts(events, asked, calls),
         path=critical_path(events, asked, workers, off, life),
         request_segment=life.at(asked.sent),
     )

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cvtrace.analysis.assemble import analyse
-from cvtrace.analysis.model import Phase, Report
+from cvtrace.analysis.model import MountInfo, Phase, Report
 from cvtrace.analysis.report.quantities import counted, seconds, size
 from cvtrace.tracer.store import read_trace
 
@@ -28,6 +28,7 @@ CAUSES: Final = {
     "metadata": "path lookup",
 }
 TOP_CLASSES: Final = 3
+SHOWN_MOUNTS: Final = 3
 COLUMNS: Final = 80
 """Width in a pipe, and the least in a terminal."""
 
@@ -67,19 +68,36 @@ def summary(path: Path) -> str:
 
 def _title(report: Report) -> str:
     trace = report.trace
-    script = trace.target[0].rpartition("/")[2] if trace.target else "a running process"
-    if len(trace.target) > 1 and script.startswith("python"):
-        script = next((word.rpartition("/")[2] for word in trace.target[1:] if word.endswith(".py")), script)
-    mounts = [
-        f"{each.fqrn or each.path} ({each.client} {each.version}, pid {each.daemon_pid})" for each in trace.mounts
-    ]
     parts = [
-        script,
-        f"CVMFS: {', '.join(mounts)}" if mounts else "no CVMFS mount observed",
+        _script(trace.target),
+        _mounts(trace.mounts),
         f"probes: {trace.probes}",
         f"{trace.events:,} events, {trace.lost:,} lost",
     ]
     return " · ".join(parts)
+
+
+def _script(argv: tuple[str, ...]) -> str:
+    """Return the name of the script, also of one that a wrapper (sh -c …, python) is given, else of the program."""
+    if not argv:
+        return "a running process"
+    scripts = (word for word in argv if word.endswith(".py") and "\n" not in word)
+    return next(scripts, argv[0]).rpartition("/")[2]
+
+
+def _mounts(mounts: tuple[MountInfo, ...]) -> str:
+    """Return the mounts the target used; if it used none, the first of all."""
+    used = [
+        f"{each.fqrn or each.path} ({each.client} {each.version}, pid {each.daemon_pid})"
+        for each in mounts
+        if each.used
+    ]
+    if used:
+        return f"CVMFS: {', '.join(used)}"
+    names = [each.fqrn or each.path for each in mounts]
+    if len(names) > SHOWN_MOUNTS:
+        names = [*names[:SHOWN_MOUNTS], f"{len(names) - SHOWN_MOUNTS} more"]
+    return f"CVMFS not used ({', '.join(names)})" if names else "no CVMFS mount observed"
 
 
 def _answer(console: Console, report: Report) -> None:
@@ -192,7 +210,11 @@ def _agreement(report: Report) -> list[str]:
         f"{CHECKS.get(check.name, check.name)} {check.traced:,} {'=' if check.agree else '≠'} {check.client:,}"
         for check in report.checks
     ]
-    return [f"Agreement with {report.trace.mounts[0].client}: {', '.join(parts)}."]
+    return [f"Agreement with {_client(report)}: {', '.join(parts)}."]
+
+
+def _client(report: Report) -> str:
+    return next((mount.client for mount in report.trace.mounts if mount.used), "cvmfs2")
 
 
 def _lacking(report: Report) -> list[str]:

@@ -1,0 +1,118 @@
+"""Several CVMFS mounts on one machine: those the target never touched are nobody's business."""
+
+from typing import Any
+
+import pytest
+from scene import CONNECTION, DAEMON, TARGET, Scene
+from test_verdict import generation
+
+from cvtrace.analysis import analyse
+from cvtrace.analysis.report import text
+from cvtrace.probes.events import Kind, Opcode
+
+UNREADABLE = "the talk socket of other.test.org cannot be read (Permission denied): reads and bytes are not compared"
+
+
+def other(**changes: Any) -> dict[str, Any]:
+    """Return a second mount, whose counters cannot be read."""
+    return {
+        "path": "/cvmfs/other.test.org",
+        "fqrn": "other.test.org",
+        "connection": CONNECTION + 1,
+        "device": CONNECTION + 1,
+        "daemon_pid": DAEMON + 50,
+        "client": "cvmfs2",
+        "version": "2.11.0",
+        "counters_before": {},
+        "counters_after": {},
+        "error": UNREADABLE,
+        **changes,
+    }
+
+
+def both(scene: Scene, **changes: Any) -> list[dict[str, Any]]:
+    return [other(**changes), scene.mount(scene.arrays()[0])]
+
+
+def test_a_mount_never_touched_lowers_no_certainty() -> None:
+    scene = generation()
+
+    report = analyse(scene.trace(mounts=both(scene), missing=[UNREADABLE, "something else"]))
+
+    assert report.verdict.generation_hits_cvmfs == "no"
+    assert {check.name: check.agree for check in report.checks} == dict.fromkeys(
+        ("fuse_reads", "opens", "http_fetches", "http_bytes"), True
+    )
+    assert [mount.used for mount in report.trace.mounts] == [False, True]
+    assert report.trace.missing == ("something else",)
+    assert "other.test.org" not in text.render(report)
+
+
+@pytest.mark.parametrize("touch", ["request", "page", "open"])
+def test_a_mount_that_was_touched_counts(touch: str) -> None:
+    scene = generation()
+    if touch == "request":
+        scene.add(Kind.FUSE_SEND, 120, 121, tid=TARGET, a=9000, b=CONNECTION + 1, c=Opcode.LOOKUP << 32 | 50)
+    elif touch == "page":
+        scene.add(Kind.PAGE_MAP, 120, tid=TARGET, a=CONNECTION + 1, b=7, c=1 << 48)
+    else:
+        scene.opened(140, 141, 9, "/cvmfs/other.test.org/weights")
+
+    report = analyse(scene.trace(mounts=both(scene), missing=[UNREADABLE]))
+
+    assert report.verdict.generation_hits_cvmfs == "inconclusive"
+    assert any(UNREADABLE in reason for reason in report.verdict.missing)
+    assert [mount.used for mount in report.trace.mounts] == [True, True]
+    assert report.trace.missing == (UNREADABLE,)
+    assert "other.test.org (cvmfs2 2.11.0, pid 250)" in text.render(report)
+
+
+def test_forgetting_inodes_of_a_mount_is_no_use_of_it() -> None:
+    scene = generation()
+    scene.add(Kind.FUSE_SEND, 120, 121, tid=TARGET, a=9000, b=CONNECTION + 1, c=Opcode.FORGET << 32 | 50)
+
+    assert not analyse(scene.trace(mounts=both(scene))).trace.mounts[0].used
+
+
+def test_checks_are_per_mount_and_summed() -> None:
+    # GIVEN a mount that counted a read too many, and one that counted a read too few
+    scene = generation()
+    scene.request(Opcode.READ, 150, 155, 158, sent=149)
+    names = ("cvmfs.n_fs_read", "cvmfs.n_fs_open", "download.n_requests", "download.sz_transferred_bytes")
+    scene.add(Kind.FUSE_SEND, 120, 121, tid=TARGET, a=9000, b=CONNECTION + 1, c=Opcode.READ << 32 | 80)
+    scene.add(Kind.FUSE_DAEMON, 120.2, 120.8, tid=251, tgid=DAEMON + 50, a=9000, b=7, c=Opcode.READ << 32 | TARGET)
+    after = dict.fromkeys(names, 0)
+    here, there = scene.mount(scene.arrays()[0]), other(counters_before=dict.fromkeys(names, 0), counters_after=after)
+
+    # WHEN their sums are equal all the same
+    checks = {check.name: check for check in analyse(scene.trace(mounts=[here, there])).checks}
+
+    # THEN they do not agree
+    assert (checks["fuse_reads"].traced, checks["fuse_reads"].client) == (3, 3)
+    assert not checks["fuse_reads"].agree
+    assert checks["opens"].agree
+
+
+def test_mounts_that_were_all_unused_are_named_shortly() -> None:
+    mounts = [other(fqrn=f"m{number}.org", connection=50 + number, daemon_pid=0) for number in range(12)]
+
+    report = analyse(Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace(mounts=mounts))
+
+    assert "CVMFS not used (m0.org, m1.org, m2.org, 9 more)" in text.render(report, width=200)
+    assert report.checks == ()
+
+
+@pytest.mark.parametrize(
+    "argv, name",
+    [
+        (["phi3-qa.py"], "phi3-qa.py"),
+        (["/usr/bin/python3", "examples/phi3-qa.py", "-m", "x"], "phi3-qa.py"),
+        (["sh", "-c", 'exec "$@"', "/sys/fs/x", "/usr/bin/python", "examples/phi3-qa.py", "other.py"], "phi3-qa.py"),
+        (["/usr/bin/true", "-v"], "true"),
+        ([], "a running process"),
+    ],
+)
+def test_the_title_is_the_script(argv: list[str], name: str) -> None:
+    report = analyse(Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace(target={"argv": argv, "pid": TARGET}))
+
+    assert text.render(report).startswith(f"{name} · ")
