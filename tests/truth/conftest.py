@@ -65,14 +65,18 @@ class Bench:
         arguments = ["-m", str(model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", str(tokens)]
         return [sys.executable, str(SCRIPT), *arguments]
 
+    def command(self, probes: str, trace: Path, argv: Sequence[str] | None = None) -> list[str]:
+        """Return the command line that records `argv` (default: the example) into `trace`."""
+        command = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", probes, "-o", str(trace)]
+        command += ["--python", sys.executable, "--mount", str(self.stack.mountpoint), "--"]
+        return [*command, *(argv or self.argv(self.stack.model))]
+
     def run(self, probes: str = "ebpf", *, argv: Sequence[str] | None = None) -> Report:
         """Run the example under `cvtrace run`; return its analysis."""
         self.runs += 1
         trace = self.folder / f"trace-{self.runs}"
-        command = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", probes, "-o", str(trace)]
-        command += ["--python", sys.executable, "--mount", str(self.stack.mountpoint), "--"]
         done = subprocess.run(
-            [*command, *(argv or self.argv(self.stack.model))],
+            self.command(probes, trace, argv),
             capture_output=True,
             text=True,
             check=False,
