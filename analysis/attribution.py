@@ -52,7 +52,7 @@ class Path:
 def critical_path(recording: Recording, requests: Requests, workers: Steps, waits: Waits, segments: Segments) -> Path:
     """Paint the target's threads and read off the ones that carry the segments."""
     lanes = recording.lanes(np.unique(np.concatenate([recording.target_threads[0], segments.thread])))
-    steps = thread_steps(requests, workers, waits, lanes)
+    steps = thread_steps(requests, workers, waits, lanes, recording.sees_requests)
     pieces = cut(steps, lanes.at(segments.thread, segments.start), lanes.at(segments.thread, segments.end))
     begin = lanes.time(pieces.start)
     return Path(
@@ -64,9 +64,12 @@ def critical_path(recording: Recording, requests: Requests, workers: Steps, wait
     )
 
 
-def thread_steps(requests: Requests, workers: Steps, waits: Waits, lanes: Lanes) -> Steps:
-    """Return class and request (`packed`) of every moment of every thread of the target."""
-    steps = Steps.constant(int(packed(Class.COMPUTE_CPU)))
+def thread_steps(requests: Requests, workers: Steps, waits: Waits, lanes: Lanes, seen: bool = True) -> Steps:
+    """Return class and request (`packed`) of every moment of every thread of the target.
+
+    Where nothing could be `seen` of what threads wait for, nobody knows that they compute.
+    """
+    steps = Steps.constant(int(packed(Class.COMPUTE_CPU if seen else Class.UNATTRIBUTED)))
     for rows, busy in waits.busy:
         steps = overlay(steps, lanes.at(rows.tid, rows.start), lanes.at(rows.tid, rows.end), int(packed(busy)))
     own = waits.request >= 0

@@ -11,8 +11,13 @@ COLD_SHARE: Final = 0.8
 """A run is cold if at least this share of the objects it touched had to be fetched."""
 
 
-def cache_state(study: Study) -> str:
-    """Return cold, warm (reads, all from the client's cache), hot (no reads, no fetches), mixed, or none (no CVMFS)."""
+def cache_state(study: Study) -> str | None:
+    """Return cold, warm (reads, all from the client's cache), hot (no reads, no fetches), mixed, or none (no CVMFS).
+
+    None where requests cannot be observed.
+    """
+    if not study.recording.sees_requests:
+        return None
     mine = study.requests.by_target & study.requests.asked
     reads = bool((mine & study.requests.is_(Opcode.READ)).any())
     fetched = np.unique(study.gets.object[study.gets_of_target & (study.gets.object >= 0)])

@@ -107,7 +107,7 @@ def _is_known(name: str) -> bool:
 
 
 def check(report: Report, expectations: list[Expectation]) -> list[Outcome]:
-    """Hold a report against expectations. What the trace does not have (a phase that did not occur) meets none."""
+    """Hold a report against expectations. What the trace does not have (a phase that did not occur, a count that was not observed) meets none."""
     outcomes = []
     for each in expectations:
         actual = value_of(report, each.name)
@@ -117,17 +117,18 @@ def check(report: Report, expectations: list[Expectation]) -> list[Outcome]:
 
 
 def value_of(report: Report, name: str) -> Value | None:
-    """Return what a known name stands for in a report, None if the trace does not have it."""
+    """Return what a known name stands for in a report, None if the trace does not have it or could not observe it."""
     head, _, tail = name.partition(".")
     if name == "verdict":
         return report.verdict.generation_hits_cvmfs
     if name == "cache_state":
         return report.cache_state
     if name == "agreement":
-        return ("yes" if all(each.agree for each in report.checks) else "no") if report.checks else "unknown"
+        answers = {each.agree for each in report.checks}
+        return "no" if False in answers else ("yes" if answers == {True} else "unknown")
     if head == "verdict":
         found = getattr(report.verdict, tail)
-        return float(len(found) if tail == "tokens_affected" else found)
+        return None if found is None else float(len(found) if tail == "tokens_affected" else found)
     if head == "trace":
         told = getattr(report.trace, tail)
         return None if told is None else float(told)
@@ -138,7 +139,16 @@ def value_of(report: Report, name: str) -> Value | None:
         return _token_time(report, tail)
     if tail == "hits_cvmfs":
         return rows[0].hits_cvmfs
-    return float(sum(row.classes.get(tail, 0.0) if tail in LABELS else getattr(row, tail) for row in rows))
+    values = [row.classes.get(tail, 0.0) if tail in LABELS else getattr(row, tail) for row in rows]
+    return None if None in values else float(sum(values))
+
+
+def why_unknown(report: Report, name: str) -> str:
+    """Return why `value_of` knows nothing of a name."""
+    head = name.partition(".")[0]
+    if head in NAMES and all(row.name != head for row in report.phases):
+        return f"this trace has no {head}"
+    return f"{name} was not observed"
 
 
 def _token_time(report: Report, name: str) -> float | None:

@@ -1,6 +1,7 @@
 """The report: what `cvtrace report --format json` prints, as frozen dataclasses. Fields are added, never renamed.
 
-Times are seconds, `_bytes` are bytes; `start_s` counts from the start of the target.
+Times are seconds, `_bytes` are bytes; `start_s` counts from the start of the target. A count that the probe could not
+observe is None.
 """
 
 from dataclasses import dataclass
@@ -45,12 +46,12 @@ class Verdict:
 
     generation_hits_cvmfs: str
     tokens: int
-    fuse_requests: int
-    fuse_reads: int
-    fuse_read_bytes: int
-    http_fetches: int
-    http_bytes: int
-    blocked_s: float
+    fuse_requests: int | None
+    fuse_reads: int | None
+    fuse_read_bytes: int | None
+    http_fetches: int | None
+    http_bytes: int | None
+    blocked_s: float | None
     tokens_affected: tuple[int, ...]
     causes: dict[str, int]
     proof: tuple[str, ...]
@@ -76,17 +77,17 @@ class Phase:
     other_s: float
     unattributed_s: float
     classes: dict[str, float]
-    fuse_requests: int
-    fuse_reads: int
-    fuse_read_bytes: int
-    cache_hits: int
-    cache_misses: int
-    http_fetches: int
-    http_bytes: int
-    faults: int
-    page_cache_bytes: int
-    disk_bytes: int
-    network_bytes: int
+    fuse_requests: int | None
+    fuse_reads: int | None
+    fuse_read_bytes: int | None
+    cache_hits: int | None
+    cache_misses: int | None
+    http_fetches: int | None
+    http_bytes: int | None
+    faults: int | None
+    page_cache_bytes: int | None
+    disk_bytes: int | None
+    network_bytes: int | None
     hits_cvmfs: str
 
 
@@ -102,7 +103,7 @@ class Token:
     compute_s: float
     other_s: float
     unattributed_s: float
-    fuse_reads: int
+    fuse_reads: int | None
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,9 @@ class Check:
     """A number that was traced against what the client itself counted."""
 
     name: str
-    traced: int
+    traced: int | None
     client: int
-    agree: bool
+    agree: bool | None
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Report:
     schema: str
     trace: TraceInfo
     verdict: Verdict
-    cache_state: str
+    cache_state: str | None
     phases: tuple[Phase, ...]
     tokens: tuple[Token, ...]
     files: tuple[File, ...]

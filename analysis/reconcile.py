@@ -22,7 +22,7 @@ def reconcile(
     """Compare the counts of `mounts`, added up. Returns (checks, why a check is absent).
 
     A check agrees if each mount does. Everything the daemons did counts, whoever asked for it: the counters know no
-    processes.
+    processes. Where requests cannot be observed, the client's count stands alone.
     """
     if not recording.mounts:
         return (), ("no CVMFS mount was observed",)
@@ -32,10 +32,13 @@ def reconcile(
     seen = [_traced(mount, requests, gets) for mount in counted]
     checks = []
     for name, counter in COUNTERS.items() if counted else ():
-        pairs = [(traced[name], _client(counter, mount)) for mount, traced in zip(counted, seen, strict=True)]
+        pairs = [(traced[name], mount.counted(counter)) for mount, traced in zip(counted, seen, strict=True)]
         told = [client for _, client in pairs if client is not None]
         if len(told) < len(pairs):
             absent.append(f"cvmfs2 did not tell {counter}")
+            continue
+        if not recording.sees_requests:
+            checks.append(Check(name, None, sum(told), None))
             continue
         agree = all(ours == client for ours, client in pairs)
         checks.append(Check(name, sum(ours for ours, _ in pairs), sum(told), agree))
@@ -51,13 +54,6 @@ def _traced(mount: Mount, requests: Requests, gets: Gets) -> dict[str, int]:
         "http_fetches": int(fetched.sum()),
         "http_bytes": int(gets.body_bytes[fetched].sum()),
     }
-
-
-def _client(counter: str, mount: Mount) -> int | None:
-    """Return how much a counter grew, None if the client did not tell."""
-    if counter not in mount.counters_before or counter not in mount.counters_after:
-        return None
-    return int(mount.counters_after[counter]) - int(mount.counters_before[counter])
 
 
 def _absent(mount: Mount) -> str:

@@ -61,6 +61,12 @@ class Mount:
     counters_after: dict[str, int]
     error: str | None
 
+    def counted(self, counter: str) -> int | None:
+        """Return how much a counter of the client grew, None if it did not tell."""
+        if counter not in self.counters_before or counter not in self.counters_after:
+            return None
+        return int(self.counters_after[counter]) - int(self.counters_before[counter])
+
     @classmethod
     def of(cls, said: dict[str, Any]) -> "Mount":
         """Read one entry of meta["mounts"]; what is not there stays empty."""
@@ -101,6 +107,20 @@ class Recording:
 
     def has(self, *kinds: Kind) -> bool:
         return any(kind in self.kinds for kind in kinds)
+
+    @property
+    def probe(self) -> str:
+        return str(self.meta.get("probe") or "")
+
+    @property
+    def sees_requests(self) -> bool:
+        """Whether single requests could be observed; without, only phases and the client's own counters are known."""
+        return self.probe != "portable" or self.has(Kind.FUSE_DAEMON)
+
+    @property
+    def sees_pages(self) -> bool:
+        """Whether the probe can observe pages that need no request."""
+        return self.probe not in ("strace", "portable")
 
     def lanes(self, keys: Ints) -> Lanes:
         """Return a lane for each distinct key, as long as the recording."""

@@ -16,6 +16,8 @@ from cvtrace.analysis.verdict import Evidence, hits_cvmfs
 from cvtrace.probes.events import Kind, Opcode
 
 PAGE: Final = 4096
+PAGES: Final[tuple[str, ...]] = ("faults", "page_cache_bytes")
+"""Counts of pages that need no request."""
 QUERY: Final = re.compile(r"^[A-Z]+ (\S*)")
 
 
@@ -59,31 +61,26 @@ def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
                 count=int(has_calls[row] or parts[row]),
                 **_seconds(times[row]),
                 classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True)},
-                fuse_requests=int(numbers["fuse_requests"][row]),
-                fuse_reads=int(numbers["fuse_reads"][row]),
-                fuse_read_bytes=int(numbers["fuse_read_bytes"][row]),
-                cache_hits=int(numbers["cache_hits"][row]),
-                cache_misses=int(numbers["cache_misses"][row]),
-                http_fetches=int(numbers["http_fetches"][row]),
-                http_bytes=int(numbers["http_bytes"][row]),
-                faults=int(numbers["faults"][row]),
-                page_cache_bytes=int(numbers["page_cache_bytes"][row]),
-                disk_bytes=int(numbers["disk_bytes"][row]),
-                network_bytes=int(numbers["network_bytes"][row]),
+                **{name: _observed(column, row) for name, column in numbers.items()},
                 hits_cvmfs=hits_cvmfs(study, row, evidence),
             )
         )
     return tuple(rows)
 
 
-def _phase_numbers(study: Study) -> dict[str, Ints]:
+def _observed(column: Ints | None, row: int) -> int | None:
+    return None if column is None else int(column[row])
+
+
+def _phase_numbers(study: Study) -> dict[str, Ints | None]:
+    """Return the counts of Phase, each with one entry per phase; None for what the probe cannot observe."""
     count, requests, use = len(NAMES), study.requests, study.use
     row, read = study.request_row, requests.is_(Opcode.READ)
     get_row = study.get_row
     faults = study.recording.of(Kind.FAULT)
     network = np.minimum(_sum(row, _from_network(study), count), _sum(row, requests.read_bytes, count))
     read_bytes = _sum(row, requests.read_bytes, count)
-    return {
+    numbers: dict[str, Ints | None] = {
         "fuse_requests": _sum(row, np.ones(len(row), dtype=np.int64), count),
         "fuse_reads": _sum(row, read, count),
         "fuse_read_bytes": read_bytes,
@@ -96,6 +93,9 @@ def _phase_numbers(study: Study) -> dict[str, Ints]:
         "disk_bytes": read_bytes - network,
         "network_bytes": network,
     }
+    unseen = () if study.recording.sees_pages else PAGES
+    unseen = unseen if study.recording.sees_requests else tuple(numbers)
+    return {**numbers, **dict.fromkeys(unseen)}
 
 
 def _from_network(study: Study) -> Ints:
@@ -151,7 +151,7 @@ def token_rows(study: Study) -> tuple[Token, ...]:
             int(start[number]) / 1e9,
             int(wall[number]) / 1e9,
             **_seconds(times[number]),
-            fuse_reads=int(reads[number]),
+            fuse_reads=int(reads[number]) if study.recording.sees_requests else None,
         )
         for number in range(count)
     )

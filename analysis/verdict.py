@@ -50,18 +50,28 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...]) -
     """Judge how complete the recording is."""
     proof: list[str] = []
     missing: list[str] = []
-    for part in (_whole, _daemon, _mapping):
+    for part in (_whole, _daemon, _mapping) if study.recording.sees_requests else (_blind,):
         said, lacking = part(study)
         proof += said
         missing += lacking
-    differing = [check for check in checks if not check.agree]
+    differing = [check for check in checks if check.agree is False]
     missing += [
         f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}" for check in differing
     ]
     missing += absent
-    if checks and not differing and not absent:
+    if checks and all(check.agree for check in checks) and not absent:
         proof.append("its own counters agree")
     return Evidence(tuple(proof), tuple(missing))
+
+
+def _blind(study: Study) -> tuple[list[str], list[str]]:
+    """Requests cannot be observed at all."""
+    _, missing = _whole(study)
+    return [], [
+        f"the {study.recording.probe} probe sees no single request, so nobody knows which phase or token the client's "
+        "counts belong to: `cvtrace run` as root (eBPF, or --probes strace) shows it",
+        *missing,
+    ]
 
 
 def _whole(study: Study) -> tuple[list[str], list[str]]:
@@ -98,9 +108,8 @@ def _mapping(study: Study) -> tuple[list[str], list[str]]:
         missing.append(
             f"FUSE passthrough: reads of {int(passing.sum()):,} opened files never reach cvmfs2 and cannot be seen"
         )
-    probe = str(study.recording.meta.get("probe") or "")
-    if probe in ("strace", "portable"):
-        missing.append(f"the {probe} probe cannot observe page faults on mapped weights")
+    if not study.recording.sees_pages:
+        missing.append(f"the {study.recording.probe} probe cannot observe page faults on mapped weights")
         return [], missing
     if not study.recording.has(Kind.FUSE_SEND, Kind.FAULT):
         missing.append("neither FUSE requests in the kernel nor page faults were seen: mapped weights are not observed")
@@ -119,15 +128,16 @@ def verdict(study: Study, found: Evidence) -> Verdict:
     get |= np.isin(study.gets.request, chosen)
     answer = _answer(tokens, len(chosen), found)
     missing = found.missing if tokens else (_no_tokens(study), *found.missing)
+    seen = study.recording.sees_requests
     return Verdict(
         generation_hits_cvmfs=answer,
         tokens=tokens,
-        fuse_requests=len(chosen),
-        fuse_reads=int(study.requests.is_(Opcode.READ)[chosen].sum()),
-        fuse_read_bytes=int(study.requests.read_bytes[chosen].sum()),
-        http_fetches=int(get.sum()),
-        http_bytes=int(study.gets.body_bytes[get].sum()),
-        blocked_s=int(blocked.sum()) / 1e9,
+        fuse_requests=len(chosen) if seen else None,
+        fuse_reads=int(study.requests.is_(Opcode.READ)[chosen].sum()) if seen else None,
+        fuse_read_bytes=int(study.requests.read_bytes[chosen].sum()) if seen else None,
+        http_fetches=int(get.sum()) if seen else None,
+        http_bytes=int(study.gets.body_bytes[get].sum()) if seen else None,
+        blocked_s=int(blocked.sum()) / 1e9 if seen else None,
         tokens_affected=tuple(_affected(study, chosen, tokens).tolist()),
         causes=causes(study.recording, study.requests, study.opens, study.use, chosen),
         proof=found.proof,

@@ -1,5 +1,6 @@
 """Numbers as people read them."""
 
+from collections.abc import Sequence
 from typing import Final
 
 _BYTES: Final = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -28,6 +29,18 @@ def size(value: float) -> str:
 def counted(number: int, what: str) -> str:
     """Return `1 read`, `1,986 reads`."""
     return f"{number:,} {what if number == 1 else what + ('es' if what.endswith('ch') else 's')}"
+
+
+def listed(numbers: Sequence[int], most: int) -> str:
+    """Return sorted numbers as ranges, at most so many: `1–4, 7, 9–23 …`."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    shown = [str(first) if first == last else f"{first}–{last}" for first, last in ranges[:most]]
+    return ", ".join(shown) + (" …" if len(ranges) > most else "")
 
 
 def _digits(value: float) -> str:

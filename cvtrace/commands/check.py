@@ -16,14 +16,15 @@ def command(trace: Path, expressions: tuple[str, ...]) -> None:
     Prints those that fail, with the actual value, and exits with 1 if there are any.
     """
     from cvtrace.analysis import analyse
-    from cvtrace.analysis.expectations import BadExpression, check, parse
+    from cvtrace.analysis.expectations import BadExpression, check, parse, why_unknown
     from cvtrace.tracer.store import read_trace
 
     try:
         expectations = [parse(expression) for expression in expressions]
     except BadExpression as error:
         raise click.UsageError(str(error)) from None
-    outcomes = check(analyse(read_trace(trace)), expectations)
+    report = analyse(read_trace(trace))
+    outcomes = check(report, expectations)
     for outcome in outcomes:
         if not outcome.met:
             name = outcome.expectation.name
@@ -33,7 +34,7 @@ def command(trace: Path, expressions: tuple[str, ...]) -> None:
                 else f"{name} is {outcome.actual}"
             )
             if outcome.actual is None:
-                actual = f"this trace has no {name.partition('.')[0]}"
+                actual = why_unknown(report, name)
             click.echo(f"failed: {outcome.expectation.text}  ({actual})")
     if not all(outcome.met for outcome in outcomes):
         raise click.exceptions.Exit(1)

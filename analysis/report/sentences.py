@@ -1,0 +1,194 @@
+"""What the summary says in words: one function for each block, each returning lines of any length."""
+
+import re
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.model import Check, MountInfo, Report
+from cvtrace.analysis.report.quantities import counted, listed, seconds, size
+
+CHECKS: Final = {"fuse_reads": "reads", "opens": "opens", "http_fetches": "downloads", "http_bytes": "bytes"}
+CAUSES: Final = {
+    "first_touch": "first touch of a page",
+    "evicted_page": "evicted page",
+    "evicted_object": "object evicted from the client's cache",
+    "new_file": "opened file",
+    "metadata": "path lookup",
+}
+CHUNK: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]+(?:-[a-z0-9]+)?P$")
+"""Path of a chunk's URL; other suffixes are catalogs, none is a whole file."""
+TOP_CLASSES: Final = 3
+SHOWN_MOUNTS: Final = 3
+SHOWN_RANGES: Final = 8
+NO_BREAK: Final = "\N{NO-BREAK SPACE}"
+LONG_PART: Final = 72
+"""Characters from which on a part of the title may be broken."""
+WORTH_A_LINE: Final = 0.02
+"""Share of a phase's time on CVMFS from which on its classes are told."""
+
+
+def title(report: Report) -> str:
+    """Return script, mounts, probe and events."""
+    trace = report.trace
+    parts = [
+        _script(trace.target),
+        _mounts(trace.mounts),
+        f"probes: {trace.probes}",
+        f"{trace.events:,} events, {trace.lost:,} lost",
+    ]
+    return " · ".join(part.replace(" ", NO_BREAK) if len(part) < LONG_PART else part for part in parts)
+
+
+def _script(argv: tuple[str, ...]) -> str:
+    """Return the name of the script, also of one that a wrapper (sh -c …, python) is given, else of the program."""
+    if not argv:
+        return "a running process"
+    scripts = (word for word in argv if word.endswith(".py") and "\n" not in word)
+    return next(scripts, argv[0]).rpartition("/")[2]
+
+
+def _mounts(mounts: tuple[MountInfo, ...]) -> str:
+    """Return the mounts the target used; if it used none, the first of all."""
+    used = [
+        f"{each.fqrn or each.path} ({each.client} {each.version}, pid {each.daemon_pid})"
+        for each in mounts
+        if each.used
+    ]
+    if used:
+        return f"CVMFS: {', '.join(used)}"
+    names = [each.fqrn or each.path for each in mounts]
+    if len(names) > SHOWN_MOUNTS:
+        names = [*names[:SHOWN_MOUNTS], f"{len(names) - SHOWN_MOUNTS} more"]
+    return f"CVMFS not used ({', '.join(names)})" if names else "no CVMFS mount observed"
+
+
+def answer(report: Report) -> list[str]:
+    """Return what stands below the verdict: its numbers, its reasons, its proof."""
+    verdict = report.verdict
+    reply = verdict.generation_hits_cvmfs
+    lines = _numbers(report)
+    if reply == "yes":
+        lines.append(_how(report))
+    if reply == "inconclusive":
+        lines += [f"Why: {reason}." for reason in verdict.missing]
+    if verdict.proof and verdict.tokens:
+        lines.append(f"{'Proof' if reply != 'inconclusive' else 'Known'}: {'; '.join(verdict.proof)}.")
+    if reply == "yes" and verdict.missing:
+        lines.append(f"At least that; not certain: {'; '.join(verdict.missing)}.")
+    return lines
+
+
+def _numbers(report: Report) -> list[str]:
+    verdict = report.verdict
+    tokens = counted(verdict.tokens, "token")
+    if verdict.fuse_reads is None or verdict.http_fetches is None or verdict.blocked_s is None:
+        parts = [f"{tokens}."] if verdict.tokens else []
+        if report.checks:
+            told = ", ".join(_told(check) for check in report.checks)
+            parts.append(f"Over the whole run {_client(report)} counted {told}, whoever asked.")
+        return [" ".join(parts)] if parts else []
+    if not verdict.tokens:
+        return []
+    return [
+        f"{tokens}: {counted(verdict.fuse_reads, 'read')}, {counted(verdict.http_fetches, 'fetch')}, "
+        f"{seconds(verdict.blocked_s)} blocked on /cvmfs."
+    ]
+
+
+def _told(check: Check) -> str:
+    if check.name == "http_bytes":
+        return size(check.client)
+    return counted(check.client, CHECKS.get(check.name, check.name).removesuffix("s"))
+
+
+def _how(report: Report) -> str:
+    verdict = report.verdict
+    affected = verdict.tokens_affected
+    why = ", ".join(f"{CAUSES.get(name, name)} ×{count:,}" for name, count in verdict.causes.items())
+    read, fetched = size(verdict.fuse_read_bytes or 0), size(verdict.http_bytes or 0)
+    whom = f"{counted(len(affected), 'token')} affected ({listed(affected, SHOWN_RANGES)})"
+    return f"{whom if affected else 'between tokens'}: {read} read, {fetched} fetched. Why: {why}."
+
+
+def times(report: Report) -> list[str]:
+    """Return where the time of each phase on CVMFS went, the time per token, and what no rule explains."""
+    lines = []
+    for row in report.phases:
+        waiting = row.network_s + row.cache_s
+        if row.wall_s and waiting > WORTH_A_LINE * row.wall_s and row.name not in ("import", "script"):
+            top = sorted(row.classes.items(), key=lambda item: -item[1])[:TOP_CLASSES]
+            lines.append(
+                f"Time of {row.name}: " + ", ".join(f"{name} {seconds(spent)}" for name, spent in top if spent) + "."
+            )
+    if report.tokens:
+        walls = np.array([token.wall_s for token in report.tokens])
+        middle, high = np.percentile(walls, [50, 99])
+        total = float(walls.sum())
+        rate = f", {len(walls) / total:,.1f} tokens/s" if total else ""
+        lines.append(f"Per token: median {seconds(float(middle))}, p99 {seconds(float(high))}{rate}.")
+    wall = sum(row.wall_s for row in report.phases)
+    unknown = sum(row.unattributed_s for row in report.phases)
+    share = f" ({100 * unknown / wall:.1f} %)" if wall else ""
+    return [*lines, f"Unattributed: {seconds(unknown)}{share}."]
+
+
+def caches(report: Report) -> list[str]:
+    """Return how warm the caches were, and how the fetches went."""
+    mine = [fetch for fetch in report.fetches if fetch.by_target]
+    line = f"Cache state: {report.cache_state or 'not observed'}."
+    if mine:
+        what = "chunk" if all(CHUNK.search(fetch.url) for fetch in mine) else "object"
+        line += f"  {counted(len(mine), what)} fetched"
+        line += f" {_together(report)}" if len(mine) > 1 else ""
+        line += f"{_amplified(report)}."
+    others = len(report.fetches) - len(mine)
+    return [line, *([f"{counted(others, 'fetch')} for others or for the client itself."] if others else [])]
+
+
+def _amplified(report: Report) -> str:
+    """Tell how much more was fetched (compressed) than read."""
+    got = sum(fetch.bytes for fetch in report.fetches if fetch.by_target)
+    read = sum(row.fuse_read_bytes or 0 for row in report.phases)
+    if not read:
+        return f"; {size(got)}, none of it read"
+    ratio = got / read
+    if 0.95 <= ratio < 1.05:
+        return "; as much fetched as read"
+    if ratio < 1:
+        return f"; {ratio:.2g}x as much fetched as read"
+    return f"; {ratio:,.0f}x more fetched than read" if ratio >= 100 else f"; {ratio:.1f}x more fetched than read"
+
+
+def _together(report: Report) -> str:
+    """Tell how many GETs were under way at once."""
+    mine = [fetch for fetch in report.fetches if fetch.by_target]
+    sent = np.array([each.start_s + each.queue_s + each.connect_s for each in mine])
+    until = sent + np.array([each.request_s + each.transfer_s + each.fill_s for each in mine])
+    order = np.argsort(np.concatenate([until, sent]), kind="stable")
+    steps = np.concatenate([-np.ones(len(mine)), np.ones(len(mine))])[order]
+    most = int(np.cumsum(steps).max())
+    return "one after the other" if most <= 1 else f"up to {most} at once"
+
+
+def agreement(report: Report) -> list[str]:
+    """Return what was traced against what the client counted."""
+    parts = [
+        f"{CHECKS.get(check.name, check.name)} {check.traced:,} {'=' if check.agree else '≠'} {check.client:,}"
+        for check in report.checks
+        if check.traced is not None
+    ]
+    return [f"Agreement with {_client(report)}: {', '.join(parts)}."] if parts else []
+
+
+def _client(report: Report) -> str:
+    return next((mount.client for mount in report.trace.mounts if mount.used), "cvmfs2")
+
+
+def lacking(report: Report) -> list[str]:
+    """Return what was not observed, and where a trace ends that was cut off."""
+    briefly = [text.partition(":")[0].rstrip(".") for text in report.trace.missing]
+    lines = [f"Not observed: {'; '.join(briefly)}."] if briefly else []
+    if report.trace.damage:
+        lines.append(f"Incomplete: {report.trace.damage}.")
+    return lines
