@@ -46,6 +46,7 @@ class Fetch:
     number: int = 1
     size: int = 1000
     status: int = 200
+    suffix: str = "P"
     path: str = "/models/tiny/model.onnx.data"
     descriptor: int = 61
     address: int = 0xF00
@@ -182,7 +183,7 @@ class Scene:
             ret=90,
             a=what.descriptor,
             c=90,
-            text=get_line(what.number),
+            text=get_line(what.number, what.suffix),
         )
         head = f"HTTP/1.1 {what.status} OK\r\nContent-Length: {what.size}\r\n"
         body_at = what.last if what.last is not None else what.done - 1
