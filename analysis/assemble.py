@@ -4,6 +4,7 @@ from cvtrace.analysis.cache_state import cache_state
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
 from cvtrace.analysis.phases import life
 from cvtrace.analysis.reconcile import reconcile
+from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.rows import fetch_rows, file_rows, phase_rows, token_rows
 from cvtrace.analysis.study import Study, study
 from cvtrace.analysis.verdict import evidence, verdict
@@ -29,7 +30,7 @@ def report(found: Study) -> Report:
         files=file_rows(found),
         fetches=fetch_rows(found),
         checks=checks,
-        notes=absent,
+        notes=(*absent, *_overlaps(found)),
     )
 
 
@@ -54,6 +55,16 @@ def _trace(found: Study) -> TraceInfo:
             for mount in recording.mounts
         ),
         damage=recording.damage,
+    )
+
+
+def _overlaps(found: Study) -> tuple[str, ...]:
+    number = found.phase_calls.overlapping
+    if not number:
+        return ()
+    return (
+        f"phases overlap: {counted(number, 'call')} of the library began while another thread was in one. All tokens "
+        "count, each with its own time; the rows of phases split the target's time, by the call that began first",
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cvtrace.analysis.classes import Class
 from cvtrace.analysis.intervals import Ints, Lanes, Pieces, Steps, cut, disjoint, overlay
-from cvtrace.analysis.phases import Segments
+from cvtrace.analysis.phases import PhaseCalls, Segments
 from cvtrace.analysis.recording import Recording
 from cvtrace.analysis.requests import Requests
 from cvtrace.analysis.waits import Waits
@@ -33,12 +33,12 @@ def packed(value: Class | Ints, request: Ints | int = -1) -> Ints:
 
 @dataclass(frozen=True)
 class Path:
-    """The critical path: pieces of the target's life, sorted by time, without gap.
+    """The critical path: pieces of intervals, without gap.
 
-    `segment` numbers the phases' segments, `value` is a `Class`, `request` the FUSE request waited for, -1 if none.
+    `of` numbers the interval that a piece is of, `value` is a `Class`, `request` the FUSE request waited for, -1 if none.
     """
 
-    segment: Ints
+    of: Ints
     start: Ints
     end: Ints
     value: Ints
@@ -49,14 +49,21 @@ class Path:
         return self.end - self.start
 
 
-def critical_path(recording: Recording, requests: Requests, workers: Steps, waits: Waits, segments: Segments) -> Path:
-    """Paint the target's threads and read off the ones that carry the segments."""
-    lanes = recording.lanes(np.unique(np.concatenate([recording.target_threads[0], segments.thread])))
+def critical_paths(
+    recording: Recording, requests: Requests, workers: Steps, waits: Waits, life: Segments, calls: PhaseCalls
+) -> tuple[Path, Path]:
+    """Paint the target's threads; read off those that carry the segments of its life, and those that made the calls."""
+    threads = [recording.target_threads[0], life.thread, calls.thread]
+    lanes = recording.lanes(np.unique(np.concatenate(threads)))
     steps = thread_steps(requests, workers, waits, lanes, recording.sees_requests)
-    pieces = cut(steps, lanes.at(segments.thread, segments.start), lanes.at(segments.thread, segments.end))
+    return _path(steps, lanes, life), _path(steps, lanes, calls)
+
+
+def _path(steps: Steps, lanes: Lanes, of: Segments | PhaseCalls) -> Path:
+    pieces = cut(steps, lanes.at(of.thread, of.start), lanes.at(of.thread, of.end))
     begin = lanes.time(pieces.start)
     return Path(
-        segment=pieces.which,
+        of=pieces.which,
         start=begin,
         end=begin + (pieces.end - pieces.start),
         value=pieces.value % _CLASSES,

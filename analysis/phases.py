@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Bools, Ints, disjoint, latest, pick
-from cvtrace.analysis.recording import Recording, Rows
+from cvtrace.analysis.intervals import Bools, Ints, Lanes, disjoint, latest, latest_within, pick
+from cvtrace.analysis.recording import Recording
 from cvtrace.probes.events import Kind
 from cvtrace.probes.phases.functions import FUNCTIONS
 
@@ -16,21 +16,55 @@ _OF_FUNCTION: Final = np.array([NAMES.index(function.phase) for function in FUNC
 
 
 @dataclass(frozen=True)
+class PhaseCalls:
+    """Calls of the library within the target's life, sorted by start: of nested ones the outermost of each thread.
+
+    `row` numbers NAMES, `token` the GenerateNextToken calls (-1 elsewhere), `cut` tells those that the end of the recording
+    cut off, `places` are sorted positions of the calls in `lanes` of threads, `order` the call at each.
+    """
+
+    start: Ints
+    end: Ints
+    thread: Ints
+    process: Ints
+    row: Ints
+    token: Ints
+    cut: Bools
+    lanes: Lanes
+    places: Ints
+    order: Ints
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def at(self, thread: Ints, time_ns: Ints) -> Ints:
+        """Return the call in which a thread was at a time, -1 if in none."""
+        found = pick(self.order, latest_within(self.places, self.lanes.at(thread, time_ns), self.lanes.span_ns), -1)
+        return np.where(pick(self.end, found, -1) > time_ns, found, -1)
+
+    @property
+    def tokens(self) -> int:
+        return int((self.row == DECODE).sum())
+
+    @property
+    def overlapping(self) -> int:
+        """How many calls began while one of another thread was under way."""
+        return int((self.start[1:] < np.maximum.accumulate(self.end)[:-1]).sum())
+
+
+@dataclass(frozen=True)
 class Segments:
     """The target's life from its start to its end, without gap or overlap, sorted by time.
 
-    `row` numbers NAMES, `thread` is the one that carries the segment, `token` numbers the GenerateNextToken calls
-    (-1 elsewhere), `called` tells segments that are calls from those between calls, `cut` those that the end of the
-    recording cut off.
+    `row` numbers NAMES, `thread` is the one that carries the segment, `call` the PhaseCalls (-1 between calls). Of calls that
+    overlap, the one that began first carries the time.
     """
 
     start: Ints
     end: Ints
     row: Ints
     thread: Ints
-    token: Ints
-    called: Bools
-    cut: Bools
+    call: Ints
 
     def __len__(self) -> int:
         return len(self.start)
@@ -40,13 +74,24 @@ class Segments:
         found = latest(self.start, time_ns)
         return np.where(pick(self.end, found, -1) > time_ns, found, -1)
 
-    def row_at(self, time_ns: Ints) -> Ints:
-        """Return the row of each time, -1 outside the target's life."""
-        return pick(self.row, self.at(time_ns), -1)
 
-    @property
-    def tokens(self) -> int:
-        return int(self.token.max()) + 1 if len(self.token) else 0
+@dataclass(frozen=True)
+class Phases:
+    """The phases of a target: its `calls`, which may overlap, and the `segments` of its life, which do not."""
+
+    calls: PhaseCalls
+    segments: Segments
+
+    def call_at(self, thread: Ints, time_ns: Ints) -> Ints:
+        """Return the call that something at a time belongs to: the thread's own, else the one that carries the time."""
+        own = self.calls.at(thread, time_ns)
+        return np.where(own >= 0, own, pick(self.segments.call, self.segments.at(time_ns), -1))
+
+    def row_at(self, thread: Ints, time_ns: Ints) -> Ints:
+        """Return the row of something that a thread did at a time, -1 outside the target's life."""
+        segment = self.segments.at(time_ns)
+        call = self.call_at(thread, time_ns)
+        return np.where(segment >= 0, pick(self.calls.row, call, pick(self.segments.row, segment, -1)), -1)
 
 
 def life(recording: Recording) -> tuple[int, int]:
@@ -61,32 +106,57 @@ def life(recording: Recording) -> tuple[int, int]:
     return start_ns, max(start_ns, end_ns)
 
 
-def segments(recording: Recording) -> Segments:
-    """Cut the target's life: calls of the library (the outermost of nested ones), and what lies between them."""
+def phases(recording: Recording) -> Phases:
+    """Find the calls of the library, and cut the target's life into them and what lies between them."""
+    calls = _calls(recording)
+    return Phases(calls, _segments(recording, calls))
+
+
+def _calls(recording: Recording) -> PhaseCalls:
     start_ns, end_ns = life(recording)
-    calls = recording.of(Kind.PHASE)
-    calls = calls.where((calls.a >= 0) & (calls.a < len(FUNCTIONS)))
-    index, began, ended = disjoint(np.clip(calls.start, start_ns, end_ns), np.clip(calls.end, start_ns, end_ns))
-    calls = calls.where(index)
-    row = _OF_FUNCTION[calls.a]
+    rows = recording.of(Kind.PHASE)
+    rows = rows.where((rows.a >= 0) & (rows.a < len(FUNCTIONS)))
+    lanes = recording.lanes(rows.tid)
+    began, ended = np.clip(rows.start, start_ns, end_ns), np.clip(rows.end, start_ns, end_ns)
+    index, first, last = disjoint(lanes.at(rows.tid, began), lanes.at(rows.tid, ended))
+    start = lanes.time(first)
+    order = np.argsort(start, kind="stable")
+    rows, start, end = rows.where(index[order]), start[order], (start + (last - first))[order]
+    row = _OF_FUNCTION[rows.a]
+    decoding = row == DECODE
+    places = lanes.at(rows.tid, start)
+    by_thread = np.argsort(places, kind="stable")
+    return PhaseCalls(
+        start=start,
+        end=end,
+        thread=rows.tid,
+        process=rows.tgid,
+        row=row,
+        token=np.where(decoding, np.cumsum(decoding) - 1, -1),
+        cut=rows.unfinished,
+        lanes=lanes,
+        places=places[by_thread],
+        order=by_thread,
+    )
+
+
+def _segments(recording: Recording, calls: PhaseCalls) -> Segments:
+    start_ns, end_ns = life(recording)
+    index, began, ended = disjoint(calls.start, calls.end)
     # Calls at odd places of the table, the gaps before, between and after them at even ones.
-    count = 2 * len(calls) + 1
+    count = 2 * len(index) + 1
     start, end = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
     start[0], start[1::2], start[2::2] = start_ns, began, ended
     end[:-1:2], end[1::2], end[-1] = began, ended, end_ns
     rows, thread = np.full(count, SCRIPT, dtype=np.int64), np.empty(count, dtype=np.int64)
-    rows[1::2], thread[1::2], thread[2::2] = row, calls.tid, calls.tid
-    thread[0] = calls.tgid[0] if len(calls) else recording.target_pid
+    rows[1::2], thread[1::2], thread[2::2] = calls.row[index], calls.thread[index], calls.thread[index]
+    thread[0] = calls.process[0] if len(calls) else recording.target_pid
     if len(calls):
         rows[0] = IMPORT
-        rows[_tail_gaps(row)] = TEARDOWN
-    token = np.full(count, -1, dtype=np.int64)
-    decoding = np.flatnonzero(rows == DECODE)
-    token[decoding] = np.arange(len(decoding))
-    called = np.arange(count) % 2 == 1
-    cut = np.zeros(count, dtype=bool)
-    cut[1::2] = calls.unfinished
-    return _of_processes(recording, calls, Segments(start, end, rows, thread, token, called, cut))
+        rows[_tail_gaps(calls.row[index])] = TEARDOWN
+    call = np.full(count, -1, dtype=np.int64)
+    call[1::2] = index
+    return _of_processes(recording, calls, Segments(start, end, rows, thread, call))
 
 
 def _tail_gaps(row: Ints) -> Ints:
@@ -98,9 +168,9 @@ def _tail_gaps(row: Ints) -> Ints:
     return 2 * np.arange(first + 1, len(row) + 1, dtype=np.int64)
 
 
-def _of_processes(recording: Recording, calls: Rows, found: Segments) -> Segments:
+def _of_processes(recording: Recording, calls: PhaseCalls, found: Segments) -> Segments:
     """Split the ends: before the process that calls the library began, and after its end, the target carries the time."""
-    pid, caller = recording.target_pid, int(calls.tgid[0]) if len(calls) else 0
+    pid, caller = recording.target_pid, int(calls.process[0]) if len(calls) else 0
     if not caller or caller == pid or not pid:
         return _not_empty(found)
     forks, exits = recording.of(Kind.PROC_FORK), recording.of(Kind.PROC_EXIT)
@@ -118,7 +188,7 @@ def _of_processes(recording: Recording, calls: Rows, found: Segments) -> Segment
 
 def _split(found: Segments, time_ns: int) -> Segments:
     place = int(found.at(np.array([time_ns]))[0])
-    if place < 0 or found.called[place]:
+    if place < 0 or found.call[place] >= 0:
         return found
     twice = np.sort(np.append(np.arange(len(found)), place))
     parts = {name: column[twice] for name, column in vars(found).items()}
@@ -127,5 +197,5 @@ def _split(found: Segments, time_ns: int) -> Segments:
 
 
 def _not_empty(found: Segments) -> Segments:
-    keep = (found.end > found.start) | found.called
+    keep = (found.end > found.start) | (found.call >= 0)
     return Segments(**{name: column[keep] for name, column in vars(found).items()})

@@ -45,18 +45,19 @@ def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
     """Return the phases that occurred, in the order of phases.NAMES."""
     segments, count = study.segments, len(NAMES)
     wall = _sum(segments.row, segments.end - segments.start, count)
-    times = class_times(study.path, segments.row[study.path.segment], count)
+    times = class_times(study.path, segments.row[study.path.of], count)
     start_ns, _ = life(study.recording)
-    has_calls = _sum(segments.row, segments.called, count)
+    has_calls = np.bincount(study.phase_calls.row, minlength=count)
     parts = _sum(segments.row, np.ones(len(segments), dtype=np.int64), count)
+    begins = ((segments.start, segments.row), (study.phase_calls.start, study.phase_calls.row))
     numbers = _phase_numbers(study)
     rows = []
-    for row in np.flatnonzero(parts).tolist():
-        first = int(segments.start[segments.row == row].min())
+    for row in np.flatnonzero(parts + has_calls).tolist():
+        first = min(start[of == row].min() for start, of in begins if (of == row).any())
         rows.append(
             Phase(
                 name=NAMES[row],
-                start_s=(first - start_ns) / 1e9,
+                start_s=int(first - start_ns) / 1e9,
                 wall_s=int(wall[row]) / 1e9,
                 count=int(has_calls[row] or parts[row]),
                 **_seconds(times[row]),
@@ -88,7 +89,7 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
         "cache_misses": _sum(row, use.misses, count),
         "http_fetches": _sum(get_row, np.ones(len(get_row), dtype=np.int64), count),
         "http_bytes": _sum(get_row, study.gets.body_bytes, count),
-        "faults": _sum(study.segments.row_at(faults.start), np.ones(len(faults), dtype=np.int64), count),
+        "faults": _sum(study.phases.row_at(faults.tid, faults.start), np.ones(len(faults), dtype=np.int64), count),
         "page_cache_bytes": _page_cache_bytes(study),
         "disk_bytes": read_bytes - network,
         "network_bytes": network,
@@ -117,7 +118,7 @@ def _page_cache_bytes(study: Study) -> Ints:
     """
     count, requests = len(NAMES), study.requests
     pages = study.recording.of(Kind.PAGE_READ, Kind.PAGE_MAP)
-    row = study.segments.row_at(pages.start)
+    row = study.phases.row_at(pages.tid, pages.start)
     pages, row = pages.where(row >= 0), row[row >= 0]
     first = pages.c & ((1 << 48) - 1)
     last = first + np.maximum(pages.c >> 48, 1)
@@ -135,16 +136,15 @@ def _page_cache_bytes(study: Study) -> Ints:
 
 def token_rows(study: Study) -> tuple[Token, ...]:
     """Return one row for each call of GenerateNextToken."""
-    segments = study.segments
-    count = segments.tokens
+    calls = study.phase_calls
+    count = calls.tokens
     if not count:
         return ()
-    times = class_times(study.path, segments.token[study.path.segment], count)
+    times = class_times(study.call_path, calls.token[study.call_path.of], count)
     start_ns, _ = life(study.recording)
-    token = np.where(study.requests.by_target, pick(segments.token, study.request_segment, -1), -1)
-    reads = _sum(token, study.requests.is_(Opcode.READ), count)
-    calls = segments.token >= 0
-    start, wall = segments.start[calls] - start_ns, (segments.end - segments.start)[calls]
+    reads = _sum(study.request_token, study.requests.is_(Opcode.READ), count)
+    of_token = np.flatnonzero(calls.token >= 0)
+    start, wall = calls.start[of_token] - start_ns, (calls.end - calls.start)[of_token]
     return tuple(
         Token(
             number,

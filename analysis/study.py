@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.attribution import Path, critical_path
+from cvtrace.analysis.attribution import Path, critical_paths
 from cvtrace.analysis.cache_use import CacheUse, cache_use
 from cvtrace.analysis.daemon_time import JobTime, job_time, worker_steps
 from cvtrace.analysis.fetches import Gets, Jobs, fetches
@@ -12,7 +12,7 @@ from cvtrace.analysis.intervals import Bools, Ints, pick
 from cvtrace.analysis.mounts import used_mounts
 from cvtrace.analysis.objects import CacheOpens, cache_opens
 from cvtrace.analysis.paths import Calls, Paths, target_calls
-from cvtrace.analysis.phases import Segments, segments
+from cvtrace.analysis.phases import PhaseCalls, Phases, Segments, phases
 from cvtrace.analysis.recording import Mount, Recording, recording
 from cvtrace.analysis.requests import Requests, requests
 from cvtrace.analysis.waits import Waits, waits
@@ -32,19 +32,26 @@ class Study:
     gets: Gets
     job_time: JobTime
     use: CacheUse
-    segments: Segments
+    phases: Phases
     waits: Waits
     path: Path
+    """Of the segments of the target's life."""
+    call_path: Path
+    """Of the calls of the library."""
     mounts: tuple[Mount, ...]
     """Those the target used."""
-    request_segment: Ints
-    """Segment in which each request was sent, -1 outside the target's life."""
+    request_row: Ints
+    """Row (see phases.NAMES) in which each request of the target was sent, -1 for those of others."""
+    request_token: Ints
+    """Token for which each request of the target was sent, -1 for none."""
 
     @property
-    def request_row(self) -> Ints:
-        """Row (see phases.NAMES) in which each request of the target was sent, -1 for those of others."""
-        row = pick(self.segments.row, self.request_segment, -1)
-        return np.where(self.requests.by_target, row, -1)
+    def segments(self) -> Segments:
+        return self.phases.segments
+
+    @property
+    def phase_calls(self) -> PhaseCalls:
+        return self.phases.calls
 
     @property
     def gets_of_target(self) -> Bools:
@@ -67,8 +74,11 @@ def study(trace: Trace) -> Study:
     jobs, gets = fetches(events, asked, opens)
     time = job_time(events, jobs, gets)
     workers = worker_steps(events, asked, opens, jobs, time)
-    life = segments(events)
+    found = phases(events)
     off = waits(events, asked, calls)
+    path, call_path = critical_paths(events, asked, workers, off, found.segments, found.calls)
+    row = np.where(asked.by_target, found.row_at(asked.asker, asked.sent), -1)
+    call = np.where(row >= 0, found.call_at(asked.asker, asked.sent), -1)
     return Study(
         recording=events,
         requests=asked,
@@ -79,9 +89,11 @@ def study(trace: Trace) -> Study:
         gets=gets,
         job_time=time,
         use=cache_use(events, asked, opens, jobs),
-        segments=life,
+        phases=found,
         waits=off,
         mounts=used_mounts(events, asked, calls),
-        path=critical_path(events, asked, workers, off, life),
-        request_segment=life.at(asked.sent),
+        path=path,
+        call_path=call_path,
+        request_row=row,
+        request_token=pick(found.calls.token, call, -1),
     )

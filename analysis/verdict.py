@@ -35,8 +35,10 @@ def needed(study: Study, row: int) -> Ints:
     A RELEASE or FORGET is nobody's need.
     """
     sent = (study.request_row == row) & study.requests.asked
-    waiting = (study.path.request >= 0) & (study.segments.row[study.path.segment] == row)
-    return np.union1d(np.flatnonzero(sent), study.path.request[waiting])
+    found = [np.flatnonzero(sent)]
+    for path, of_row in ((study.path, study.segments.row), (study.call_path, study.phase_calls.row)):
+        found.append(path.request[(path.request >= 0) & (of_row[path.of] == row)])
+    return np.unique(np.concatenate(found))
 
 
 def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
@@ -81,7 +83,7 @@ def _whole(study: Study) -> tuple[list[str], list[str]]:
     missing = [f"{counted(count, 'event')} of {name} lost" for name, count in lost.items()]
     if study.recording.damage:
         missing.append(study.recording.damage)
-    if bool((study.segments.cut & (study.segments.row == DECODE)).any()):
+    if bool((study.phase_calls.cut & (study.phase_calls.row == DECODE)).any()):
         missing.append("the recording ended while a token was being generated")
     return ([] if missing else ["nothing lost"]), missing
 
@@ -120,9 +122,9 @@ def _mapping(study: Study) -> tuple[list[str], list[str]]:
 
 def verdict(study: Study, found: Evidence) -> Verdict:
     """Answer for generation."""
-    tokens = study.segments.tokens
+    tokens = study.phase_calls.tokens
     chosen = needed(study, DECODE)
-    times = class_times(study.path, study.segments.token[study.path.segment], max(tokens, 1))
+    times = class_times(study.call_path, study.phase_calls.token[study.call_path.of], max(tokens, 1))
     blocked = times[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
     get = study.get_row == DECODE
     get |= np.isin(study.gets.request, chosen)
@@ -138,7 +140,7 @@ def verdict(study: Study, found: Evidence) -> Verdict:
         http_fetches=int(get.sum()) if seen else None,
         http_bytes=int(study.gets.body_bytes[get].sum()) if seen else None,
         blocked_s=int(blocked.sum()) / 1e9 if seen else None,
-        tokens_affected=tuple(_affected(study, chosen, tokens).tolist()),
+        tokens_affected=tuple(_affected(study, chosen).tolist()),
         causes=causes(study.recording, study.requests, study.opens, study.use, chosen),
         proof=found.proof,
         missing=missing,
@@ -153,23 +155,16 @@ def _answer(tokens: int, requests: int, found: Evidence) -> str:
     return INCONCLUSIVE if found.missing else NO
 
 
-def _affected(study: Study, chosen: Ints, tokens: int) -> Ints:
-    if not tokens:
-        return np.empty(0, dtype=np.int64)
-    mine = np.zeros(len(study.requests) + 1, dtype=bool)
-    mine[chosen] = True
-    mine[-1] = False
-    token = study.segments.token
-    sent = mine[:-1] & (study.request_segment >= 0)
-    waiting = mine[study.path.request]
-    touched = np.concatenate(
-        [token[study.request_segment[sent]], token[study.path.segment[waiting & (study.path.request >= 0)]]]
-    )
+def _affected(study: Study, chosen: Ints) -> Ints:
+    """Return the tokens that sent one of the chosen requests, or waited for one."""
+    path = study.call_path
+    waiting = (path.request >= 0) & np.isin(path.request, chosen)
+    touched = np.concatenate([study.request_token[chosen], study.phase_calls.token[path.of[waiting]]])
     return np.unique(touched[touched >= 0])
 
 
 def _no_tokens(study: Study) -> str:
     if not study.recording.has(Kind.PHASE):
         return "no token generation was seen: the target made no call of the GenAI library that could be marked"
-    called = sorted({NAMES[row] for row in np.unique(study.segments.row[study.segments.called]).tolist()})
+    called = sorted({NAMES[row] for row in np.unique(study.phase_calls.row).tolist()})
     return f"no token generation was seen: the target made calls for {', '.join(called)} only"

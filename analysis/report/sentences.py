@@ -188,7 +188,8 @@ def _client(report: Report) -> str:
 def lacking(report: Report) -> list[str]:
     """Return what was not observed, and where a trace ends that was cut off."""
     briefly = [text.partition(":")[0].rstrip(".") for text in report.trace.missing]
-    lines = [f"Not observed: {'; '.join(briefly)}."] if briefly else []
+    lines = [f"Note: {note}." for note in report.notes if note not in report.verdict.missing]
+    lines += [f"Not observed: {'; '.join(briefly)}."] if briefly else []
     if report.trace.damage:
         lines.append(f"Incomplete: {report.trace.damage}.")
     return lines

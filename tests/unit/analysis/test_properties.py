@@ -30,7 +30,9 @@ def assert_sound(report: Report) -> None:
     for fetch in report.fetches:
         assert min(fetch.queue_s, fetch.connect_s, fetch.request_s, fetch.transfer_s, fetch.fill_s) >= 0
     for token in report.tokens:
-        assert token.wall_s >= 0
+        groups = (token.network_s, token.cache_s, token.compute_s, token.other_s, token.unattributed_s)
+        assert sum(round(spent * 1e9) for spent in groups) == round(token.wall_s * 1e9) >= 0
+    assert report.verdict.tokens == len(report.tokens)
     assert json.render(report)
     assert text.render(report)
 
@@ -46,7 +48,9 @@ def scenes(draw: st.DrawFn) -> Scene:
 
     for _ in range(draw(st.integers(0, 4))):
         start, stop = span()
-        scene.call(draw(st.sampled_from(FUNCTIONS)).symbol, start, stop)
+        scene.call(
+            draw(st.sampled_from(FUNCTIONS)).symbol, start, stop, tid=draw(st.sampled_from((TARGET, TARGET + 1)))
+        )
     for number in range(draw(st.integers(0, 4))):
         start, stop = span()
         worker = draw(st.sampled_from((WORKER, WORKER2)))
