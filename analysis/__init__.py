@@ -1,6 +1,7 @@
 """Pure functions from a trace to tables, numbers and pictures: no privileges, no live system.
 
     intervals     arithmetic on sorted intervals: the only place that knows how to cut and overlay
+    meta          the shape of meta.json that is relied on
     recording     events and texts of a trace as columns, and who is target and who is daemon
     requests      FUSE requests, as asked by the kernel and as answered by the daemon
     mounts        which of the observed mounts the target used

@@ -8,12 +8,15 @@ from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.rows import fetch_rows, file_rows, phase_rows, token_rows
 from cvtrace.analysis.study import Study, study
 from cvtrace.analysis.verdict import evidence, verdict
-from cvtrace.tracer.store import Trace
+from cvtrace.tracer.store import Trace, TraceDamaged
 
 
 def analyse(trace: Trace) -> Report:
-    """Return the report on a trace, finished or cut off anywhere."""
-    return report(study(trace))
+    """Return the report on a trace, finished or cut off anywhere. Raises TraceDamaged if it makes no sense."""
+    try:
+        return report(study(trace))
+    except OverflowError:
+        raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
 
 
 def report(found: Study) -> Report:

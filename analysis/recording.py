@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.analysis.intervals import Bools, Ints, Lanes, earliest_within, empty, ints, latest_within, match
+from cvtrace.analysis.meta import checked
 from cvtrace.probes.events import UNFINISHED, Events, Kind, Texts
 from cvtrace.tracer.store import Trace
 
@@ -179,7 +180,11 @@ class Recording:
 
 
 def recording(trace: Trace) -> Recording:
-    """Turn a trace into columns; events in any order, with a negative or absurd length cut to size."""
+    """Turn a trace into columns; events in any order, with a negative or absurd length cut to size.
+
+    Raises TraceDamaged if meta.json is not one.
+    """
+    meta = checked(trace)
     events = trace.events
     when = events["ts"].astype(np.int64)
     if len(when) and not bool(np.all(when[1:] >= when[:-1])):
@@ -190,20 +195,20 @@ def recording(trace: Trace) -> Recording:
     order = np.argsort(kind.astype(np.uint16), kind="stable")
     present, first = np.unique(kind[order], return_index=True)
     places = np.split(order.astype(np.int64), first[1:]) if len(present) else []
-    clock = trace.meta.get("clock") or {}
+    clock = meta.get("clock") or {}
     said = [clock[name] for name in ("start_ns", "end_ns") if isinstance(clock.get(name), int)]
     start_ns = min([*said, *(int(when[0]) for _ in range(len(when) > 0))], default=0)
     end_ns = max([*said, *(int(rows.end.max()) for _ in range(len(when) > 0))], default=0)
     return Recording(
         path=trace.path,
-        meta=trace.meta,
+        meta=meta,
         damage=trace.damage,
         all=rows,
         kinds={int(number): place for number, place in zip(present, places, strict=True)},
         texts=trace.texts,
         start_ns=start_ns,
         end_ns=end_ns,
-        mounts=tuple(Mount.of(said) for said in trace.meta.get("mounts") or ()),
+        mounts=tuple(Mount.of(said) for said in meta.get("mounts") or ()),
     )
 
 

@@ -5,6 +5,6 @@ import json
 from cvtrace.analysis.model import Report
 
 
-def render(report: Report) -> str:
-    """Return the report as JSON text, ending in a newline."""
-    return json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def render(report: Report, ascii_only: bool = False) -> str:
+    """Return the report as JSON text, ending in a newline; `ascii_only` escapes all other characters."""
+    return json.dumps(report.as_dict(), indent=1, ensure_ascii=ascii_only, allow_nan=False) + "\n"

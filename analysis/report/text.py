@@ -51,9 +51,7 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
     for block in (sentences.times, sentences.caches, sentences.agreement, sentences.lacking):
         for line in block(report):
             _print(console, line)
-    console.print(
-        Text(f"Full report: cvtrace report {report.trace.path} --format json", no_wrap=True, overflow="ignore")
-    )
+    console.print(Text(f"Full report: cvtrace report {report.trace.path} --format json"), soft_wrap=True)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
@@ -69,7 +67,7 @@ def _print(console: Console, sentence: str, indent: int = 0) -> None:
         break_on_hyphens=False,
     )
     for line in lines:
-        console.print(Text(line.replace(sentences.NO_BREAK, " "), no_wrap=True, overflow="ignore"), crop=False)
+        console.print(Text(line.replace(sentences.NO_BREAK, " ")), soft_wrap=True)
 
 
 def summary(path: Path) -> str:

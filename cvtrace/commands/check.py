@@ -24,6 +24,8 @@ def command(trace: Path, expressions: tuple[str, ...]) -> None:
     except BadExpression as error:
         raise click.UsageError(str(error)) from None
     report = analyse(read_trace(trace))
+    if report.trace.damage:
+        click.echo(f"cvtrace: {report.trace.damage}", err=True)
     outcomes = check(report, expectations)
     for outcome in outcomes:
         if not outcome.met:
