@@ -3,12 +3,13 @@
 # Quiet when there is nothing to do. Needs Python 3.11 or newer with venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin # ldconfig is not on every user's PATH
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 # Run a command as root; fails where neither root nor a passwordless sudo is at hand.
 as_root() {
-  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+  if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo -n "$@"; else return 1; fi
 }
 
 has_bcc() {
