@@ -266,7 +266,13 @@ def read_trace(path: Path | str) -> Trace:
             events = parquet.read_events(path / EVENTS_PARQUET)
             texts = parquet.read_texts(path / TEXTS_PARQUET)
             return Trace(path, meta, events, texts, meta.get("error"))
-        except (OSError, ValueError, TypeError, NotImplementedError, MemoryError) as error:  # pyarrow raises any of them
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            NotImplementedError,
+            MemoryError,
+        ) as error:  # pyarrow raises any of them
             if not (path / EVENTS_BLOCKS).exists():
                 raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None
     return _read_blocks(path, meta)
