@@ -98,7 +98,7 @@ def _numbers(report: Report) -> list[str]:
 
 def _told(check: Check) -> str:
     if check.name == "http_bytes":
-        return size(check.client)
+        return size(check.client) if check.client else "0 bytes"
     return counted(check.client, CHECKS.get(check.name, check.name).removesuffix("s"))
 
 
