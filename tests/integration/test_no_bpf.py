@@ -1,0 +1,93 @@
+"""Machines without BPF, made for real: hidden bcc, no tracefs, a root without the capabilities."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_run import tiny_mount
+
+from cvtrace.tracer.store import read_trace
+
+pytestmark = pytest.mark.root
+
+HIDE_BCC = """
+for folder in /usr/lib/python3/dist-packages/bcc /usr/lib*/python3*/site-packages/bcc; do
+  [ -d "$folder" ] && mount -t tmpfs none "$folder"
+done
+"""
+NO_TRACEFS = """
+for folder in /sys/kernel/tracing /sys/kernel/debug/tracing /sys/kernel/debug; do
+  while umount "$folder" 2>/dev/null; do :; done
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with tiny_mount(tmp_path_factory.mktemp("mount")) as (path, _):
+        yield path
+
+
+def run_after(preparation: str, mount: Path, trace: Path, probes: str) -> subprocess.CompletedProcess[str]:
+    """Run `true` under cvtrace in a mount namespace of its own that was prepared by a piece of shell."""
+    argv = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", probes, "-o", str(trace)]
+    argv += ["--mount", str(mount), "--", "true"]
+    command = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{preparation}\nexec "$@"', "sh", *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("preparation", "says"), [(HIDE_BCC, "apt install python3-bpfcc"), (NO_TRACEFS, "mount -t tracefs")]
+)
+def test_ebpf_that_cannot_be_had_names_the_way_out(tmp_path: Path, mount: Path, preparation: str, says: str) -> None:
+    # WHEN
+    done = run_after(preparation, mount, tmp_path / "trace", "ebpf")
+
+    # THEN one sentence, exit code 3, and nothing is left behind
+    assert done.returncode == 3, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("preparation", [HIDE_BCC, NO_TRACEFS])
+def test_the_next_rung_is_taken_and_what_was_refused_is_kept(tmp_path: Path, mount: Path, preparation: str) -> None:
+    # WHEN
+    done = run_after(preparation, mount, tmp_path / "trace", "auto")
+
+    # THEN
+    assert done.returncode == 0, done.stderr
+    meta = read_trace(tmp_path / "trace").meta
+    assert meta["probe"] == "strace"
+    assert any("tracefs" in sentence or "bcc" in sentence for sentence in meta["missing"])
+
+
+def test_a_root_without_capabilities_is_told(tmp_path: Path, mount: Path) -> None:
+    # GIVEN root in a container that may not load BPF programs
+    less = ["setpriv", "--bounding-set", "-sys_admin,-bpf,-perfmon", "--inh-caps", "-sys_admin,-bpf,-perfmon"]
+    argv = [
+        sys.executable,
+        "-m",
+        "cvtrace",
+        "run",
+        "--probes",
+        "ebpf",
+        "-o",
+        str(tmp_path / "trace"),
+        "--mount",
+        str(mount),
+    ]
+
+    # WHEN
+    done = subprocess.run([*less, *argv, "--", "true"], capture_output=True, text=True, check=False)
+
+    # THEN
+    assert done.returncode == 3, done.stderr
+    assert "cvtrace: " in done.stderr
+    assert "Traceback" not in done.stderr
