@@ -1,4 +1,7 @@
-/* When the target's threads are off the CPU, since when they could run again, and who woke them: one record per absence. */
+/*
+ * When threads of the target and of the daemons are off the CPU, since when they could run again, and who woke them: one
+ * record per absence.
+ */
 
 struct absence {
   u64 ts;
@@ -14,7 +17,7 @@ BPF_HASH(absences, u32, struct absence, 32768);
 TRACEPOINT_PROBE(sched, sched_switch) {
   u64 now = bpf_ktime_get_ns(), pid_tgid = bpf_get_current_pid_tgid();
   u32 tgid = pid_tgid >> 32, prev = pid_tgid, next = args->next_pid;
-  if (prev && !(args->prev_state & DEAD) && role_of(tgid) == ROLE_TARGET) {
+  if (prev && !(args->prev_state & DEAD) && role_of(tgid)) {
     /* Above the low byte are flags such as "preempted" (0x100). */
     struct absence gone = {.ts = now, .state = args->prev_state & 0xff, .tgid = tgid};
     if (absences.update(&prev, &gone))

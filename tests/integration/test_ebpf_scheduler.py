@@ -1,0 +1,67 @@
+"""When threads of a daemon are off the CPU is told as for the target, and is not taken for the target's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ebpf_recording import of_kind
+from lab_mount import wait_until
+
+from cvtrace.analysis.recording import recording
+from cvtrace.probes.ebpf.probe import EbpfProbe, open_calls
+from cvtrace.probes.events import UNFINISHED, Kind
+from cvtrace.probes.probe import Daemon, Scope
+from cvtrace.tracer.store import Trace
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="eBPF needs root")]
+
+DAEMON = "import os\nos.write(1, b'!')\nwhile os.read(0, 1): os.write(1, b'a')"
+TURNS = 50
+
+
+def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
+    # GIVEN a daemon that answers byte by byte, and a target
+    daemon = subprocess.Popen(
+        [sys.executable, "-S", "-c", DAEMON], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    )
+    target = subprocess.Popen([sys.executable, "-S", "-c", "import os; os.read(0, 1)"], stdin=subprocess.PIPE)
+    assert daemon.stdin is not None
+    assert daemon.stdout is not None
+    assert daemon.stdout.read(1) == b"!"
+    probe = EbpfProbe()
+    try:
+        probe.start(Scope(daemons=(Daemon(daemon.pid),), devices=()))
+        probe.add_target(target.pid)
+
+        # WHEN this process asks it so many times
+        for _ in range(TURNS):
+            wait_until(lambda: (daemon.pid, 0) in list(open_calls(daemon.pid)), "the daemon is off the CPU, in read")
+            daemon.stdin.write(b"q")
+            assert daemon.stdout.read(1) == b"a"
+    finally:
+        probe.stop()
+        daemon.communicate()
+        target.communicate()
+    events, texts = probe.drain()
+
+    # THEN each wait of the daemon is there, woken by this process, and nothing was lost
+    away = of_kind(events, Kind.OFFCPU)
+    away = away[(away["tgid"] == daemon.pid) & (away["c"] == 1)]
+    assert TURNS - 1 <= len(away) <= TURNS  # of the first, the beginning may lie before the recording
+    assert np.mean(away["b"] == os.getpid()) > 0.9
+    woken_inside = (away["ts"] <= away["a"]) & (away["a"] <= away["ts"] + away["dur"])
+    assert np.mean(woken_inside) > 0.9  # one that is woken before it is off has no wake-up
+    assert probe.losses().total == 0
+    waiting = events[events["kind"] == Kind.OFFCPU | UNFINISHED]
+    assert daemon.pid in waiting["tgid"].tolist()
+
+    # THEN the analysis counts the daemon's threads as nobody of the target
+    meta = {"target": {"pid": target.pid}, "mounts": [{"path": "/m", "daemon_pid": daemon.pid}]}
+    found = recording(Trace(Path("trace"), meta, events, texts, None))
+    assert daemon.pid not in found.target_tgids
+    assert not found.is_target_thread(found.all.tid[found.all.tgid == daemon.pid]).any()
