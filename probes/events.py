@@ -74,12 +74,25 @@ class Kind(IntEnum):
     SYS_MMAP = 18  # of a file: ret = 0 or -errno, a = fd, b = offset, c = length
     SYS_CLOSE = 19  # a = fd
     SYS_WAIT = 20  # any other call that may block: a = number of the call (x86-64 numbering), b = first argument, c = second
-    SYS_CHDIR = 21  # text = directory
+    SYS_CHDIR = 21  # text = directory; without text: fchdir to the descriptor a
+    SYS_DUP = 22  # dup, dup2, dup3, fcntl(F_DUPFD…) that succeeded: ret = new fd, a = old fd
+    SYS_STAT = 23  # a path check: stat, lstat, fstat, newfstatat, statx that found a file on an observed mount, or that
+    #                failed and took more than 20 µs: a = st_dev (0: failed), b = inode, c = number of the call | directory
+    #                fd << 32; text = path as given, if it took more than 20 µs (asked the daemon). Seen by eBPF only
 
     # Pages of files on the observed mounts, touched by the target.
     FAULT = 24  # page fault that found no mapped page (mm_filemap_fault): a = st_dev, b = inode, c = page index
     PAGE_READ = 25  # read() copied from the page cache (get_pages): a = st_dev, b = inode, c = page | pages << 48
     PAGE_MAP = 26  # fault-around mapped cached pages (map_pages): a = st_dev, b = inode, c = page | pages << 48
+
+    READAHEAD = 27  # pages that the kernel begins to read, of its own accord or because the target wants some of them:
+    #                 ret = how many of them were asked for (0: all ahead), a = st_dev, b = inode, c = page | pages << 48
+
+    # Further system calls of the target.
+    SYS_LIST = 28  # getdents64: ret = bytes, a = fd
+    SYS_LINK = 29  # readlink, readlinkat: ret = length, a = directory fd (as u64), text = path as given
+    SYS_UNMAP = 30  # munmap of anything: ret = 0 or -errno, a = address, c = length
+    SYS_MAPPED = 31  # where a SYS_MMAP that succeeded put the file (same ts): a = address, b = fd, c = length
 
     # A FUSE request as the kernel sees it; tid is the thread that sent it, which need not wait for it.
     FUSE_SEND = 32  # sent .. ended: ret = error, a = unique, b = connection, c = opcode << 32 | length

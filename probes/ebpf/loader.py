@@ -17,7 +17,7 @@ _TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"
 
 @dataclass(frozen=True)
 class Rung:
-    """A program and the tracepoints it needs; `hides` says what is not seen without it."""
+    """A program and the tracepoints it needs; `hides` says what is not seen without it, empty if nobody misses it."""
 
     program: str
     tracepoints: tuple[str, ...]
@@ -34,6 +34,16 @@ RUNGS: Final = (
         "pages.bpf.c",
         ("filemap/mm_filemap_fault", "filemap/mm_filemap_get_pages", "filemap/mm_filemap_map_pages"),
         "the kernel has no filemap tracepoints (6.12 and newer have them): reads served by the page cache are not seen",
+    ),
+    Rung(
+        "readahead.bpf.c",
+        (
+            "filemap/mm_filemap_fault",
+            "readahead/page_cache_sync_ra",
+            "readahead/page_cache_async_ra",
+            "readahead/page_cache_ra_unbounded",
+        ),
+        "",  # 6.18 and newer have them; no class and no verdict needs them
     ),
     Rung(
         "sched.bpf.c",
@@ -94,4 +104,6 @@ def source(event_pages: int, text_pages: int) -> Source:
     parts = ["\n".join(defines)]
     parts += [(PROGRAMS / name).read_text(encoding="ascii") for name in programs]
     parts += [phase_program(index) for index in range(len(FUNCTIONS))]
-    return Source("\n".join(parts), tuple(programs), tuple(rung.hides for rung in RUNGS if rung not in rungs))
+    return Source(
+        "\n".join(parts), tuple(programs), tuple(rung.hides for rung in RUNGS if rung.hides and rung not in rungs)
+    )
