@@ -28,6 +28,11 @@ OUTSIDE: Final = (
     Kind.SYS_CLOSE,
     Kind.SYS_WAIT,
     Kind.SYS_CHDIR,
+    Kind.SYS_DUP,
+    Kind.SYS_STAT,
+    Kind.SYS_LIST,
+    Kind.SYS_LINK,
+    Kind.SYS_UNMAP,
 )
 """Calls: none begins or ends inside a fault."""
 

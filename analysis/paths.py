@@ -14,8 +14,27 @@ from cvtrace.probes.events import Kind, Opcode
 AT_FDCWD: Final = (-100, 0xFFFFFF9C)
 """As a sign-extended and as a plain 32-bit argument."""
 
+CALLS: Final = (
+    Kind.SYS_OPEN,
+    Kind.SYS_READ,
+    Kind.SYS_MMAP,
+    Kind.SYS_CLOSE,
+    Kind.SYS_WAIT,
+    Kind.SYS_CHDIR,
+    Kind.SYS_DUP,
+    Kind.SYS_STAT,
+    Kind.SYS_LIST,
+    Kind.SYS_LINK,
+)
+"""Every call of the target is one of these; SYS_MAPPED only adds to SYS_MMAP, and SYS_UNMAP touches no file."""
+
 ROOT: Final = 1
 """FUSE_ROOT_ID."""
+
+
+COPIES_OF_COPIES: Final = 6
+"""Descriptors that were copied up to 2^6 times one from the other keep their file."""
+GENERATIONS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,7 @@ class Paths:
 
 def target_calls(recording: Recording, requests: Requests) -> tuple[Calls, Paths]:
     """Find the target's calls on CVMFS files, and the paths of the nodes they opened."""
-    rows = recording.of(Kind.SYS_OPEN, Kind.SYS_READ, Kind.SYS_MMAP, Kind.SYS_CLOSE, Kind.SYS_WAIT, Kind.SYS_CHDIR)
+    rows = recording.of(*CALLS)
     lanes = recording.lanes(rows.tid)
     places = lanes.at(rows.tid, rows.start)
     order = np.argsort(places, kind="stable")
@@ -63,6 +82,7 @@ def target_calls(recording: Recording, requests: Requests) -> tuple[Calls, Paths
     mount[opens] = _mount_of(recording, resolved)
     on_mount = mount >= 0
     on_mount[enclosing] = True
+    on_mount |= (rows.kind == Kind.SYS_STAT) & (rows.ret == 0)
     on_mount |= _reads_of(recording, rows, on_mount)
     names = _looked_up(recording, requests)
     path_of_call = dict(zip(opens.tolist(), resolved, strict=True))
@@ -98,54 +118,85 @@ def _enclosing(positions: Ints, places: Ints, rows: Rows, span_ns: int) -> Ints:
 
 def _reads_of(recording: Recording, rows: Rows, on_mount: Bools) -> Bools:
     """Tell for every read whether its descriptor was last opened on a mount (open and close end what was before)."""
-    opened = (rows.kind == Kind.SYS_OPEN) & (rows.ret >= 0)
+    opened = ((rows.kind == Kind.SYS_OPEN) | (rows.kind == Kind.SYS_DUP)) & (rows.ret >= 0)
     changes = np.flatnonzero(opened | (rows.kind == Kind.SYS_CLOSE))
-    reads = np.flatnonzero((rows.kind == Kind.SYS_READ) | (rows.kind == Kind.SYS_MMAP))
-    descriptor = np.where(opened, rows.ret, rows.a) & 0xFFFFFFFF
-    process = np.searchsorted(recording.target_tgids, rows.tgid).astype(np.int64)
-    key = process << 32 | descriptor
-    lanes = recording.lanes(key[changes])
+    copies = np.flatnonzero(rows.kind == Kind.SYS_DUP)
+    uses = np.isin(rows.kind, (Kind.SYS_READ, Kind.SYS_MMAP, Kind.SYS_LIST))
+    reads = np.flatnonzero(uses)
+    process = np.searchsorted(recording.target_tgids, rows.tgid).astype(np.int64) << 32
+    changed = process | (np.where(opened, rows.ret, rows.a) & 0xFFFFFFFF)
+    used = process | (rows.a & 0xFFFFFFFF)
+    lanes = recording.lanes(changed[changes])
     # A descriptor is the new file's from the return of open, and nobody's from the start of close.
-    places = lanes.at(key[changes], np.where(opened, rows.end, rows.start)[changes])
+    places = lanes.at(changed[changes], np.where(opened, rows.end, rows.start)[changes])
     order = np.argsort(places, kind="stable")
-    wanted = lanes.at(key[reads], rows.start[reads])
-    last = pick(changes[order], latest_within(places[order], wanted, lanes.span_ns), -1)
+
+    def last_change(calls: Ints) -> Ints:
+        wanted = lanes.at(used[calls], rows.start[calls])
+        return pick(changes[order], latest_within(places[order], wanted, lanes.span_ns), -1)
+
+    origin = np.arange(len(rows), dtype=np.int64)
+    origin[copies] = last_change(copies)
     result = np.zeros(len(rows), dtype=bool)
-    result[reads] = (last >= 0) & on_mount[np.maximum(last, 0)] if len(rows) else False
+    if not len(rows):
+        return result
+    for _ in range(COPIES_OF_COPIES):  # each turn doubles how far back a copy is followed
+        origin = np.where(origin >= 0, origin[origin], -1)
+    last = pick(origin, last_change(reads), -1)
+    result[reads] = (last >= 0) & on_mount[np.maximum(last, 0)]
     return result
 
 
 def _resolve(recording: Recording, opens: Rows, given: list[str]) -> list[str]:
-    """Make paths absolute: a relative one stands on the thread's directory or on the descriptor given."""
+    """Make paths absolute: a relative one stands on the process's directory or on the descriptor given."""
     moves = recording.of(Kind.SYS_CHDIR)
     moved_to = recording.text(moves)
-    home = str((recording.meta.get("target") or {}).get("cwd") or "")
-    resolved: list[str] = []
-    by_descriptor: dict[tuple[int, int], str] | None = None
-    for number, path in enumerate(given):
-        if not path or path.startswith("/"):
-            resolved.append(posixpath.normpath(path) if path else "")
-            continue
-        directory = int(opens.a[number])
-        if directory in AT_FDCWD:
-            base = _directory(moves, moved_to, int(opens.tgid[number]), int(opens.start[number]), home)
-        else:
-            by_descriptor = by_descriptor or _descriptors(opens, given)
-            base = by_descriptor.get((int(opens.tgid[number]), directory), home)
-        resolved.append(posixpath.normpath(posixpath.join(base, path)))
+    others = recording.of(Kind.SYS_DUP, Kind.PROC_FORK)
+    folders = _Folders(str((recording.meta.get("target") or {}).get("cwd") or ""))
+    resolved = [""] * len(opens)
+    steps = [(int(end), 0, number) for number, end in enumerate(opens.end)]
+    steps += [(int(end), 1, number) for number, end in enumerate(moves.end)]
+    steps += [(int(end), 2, number) for number, end in enumerate(others.end)]
+    for _, source, number in sorted(steps):
+        rows = (opens, moves, others)[source]
+        tgid, a, ret = int(rows.tgid[number]), int(rows.a[number]), int(rows.ret[number])
+        if source == 0:
+            resolved[number] = path = folders.absolute(tgid, a, given[number])
+            folders.opened[tgid, ret] = path
+        elif source == 1 and ret >= 0:
+            folders.home[tgid] = folders.absolute(tgid, AT_FDCWD[0], moved_to[number]) or folders.of(tgid, a)
+        elif rows.kind[number] == Kind.PROC_FORK:
+            folders.parent[a] = tgid
+        elif source == 2:
+            folders.opened[tgid, ret] = folders.of(tgid, a)
     return resolved
 
 
-def _directory(moves: Rows, moved_to: list[str], tgid: int, when_ns: int, home: str) -> str:
-    where = home
-    for number in np.flatnonzero((moves.tgid == tgid) & (moves.start <= when_ns) & (moves.ret >= 0)).tolist():
-        where = posixpath.join(where, moved_to[number])
-    return where
+class _Folders:
+    """Where the processes of the target are, and what their descriptors are, at a moment of a walk through time."""
 
+    def __init__(self, home: str) -> None:
+        self.first_home = home
+        self.home: dict[int, str] = {}
+        self.opened: dict[tuple[int, int], str] = {}
+        self.parent: dict[int, int] = {}
 
-def _descriptors(opens: Rows, given: list[str]) -> dict[tuple[int, int], str]:
-    rows = zip(opens.tgid.tolist(), opens.ret.tolist(), given, strict=True)
-    return {(tgid, fd): path for tgid, fd, path in rows if fd >= 0 and path.startswith("/")}
+    def of(self, tgid: int, directory: int) -> str:
+        """Return the path of a descriptor, or of the current directory for AT_FDCWD; a child has what its parent had."""
+        for _ in range(GENERATIONS):
+            known = self.home.get(tgid) if directory in AT_FDCWD else self.opened.get((tgid, directory))
+            if known is not None:
+                return known
+            if self.parent.get(tgid, tgid) == tgid:
+                break
+            tgid = self.parent[tgid]
+        return self.first_home
+
+    def absolute(self, tgid: int, directory: int, path: str) -> str:
+        """Return `path`, which stands on `directory` if it is relative; empty for none."""
+        if not path:
+            return ""
+        return posixpath.normpath(path if path.startswith("/") else posixpath.join(self.of(tgid, directory), path))
 
 
 def _looked_up(recording: Recording, requests: Requests) -> dict[tuple[int, int], str]:

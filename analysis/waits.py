@@ -138,7 +138,7 @@ def _call_class(calls: Calls) -> Ints:
     """Return the class of time blocked in each call."""
     rows = calls.rows
     waiting = rows.kind == Kind.SYS_WAIT
-    file = (rows.kind == Kind.SYS_READ) | (rows.kind == Kind.SYS_OPEN)
+    file = np.isin(rows.kind, (Kind.SYS_READ, Kind.SYS_OPEN, Kind.SYS_STAT, Kind.SYS_LIST, Kind.SYS_LINK))
     return np.select(
         [
             calls.on_mount,

@@ -9,26 +9,31 @@ from cvtrace.probes.events import Kind
 from cvtrace.probes.probe import CannotObserve
 
 _X86_64: Final = {
-    "read": 0, "write": 1, "open": 2, "close": 3, "poll": 7, "mmap": 9, "pread64": 17, "readv": 19, "writev": 20,
-    "select": 23, "nanosleep": 35, "connect": 42, "accept": 43, "sendto": 44, "recvfrom": 45, "recvmsg": 47,
-    "wait4": 61, "flock": 73, "fsync": 74, "chdir": 80, "rename": 82, "futex": 202, "clock_nanosleep": 230,
-    "epoll_wait": 232, "waitid": 247, "openat": 257, "renameat": 264, "pselect6": 270, "ppoll": 271,
-    "epoll_pwait": 281, "accept4": 288, "preadv": 295, "renameat2": 316, "openat2": 437,
+    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "mmap": 9, "munmap": 11,
+    "pread64": 17, "readv": 19, "writev": 20, "select": 23, "dup": 32, "dup2": 33, "nanosleep": 35, "connect": 42,
+    "accept": 43, "sendto": 44, "recvfrom": 45, "recvmsg": 47, "wait4": 61, "fcntl": 72, "flock": 73, "fsync": 74,
+    "chdir": 80, "fchdir": 81, "rename": 82, "readlink": 89, "futex": 202, "getdents64": 217, "clock_nanosleep": 230,
+    "epoll_wait": 232, "waitid": 247, "openat": 257, "newfstatat": 262, "renameat": 264, "readlinkat": 267,
+    "pselect6": 270, "ppoll": 271, "epoll_pwait": 281, "accept4": 288, "dup3": 292, "preadv": 295, "renameat2": 316,
+    "statx": 332, "io_uring_enter": 426, "openat2": 437,
 }  # fmt: skip
 
-TARGET: Final = {
+TARGET: Final[dict[str, Kind | None]] = {
     "read": Kind.SYS_READ, "pread64": Kind.SYS_READ, "readv": Kind.SYS_READ, "preadv": Kind.SYS_READ,
     "open": Kind.SYS_OPEN, "openat": Kind.SYS_OPEN, "openat2": Kind.SYS_OPEN, "mmap": Kind.SYS_MMAP,
-    "close": Kind.SYS_CLOSE, "chdir": Kind.SYS_CHDIR,
+    "close": Kind.SYS_CLOSE, "chdir": Kind.SYS_CHDIR, "fchdir": Kind.SYS_CHDIR, "getdents64": Kind.SYS_LIST,
+    "readlink": Kind.SYS_LINK, "readlinkat": Kind.SYS_LINK, "munmap": Kind.SYS_UNMAP,
+    **dict.fromkeys(("stat", "fstat", "lstat", "newfstatat", "statx"), Kind.SYS_STAT),
+    **dict.fromkeys(("dup", "dup2", "dup3", "fcntl"), None),
     **dict.fromkeys(
         ("poll", "select", "nanosleep", "connect", "accept", "recvfrom", "recvmsg", "wait4", "flock", "fsync", "futex",
          "clock_nanosleep", "epoll_wait", "waitid", "pselect6", "ppoll", "epoll_pwait", "accept4", "write", "writev",
-         "sendto"),
+         "sendto", "io_uring_enter"),
         Kind.SYS_WAIT,
     ),
 }  # fmt: skip
 
-DAEMON: Final = {
+DAEMON: Final[dict[str, Kind | None]] = {
     "read": None, "write": Kind.HANDOVER, "writev": Kind.FUSE_REPLY, "pread64": Kind.CACHE_READ,
     "open": Kind.CACHE_OPEN, "openat": Kind.CACHE_OPEN, "close": Kind.CACHE_CLOSE, "rename": Kind.CACHE_RENAME, "renameat": Kind.CACHE_RENAME,
     "renameat2": Kind.CACHE_RENAME, "connect": Kind.HTTP_CONNECT, "sendto": Kind.HTTP_SEND,

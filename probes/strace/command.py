@@ -21,10 +21,11 @@ DAEMON_CALLS: Final = (
 
 TARGET_CALLS: Final = (
     *("open", "openat", "openat2", "creat", "read", "readv", "pread64", "preadv", "preadv2"),
-    *("mmap", "close", "chdir", "fchdir", "execve", "execveat", *PROCESSES),
+    *("mmap", "munmap", "close", "dup", "dup2", "dup3", "fcntl", "chdir", "fchdir", "getdents64"),
+    *("readlink", "readlinkat", "execve", "execveat", *PROCESSES),
     *("futex", "poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "pause"),
     *("nanosleep", "clock_nanosleep", "wait4", "waitid", "restart_syscall", "flock", "fsync"),
-    *("recvfrom", "recvmsg", "accept", "accept4", "connect"),
+    *("recvfrom", "recvmsg", "accept", "accept4", "connect", "io_uring_enter"),
 )
 
 

@@ -32,6 +32,7 @@ WAITS: Final = {
     b"ppoll": 271,
     b"epoll_pwait": 281,
     b"accept4": 288,
+    b"io_uring_enter": 426,
 }
 """Calls that may block and have no kind of their own -> x86-64 number."""
 
@@ -63,11 +64,17 @@ class TargetTranslator:
             b"preadv": self._preadv,
             b"preadv2": self._preadv,
             b"mmap": self._mmap,
+            b"munmap": self._munmap,
             b"close": self._close,
+            b"fcntl": self._fcntl,
+            b"getdents64": self._getdents64,
+            b"readlink": self._readlink,
+            b"readlinkat": self._readlinkat,
             b"chdir": self._chdir,
             b"fchdir": self._fchdir,
             EXITED: self._exited,
         }
+        handlers |= dict.fromkeys((b"dup", b"dup2", b"dup3"), self._dup)
         handlers |= dict.fromkeys((b"openat", b"openat2"), self._openat)
         handlers |= dict.fromkeys((b"execve", b"execveat"), self._exec)
         handlers |= dict.fromkeys(CLONES, self._clone)
@@ -126,6 +133,34 @@ class TargetTranslator:
         fd, _, offset = rest.rpartition(b", ")
         failed = ret if ret is None or -4096 < ret < 0 else 0
         self._event(Kind.SYS_MMAP, tid, ts, dur, failed, decode.leading_int(fd), int(offset, 0), int(length, 0))
+        if ret is not None and not failed:
+            self._event(Kind.SYS_MAPPED, tid, ts, dur, 0, ret, decode.leading_int(fd), int(length, 0))
+
+    def _munmap(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
+        address, _, length = arguments.partition(b", ")
+        self._event(Kind.SYS_UNMAP, tid, ts, dur, ret, int(address, 0), 0, int(length, 0))
+
+    def _dup(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
+        if ret is not None and ret >= 0:
+            self._event(Kind.SYS_DUP, tid, ts, dur, ret, decode.leading_int(arguments))
+
+    def _fcntl(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
+        if b", F_DUPFD" in arguments:
+            self._dup(tid, ts, arguments, ret, dur)
+
+    def _getdents64(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
+        asked = 0 if ret is None else decode.last_int(arguments)
+        self._event(Kind.SYS_LIST, tid, ts, dur, ret, decode.leading_int(arguments), 0, asked)
+
+    def _readlink(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
+        escaped, _ = decode.string_at(arguments)
+        self._event(Kind.SYS_LINK, tid, ts, dur, ret, decode.AT_FDCWD)
+        self.columns.text(Kind.SYS_LINK, ts, tid, decode.unescape(escaped))
+
+    def _readlinkat(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
+        escaped, _ = decode.string_at(arguments, arguments.index(b", "))
+        self._event(Kind.SYS_LINK, tid, ts, dur, ret, decode.dirfd_of(arguments))
+        self.columns.text(Kind.SYS_LINK, ts, tid, decode.unescape(escaped))
 
     def _close(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         self._event(Kind.SYS_CLOSE, tid, ts, dur, ret, decode.leading_int(arguments))

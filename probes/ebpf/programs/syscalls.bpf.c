@@ -85,7 +85,7 @@ struct finished {
   u64 ts, dur;
   u32 tgid, tid, nr;
   s64 ret;
-  u64 a0, a1, a2, a3;
+  u64 a0, a1, a2, a3, a4;
   u32 kind; /* 0: not told */
   u64 a, b, c;
   u64 text;
@@ -301,6 +301,44 @@ static __always_inline void daemon_exit(struct finished *f) {
 /* Shorter waits are not worth a name. */
 #define WAIT_MIN_NS 20000
 
+#define AT_FDCWD ((u64)-100)
+#define F_DUPFD 0
+#define F_DUPFD_CLOEXEC 1030
+
+/* Where struct statx has what struct stat begins with. */
+#define STATX_INO 32
+#define STATX_DEV 136
+struct stat_head {
+  u64 dev, ino;
+};
+
+/* A path check. The call itself tells which device it found, so that checks of other files cost no record. */
+static __always_inline void checked(struct finished *f, u64 directory, u64 path, u64 found) {
+  u32 dev = 0;
+  u64 *st_dev = 0, inode = 0, nr = f->nr;
+  if (f->ret) {
+    if (f->dur < WAIT_MIN_NS || !path)
+      return;
+  } else {
+    struct stat_head head = {};
+    if (nr == NR_statx) {
+      u64 major_minor = user_u64(found + STATX_DEV);
+      dev = (u32)major_minor << 20 | major_minor >> 32;
+      head.ino = user_u64(found + STATX_INO);
+    } else {
+      read_user(&head, sizeof(head), (void *)found);
+      dev = ((head.dev >> 8) & 0xfff) << 20 | (head.dev & 0xff) | ((head.dev >> 12) & 0xfff00);
+    }
+    inode = head.ino;
+    st_dev = devices.lookup(&dev);
+    if (!st_dev)
+      return;
+  }
+  tell(f, KIND_SYS_STAT, st_dev ? *st_dev : 0, inode, nr | directory << 32);
+  if (path && f->dur >= WAIT_MIN_NS)
+    add_text(f, path, STRING);
+}
+
 static __always_inline void target_exit(struct finished *f) {
   switch (f->nr) {
   case NR_read:
@@ -328,6 +366,38 @@ static __always_inline void target_exit(struct finished *f) {
       add_text(f, f->a0, STRING);
     }
     return;
+  case NR_fchdir:
+    if (!f->ret)
+      tell(f, KIND_SYS_CHDIR, f->a0, 0, 0);
+    return;
+  case NR_fcntl:
+    if (f->a1 != F_DUPFD && f->a1 != F_DUPFD_CLOEXEC)
+      return; /* else it falls through */
+  case NR_dup:
+  case NR_dup2:
+  case NR_dup3:
+    if (f->ret >= 0)
+      tell(f, KIND_SYS_DUP, f->a0, 0, 0);
+    return;
+  case NR_stat:
+  case NR_lstat:
+    return checked(f, AT_FDCWD, f->a0, f->a1);
+  case NR_fstat:
+    return checked(f, f->a0, 0, f->a1);
+  case NR_newfstatat:
+    return checked(f, f->a0, f->a1, f->a2);
+  case NR_statx:
+    return checked(f, f->a0, f->a1, f->a4);
+  case NR_getdents64:
+    return tell(f, KIND_SYS_LIST, f->a0, 0, f->a2);
+  case NR_readlink:
+    tell(f, KIND_SYS_LINK, AT_FDCWD, 0, 0);
+    return add_text(f, f->a0, STRING);
+  case NR_readlinkat:
+    tell(f, KIND_SYS_LINK, f->a0, 0, 0);
+    return add_text(f, f->a1, STRING);
+  case NR_munmap:
+    return tell(f, KIND_SYS_UNMAP, f->a0, 0, f->a1);
   default:
     if (f->dur >= WAIT_MIN_NS)
       tell(f, KIND_SYS_WAIT, f->nr, f->a0, f->a1);
@@ -337,7 +407,10 @@ static __always_inline void target_exit(struct finished *f) {
 static __always_inline void mapped(struct finished *f, struct arguments *args) {
   if (args->r10 & 0x20) /* MAP_ANONYMOUS */
     return;
+  u64 address = f->ret;
   f->ret = f->ret < 0 && f->ret > -4096 ? f->ret : 0;
+  if (!f->ret)
+    emit(KIND_SYS_MAPPED, f->tgid, f->tid, f->ts, f->dur, 0, address, args->r8, args->si);
   tell(f, KIND_SYS_MMAP, args->r8, args->r9, args->si);
 }
 
@@ -374,6 +447,7 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
   f.a1 = args.si;
   f.a2 = args.dx;
   f.a3 = args.r10;
+  f.a4 = args.r8;
   if (role == ROLE_DAEMON)
     daemon_exit(&f);
   else if (f.nr == NR_mmap)

@@ -123,7 +123,30 @@ def test_only_mappings_of_files() -> None:
         "7 2.0 mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, 3</m>, 0x1000) = 0x7f22d38a7000 <0.1>",
         "7 3.0 mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, 3</m>, 0) = -1 ENODEV (No such device) <0.1>",
     )
-    assert [row[3:] for row in rows(parsed)] == [(0, 3, 4096, 8192), (-19, 3, 0, 8192)]
+    mapped, placed, failed = rows(parsed)
+    assert (mapped[0], *mapped[3:]) == ("SYS_MMAP", 0, 3, 4096, 8192)
+    assert (placed[0], *placed[3:]) == ("SYS_MAPPED", 0, 0x7F22D38A7000, 3, 8192)
+    assert (failed[0], *failed[3:]) == ("SYS_MMAP", -19, 3, 0, 8192)
+
+
+def test_copies_of_descriptors_folders_and_links() -> None:
+    parsed = target(
+        "7 1.0 dup2(3</m>, 9</old>) = 9</m> <0.1>",
+        "7 2.0 fcntl(9</m>, F_DUPFD_CLOEXEC, 3) = 10</m> <0.1>",
+        "7 3.0 fcntl(9</m>, F_GETFD) = 0x1 (flags FD_CLOEXEC) <0.1>",
+        "7 4.0 dup(77) = -1 EBADF (Bad file descriptor) <0.1>",
+        "7 5.0 getdents64(3</m>, 0x55d0 /* 12 entries */, 32768) = 400 <0.1>",
+        r'7 6.0 readlink("\x2f\x61", "\x62", 4096) = 1 <0.1>',
+        "7 7.0 munmap(0x7f22d38a7000, 8192) = 0 <0.1>",
+    )
+    assert [(row[0], *row[3:]) for row in rows(parsed)] == [
+        ("SYS_DUP", 9, 3, 0, 0),
+        ("SYS_DUP", 10, 9, 0, 0),
+        ("SYS_LIST", 400, 3, 0, 32768),
+        ("SYS_LINK", 1, 2**64 - 100, 0, 0),
+        ("SYS_UNMAP", 0, 0x7F22D38A7000, 0, 8192),
+    ]
+    assert [bytes(text["text"]) for text in parsed.texts] == [b"/a"]
 
 
 def test_waits_say_which_call_and_its_numbers() -> None:
