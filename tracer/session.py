@@ -237,7 +237,10 @@ class _Session:
             self.options.say(self.writer.error)
 
     def _missing(self) -> list[str]:
-        return list(dict.fromkeys([*self.missing, *self.probe.missing(), *self.surroundings.errors()]))
+        said = [*self.missing, *self.probe.missing(), *self.surroundings.errors()]
+        if getattr(self.probe, "marks_phases", False):  # the target loaded a library that can be observed
+            said = [sentence for sentence in said if sentence != MARKED]
+        return list(dict.fromkeys(said))
 
     def _mounts_meta(self) -> list[dict[str, Any]]:
         return [observed.meta() for observed in self.surroundings.observed]

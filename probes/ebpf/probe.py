@@ -15,6 +15,7 @@ import numpy as np
 
 from cvtrace.probes.ebpf import bcc, loader, uprobes
 from cvtrace.probes.ebpf.detach import descriptors, held_by_child
+from cvtrace.probes.ebpf.libraries import LibraryWatch
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
@@ -45,6 +46,13 @@ def _mapped_calls(bpf: Any) -> contextlib.closing[mmap.mmap]:
     return contextlib.closing(mmap.mmap(bpf[b"calls"].map_fd, _SLOTS * _CALL.itemsize, mmap.MAP_SHARED))
 
 
+def _without_calls(library: str) -> str:
+    return (
+        f"{library} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
+        "load, prefill and decode are not told apart"
+    )
+
+
 class EbpfProbe:
     """Observes with BPF programs in the running kernel; needs root (CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)."""
 
@@ -58,6 +66,9 @@ class EbpfProbe:
         self._late: tuple[Events, Texts] = (no_events(), no_texts())
         self._losses = Losses()
         self._links: list[int] = []
+        self._libraries = LibraryWatch(self._attach_running)
+        self.marks_phases = False
+        """Whether calls of a GenAI library are seen: from the start, or since the target loaded one."""
 
     def start(self, scope: Scope) -> None:
         """Compile, load and attach. Raises CannotObserve with one sentence, leaving nothing attached."""
@@ -109,21 +120,38 @@ class EbpfProbe:
 
     def _attach_phases(self, libraries: tuple[str, ...]) -> None:
         """Attach to the functions that the libraries export; a version that lacks one simply never calls it."""
-        attached = False
+        uprobes.prepare(self._bpf)
         for library in libraries:
-            offsets = uprobes.functions(self._bpf, library, [function.symbol for function in FUNCTIONS])
-            if offsets:
-                self._links += uprobes.attach(self._bpf, library, offsets)
-                attached = True
-        if libraries and not attached:
-            self._missing.append(
-                f"{libraries[0]} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
-                "load, prefill and decode are not told apart"
-            )
+            self._libraries.know(library)
+            if self._attach_library(library, library):
+                self.marks_phases = True
+        if libraries and not self.marks_phases:
+            self._missing.append(_without_calls(libraries[0]))
+
+    def _attach_library(self, path: str, name: str) -> bool:
+        """Attach to the functions of a library; return whether it has any."""
+        offsets = uprobes.functions(path, [function.symbol for function in FUNCTIONS])
+        if offsets:
+            self._links += uprobes.attach(self._bpf, path, offsets)
+        return bool(offsets)
+
+    def _attach_running(self, path: str, name: str) -> bool:
+        """Attach to a library that the target has loaded."""
+        try:
+            attached = self._attach_library(path, name)
+        except Exception as error:  # bcc raises plain Exception for everything
+            self._missing.append(f"{name} cannot be attached to ({error}): its calls do not mark phases")
+            return False
+        if attached:
+            self.marks_phases = True
+        else:
+            self._missing.append(_without_calls(name))
+        return attached
 
     def add_target(self, pid: int) -> None:
         """Observe process `pid` and all that it forks."""
         self._observe(pid, _ROLE_TARGET)
+        self._libraries.look_into(pid)
 
     def command(self, argv: list[str]) -> list[str]:
         """Return `argv`: the target runs as it is."""
@@ -135,6 +163,8 @@ class EbpfProbe:
             late, self._late = self._late, (no_events(), no_texts())
             return late
         texts = self._texts.drain()
+        self._libraries.notice(texts)
+        self._libraries.look()
         return self._events.drain(), redact_texts(texts)
 
     def stop(self) -> None:

@@ -6,12 +6,15 @@ to detach.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import struct
 from collections.abc import Sequence
 from typing import Any, Final
+
+from cvtrace.probes.ebpf.elf import Elf, NotElf
 
 _BPF: Final = 321  # number of bpf(2) on x86_64
 _LINK_CREATE: Final = 28
@@ -20,21 +23,35 @@ _MULTI_RETURN: Final = 1  # BPF_F_UPROBE_MULTI_RETURN
 _PROG_TYPE_KPROBE: Final = 2
 
 
-def functions(bpf: Any, library: str, symbols: Sequence[str]) -> dict[int, int]:
-    """Return the offset in `library` of each of `symbols` that it exports, by index in `symbols`."""
-    wanted = {symbol.encode(): index for index, symbol in enumerate(symbols)}
-    exported = bpf.get_user_functions_and_addresses(os.fsencode(library), b"^Oga")
-    return {wanted[name]: address for name, address in exported if name in wanted}
+def functions(library: str, symbols: Sequence[str]) -> dict[int, int]:
+    """Return the offset in `library` of each of `symbols` that it has, by index in `symbols`. Raises OSError."""
+    try:
+        found = Elf(library).functions(symbols)
+    except NotElf:
+        return {}
+    return {index: found[symbol] for index, symbol in enumerate(symbols) if symbol in found}
+
+
+def prepare(bpf: Any) -> None:
+    """Load the programs, so that attaching to a library that the target is about to call takes no time."""
+    with contextlib.suppress(Exception):  # a kernel before 6.6: `attach` goes another way
+        for program in (b"phase_enter_any", b"phase_exit_any"):
+            bpf.load_func(program, _PROG_TYPE_KPROBE, attach_type=_TRACE_UPROBE_MULTI)
 
 
 def attach(bpf: Any, library: str, offsets: dict[int, int]) -> list[int]:
-    """Attach to `offsets` (index -> offset) of `library`; return the links to close, none if perf events were used."""
+    """Attach to `offsets` (index -> offset) of `library`; return the links to close, none if perf events were used.
+
+    Raises OSError when there is no such file any more.
+    """
     try:
         return [
             _attach_multi(bpf, b"phase_enter_any", library, offsets, 0),
             _attach_multi(bpf, b"phase_exit_any", library, offsets, _MULTI_RETURN),
         ]
-    except Exception:  # bcc raises plain Exception when the kernel does not know the attach type
+    except Exception as error:  # bcc raises plain Exception when the kernel does not know the attach type
+        if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESRCH):
+            raise  # the file is gone, with the process that had it
         path = os.fsencode(library)
         for index, offset in offsets.items():
             bpf.attach_uprobe(name=path, addr=offset, fn_name=b"phase_enter_%d" % index)
