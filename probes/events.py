@@ -77,7 +77,8 @@ class Kind(IntEnum):
     SYS_CHDIR = 21  # text = directory
 
     # Pages of files on the observed mounts, touched by the target.
-    FAULT = 24  # page fault that found no mapped page (mm_filemap_fault): a = st_dev, b = inode, c = page index
+    FAULT = 24  # page fault that found no mapped page (mm_filemap_fault): a = st_dev, b = inode, c = page index; dur is known
+    #             from kprobes, where the kernel has no tracepoint
     PAGE_READ = 25  # read() copied from the page cache (get_pages): a = st_dev, b = inode, c = page | pages << 48
     PAGE_MAP = 26  # fault-around mapped cached pages (map_pages): a = st_dev, b = inode, c = page | pages << 48
 
