@@ -96,8 +96,8 @@ class Btf:
 
     def _name_offset(self, name: str) -> int | None:
         """Return where `name` is among the names of this file: each is there once."""
-        found = self._names.find(b"\0" + name.encode() + b"\0")
-        return None if found < 0 else self._first_name + found + 1
+        found = (b"\0" + self._names).find(b"\0" + name.encode() + b"\0")
+        return None if found < 0 else self._first_name + found
 
     def _named(self, name: str, kind: int) -> int:
         """Return the number of the struct or function `name`. Raises NotInBtf."""
