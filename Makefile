@@ -1,10 +1,11 @@
 # cvtrace: `make demo` and `make test` are all that a fresh machine needs; both install what is missing.
 PY := .venv/bin/python
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test test-kernels lint bench clean
 
 help:
 	@printf '%s\n' 'make setup  install what is missing' 'make demo   trace phi3-qa.py on an embedded CVMFS' \
 	  'make test   lint and all tests' 'make lint   ruff, mypy, import directions' \
+	  'make test-kernels  trace a load on other kernels, emulated: a quarter of an hour' \
 	  'make bench  what tracing costs, as ratios' 'make clean  remove what was built'
 
 setup:
@@ -15,6 +16,9 @@ demo: setup
 
 test: setup lint
 	@$(PY) -m pytest -q
+
+test-kernels: setup
+	@$(PY) -m tests.kernels
 
 lint: setup
 	@$(PY) -m ruff format --check --quiet . || { $(PY) -m ruff format --diff . 2>&1 | head -40; false; }

@@ -81,7 +81,8 @@ class Kind(IntEnum):
     #                fd << 32; text = path as given, if it took more than 20 µs (asked the daemon). Seen by eBPF only
 
     # Pages of files on the observed mounts, touched by the target.
-    FAULT = 24  # page fault that found no mapped page (mm_filemap_fault): a = st_dev, b = inode, c = page index
+    FAULT = 24  # page fault that found no mapped page (mm_filemap_fault): a = st_dev, b = inode, c = page index; dur is known
+    #             from kprobes, where the kernel has no tracepoint
     PAGE_READ = 25  # read() copied from the page cache (get_pages): a = st_dev, b = inode, c = page | pages << 48
     PAGE_MAP = 26  # fault-around mapped cached pages (map_pages): a = st_dev, b = inode, c = page | pages << 48
 

@@ -17,7 +17,8 @@ _LARGEST_FD = 1 << 20
 def descriptors(bpf: Any, links: Iterable[int]) -> list[int]:
     """Return the descriptors that keep programs attached."""
     tables = (bpf.tracepoint_fds, bpf.raw_tracepoint_fds, bpf.uprobe_fds)
-    return [*links, *(fd for table in tables for fd in table.values())]
+    kprobes = [fd for programs in bpf.kprobe_fds.values() for fd in programs.values()]
+    return [*links, *kprobes, *(fd for table in tables for fd in table.values())]
 
 
 @contextmanager

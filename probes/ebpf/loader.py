@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cvtrace.probes.ebpf import btf, kprobes
+from cvtrace.probes.ebpf.kprobes import Attachment, Chosen, Kprobes, NoKprobes
 from cvtrace.probes.ebpf.syscalls import numbers
 from cvtrace.probes.events import Kind
 from cvtrace.probes.phases.functions import FUNCTIONS
@@ -22,6 +24,10 @@ class Rung:
     program: str
     tracepoints: tuple[str, ...]
     hides: str
+    shared: tuple[str, ...] = ()
+    """Programs that go before this one or the one on kprobes."""
+    kprobes: Kprobes | None = None
+    """What sees the same where the tracepoints are missing."""
 
 
 RUNGS: Final = (
@@ -29,11 +35,14 @@ RUNGS: Final = (
         "fuse.bpf.c",
         ("fuse/fuse_request_send", "fuse/fuse_request_end"),
         "the kernel has no FUSE tracepoints (6.11 and newer do): how long a request waits for the daemon is not seen",
+        ("fuse_requests.h",),
+        kprobes.FUSE,
     ),
     Rung(
         "pages.bpf.c",
         ("filemap/mm_filemap_fault", "filemap/mm_filemap_get_pages", "filemap/mm_filemap_map_pages"),
         "the kernel has no filemap tracepoints (6.12 and newer have them): reads served by the page cache are not seen",
+        kprobes=kprobes.PAGES,
     ),
     Rung(
         "readahead.bpf.c",
@@ -61,6 +70,8 @@ class Source:
     text: str
     programs: tuple[str, ...]
     missing: tuple[str, ...]
+    attachments: tuple[Attachment, ...] = ()
+    """Kprobes; everything else bcc attaches by the names in `text`, and the probe by the libraries of the target."""
 
 
 def _available(tracefs: Path, tracepoints: tuple[str, ...]) -> bool:
@@ -85,25 +96,45 @@ def phase_program(index: int) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Step:
+    """What is used of a rung: its program on tracepoints, the one on kprobes, or none."""
+
+    programs: tuple[str, ...]
+    kprobes: Chosen | None = None
+    missing: str = ""
+
+
+def climb(rung: Rung, root: Path, types: Path = btf.SYSFS) -> Step:
+    """Return what this kernel offers of `rung`; `root` is its tracefs, `types` the folder of its BTF."""
+    if _available(root, rung.tracepoints):
+        return Step((*rung.shared, rung.program))
+    if rung.kprobes is None:
+        return Step((), missing=rung.hides)
+    try:
+        functions = kprobes.traceable(root)
+        chosen = kprobes.choose(rung.kprobes, functions, btf.load(rung.kprobes.module, types))
+    except (NoKprobes, btf.NotInBtf) as reason:
+        return Step((), missing=f"{rung.hides}; nor can kprobes help: {reason}")
+    return Step(("kprobes.h", *rung.shared, rung.kprobes.program), chosen)
+
+
 def source(event_pages: int, text_pages: int) -> Source:
     """Return the program for this kernel; the rings have so many pages. Raises CannotObserve without the base layer."""
     root = tracefs()
     if not _available(root, BASE):
         raise CannotObserve("the kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS): use `--probes strace`")
-    rungs = [rung for rung in RUNGS if _available(root, rung.tracepoints)]
-    programs = [
-        "common.h",
-        "syscalls.bpf.c",
-        "processes.bpf.c",
-        "phases.bpf.c",
-        *(rung.program for rung in rungs),
-    ]
+    steps = [climb(rung, root) for rung in RUNGS]
+    chosen = [step.kprobes for step in steps if step.kprobes]
+    programs = ["common.h", "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c"]
+    programs += dict.fromkeys(name for step in steps for name in step.programs)
     defines = [f"#define EVENT_PAGES {event_pages}", f"#define TEXT_PAGES {text_pages}"]
     defines += [f"#define KIND_{kind.name} {kind.value}" for kind in Kind]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
+    defines += [line for one in chosen for line in one.defines]
     parts = ["\n".join(defines)]
     parts += [(PROGRAMS / name).read_text(encoding="ascii") for name in programs]
     parts += [phase_program(index) for index in range(len(FUNCTIONS))]
-    return Source(
-        "\n".join(parts), tuple(programs), tuple(rung.hides for rung in RUNGS if rung.hides and rung not in rungs)
-    )
+    parts += [text for one in chosen for text in one.programs]
+    missing = tuple(step.missing for step in steps if step.missing)
+    return Source("\n".join(parts), tuple(programs), missing, tuple(hook for one in chosen for hook in one.attachments))

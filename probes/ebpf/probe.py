@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.probes.ebpf import bcc, loader, uprobes
+from cvtrace.probes.ebpf import bcc, kprobes, loader, uprobes
 from cvtrace.probes.ebpf.detach import descriptors, held_by_child
 from cvtrace.probes.ebpf.libraries import LibraryWatch
 from cvtrace.probes.ebpf.ring import Ring
@@ -77,10 +77,12 @@ class EbpfProbe:
         source = loader.source(self._event_pages, self._text_pages)
         self._missing = list(source.missing)
         self._sched = "sched.bpf.c" in source.programs
-        self._fuse = "fuse.bpf.c" in source.programs
+        self._fuse = "fuse_requests.h" in source.programs
+        self._faults = "kprobes_pages.bpf.c" in source.programs
         self._bpf = bcc.compile_program(source.text)
         try:
             self._fill_filters(scope)
+            self._attach_kprobes(source.attachments)
             self._attach_phases(scope.libraries)
             self._events = Ring(self._bpf[b"events"].map_fd, self._event_pages, EVENT)
             self._texts = Ring(self._bpf[b"texts"].map_fd, self._text_pages, TEXT)
@@ -117,6 +119,12 @@ class EbpfProbe:
                 if calls["tid"][slot] == 0:
                     calls[slot] = (tid, tgid, nr, role, time.monotonic_ns())
             del calls
+
+    def _attach_kprobes(self, attachments: tuple[kprobes.Attachment, ...]) -> None:
+        try:
+            kprobes.attach(self._bpf, attachments)
+        except Exception as error:  # bcc raises plain Exception for everything
+            raise CannotObserve(f"the kernel refused a kprobe: {error}") from error
 
     def _attach_phases(self, libraries: tuple[str, ...]) -> None:
         """Attach to the functions that the libraries export; a version that lacks one simply never calls it."""
@@ -196,6 +204,8 @@ class EbpfProbe:
             parts.append(self._open_absences())
         if self._fuse:
             parts.append(self._open_requests())
+        if self._faults:
+            parts.append(self._open_faults())
         events = np.concatenate(parts)
         events = events[events["ts"] <= stopped_ns]
         events["dur"] = stopped_ns - events["ts"]
@@ -239,6 +249,13 @@ class EbpfProbe:
              sent.opcode << 32 | sent.len)
             for key, sent in self._bpf[b"requests"].items()
         ]  # fmt: skip
+        return np.array(rows, dtype=EVENT)
+
+    def _open_faults(self) -> Events:
+        rows = [
+            (call.ts, 0, call.tgid, tid.value, Kind.FAULT, 0, 0, call.st_dev, call.inode, call.index)
+            for tid, call in self._bpf[b"faults"].items()
+        ]
         return np.array(rows, dtype=EVENT)
 
     def _count_losses(self) -> Losses:

@@ -1,0 +1,33 @@
+/*
+ * FUSE requests on kernels without FUSE tracepoints: the same records from kprobes on the functions that put a request into the
+ * daemon's queue and end it. The loader says where the kernel keeps the members (OFFSET_struct_member, from BTF), and
+ * calls these functions with the argument that points to the struct fuse_req.
+ */
+
+/* struct fuse_in_header begins with u32 len, u32 opcode, u64 unique (linux/fuse.h). */
+struct request_head {
+  u32 len, opcode;
+  u64 unique;
+};
+
+static __always_inline u32 connection_of(u64 request) {
+  u32 connection = 0;
+  u64 mount = read_pointer(request + OFFSET_fuse_req_fm);
+  read_kernel(&connection, sizeof(connection), (void *)(read_pointer(mount + OFFSET_fuse_mount_fc) + OFFSET_fuse_conn_dev));
+  return connection;
+}
+
+/* Its length is not in the header yet: that is taken from there when it ends. */
+static __always_inline int fuse_request_queued(struct pt_regs *ctx, u64 request) {
+  struct request_head head = {};
+  read_kernel(&head, sizeof(head), (void *)(request + OFFSET_fuse_req_in_h));
+  return request_sent(connection_of(request), head.unique, head.opcode, 0);
+}
+
+static __always_inline int fuse_request_done(struct pt_regs *ctx, u64 request) {
+  struct request_head head = {};
+  s32 error = 0;
+  read_kernel(&head, sizeof(head), (void *)(request + OFFSET_fuse_req_in_h));
+  read_kernel(&error, sizeof(error), (void *)(request + OFFSET_fuse_req_out_h_error));
+  return request_ended(connection_of(request), head.unique, error, head.len);
+}

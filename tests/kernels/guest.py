@@ -1,0 +1,165 @@
+"""Runs inside the virtual machine: a model from the lab, traced cold, and what was seen against what the client counted.
+
+The last line is `RESULT ` and a JSON object; see `Seen`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from cvtrace.analysis import analyse
+from cvtrace.lab.stack import Options, Stack, temporary, wipe_client_cache
+from cvtrace.probes.ebpf import loader
+from cvtrace.probes.events import UNFINISHED, Events, Kind, Opcode
+from cvtrace.tracer.store import read_trace
+
+SCRIPT: Final = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
+TOKENS: Final = 4
+MODEL_BYTES: Final = 4_000_000
+MAPS_AND_READS: Final = """
+import mmap, os, sys
+path = sys.argv[1]
+with open(path, "rb") as file:
+    pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    total = sum(pages[at] for at in range(0, len(pages), 4096))
+fd = os.open(path, os.O_RDONLY)
+while os.read(fd, 65536):
+    pass
+"""
+"""Touches each page of a file in a mapping, then reads the file in pieces of 64 KiB, now from the page cache."""
+
+
+@dataclass
+class Seen:
+    """What one kernel showed."""
+
+    kernel: str = ""
+    rungs: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
+    """What was compared -> [traced, expected]."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+def rungs() -> dict[str, str]:
+    """Return for each facility what it is observed by."""
+    root = loader.tracefs()
+    names = {}
+    for rung in loader.RUNGS:
+        step = loader.climb(rung, root)
+        by = "kprobes" if step.kprobes else "tracepoints" if step.programs else f"missing: {step.missing}"
+        names[rung.program.partition(".")[0]] = by
+    return names
+
+
+def traced(argv: list[str], mount: Path, folder: Path) -> tuple[Path, str]:
+    """Run `cvtrace run --probes ebpf`; return the trace and what was printed."""
+    command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "-o", str(folder)]
+    command += ["--python", sys.executable, "--mount", str(mount), "--", sys.executable, *argv]
+    environ = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environ
+    )
+    if done.returncode:
+        raise RuntimeError(f"cvtrace run ended with {done.returncode}:\n{done.stdout}")
+    return folder, done.stdout
+
+
+def of(events: Events, kind: Kind) -> Events:
+    return events[events["kind"] & ~np.uint16(UNFINISHED) == kind]
+
+
+def generation(stack: Stack, folder: Path, seen: Seen) -> None:
+    """Ask the model, cold: requests, phases and verdict, and the client's counters."""
+    trace, printed = traced(
+        [str(SCRIPT), "-m", str(stack.model), "-e", "cpu", "-g", "-p", "rain", "--tokens", str(TOKENS)],
+        stack.mountpoint,
+        folder,
+    )
+    print(printed)
+    meta = json.loads((trace / "meta.json").read_text())
+    stored = read_trace(trace)
+    report = analyse(stored)
+    events = stored.events
+    for check in report.checks:
+        seen.checks[check.name] = [check.traced, check.client]
+    sent = of(events, Kind.FUSE_SEND)
+    opcodes = sent["c"] >> 32
+    before, after = meta["mounts"][0]["counters_before"], meta["mounts"][0]["counters_after"]
+    for name, opcode in (("cvmfs.n_fs_read", Opcode.READ), ("cvmfs.n_fs_open", Opcode.OPEN)):
+        seen.checks[f"FUSE_SEND {opcode.name}"] = [int((opcodes == opcode).sum()), after[name] - before[name]]
+    daemon = of(events, Kind.FUSE_DAEMON)
+    known = np.isin(daemon["a"], sent["a"])
+    seen.checks["requests of the daemon sent by the kernel"] = [int(known.sum()), len(daemon)]
+    seen.checks["phases load, tokenizer, prefill, decode"] = [
+        sum(phase.name in ("load", "tokenizer", "prefill", "decode") and phase.wall_s > 0 for phase in report.phases),
+        4,
+    ]
+    seen.checks["tokens"] = [report.verdict.tokens, TOKENS]
+    seen.checks["lost"] = [sum(meta["lost"].values()), 0]
+    seen.notes["verdict"] = report.verdict.generation_hits_cvmfs
+    seen.notes["verdict missing"] = list(report.verdict.missing)
+    seen.notes["missing"] = meta["missing"]
+    seen.notes["events"] = {kind.name: len(of(events, kind)) for kind in Kind if len(of(events, kind))}
+    seen.notes["faults with a duration"] = int((of(events, Kind.FAULT)["dur"] > 0).sum())
+
+
+def pages(stack: Stack, folder: Path, seen: Seen) -> None:
+    """Touch the largest file of the model through a mapping, then read it: every page must be told."""
+    path = max(stack.model.iterdir(), key=lambda one: one.stat().st_size)
+    size, inode = path.stat().st_size, path.stat().st_ino
+    trace, _ = traced(["-S", "-c", MAPS_AND_READS, str(path)], stack.mountpoint, folder)
+    events = read_trace(trace).events
+    faults, maps, reads = (
+        one[one["b"] == inode] for one in (of(events, kind) for kind in (Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ))
+    )
+    sent = of(events, Kind.FUSE_SEND)
+    touched: set[int] = set(faults["c"].tolist())
+    for row in maps:
+        touched.update(range(int(row["c"]) & (1 << 48) - 1, (int(row["c"]) & (1 << 48) - 1) + (int(row["c"]) >> 48)))
+    count = -(-size // 4096)
+    seen.checks["pages told of a mapping"] = [len(touched & set(range(count))), count]
+    seen.checks["pages told of read()"] = [int((reads["c"] >> 48).sum()), count]
+    seen.checks["reads told"] = [len(reads), -(-size // 65536)]
+    asked = sent[sent["c"] >> 32 == Opcode.READ]
+    begun = [bool(((faults["ts"] <= one["ts"]) & (one["ts"] <= faults["ts"] + faults["dur"])).any()) for one in asked]
+    seen.notes["READs sent during a fault"] = [sum(begun), len(asked)]
+    seen.notes["faults, with a duration"] = [len(faults), int((faults["dur"] > 0).sum())]
+    seen.notes["longest fault ms"] = round(float(faults["dur"].max(initial=0)) / 1e6, 1)
+
+
+def main() -> int:
+    """Run both; print the result in any case."""
+    seen = Seen(kernel=platform.release())
+    started = time.monotonic()
+    try:
+        seen.rungs = rungs()
+        with temporary(Options(size_bytes=MODEL_BYTES, client="lab")) as stack, tempfile.TemporaryDirectory() as name:
+            print(f"lab up after {time.monotonic() - started:.0f} s", flush=True)
+            generation(stack, Path(name) / "generation", seen)
+            stack = wipe_client_cache(stack)
+            pages(stack, Path(name) / "pages", seen)
+    except BaseException:
+        seen.error = traceback.format_exc()
+        print(seen.error)
+    with contextlib.suppress(OSError):
+        seen.notes["seconds"] = round(time.monotonic() - started)
+    print("RESULT " + json.dumps(asdict(seen)), flush=True)
+    return 1 if seen.error else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
