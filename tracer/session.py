@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import cvtrace
-from cvtrace.probes.events import no_texts
 from cvtrace.probes.ladder import start_probe
-from cvtrace.probes.phases.hook import environment, read_marks
+from cvtrace.probes.phases.hook import environment, offer, read_marks
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Probe
 from cvtrace.tracer.errors import TraceExists
@@ -129,7 +128,7 @@ class _Session:
         self.drain_ns = 0
 
     def run(self, inheritance: Inheritance) -> Recording:
-        with Signals() as signals, _phase_marks(self.command, wanted=self.wants_marks) as marks:
+        with Signals() as signals, _phase_marks(self.command, hooked=self.wants_marks) as marks:
             target = self._start(marks, inheritance, signals)
             try:
                 end, exit_code = self._follow(target, signals)
@@ -255,28 +254,28 @@ class _Session:
 
 
 class _Marks:
-    """Phase marks of the import hook, for probes that cannot see the calls of the GenAI library."""
+    """Phase marks that the target writes itself: `cvtrace.phase`, and the import hook where no probe sees the GenAI library."""
 
-    def __init__(self, path: Path | None, environ: dict[str, str]) -> None:
+    def __init__(self, path: Path, environ: dict[str, str], user: User) -> None:
         self.path = path
         self.environ = environ
+        self.user = user
 
     def write_to(self, writer: TraceWriter) -> None:
         """Add the marks to the trace."""
-        if self.path is not None:
-            writer.write(read_marks(self.path), no_texts())
+        with acting_as(self.user):
+            marks = read_marks(self.path, time.monotonic_ns())
+        writer.write(*marks)
 
 
 @contextlib.contextmanager
-def _phase_marks(command: Command, *, wanted: bool) -> Iterator[_Marks]:
+def _phase_marks(command: Command, *, hooked: bool) -> Iterator[_Marks]:
     environ = dict(command.environ)
-    if not wanted:
-        yield _Marks(None, environ)
-        return
     with acting_as(command.user):
         folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
+    marks = folder / "marks"
     try:
-        yield _Marks(folder / "marks", environment(folder / "marks", environ))
+        yield _Marks(marks, environment(marks, environ) if hooked else offer(marks, environ), command.user)
     finally:
         with acting_as(command.user):
             shutil.rmtree(folder, ignore_errors=True)

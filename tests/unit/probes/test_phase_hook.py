@@ -54,7 +54,7 @@ def run(script: str, marks: Path, *arguments: object, **variables: str) -> subpr
 
 
 def names_of(marks: Path) -> list[str]:
-    return [FUNCTIONS[index].symbol for index in read_marks(marks)["a"].tolist()]
+    return [FUNCTIONS[index].symbol for index in read_marks(marks)[0]["a"].tolist()]
 
 
 def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None
     ]
     assert Counter(names_of(marks))["OgaGenerator_GenerateNextToken"] == 5
     assert "OgaDestroyGenerator" in names_of(marks)
-    events = read_marks(marks)
+    events, _ = read_marks(marks)
     calls = events[: 6 + 5]
     assert set(events["kind"]) == {Kind.PHASE}
     assert len(set(events["tgid"])) == 1
@@ -99,7 +99,7 @@ def test_a_call_that_raises_is_marked_and_raises(tmp_path: Path) -> None:
     )
     done = run(script, tmp_path / "marks")
     assert done.stdout.strip() == "RuntimeError", done.stderr
-    assert read_marks(tmp_path / "marks")["ret"].tolist() == [-1]
+    assert read_marks(tmp_path / "marks")[0]["ret"].tolist() == [-1]
 
 
 def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
     then = "pid = os.fork()\nif pid == 0:\n    tokenizer.encode('child')\n    os._exit(0)\nos.waitpid(pid, 0)\n"
     done = run(GENERATE.format(then=then), tmp_path / "marks", model)
     assert done.returncode == 0, done.stderr
-    encodes = read_marks(tmp_path / "marks")
+    encodes, _ = read_marks(tmp_path / "marks")
     encodes = encodes[encodes["a"] == INDEX["OgaTokenizerEncode"]]
     assert len(set(encodes["tgid"])) == 2
 
@@ -128,7 +128,7 @@ def test_marks_that_cannot_be_written_do_not_disturb(model: Path, tmp_path: Path
     done = run(GENERATE.format(then=""), tmp_path / "missing" / "marks", model)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert len(read_marks(tmp_path / "missing" / "marks")) == 0
+    assert len(read_marks(tmp_path / "missing" / "marks")[0]) == 0
 
 
 def test_what_customizes_the_interpreter_already_still_does(tmp_path: Path) -> None:
@@ -183,5 +183,5 @@ def test_half_a_mark_and_foreign_bytes_are_left_out(tmp_path: Path) -> None:
     whole["kind"] = Kind.PHASE
     whole["ts"] = [5, 3]
     (tmp_path / "marks").write_bytes(whole.tobytes() + b"\xff" * 56 + b"half")
-    assert read_marks(tmp_path / "marks")["ts"].tolist() == [3, 5]
-    assert len(read_marks(tmp_path / "none")) == 0
+    assert read_marks(tmp_path / "marks")[0]["ts"].tolist() == [3, 5]
+    assert len(read_marks(tmp_path / "none")[0]) == 0
