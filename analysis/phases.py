@@ -11,8 +11,8 @@ from cvtrace.analysis.user_phases import UserPhases, user_phases
 from cvtrace.probes.events import Kind
 from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
 
-NAMES: Final = ("import", "load", "tokenizer", "prefill", "decode", "teardown", "script")
-IMPORT, LOAD, TOKENIZER, PREFILL, DECODE, TEARDOWN, SCRIPT = range(len(NAMES))
+NAMES: Final = ("import", "load", "tokenizer", "prefill", "decode", "run", "teardown", "script")
+IMPORT, LOAD, TOKENIZER, PREFILL, DECODE, RUN, TEARDOWN, SCRIPT = range(len(NAMES))
 _OF_FUNCTION: Final = np.array(
     [-1 if function.phase == "user" else NAMES.index(function.phase) for function in FUNCTIONS], dtype=np.int64
 )

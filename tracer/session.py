@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import cvtrace
 from cvtrace.probes.ladder import start_probe
-from cvtrace.probes.phases.hook import environment, offer, read_marks
+from cvtrace.probes.phases.hook import environment, read_marks
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Probe
 from cvtrace.tracer.errors import TraceExists
@@ -128,7 +128,7 @@ class _Session:
         self.drain_ns = 0
 
     def run(self, inheritance: Inheritance) -> Recording:
-        with Signals() as signals, _phase_marks(self.command, hooked=self.wants_marks) as marks:
+        with Signals() as signals, _phase_marks(self.command, genai=self.wants_marks) as marks:
             target = self._start(marks, inheritance, signals)
             try:
                 end, exit_code = self._follow(target, signals)
@@ -254,7 +254,7 @@ class _Session:
 
 
 class _Marks:
-    """Phase marks that the target writes itself: `cvtrace.phase`, and the import hook where no probe sees the GenAI library."""
+    """Phase marks that the target writes itself: `cvtrace.phase`, and what the import hook wraps."""
 
     def __init__(self, path: Path, environ: dict[str, str], user: User) -> None:
         self.path = path
@@ -269,13 +269,13 @@ class _Marks:
 
 
 @contextlib.contextmanager
-def _phase_marks(command: Command, *, hooked: bool) -> Iterator[_Marks]:
+def _phase_marks(command: Command, *, genai: bool) -> Iterator[_Marks]:
     environ = dict(command.environ)
     with acting_as(command.user):
         folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
     marks = folder / "marks"
     try:
-        yield _Marks(marks, environment(marks, environ) if hooked else offer(marks, environ), command.user)
+        yield _Marks(marks, environment(marks, environ, genai=genai), command.user)
     finally:
         with acting_as(command.user):
             shutil.rmtree(folder, ignore_errors=True)

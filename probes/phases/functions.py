@@ -34,6 +34,8 @@ FUNCTIONS: Final = (
     Function("OgaDestroyModel", "teardown"),
     Function("OgaShutdown", "teardown"),
     Function("cvtrace.phase", "user"),
+    Function("onnxruntime.InferenceSession", "load"),
+    Function("onnxruntime.InferenceSession.run", "run"),
 )
 """Append only: traces store the index."""
 

@@ -1,4 +1,4 @@
-"""Phase marks without uprobes: an import hook that wraps the GenAI calls inside a Python target.
+"""Phase marks without uprobes: an import hook that wraps the calls of GenAI and of onnxruntime inside a Python target.
 
 The target's interpreter finds `inject/` through PYTHONPATH; nothing in there imports cvtrace, so it may be any Python from
 3.9 on, in any environment. A mark is one PHASE event, appended to a file with a single write.
@@ -22,6 +22,8 @@ from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
 INJECT: Final = Path(__file__).resolve().parent / "inject"
 MARKS: Final = "CVTRACE_MARKS"
 """Environment variable that names the file of marks."""
+HOOK: Final = "CVTRACE_HOOK"
+"""Environment variable that names the packages to wrap."""
 NAME: Final = 0x7F04
 NAME_BYTES: Final = 24
 MAX_CELLS: Final = -(-TEXT_MAX // NAME_BYTES)
@@ -29,20 +31,17 @@ MAX_CELLS: Final = -(-TEXT_MAX // NAME_BYTES)
 ends, and its name in records of kind NAME with that ts and tid, 24 bytes in a, b and c of each."""
 
 
-def environment(marks_path: Path, base_env: Mapping[str, str]) -> dict[str, str]:
+def environment(marks_path: Path, base_env: Mapping[str, str], *, genai: bool = True) -> dict[str, str]:
     """Return `base_env` with what makes a Python target load the hook and append its marks to `marks_path`.
 
-    The file is created by the target when it imports onnxruntime_genai, as its user. An existing PYTHONPATH, sitecustomize
-    and usercustomize stay in effect.
+    `genai` is False where a probe sees the calls of the GenAI library itself; onnxruntime's own sessions are always wrapped. The
+    file is created by the target, as its user, when it imports one of the packages or enters a `cvtrace.phase`. An existing
+    PYTHONPATH, sitecustomize and usercustomize stay in effect.
     """
     before = base_env.get("PYTHONPATH")
     path = os.pathsep.join([str(INJECT), before] if before else [str(INJECT)])
-    return {**base_env, "PYTHONPATH": path, MARKS: str(marks_path)}
-
-
-def offer(marks_path: Path, base_env: Mapping[str, str]) -> dict[str, str]:
-    """Return `base_env` with what lets `cvtrace.phase` in a target mark, and nothing that changes the interpreter."""
-    return {**base_env, MARKS: str(marks_path)}
+    wanted = ",".join(["onnxruntime_genai", "onnxruntime"] if genai else ["onnxruntime"])
+    return {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted}
 
 
 def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:

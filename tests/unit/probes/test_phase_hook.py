@@ -10,7 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from cvtrace.lab.model import build
 from cvtrace.probes.events import EVENT, Kind
@@ -90,6 +92,49 @@ def test_a_model_from_a_path_is_told_from_one_from_a_config(model: Path, tmp_pat
     done = run("import onnxruntime_genai as og, sys; og.Model(sys.argv[1])", tmp_path / "marks", model)
     assert done.returncode == 0, done.stderr
     assert names_of(tmp_path / "marks")[0] == "OgaCreateModel"
+
+
+SESSION = """
+import sys
+import numpy as np
+import onnxruntime as ort
+
+session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+for _ in range(3):
+    session.run(None, {"x": np.ones(4, dtype=np.float32)})
+binding = session.io_binding()
+binding.bind_cpu_input("x", np.ones(4, dtype=np.float32))
+binding.bind_output("y")
+session.run_with_iobinding(binding)
+try:
+    session.run(None, {})
+except ValueError as error:
+    print(type(error).__name__, type(session).__name__)
+"""
+
+
+def test_sessions_of_plain_onnxruntime_are_marked(tmp_path: Path) -> None:
+    # GIVEN a model of one operator
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "twice",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    # WHEN a script runs it without GenAI
+    done = run(SESSION, tmp_path / "marks", tmp_path / "m.onnx")
+    # THEN its load and its runs are marked, the failed one as such
+    assert done.stdout == "ValueError InferenceSession\n", done.stderr
+    assert names_of(tmp_path / "marks") == ["onnxruntime.InferenceSession", *["onnxruntime.InferenceSession.run"] * 5]
+    assert read_marks(tmp_path / "marks")[0]["ret"].tolist() == [0, 0, 0, 0, 0, -1]
+
+
+def test_where_a_probe_sees_genai_the_hook_leaves_it_alone(model: Path, tmp_path: Path) -> None:
+    environ = environment(tmp_path / "marks", {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}, genai=False)
+    done = python(GENERATE.format(then="print(og.Model.__init__.__module__)"), environ, model)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert names_of(tmp_path / "marks") == []
 
 
 def test_a_call_that_raises_is_marked_and_raises(tmp_path: Path) -> None:
@@ -172,7 +217,7 @@ def test_indices_and_record_are_those_of_the_schema() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert {name: INDEX[name] for name in module.FUNCTIONS} == module.FUNCTIONS
-    assert {row[2] for row in module.METHODS} <= set(module.FUNCTIONS)
+    assert {row[2] for row in (*module.METHODS, *module.SESSION_METHODS)} <= set(module.FUNCTIONS)
     assert module.PHASE == Kind.PHASE
     record = np.frombuffer(module.RECORD.pack(1, 2, 3, 4, 5, 6, -7, 8, 9, 10), dtype=EVENT)
     assert record[0].tolist() == (1, 2, 3, 4, 5, 6, -7, 8, 9, 10)

@@ -13,7 +13,7 @@ from cvtrace import marking
 from cvtrace.probes.events import TEXT_MAX, UNFINISHED, Kind
 from cvtrace.probes.phases import hook
 from cvtrace.probes.phases.functions import USER_PHASE
-from cvtrace.probes.phases.hook import MARKS, offer, read_marks
+from cvtrace.probes.phases.hook import MARKS, read_marks
 
 
 def python(script: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -23,7 +23,7 @@ def python(script: str, environ: dict[str, str]) -> subprocess.CompletedProcess[
 
 
 def run(script: str, marks: Path) -> str:
-    done = python(f"import cvtrace, os, threading\n{script}", offer(marks, os.environ))
+    done = python(f"import cvtrace, os, threading\n{script}", {**os.environ, MARKS: str(marks)})
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
