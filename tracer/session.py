@@ -78,7 +78,7 @@ def record(command: Command, options: Options) -> Recording:
     """
     inheritance = Inheritance()
     with ended_by_signals():
-        writer = _create_writer(command, options)
+        writer = create_writer(command, options)
         return _observe(command, options, writer, inheritance)
 
 
@@ -98,11 +98,11 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
     sees_library = started.probe.name == "ebpf" and bool(libraries)
     if not sees_library and started.probe.name != "strace":  # strace says so itself
         missing.append(MARKED)
-    session = _Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
+    session = Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
     return session.run(inheritance)
 
 
-class _Session:
+class Session:
     """The part of a recording in which a probe is attached."""
 
     def __init__(
@@ -213,15 +213,16 @@ class _Session:
             self.options.say(sentence)
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
 
-    def _stop(self, marks: _Marks) -> None:
+    def _stop(self, marks: _Marks | None = None) -> None:
         self._look_after_daemons()
         self._keep()
         self.probe.stop()
         while self._keep():
             pass
-        marks.write_to(self.writer)
+        if marks is not None:
+            marks.write_to(self.writer)
 
-    def _finish(self, target: Target, end: str, end_ns: int) -> None:
+    def _finish(self, target: Target | None, end: str, end_ns: int) -> None:
         self.writer.finish(
             self.options.progress,
             target=self._target_meta(target),
@@ -241,12 +242,9 @@ class _Session:
     def _mounts_meta(self) -> list[dict[str, Any]]:
         return [observed.meta() for observed in self.surroundings.observed]
 
-    def _target_meta(self, target: Target) -> dict[str, Any]:
-        return {
-            **_target_meta(self.command),
-            "pid": target.pid,
-            "exit_code": target.exit_code,
-        }
+    def _target_meta(self, target: Target | None) -> dict[str, Any]:
+        found = {} if target is None else {"pid": target.pid, "exit_code": target.exit_code}
+        return {**_target_meta(self.command), **found}
 
     def _clock(self, end_ns: int | None) -> dict[str, int | None]:
         offset_ns = time.time_ns() - time.monotonic_ns()
@@ -281,7 +279,8 @@ def _phase_marks(command: Command, *, genai: bool) -> Iterator[_Marks]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _create_writer(command: Command, options: Options) -> TraceWriter:
+def create_writer(command: Command, options: Options) -> TraceWriter:
+    """Create the trace's folder. Raises TraceExists or TraceUnwritable."""
     now = datetime.datetime.now().astimezone()
     meta: dict[str, Any] = {
         "cvtrace": cvtrace.__version__,
