@@ -64,7 +64,8 @@ class Phase:
 
     `fuse_requests` and what follows counts what threads of the target asked for in the phase. Of `fuse_read_bytes`,
     `network_bytes` came from objects fetched in the same phase, `disk_bytes` from the client's cache; `page_cache_bytes`
-    were touched and needed no read at all.
+    were touched and needed no read at all. `span_s` of a phase that the script named is all the time within it, with the
+    calls of the library and the phases that nest in it, which have rows of their own; else it is `wall_s`.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Phase:
     disk_bytes: int | None
     network_bytes: int | None
     hits_cvmfs: str
+    span_s: float
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The life of the target cut into phases by the calls of the GenAI library."""
+"""The life of the target cut into phases by the calls of the GenAI library, and by the names a script gives itself."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,12 +7,15 @@ import numpy as np
 
 from cvtrace.analysis.intervals import Bools, Ints, Lanes, disjoint, latest, latest_within, pick
 from cvtrace.analysis.recording import Recording
+from cvtrace.analysis.user_phases import UserPhases, user_phases
 from cvtrace.probes.events import Kind
-from cvtrace.probes.phases.functions import FUNCTIONS
+from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
 
-NAMES: Final = ("import", "load", "tokenizer", "prefill", "decode", "teardown", "script")
-IMPORT, LOAD, TOKENIZER, PREFILL, DECODE, TEARDOWN, SCRIPT = range(len(NAMES))
-_OF_FUNCTION: Final = np.array([NAMES.index(function.phase) for function in FUNCTIONS], dtype=np.int64)
+NAMES: Final = ("import", "load", "tokenizer", "prefill", "decode", "run", "teardown", "script")
+IMPORT, LOAD, TOKENIZER, PREFILL, DECODE, RUN, TEARDOWN, SCRIPT = range(len(NAMES))
+_OF_FUNCTION: Final = np.array(
+    [-1 if function.phase == "user" else NAMES.index(function.phase) for function in FUNCTIONS], dtype=np.int64
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class PhaseCalls:
 class Segments:
     """The target's life from its start to its end, without gap or overlap, sorted by time.
 
-    `row` numbers NAMES, `thread` is the one that carries the segment, `call` the PhaseCalls (-1 between calls). Of calls that
+    `row` numbers `Phases.names`, `thread` is the one that carries the segment, `call` the PhaseCalls (-1 between calls). Of calls that
     overlap, the one that began first carries the time.
     """
 
@@ -77,10 +80,15 @@ class Segments:
 
 @dataclass(frozen=True)
 class Phases:
-    """The phases of a target: its `calls`, which may overlap, and the `segments` of its life, which do not."""
+    """The phases of a target: its `calls`, which may overlap, and the `segments` of its life, which do not.
+
+    `names` are those of the rows: NAMES, then those the script gives (`users`) that are not among them.
+    """
 
     calls: PhaseCalls
     segments: Segments
+    users: UserPhases
+    names: tuple[str, ...]
 
     def call_at(self, thread: Ints, time_ns: Ints) -> Ints:
         """Return the call that something at a time belongs to: the thread's own, else the one that carries the time."""
@@ -98,7 +106,7 @@ def life(recording: Recording) -> tuple[int, int]:
     """Return when the target's life in the recording began and ended: its exec or the first sign of it, to its exit."""
     pid = recording.target_pid
     executed, exited = recording.of(Kind.PROC_EXEC), recording.of(Kind.PROC_EXIT)
-    executed = executed.where(executed.tgid == pid)
+    executed = executed.where((executed.tgid == pid) & (not _is_attached(recording)))
     exited = exited.where((exited.tgid == pid) & (exited.tid == pid))
     clock = recording.meta.get("clock") or {}
     start_ns = int(executed.start[0]) if len(executed) else int(clock.get("start_ns") or recording.start_ns)
@@ -106,16 +114,26 @@ def life(recording: Recording) -> tuple[int, int]:
     return start_ns, max(start_ns, end_ns)
 
 
+def _is_attached(recording: Recording) -> bool:
+    """Return whether the target ran already: then neither an exec nor the first call tells of its begin."""
+    return bool((recording.meta.get("target") or {}).get("attached"))
+
+
 def phases(recording: Recording) -> Phases:
-    """Find the calls of the library, and cut the target's life into them and what lies between them."""
+    """Find the calls of the library, and cut the target's life into them and what lies between them.
+
+    What lies between them belongs to the phase that the script names, if it does.
+    """
     calls = _calls(recording)
-    return Phases(calls, _segments(recording, calls))
+    users = user_phases(recording, *life(recording), NAMES)
+    found = _segments(recording, calls, users)
+    return Phases(calls, _named(found, users), users, users.names)
 
 
 def _calls(recording: Recording) -> PhaseCalls:
     start_ns, end_ns = life(recording)
     rows = recording.of(Kind.PHASE)
-    rows = rows.where((rows.a >= 0) & (rows.a < len(FUNCTIONS)))
+    rows = rows.where((rows.a >= 0) & (rows.a < len(FUNCTIONS)) & (rows.a != USER_PHASE))
     lanes = recording.lanes(rows.tid)
     began, ended = np.clip(rows.start, start_ns, end_ns), np.clip(rows.end, start_ns, end_ns)
     index, first, last = disjoint(lanes.at(rows.tid, began), lanes.at(rows.tid, ended))
@@ -140,7 +158,7 @@ def _calls(recording: Recording) -> PhaseCalls:
     )
 
 
-def _segments(recording: Recording, calls: PhaseCalls) -> Segments:
+def _segments(recording: Recording, calls: PhaseCalls, users: UserPhases) -> Segments:
     start_ns, end_ns = life(recording)
     index, began, ended = disjoint(calls.start, calls.end)
     # Calls at odd places of the table, the gaps before, between and after them at even ones.
@@ -150,13 +168,37 @@ def _segments(recording: Recording, calls: PhaseCalls) -> Segments:
     end[:-1:2], end[1::2], end[-1] = began, ended, end_ns
     rows, thread = np.full(count, SCRIPT, dtype=np.int64), np.empty(count, dtype=np.int64)
     rows[1::2], thread[1::2], thread[2::2] = calls.row[index], calls.thread[index], calls.thread[index]
-    thread[0] = calls.process[0] if len(calls) else recording.target_pid
+    callers = calls.process if len(calls) else users.process
+    thread[0] = callers[0] if len(callers) else recording.target_pid
     if len(calls):
-        rows[0] = IMPORT
+        rows[0] = SCRIPT if _is_attached(recording) else IMPORT
         rows[_tail_gaps(calls.row[index])] = TEARDOWN
     call = np.full(count, -1, dtype=np.int64)
     call[1::2] = index
     return _of_processes(recording, calls, Segments(start, end, rows, thread, call))
+
+
+def _named(found: Segments, users: UserPhases) -> Segments:
+    """Give the time between calls to the phases that the script names."""
+    if not len(users) or not len(found):
+        return found
+    place = found.at(users.edges)
+    inside = (place >= 0) & (pick(found.call, place, 0) < 0) & (users.edges > pick(found.start, place, 0))
+    order = np.sort(np.concatenate([np.arange(len(found)), place[inside]]), kind="stable")
+    start, end = found.start[order], found.end[order]
+    again = np.concatenate([[False], order[1:] == order[:-1]])
+    start[again] = users.edges[inside]
+    end[:-1][again[1:]] = start[again]
+    call = found.call[order]
+    owner = np.where(call >= 0, -1, users.owner_at(start))
+    row = pick(users.row, owner, -1)
+    return Segments(
+        start=start,
+        end=end,
+        row=np.where(owner >= 0, row, found.row[order]),
+        thread=np.where(owner >= 0, pick(users.thread, owner, -1), found.thread[order]),
+        call=call,
+    )
 
 
 def _tail_gaps(row: Ints) -> Ints:

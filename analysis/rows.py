@@ -10,7 +10,7 @@ from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
 from cvtrace.analysis.fetches import is_proxied
 from cvtrace.analysis.intervals import Bools, Ints, covered, pick
 from cvtrace.analysis.model import Fetch, File, Phase, Token
-from cvtrace.analysis.phases import NAMES, life
+from cvtrace.analysis.phases import life
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.verdict import Evidence, hits_cvmfs
 from cvtrace.probes.events import Kind, Opcode
@@ -42,24 +42,27 @@ def _seconds(times: Ints) -> _Groups:
 
 
 def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
-    """Return the phases that occurred, in the order of phases.NAMES."""
-    segments, count = study.segments, len(NAMES)
+    """Return the phases that occurred, in the order of phases.NAMES, then those that the script named."""
+    segments, count = study.segments, len(study.phases.names)
     wall = _sum(segments.row, segments.end - segments.start, count)
     times = class_times(study.path, segments.row[study.path.of], count)
     start_ns, _ = life(study.recording)
     has_calls = np.bincount(study.phase_calls.row, minlength=count)
     parts = _sum(segments.row, np.ones(len(segments), dtype=np.int64), count)
-    begins = ((segments.start, segments.row), (study.phase_calls.start, study.phase_calls.row))
+    users = study.phases.users
+    spans = users.spans
+    begins = tuple((each.start, each.row) for each in (segments, study.phase_calls, users))
     numbers = _phase_numbers(study)
     rows = []
-    for row in np.flatnonzero(parts + has_calls).tolist():
+    for row in np.flatnonzero(parts + has_calls + users.counts).tolist():
         first = min(start[of == row].min() for start, of in begins if (of == row).any())
         rows.append(
             Phase(
-                name=NAMES[row],
+                name=study.phases.names[row],
                 start_s=int(first - start_ns) / 1e9,
                 wall_s=int(wall[row]) / 1e9,
-                count=int(has_calls[row] or parts[row]),
+                count=int(has_calls[row] or users.counts[row] or parts[row]),
+                span_s=max(int(spans[row]), int(wall[row])) / 1e9,
                 **_seconds(times[row]),
                 classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True)},
                 **{name: _observed(column, row) for name, column in numbers.items()},
@@ -75,7 +78,7 @@ def _observed(column: Ints | None, row: int) -> int | None:
 
 def _phase_numbers(study: Study) -> dict[str, Ints | None]:
     """Return the counts of Phase, each with one entry per phase; None for what the probe cannot observe."""
-    count, requests, use = len(NAMES), study.requests, study.use
+    count, requests, use = len(study.phases.names), study.requests, study.use
     row, read = study.request_row, requests.is_(Opcode.READ)
     get_row = study.get_row
     faults = study.recording.of(Kind.FAULT)
@@ -116,7 +119,7 @@ def _page_cache_bytes(study: Study) -> Ints:
 
     Both kinds of event tell the range asked for: of a fault-around, some pages may not have been there.
     """
-    count, requests = len(NAMES), study.requests
+    count, requests = len(study.phases.names), study.requests
     pages = study.recording.of(Kind.PAGE_READ, Kind.PAGE_MAP)
     row = study.phases.row_at(pages.tid, pages.start)
     pages, row = pages.where(row >= 0), row[row >= 0]
@@ -229,7 +232,7 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
                 fill_s=int(fill[number]) / 1e9,
                 bytes=int(gets.body_bytes[number]),
                 proxy=_address(int(gets.address[number])) if is_proxied(line) else None,
-                phase=NAMES[row[number]] if row[number] >= 0 else None,
+                phase=study.phases.names[row[number]] if row[number] >= 0 else None,
                 by_target=bool(mine[number]),
             )
         )

@@ -41,7 +41,7 @@ class Study:
     mounts: tuple[Mount, ...]
     """Those the target used."""
     request_row: Ints
-    """Row (see phases.NAMES) in which each request of the target was sent, -1 for those of others."""
+    """Row (see Phases.names) in which each request of the target was sent, -1 for those of others."""
     request_token: Ints
     """Token for which each request of the target was sent, -1 for none."""
 

@@ -10,7 +10,7 @@ from cvtrace.analysis.causes import causes
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.model import Check, Verdict
-from cvtrace.analysis.phases import DECODE, LOAD, NAMES
+from cvtrace.analysis.phases import DECODE, LOAD
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.requests import PASSTHROUGH
 from cvtrace.analysis.study import Study
@@ -164,7 +164,7 @@ def _affected(study: Study, chosen: Ints) -> Ints:
 
 
 def _no_tokens(study: Study) -> str:
-    if not study.recording.has(Kind.PHASE):
+    if not len(study.phase_calls):
         return "no token generation was seen: the target made no call of the GenAI library that could be marked"
-    called = sorted({NAMES[row] for row in np.unique(study.phase_calls.row).tolist()})
+    called = sorted({study.phases.names[row] for row in np.unique(study.phase_calls.row).tolist()})
     return f"no token generation was seen: the target made calls for {', '.join(called)} only"

@@ -14,6 +14,7 @@ from cvtrace.commands.lazy import LazyGroup, Verb
 
 VERBS: Final = {
     "run": Verb("cvtrace.commands.run", "Record a script or program, then print the summary."),
+    "attach": Verb("cvtrace.commands.attach", "Record a running process; it goes on as it was."),
     "report": Verb("cvtrace.commands.report", "Turn a trace into text, JSON and other forms."),
     "check": Verb("cvtrace.commands.check", "Hold a trace against expressions; exit 1 if one fails."),
     "lab": Verb("cvtrace.commands.lab", "The embedded CVMFS: model, repository, origin, mount."),

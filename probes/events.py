@@ -64,9 +64,10 @@ class Kind(IntEnum):
     PROC_FORK = 1  # of the target's tree: a = child tgid, b = child tid; eBPF cannot tell a new thread and says its tid twice
     PROC_EXEC = 2  # text = the file
     PROC_EXIT = 3  # of a thread; ret = exit code where known
-    PHASE = 4  # a call of the GenAI library: a = index into probes.phases.FUNCTIONS, b = first argument, ret = result
+    PHASE = 4  # a call that marks a phase: a = index into probes.phases.FUNCTIONS, b = first argument, ret = result,
+    #            text = name of a phase that the script names
     OFFCPU = 5  # thread of the target or of a daemon off the CPU in [ts, ts+dur]: a = ts of the wake-up (0: was never
-    #             blocked), b = waker tid, c = scheduler state (0 runnable i.e. preempted, 1 interruptible, 2 uninterruptible, as in sched_switch)
+    #             blocked), b = waker tid, c = scheduler state (0 runnable i.e. preempted, 1 interruptible, 2 uninterruptible)
 
     # System calls of the target.
     SYS_OPEN = 16  # open, openat, openat2: ret = fd, a = directory fd (as u64), b = flags, text = path as given

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import cvtrace
-from cvtrace.probes.events import no_texts
 from cvtrace.probes.ladder import start_probe
 from cvtrace.probes.phases.hook import environment, read_marks
 from cvtrace.probes.phases.library import find_libraries
@@ -79,7 +78,7 @@ def record(command: Command, options: Options) -> Recording:
     """
     inheritance = Inheritance()
     with ended_by_signals():
-        writer = _create_writer(command, options)
+        writer = create_writer(command, options)
         return _observe(command, options, writer, inheritance)
 
 
@@ -99,11 +98,11 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
     sees_library = started.probe.name == "ebpf" and bool(libraries)
     if not sees_library and started.probe.name != "strace":  # strace says so itself
         missing.append(MARKED)
-    session = _Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
+    session = Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
     return session.run(inheritance)
 
 
-class _Session:
+class Session:
     """The part of a recording in which a probe is attached."""
 
     def __init__(
@@ -129,7 +128,7 @@ class _Session:
         self.drain_ns = 0
 
     def run(self, inheritance: Inheritance) -> Recording:
-        with Signals() as signals, _phase_marks(self.command, wanted=self.wants_marks) as marks:
+        with Signals() as signals, _phase_marks(self.command, genai=self.wants_marks) as marks:
             target = self._start(marks, inheritance, signals)
             try:
                 end, exit_code = self._follow(target, signals)
@@ -214,15 +213,16 @@ class _Session:
             self.options.say(sentence)
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
 
-    def _stop(self, marks: _Marks) -> None:
+    def _stop(self, marks: _Marks | None = None) -> None:
         self._look_after_daemons()
         self._keep()
         self.probe.stop()
         while self._keep():
             pass
-        marks.write_to(self.writer)
+        if marks is not None:
+            marks.write_to(self.writer)
 
-    def _finish(self, target: Target, end: str, end_ns: int) -> None:
+    def _finish(self, target: Target | None, end: str, end_ns: int) -> None:
         self.writer.finish(
             self.options.progress,
             target=self._target_meta(target),
@@ -245,12 +245,9 @@ class _Session:
     def _mounts_meta(self) -> list[dict[str, Any]]:
         return [observed.meta() for observed in self.surroundings.observed]
 
-    def _target_meta(self, target: Target) -> dict[str, Any]:
-        return {
-            **_target_meta(self.command),
-            "pid": target.pid,
-            "exit_code": target.exit_code,
-        }
+    def _target_meta(self, target: Target | None) -> dict[str, Any]:
+        found = {} if target is None else {"pid": target.pid, "exit_code": target.exit_code}
+        return {**_target_meta(self.command), **found}
 
     def _clock(self, end_ns: int | None) -> dict[str, int | None]:
         offset_ns = time.time_ns() - time.monotonic_ns()
@@ -258,34 +255,35 @@ class _Session:
 
 
 class _Marks:
-    """Phase marks of the import hook, for probes that cannot see the calls of the GenAI library."""
+    """Phase marks that the target writes itself: `cvtrace.phase`, and what the import hook wraps."""
 
-    def __init__(self, path: Path | None, environ: dict[str, str]) -> None:
+    def __init__(self, path: Path, environ: dict[str, str], user: User) -> None:
         self.path = path
         self.environ = environ
+        self.user = user
 
     def write_to(self, writer: TraceWriter) -> None:
         """Add the marks to the trace."""
-        if self.path is not None:
-            writer.write(read_marks(self.path), no_texts())
+        with acting_as(self.user):
+            marks = read_marks(self.path, time.monotonic_ns())
+        writer.write(*marks)
 
 
 @contextlib.contextmanager
-def _phase_marks(command: Command, *, wanted: bool) -> Iterator[_Marks]:
+def _phase_marks(command: Command, *, genai: bool) -> Iterator[_Marks]:
     environ = dict(command.environ)
-    if not wanted:
-        yield _Marks(None, environ)
-        return
     with acting_as(command.user):
         folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
+    marks = folder / "marks"
     try:
-        yield _Marks(folder / "marks", environment(folder / "marks", environ))
+        yield _Marks(marks, environment(marks, environ, genai=genai), command.user)
     finally:
         with acting_as(command.user):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _create_writer(command: Command, options: Options) -> TraceWriter:
+def create_writer(command: Command, options: Options) -> TraceWriter:
+    """Create the trace's folder. Raises TraceExists or TraceUnwritable."""
     now = datetime.datetime.now().astimezone()
     meta: dict[str, Any] = {
         "cvtrace": cvtrace.__version__,

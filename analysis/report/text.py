@@ -15,11 +15,14 @@ from rich.text import Text
 
 from cvtrace.analysis.assemble import analyse
 from cvtrace.analysis.model import Phase, Report
+from cvtrace.analysis.phases import NAMES
 from cvtrace.analysis.report import sentences
 from cvtrace.analysis.report.quantities import seconds, size
 from cvtrace.tracer.store import read_trace
 
 COLOURS: Final = {"yes": "bold red", "no": "bold green", "inconclusive": "bold yellow"}
+LONGEST_NAME: Final = 18
+"""Of a phase that a script named."""
 COLUMNS: Final = 80
 """Width in a pipe, and the least in a terminal."""
 TOGETHER: Final = re.compile(r"(?<=\d) (?=(?:[µm]?s|[kMGT]?B|%)(?!\w))| (?=[=≠×])|(?<=[=≠]) ")
@@ -83,7 +86,8 @@ def _phases(report: Report) -> Table:
     for name in ("wall", "network", "cache", "compute", "other", "reads", "page/disk\n/network", "fetched"):
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for row in report.phases:
-        name = f"{row.name} ×{row.count:,}" if row.name == "decode" else row.name
+        name = row.name if len(row.name) <= LONGEST_NAME else row.name[: LONGEST_NAME - 1] + "…"
+        name = f"{name} ×{row.count:,}" if row.name == "decode" or (row.name not in NAMES and row.count > 1) else name
         table.add_row(name, seconds(row.wall_s), *_times(row), *_counts(row))
     return table
 

@@ -1,6 +1,7 @@
-"""The calls of the GenAI C API that mark phases, in the order their index is written into traces.
+"""The calls that mark phases, in the order their index is written into traces.
 
-The Python module, C++ and C# all go through these exports of libonnxruntime-genai (wheels since 0.7).
+Those of the GenAI C API are exports of libonnxruntime-genai (wheels since 0.7) that the Python module, C++ and C# all go
+through. The others have no symbol: they are marked inside the target (hook.py, and cvtrace/marking.py).
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Function:
-    """An exported function and the phase its call belongs to."""
+    """A function and the phase its call belongs to."""
 
     symbol: str
     phase: str
@@ -32,7 +33,13 @@ FUNCTIONS: Final = (
     Function("OgaDestroyTokenizer", "teardown"),
     Function("OgaDestroyModel", "teardown"),
     Function("OgaShutdown", "teardown"),
+    Function("cvtrace.phase", "user"),
+    Function("onnxruntime.InferenceSession", "load"),
+    Function("onnxruntime.InferenceSession.run", "run"),
 )
 """Append only: traces store the index."""
 
 INDEX: Final = {function.symbol: index for index, function in enumerate(FUNCTIONS)}
+
+USER_PHASE: Final = INDEX["cvtrace.phase"]
+"""A phase that the script names: the name is the event's text."""

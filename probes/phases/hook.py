@@ -1,4 +1,4 @@
-"""Phase marks without uprobes: an import hook that wraps the GenAI calls inside a Python target.
+"""Phase marks without uprobes: an import hook that wraps the calls of GenAI and of onnxruntime inside a Python target.
 
 The target's interpreter finds `inject/` through PYTHONPATH; nothing in there imports cvtrace, so it may be any Python from
 3.9 on, in any environment. A mark is one PHASE event, appended to a file with a single write.
@@ -16,33 +16,65 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.probes.events import EVENT, Events, Kind
+from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Events, Kind, Texts, no_texts
+from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
 
 INJECT: Final = Path(__file__).resolve().parent / "inject"
 MARKS: Final = "CVTRACE_MARKS"
 """Environment variable that names the file of marks."""
+HOOK: Final = "CVTRACE_HOOK"
+"""Environment variable that names the packages to wrap."""
+NAME: Final = 0x7F04
+NAME_BYTES: Final = 24
+MAX_CELLS: Final = -(-TEXT_MAX // NAME_BYTES)
+"""A user's phase is a PHASE event flagged UNFINISHED when it begins, one without the flag and with the same ts and tid when it
+ends, and its name in records of kind NAME with that ts and tid, 24 bytes in a, b and c of each."""
 
 
-def environment(marks_path: Path, base_env: Mapping[str, str]) -> dict[str, str]:
+def environment(marks_path: Path, base_env: Mapping[str, str], *, genai: bool = True) -> dict[str, str]:
     """Return `base_env` with what makes a Python target load the hook and append its marks to `marks_path`.
 
-    The file is created by the target when it imports onnxruntime_genai, as its user. An existing PYTHONPATH, sitecustomize
-    and usercustomize stay in effect.
+    `genai` is False where a probe sees the calls of the GenAI library itself; onnxruntime's own sessions are always wrapped. The
+    file is created by the target, as its user, when it imports one of the packages or enters a `cvtrace.phase`. An existing
+    PYTHONPATH, sitecustomize and usercustomize stay in effect.
     """
     before = base_env.get("PYTHONPATH")
     path = os.pathsep.join([str(INJECT), before] if before else [str(INJECT)])
-    return {**base_env, "PYTHONPATH": path, MARKS: str(marks_path)}
+    wanted = ",".join(["onnxruntime_genai", "onnxruntime"] if genai else ["onnxruntime"])
+    return {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted}
 
 
-def read_marks(path: Path) -> Events:
+def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
     """Return the marks that a target wrote, sorted by ts: PHASE events, `b` the id of the object, `ret` -1 for an exception.
 
-    None if the file is missing; whatever is not a mark (half a record at the end, a foreign write) is left out.
+    Phases of the user that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. None if the file
+    is missing; whatever is not a mark (half a record at the end, a foreign write) is left out.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         data = b""
     records = np.frombuffer(data[: len(data) - len(data) % EVENT.itemsize], dtype=EVENT)
-    marks: Events = records[records["kind"] == Kind.PHASE]
-    return np.sort(marks, order="ts", kind="stable")
+    ended = records[(records["kind"] == Kind.PHASE) & (records["a"] < len(FUNCTIONS))]
+    begun = records[(records["kind"] == Kind.PHASE | UNFINISHED) & (records["a"] == USER_PHASE)]
+    users = ended[ended["a"] == USER_PHASE]
+    open_ones = begun[~np.isin(begun[["ts", "tid"]], users[["ts", "tid"]])].copy()
+    open_ones["dur"] = np.maximum(end_ns, open_ones["ts"].astype(np.int64)) - open_ones["ts"].astype(np.int64)
+    marks: Events = np.concatenate([ended, open_ones])
+    return np.sort(marks, order="ts", kind="stable"), _names(records[records["kind"] == NAME])
+
+
+def _names(cells: Events) -> Texts:
+    """Put the names of the user's phases together from their cells: `cpu` counts them, `ret` is the size in bytes."""
+    cells = cells[cells["cpu"] < MAX_CELLS]
+    if not len(cells):
+        return no_texts()
+    keys, which = np.unique(cells[["ts", "tid"]], return_inverse=True)
+    pieces = np.zeros((len(keys), MAX_CELLS, NAME_BYTES), dtype="u1")
+    words = np.stack([cells["a"], cells["b"], cells["c"]], axis=1)
+    pieces[which, cells["cpu"]] = np.ascontiguousarray(words, dtype="<u8").view("u1").reshape(-1, NAME_BYTES)
+    texts = np.zeros(len(keys), dtype=TEXT)
+    texts["ts"], texts["tid"], texts["kind"] = keys["ts"], keys["tid"], Kind.PHASE
+    texts["size"][which] = np.clip(cells["ret"], 0, 2**16 - 1)
+    texts["text"] = np.ascontiguousarray(pieces.reshape(len(keys), -1)[:, :TEXT_MAX]).view(f"S{TEXT_MAX}").reshape(-1)
+    return texts

@@ -1,5 +1,7 @@
 # ruff: noqa: SIM105 - contextlib is not loaded yet in a starting interpreter
-"""Wraps the calls of onnxruntime_genai that mark phases, when the target imports it. One 56-byte PHASE event per call.
+"""Wraps the calls of onnxruntime_genai and onnxruntime that mark phases, when the target imports them.
+
+One 56-byte PHASE event per call.
 
 Runs in any Python from 3.9 on and imports nothing of cvtrace. The record and the indices are those of probes/events.py and
 probes/phases/functions.py; a test holds them together.
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-PACKAGE = "onnxruntime_genai"
+GENAI = "onnxruntime_genai"
+SESSIONS = "onnxruntime"
 PHASE = 4
 RECORD = struct.Struct("<QQIIHHiQQQ")
 MASK = 2**64 - 1
@@ -38,6 +41,8 @@ FUNCTIONS = {
     "OgaDestroyGenerator": 12,
     "OgaDestroyTokenizer": 13,
     "OgaDestroyModel": 14,
+    "onnxruntime.InferenceSession": 17,
+    "onnxruntime.InferenceSession.run": 18,
 }
 
 METHODS = (
@@ -53,6 +58,14 @@ METHODS = (
 )
 """Class, method, the C function it calls, and the one that destroys the object."""
 
+SESSION_METHODS = (
+    ("InferenceSession", "__init__", "onnxruntime.InferenceSession", None),
+    ("InferenceSession", "run", "onnxruntime.InferenceSession.run", None),
+    ("InferenceSession", "run_with_iobinding", "onnxruntime.InferenceSession.run", None),
+    ("InferenceSession", "run_with_ort_values", "onnxruntime.InferenceSession.run", None),
+)
+"""The same of onnxruntime, whose wheels export no function that could be probed. `run_async` only hands over."""
+
 HIGH_FD = 200
 """Descriptors are handed out from the lowest free number, so nothing of the target gets this one if the target closes it."""
 
@@ -65,6 +78,8 @@ class Marks:
         self._fd = -1
 
     def open(self) -> None:
+        if self._fd >= 0:
+            return
         import fcntl
 
         self._fd = fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -148,9 +163,9 @@ def watch(thing: Any, index: int, marks: Marks) -> None:
         pass
 
 
-def wrap_package(module: ModuleType, marks: Marks) -> None:
+def wrap_package(module: ModuleType, methods: tuple[Any, ...], marks: Marks) -> None:
     """Wrap every method that this version of the package has."""
-    for class_name, method, function, destructor in METHODS:
+    for class_name, method, function, destructor in methods:
         kind = getattr(module, class_name, None)
         original = getattr(kind, method, None) if isinstance(kind, type) else None
         if original is None:
@@ -167,23 +182,24 @@ def wrap_package(module: ModuleType, marks: Marks) -> None:
 
 
 class Finder:
-    """Waits in sys.meta_path for the package, lets the others find it, and wraps it once it has been executed."""
+    """Waits in sys.meta_path for the packages, lets the others find them, and wraps each once it has been executed."""
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Marks, packages: dict[str, tuple[Any, ...]]) -> None:
         self._marks = marks
+        self._packages = packages
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != PACKAGE:
+        if name not in self._packages:
             return None
         for finder in list(sys.meta_path):
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec = find(name, path, target) if find else None
             if spec is not None:
-                self._after(spec.loader)
+                self._after(name, spec.loader)
                 return spec
         return None
 
-    def _after(self, loader: Any) -> None:
+    def _after(self, name: str, loader: Any) -> None:
         execute = getattr(loader, "exec_module", None)
         if execute is None:
             return
@@ -194,23 +210,28 @@ class Finder:
                 del loader.exec_module
             except AttributeError:
                 pass
-            self._loaded(module)
+            self._loaded(name, module)
 
         try:
             loader.exec_module = exec_module
         except (AttributeError, TypeError):
             pass
 
-    def _loaded(self, module: ModuleType) -> None:
+    def _loaded(self, name: str, module: ModuleType) -> None:
         try:
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
+            methods = self._packages.pop(name, ())
+            if methods:
                 self._marks.open()
-                wrap_package(module, self._marks)
+                wrap_package(module, methods, self._marks)
+            if not self._packages and self in sys.meta_path:
+                sys.meta_path.remove(self)
         except Exception:  # no marks are better than no target
             pass
 
 
-def arm(path: str) -> None:
-    """Wait for the package; its marks go to the file `path`."""
-    sys.meta_path.insert(0, Finder(Marks(path)))
+def arm(path: str, wanted: str) -> None:
+    """Wait for the packages that `wanted` names, separated by commas; their marks go to the file `path`."""
+    known = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
+    packages = {name: known[name] for name in wanted.split(",") if name in known}
+    if packages:
+        sys.meta_path.insert(0, Finder(Marks(path), packages))

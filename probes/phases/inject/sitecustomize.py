@@ -17,7 +17,7 @@ def _arm(folder: str) -> None:
         if os.environ.get("CVTRACE_MARKS"):
             import _cvtrace_marks  # type: ignore[import-not-found]
 
-            _cvtrace_marks.arm(os.environ["CVTRACE_MARKS"])
+            _cvtrace_marks.arm(os.environ["CVTRACE_MARKS"], os.environ.get("CVTRACE_HOOK", ""))
     except Exception:  # whatever it is, the target comes first
         pass
     finally:

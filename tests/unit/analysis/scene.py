@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvtrace.probes.events import EVENT, NO_OFFSET, TEXT, UNFINISHED, Kind, Opcode
-from cvtrace.probes.phases.functions import INDEX
+from cvtrace.probes.phases.functions import INDEX, USER_PHASE
 from cvtrace.tracer.store import Trace
 
 US = 1_000
@@ -92,6 +92,9 @@ class Scene:
 
     def call(self, function: str, at: float, to: float, *, tid: int = TARGET, **more: Any) -> "Scene":
         return self.add(Kind.PHASE, at, to, tid=tid, a=INDEX[function], **more)
+
+    def named(self, name: str, at: float, to: float, *, tid: int = TARGET, **more: Any) -> "Scene":
+        return self.add(Kind.PHASE, at, to, tid=tid, a=USER_PHASE, text=name, **more)
 
     def off(self, at: float, woken: float, to: float, *, by: int, tid: int = TARGET, state: int = 1) -> "Scene":
         return self.add(Kind.OFFCPU, at, to, tid=tid, a=START + round(woken * US), b=by, c=state)

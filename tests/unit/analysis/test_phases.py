@@ -4,7 +4,7 @@ import pytest
 from scene import TARGET, Scene
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.probes.events import Kind
+from cvtrace.probes.events import Kind, Opcode
 
 
 def rows_us(report: Report) -> dict[str, tuple[int, int]]:
@@ -77,3 +77,51 @@ def test_an_empty_trace_has_a_report() -> None:
     report = analyse(Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace())
     assert rows_us(report) == {"script": (1, 1000)}
     assert report.cache_state == "none"
+
+
+def test_a_phase_that_the_script_names_takes_the_time_between_calls() -> None:
+    # GIVEN a question with the library's calls in it, within a longer phase, and one phase in another thread
+    scene = Scene()
+    scene.named("everything", 50, 900).named("question", 400, 700)
+    scene.call("OgaCreateModel", 100, 300).call("OgaGenerator_GenerateNextToken", 500, 600)
+    scene.named("aside", 650, 680, tid=TARGET + 1)
+    scene.request(Opcode.READ, 420, 425, 430, sent=415)
+
+    report = analyse(scene.trace())
+
+    # THEN calls keep their rows, the innermost name has the rest, and the rows add up to the life
+    assert rows_us(report) == {
+        "import": (1, 50),
+        "load": (1, 200),
+        "decode": (1, 100),
+        "everything": (1, 50 + 100 + 200),
+        "question": (1, 100 + 50 + 20),
+        "aside": (1, 30),
+        "script": (1, 100),
+    }
+    rows = {row.name: row for row in report.phases}
+    assert sum(row.wall_s for row in report.phases) == pytest.approx(1000e-6)
+    assert [rows[name].span_s for name in ("everything", "question", "decode")] == pytest.approx([850e-6, 300e-6, 1e-4])
+    assert rows["question"].fuse_reads == 1
+    assert sum(rows["question"].classes.values()) == pytest.approx(rows["question"].wall_s)
+
+
+def test_a_named_phase_without_any_call_of_the_library() -> None:
+    scene = Scene().named("read", 100, 400).named("read", 500, 600).named("load", 700, 800)
+    report = analyse(scene.trace())
+    assert rows_us(report) == {"load": (1, 100), "script": (4, 500), "read": (2, 400)}
+    assert report.verdict.generation_hits_cvmfs == "inconclusive"
+    assert "no call of the GenAI library" in " ".join(report.verdict.missing)
+
+
+def test_named_phases_that_overlap_or_leave_the_life_are_cut_to_it() -> None:
+    scene = Scene()
+    scene.named("early", -50, 200).named("late", 150, 5000, unfinished=True).named("hidden", 160, 170)
+    scene.named("", 165, 170)
+    assert rows_us(analyse(scene.trace())) == {"early": (1, 150), "late": (1, 840), "hidden": (1, 5), "unnamed": (1, 5)}
+
+
+def test_a_named_phase_that_is_all_calls_has_a_row() -> None:
+    scene = Scene().call("OgaCreateModel", 100, 300).named("my load", 150, 250)
+    row = next(row for row in analyse(scene.trace()).phases if row.name == "my load")
+    assert (row.count, row.wall_s, row.start_s, row.span_s) == pytest.approx((1, 0, 150e-6, 100e-6))

@@ -10,7 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from cvtrace.lab.model import build
 from cvtrace.probes.events import EVENT, Kind
@@ -54,7 +56,7 @@ def run(script: str, marks: Path, *arguments: object, **variables: str) -> subpr
 
 
 def names_of(marks: Path) -> list[str]:
-    return [FUNCTIONS[index].symbol for index in read_marks(marks)["a"].tolist()]
+    return [FUNCTIONS[index].symbol for index in read_marks(marks)[0]["a"].tolist()]
 
 
 def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None
     ]
     assert Counter(names_of(marks))["OgaGenerator_GenerateNextToken"] == 5
     assert "OgaDestroyGenerator" in names_of(marks)
-    events = read_marks(marks)
+    events, _ = read_marks(marks)
     calls = events[: 6 + 5]
     assert set(events["kind"]) == {Kind.PHASE}
     assert len(set(events["tgid"])) == 1
@@ -92,6 +94,49 @@ def test_a_model_from_a_path_is_told_from_one_from_a_config(model: Path, tmp_pat
     assert names_of(tmp_path / "marks")[0] == "OgaCreateModel"
 
 
+SESSION = """
+import sys
+import numpy as np
+import onnxruntime as ort
+
+session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+for _ in range(3):
+    session.run(None, {"x": np.ones(4, dtype=np.float32)})
+binding = session.io_binding()
+binding.bind_cpu_input("x", np.ones(4, dtype=np.float32))
+binding.bind_output("y")
+session.run_with_iobinding(binding)
+try:
+    session.run(None, {})
+except ValueError as error:
+    print(type(error).__name__, type(session).__name__)
+"""
+
+
+def test_sessions_of_plain_onnxruntime_are_marked(tmp_path: Path) -> None:
+    # GIVEN a model of one operator
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "twice",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    # WHEN a script runs it without GenAI
+    done = run(SESSION, tmp_path / "marks", tmp_path / "m.onnx")
+    # THEN its load and its runs are marked, the failed one as such
+    assert done.stdout == "ValueError InferenceSession\n", done.stderr
+    assert names_of(tmp_path / "marks") == ["onnxruntime.InferenceSession", *["onnxruntime.InferenceSession.run"] * 5]
+    assert read_marks(tmp_path / "marks")[0]["ret"].tolist() == [0, 0, 0, 0, 0, -1]
+
+
+def test_where_a_probe_sees_genai_the_hook_leaves_it_alone(model: Path, tmp_path: Path) -> None:
+    environ = environment(tmp_path / "marks", {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}, genai=False)
+    done = python(GENERATE.format(then="print(og.Model.__init__.__module__)"), environ, model)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert names_of(tmp_path / "marks") == []
+
+
 def test_a_call_that_raises_is_marked_and_raises(tmp_path: Path) -> None:
     # GIVEN a model that does not exist WHEN it is loaded THEN the script sees its exception and the mark says that it failed
     script = (
@@ -99,7 +144,7 @@ def test_a_call_that_raises_is_marked_and_raises(tmp_path: Path) -> None:
     )
     done = run(script, tmp_path / "marks")
     assert done.stdout.strip() == "RuntimeError", done.stderr
-    assert read_marks(tmp_path / "marks")["ret"].tolist() == [-1]
+    assert read_marks(tmp_path / "marks")[0]["ret"].tolist() == [-1]
 
 
 def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
@@ -107,7 +152,7 @@ def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
     then = "pid = os.fork()\nif pid == 0:\n    tokenizer.encode('child')\n    os._exit(0)\nos.waitpid(pid, 0)\n"
     done = run(GENERATE.format(then=then), tmp_path / "marks", model)
     assert done.returncode == 0, done.stderr
-    encodes = read_marks(tmp_path / "marks")
+    encodes, _ = read_marks(tmp_path / "marks")
     encodes = encodes[encodes["a"] == INDEX["OgaTokenizerEncode"]]
     assert len(set(encodes["tgid"])) == 2
 
@@ -128,7 +173,7 @@ def test_marks_that_cannot_be_written_do_not_disturb(model: Path, tmp_path: Path
     done = run(GENERATE.format(then=""), tmp_path / "missing" / "marks", model)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert len(read_marks(tmp_path / "missing" / "marks")) == 0
+    assert len(read_marks(tmp_path / "missing" / "marks")[0]) == 0
 
 
 def test_what_customizes_the_interpreter_already_still_does(tmp_path: Path) -> None:
@@ -172,7 +217,7 @@ def test_indices_and_record_are_those_of_the_schema() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert {name: INDEX[name] for name in module.FUNCTIONS} == module.FUNCTIONS
-    assert {row[2] for row in module.METHODS} <= set(module.FUNCTIONS)
+    assert {row[2] for row in (*module.METHODS, *module.SESSION_METHODS)} <= set(module.FUNCTIONS)
     assert module.PHASE == Kind.PHASE
     record = np.frombuffer(module.RECORD.pack(1, 2, 3, 4, 5, 6, -7, 8, 9, 10), dtype=EVENT)
     assert record[0].tolist() == (1, 2, 3, 4, 5, 6, -7, 8, 9, 10)
@@ -183,5 +228,5 @@ def test_half_a_mark_and_foreign_bytes_are_left_out(tmp_path: Path) -> None:
     whole["kind"] = Kind.PHASE
     whole["ts"] = [5, 3]
     (tmp_path / "marks").write_bytes(whole.tobytes() + b"\xff" * 56 + b"half")
-    assert read_marks(tmp_path / "marks")["ts"].tolist() == [3, 5]
-    assert len(read_marks(tmp_path / "none")) == 0
+    assert read_marks(tmp_path / "marks")[0]["ts"].tolist() == [3, 5]
+    assert len(read_marks(tmp_path / "none")[0]) == 0

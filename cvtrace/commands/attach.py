@@ -1,0 +1,48 @@
+"""`cvtrace attach`: record a running process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from cvtrace.commands.run import _print_summary, _progress, _say
+from cvtrace.probes.ladder import CHOICES
+
+
+@click.command(name="attach")
+@click.argument("pid", type=click.IntRange(min=1))
+@click.option(
+    "--for", "duration", metavar="TIME", help="Record for so long, such as 30s; default: until it ends or Ctrl-C."
+)
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the trace.")
+@click.option("--force", is_flag=True, help="Replace a trace that is there.")
+@click.option("--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="How to observe.")
+@click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
+@click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
+def command(
+    pid: int,
+    duration: str | None,
+    output: Path | None,
+    force: bool,
+    probes: str,
+    mounts: tuple[str, ...],
+    no_summary: bool,
+) -> None:
+    """Record the running process PID with its threads, and what it starts from now on; then print the summary.
+
+    Ends with the process, after the time of --for, or with Ctrl-C, which ends the recording and not the process.
+    """
+    from cvtrace.lab.quantities import parse_duration_s
+    from cvtrace.tracer.attach import attach
+    from cvtrace.tracer.process import find_process
+    from cvtrace.tracer.session import Options
+    from cvtrace.tracer.user import who_asked
+
+    for_s = None if duration is None else parse_duration_s(duration)
+    process = find_process(pid)
+    asked = who_asked(os.environ)
+    recording = attach(process, Options(output, force, probes, mounts, asked, _say, _progress()), for_s)
+    if not no_summary:
+        _print_summary(recording.path)

@@ -1,0 +1,295 @@
+"""`cvtrace attach`: a running process is recorded, and goes on as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab_mount import FQRN, Lab, LabMount, lab
+from test_run import CVTRACE, DEADLINE_S, here, needs_root, wait_for
+
+from cvtrace.analysis import analyse
+from cvtrace.lab.model import build
+from cvtrace.probes.events import Kind
+from cvtrace.tracer.store import Trace, read_trace
+
+__all__ = ["here"]
+pytestmark = [pytest.mark.root, needs_root]
+RUNGS = ["ebpf", "strace"]
+
+READS = """
+import os, sys, threading, time
+def read(fd):
+    while not os.path.exists("enough"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.pread(fd, 65536, 0)
+        time.sleep(0.005)
+one, other = (os.open(sys.argv[1], os.O_RDONLY) for _ in range(2))
+threading.Thread(target=read, args=(one,)).start()
+print("ready", flush=True)
+read(other)
+"""
+
+GENERATES = """
+import os, sys, time
+import onnxruntime_genai as og
+model = og.Model(sys.argv[1])
+tokenizer = og.Tokenizer(model)
+parameters = og.GeneratorParams(model)
+parameters.set_search_options(max_length=256)
+generator = og.Generator(model, parameters)
+generator.append_tokens(tokenizer.encode("the rain in spain"))
+print("ready", flush=True)
+while not os.path.exists("go"): time.sleep(0.01)
+for _ in range(12): generator.generate_next_token()
+del generator
+"""
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("lab")
+    build(folder / "made", 2 << 20)
+    files = {f"model/{path.name}": path.read_bytes() for path in (folder / "made").iterdir()}
+    with lab(folder, {**files, "file": os.urandom(300_000)}) as here:
+        yield here
+
+
+@pytest.fixture(scope="module")
+def mounted(published: Lab) -> Iterator[LabMount]:
+    with published.mount() as mount:
+        yield mount
+
+
+@contextlib.contextmanager
+def running(text: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Start a script and wait until it says that it is ready; end it when the test is over."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", text, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def start(pid: int, *options: str, mount: LabMount | None = None) -> subprocess.Popen[str]:
+    where = ["--mount", str(mount.root)] if mount else []
+    command = [*CVTRACE, "attach", str(pid), "-o", "trace", *where, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def attach(pid: int, *options: str, mount: LabMount | None = None) -> tuple[int, str]:
+    recorder = start(pid, *options, mount=mount)
+    stdout, stderr = recorder.communicate(timeout=2 * DEADLINE_S)
+    assert stdout == ""
+    return recorder.returncode, stderr
+
+
+def state(pid: int) -> dict[int, list[str]]:
+    """Return for every thread what tracing could change: whether it is stopped, signal masks, tracer, seccomp."""
+    kept = ("SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd", "TracerPid", "Seccomp", "NoNewPrivs", "CapEff", "Threads")
+    found = {}
+    for task in sorted(Path(f"/proc/{pid}/task").iterdir()):
+        lines = (task / "status").read_text().splitlines()
+        stopped = next(line for line in lines if line.startswith("State")).split()[1] in "Tt"
+        found[int(task.name)] = [str(stopped), *(line for line in lines if line.partition(":")[0] in kept)]
+    return found
+
+
+def open_files(pid: int) -> list[str]:
+    return sorted(f"{link.name} {link.readlink()}" for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def recorded() -> Trace:
+    trace = read_trace("trace")
+    assert trace.damage is None
+    return trace
+
+
+def recording_began() -> bool:
+    with contextlib.suppress(Exception):
+        return read_trace("trace").meta["clock"]["start_ns"] is not None
+    return False
+
+
+@pytest.mark.parametrize("probes", RUNGS)
+def test_a_process_that_reads_is_recorded_and_goes_on_as_it_was(here: Path, mounted: LabMount, probes: str) -> None:
+    # GIVEN a process with two threads that reads from the mount in a loop, by descriptors it opened before
+    with running(READS, mounted.root / "file") as process:
+        before, files = state(process.pid), open_files(process.pid)
+        # WHEN it is recorded for a while
+        code, stderr = attach(process.pid, "--for", "1s", "--probes", probes, mount=mounted)
+        # THEN it is as it was, and runs
+        assert code == 0, stderr
+        assert state(process.pid) == before
+        assert open_files(process.pid) == files
+        assert process.poll() is None
+    # AND its reads are in the trace, of both threads, known to be of the mount
+    trace = recorded()
+    assert (trace.meta["end"], trace.meta["target"]["pid"]) == ("detached", process.pid)
+    assert trace.meta["target"]["exit_code"] is None
+    assert trace.meta["lost"] == {}
+    reads = trace.events[trace.events["kind"] == Kind.SYS_READ]
+    reads = reads[reads["ret"] == 65536]
+    assert set(reads["tid"].tolist()) == set(before)
+    assert len(reads) > 20
+    report = analyse(trace)
+    assert report.trace.mounts[0].used
+    assert [row.name for row in report.phases] == ["script"]
+    assert (report.phases[0].fuse_reads or 0) > 10
+    assert 0.9 < report.trace.duration_s < 10
+    assert report.verdict.generation_hits_cvmfs == "inconclusive"
+    # AND the summary says whom it is about
+    assert f"CVMFS: {FQRN}" in stderr.replace("\n", " ")
+
+
+def test_phases_are_marked_from_then_on(here: Path, mounted: LabMount) -> None:
+    # GIVEN a process that generates, started without us
+    with running(GENERATES, mounted.root / "model") as process:
+        # WHEN it is recorded until it has ended
+        recorder = start(process.pid, "--probes", "ebpf", "--no-summary", mount=mounted)
+        wait_for(recording_began)
+        Path("go").touch()
+        _, stderr = recorder.communicate(timeout=DEADLINE_S)
+    # THEN its tokens are told from what lies between them
+    assert recorder.returncode == 0, stderr
+    trace = recorded()
+    assert trace.meta["end"] == "exited"
+    rows = {row.name: row for row in analyse(trace).phases}
+    assert rows["decode"].count == 12
+    assert not {"load", "import"} & set(rows)
+    assert "teardown" in rows
+
+
+@pytest.mark.parametrize("probes", RUNGS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_recording_and_not_the_process(
+    here: Path, mounted: LabMount, probes: str, number: signal.Signals
+) -> None:
+    with running(READS, mounted.root / "file") as process:
+        before = state(process.pid)
+        recorder = start(process.pid, "--probes", probes, "--no-summary", mount=mounted)
+        wait_for(recording_began)
+        recorder.send_signal(number)
+        _, stderr = recorder.communicate(timeout=DEADLINE_S)
+        assert recorder.returncode == 0, stderr
+        assert state(process.pid) == before
+        assert process.poll() is None
+    assert recorded().meta["end"] == "detached"
+
+
+@pytest.mark.parametrize("probes", [*RUNGS, "portable"])
+def test_the_end_of_the_process_ends_the_recording(here: Path, mounted: LabMount, probes: str) -> None:
+    with running(READS, mounted.root / "file") as process:
+        recorder = start(process.pid, "--probes", probes, mount=mounted)
+        wait_for(recording_began)
+        Path("enough").touch()
+        _, stderr = recorder.communicate(timeout=DEADLINE_S)
+        assert process.wait(DEADLINE_S) == 0
+    assert recorder.returncode == 0, stderr
+    assert recorded().meta["end"] == "exited"
+    if probes == "portable":
+        assert "sees nothing but the client's counters" in " ".join(recorded().meta["missing"])
+
+
+def test_a_recorder_that_is_killed_leaves_the_process_running(here: Path, mounted: LabMount) -> None:
+    with running(READS, mounted.root / "file") as process:
+        before = state(process.pid)
+        recorder = start(process.pid, "--probes", "ebpf", mount=mounted)
+        wait_for(recording_began)
+        recorder.kill()
+        recorder.communicate()
+        assert state(process.pid) == before
+    assert "killed" in str(read_trace("trace").damage)
+
+
+def test_what_it_starts_from_then_on_is_recorded_and_what_ran_already_is_said(here: Path, mounted: LabMount) -> None:
+    # GIVEN a process with one child, that starts another later
+    program = (
+        "import os, subprocess, sys, time\n"
+        "first = subprocess.Popen(['sleep', '60'])\nprint('ready', flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+        "subprocess.run(['cat', sys.argv[1]], stdout=subprocess.DEVNULL)\nfirst.kill()\nfirst.wait()\n"
+    )
+    with running(program, mounted.root / "file") as process:
+        recorder = start(process.pid, "--probes", "ebpf", "--no-summary", mount=mounted)
+        wait_for(recording_began)
+        Path("go").touch()
+        recorder.communicate(timeout=DEADLINE_S)
+    trace = recorded()
+    assert "1 child of process" in " ".join(trace.meta["missing"])
+    assert trace.meta["end"] == "exited"
+    executed = trace.texts[trace.texts["kind"] == Kind.PROC_EXEC]["text"]
+    assert any(bytes(path).endswith(b"/cat") for path in executed)
+    report = analyse(trace)
+    assert any(file.path.endswith("/file") for file in report.files)
+
+
+def refused(pid: object, code: int, says: str, *options: str) -> None:
+    command = [*CVTRACE, "attach", str(pid), "-o", "trace", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("trace").exists()
+
+
+def test_what_cannot_be_recorded_is_refused_in_one_sentence(here: Path, mounted: LabMount) -> None:
+    refused(0, 2, "PID")
+    refused("x", 2, "PID")
+    refused(2**22 + 1, 2, "there is no process")
+    kernel_thread = next(
+        (int(path.name) for path in Path("/proc").glob("[0-9]*") if (path / "comm").read_text() == "kthreadd\n"), None
+    )
+    if kernel_thread is not None:
+        refused(kernel_thread, 2, "is a thread of the kernel")
+    refused(mounted.mounted.pid, 2, "serves a mount", "--mount", str(mounted.root))
+    with running(READS, mounted.root / "file") as process:
+        thread = max(state(process.pid))
+        refused(thread, 2, f"cvtrace attach {process.pid}")
+        refused(process.pid, 2, "is not a duration", "--for", "soon")
+        refused(process.pid, 3, "is not on a CVMFS mount", "--mount", str(here))
+        process.kill()
+        wait_for(lambda: (Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]) == "Z")
+        refused(process.pid, 2, "has ended already")
+
+
+def test_anothers_process_is_not_permitted_without_root(here: Path, mounted: LabMount) -> None:
+    with running(READS, mounted.root / "file") as process:
+        to = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        may_read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        command = [*to, *may_read, *CVTRACE, "attach", str(process.pid), "-o", "trace"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert (
+            done.stderr
+            == (
+                f"cvtrace: process {process.pid} ({Path(sys.executable).resolve().name[:15]}) belongs to root: "
+                f"run `sudo cvtrace attach {process.pid}`\n"
+            )
+            or "sudo cvtrace attach" in done.stderr
+        )
+
+
+def test_a_process_that_is_traced_already_is_said(here: Path, mounted: LabMount) -> None:
+    with running(READS, mounted.root / "file") as process:
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-o", "/dev/null", "-p", str(process.pid)], stderr=subprocess.DEVNULL
+        )
+        wait_for(lambda: f"TracerPid:\t{tracer.pid}" in Path(f"/proc/{process.pid}/status").read_text())
+        refused(process.pid, 3, "is already traced", "--probes", "strace", "--mount", str(mounted.root))
+        tracer.terminate()
+        tracer.wait()

@@ -1,0 +1,98 @@
+"""Phases that a script marks itself, through `cvtrace run` on every rung."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from lab_mount import LabMount, lab
+from onnx import TensorProto, helper, numpy_helper
+from test_run import RUNGS, here, mount, needs_root, run, script, trace_of
+
+from cvtrace.analysis import analyse
+
+__all__ = ["here", "mount"]
+pytestmark = [pytest.mark.root, needs_root]
+
+
+@pytest.mark.parametrize("probes", RUNGS)
+def test_phases_of_a_script_are_rows(here: Path, mount: Path, probes: str) -> None:
+    # GIVEN a script that names two phases, one of which reads from the mount, and ends within a third
+    name = script(
+        "import cvtrace, os, time\n"
+        f"with cvtrace.phase('read the file'): os.open('{mount}/model', os.O_RDONLY); time.sleep(0.05)\n"
+        "for _ in range(3):\n with cvtrace.phase('rest'): time.sleep(0.02)\n"
+        "cvtrace.phase('last').__enter__(); time.sleep(0.02); os._exit(0)\n"
+    )
+    # WHEN
+    done = run(mount, "--python", sys.executable, name, probes=probes)
+    # THEN
+    assert done.returncode == 0, done.stderr
+    trace = trace_of(done)
+    rows = {row.name: row for row in analyse(trace).phases}
+    assert list(rows) == ["script", "read the file", "rest", "last"]
+    assert rows["rest"].count == 3
+    assert rows["read the file"].wall_s >= 0.05
+    assert rows["rest"].wall_s >= 0.06
+    assert rows["last"].wall_s >= 0.02
+    if probes == "ebpf":
+        assert rows["read the file"].fuse_requests
+        assert rows["rest"].fuse_requests == 0
+
+
+SESSION = """
+import sys
+import numpy as np
+import onnxruntime as ort
+
+options = ort.SessionOptions()
+session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+for _ in range(4):
+    session.run(None, {"x": np.ones((1, 256), dtype=np.float32)})
+"""
+
+
+@pytest.fixture(scope="module")
+def onnx_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabMount]:
+    """Mount a repository with a plain ONNX model whose weights are external data."""
+    folder = tmp_path_factory.mktemp("onnx")
+    save_model(folder / "made")
+    files = {path.name: path.read_bytes() for path in (folder / "made").iterdir()}
+    with lab(folder, files) as published, published.mount() as mounted:
+        yield mounted
+
+
+def save_model(folder: Path) -> None:
+    folder.mkdir()
+    weights = np.random.default_rng(0).standard_normal((256, 4096), dtype=np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 256])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4096])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, folder / "m.onnx", save_as_external_data=True, location="m.onnx.data")
+
+
+@pytest.mark.parametrize("probes", RUNGS)
+def test_a_plain_session_from_cvmfs_is_load_and_run(here: Path, onnx_mount: LabMount, probes: str) -> None:
+    # GIVEN a script that uses onnxruntime without GenAI on a model from the mount
+    name = script(SESSION)
+    # WHEN
+    done = run(onnx_mount.root, "--python", sys.executable, name, str(onnx_mount.root / "m.onnx"), probes=probes)
+    # THEN load and runs are told apart, once each
+    assert done.returncode == 0, done.stderr
+    report = analyse(trace_of(done))
+    rows = {row.name: row for row in report.phases}
+    assert (rows["load"].count, rows["run"].count) == (1, 4)
+    assert rows["import"].wall_s > 0
+    assert report.verdict.tokens == 0
+    if probes != "portable":
+        assert rows["load"].fuse_requests
+        assert {file.path.rpartition("/")[2] for file in report.files} >= {"m.onnx", "m.onnx.data"}
