@@ -67,6 +67,25 @@ def test_paths_are_as_the_program_gave_them(probe: EbpfProbe, tmp_path: Path) ->
     assert opened["ret"][0] >= 0
 
 
+def test_a_text_has_nothing_of_the_one_before(tmp_path: Path) -> None:
+    # GIVEN a ring of a few texts that goes round and round, and names that are long and short in turns
+    probe = EbpfProbe(text_pages=1)
+    probe.start(Scope(daemons=(), devices=()))
+    program = (
+        "import os, time\n"
+        "for n in range(60):\n"
+        "    try: os.open('/secret-' + 's' * 200 if n % 2 else '/short', 0)\n"
+        "    except OSError: time.sleep(0.02)"
+    )
+
+    # WHEN
+    _, _, texts = record(probe, program)
+
+    # THEN
+    assert {b"/short", b"/secret-" + b"s" * 200} <= set(texts["text"].tolist())
+    assert [text for text in texts["text"].tolist() if b"\0" in text] == []
+
+
 def test_children_and_threads_are_followed(probe: EbpfProbe) -> None:
     # GIVEN a program with a thread, a forked child and a child that execs
     program = (
