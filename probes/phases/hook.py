@@ -50,10 +50,19 @@ def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
     Phases of the user that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. None if the file
     is missing; whatever is not a mark (half a record at the end, a foreign write) is left out.
     """
+    return parse_marks(read_file(path), end_ns)
+
+
+def read_file(path: Path) -> bytes:
+    """Return what is in the file of marks, nothing if there is none."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
-        data = b""
+        return b""
+
+
+def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
+    """Return the marks in the bytes of a file of marks; see `read_marks`."""
     records = np.frombuffer(data[: len(data) - len(data) % EVENT.itemsize], dtype=EVENT)
     ended = records[(records["kind"] == Kind.PHASE) & (records["a"] < len(FUNCTIONS))]
     begun = records[(records["kind"] == Kind.PHASE | UNFINISHED) & (records["a"] == USER_PHASE)]
