@@ -196,6 +196,7 @@ class Session:
             if time.monotonic() - looked_s >= LOOK_AFTER_S:
                 looked_s = time.monotonic()
                 self._look_after_daemons()
+        interrupted |= signal.SIGINT in signals.take()  # it may have ended by it before we looked
         end = "interrupted" if interrupted else "signalled" if target.signal else "exited"
         return end, target.exit_code or 0
 
