@@ -1,7 +1,7 @@
 """onnxruntime's own profile: the time of every node of the graph, put on the clock of the trace.
 
 A profile is JSON, an event a line, times in µs from a start that is not told. A session's runs (`model_run`) happen inside calls that
-are marked, at most one in each: the offset is the one under which most of them do.
+are marked, one in each: the offset is the one under which most of them do.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ RUNNING: Final = tuple(
     )
 )
 """Calls that run the model."""
+PREFILLING: Final = RUNNING[:3]
 SUFFIX: Final = "_kernel_time"
 SLACK_NS: Final = 2_000
 """Times of the profile are cut to µs."""
@@ -110,14 +111,16 @@ def _events(data: bytes) -> Iterator[dict[str, Any]]:
 def place(profile: Profile, marks: Events) -> Nodes | None:
     """Put a profile on the clock of the trace; None if its runs are in none of the marked calls."""
     calls = marks[np.isin(marks["a"], RUNNING)]
-    calls = calls[np.argsort(calls["ts"], kind="stable")]
+    calls = _outermost(calls[np.argsort(calls["ts"], kind="stable")])
     decoding = calls["a"] == INDEX["OgaGenerator_GenerateNextToken"]
     tokens = np.where(decoding, np.cumsum(decoding) - 1, -1)
     mine = calls["tgid"] == profile.pid if (calls["tgid"] == profile.pid).any() else np.ones(len(calls), dtype=bool)
     calls, tokens = calls[mine], tokens[mine]
     begin = calls["ts"].astype(np.int64)
     end = begin + calls["dur"].astype(np.int64)
-    offset = _offset(profile.run_start_ns, profile.run_start_ns + profile.run_dur_ns, begin, end)
+    running = np.flatnonzero(_runs_model(calls))[:MOST_PAIRED]
+    starts, ends = (times[:MOST_PAIRED] for times in (profile.run_start_ns, profile.run_start_ns + profile.run_dur_ns))
+    offset = _offset(starts, ends, begin[running], end[running])
     if offset is None:
         return None
     start = profile.start_ns + offset
@@ -129,19 +132,52 @@ def place(profile: Profile, marks: Events) -> Nodes | None:
     return Nodes(phase, token, profile.name, profile.op_type, start, profile.dur_ns)
 
 
+def _outermost(calls: Events) -> Events:
+    """Leave out calls within calls of the same thread, sorted by ts: where uprobes and the hook both marked one, it is nested."""
+    begin = calls["ts"].astype(np.int64)
+    end = begin + calls["dur"].astype(np.int64)
+    outer = np.ones(len(calls), dtype=bool)
+    for tid in np.unique(calls["tid"]).tolist():
+        mine = np.flatnonzero(calls["tid"] == tid)
+        outer[mine[1:]] = begin[mine[1:]] >= np.maximum.accumulate(end[mine])[:-1]
+    return calls[outer]
+
+
+def _runs_model(calls: Events) -> npt.NDArray[np.bool_]:
+    """Tell which calls run the model: the first GenerateNextToken after a prefill only samples."""
+    index = calls["a"]
+    after = np.concatenate([[False], np.isin(index[:-1], PREFILLING)])
+    runs: npt.NDArray[np.bool_] = ~((index == INDEX["OgaGenerator_GenerateNextToken"]) & after)
+    return runs
+
+
 def _offset(run_start: Ints, run_end: Ints, begin: Ints, end: Ints) -> int | None:
     """Return what to add to the times of the runs so that most of them lie within calls, None if none does.
 
-    Each pair of a run and a call allows a range of offsets; the middle of where most ranges meet is taken.
+    Runs and calls follow each other in the same order, one run in each call, the first run in any of them. Only where that puts
+    less than half of them into calls (a prefill in pieces) a call may hold several.
     """
-    run_start, run_end, begin, end = (times[:MOST_PAIRED] for times in (run_start, run_end, begin, end))
-    low = (begin[None, :] - run_start[:, None] - SLACK_NS).ravel()
-    high = (end[None, :] - run_end[:, None] + SLACK_NS).ravel()
+    runs, calls = len(run_start), len(begin)
+    best = (0, 0)
+    for first in range(-runs + 1, calls):
+        run = np.arange(max(0, -first), min(runs, calls - first))
+        if len(run) > best[0]:
+            found = _meeting(begin[run + first] - run_start[run], end[run + first] - run_end[run])
+            best = max(best, found, key=lambda each: each[0])
+    if best[0] < runs / 2:
+        low, high = (begin[None, :] - run_start[:, None]).ravel(), (end[None, :] - run_end[:, None]).ravel()
+        best = max(best, _meeting(low, high), key=lambda each: each[0])
+    return best[1] if best[0] else None
+
+
+def _meeting(low: Ints, high: Ints) -> tuple[int, int]:
+    """Return how many of the ranges meet where most of them do, and the middle of that."""
+    low, high = low - SLACK_NS, high + SLACK_NS
     low, high = low[low <= high], high[low <= high]
     if not len(low):
-        return None
+        return 0, 0
     edges = np.concatenate([low, high])
     order = np.lexsort((np.repeat([0, 1], len(low)), edges))
     meeting = np.cumsum(np.repeat([1, -1], len(low))[order])
     most = int(np.argmax(meeting))
-    return int((edges[order[most]] + edges[order[most + 1]]) // 2)
+    return int(meeting[most]), int((edges[order[most]] + edges[order[most + 1]]) // 2)

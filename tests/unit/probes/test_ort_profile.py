@@ -151,6 +151,33 @@ def test_the_offset_is_the_one_under_which_all_runs_lie_in_calls() -> None:
     assert nodes.token.tolist() == [-1, 1, 2, 3, 4, 5]
 
 
+def test_a_prefill_that_all_runs_would_fit_into_is_one_run() -> None:
+    # GIVEN a prefill that took longer than all of decode, most of it not in the model
+    spans = (("OgaGenerator_AppendTokens", 1_000, 18_000), *TOKENS[1:])
+    runs = ((7_000, 500), *((11_050 + 1000 * turn, 500) for turn in range(5)))
+    # WHEN
+    nodes = place(parse_profile(profile_of(*runs)), calls(*spans))
+    # THEN
+    assert nodes is not None
+    assert nodes.token.tolist() == [-1, 1, 2, 3, 4, 5]
+
+
+def test_a_prefill_in_pieces_is_placed_all_the_same() -> None:
+    spans = (("OgaGenerator_AppendTokens", 1_000, 9_000), ("OgaGenerator_GenerateNextToken", 9_100, 9_110))
+    nodes = place(parse_profile(profile_of(*((50 + 1_000 * piece, 900) for piece in range(7)))), calls(*spans))
+    assert nodes is not None
+    assert nodes.phase == ["prefill"] * 7
+
+
+def test_calls_that_were_marked_twice_count_once() -> None:
+    # GIVEN the same calls, seen from without and a little later from within
+    inner = [(name, begin + 2, end - 2) for name, begin, end in TOKENS]
+    runs = ((2_500, 4_000), *((11_050 + 1000 * turn, 500) for turn in range(5)))
+    nodes = place(parse_profile(profile_of(*runs)), calls(*TOKENS, *inner))
+    assert nodes is not None
+    assert nodes.token.tolist() == [-1, 1, 2, 3, 4, 5]
+
+
 def test_a_profile_that_fits_no_call_is_not_placed() -> None:
     assert place(parse_profile(profile_of((0, 90_000))), calls(*TOKENS)) is None
     assert place(parse_profile(profile_of((0, 10))), calls()) is None
