@@ -2,6 +2,7 @@
 
 from cvtrace.analysis.cache_state import cache_state
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
+from cvtrace.analysis.operators import COST, operators
 from cvtrace.analysis.phases import life
 from cvtrace.analysis.reconcile import reconcile
 from cvtrace.analysis.report.quantities import counted
@@ -23,6 +24,7 @@ def report(found: Study) -> Report:
     """Put the report together from the tables."""
     checks, absent = reconcile(found.recording, found.mounts, found.requests, found.gets)
     proof = evidence(found, checks, absent)
+    profiled = operators(found.recording.path)
     return Report(
         schema=SCHEMA,
         trace=_trace(found),
@@ -33,7 +35,8 @@ def report(found: Study) -> Report:
         files=file_rows(found),
         fetches=fetch_rows(found),
         checks=checks,
-        notes=(*absent, *_overlaps(found)),
+        notes=(*absent, *_overlaps(found), *([COST] if profiled else [])),
+        operators=profiled,
     )
 
 

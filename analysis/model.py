@@ -144,6 +144,16 @@ class Fetch:
 
 
 @dataclass(frozen=True)
+class Operator:
+    """The nodes of one operator in one phase, as onnxruntime's own profile tells them."""
+
+    phase: str
+    op_type: str
+    count: int
+    time_s: float
+
+
+@dataclass(frozen=True)
 class Check:
     """A number that was traced against what the client itself counted."""
 
@@ -167,6 +177,7 @@ class Report:
     fetches: tuple[Fetch, ...]
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
+    operators: tuple[Operator, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

@@ -24,7 +24,9 @@ TEXTS_BLOCKS: Final = "texts.blocks"
 EVENTS_PARQUET: Final = "events.parquet"
 TEXTS_PARQUET: Final = "texts.parquet"
 TEMPORARY: Final = ".new"
-FILES: Final = (META, EVENTS_BLOCKS, TEXTS_BLOCKS, EVENTS_PARQUET, TEXTS_PARQUET)
+NODES_PARQUET: Final = "nodes.parquet"
+PROFILES: Final = tuple(f"ort-profile-{number}.json" for number in range(1, 17))
+FILES: Final = (META, EVENTS_BLOCKS, TEXTS_BLOCKS, EVENTS_PARQUET, TEXTS_PARQUET, NODES_PARQUET, *PROFILES)
 
 
 class Folder:

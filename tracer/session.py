@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import cvtrace
+from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.ladder import start_probe
-from cvtrace.probes.phases.hook import environment, read_marks
+from cvtrace.probes.phases.hook import environment, parse_marks, read_file
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Probe
 from cvtrace.tracer.errors import TraceExists
+from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
 from cvtrace.tracer.parquet import Progress
+from cvtrace.tracer.profile import PREFIX, nodes_of, read_profiles
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
 from cvtrace.tracer.surroundings import Surroundings, find_surroundings
@@ -58,6 +61,8 @@ class Options:
     """Takes a sentence for the user."""
     progress: Progress | None = None
     """Told how far the finishing of the trace is."""
+    ort_profile: bool = False
+    """Whether onnxruntime is to write its own profile."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,12 @@ class Session:
         self.start_ns = 0
         self.told_error = False
         self.drain_ns = 0
+        self.calls: list[Events] = []
+        """Phase marks so far, if the profile needs them."""
 
     def run(self, inheritance: Inheritance) -> Recording:
-        with Signals() as signals, _phase_marks(self.command, genai=self.wants_marks) as marks:
+        profiled = self.options.ort_profile
+        with Signals() as signals, _phase_marks(self.command, genai=self.wants_marks, profiled=profiled) as marks:
             target = self._start(marks, inheritance, signals)
             try:
                 end, exit_code = self._follow(target, signals)
@@ -188,6 +196,7 @@ class Session:
             if time.monotonic() - looked_s >= LOOK_AFTER_S:
                 looked_s = time.monotonic()
                 self._look_after_daemons()
+        interrupted |= signal.SIGINT in signals.take()  # it may have ended by it before we looked
         end = "interrupted" if interrupted else "signalled" if target.signal else "exited"
         return end, target.exit_code or 0
 
@@ -196,6 +205,8 @@ class Session:
         before_ns = time.thread_time_ns()
         events, texts = self.probe.drain()
         self.writer.write(events, texts)
+        if self.options.ort_profile:
+            self.calls.append(events[events["kind"] == Kind.PHASE])
         self.drain_ns += time.thread_time_ns() - before_ns
         if self.writer.error and not self.told_error:
             self.told_error = True
@@ -220,7 +231,19 @@ class Session:
         while self._keep():
             pass
         if marks is not None:
-            marks.write_to(self.writer)
+            self.calls.append(marks.write_to(self.writer))
+            if self.options.ort_profile:
+                self._add_profile(marks)
+
+    def _add_profile(self, marks: _Marks) -> None:
+        with acting_as(marks.user):
+            profiles = read_profiles(marks.path.parent)
+        nodes, missing = nodes_of(profiles, self.calls)
+        self.missing += missing
+        for name, data in zip(PROFILES, profiles, strict=False):
+            self.writer.add_file(name, data)
+        if nodes is not None:
+            self.writer.add_file(NODES_PARQUET, nodes)
 
     def _finish(self, target: Target | None, end: str, end_ns: int) -> None:
         self.writer.finish(
@@ -262,21 +285,24 @@ class _Marks:
         self.environ = environ
         self.user = user
 
-    def write_to(self, writer: TraceWriter) -> None:
-        """Add the marks to the trace."""
-        with acting_as(self.user):
-            marks = read_marks(self.path, time.monotonic_ns())
-        writer.write(*marks)
+    def write_to(self, writer: TraceWriter) -> Events:
+        """Add the marks to the trace, and return them."""
+        with acting_as(self.user):  # as whom numpy may not find its own files
+            data = read_file(self.path)
+        events, texts = parse_marks(data, time.monotonic_ns())
+        writer.write(events, texts)
+        return events
 
 
 @contextlib.contextmanager
-def _phase_marks(command: Command, *, genai: bool) -> Iterator[_Marks]:
+def _phase_marks(command: Command, *, genai: bool, profiled: bool) -> Iterator[_Marks]:
     environ = dict(command.environ)
     with acting_as(command.user):
         folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
     marks = folder / "marks"
+    profile = str(folder / PREFIX) if profiled else ""
     try:
-        yield _Marks(marks, environment(marks, environ, genai=genai), command.user)
+        yield _Marks(marks, environment(marks, environ, genai=genai, profile=profile), command.user)
     finally:
         with acting_as(command.user):
             shutil.rmtree(folder, ignore_errors=True)

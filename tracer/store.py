@@ -7,6 +7,7 @@ A trace is a folder:
     texts.blocks     while recording: blocks of TEXT records
     events.parquet   when finished, sorted by ts; the columns of EVENT
     texts.parquet    when finished: ts, tid, kind, size, text (binary)
+    nodes.parquet    with --ort-profile: the nodes of the model's graph (profile.py), made from ort-profile-N.json
 
 A block (blocks.py) carries a checksum, so that a reader stops at one that was half written when the recorder
 was killed and says where the trace ends. The blocks are removed once the Parquet files and a meta.json that
@@ -195,6 +196,13 @@ class TraceWriter:
             self._leave_unfinished()
         finally:
             self.close()
+
+    def add_file(self, name: str, data: bytes) -> None:
+        """Write another file of the trace, one of folder.FILES. A full disk sets `error`."""
+        try:
+            self._folder.write_whole(name, data, durable=False)
+        except OSError as error:
+            self._fail(error)
 
     def abandon(self) -> None:
         """Remove what was created: nothing was recorded."""

@@ -127,10 +127,22 @@ def times(report: Report) -> list[str]:
         total = float(walls.sum())
         rate = f", {len(walls) / total:,.1f} tokens/s" if total else ""
         lines.append(f"Per token: median {seconds(float(middle))}, p99 {seconds(float(high))}{rate}.")
+    lines += _operators(report)
     wall = sum(row.wall_s for row in report.phases)
     unknown = sum(row.unattributed_s for row in report.phases)
     share = f" ({100 * unknown / wall:.1f} %)" if wall else ""
     return [*lines, f"Unattributed: {seconds(unknown)}{share}."]
+
+
+def _operators(report: Report) -> list[str]:
+    """Tell the slowest operators of decode, or else of what there is."""
+    for phase in ("decode", "run", "prefill"):
+        rows = [row for row in report.operators if row.phase == phase]
+        total = sum(row.time_s for row in rows)
+        if total:
+            top = ", ".join(f"{row.op_type} {100 * row.time_s / total:.0f} %" for row in rows[:TOP_CLASSES])
+            return [f"Slowest operators in {phase}: {top} of {seconds(total)}."]
+    return []
 
 
 def caches(report: Report) -> list[str]:

@@ -24,6 +24,7 @@ from cvtrace.probes.ladder import CHOICES
 @click.option("--python", metavar="PATH", help="Interpreter for the script; default: of the active environment.")
 @click.option("--user", metavar="NAME", help="Run the script as this user (root only); default: who called sudo.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
+@click.option("--ort-profile", is_flag=True, help="Have onnxruntime tell the time of every operator.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -35,6 +36,7 @@ def command(
     python: str | None,
     user: str | None,
     mounts: tuple[str, ...],
+    ort_profile: bool,
     no_summary: bool,
     arguments: tuple[str, ...],
 ) -> None:
@@ -50,7 +52,7 @@ def command(
     asked = who_asked(os.environ)
     runs_as = user_named(user) if user else asked
     found = find_command(list(arguments), python, os.environ, runs_as)
-    options = Options(output, force, probes, mounts, asked, _say, _progress())
+    options = Options(output, force, probes, mounts, asked, _say, _progress(), ort_profile)
     try:
         recording = record(found, options)
     except NotStarted as error:

@@ -22,6 +22,8 @@ from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
 INJECT: Final = Path(__file__).resolve().parent / "inject"
 MARKS: Final = "CVTRACE_MARKS"
 """Environment variable that names the file of marks."""
+PROFILE: Final = "CVTRACE_PROFILE"
+"""Environment variable that says how the names of onnxruntime's profiles begin."""
 HOOK: Final = "CVTRACE_HOOK"
 """Environment variable that names the packages to wrap."""
 NAME: Final = 0x7F04
@@ -31,17 +33,20 @@ MAX_CELLS: Final = -(-TEXT_MAX // NAME_BYTES)
 ends, and its name in records of kind NAME with that ts and tid, 24 bytes in a, b and c of each."""
 
 
-def environment(marks_path: Path, base_env: Mapping[str, str], *, genai: bool = True) -> dict[str, str]:
+def environment(
+    marks_path: Path, base_env: Mapping[str, str], *, genai: bool = True, profile: str = ""
+) -> dict[str, str]:
     """Return `base_env` with what makes a Python target load the hook and append its marks to `marks_path`.
 
-    `genai` is False where a probe sees the calls of the GenAI library itself; onnxruntime's own sessions are always wrapped. The
+    With `profile`, onnxruntime writes its own profile to files that begin so. `genai` is False where a probe sees the calls of the GenAI library itself; onnxruntime's own sessions are always wrapped. The
     file is created by the target, as its user, when it imports one of the packages or enters a `cvtrace.phase`. An existing
     PYTHONPATH, sitecustomize and usercustomize stay in effect.
     """
     before = base_env.get("PYTHONPATH")
     path = os.pathsep.join([str(INJECT), before] if before else [str(INJECT)])
     wanted = ",".join(["onnxruntime_genai", "onnxruntime"] if genai else ["onnxruntime"])
-    return {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted}
+    profiling = {PROFILE: profile} if profile else {}
+    return {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted, **profiling}
 
 
 def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
@@ -50,10 +55,19 @@ def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
     Phases of the user that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. None if the file
     is missing; whatever is not a mark (half a record at the end, a foreign write) is left out.
     """
+    return parse_marks(read_file(path), end_ns)
+
+
+def read_file(path: Path) -> bytes:
+    """Return what is in the file of marks, nothing if there is none."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
-        data = b""
+        return b""
+
+
+def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
+    """Return the marks in the bytes of a file of marks; see `read_marks`."""
     records = np.frombuffer(data[: len(data) - len(data) % EVENT.itemsize], dtype=EVENT)
     ended = records[(records["kind"] == Kind.PHASE) & (records["a"] < len(FUNCTIONS))]
     begun = records[(records["kind"] == Kind.PHASE | UNFINISHED) & (records["a"] == USER_PHASE)]

@@ -293,3 +293,37 @@ def test_a_process_that_is_traced_already_is_said(here: Path, mounted: LabMount)
         refused(process.pid, 3, "is already traced", "--probes", "strace", "--mount", str(mounted.root))
         tracer.terminate()
         tracer.wait()
+
+
+@pytest.mark.parametrize("probes", ["ebpf", "portable"])
+def test_the_profile_of_a_run_is_in_its_trace(here: Path, mounted: LabMount, probes: str) -> None:
+    # GIVEN a script that generates twelve tokens from the mount, which cannot be written to
+    Path("script.py").write_text(GENERATES)
+    Path("go").touch()
+    command = [*CVTRACE, "run", "--ort-profile", "-o", "trace", "--probes", probes, "--mount", str(mounted.root)]
+    # WHEN
+    done = subprocess.run(
+        [*command, "--python", sys.executable, "script.py", str(mounted.root / "model")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+    )
+    # THEN the operators of each phase are told, counted and timed
+    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+    assert "Slowest operators in decode:" in done.stderr
+    report = analyse(recorded())
+    nodes = {(row.phase, row.op_type): row for row in report.operators}
+    prefill, decode = (nodes[phase, "MatMulNBits"] for phase in ("prefill", "decode"))
+    assert decode.count == 11 * prefill.count  # the first token only samples
+    rows = {row.name: row for row in report.phases}
+    assert 0 < sum(row.time_s for row in report.operators if row.phase == "decode") <= rows["decode"].wall_s
+    assert any("6 µs of each node" in note for note in report.notes)
+    assert Path("trace/ort-profile-1.json").is_file()
+    # AND a trace that replaces this one has none of it left
+    again = subprocess.run(
+        [*command, "--force", "--no-summary", "--", "true"], check=False, capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    assert not Path("trace/nodes.parquet").exists()
+    assert "wrote no profile" in " ".join(recorded().meta["missing"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from test_run import RUNGS, here, mount, needs_root, run, script, trace_of
 
 from cvtrace.analysis import analyse
+from cvtrace.lab.model import build
 
 __all__ = ["here", "mount"]
 pytestmark = [pytest.mark.root, needs_root]
@@ -96,3 +98,35 @@ def test_a_plain_session_from_cvmfs_is_load_and_run(here: Path, onnx_mount: LabM
     if probes != "portable":
         assert rows["load"].fuse_requests
         assert {file.path.rpartition("/")[2] for file in report.files} >= {"m.onnx", "m.onnx.data"}
+
+
+GENERATES = """
+import sys
+import onnxruntime_genai as og
+model = og.Model(sys.argv[1])
+parameters = og.GeneratorParams(model)
+parameters.set_search_options(max_length=64)
+generator = og.Generator(model, parameters)
+generator.append_tokens(og.Tokenizer(model).encode("the rain in spain"))
+for _ in range(9): generator.generate_next_token()
+"""
+
+
+@pytest.mark.parametrize("probes", RUNGS)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_tokens_are_counted_once_however_they_are_marked(
+    here: Path, mount: Path, tmp_path: Path, probes: str, wrapped: bool
+) -> None:
+    # GIVEN a script that generates nine tokens, run by a shell so that nobody knows its interpreter before it starts, or not
+    build(tmp_path / "model", 2 << 20)
+    words = [sys.executable, script(GENERATES), str(tmp_path / "model")]
+    command = ["--", "sh", "-c", shlex.join(words) + "; exit $?"] if wrapped else ["--python", *words]
+    # WHEN
+    done = run(mount, "--ort-profile", *command, probes=probes, ORT_DISABLE_TELEMETRY="1")
+    # THEN
+    assert done.returncode == 0, done.stderr
+    report = analyse(trace_of(done))
+    rows = {row.name: row for row in report.phases}
+    assert report.verdict.tokens == rows["decode"].count == 9
+    counts = {(row.phase, row.op_type): row.count for row in report.operators}
+    assert counts["decode", "MatMulNBits"] == 8 * counts["prefill", "MatMulNBits"]

@@ -184,9 +184,12 @@ def wrap_package(module: ModuleType, methods: tuple[Any, ...], marks: Marks) -> 
 class Finder:
     """Waits in sys.meta_path for the packages, lets the others find them, and wraps each once it has been executed."""
 
-    def __init__(self, marks: Marks, packages: dict[str, tuple[Any, ...]]) -> None:
+    def __init__(
+        self, marks: Marks, packages: dict[str, tuple[Any, ...]], then: Callable[[str, ModuleType], None] | None = None
+    ) -> None:
         self._marks = marks
         self._packages = packages
+        self._then = then
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name not in self._packages:
@@ -223,15 +226,29 @@ class Finder:
             if methods:
                 self._marks.open()
                 wrap_package(module, methods, self._marks)
+            if self._then is not None:
+                self._then(name, module)
             if not self._packages and self in sys.meta_path:
                 sys.meta_path.remove(self)
         except Exception:  # no marks are better than no target
             pass
 
 
-def arm(path: str, wanted: str) -> None:
-    """Wait for the packages that `wanted` names, separated by commas; their marks go to the file `path`."""
+def arm(path: str, wanted: str, profile: str = "") -> None:
+    """Wait for the packages that `wanted` names, separated by commas; their marks go to the file `path`.
+
+    With `profile`, what they make writes onnxruntime's profile to files that begin so.
+    """
     known = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
     packages = {name: known[name] for name in wanted.split(",") if name in known}
+    then = None
+    if profile:
+        from _cvtrace_profile import profile_package  # type: ignore[import-not-found]
+
+        packages = {**dict.fromkeys(known, ()), **packages}
+
+        def then(name: str, module: ModuleType) -> None:
+            profile_package(name, module, profile)
+
     if packages:
-        sys.meta_path.insert(0, Finder(Marks(path), packages))
+        sys.meta_path.insert(0, Finder(Marks(path), packages, then))

@@ -17,11 +17,15 @@ def _arm(folder: str) -> None:
         if os.environ.get("CVTRACE_MARKS"):
             import _cvtrace_marks  # type: ignore[import-not-found]
 
-            _cvtrace_marks.arm(os.environ["CVTRACE_MARKS"], os.environ.get("CVTRACE_HOOK", ""))
+            environ = os.environ
+            _cvtrace_marks.arm(
+                environ["CVTRACE_MARKS"], environ.get("CVTRACE_HOOK", ""), environ.get("CVTRACE_PROFILE", "")
+            )
     except Exception:  # whatever it is, the target comes first
         pass
     finally:
         sys.modules.pop("_cvtrace_marks", None)
+        sys.modules.pop("_cvtrace_profile", None)
         sys.path_importer_cache.pop(folder, None)
         while folder in sys.path:
             sys.path.remove(folder)

@@ -149,15 +149,16 @@ def test_without_a_recording_nothing_is_imported_and_nothing_done(tmp_path: Path
     )
 
 
-def test_an_untraced_phase_costs_little() -> None:
-    # GIVEN the cost of calling an empty function here and now
+def test_an_untraced_phase_does_nothing() -> None:
+    # GIVEN a script in which marking would raise out of the phase
     script = (
-        "import cvtrace, timeit\n"
-        "def once():\n with cvtrace.phase('x'): pass\n"
-        "def empty(): pass\n"
-        "best = lambda f: min(timeit.repeat(f, number=20000, repeat=9))\n"
-        "print(best(once) / best(empty))\n"
+        "import cvtrace, cvtrace.marking as marking, sys\n"
+        "def never(*_): raise SystemExit('marked')\n"
+        "marking._opened = marking.monotonic_ns = marking.get_native_id = never\n"
+        "with cvtrace.phase('x'): pass\n"
+        "cvtrace.phase('y')(lambda: print('done'))()\n"
     )
     environ = {name: value for name, value in os.environ.items() if name != MARKS}
-    # THEN a phase costs a few of that (some 40 ns each), not a system call
-    assert float(python(script, environ).stdout) < 25
+    # THEN it is neither timed nor marked: some 0.2 µs
+    done = python(script, environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -1,0 +1,93 @@
+"""onnxruntime's profiles become part of a trace: the files as they are, and their nodes as nodes.parquet."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvtrace.probes.events import Events, no_events
+from cvtrace.probes.phases.profile import Nodes, Profile, parse_profile, place
+from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
+
+PREFIX: Final = "ort-profile"
+MOST_BYTES: Final = 2 << 30
+
+NONE: Final = (
+    "onnxruntime wrote no profile, which it does when a model is destroyed: the target was ended, is not Python, or its "
+    "model was made by another library"
+)
+
+SCHEMA: Final = pa.schema(
+    [
+        ("phase", pa.string()),
+        ("token", pa.int64()),
+        ("name", pa.string()),
+        ("op_type", pa.string()),
+        ("start_ns", pa.int64()),
+        ("dur_ns", pa.int64()),
+    ]
+)
+"""`token` is -1 where no token was generated, `phase` "" outside of any call. CLOCK_MONOTONIC, as events."""
+
+
+def read_profiles(folder: Path) -> list[bytes]:
+    """Return the profiles in a folder that the target could write to: plain files only, the first few."""
+    found = []
+    for path in sorted(folder.glob(f"{PREFIX}*.json"))[: len(PROFILES)]:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        with os.fdopen(fd, "rb") as file:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                found.append(file.read(MOST_BYTES))
+    return [data for data in found if data]  # that of a session whose model could not be loaded stays empty
+
+
+def nodes_of(profiles: Sequence[bytes], marks: Sequence[Events]) -> tuple[bytes | None, list[str]]:
+    """Return nodes.parquet, and a sentence for each thing that is not in it."""
+    if not profiles:
+        return None, [NONE]
+    calls = np.concatenate(marks) if len(marks) else no_events()
+    parsed = [parse_profile(data) for data in profiles]
+    placed = [(profile, place(profile, calls)) for profile in parsed]
+    missing = [sentence for profile, nodes in placed for sentence in _lacking(profile, nodes)]
+    tables = [_table(nodes) for _, nodes in placed if nodes is not None]
+    out = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables) if tables else SCHEMA.empty_table(), out, compression="zstd")
+    return out.getvalue(), missing
+
+
+def _lacking(profile: Profile, nodes: Nodes | None) -> list[str]:
+    if nodes is None and profile.name:
+        return [
+            f"a profile of {len(profile.name):,} nodes could not be put on the clock: its runs are in no marked call"
+        ]
+    if not profile.whole:
+        return [
+            "onnxruntime's profile is not whole: it keeps a million events, or the target ended while it was written"
+        ]
+    return []
+
+
+def _table(nodes: Nodes) -> Any:
+    columns = [nodes.phase, nodes.token, nodes.name, nodes.op_type, nodes.start_ns, nodes.dur_ns]
+    return pa.Table.from_arrays(
+        [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
+
+
+def read_nodes(trace: Path) -> Any | None:
+    """Return nodes.parquet of a trace as a pyarrow table, None if there is none that can be read."""
+    try:
+        return pq.read_table(trace / NODES_PARQUET, schema=SCHEMA)
+    except (OSError, ValueError):
+        return None
