@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import cvtrace
-from cvtrace.probes.ladder import start_probe
+from cvtrace.probes.ladder import Settings, start_probe
 from cvtrace.probes.phases.hook import environment, read_marks
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Probe
@@ -32,6 +34,10 @@ from cvtrace.tracer.user import User, acting_as
 DRAIN_S: Final = 0.01
 LOOK_AFTER_S: Final = 0.5
 """How often daemons are looked after: a dead one makes the trace say since when."""
+
+BUFFER_BYTES: Final = 32_000_000
+"""Room for events if the user says nothing."""
+BUFFER_STEP: Final = 4
 
 MARKED: Final = (
     "phases are marked by an import hook, as no libonnxruntime-genai.so can be observed: they are missing where the "
@@ -56,6 +62,8 @@ class Options:
     """Whose the trace is."""
     say: Say
     """Takes a sentence for the user."""
+    settings: Settings = field(default_factory=Settings)
+    """What was asked of the probe."""
     progress: Progress | None = None
     """Told how far the finishing of the trace is."""
 
@@ -88,7 +96,7 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
         user = command.user
         other = (user.uid, user.gid) if user.is_other else None
         libraries = find_libraries(command.python, command.environ, as_user=other, groups=user.groups)
-        started = start_probe(options.probes, surroundings.scope(libraries), other)
+        started = start_probe(options.probes, surroundings.scope(libraries), other, options.settings)
     except BaseException:
         writer.abandon()
         raise
@@ -223,18 +231,28 @@ class Session:
             marks.write_to(self.writer)
 
     def _finish(self, target: Target | None, end: str, end_ns: int) -> None:
+        losses = self.probe.losses()
         self.writer.finish(
             self.options.progress,
             target=self._target_meta(target),
             clock=self._clock(end_ns),
             mounts=self._mounts_meta(),
             missing=self._missing(),
-            lost={name: count for name, count in self.probe.losses().by_kind.items() if count},
+            lost={name: count for name, count in losses.by_kind.items() if count},
+            lost_by_cpu=losses.by_cpu,
             end=end,
-            recorder={"drain_cpu_s": self.drain_ns / 1e9},
+            recorder=self._recorder_meta(),
         )
+        if losses.total and self.probe.name == "ebpf":
+            self.options.say(_too_small(losses.total, self.options.settings.buffer_bytes))
         if self.writer.error and not self.told_error:
             self.options.say(self.writer.error)
+
+    def _recorder_meta(self) -> dict[str, float]:
+        """Return what the recording itself has cost so far."""
+        max_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        costs = getattr(self.probe, "costs", {})  # of those that can tell
+        return {"drain_cpu_s": self.drain_ns / 1e9, "max_rss_bytes": max_rss_bytes, **costs}
 
     def _missing(self) -> list[str]:
         said = [*self.missing, *self.probe.missing(), *self.surroundings.errors()]
@@ -252,6 +270,11 @@ class Session:
     def _clock(self, end_ns: int | None) -> dict[str, int | None]:
         offset_ns = time.time_ns() - time.monotonic_ns()
         return {"start_ns": self.start_ns, "end_ns": end_ns, "realtime_offset_ns": offset_ns}
+
+
+def _too_small(lost: int, buffer_bytes: int | None) -> str:
+    larger = BUFFER_STEP * (buffer_bytes or BUFFER_BYTES)
+    return f"{lost:,} events lost: run again with --buffer {math.ceil(larger / 1e6)}MB"
 
 
 class _Marks:
