@@ -22,7 +22,8 @@ import cvtrace
 from cvtrace.probes.ladder import Settings, start_probe
 from cvtrace.probes.phases.hook import environment, read_marks
 from cvtrace.probes.phases.library import find_libraries
-from cvtrace.probes.probe import Probe
+from cvtrace.probes.probe import Daemon, Probe
+from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.parquet import Progress
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
@@ -134,6 +135,7 @@ class Session:
         self.start_ns = 0
         self.told_error = False
         self.drain_ns = 0
+        self.arrivals = Arrivals(options.mounts, surroundings.points())
 
     def run(self, inheritance: Inheritance) -> Recording:
         with Signals() as signals, _phase_marks(self.command, genai=self.wants_marks) as marks:
@@ -193,9 +195,11 @@ class Session:
                 if not reached_target(number):
                     target.send(number)
             self._keep()
+            self._look_after_mounts()
             if time.monotonic() - looked_s >= LOOK_AFTER_S:
                 looked_s = time.monotonic()
                 self._look_after_daemons()
+        interrupted |= signal.SIGINT in signals.take()  # it may have ended the target at once
         end = "interrupted" if interrupted else "signalled" if target.signal else "exited"
         return end, target.exit_code or 0
 
@@ -221,9 +225,27 @@ class Session:
             self.options.say(sentence)
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
 
+    def _look_after_mounts(self) -> None:
+        """Observe mounts that appear. Their pages and requests at once, their daemons when they said who they are."""
+        add_scope = getattr(self.probe, "add_scope", None)  # only some probes can
+        appeared = self.arrivals.appeared()
+        if appeared and add_scope:
+            add_scope((), [point.device for point in appeared])
+        for observed, managers in self.arrivals.described():
+            self.surroundings = self.surroundings.with_mount(observed)
+            daemons = [process for process in (observed.mount.daemon, *managers) if process is not None]
+            if add_scope:
+                add_scope([Daemon(process.pid) for process in daemons], ())
+            at_s = (observed.counted_ns[0] - self.start_ns) / 1e9
+            self.missing.append(
+                f"{observed.mount.path} was mounted while the recording ran: what its cvmfs2 did before {at_s:.1f} s is not seen"
+            )
+            self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
+
     def _stop(self, marks: _Marks | None = None) -> None:
         self._look_after_daemons()
         self._keep()
+        self.arrivals.close()
         self.probe.stop()
         while self._keep():
             pass

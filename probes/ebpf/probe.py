@@ -7,7 +7,7 @@ import ctypes
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
 from cvtrace.probes.http import redact_texts
 from cvtrace.probes.phases.functions import FUNCTIONS
-from cvtrace.probes.probe import CannotObserve, Losses, Scope
+from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
 
 EVENT_PAGES: Final = 8192  # 32 MiB: half a second of a million events per second
 TEXT_SHARE: Final = 4
@@ -107,11 +107,15 @@ class EbpfProbe:
         for name, number in numbers().items():
             watched = (_ROLE_TARGET if name in TARGET else 0) | (_ROLE_DAEMON if name in DAEMON else 0)
             watch[ctypes.c_uint32(number)] = ctypes.c_uint32(watched)
-        devices = self._bpf[b"devices"]
-        for st_dev in scope.devices:
+        self.add_scope(scope.daemons, scope.devices)
+
+    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int]) -> None:
+        """Observe these daemons and mounts (st_dev), too."""
+        observed = self._bpf[b"devices"]
+        for st_dev in devices:
             kernel_dev = os.major(st_dev) << 20 | os.minor(st_dev)
-            devices[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
-        for daemon in scope.daemons:
+            observed[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
+        for daemon in daemons:
             self._observe(daemon.pid, _ROLE_DAEMON)
 
     def _observe(self, tgid: int, role: int) -> None:
