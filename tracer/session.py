@@ -63,10 +63,10 @@ class Options:
     """Whose the trace is."""
     say: Say
     """Takes a sentence for the user."""
-    settings: Settings = field(default_factory=Settings)
-    """What was asked of the probe."""
     progress: Progress | None = None
     """Told how far the finishing of the trace is."""
+    settings: Settings = field(default_factory=Settings)
+    """What was asked of the probe."""
 
 
 @dataclass(frozen=True)

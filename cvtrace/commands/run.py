@@ -61,7 +61,7 @@ def command(
     runs_as = user_named(user) if user else asked
     found = find_command(list(arguments), python, os.environ, runs_as)
     settings = Settings(parse_buffer_bytes(buffer) if buffer else None, cost)
-    options = Options(output, force, probes, mounts, asked, _say, settings, _progress())
+    options = Options(output, force, probes, mounts, asked, _say, _progress(), settings)
     try:
         recording = record(found, options)
     except NotStarted as error:
