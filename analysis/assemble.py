@@ -78,7 +78,10 @@ def _said_missing(found: Study) -> list[str]:
     """Return what the recorder could not observe, without the troubles of mounts that the target never touched."""
     others = {mount.error for mount in found.recording.mounts if mount not in found.mounts}
     others -= {mount.error for mount in found.mounts}
-    return [str(each) for each in found.recording.meta.get("missing") or () if each not in others]
+    used = {mount.path for mount in found.mounts}
+    unused = tuple(f"{mount.path} was mounted " for mount in found.recording.mounts if mount.path not in used)
+    said = [str(each) for each in found.recording.meta.get("missing") or () if each not in others]
+    return [each for each in said if not each.startswith(unused)]
 
 
 def _not_seen(found: Study) -> tuple[str, ...]:

@@ -35,6 +35,8 @@ class Losses:
 
     by_kind: dict[str, int] = field(default_factory=dict)
     """Name of the kind (or of the stage) -> number of events."""
+    by_cpu: dict[str, list[int]] = field(default_factory=dict)
+    """The same, a number for each CPU; empty where the probe cannot tell."""
 
     @property
     def total(self) -> int:

@@ -103,6 +103,7 @@ class _Attached(Session):
                 return "detached"
             signals.wait(DRAIN_S)
             self._keep()
+            self._look_after_mounts()
             if now_s - looked_s >= LOOK_AFTER_S:
                 looked_s = now_s
                 self._look_after_daemons()

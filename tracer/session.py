@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import cvtrace
 from cvtrace.probes.events import Events, Kind
-from cvtrace.probes.ladder import start_probe
+from cvtrace.probes.ladder import Settings, start_probe
 from cvtrace.probes.phases.hook import environment, parse_marks, read_file
 from cvtrace.probes.phases.library import find_libraries
-from cvtrace.probes.probe import Probe
+from cvtrace.probes.probe import Daemon, Probe
+from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
 from cvtrace.tracer.parquet import Progress
@@ -35,6 +38,10 @@ from cvtrace.tracer.user import User, acting_as
 DRAIN_S: Final = 0.01
 LOOK_AFTER_S: Final = 0.5
 """How often daemons are looked after: a dead one makes the trace say since when."""
+
+BUFFER_BYTES: Final = 32_000_000
+"""Room for events if the user says nothing."""
+BUFFER_STEP: Final = 4
 
 MARKED: Final = (
     "phases are marked by an import hook, as no libonnxruntime-genai.so can be observed: they are missing where the "
@@ -63,6 +70,8 @@ class Options:
     """Told how far the finishing of the trace is."""
     ort_profile: bool = False
     """Whether onnxruntime is to write its own profile."""
+    settings: Settings = field(default_factory=Settings)
+    """What was asked of the probe."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
         user = command.user
         other = (user.uid, user.gid) if user.is_other else None
         libraries = find_libraries(command.python, command.environ, as_user=other, groups=user.groups)
-        started = start_probe(options.probes, surroundings.scope(libraries), other)
+        started = start_probe(options.probes, surroundings.scope(libraries), other, options.settings)
     except BaseException:
         writer.abandon()
         raise
@@ -133,6 +142,7 @@ class Session:
         self.drain_ns = 0
         self.calls: list[Events] = []
         """Phase marks so far, if the profile needs them."""
+        self.arrivals = Arrivals(options.mounts, surroundings.points())
 
     def run(self, inheritance: Inheritance) -> Recording:
         profiled = self.options.ort_profile
@@ -193,6 +203,7 @@ class Session:
                 if not reached_target(number):
                     target.send(number)
             self._keep()
+            self._look_after_mounts()
             if time.monotonic() - looked_s >= LOOK_AFTER_S:
                 looked_s = time.monotonic()
                 self._look_after_daemons()
@@ -224,9 +235,27 @@ class Session:
             self.options.say(sentence)
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
 
+    def _look_after_mounts(self) -> None:
+        """Observe mounts that appear. Their pages and requests at once, their daemons when they said who they are."""
+        add_scope = getattr(self.probe, "add_scope", None)  # only some probes can
+        appeared = self.arrivals.appeared()
+        if appeared and add_scope:
+            add_scope((), [point.device for point in appeared])
+        for observed, managers in self.arrivals.described():
+            self.surroundings = self.surroundings.with_mount(observed)
+            daemons = [process for process in (observed.mount.daemon, *managers) if process is not None]
+            if add_scope:
+                add_scope([Daemon(process.pid) for process in daemons], ())
+            at_s = (observed.counted_ns[0] - self.start_ns) / 1e9
+            self.missing.append(
+                f"{observed.mount.path} was mounted while the recording ran: what its cvmfs2 did before {at_s:.1f} s is not seen"
+            )
+            self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
+
     def _stop(self, marks: _Marks | None = None) -> None:
         self._look_after_daemons()
         self._keep()
+        self.arrivals.close()
         self.probe.stop()
         while self._keep():
             pass
@@ -246,18 +275,28 @@ class Session:
             self.writer.add_file(NODES_PARQUET, nodes)
 
     def _finish(self, target: Target | None, end: str, end_ns: int) -> None:
+        losses = self.probe.losses()
         self.writer.finish(
             self.options.progress,
             target=self._target_meta(target),
             clock=self._clock(end_ns),
             mounts=self._mounts_meta(),
             missing=self._missing(),
-            lost={name: count for name, count in self.probe.losses().by_kind.items() if count},
+            lost={name: count for name, count in losses.by_kind.items() if count},
+            lost_by_cpu=losses.by_cpu,
             end=end,
-            recorder={"drain_cpu_s": self.drain_ns / 1e9},
+            recorder=self._recorder_meta(),
         )
+        if losses.total and self.probe.name == "ebpf":
+            self.options.say(_too_small(losses.total, self.options.settings.buffer_bytes))
         if self.writer.error and not self.told_error:
             self.options.say(self.writer.error)
+
+    def _recorder_meta(self) -> dict[str, float]:
+        """Return what the recording itself has cost so far."""
+        max_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        costs = getattr(self.probe, "costs", {})  # of those that can tell
+        return {"drain_cpu_s": self.drain_ns / 1e9, "max_rss_bytes": max_rss_bytes, **costs}
 
     def _missing(self) -> list[str]:
         said = [*self.missing, *self.probe.missing(), *self.surroundings.errors()]
@@ -275,6 +314,11 @@ class Session:
     def _clock(self, end_ns: int | None) -> dict[str, int | None]:
         offset_ns = time.time_ns() - time.monotonic_ns()
         return {"start_ns": self.start_ns, "end_ns": end_ns, "realtime_offset_ns": offset_ns}
+
+
+def _too_small(lost: int, buffer_bytes: int | None) -> str:
+    larger = BUFFER_STEP * (buffer_bytes or BUFFER_BYTES)
+    return f"{lost:,} events lost: run again with --buffer {math.ceil(larger / 1e6)}MB"
 
 
 class _Marks:

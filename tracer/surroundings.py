@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cvtrace.probes.cvmfs.counters import Counters, counters
 from cvtrace.probes.cvmfs.daemon import Process, cache_managers
-from cvtrace.probes.cvmfs.mounts import Mount, awaken, describe, mount_points, mounts_of
+from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, describe, mount_points, mounts_of
 from cvtrace.probes.probe import CannotObserve, Daemon, Scope
 
 NO_MOUNT = "no CVMFS mount found: mount a repository (`ls /cvmfs/<repository>` does where autofs runs), or try `cvtrace lab up`"
@@ -71,6 +71,14 @@ class Surroundings:
         pids = dict.fromkeys(process.pid for process in (*daemons, *self.managers))
         devices = tuple(observed.mount.device for observed in self.observed)
         return Scope(tuple(Daemon(pid) for pid in pids), devices, libraries)
+
+    def points(self) -> list[MountPoint]:
+        """Return the mounts as the table of mounts has them."""
+        return [MountPoint(observed.mount.path, observed.mount.device) for observed in self.observed]
+
+    def with_mount(self, observed: Observed) -> Surroundings:
+        """Return these and a mount that appeared."""
+        return replace(self, observed=(*self.observed, observed))
 
     def errors(self) -> list[str]:
         """Return what could not be learnt about the mounts, a sentence each."""

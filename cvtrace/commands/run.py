@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import click
 
-from cvtrace.probes.ladder import CHOICES
+from cvtrace.probes.ladder import CHOICES, Settings
+
+_SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
+BUFFER_MIN_BYTES: Final = 64_000
+BUFFER_MAX_BYTES: Final = 2_000_000_000
 
 
 @click.command(
@@ -25,6 +31,8 @@ from cvtrace.probes.ladder import CHOICES
 @click.option("--user", metavar="NAME", help="Run the script as this user (root only); default: who called sudo.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
 @click.option("--ort-profile", is_flag=True, help="Have onnxruntime tell the time of every operator.")
+@click.option("--buffer", metavar="SIZE", help="Room for events that wait to be written (eBPF); default: 32MB.")
+@click.option("--cost", is_flag=True, help="Measure what the recording costs in the kernel, for the trace's meta.json.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -37,6 +45,8 @@ def command(
     user: str | None,
     mounts: tuple[str, ...],
     ort_profile: bool,
+    buffer: str | None,
+    cost: bool,
     no_summary: bool,
     arguments: tuple[str, ...],
 ) -> None:
@@ -52,7 +62,8 @@ def command(
     asked = who_asked(os.environ)
     runs_as = user_named(user) if user else asked
     found = find_command(list(arguments), python, os.environ, runs_as)
-    options = Options(output, force, probes, mounts, asked, _say, _progress(), ort_profile)
+    settings = Settings(parse_buffer_bytes(buffer) if buffer else None, cost)
+    options = Options(output, force, probes, mounts, asked, _say, _progress(), ort_profile, settings)
     try:
         recording = record(found, options)
     except NotStarted as error:
@@ -61,6 +72,18 @@ def command(
     if not no_summary:
         _print_summary(recording.path)
     ctx.exit(recording.exit_code)
+
+
+def parse_buffer_bytes(text: str) -> int:
+    """Return the bytes in `text`: KB, MB and GB are powers of 1000, KiB, MiB and GiB of 1024. Raises BadParameter."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise click.BadParameter(f"'{text}' is not a size such as 128MB", param_hint="--buffer")
+    base = 1024 if match[3] else 1000
+    size_bytes: int = int(match[1]) * base ** " kmg".index(match[2].lower() or " ")
+    if not BUFFER_MIN_BYTES <= size_bytes <= BUFFER_MAX_BYTES:
+        raise click.BadParameter(f"{text} is not between 64KB and 2GB", param_hint="--buffer")
+    return size_bytes
 
 
 def _say(sentence: str) -> None:

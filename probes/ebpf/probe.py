@@ -7,13 +7,13 @@ import ctypes
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.probes.ebpf import bcc, kprobes, loader, uprobes
+from cvtrace.probes.ebpf import bcc, cost, kprobes, loader, uprobes
 from cvtrace.probes.ebpf.detach import descriptors, held_by_child
 from cvtrace.probes.ebpf.libraries import LibraryWatch
 from cvtrace.probes.ebpf.ring import Ring
@@ -21,10 +21,11 @@ from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Events, Kind, Texts, no_events, no_texts
 from cvtrace.probes.http import redact_texts
 from cvtrace.probes.phases.functions import FUNCTIONS
-from cvtrace.probes.probe import CannotObserve, Losses, Scope
+from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
 
 EVENT_PAGES: Final = 8192  # 32 MiB: half a second of a million events per second
-TEXT_PAGES: Final = 2048
+TEXT_SHARE: Final = 4
+"""The ring of texts is so many times smaller."""
 _SLOTS: Final = 65536
 _LOST_TEXT: Final = 128
 _ROLE_TARGET: Final = 1
@@ -46,6 +47,11 @@ def _mapped_calls(bpf: Any) -> contextlib.closing[mmap.mmap]:
     return contextlib.closing(mmap.mmap(bpf[b"calls"].map_fd, _SLOTS * _CALL.itemsize, mmap.MAP_SHARED))
 
 
+def _pages(size_bytes: int) -> int:
+    """Return the pages of a ring that holds so much: the kernel takes powers of two."""
+    return 1 << max(0, (size_bytes - 1) // mmap.PAGESIZE).bit_length()
+
+
 def _without_calls(library: str) -> str:
     return (
         f"{library} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
@@ -65,14 +71,18 @@ class EbpfProbe:
 
     name = "ebpf"
 
-    def __init__(self, event_pages: int = EVENT_PAGES, text_pages: int = TEXT_PAGES) -> None:
-        self._event_pages = event_pages
-        self._text_pages = text_pages
+    def __init__(self, buffer_bytes: int | None = None, cost: bool = False) -> None:
+        self._event_pages = EVENT_PAGES if buffer_bytes is None else _pages(buffer_bytes)
+        self._text_pages = max(self._event_pages // TEXT_SHARE, 1)
+        self._cost = cost
+        self._statistics: int | None = None
         self._bpf: Any = None
         self._missing: list[str] = []
         self._late: tuple[Events, Texts] = (no_events(), no_texts())
         self._losses = Losses()
         self._links: list[int] = []
+        self.costs: dict[str, float] = {}
+        """After `stop`, if asked for: `bpf_s`, seconds that the programs ran, and `bpf_runs`, how often."""
         self._libraries = LibraryWatch(self._attach_running)
         self.marks_phases = False
         """Whether calls of a GenAI library are seen: from the start, or since the target loaded one."""
@@ -93,6 +103,7 @@ class EbpfProbe:
             self._attach_phases(scope.libraries)
             self._events = Ring(self._bpf[b"events"].map_fd, self._event_pages, EVENT)
             self._texts = Ring(self._bpf[b"texts"].map_fd, self._text_pages, TEXT)
+            self._measure_cost()
         except BaseException:
             self._detach(self._bpf, self._links)
             self._bpf = None
@@ -103,11 +114,15 @@ class EbpfProbe:
         for name, number in numbers().items():
             watched = (_ROLE_TARGET if name in TARGET else 0) | (_ROLE_DAEMON if name in DAEMON else 0)
             watch[ctypes.c_uint32(number)] = ctypes.c_uint32(watched)
-        devices = self._bpf[b"devices"]
-        for st_dev in scope.devices:
+        self.add_scope(scope.daemons, scope.devices)
+
+    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int]) -> None:
+        """Observe these daemons and mounts (st_dev), too."""
+        observed = self._bpf[b"devices"]
+        for st_dev in devices:
             kernel_dev = os.major(st_dev) << 20 | os.minor(st_dev)
-            devices[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
-        for daemon in scope.daemons:
+            observed[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
+        for daemon in daemons:
             self._observe(daemon.pid, _ROLE_DAEMON)
 
     def _observe(self, tgid: int, role: int) -> None:
@@ -163,6 +178,19 @@ class EbpfProbe:
             self._missing.append(_without_calls(name))
         return attached
 
+    def _measure_cost(self) -> None:
+        if self._cost:
+            try:
+                self._statistics = cost.enable()
+            except OSError as error:
+                self._missing.append(f"the kernel does not tell what BPF programs cost ({error})")
+
+    def _read_cost(self) -> None:
+        if self._statistics is not None:
+            spent = cost.read(function.fd for function in self._bpf.funcs.values())
+            self.costs = {"bpf_s": spent.bpf_ns / 1e9, "bpf_runs": spent.runs}
+            os.close(self._statistics)
+
     def add_target(self, pid: int) -> None:
         """Observe process `pid` and all that it forks."""
         self._observe(pid, _ROLE_TARGET)
@@ -189,6 +217,7 @@ class EbpfProbe:
         stopped_ns = time.monotonic_ns()
         open_calls = self._open_calls(stopped_ns)
         self._bpf[b"processes"].clear()
+        self._read_cost()
         rest, texts = self.drain()
         self._late = np.concatenate([rest, open_calls]), texts
         self._losses = self._count_losses()
@@ -266,13 +295,13 @@ class EbpfProbe:
         return np.array(rows, dtype=EVENT)
 
     def _count_losses(self) -> Losses:
-        by_kind: dict[str, int] = {}
+        by_cpu: dict[str, list[int]] = {}
         for kind in Kind:
             for slot, name in ((kind.value, kind.name), (_LOST_TEXT + kind.value, f"{kind.name} text")):
-                count = sum(self._bpf[b"lost"][ctypes.c_int(slot)])
-                if count:
-                    by_kind[name] = int(count)
-        return Losses(by_kind)
+                counts = [int(count) for count in self._bpf[b"lost"][ctypes.c_int(slot)]]
+                if any(counts):
+                    by_cpu[name] = counts
+        return Losses({name: sum(counts) for name, counts in by_cpu.items()}, by_cpu)
 
     def losses(self) -> Losses:
         """Return the events that found no room, by kind."""

@@ -16,7 +16,7 @@ from ebpf_recording import of_kind
 from lab_mount import wait_until
 from test_run import tiny_mount
 
-from cvtrace.analysis.phases import LOAD, segments
+from cvtrace.analysis.phases import LOAD, phases
 from cvtrace.analysis.recording import recording
 from cvtrace.probes.ebpf.probe import EbpfProbe
 from cvtrace.probes.events import Events, Kind
@@ -107,9 +107,9 @@ def test_a_c_program_that_loads_the_library_by_hand(probe: EbpfProbe, caller: Pa
     events = observe(probe, [str(caller), LIBRARIES[0], ORT[0]])
 
     # THEN its call is there
-    phases = of_kind(events, Kind.PHASE)
-    assert phases["a"].tolist() == [INDEX["OgaCreateConfig"]]
-    assert phases["ret"].tolist() == [-1]
+    calls = of_kind(events, Kind.PHASE)
+    assert calls["a"].tolist() == [INDEX["OgaCreateConfig"]]
+    assert calls["ret"].tolist() == [-1]
     assert probe.missing() == []
 
 
@@ -170,7 +170,6 @@ def test_a_python_behind_a_shell_script_marks_its_phases_once(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     trace = read_trace(tmp_path / "trace")
     assert MARKED not in json.loads((tmp_path / "trace" / "meta.json").read_text())["missing"]
-    phases = of_kind(trace.events, Kind.PHASE)
-    assert (phases["a"] == INDEX["OgaCreateConfig"]).sum() == 2
-    found = segments(recording(trace))
-    assert (found.called & (found.row == LOAD)).sum() == 1
+    calls = of_kind(trace.events, Kind.PHASE)
+    assert (calls["a"] == INDEX["OgaCreateConfig"]).sum() == 2
+    assert (phases(recording(trace)).calls.row == LOAD).sum() == 1

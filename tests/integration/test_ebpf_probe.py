@@ -191,7 +191,7 @@ def test_a_thread_that_was_blocked_before_is_not_missed() -> None:
 
 def test_a_ring_that_is_too_small_counts_what_it_lost() -> None:
     # GIVEN a ring of one page, and nobody who drains it
-    probe = EbpfProbe(event_pages=1, text_pages=1)
+    probe = EbpfProbe(buffer_bytes=4096)
     probe.start(Scope(daemons=(), devices=()))
     program = "import os\nfd = os.open('/dev/zero', os.O_RDONLY)\nfor _ in range(10000): os.read(fd, 1)"
     reader, writer = os.pipe()
@@ -212,6 +212,7 @@ def test_a_ring_that_is_too_small_counts_what_it_lost() -> None:
     lost = probe.losses().by_kind["SYS_READ"]
     assert kept < 100
     assert kept + lost >= 10_000
+    assert {name: sum(counts) for name, counts in probe.losses().by_cpu.items()} == probe.losses().by_kind
 
 
 def test_without_root_the_way_out_is_said() -> None:

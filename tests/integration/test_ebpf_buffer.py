@@ -1,0 +1,74 @@
+"""How much room events have, what happens when it is too little, and what the recording says of its own cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_run import tiny_mount
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="eBPF needs root")]
+
+STORM = "import os\nfd = os.open('/dev/zero', os.O_RDONLY)\nfor _ in range(300_000): os.read(fd, 1)"
+
+
+@pytest.fixture(scope="module")
+def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with tiny_mount(tmp_path_factory.mktemp("mount")) as (path, _):
+        yield path
+
+
+def run(
+    mount: Path, trace: Path, program: str, *options: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    argv = [sys.executable, "-m", "cvtrace", "run", "-o", str(trace), "--probes", "ebpf", "--no-summary"]
+    argv += ["--mount", str(mount), *options, "--", sys.executable, "-S", "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    meta = trace / "meta.json"
+    return done, json.loads(meta.read_text()) if meta.exists() else {}
+
+
+def test_too_little_room_is_said_with_the_way_out(mount: Path, tmp_path: Path) -> None:
+    # GIVEN room for a thousand events / WHEN hundreds of thousands come between two looks of the recorder
+    done, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "64KiB")
+
+    # THEN the trace says what is missing, by kind and CPU, and the user is told what to do
+    assert done.returncode == 0
+    assert meta["lost"]["SYS_READ"] > 0
+    assert {name: sum(counts) for name, counts in meta["lost_by_cpu"].items()} == meta["lost"]
+    assert f"{sum(meta['lost'].values()):,} events lost: run again with --buffer 1MB" in done.stderr
+
+
+def test_enough_room_loses_nothing_and_says_nothing(mount: Path, tmp_path: Path) -> None:
+    done, meta = run(mount, tmp_path / "trace", "print(1)", "--buffer", "64MB")
+    assert (meta["lost"], meta["lost_by_cpu"]) == ({}, {})
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("size", ["much", "-1", "1KB", "100GB"])
+def test_a_size_that_makes_no_sense_is_refused(mount: Path, tmp_path: Path, size: str) -> None:
+    done, meta = run(mount, tmp_path / "trace", "print(1)", f"--buffer={size}")
+    assert done.returncode == 2
+    assert "--buffer" in done.stderr
+    assert meta == {}
+
+
+def test_what_the_programs_cost_is_told_when_asked_for(mount: Path, tmp_path: Path) -> None:
+    # WHEN
+    _, meta = run(mount, tmp_path / "trace", STORM, "--cost")
+
+    # THEN every read was worth two runs, and each took some time
+    recorder = meta["recorder"]
+    assert recorder["bpf_runs"] > 600_000
+    assert recorder["bpf_s"] > 600_000 * 10e-9
+    assert 10e6 < recorder["max_rss_bytes"] < 2e9
+    assert recorder["drain_cpu_s"] > 0
+
+    # THEN the kernel measures no longer than that
+    assert Path("/proc/sys/kernel/bpf_stats_enabled").read_text().strip() == "0"

@@ -1,0 +1,66 @@
+"""Mounts that appear while a recording runs: an automounter's, a client that was restarted or reloaded."""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cvtrace.probes.cvmfs.daemon import Process, cache_managers
+from cvtrace.probes.cvmfs.mounts import MountPoint, describe, mount_points, mounts_of
+from cvtrace.tracer.surroundings import Observed
+
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+
+
+class Arrivals:
+    """Tells of CVMFS mounts that were not there before; only of those that hold `paths`, if there are any.
+
+    The kernel says when the table of mounts changes (proc(5): POLLPRI on mountinfo), so that looking costs one call. New mounts
+    are asked who they are in a thread: the recorder must not wait for a client that hangs.
+    """
+
+    def __init__(self, paths: Sequence[str], known: Sequence[MountPoint]) -> None:
+        self._paths = paths
+        self._present = {(point.path, point.device) for point in known}
+        self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._table, select.POLLPRI)
+        self._described: queue.SimpleQueue[tuple[Observed, list[Process]]] = queue.SimpleQueue()
+        self._looked = False
+
+    def appeared(self) -> list[MountPoint]:
+        """Return the mounts that appeared since the last call; what they are is told by `described`, soon."""
+        if self._looked and not self._poll.poll(0):
+            return []
+        self._looked = True
+        points = mount_points()
+        if self._paths:
+            points, _ = mounts_of(self._paths, points)
+        new = [point for point in points if (point.path, point.device) not in self._present]
+        self._present = {(point.path, point.device) for point in points}
+        for point in new:
+            threading.Thread(target=self._describe, args=(point,), daemon=True).start()
+        return new
+
+    def _describe(self, point: MountPoint) -> None:
+        observed = Observed(describe(point))
+        observed.count()
+        daemon = observed.mount.daemon
+        managers = cache_managers({daemon.workspace}) if daemon and daemon.workspace else []
+        self._described.put((observed, managers))
+
+    def described(self) -> list[tuple[Observed, list[Process]]]:
+        """Return what was learnt about mounts that appeared, with the cache managers that serve them."""
+        found = []
+        while not self._described.empty():
+            found.append(self._described.get())
+        return found
+
+    def close(self) -> None:
+        """Look no more."""
+        os.close(self._table)
