@@ -69,11 +69,11 @@ def test_paths_are_as_the_program_gave_them(probe: EbpfProbe, tmp_path: Path) ->
 
 def test_a_text_has_nothing_of_the_one_before(tmp_path: Path) -> None:
     # GIVEN a ring of a few texts that goes round and round, and names that are long and short in turns
-    probe = EbpfProbe(text_pages=1)
+    probe = EbpfProbe(buffer_bytes=64 << 10)
     probe.start(Scope(daemons=(), devices=()))
     program = (
         "import os, time\n"
-        "for n in range(60):\n"
+        "for n in range(90):\n"
         "    try: os.open('/secret-' + 's' * 200 if n % 2 else '/short', 0)\n"
         "    except OSError: time.sleep(0.02)"
     )
