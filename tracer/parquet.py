@@ -10,10 +10,9 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts
+from cvtrace.tracer.arrow import pa, pq
 from cvtrace.tracer.blocks import Blocks, scan, word_offsets
 
 ROWS_PER_GROUP: Final = 1 << 20

@@ -23,6 +23,7 @@ from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Probe
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.parquet import Progress
+from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
 from cvtrace.tracer.surroundings import Surroundings, find_surroundings
@@ -161,6 +162,7 @@ class Session:
             if signals.take():
                 raise KeyboardInterrupt
             target.release()
+            give_up(self.probe.name, (self.command.user, self.options.owner))
         except BaseException:
             if target is not None:
                 target.discard()
