@@ -20,6 +20,7 @@ import errno
 import json
 import mmap
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -263,6 +264,9 @@ def read_trace(path: Path | str) -> Trace:
     meta = _read_meta(path)
     if meta["finished"]:
         try:
+            for name in (EVENTS_PARQUET, TEXTS_PARQUET):
+                with os.fdopen(os.open(path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                    _plain_size(file, path / name)
             events = parquet.read_events(path / EVENTS_PARQUET)
             texts = parquet.read_texts(path / TEXTS_PARQUET)
             return Trace(path, meta, events, texts, meta.get("error"))
@@ -303,8 +307,9 @@ def _read_blocks(path: Path, meta: dict[str, Any]) -> Trace:
 
 
 def _read_block_file(path: Path, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.void], str | None]:
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    # Non-blocking: a trace from elsewhere may hold a FIFO of this name, and opening that would wait for ever.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        size = _plain_size(file, path)
         if size == 0:
             return np.empty(0, dtype=dtype), None
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
@@ -314,6 +319,14 @@ def _read_block_file(path: Path, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.v
                 return records(view, blocks, dtype), blocks.damage
             finally:
                 view.release()
+
+
+def _plain_size(file: BinaryIO, path: Path) -> int:
+    """Return the size of an open file. Raises OSError if it is a FIFO, a device or the like."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path.name} is not a file")
+    return status.st_size
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

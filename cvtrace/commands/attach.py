@@ -45,4 +45,4 @@ def command(
     asked = who_asked(os.environ)
     recording = attach(process, Options(output, force, probes, mounts, asked, _say, _progress()), for_s)
     if not no_summary:
-        _print_summary(recording.path)
+        _print_summary(recording.path, asked)

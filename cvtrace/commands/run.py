@@ -8,10 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cvtrace.probes.ladder import CHOICES
+
+if TYPE_CHECKING:
+    from cvtrace.tracer.user import User
 
 
 @click.command(
@@ -57,7 +61,7 @@ def command(
         _say(str(error))
         ctx.exit(error.exit_code)
     if not no_summary:
-        _print_summary(recording.path)
+        _print_summary(recording.path, asked)
     ctx.exit(recording.exit_code)
 
 
@@ -82,12 +86,16 @@ def _progress() -> Callable[[int, int], None] | None:
     return show
 
 
-def _print_summary(path: Path) -> None:
+def _print_summary(path: Path, owner: User) -> None:
     """Print the summary; whatever goes wrong with it, the trace is whole and the exit code the script's."""
     try:
         from cvtrace.analysis.report.text import summary
+        from cvtrace.tracer.store import read_trace
+        from cvtrace.tracer.user import acting_as
 
-        click.echo(summary(path), err=True)
+        with acting_as(owner):  # the target may have put a link to something else in the trace's place
+            trace = read_trace(path)
+        click.echo(summary(trace), err=True)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         _say(f"the summary could not be made ({type(error).__name__}: {first}); the trace is in {path}")
