@@ -24,6 +24,7 @@ from cvtrace.probes.probe import Probe
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.parquet import Progress
 from cvtrace.tracer.privileges import give_up
+from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
 from cvtrace.tracer.surroundings import Surroundings, find_surroundings
@@ -59,6 +60,8 @@ class Options:
     """Takes a sentence for the user."""
     progress: Progress | None = None
     """Told how far the finishing of the trace is."""
+    redact: bool = False
+    """Hash the paths in the trace."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def record(command: Command, options: Options) -> Recording:
 def _observe(command: Command, options: Options, writer: TraceWriter, inheritance: Inheritance) -> Recording:
     try:
         surroundings = find_surroundings(options.mounts, command.argv)
+        if writer.redaction is not None:
+            writer.redaction.show(observed.mount.path for observed in surroundings.observed)
         user = command.user
         other = (user.uid, user.gid) if user.is_other else None
         libraries = find_libraries(command.python, command.environ, as_user=other, groups=user.groups)
@@ -303,12 +308,14 @@ def create_writer(command: Command, options: Options) -> TraceWriter:
         "texts": 0,
         "end": None,
     }
+    redaction = Redaction() if options.redact else None
     if options.directory is not None:
-        return TraceWriter(options.directory, meta, options.owner, force=options.force)
-    name = f"cvtrace-{re.sub(r'[^A-Za-z0-9._-]', '_', Path(command.title).stem)}-{now:%Y%m%d-%H%M%S}"
+        return TraceWriter(options.directory, meta, options.owner, force=options.force, redaction=redaction)
+    title = "run" if options.redact else re.sub(r"[^A-Za-z0-9._-]", "_", Path(command.title).stem)
+    name = f"cvtrace-{title}-{now:%Y%m%d-%H%M%S}"
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         with contextlib.suppress(TraceExists):  # two recordings within one second
-            return TraceWriter(Path(name + suffix), meta, options.owner)
+            return TraceWriter(Path(name + suffix), meta, options.owner, redaction=redaction)
     raise TraceExists(f"{name} is already there: choose another folder with -o DIR")
 
 

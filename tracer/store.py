@@ -45,6 +45,7 @@ from cvtrace.tracer.folder import (
     is_locked,
     read_meta_at,
 )
+from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.user import User
 
 __all__ = ["SCHEMA", "Trace", "TraceDamaged", "TraceExists", "TraceUnwritable", "TraceWriter", "read_trace"]
@@ -127,12 +128,22 @@ class TraceWriter:
     """
 
     def __init__(
-        self, directory: Path, meta: dict[str, Any], owner: User | None = None, *, force: bool = False
+        self,
+        directory: Path,
+        meta: dict[str, Any],
+        owner: User | None = None,
+        *,
+        force: bool = False,
+        redaction: Redaction | None = None,
     ) -> None:
-        """Create the folder as `owner`. Raises TraceExists or TraceUnwritable, leaving nothing behind."""
+        """Create the folder as `owner`; `redaction` hashes the paths in all that is written.
+
+        Raises TraceExists or TraceUnwritable, leaving nothing behind.
+        """
         self.path = directory
         self.meta = {**meta, "schema": SCHEMA, "finished": False}
         self.error: str | None = None
+        self.redaction = redaction
         self._folder = create_folder(directory, owner, force=force)
         self._flushed_s = time.monotonic()
         self._streams: dict[str, _Stream] = {}
@@ -150,6 +161,8 @@ class TraceWriter:
         Never raises for a full disk: see `error`. Call it with empty arrays while nothing happens.
         """
         streams = self._streams.values()
+        if self.redaction is not None:
+            texts = self.redaction.texts(texts)
         for stream, part in zip(streams, (events, texts), strict=True):
             stream.add(part)
         now_s = time.monotonic()
@@ -254,7 +267,8 @@ class TraceWriter:
             self.meta["error"] = self.error
 
     def _write_meta(self) -> None:
-        data = json.dumps(self.meta, indent=1, ensure_ascii=False).encode("utf-8", "replace")
+        meta = self.meta if self.redaction is None else self.redaction.meta(self.meta)
+        data = json.dumps(meta, indent=1, ensure_ascii=False).encode("utf-8", "replace")
         self._folder.write_whole(META, data, durable=self.meta["finished"])
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--python", metavar="PATH", help="Interpreter for the script; default: of the active environment.")
 @click.option("--user", metavar="NAME", help="Run the script as this user (root only); default: who called sudo.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
+@click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -39,6 +40,7 @@ def command(
     python: str | None,
     user: str | None,
     mounts: tuple[str, ...],
+    redact: bool,
     no_summary: bool,
     arguments: tuple[str, ...],
 ) -> None:
@@ -54,7 +56,7 @@ def command(
     asked = who_asked(os.environ)
     runs_as = user_named(user) if user else asked
     found = find_command(list(arguments), python, os.environ, runs_as)
-    options = Options(output, force, probes, mounts, asked, _say, _progress())
+    options = Options(output, force, probes, mounts, asked, _say, _progress(), redact)
     try:
         recording = record(found, options)
     except NotStarted as error:
