@@ -117,8 +117,10 @@ def read_texts(path: Path) -> Texts:
 
 
 def _read(path: Path, dtype: np.dtype[Any], schema: Any) -> npt.NDArray[np.void]:
-    # pyarrow's errors are ValueErrors (ArrowInvalid) and OSErrors.
-    table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=schema.names)
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=schema.names)
+    except pa.ArrowException as error:  # some of them are neither ValueErrors nor OSErrors
+        raise ValueError(str(error)) from error
     if table.schema.names != schema.names:
         raise ValueError("columns are missing")
     records = np.empty(table.num_rows, dtype=dtype)
