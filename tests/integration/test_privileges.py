@@ -1,6 +1,5 @@
 """What the recorder may still do while it records, and what a hostile target can make it do: nothing."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -8,20 +7,19 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import CVTRACE, DEADLINE_S, open_to_all, tiny_mount, wait_for
 
 from cvtrace.probes.capabilities import Capability
 from cvtrace.probes.events import EVENT, Kind
 from cvtrace.probes.phases.hook import read_marks
 from cvtrace.tracer.store import read_trace
 
-DEADLINE_S = 30.0
 NOBODY = 65534
-CVTRACE = [sys.executable, "-m", "cvtrace"]
 RUNGS = ["portable", "strace", "ebpf"]
 AS_NOBODY = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -31,44 +29,12 @@ UNDER_SUDO = {Capability.SETUID, Capability.SETGID, Capability.KILL}
 OF_PROBE = {"ebpf": {Capability.BPF}, "strace": set(), "portable": set()}
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds; fail after a deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def tiny_mount(folder: Path, *uid: str) -> Iterator[Path]:
-    """Mount one file with a process that looks like cvmfs2, and may have let go of root."""
-    mount, workspace = folder / "mnt", folder / "workspace"
-    mount.mkdir()
-    workspace.mkdir()
-    program = [sys.executable, Path(__file__).with_name("tiny_mount.py"), mount, workspace, "tiny.test.org", *uid]
-    daemon = subprocess.Popen(program, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: mount.is_mount() and (workspace / "cvmfs_io.tiny.test.org").exists())
-        wait_for(lambda: not uid or workspace.stat().st_uid == int(uid[0]))
-        yield mount
-    finally:
-        subprocess.run(["fusermount3", "-u", "-z", mount], stderr=subprocess.DEVNULL, check=False)
-        daemon.terminate()
-        daemon.wait()
-
-
 @pytest.fixture(scope="module")
 def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("mount")
     open_to_all(folder)
-    with tiny_mount(folder, "1234") as path:
+    with tiny_mount(folder, "1234") as (path, _):
         yield path
-
-
-def open_to_all(folder: Path) -> None:
-    """Let other users into a temporary folder of pytest."""
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
 
 
 @pytest.fixture
