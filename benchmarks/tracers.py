@@ -90,7 +90,8 @@ def bpftrace(argv: Sequence[str], daemon: int = 0) -> str:
         f"{entered} /{own}/ {{ @at[tid] = nsecs; }} "
         f'{left} /@at[tid]/ {{ printf("%d %s %d %d\\n", tid, probe, args->ret, nsecs - @at[tid]); delete(@at[tid]); }}'
     )
-    return untraced(["bpftrace", "-q", "-o", "/dev/null", "-e", program, "-c", shlex.join(argv)])
+    command = shlex.join([shutil.which(argv[0]) or argv[0], *argv[1:]])
+    return untraced(["bpftrace", "-q", "-o", "/dev/null", "-e", program, "-c", command])
 
 
 OTHERS: dict[str, tuple[str, str, Run]] = {
