@@ -25,6 +25,7 @@ class Capability(IntEnum):
     SYS_ADMIN = 21
     PERFMON = 38
     BPF = 39
+    CHECKPOINT_RESTORE = 40
 
 
 _VERSION_3: Final = 0x20080522

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -18,9 +20,14 @@ ANY_PROBE: Final = frozenset(
 )
 
 BY_PROBE: Final = {
-    # What the tables in the kernel hold is read at the end: for the fd alone since 5.19, for CAP_BPF before.
-    "ebpf": frozenset({Capability.BPF}),
+    # The tables in the kernel are read at the end: for the fd alone since 5.19, for CAP_BPF before. And when the target loads
+    # a GenAI library, that is found in /proc/PID/map_files (CAP_CHECKPOINT_RESTORE) and its calls are attached to.
+    "ebpf": frozenset({Capability.BPF, Capability.PERFMON, Capability.CHECKPOINT_RESTORE}),
 }
+
+MULTI: Final = (6, 6)
+"""Release since which all calls of a library are attached to at once. Before, it takes a perf event for each, which kernels
+with the fix of CVE-2025-38466 keep for CAP_SYS_ADMIN; and /proc/PID/map_files was for that alone before 5.9."""
 
 FOR_ANOTHER_USER: Final = frozenset(
     {
@@ -36,7 +43,12 @@ FOR_ANOTHER_USER: Final = frozenset(
 def needed(probe: str, users: Iterable[User]) -> frozenset[Capability]:
     """Return what a recorder with this probe needs until its end, for the trace and the target of `users`."""
     others = FOR_ANOTHER_USER if any(user.is_other for user in users) else frozenset()
-    return ANY_PROBE | BY_PROBE.get(probe, frozenset()) | others
+    late = frozenset({Capability.SYS_ADMIN}) if probe == "ebpf" and _release() < MULTI else frozenset()
+    return ANY_PROBE | BY_PROBE.get(probe, frozenset()) | others | late
+
+
+def _release() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
 
 
 def give_up(probe: str, users: Iterable[User]) -> None:
