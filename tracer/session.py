@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import cvtrace
 from cvtrace.probes.ladder import start_probe
-from cvtrace.probes.phases.hook import environment, read_marks
+from cvtrace.probes.phases.hook import environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Probe
 from cvtrace.tracer.errors import TraceExists
@@ -271,9 +271,9 @@ class _Marks:
 
     def write_to(self, writer: TraceWriter) -> None:
         """Add the marks to the trace."""
-        with acting_as(self.user):
-            marks = read_marks(self.path, time.monotonic_ns())
-        writer.write(*marks)
+        with acting_as(self.user):  # what the target points to, it must be able to read itself
+            data = written(self.path)
+        writer.write(*parse_marks(data, time.monotonic_ns()))
 
 
 @contextlib.contextmanager

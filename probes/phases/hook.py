@@ -50,13 +50,16 @@ def environment(marks_path: Path, base_env: Mapping[str, str], *, genai: bool = 
 
 
 def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
-    """Return the marks that a target wrote, sorted by ts: PHASE events, `b` the id of the object, `ret` -1 for an exception.
+    """Return the marks that a target wrote; see `written` and `parse_marks`."""
+    return parse_marks(written(path), end_ns)
 
-    Phases of the user that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. None if the file
-    is missing; whatever is not a mark (half a record at the end, a foreign write) is left out. The target has had the file
-    in its hands: links are not followed, nothing but a plain file is read, and no more than MOST_BYTES.
+
+def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
+    """Return marks sorted by ts: PHASE events, `b` the id of the object, `ret` -1 for an exception.
+
+    Phases of the user that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. Whatever is not
+    a mark (half a record at the end, a foreign write, one from the future) is left out.
     """
-    data = _read_plain(path, MOST_BYTES)
     records = np.frombuffer(data[: len(data) - len(data) % EVENT.itemsize], dtype=EVENT)
     now_ns = np.uint64(time.monotonic_ns())
     records = records[(records["ts"] <= now_ns) & (records["dur"] <= now_ns - np.minimum(records["ts"], now_ns))]
@@ -69,7 +72,12 @@ def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
     return np.sort(marks, order="ts", kind="stable"), _names(records[records["kind"] == NAME])
 
 
-def _read_plain(path: Path, most_bytes: int) -> bytes:
+def written(path: Path) -> bytes:
+    """Return what a target wrote to its file of marks, nothing if there is none.
+
+    The target has had the file in its hands: links are not followed, nothing but a plain file is read, and no more than
+    MOST_BYTES.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -78,7 +86,7 @@ def _read_plain(path: Path, most_bytes: int) -> bytes:
         os.close(fd)
         return b""
     with os.fdopen(fd, "rb") as file:
-        return file.read(most_bytes)
+        return file.read(MOST_BYTES)
 
 
 def _names(cells: Events) -> Texts:
