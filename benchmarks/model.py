@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.build import build
 from benchmarks.rows import Ratio, Row, Settings, ratio
-from benchmarks.tracers import ENVIRONMENT, Run, cvtrace, others, untraced
+from benchmarks.tracers import ENVIRONMENT, Run, cvtrace, others, told, untraced
 from cvtrace.lab.stack import Options, Stack, forget_pages, temporary, warm, wipe_client_cache
 
 SCRIPT = Path(__file__).with_name("genai.py")
@@ -52,13 +51,13 @@ class Bench:
 
     def _genai(self, run: Run, tokens: int) -> dict[str, float]:
         argv = [sys.executable, str(SCRIPT), str(self.stack.model), str(tokens)]
-        told: dict[str, float] = json.loads(run(argv, self.stack.client_pid).splitlines()[-1])
-        return told
+        times: dict[str, float] = told(run(argv, self.stack.client_pid))
+        return times
 
     def reads(self, run: Run) -> float:
         """Return the ns of one of many random reads of the weights."""
         weights = max(self.stack.model.iterdir(), key=lambda path: path.stat().st_size)
-        return float(run([str(self.storm), str(weights), str(self.reads_each)], self.stack.client_pid).split()[-1])
+        return float(told(run([str(self.storm), str(weights), str(self.reads_each)], self.stack.client_pid)))
 
     def under_cvtrace(self, argv: object, daemon: int) -> str:
         """Run under cvtrace, which must lose nothing."""

@@ -6,7 +6,7 @@ import statistics
 
 from benchmarks.build import build
 from benchmarks.rows import Row, Settings, ratio
-from benchmarks.tracers import Traced, cvtrace, others, untraced
+from benchmarks.tracers import Traced, cvtrace, others, told, untraced
 from cvtrace.probes.events import Kind
 from cvtrace.tracer.store import read_trace
 
@@ -34,7 +34,7 @@ def run(settings: Settings) -> list[Row]:
     short = [str(program), str(data), str(CALLS_OTHERS)]
     for name, tool in others(lambda text: None).items():
         rows.append(
-            ratio(1, lambda: float(untraced(short)), lambda tool=tool: float(tool(short, 0))).row(  # type: ignore[misc]
+            ratio(1, lambda: float(untraced(short)), lambda tool=tool: float(told(tool(short, 0)))).row(  # type: ignore[misc]
                 f"one-byte reads, {name}"
             )
         )

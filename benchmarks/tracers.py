@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -31,6 +32,14 @@ class Traced:
     meta: dict[str, Any]
     trace: Path
     rss_bytes: int
+
+
+def told(printed: str) -> Any:
+    """Return what a target printed: the last line that is JSON; some tools print lines of their own after it."""
+    for line in reversed(printed.splitlines()):
+        if re.fullmatch(r"\{.*\}|[0-9.]+", line):
+            return json.loads(line)
+    raise SystemExit(f"benchmark: the target printed nothing that can be read: {printed[-200:]!r}")
 
 
 def untraced(argv: Sequence[str], daemon: int = 0) -> str:
