@@ -1,12 +1,15 @@
 # cvtrace: `make demo` and `make test` are all that a fresh machine needs; both install what is missing.
 PY := .venv/bin/python
-.PHONY: help setup demo test test-kernels lint bench clean
+.PHONY: help setup demo test test-kernels lint bench fuzz soak clean
+MINUTES ?= 30
+SECONDS_EACH ?= 600
 
 help:
 	@printf '%s\n' 'make setup  install what is missing' 'make demo   trace phi3-qa.py on an embedded CVMFS' \
 	  'make test   lint and all tests' 'make lint   ruff, mypy, import directions' \
 	  'make test-kernels  trace a load on other kernels, emulated: a quarter of an hour' \
-	  'make bench  what tracing costs, as ratios' 'make clean  remove what was built'
+	  'make bench  what tracing costs, as ratios' 'make fuzz   fuzz the parsers, SECONDS_EACH=600' \
+	  'make soak   loads in a loop under one recording, MINUTES=30' 'make clean  remove what was built'
 
 setup:
 	@scripts/setup.sh
@@ -29,6 +32,13 @@ lint: setup
 bench: setup
 	@$(PY) -m benchmarks
 
+fuzz: setup
+	@$(PY) -c 'import atheris' 2>/dev/null || .venv/bin/pip install -q atheris
+	@$(PY) tests/fuzz/fuzz.py --seconds $(SECONDS_EACH) $(TARGETS)
+
+soak: setup
+	@$(PY) tests/soak/soak.py --minutes $(MINUTES)
+
 clean:
-	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo-out bench-out
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo-out bench-out tests/fuzz/found
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

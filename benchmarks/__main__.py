@@ -7,14 +7,18 @@ from pathlib import Path
 
 import click
 
-from benchmarks import load, read_loop
+from benchmarks import model, read_loop, recorder
 from benchmarks.rows import Settings, machine, table
 
-BENCHMARKS = {"read_loop": read_loop.run, "load": load.run}
+BENCHMARKS = {"recorder": recorder.run, "read_loop": read_loop.run, "model": model.run}
 HEAD = """# What tracing costs
 
-Made by `make bench` on: {machine}.
-Ratios of medians of {repeats} runs, taken in turns with the untraced run. Times are this machine's; the ratios are what carries over.
+Made by `make bench` ({command}) on: {machine}.
+
+A ratio is the median of {repeats} rounds; in each, the untraced run and the traced one follow each other, in turns as first
+and second. In brackets the lowest and the highest. Other tools run once, with the client's daemon traced as well: strace and
+perf trace with all calls, bpftrace printing nine calls with their durations; their output goes to /dev/null. Times are this
+machine's; the ratios are what carries over. *Cold*: nothing in the client's cache. *Warm*: all of it there, nothing in the page cache.
 
 """
 
@@ -30,8 +34,9 @@ def main(names: tuple[str, ...], repeats: int, update: bool) -> None:
     root = Path(__file__).resolve().parents[1]
     settings = Settings(repeats, root / "bench-out")
     settings.folder.mkdir(exist_ok=True)
+    command = f"python -m benchmarks --repeats {repeats} {' '.join(names)}".strip()
     rows = [row for name in names or BENCHMARKS for row in BENCHMARKS[name](settings)]
-    page = HEAD.format(machine=machine(), repeats=repeats) + table(rows)
+    page = HEAD.format(machine=machine(), repeats=repeats, command=command) + table(rows)
     target = root / "docs" / "benchmarks.md" if update else settings.folder / "benchmarks.md"
     target.write_text(page)
     click.echo(page)

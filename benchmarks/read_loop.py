@@ -1,56 +1,48 @@
-"""A loop of one-byte reads: the worst case, every call recorded, none lost."""
+"""A loop of one-byte reads: the worst case, every call recorded, none lost; and what the recorder itself takes for it."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
+import statistics
 
-from benchmarks.rows import Row, Settings, median_of, paired
-from benchmarks.tracers import cvtrace, strace, untraced
+from benchmarks.build import build
+from benchmarks.rows import Row, Settings, ratio
+from benchmarks.tracers import Traced, cvtrace, others, told, untraced
 from cvtrace.probes.events import Kind
 from cvtrace.tracer.store import read_trace
 
 CALLS = 2_000_000
-CALLS_STRACE = 20_000
-
-
-def build(folder: Path) -> Path:
-    """Compile the loop. Raises SystemExit without a C compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise SystemExit("benchmark: the read loop needs a C compiler: apt install gcc")
-    program = folder / "read_loop"
-    subprocess.run([compiler, "-O2", "-o", str(program), str(Path(__file__).with_suffix(".c"))], check=True)
-    return program
+CALLS_OTHERS = 20_000
 
 
 def run(settings: Settings) -> list[Row]:
-    """Measure ns per call untraced, under cvtrace and under strace; count what was recorded and lost."""
-    program = build(settings.folder)
+    """Measure ns per call untraced, under cvtrace and under other tools; count what was recorded and lost."""
+    program = build("read_loop", settings.folder)
     data = settings.folder / "read_loop.data"
     data.write_bytes(bytes(CALLS))
     argv = [str(program), str(data), str(CALLS)]
-    recorder_ns: list[float] = []
+    runs: list[Traced] = []
     lost: list[int] = []
-    missed: list[int] = []
 
     def traced() -> float:
-        run = cvtrace(argv, settings.folder / "read_loop.trace")
-        reads = int((read_trace(run.trace).events["kind"] == Kind.SYS_READ).sum())
-        recorder_ns.append(run.meta["recorder"]["drain_cpu_s"] * 1e9 / run.meta["events"])
-        lost.append(sum(run.meta["lost"].values()))
-        missed.append(max(0, CALLS - reads))
-        return float(run.stdout)
+        runs.append(cvtrace(argv, settings.folder / "read_loop.trace"))
+        reads = int((read_trace(runs[-1].trace).events["kind"] == Kind.SYS_READ).sum())
+        lost.append(sum(runs[-1].meta["lost"].values()) + max(0, CALLS - reads))
+        return float(runs[-1].stdout)
 
-    plain, cv = paired(settings.repeats, lambda: float(untraced(argv)), traced)
-    short = [str(program), str(data), str(CALLS_STRACE)]
-    st = median_of(settings.repeats, lambda: float(strace(short, log=settings.folder / "read_loop.strace")))
-    per_event = sorted(recorder_ns)[len(recorder_ns) // 2]
+    own = ratio(settings.repeats, lambda: float(untraced(argv)), traced)
+    rows = [Row("one-byte reads, untraced", f"{own.plain:.0f} ns per call"), own.row("one-byte reads, cvtrace", 3)]
+    short = [str(program), str(data), str(CALLS_OTHERS)]
+    for name, tool in others(lambda text: None).items():
+        rows.append(
+            ratio(1, lambda: float(untraced(short)), lambda tool=tool: float(told(tool(short, 0)))).row(  # type: ignore[misc]
+                f"one-byte reads, {name}"
+            )
+        )
+    per_event = statistics.median(run.meta["recorder"]["drain_cpu_s"] * 1e9 / run.meta["events"] for run in runs)
+    memory = max(run.rss_bytes for run in runs) / 1e6
     return [
-        Row("one-byte reads, untraced", f"{plain:.0f} ns per call", "", None),
-        Row("one-byte reads under cvtrace", f"{cv:.0f} ns, {cv / plain:.2f} x", "≤ 3 x", cv / plain <= 3),
-        Row("one-byte reads under strace", f"{st:.0f} ns, {st / plain:.0f} x", "", None),
-        Row(f"lost of {CALLS:,} reads", f"{max(lost) + max(missed):,}", "0", max(lost) + max(missed) == 0),
-        Row("recorder CPU per event (drain and write)", f"{per_event:.0f} ns", "< 100 ns", per_event < 100),
+        *rows,
+        Row(f"lost of {CALLS:,} reads", f"{max(lost):,}", "0", max(lost) == 0),
+        Row("recorder CPU per event (drain and write)", f"{per_event:.0f} ns", "≤ 100 ns", per_event <= 100),
+        Row("recorder's memory while it records (RSS)", f"{memory:.0f} MB", "≤ 200 MB", memory <= 200),
     ]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+Measure = Callable[[], float]
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -23,20 +25,43 @@ class Row:
 
     what: str
     value: str
-    aim: str
-    met: bool | None
+    aim: str = ""
+    met: bool | None = None
     """None where there is no aim."""
 
 
-def median_of(repeats: int, measure: Callable[[], float]) -> float:
-    """Return the median of `repeats` measurements."""
-    return statistics.median(measure() for _ in range(repeats))
+@dataclass(frozen=True)
+class Ratio:
+    """How much longer something takes, round by round against the plain run beside it."""
+
+    plain: float
+    """Median of the plain runs, in what the benchmark measures."""
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    def row(self, what: str, aim: float | None = None) -> Row:
+        """Return the row, with the spread of the rounds."""
+        spread = f" ({min(self.rounds):.3f} to {max(self.rounds):.3f})" if len(self.rounds) > 1 else ""
+        text = f"{self.median:.3f} x{spread}"
+        return Row(what, text) if aim is None else Row(what, text, f"≤ {aim} x", self.median <= aim)
 
 
-def paired(repeats: int, *measures: Callable[[], float]) -> list[float]:
-    """Return the median of each of `measures`, taken in turns, so that a slow moment of the machine hits all alike."""
-    rounds = [[measure() for measure in measures] for _ in range(repeats)]
-    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+def ratio(repeats: int, plain: Measure, traced: Measure) -> Ratio:
+    """Measure both in turns, each first as often as second: a slow moment of the machine hits both alike."""
+    plains, rounds = [], []
+    for number in range(repeats):
+        if number % 2:
+            beside, other = traced(), plain()
+            plains.append(other)
+            rounds.append(beside / other)
+        else:
+            other = plain()
+            plains.append(other)
+            rounds.append(traced() / other)
+    return Ratio(statistics.median(plains), tuple(rounds))
 
 
 def machine() -> str:

@@ -1,44 +1,105 @@
-"""What of an HTTP message may enter a trace: never credentials, query strings, unknown headers or bodies."""
+"""What may enter a trace: of an HTTP message never credentials, query strings, unknown headers or bodies; of files nothing."""
 
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import Final
 
 import numpy as np
 
-from cvtrace.probes.events import Kind, Texts
+from cvtrace.probes.events import TEXT, TEXT_MAX, Events, Kind, Texts
 
-_KEPT_HEADERS: Final = (b"content-length", b"x-cache", b"via", b"age")
-_USERINFO: Final = re.compile(rb"(://)[^/@\s]*@")
+_METHOD: Final = re.compile(rb"[A-Z]{3,7}")
+_VERSION: Final = re.compile(rb" HTTP/\d\.\d$")
+_STATUS: Final = re.compile(rb"(HTTP/\d\.\d) (\d{3})(?: ([^\r\n]*))?")
+_KEPT_HEADERS: Final = {
+    b"content-length": re.compile(rb"\d{1,20}"),
+    b"age": re.compile(rb"\d{1,20}"),
+    b"x-cache": re.compile(rb"[\w .,:()/-]{1,120}"),
+    b"via": re.compile(rb"[\w .,:()/+-]{1,120}"),
+}
+"""Headers that say how an object was served, and what their values look like: a body may look like a head."""
+
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_CUT: Final = b"\xe2\x80\xa6"
 
 
 def request_line(message: bytes) -> bytes:
-    """Return the request line of `message` without user info and query string; empty if it is cut before its end."""
-    line, end, _ = message.partition(b"\r\n")
-    if not end and b" HTTP/" not in line:
-        line = line.rsplit(b"?", 1)[0] + b"\xe2\x80\xa6"  # longer than what was kept: say so with an ellipsis
-    parts = line.split(b" ")
-    if len(parts) >= 2:
-        parts[1] = _USERINFO.sub(rb"\1", parts[1].partition(b"?")[0])
-    return b" ".join(parts)
+    """Return the request line of `message` without user info, query string and fragment.
+
+    One that is cut before its end gets an ellipsis. Empty for what is no request.
+    """
+    line = re.split(rb"[\r\n]", message, maxsplit=1)[0]
+    method, _, rest = line.partition(b" ")
+    if not _METHOD.fullmatch(method):
+        return b""
+    version = _VERSION.search(rest)
+    target = rest[: version.start()] if version else rest
+    whole = version is not None or len(line) < len(message)
+    kept = re.split(rb"[?#]", target, maxsplit=1)[0]
+    scheme, separator, address = kept.partition(b"://")
+    if separator:
+        authority, slash, path = address.partition(b"/")
+        if not slash and not whole:
+            authority = b""  # may be the beginning of user info
+        kept = scheme + separator + authority.rpartition(b"@")[2] + slash + path
+    return b" ".join([method, kept]) + (version[0] if version else b"" if whole else _CUT)
 
 
 def response_head(message: bytes) -> bytes:
-    """Return the status line and the few headers of `message` that say how it was served."""
+    """Return the status line and the few headers of `message` that say how it was served; empty for what is no head."""
     head, end, _ = message.partition(b"\r\n\r\n")
-    status, *headers = head.split(b"\r\n")
+    line, *headers = head.split(b"\r\n")
+    status = _STATUS.fullmatch(line)
+    if status is None:
+        return b""
     if not end:
         headers = headers[:-1]  # the last one may be cut
-    kept = [header for header in headers if header.partition(b":")[0].strip().lower() in _KEPT_HEADERS]
-    return b"\r\n".join([status, *kept])
+    reason = _REASONS.get(int(status[2]))
+    kept = [b"%s %s" % (status[1], status[2]) + (b" " + reason if reason and status[3] == reason else b"")]
+    for header in headers:
+        name, _, value = header.partition(b":")
+        form = _KEPT_HEADERS.get(name.strip().lower())
+        if form is not None and form.fullmatch(value.strip()):
+            kept.append(b"%s: %s" % (name.strip(), value.strip()))
+    return b"\r\n".join(kept)
 
 
 def redact_texts(texts: Texts) -> Texts:
-    """Cut the HTTP texts of a drained block, in place. HTTP texts are few (two per fetch), so a loop is fine."""
+    """Cut the HTTP texts of a drained block, and wipe what is behind the end of every text, in place.
+
+    A record of the ring still holds what an earlier one left there: headers, say. HTTP texts are few (two per fetch),
+    so a loop is fine.
+    """
+    characters = texts.view(np.uint8).reshape(len(texts), TEXT.itemsize)[:, TEXT.itemsize - TEXT_MAX :]
+    characters *= np.arange(TEXT_MAX) < texts["size"][:, None]
     for kind, cut in ((Kind.HTTP_SEND, request_line), (Kind.HTTP_RECV, response_head)):
         for index in np.nonzero(texts["kind"] == kind)[0]:
-            kept = cut(bytes(texts["text"][index]))
+            kept = cut(bytes(texts["text"][index]))[:TEXT_MAX]
             texts["text"][index] = kept
             texts["size"][index] = len(kept)
     return texts
+
+
+_LOWEST_ADDRESS: Final = 1 << 16
+_HIGHEST_ADDRESS: Final = 1 << 47
+_HIGHEST_RESULT: Final = 1 << 10
+"""Failure codes of a download are small (cvmfs/network/network_errors.h)."""
+
+
+def drop_contents(events: Events) -> Events:
+    """Return the events without such handovers as cannot be any: 8 or 4 bytes that a client wrote to a file.
+
+    BPF programs see the bytes of a write and not whether it goes to a pipe. An address of a job is a multiple of 8 in user
+    space, which no 8 letters are.
+    """
+    kinds = events["kind"]
+    suspects = np.flatnonzero((kinds >= Kind.HANDOVER) & (kinds <= Kind.HANDOVER_RESULT))
+    if not len(suspects):
+        return events
+    value = events["a"][suspects]
+    is_address = (value >= _LOWEST_ADDRESS) & (value < _HIGHEST_ADDRESS) & (value % 8 == 0)
+    of_job = (kinds[suspects] == Kind.HANDOVER) | (kinds[suspects] == Kind.HANDOVER_TAKEN)
+    possible = np.where(of_job, is_address, value < _HIGHEST_RESULT)
+    return events if possible.all() else np.delete(events, suspects[~possible])

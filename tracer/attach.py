@@ -7,6 +7,7 @@ from typing import Any
 
 from cvtrace.probes.ladder import start_probe
 from cvtrace.tracer.errors import WrongTarget
+from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.process import Process
 from cvtrace.tracer.session import DRAIN_S, LOOK_AFTER_S, Options, Recording, Session, create_writer
 from cvtrace.tracer.signals import Signals, ended_by_signals
@@ -34,6 +35,8 @@ def attach(process: Process, options: Options, for_s: float | None) -> Recording
         writer = create_writer(command, options)
         try:
             surroundings = find_surroundings(options.mounts, process.argv)
+            if writer.redaction is not None:
+                writer.redaction.show(observed.mount.path for observed in surroundings.observed)
             if any(process.pid == daemon.pid for daemon in surroundings.scope(()).daemons):
                 raise WrongTarget(f"process {process.pid} serves a mount: attach to one that reads from it")
             libraries = process.libraries()
@@ -89,6 +92,7 @@ class _Attached(Session):
                 mounts=self._mounts_meta(),
                 missing=self._missing(),
             )
+            give_up(self.probe.name, (self.options.owner,))
         except BaseException:
             self.probe.stop()
             self.writer.abandon()

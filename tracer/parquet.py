@@ -10,10 +10,9 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts
+from cvtrace.tracer.arrow import pa, pq
 from cvtrace.tracer.blocks import Blocks, scan, word_offsets
 
 ROWS_PER_GROUP: Final = 1 << 20
@@ -118,8 +117,10 @@ def read_texts(path: Path) -> Texts:
 
 
 def _read(path: Path, dtype: np.dtype[Any], schema: Any) -> npt.NDArray[np.void]:
-    # pyarrow's errors are ValueErrors (ArrowInvalid) and OSErrors.
-    table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=schema.names)
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=schema.names)
+    except pa.ArrowException as error:  # some of them are neither ValueErrors nor OSErrors
+        raise ValueError(str(error)) from error
     if table.schema.names != schema.names:
         raise ValueError("columns are missing")
     records = np.empty(table.num_rows, dtype=dtype)

@@ -21,14 +21,16 @@ from typing import Any, Final
 import cvtrace
 from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
-from cvtrace.probes.phases.hook import environment, parse_marks, read_file
+from cvtrace.probes.phases.hook import environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Daemon, Probe
 from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
 from cvtrace.tracer.parquet import Progress
+from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.profile import PREFIX, nodes_of, read_profiles
+from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
 from cvtrace.tracer.surroundings import Surroundings, find_surroundings
@@ -72,6 +74,8 @@ class Options:
     """Whether onnxruntime is to write its own profile."""
     settings: Settings = field(default_factory=Settings)
     """What was asked of the probe."""
+    redact: bool = False
+    """Hash the paths in the trace."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ def record(command: Command, options: Options) -> Recording:
 def _observe(command: Command, options: Options, writer: TraceWriter, inheritance: Inheritance) -> Recording:
     try:
         surroundings = find_surroundings(options.mounts, command.argv)
+        if writer.redaction is not None:
+            writer.redaction.show(observed.mount.path for observed in surroundings.observed)
         user = command.user
         other = (user.uid, user.gid) if user.is_other else None
         libraries = find_libraries(command.python, command.environ, as_user=other, groups=user.groups)
@@ -179,6 +185,7 @@ class Session:
             if signals.take():
                 raise KeyboardInterrupt
             target.release()
+            give_up(self.probe.name, (self.command.user, self.options.owner))
         except BaseException:
             if target is not None:
                 target.discard()
@@ -331,8 +338,8 @@ class _Marks:
 
     def write_to(self, writer: TraceWriter) -> Events:
         """Add the marks to the trace, and return them."""
-        with acting_as(self.user):  # as whom numpy may not find its own files
-            data = read_file(self.path)
+        with acting_as(self.user):  # what the target points to, it must be able to read itself
+            data = written(self.path)
         events, texts = parse_marks(data, time.monotonic_ns())
         writer.write(events, texts)
         return events
@@ -371,12 +378,14 @@ def create_writer(command: Command, options: Options) -> TraceWriter:
         "texts": 0,
         "end": None,
     }
+    redaction = Redaction() if options.redact else None
     if options.directory is not None:
-        return TraceWriter(options.directory, meta, options.owner, force=options.force)
-    name = f"cvtrace-{re.sub(r'[^A-Za-z0-9._-]', '_', Path(command.title).stem)}-{now:%Y%m%d-%H%M%S}"
+        return TraceWriter(options.directory, meta, options.owner, force=options.force, redaction=redaction)
+    title = "run" if options.redact else re.sub(r"[^A-Za-z0-9._-]", "_", Path(command.title).stem)
+    name = f"cvtrace-{title}-{now:%Y%m%d-%H%M%S}"
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         with contextlib.suppress(TraceExists):  # two recordings within one second
-            return TraceWriter(Path(name + suffix), meta, options.owner)
+            return TraceWriter(Path(name + suffix), meta, options.owner, redaction=redaction)
     raise TraceExists(f"{name} is already there: choose another folder with -o DIR")
 
 

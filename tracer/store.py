@@ -21,6 +21,7 @@ import errno
 import json
 import mmap
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ from cvtrace.tracer.folder import (
     is_locked,
     read_meta_at,
 )
+from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.user import User
 
 __all__ = ["SCHEMA", "Trace", "TraceDamaged", "TraceExists", "TraceUnwritable", "TraceWriter", "read_trace"]
@@ -127,12 +129,22 @@ class TraceWriter:
     """
 
     def __init__(
-        self, directory: Path, meta: dict[str, Any], owner: User | None = None, *, force: bool = False
+        self,
+        directory: Path,
+        meta: dict[str, Any],
+        owner: User | None = None,
+        *,
+        force: bool = False,
+        redaction: Redaction | None = None,
     ) -> None:
-        """Create the folder as `owner`. Raises TraceExists or TraceUnwritable, leaving nothing behind."""
+        """Create the folder as `owner`; `redaction` hashes the paths in all that is written.
+
+        Raises TraceExists or TraceUnwritable, leaving nothing behind.
+        """
         self.path = directory
         self.meta = {**meta, "schema": SCHEMA, "finished": False}
         self.error: str | None = None
+        self.redaction = redaction
         self._folder = create_folder(directory, owner, force=force)
         self._flushed_s = time.monotonic()
         self._streams: dict[str, _Stream] = {}
@@ -150,6 +162,8 @@ class TraceWriter:
         Never raises for a full disk: see `error`. Call it with empty arrays while nothing happens.
         """
         streams = self._streams.values()
+        if self.redaction is not None:
+            texts = self.redaction.texts(texts)
         for stream, part in zip(streams, (events, texts), strict=True):
             stream.add(part)
         now_s = time.monotonic()
@@ -261,7 +275,8 @@ class TraceWriter:
             self.meta["error"] = self.error
 
     def _write_meta(self) -> None:
-        data = json.dumps(self.meta, indent=1, ensure_ascii=False).encode("utf-8", "replace")
+        meta = self.meta if self.redaction is None else self.redaction.meta(self.meta)
+        data = json.dumps(meta, indent=1, ensure_ascii=False).encode("utf-8", "replace")
         self._folder.write_whole(META, data, durable=self.meta["finished"])
 
 
@@ -271,6 +286,9 @@ def read_trace(path: Path | str) -> Trace:
     meta = _read_meta(path)
     if meta["finished"]:
         try:
+            for name in (EVENTS_PARQUET, TEXTS_PARQUET):
+                with os.fdopen(os.open(path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                    _plain_size(file, path / name)
             events = parquet.read_events(path / EVENTS_PARQUET)
             texts = parquet.read_texts(path / TEXTS_PARQUET)
             return Trace(path, meta, events, texts, meta.get("error"))
@@ -311,8 +329,9 @@ def _read_blocks(path: Path, meta: dict[str, Any]) -> Trace:
 
 
 def _read_block_file(path: Path, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.void], str | None]:
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    # Non-blocking: a trace from elsewhere may hold a FIFO of this name, and opening that would wait for ever.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        size = _plain_size(file, path)
         if size == 0:
             return np.empty(0, dtype=dtype), None
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
@@ -322,6 +341,14 @@ def _read_block_file(path: Path, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.v
                 return records(view, blocks, dtype), blocks.damage
             finally:
                 view.release()
+
+
+def _plain_size(file: BinaryIO, path: Path) -> int:
+    """Return the size of an open file. Raises OSError if it is a FIFO, a device or the like."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path.name} is not a file")
+    return status.st_size
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cvtrace.tracer.errors import UnknownUser
 
@@ -76,6 +78,18 @@ def _by_uid(uid: int, gid: int | None, groups: tuple[int, ...] | None) -> User:
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+_SETGROUPS: Final = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}
+"""Number of setgroups(2) (the kernel's tables of system calls)."""
+
+
+def _set_groups(groups: Sequence[int]) -> None:
+    """Set the groups of this thread; the C library would set those of all, and abort when one of them may not."""
+    number = _SETGROUPS.get(platform.machine())
+    if number is None:
+        os.setgroups(list(groups))
+    elif _libc.syscall(number, ctypes.c_size_t(len(groups)), (ctypes.c_uint32 * len(groups))(*groups)) != 0:
+        raise PermissionError(f"cannot take groups: {os.strerror(ctypes.get_errno())}")
+
 
 @contextlib.contextmanager
 def acting_as(user: User | None) -> Iterator[None]:
@@ -89,7 +103,7 @@ def acting_as(user: User | None) -> Iterator[None]:
         yield
         return
     groups, gid = os.getgroups(), os.getegid()
-    os.setgroups(list(user.groups))
+    _set_groups(user.groups)
     _libc.setfsgid(user.gid)
     _libc.setfsuid(user.uid)
     try:
@@ -99,4 +113,4 @@ def acting_as(user: User | None) -> Iterator[None]:
     finally:
         _libc.setfsuid(0)
         _libc.setfsgid(gid)
-        os.setgroups(groups)
+        _set_groups(groups)

@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import textwrap
-from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
 from cvtrace.analysis.report import sentences
 from cvtrace.analysis.report.quantities import seconds, size
-from cvtrace.tracer.store import read_trace
+from cvtrace.tracer.store import Trace
 
 COLOURS: Final = {"yes": "bold red", "no": "bold green", "inconclusive": "bold yellow"}
 LONGEST_NAME: Final = 18
@@ -73,11 +72,11 @@ def _print(console: Console, sentence: str, indent: int = 0) -> None:
         console.print(Text(line.replace(sentences.NO_BREAK, " ")), soft_wrap=True)
 
 
-def summary(path: Path) -> str:
-    """Return the summary of the trace at `path`, as wide and as colourful as stderr is. Raises TraceDamaged."""
+def summary(trace: Trace) -> str:
+    """Return the summary of a trace, as wide and as colourful as stderr is."""
     terminal = sys.stderr.isatty()
     width = max(shutil.get_terminal_size().columns, COLUMNS) if terminal else COLUMNS
-    return render(analyse(read_trace(path)), width, color=terminal and "NO_COLOR" not in os.environ)
+    return render(analyse(trace), width, color=terminal and "NO_COLOR" not in os.environ)
 
 
 def _phases(report: Report) -> Table:

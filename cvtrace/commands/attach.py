@@ -20,6 +20,7 @@ from cvtrace.probes.ladder import CHOICES
 @click.option("--force", is_flag=True, help="Replace a trace that is there.")
 @click.option("--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="How to observe.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
+@click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 def command(
     pid: int,
@@ -28,6 +29,7 @@ def command(
     force: bool,
     probes: str,
     mounts: tuple[str, ...],
+    redact: bool,
     no_summary: bool,
 ) -> None:
     """Record the running process PID with its threads, and what it starts from now on; then print the summary.
@@ -43,6 +45,6 @@ def command(
     for_s = None if duration is None else parse_duration_s(duration)
     process = find_process(pid)
     asked = who_asked(os.environ)
-    recording = attach(process, Options(output, force, probes, mounts, asked, _say, _progress()), for_s)
+    recording = attach(process, Options(output, force, probes, mounts, asked, _say, _progress(), redact), for_s)
     if not no_summary:
-        _print_summary(recording.path)
+        _print_summary(recording.path, asked)

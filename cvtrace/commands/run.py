@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,6 +18,9 @@ from cvtrace.probes.ladder import CHOICES, Settings
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
 BUFFER_MIN_BYTES: Final = 64_000
 BUFFER_MAX_BYTES: Final = 2_000_000_000
+
+if TYPE_CHECKING:
+    from cvtrace.tracer.user import User
 
 
 @click.command(
@@ -33,6 +36,7 @@ BUFFER_MAX_BYTES: Final = 2_000_000_000
 @click.option("--ort-profile", is_flag=True, help="Have onnxruntime tell the time of every operator.")
 @click.option("--buffer", metavar="SIZE", help="Room for events that wait to be written (eBPF); default: 32MB.")
 @click.option("--cost", is_flag=True, help="Measure what the recording costs in the kernel, for the trace's meta.json.")
+@click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -47,6 +51,7 @@ def command(
     ort_profile: bool,
     buffer: str | None,
     cost: bool,
+    redact: bool,
     no_summary: bool,
     arguments: tuple[str, ...],
 ) -> None:
@@ -63,14 +68,14 @@ def command(
     runs_as = user_named(user) if user else asked
     found = find_command(list(arguments), python, os.environ, runs_as)
     settings = Settings(parse_buffer_bytes(buffer) if buffer else None, cost)
-    options = Options(output, force, probes, mounts, asked, _say, _progress(), ort_profile, settings)
+    options = Options(output, force, probes, mounts, asked, _say, _progress(), ort_profile, settings, redact)
     try:
         recording = record(found, options)
     except NotStarted as error:
         _say(str(error))
         ctx.exit(error.exit_code)
     if not no_summary:
-        _print_summary(recording.path)
+        _print_summary(recording.path, asked)
     ctx.exit(recording.exit_code)
 
 
@@ -107,12 +112,16 @@ def _progress() -> Callable[[int, int], None] | None:
     return show
 
 
-def _print_summary(path: Path) -> None:
+def _print_summary(path: Path, owner: User) -> None:
     """Print the summary; whatever goes wrong with it, the trace is whole and the exit code the script's."""
     try:
         from cvtrace.analysis.report.text import summary
+        from cvtrace.tracer.store import read_trace
+        from cvtrace.tracer.user import acting_as
 
-        click.echo(summary(path), err=True)
+        with acting_as(owner):  # the target may have put a link to something else in the trace's place
+            trace = read_trace(path)
+        click.echo(summary(trace), err=True)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         _say(f"the summary could not be made ({type(error).__name__}: {first}); the trace is in {path}")

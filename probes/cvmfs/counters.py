@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ ANSWER_S: Final = 2.0
 TALK: Final = b"internal affairs"
 HEADING: Final = "Name|Value|Description"
 """Line above the counters in the answer (cvmfs/statistics.cc)."""
+
+NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
+"""A counter; what Python's isdigit() takes for digits is not always one."""
 
 XATTRS: Final = (
     "user.nopen",
@@ -51,7 +55,7 @@ def counters(mount: Mount) -> Counters:
         return Counters({}, f"{mount.path} does not answer within {ANSWER_S:.0f} s: its counters are unknown")
     except OSError as failure:
         return Counters({}, f"{mount.path} cannot be read: {os.strerror(failure.errno or 0)}")
-    values = {name.removeprefix("user."): int(value) for name, value in answers.items() if value.isdigit()}
+    values = {name.removeprefix("user."): int(value) for name, value in answers.items() if NUMBER.fullmatch(value)}
     return Counters(values, error)
 
 
@@ -61,7 +65,7 @@ def parse_internal_affairs(text: str) -> dict[str, int]:
     for line in text.partition(HEADING)[2].splitlines():
         name, _, rest = line.partition("|")
         value = rest.partition("|")[0]
-        if name and value.lstrip("-").isdigit():
+        if name and NUMBER.fullmatch(value):
             values[name] = int(value)
     if not values:
         raise OSError("the answer holds no counters")

@@ -19,6 +19,8 @@ AUTOMOUNT_S: Final = 60.0
 
 REPOSITORY: Final = re.compile(r"/cvmfs/[^/\s:=,]+\.[^/\s:=,]+")
 
+DEVICE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
+
 XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
 
 
@@ -65,14 +67,13 @@ def parse_mountinfo(text: str, served: Set[str] = frozenset()) -> list[MountPoin
     for line in text.splitlines():
         before, separator, after = line.partition(" - ")
         fields, kind = before.split(" "), after.split(" ")
-        if not separator or len(fields) < 6 or len(kind) < 2:
+        if not separator or len(fields) < 6 or len(kind) < 2 or (device := DEVICE.fullmatch(fields[2])) is None:
             continue
         path = _unescape(fields[4])
-        major, _, minor = fields[2].partition(":")
         is_fuse = kind[0] == "fuse" or kind[0].startswith("fuse.")
         is_cvmfs = is_fuse and (_unescape(kind[1]) == "cvmfs2" or path in served)
         seen.pop(path, None)  # a later mount on the same path hides the earlier one
-        seen[path] = MountPoint(path, os.makedev(int(major), int(minor))) if is_cvmfs else None
+        seen[path] = MountPoint(path, os.makedev(int(device[1]), int(device[2]))) if is_cvmfs else None
     by_device: dict[int, MountPoint] = {}
     for mount in seen.values():
         if mount is not None:

@@ -19,7 +19,7 @@ from cvtrace.probes.ebpf.libraries import LibraryWatch
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Events, Kind, Texts, no_events, no_texts
-from cvtrace.probes.http import redact_texts
+from cvtrace.probes.http import drop_contents, redact_texts
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
 
@@ -208,7 +208,7 @@ class EbpfProbe:
         texts = cut_remains(self._texts.drain())
         self._libraries.notice(texts)
         self._libraries.look()
-        return self._events.drain(), redact_texts(texts)
+        return drop_contents(self._events.drain()), redact_texts(texts)
 
     def stop(self) -> None:
         """Stop observing and collect the open calls."""

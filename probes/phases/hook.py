@@ -10,6 +10,8 @@ a destructor is 0: pybind types tell only that an object is gone.
 from __future__ import annotations
 
 import os
+import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -32,6 +34,9 @@ MAX_CELLS: Final = -(-TEXT_MAX // NAME_BYTES)
 """A user's phase is a PHASE event flagged UNFINISHED when it begins, one without the flag and with the same ts and tid when it
 ends, and its name in records of kind NAME with that ts and tid, 24 bytes in a, b and c of each."""
 
+MOST_BYTES: Final = 1_000_000 * EVENT.itemsize
+"""A million calls; more is no model's doing."""
+
 
 def environment(
     marks_path: Path, base_env: Mapping[str, str], *, genai: bool = True, profile: str = ""
@@ -50,25 +55,19 @@ def environment(
 
 
 def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
-    """Return the marks that a target wrote, sorted by ts: PHASE events, `b` the id of the object, `ret` -1 for an exception.
-
-    Phases of the user that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. None if the file
-    is missing; whatever is not a mark (half a record at the end, a foreign write) is left out.
-    """
-    return parse_marks(read_file(path), end_ns)
-
-
-def read_file(path: Path) -> bytes:
-    """Return what is in the file of marks, nothing if there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
+    """Return the marks that a target wrote; see `written` and `parse_marks`."""
+    return parse_marks(written(path), end_ns)
 
 
 def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
-    """Return the marks in the bytes of a file of marks; see `read_marks`."""
+    """Return marks sorted by ts: PHASE events, `b` the id of the object, `ret` -1 for an exception.
+
+    Phases of the user that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. Whatever is not
+    a mark (half a record at the end, a foreign write, one from the future) is left out.
+    """
     records = np.frombuffer(data[: len(data) - len(data) % EVENT.itemsize], dtype=EVENT)
+    now_ns = np.uint64(time.monotonic_ns())
+    records = records[(records["ts"] <= now_ns) & (records["dur"] <= now_ns - np.minimum(records["ts"], now_ns))]
     ended = records[(records["kind"] == Kind.PHASE) & (records["a"] < len(FUNCTIONS))]
     begun = records[(records["kind"] == Kind.PHASE | UNFINISHED) & (records["a"] == USER_PHASE)]
     users = ended[ended["a"] == USER_PHASE]
@@ -76,6 +75,23 @@ def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
     open_ones["dur"] = np.maximum(end_ns, open_ones["ts"].astype(np.int64)) - open_ones["ts"].astype(np.int64)
     marks: Events = np.concatenate([ended, open_ones])
     return np.sort(marks, order="ts", kind="stable"), _names(records[records["kind"] == NAME])
+
+
+def written(path: Path) -> bytes:
+    """Return what a target wrote to its file of marks, nothing if there is none.
+
+    The target has had the file in its hands: links are not followed, nothing but a plain file is read, and no more than
+    MOST_BYTES.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        return file.read(MOST_BYTES)
 
 
 def _names(cells: Events) -> Texts:

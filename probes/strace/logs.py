@@ -9,6 +9,7 @@ import selectors
 import threading
 from typing import Final
 
+from cvtrace.probes.capabilities import keep_only
 from cvtrace.probes.strace.parse import split_lines
 
 PIPE_BYTES: Final = 1 << 20
@@ -79,6 +80,7 @@ class LogReader:
         os.close(self._waker)
 
     def _run(self) -> None:
+        keep_only(())  # the pipes are open
         while not self._stopping:
             for key, _ in self._selector.select():
                 if key.data is None:

@@ -50,6 +50,10 @@ class LineParser:
         self.last_ns = 0
         """Latest time stamp seen, CLOCK_MONOTONIC ns."""
 
+    def set_offset(self, realtime_offset_ns: int) -> None:
+        """Take over what CLOCK_REALTIME is ahead of CLOCK_MONOTONIC from now on."""
+        self._offset_ns = realtime_offset_ns
+
     def feed(self, lines: Iterable[bytes]) -> None:
         """Parse lines, with or without their newline."""
         for line in lines:

@@ -33,6 +33,8 @@ DETACH_S: Final = 10.0
 GRACE_S: Final = 2.0
 """How long strace may take to end by itself after its target did."""
 STEP_S: Final = 0.01
+JUMP_NS: Final = 100_000_000
+"""The wall clock is led by less than this within a recording (adjtimex(2): 0.5 ms per second); more is a jump."""
 
 MISSING: Final = (
     "strace sees no page faults: weights that are used from a mapping show only as FUSE requests of the daemon.",
@@ -119,10 +121,19 @@ class StraceProbe:
 
     def drain(self) -> tuple[Events, Texts]:
         """Parse what the straces wrote since the last call; after `stop`, with the rest, flagged UNFINISHED."""
+        self._follow_clock()
         parts = [self._drain(stream) for stream in self._streams if not stream.finished]
         if not parts:
             return no_events(), no_texts()
         return np.concatenate([events for events, _ in parts]), np.concatenate([texts for _, texts in parts])
+
+    def _follow_clock(self) -> None:
+        """Notice that the wall clock jumped: strace prints its time, and it goes on while the machine is suspended."""
+        offset_ns = realtime_offset_ns()
+        if abs(offset_ns - self._offset_ns) > JUMP_NS:
+            self._offset_ns = offset_ns
+            for stream in self._streams:
+                stream.translator.parser.set_offset(offset_ns)
 
     def _drain(self, stream: Stream) -> tuple[Events, Texts]:
         stream.translator.parser.feed(stream.log.take())

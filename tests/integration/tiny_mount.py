@@ -1,4 +1,6 @@
-"""A FUSE mount that looks like one of cvmfs2 from outside and holds one file: `python tiny_mount.py MOUNT WORKSPACE FQRN`.
+"""A FUSE mount that looks like one of cvmfs2 from outside and holds one file: `python tiny_mount.py MOUNT WORKSPACE FQRN [UID]`.
+
+With UID it lets go of root once it has mounted, and its workspace is closed to others, as a package's cvmfs2 does.
 
 Real FUSE, a process called cvmfs2, xattrs and a talk socket with counters; no repository behind it.
 """
@@ -23,12 +25,20 @@ class OneFile(mfusepy.Operations):  # type: ignore[misc]
 
     use_ns = True
 
-    def __init__(self, fqrn: str, workspace: str) -> None:
+    def __init__(self, fqrn: str, workspace: str, uid: int | None) -> None:
         self.workspace = workspace
+        self.uid = uid
         self.xattrs = {"user.fqrn": fqrn, "user.pid": str(os.getpid()), "user.version": "2.12.0.0", "user.nopen": "7"}
 
     def init(self, path: str) -> None:
         os.chdir(self.workspace)  # libfuse goes to / before its loop starts
+        if self.uid is not None:
+            for entry in (Path(), *Path().iterdir()):
+                os.chown(entry, self.uid, self.uid)
+            Path().chmod(0o700)
+            os.setgroups([])
+            os.setresgid(self.uid, self.uid, self.uid)
+            os.setresuid(self.uid, self.uid, self.uid)
 
     def getattr(self, path: str, fh: Any = None) -> dict[str, int]:
         if path == "/":
@@ -68,12 +78,12 @@ def talk(fqrn: str) -> None:
 
 
 if __name__ == "__main__":
-    mountpoint, workspace, name = sys.argv[1:]
+    mountpoint, workspace, name = sys.argv[1:4]
     os.chdir(workspace)
     Path("/proc/self/comm").write_text("cvmfs2")
     threading.Thread(target=talk, args=(name,), daemon=True).start()
     mfusepy.FUSE(
-        OneFile(name, workspace),
+        OneFile(name, workspace, int(sys.argv[4]) if len(sys.argv) > 4 else None),
         mountpoint,
         foreground=True,
         fsname="cvmfs2",

@@ -165,3 +165,10 @@ def test_a_client_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
     assert read.values == {}
     assert read.error is not None
     assert "talk.org" in read.error
+
+
+def test_digits_that_are_none_do_not_end_a_recording():
+    # GIVEN an answer with a superscript two, two signs and more digits than Python reads
+    answer = f"Name|Value|Description\na|\u00b2|x\nb|--5|x\nc|{'9' * 5000}|x\nd|7|x\n"
+    # THEN what is no number is left out
+    assert parse_internal_affairs(answer) == {"d": 7}

@@ -414,3 +414,15 @@ def test_any_arguments_never_raise(call: str, arguments: str) -> None:
     for line in (f"7 1.0 {call}({arguments}) = 1 <0.1>", f"7 1.0 {call}({arguments} <unfinished ...>"):
         daemon(line)
         target(line)
+
+
+def test_after_a_suspension_the_time_is_that_of_the_other_probes() -> None:
+    # GIVEN a log in whose middle the machine slept for an hour: the wall clock went on, the monotonic one did not
+    translator = DaemonTranslator(realtime_offset_ns=0, tgids=None)
+    translator.parser.feed([b"7 10.000000 close(3</a>) = 0 <0.000001>"])
+    # WHEN the new offset is taken over
+    translator.parser.set_offset(3600 * 10**9)
+    translator.parser.feed([b"7 3611.000000 close(4</a>) = 0 <0.000001>"])
+    # THEN a second is between the calls
+    events, _ = translator.columns.take()
+    assert np.diff(events["ts"].astype(np.int64)).tolist() == [10**9]

@@ -1,0 +1,140 @@
+"""What is fuzzed: every parser of something that others wrote. A target takes any bytes, and fails by raising.
+
+Each holds what its parser promises: it never raises but for what it documents, and what it returns makes sense.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from cvtrace.probes.cvmfs.counters import parse_internal_affairs
+from cvtrace.probes.cvmfs.mounts import parse_mountinfo
+from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Kind
+from cvtrace.probes.http import redact_texts, request_line, response_head
+from cvtrace.probes.phases.hook import read_marks
+from cvtrace.probes.strace import decode, parse_daemon, parse_target
+from cvtrace.probes.strace.parse import split_lines
+from cvtrace.tracer.blocks import records, scan
+from cvtrace.tracer.folder import EVENTS_BLOCKS, EVENTS_PARQUET, META, TEXTS_BLOCKS, TEXTS_PARQUET
+from cvtrace.tracer.store import TraceDamaged, read_trace
+
+OFFSET_NS: Final = 1_700_000_000 * 10**9
+SEPARATOR: Final = b"\n--8<--\n"
+"""Between the files of a folder in one input."""
+
+
+def strace(data: bytes, parse: Callable[..., object] = parse_daemon) -> None:
+    """Hold that a log never raises, and that its events are sorted, of known kinds, and no more than its lines allow."""
+    lines, rest = split_lines(data, b"")
+    parsed = parse_daemon([*lines, rest], realtime_offset_ns=OFFSET_NS, tgids={7: 7})
+    if parse is parse_target:
+        parsed = parse_target([*lines, rest], realtime_offset_ns=OFFSET_NS, tgids={7: 7})
+    assert parsed.skipped <= 2 * parsed.lines
+    assert len(parsed.events) <= 4 * parsed.lines
+    assert (np.diff(parsed.events["ts"].astype(np.float64)) >= 0).all()
+    assert set((parsed.events["kind"] & ~np.uint16(UNFINISHED)).tolist()) <= set(Kind)
+
+
+def strace_daemon(data: bytes) -> None:
+    """A log of the client's system calls."""
+    strace(data)
+
+
+def strace_target(data: bytes) -> None:
+    """A log of the target's system calls."""
+    strace(data, parse_target)
+
+
+def fuse_request(data: bytes) -> None:
+    """The bytes of a request as strace prints them: the length in front, then the string."""
+    length = int.from_bytes(data[:2], "little")
+    try:
+        request = decode.request_of(data[2:], length)
+    except (ValueError, KeyError, decode.struct.error):  # what the parser of lines expects
+        return
+    assert len(request.name) <= 256
+    assert 0 <= request.unique < 2**64
+
+
+def http_heads(data: bytes) -> None:
+    """A request or a response: nothing of what must not enter a trace is left of it."""
+    asked, answered = request_line(data), response_head(data)
+    assert len(asked) <= len(data) + 4  # a blank and an ellipsis
+    assert b"?" not in asked
+    assert b"\n" not in asked
+    assert b"\r" not in asked
+    for line in answered.split(b"\r\n")[1:]:
+        assert line.partition(b":")[0].strip().lower() in (b"content-length", b"x-cache", b"via", b"age")
+    texts = np.zeros(2, dtype=TEXT)
+    texts["kind"] = (Kind.HTTP_SEND, Kind.HTTP_RECV)
+    texts["text"] = data[:TEXT_MAX]
+    texts["size"] = min(len(data), 0xFFFF)
+    cut = redact_texts(texts)
+    assert (cut["size"] <= TEXT_MAX).all()
+
+
+def talk(data: bytes) -> None:
+    """The client's answer to `internal affairs`, and the table of mounts."""
+    text = data.decode("utf-8", "replace")
+    with contextlib.suppress(OSError):
+        assert parse_internal_affairs(text)
+    for mount in parse_mountinfo(text, frozenset({"/cvmfs/x"})):
+        assert mount.path
+        assert mount.connection >= 0
+
+
+def marks(data: bytes) -> None:
+    """The file that a target appends its marks to."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.write(data)
+        file.flush()
+        read, names = read_marks(Path(file.name))
+    assert ((read["kind"] & ~np.uint16(UNFINISHED)) == Kind.PHASE).all()
+    assert (read["ts"].astype(np.int64) >= 0).all()
+    assert (read["dur"].astype(np.int64) >= 0).all()
+    assert (names["kind"] == Kind.PHASE).all()
+
+
+def blocks(data: bytes) -> None:
+    """A file of blocks: what is returned was checked, and lies inside."""
+    for dtype in (EVENT, TEXT):
+        found = scan(data, dtype)
+        assert (found.offsets + found.counts * dtype.itemsize <= len(data)).all()
+        assert len(records(data, found, dtype)) == int(found.counts.sum())
+
+
+def trace(data: bytes) -> None:
+    """A trace folder from elsewhere: whole, damaged, or refused in one sentence."""
+    parts = data.split(SEPARATOR)
+    names = (META, EVENTS_BLOCKS, TEXTS_BLOCKS, EVENTS_PARQUET, TEXTS_PARQUET)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for name, part in zip(names, parts, strict=False):
+            (Path(folder) / name).write_bytes(part)
+        try:
+            read = read_trace(folder)
+        except TraceDamaged as refusal:
+            if "\n" in str(refusal):
+                raise ValueError("more than one sentence") from refusal
+            return
+    assert read.events.dtype == EVENT
+    assert read.texts.dtype == TEXT
+    assert (np.diff(read.events["ts"].astype(np.float64)) >= 0).all()
+    assert read.damage is None or "\n" not in read.damage
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    "strace_daemon": strace_daemon,
+    "strace_target": strace_target,
+    "fuse_request": fuse_request,
+    "http_heads": http_heads,
+    "talk": talk,
+    "marks": marks,
+    "blocks": blocks,
+    "trace": trace,
+}

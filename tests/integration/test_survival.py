@@ -1,0 +1,134 @@
+"""A trace survives what befalls a machine: full disks, killed processes, lost mounts, clocks that jump."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import CVTRACE, DEADLINE_S, open_to_all, tiny_mount, wait_for
+
+from cvtrace.analysis.report.text import summary
+from cvtrace.probes.events import Kind
+from cvtrace.tracer.store import TraceWriter, read_trace
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+HOURS_NS = 8 * 3600 * 10**9
+WAITS = "print('ready', flush=True)\ninput()\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    open_to_all(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def disk(here: Path) -> Iterator[Path]:
+    """A disk of a megabyte."""
+    path = here / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1024k", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def start(mount: Path, text: str, probes: str, output: str = "trace") -> subprocess.Popen[str]:
+    """Begin to record a script and return once it says that it is ready."""
+    Path("script.py").write_text(text)
+    options = ["-o", output, "--probes", probes, "--mount", str(mount), "--no-summary"]
+    process = subprocess.Popen(
+        [*CVTRACE, "run", *options, "script.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n", process.communicate()[1]
+    return process
+
+
+def report(trace: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CVTRACE, "report", trace], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_full_disk_ends_the_trace_and_not_the_script(here, disk):
+    # GIVEN a script that makes more events than the disk holds
+    reads = "import os\nfd = os.open('/dev/zero', os.O_RDONLY)\nfor _ in range(100_000): os.read(fd, 1)\n"
+    with tiny_mount(here) as (mount, _):
+        process = start(
+            mount, "print('ready', flush=True)\ninput()\n" + reads + "raise SystemExit(7)\n", "ebpf", "disk/trace"
+        )
+        # WHEN it is recorded onto it
+        _, said = process.communicate("go on\n", timeout=DEADLINE_S)
+    # THEN the script has run to its end, one sentence says so, and the report of what is left says where it ends
+    assert process.returncode == 7
+    assert len([line for line in said.splitlines() if "the disk is full" in line]) == 1, said
+    told = report("disk/trace")
+    assert told.returncode in (0, 4)
+    assert "the disk is full" in told.stdout + told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("probes", ["portable", "strace", "ebpf"])
+def test_a_mount_that_goes_away_does_not_end_the_recording(here, probes):
+    # GIVEN a script that read from the mount
+    with tiny_mount(here) as (mount, daemon):
+        process = start(mount, f"open('{mount}/model', 'rb').read(100)\n" + WAITS, probes)
+        # WHEN it is unmounted, and its daemon ends
+        subprocess.run(["umount", "-l", mount], check=True)
+        wait_for(lambda: daemon.poll() is not None)
+        _, said = process.communicate("go on\n", timeout=DEADLINE_S)
+    # THEN script and trace are whole, the trace knows when the daemon ended, and there is a report
+    assert process.returncode == 0, said
+    trace = read_trace("trace")
+    assert trace.damage is None
+    assert trace.meta["mounts"][0]["daemon_ended_ns"] > trace.meta["clock"]["start_ns"]
+    assert trace.meta["mounts"][0]["counters_before"]
+    assert "exited while it was traced" in said
+    assert report("trace").returncode == 0, report("trace").stderr
+
+
+@pytest.mark.parametrize("probes", ["strace", "ebpf"])
+def test_a_target_that_is_killed_leaves_a_whole_trace(here, probes):
+    # GIVEN a script that has children, and reads
+    text = (
+        f"import os\nif os.fork() == 0:\n    open('{mount_of(here)}/model', 'rb').read(100)\n    os._exit(0)\nos.wait()\n"
+        "open('pid', 'w').write(str(os.getpid()))\n"
+    )
+    with tiny_mount(here) as (mount, _):
+        process = start(mount, text + WAITS, probes)
+        # WHEN it is killed
+        os.kill(int(Path("pid").read_text()), 9)
+        process.communicate(timeout=DEADLINE_S)
+    # THEN that is how it ended, and what it did before is there
+    trace = read_trace("trace")
+    assert (process.returncode, trace.meta["end"], trace.damage) == (137, "signalled", None)
+    assert (trace.events["kind"] == Kind.FUSE_DAEMON).any()
+    assert report("trace").returncode == 0
+
+
+def mount_of(folder: Path) -> Path:
+    return folder / "mnt"
+
+
+def test_a_gap_of_hours_does_not_disturb_the_report(here):
+    # GIVEN a recording, and the same with eight hours in its middle, as of a job that was stopped
+    with tiny_mount(here) as (mount, _):
+        process = start(mount, WAITS + f"open('{mount}/model', 'rb').read(100)\n", "ebpf")
+        process.communicate("go on\n", timeout=DEADLINE_S)
+    trace = read_trace("trace")
+    middle = int(np.median(trace.events["ts"]))
+    for records in (trace.events, trace.texts):
+        records["ts"][records["ts"] > middle] += np.uint64(HOURS_NS)
+    clock = {**trace.meta["clock"], "end_ns": trace.meta["clock"]["end_ns"] + HOURS_NS}
+    writer = TraceWriter(Path("later"), trace.meta)
+    writer.write(trace.events, trace.texts)
+    writer.finish(clock=clock)
+    # WHEN it is reported THEN all is seen, over all of that time
+    assert "1 read" in summary(read_trace("later")) or "reads" in summary(read_trace("later"))
+    assert report("later").returncode == 0

@@ -1,0 +1,21 @@
+"""pyarrow, loaded without the thread that its jemalloc keeps: it would hold root's capabilities to the recorder's end."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+_SETTING: Final = "JE_ARROW_MALLOC_CONF"
+
+_before = os.environ.get(_SETTING)
+os.environ[_SETTING] = "background_thread:false"  # read when the library is loaded, and not for the target to see
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+finally:
+    if _before is None:
+        del os.environ[_SETTING]
+    else:
+        os.environ[_SETTING] = _before
+
+__all__ = ["pa", "pq"]

@@ -1,0 +1,56 @@
+"""What the recorder may still do once its probes are attached and the target runs: what is written out here, no more."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from cvtrace.probes.capabilities import Capability, keep_only
+from cvtrace.tracer.user import User
+
+ANY_PROBE: Final = frozenset(
+    {
+        # /proc/PID/cwd of the daemon, which leads to its talk socket, is for those who may trace it (proc(5)).
+        Capability.SYS_PTRACE,
+        # That socket is in a folder of the user cvmfs, and only that user may connect to it.
+        Capability.DAC_OVERRIDE,
+    }
+)
+
+BY_PROBE: Final = {
+    # The tables in the kernel are read at the end: for the fd alone since 5.19, for CAP_BPF before. And when the target loads
+    # a GenAI library, that is found in /proc/PID/map_files (CAP_CHECKPOINT_RESTORE) and its calls are attached to.
+    "ebpf": frozenset({Capability.BPF, Capability.PERFMON, Capability.CHECKPOINT_RESTORE}),
+}
+
+MULTI: Final = (6, 6)
+"""Release since which all calls of a library are attached to at once. Before, it takes a perf event for each, which kernels
+with the fix of CVE-2025-38466 keep for CAP_SYS_ADMIN; and /proc/PID/map_files was for that alone before 5.9."""
+
+FOR_ANOTHER_USER: Final = frozenset(
+    {
+        # The trace is written as that user (setfsuid, setfsgid, setgroups).
+        Capability.SETUID,
+        Capability.SETGID,
+        # Signals are passed on to the target, which is that user's.
+        Capability.KILL,
+    }
+)
+
+
+def needed(probe: str, users: Iterable[User]) -> frozenset[Capability]:
+    """Return what a recorder with this probe needs until its end, for the trace and the target of `users`."""
+    others = FOR_ANOTHER_USER if any(user.is_other for user in users) else frozenset()
+    late = frozenset({Capability.SYS_ADMIN}) if probe == "ebpf" and _release() < MULTI else frozenset()
+    return ANY_PROBE | BY_PROBE.get(probe, frozenset()) | others | late
+
+
+def _release() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
+
+
+def give_up(probe: str, users: Iterable[User]) -> None:
+    """Keep only what is `needed`. Raises OSError, which no kernel since 3.5 has a reason for."""
+    keep_only(needed(probe, users))
