@@ -48,6 +48,8 @@ class Mount:
     daemon: Process | None
     error: str | None
     """One sentence if something about it could not be learnt."""
+    answers: bool = True
+    """Whether the mount could be asked anything."""
 
     @property
     def connection(self) -> int:
@@ -120,22 +122,22 @@ def awaken(paths: Iterable[str]) -> None:
 def describe(point: MountPoint) -> Mount:
     """Ask the mount who it is and find its daemon. Never hangs; what could not be learnt is in `error`."""
     mount = Mount(point.path, point.device, Path(point.path).name, None, None, None)
-    answers: dict[str, str] = {}
+    said: dict[str, str] = {}
     error: str | None = None
     try:
-        answers = within(ANSWER_S, lambda: read_xattrs(point.path, XATTRS))
+        said = within(ANSWER_S, lambda: read_xattrs(point.path, XATTRS))
     except NoAnswer:
         error = f"{point.path} does not answer within {ANSWER_S:.0f} s: its cvmfs2 hangs or its network is gone"
-        answers = {}
     except OSError as failure:
         error = f"{point.path} cannot be read: {os.strerror(failure.errno or 0)}"
-    fqrn = answers.get("user.fqrn") or mount.fqrn
-    version = answers.get("user.version")
-    pid = answers.get("user.pid", "")
+    answers = error is None
+    fqrn = said.get("user.fqrn") or mount.fqrn
+    version = said.get("user.version")
+    pid = said.get("user.pid", "")
     daemon = find_daemon(int(pid) if pid.isdigit() else None, point.path, fqrn)
     if daemon is None and error is None:
         error = f"no cvmfs2 process was found that serves {point.path}: it may run in another PID namespace"
-    return replace(mount, fqrn=fqrn, version=_release(version), daemon=daemon, error=error)
+    return replace(mount, fqrn=fqrn, version=_release(version), daemon=daemon, error=error, answers=answers)
 
 
 def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
