@@ -132,8 +132,9 @@ class Kind(IntEnum):
     DAEMON_FUTEX = 68  # futex wait of the daemon: a = address
 
     # What somebody else counts, read from outside; [ts, ts+dur] is how long reading took.
-    COUNTER = 72  # a = index into meta["mounts"], or NO_MOUNT for what the kernel counts of process tgid,
-    #               b = index into probes.portable.counts.COUNTS, c = value
+    COUNTER = 72  # ret = 0: read by the target where a phase begins or ends, 1: by the recorder; a = index into the mounts
+    #               of meta.json, or NO_MOUNT for what the kernel counts of process tgid, b = index into
+    #               probes.portable.counts.COUNTS, c = value
     # fmt: on
 
 

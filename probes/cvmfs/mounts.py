@@ -19,6 +19,8 @@ AUTOMOUNT_S: Final = 60.0
 
 REPOSITORY: Final = re.compile(r"/cvmfs/[^/\s:=,]+\.[^/\s:=,]+")
 
+LAB: Final = "cvtrace-lab"
+"""How the lab's client begins its `user.version`."""
 XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
 
 
@@ -135,6 +137,8 @@ def describe(point: MountPoint) -> Mount:
     version = said.get("user.version")
     pid = said.get("user.pid", "")
     daemon = find_daemon(int(pid) if pid.isdigit() else None, point.path, fqrn)
+    if daemon is not None and version and version.startswith(LAB):
+        daemon = replace(daemon, client=LAB)
     if daemon is None and error is None:
         error = f"no cvmfs2 process was found that serves {point.path}: it may run in another PID namespace"
     return replace(mount, fqrn=fqrn, version=_release(version), daemon=daemon, error=error, answers=answers)

@@ -66,7 +66,7 @@ class PortableProbe:
         if rows:
             events["ts"], events["tgid"], events["b"], events["c"] = zip(*rows, strict=True)
             events["tid"] = events["tgid"]
-        events["kind"], events["a"] = Kind.COUNTER, NO_MOUNT
+        events["kind"], events["ret"], events["a"] = Kind.COUNTER, 1, NO_MOUNT
         return events
 
     def stop(self) -> None:
