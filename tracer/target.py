@@ -62,7 +62,7 @@ def find_command(arguments: list[str], python: str | None, environ: Mapping[str,
             interpreter = _interpreter_of(program, python, environ)
             return Command(tuple(arguments), program, environ, user, _title(arguments), interpreter)
         _check_script(script)
-        interpreter = _interpreter(python, environ)
+        interpreter = find_interpreter(python, environ)
     return Command((interpreter, *arguments), interpreter, environ, user, Path(script).name, interpreter)
 
 
@@ -81,7 +81,7 @@ def _check_script(script: str) -> None:
 def _interpreter_of(program: str, python: str | None, environ: Mapping[str, str]) -> str | None:
     """Return the Python that `program` is or, as a wrapper, will run; the latter only the user can know."""
     if python is not None:
-        return _interpreter(python, environ)
+        return find_interpreter(python, environ)
     return program if Path(program).name.startswith("python") else None
 
 
@@ -91,7 +91,8 @@ def _title(arguments: list[str]) -> str:
     return Path(scripts[0] if scripts else arguments[0]).name
 
 
-def _interpreter(python: str | None, environ: Mapping[str, str]) -> str:
+def find_interpreter(python: str | None, environ: Mapping[str, str]) -> str:
+    """Return `python`, or the interpreter of the active environment. Raises WrongTarget if there is none."""
     if python is not None:
         found = shutil.which(python, path=environ.get("PATH"))
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Set
@@ -147,12 +148,13 @@ def describe(point: MountPoint) -> Mount:
 def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
     """Return those of the attributes that `path` has. Raises OSError if the path cannot be reached."""
     values = {}
-    os.stat(path)  # noqa: PTH116 - tells a dead mount (ENOTCONN) from one without these attributes
+    os.stat(path)  # noqa: PTH116 - tells a path that is not there from one without these attributes
     for name in names:
         try:
             values[name] = os.getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
-        except OSError:
-            continue
+        except OSError as failure:
+            if failure.errno == errno.ENOTCONN:  # the daemon is dead, and stat was answered from the kernel's cache
+                raise
     return values
 
 
