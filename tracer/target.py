@@ -21,6 +21,8 @@ from typing import Final
 from cvtrace.tracer.errors import WrongTarget
 from cvtrace.tracer.user import User, acting_as
 
+OPEN_FILES: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
+"""Folder with a name for each open descriptor; macOS has it in /dev only."""
 SET_BY_SUDO: Final = frozenset({"HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "USER", "TERM"})
 
 
@@ -177,7 +179,7 @@ class Inheritance:
     """
 
     def __init__(self) -> None:
-        self.files = [int(name) for name in os.listdir("/proc/self/fd") if _is_inheritable(int(name))]  # noqa: PTH208
+        self.files = [int(name) for name in os.listdir(OPEN_FILES) if _is_inheritable(int(name))]  # noqa: PTH208
         limits = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
         self.limits = [(limit, resource.getrlimit(limit)) for limit in set(limits)]
         self.ignored = [number for number in _FATAL if signal.getsignal(number) is signal.SIG_IGN]
@@ -291,7 +293,7 @@ def _restore(inheritance: Inheritance, keep: int) -> None:
     for limit, values in inheritance.limits:
         resource.setrlimit(limit, values)
     wanted = {*inheritance.files, keep}
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+    for name in os.listdir(OPEN_FILES):  # noqa: PTH208
         if int(name) not in wanted:
             try:
                 os.close(int(name))

@@ -13,7 +13,9 @@ from typing import Final
 
 from cvtrace.probes.cvmfs.daemon import Process, find_daemon, named_by_daemons
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+from cvtrace.probes.cvmfs.xattrs import getxattr
 
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
 ANSWER_S: Final = 3.0
 AUTOMOUNT_S: Final = 60.0
 """The first access mounts: it fetches the manifest and a catalog."""
@@ -87,8 +89,26 @@ def parse_mountinfo(text: str, served: Set[str] = frozenset()) -> list[MountPoin
 
 def mount_points() -> list[MountPoint]:
     """Return the CVMFS mounts this process sees."""
-    text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    try:
+        text = MOUNTINFO.read_text(errors="surrogateescape")
+    except FileNotFoundError:
+        return _mount_points_without_proc()
     return parse_mountinfo(text, named_by_daemons())
+
+
+def _mount_points_without_proc() -> list[MountPoint]:
+    """Return what macOS lists: the device of a CVMFS mount begins with its program's name."""
+    import psutil
+
+    found = []
+    for partition in psutil.disk_partitions(all=True):
+        if partition.device.startswith("cvmfs2"):
+            try:
+                status = within(ANSWER_S, partial(os.stat, partition.mountpoint))
+            except (NoAnswer, OSError):
+                continue
+            found.append(MountPoint(partition.mountpoint, status.st_dev))
+    return found
 
 
 def mounts_of(paths: Iterable[str], points: list[MountPoint]) -> tuple[list[MountPoint], list[str]]:
@@ -151,7 +171,7 @@ def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
     os.stat(path)  # noqa: PTH116 - tells a path that is not there from one without these attributes
     for name in names:
         try:
-            values[name] = os.getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
+            values[name] = getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
         except OSError as failure:
             if failure.errno == errno.ENOTCONN:  # the daemon is dead, and stat was answered from the kernel's cache
                 raise
