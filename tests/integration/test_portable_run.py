@@ -68,8 +68,9 @@ def test_fetches_during_generation_are_seen_by_difference(stack, folder):
     assert sum(row.http_fetches or 0 for row in report.phases) == grown > 10
     assert (phases["load"].http_fetches or 0) > (phases["decode"].http_fetches or 0)
     assert phases["load"].hits_cvmfs == "yes"
-    # AND generation is said to fetch exactly if it did
-    assert report.verdict.generation_hits_cvmfs == ("yes" if phases["decode"].http_fetches else "inconclusive")
+    # AND generation is said to use CVMFS if it fetched
+    assert report.verdict.generation_hits_cvmfs == "yes" or not phases["decode"].http_fetches
+    assert report.verdict.generation_hits_cvmfs != "no"
     assert report.verdict.http_fetches == phases["decode"].http_fetches
     assert "MB received" in done.stderr or not phases["decode"].http_fetches
 
@@ -80,7 +81,9 @@ def test_without_a_fetch_the_answer_is_inconclusive_and_never_no(stack, folder):
     # WHEN a user without privileges records a run
     _, report, done = record(stack, folder)
     # THEN opens and fetches are known to be none, reads are not known, and the answer says so
-    assert report.verdict.generation_hits_cvmfs == "inconclusive"
+    # (the kernel may have dropped pages: then objects were looked up in the client's cache, and the answer is yes)
+    looked_up = any("hit rate" in each for each in report.verdict.proof)
+    assert report.verdict.generation_hits_cvmfs == ("yes" if looked_up else "inconclusive")
     assert (report.verdict.http_fetches, report.verdict.http_bytes, report.verdict.fuse_reads) == (0, 0, None)
     assert "0 opens, 0 downloads" in " ".join(done.stderr.split())
     assert any("not reads" in reason for reason in report.verdict.missing)
