@@ -107,7 +107,8 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
 def _of_client(study: Study) -> dict[str, Ints | None]:
     """Return the counts that the client's own counters tell of every phase that occurred."""
     names = {"fuse_reads": READS, "http_fetches": FETCHES, "http_bytes": BYTES}
-    told = {name: [study.counted.total(row, each) for row in range(len(NAMES))] for name, each in names.items()}
+    rows = range(len(study.phases.names))
+    told = {name: [study.counted.total(row, each) for row in rows] for name, each in names.items()}
     read = {name: any(number is not None for number in numbers) for name, numbers in told.items()}
     return {
         name: np.array([number or 0 for number in numbers], dtype=np.int64) if read[name] else None

@@ -174,7 +174,7 @@ def _library(bpf: Any, libraries: tuple[str, ...]) -> Finding:
         return Finding(_GROUP, name, WARNING, says, "pip install onnxruntime-genai, or cvtrace doctor --python PATH")
     if bpf is None:
         return Finding(_GROUP, name, UNKNOWN, f"{libraries[0]} found; its functions were not tried")
-    functions = uprobes.functions(bpf, libraries[0], ["OgaCreateModel", "OgaGenerator_GenerateNextToken"])
+    functions = _functions(libraries[0])
     if len(functions) < 2:
         says = f"{libraries[0]} exports no OgaGenerator_GenerateNextToken: an import hook marks phases"
         return Finding(_GROUP, name, WARNING, says, "pip install -U onnxruntime-genai (0.7 and newer export it)")
@@ -183,6 +183,13 @@ def _library(bpf: Any, libraries: tuple[str, ...]) -> Finding:
     except Exception as refusal:
         return Finding(_GROUP, name, FAILED, f"{libraries[0]}: {(str(refusal).splitlines() or ['?'])[0]}")
     return Finding(_GROUP, name, OK, f"attached to {Path(libraries[0]).name} and detached")
+
+
+def _functions(library: str) -> dict[int, int]:
+    try:
+        return uprobes.functions(library, ["OgaCreateModel", "OgaGenerator_GenerateNextToken"])
+    except OSError:
+        return {}
 
 
 def _attach_and_detach(bpf: Any, library: str, offset: int) -> None:
