@@ -69,12 +69,9 @@ def test_the_answer_is_the_same(cold):
 
 
 def test_a_hot_run_is_no_with_ebpf_and_with_the_talk_socket(bench):
-    # GIVEN everything in the page cache
-    answers = {}
-    for rung in RUNGS:
+    # GIVEN everything in the page cache, unless the machine needs the memory or somebody drops it
+    for rung, proven in (("ebpf", "no"), ("strace", "inconclusive"), ("portable", "no")):
         bench.hot()
-        answers[rung] = bench.run(rung).verdict
-    # THEN the rungs that can prove it say no, and strace says what it lacks
-    assert answers["ebpf"].fuse_reads == answers["strace"].fuse_reads == answers["portable"].fuse_reads
-    assert answers["ebpf"].generation_hits_cvmfs == answers["portable"].generation_hits_cvmfs, answers
-    assert answers["strace"].generation_hits_cvmfs == "inconclusive"
+        answer = bench.run(rung).verdict
+        # THEN the rungs that can prove it say no where nothing was read, and strace lacks the faults
+        assert answer.generation_hits_cvmfs == ("yes" if answer.fuse_reads else proven), (rung, answer)
