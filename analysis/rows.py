@@ -7,6 +7,7 @@ import numpy as np
 
 from cvtrace.analysis.attribution import class_times
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.counted import BYTES, FETCHES, READS
 from cvtrace.analysis.fetches import is_proxied
 from cvtrace.analysis.intervals import Bools, Ints, covered, pick
 from cvtrace.analysis.model import Fetch, File, Phase, Token
@@ -98,8 +99,21 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
         "network_bytes": network,
     }
     unseen = () if study.recording.sees_pages else PAGES
-    unseen = unseen if study.recording.sees_requests else tuple(numbers)
-    return {**numbers, **dict.fromkeys(unseen)}
+    if study.recording.sees_requests:
+        return {**numbers, **dict.fromkeys(unseen)}
+    return {**dict.fromkeys(numbers), **_of_client(study)}
+
+
+def _of_client(study: Study) -> dict[str, Ints | None]:
+    """Return the counts that the client's own counters tell of every phase that occurred."""
+    names = {"fuse_reads": READS, "http_fetches": FETCHES, "http_bytes": BYTES}
+    rows = range(len(study.phases.names))
+    told = {name: [study.counted.total(row, each) for row in rows] for name, each in names.items()}
+    read = {name: any(number is not None for number in numbers) for name, numbers in told.items()}
+    return {
+        name: np.array([number or 0 for number in numbers], dtype=np.int64) if read[name] else None
+        for name, numbers in told.items()
+    }
 
 
 def _from_network(study: Study) -> Ints:

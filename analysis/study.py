@@ -6,6 +6,7 @@ import numpy as np
 
 from cvtrace.analysis.attribution import Path, critical_paths
 from cvtrace.analysis.cache_use import CacheUse, cache_use
+from cvtrace.analysis.counted import Counted, counted
 from cvtrace.analysis.daemon_time import JobTime, job_time, worker_steps
 from cvtrace.analysis.fetches import Gets, Jobs, fetches
 from cvtrace.analysis.intervals import Bools, Ints, pick
@@ -40,6 +41,8 @@ class Study:
     """Of the calls of the library."""
     mounts: tuple[Mount, ...]
     """Those the target used."""
+    counted: Counted
+    """What the client's counters say, if the target read them."""
     request_row: Ints
     """Row (see Phases.names) in which each request of the target was sent, -1 for those of others."""
     request_token: Ints
@@ -92,6 +95,7 @@ def study(trace: Trace) -> Study:
         phases=found,
         waits=off,
         mounts=used_mounts(events, asked, calls),
+        counted=counted(events, found),
         path=path,
         call_path=call_path,
         request_row=row,

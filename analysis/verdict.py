@@ -8,6 +8,8 @@ import numpy as np
 from cvtrace.analysis.attribution import class_times
 from cvtrace.analysis.causes import causes
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
+from cvtrace.analysis.counted import BYTES, FETCHES, OPENS, READS
+from cvtrace.analysis.counted_evidence import counted_evidence
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.model import Check, Verdict
 from cvtrace.analysis.phases import DECODE, LOAD
@@ -43,7 +45,7 @@ def needed(study: Study, row: int) -> Ints:
 
 def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
     """Answer for one phase."""
-    if len(needed(study, row)):
+    if len(needed(study, row)) or study.counted.moved(row):
         return YES
     return INCONCLUSIVE if evidence.missing else NO
 
@@ -67,8 +69,11 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...]) -
 
 
 def _blind(study: Study) -> tuple[list[str], list[str]]:
-    """Requests cannot be observed at all."""
+    """Requests cannot be observed at all; the client's counters may have been."""
     _, missing = _whole(study)
+    if study.counted.total(DECODE, OPENS) is not None:
+        proof, lacking = counted_evidence(study)
+        return proof, [*lacking, *missing]
     return [], [
         f"the {study.recording.probe} probe sees no single request, so nobody knows which phase or token the client's "
         "counts belong to: `cvtrace run` as root (eBPF, or --probes strace) shows it",
@@ -128,17 +133,18 @@ def verdict(study: Study, found: Evidence) -> Verdict:
     blocked = times[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
     get = study.get_row == DECODE
     get |= np.isin(study.gets.request, chosen)
-    answer = _answer(tokens, len(chosen), found)
+    counters = study.counted
+    answer = _answer(tokens, len(chosen) or counters.moved(DECODE), found)
     missing = found.missing if tokens else (_no_tokens(study), *found.missing)
     seen = study.recording.sees_requests
     return Verdict(
         generation_hits_cvmfs=answer,
         tokens=tokens,
         fuse_requests=len(chosen) if seen else None,
-        fuse_reads=int(study.requests.is_(Opcode.READ)[chosen].sum()) if seen else None,
+        fuse_reads=int(study.requests.is_(Opcode.READ)[chosen].sum()) if seen else counters.total(DECODE, READS),
         fuse_read_bytes=int(study.requests.read_bytes[chosen].sum()) if seen else None,
-        http_fetches=int(get.sum()) if seen else None,
-        http_bytes=int(study.gets.body_bytes[get].sum()) if seen else None,
+        http_fetches=int(get.sum()) if seen else counters.total(DECODE, FETCHES),
+        http_bytes=int(study.gets.body_bytes[get].sum()) if seen else counters.total(DECODE, BYTES),
         blocked_s=int(blocked.sum()) / 1e9 if seen else None,
         tokens_affected=tuple(_affected(study, chosen).tolist()),
         causes=causes(study.recording, study.requests, study.opens, study.use, chosen),

@@ -49,6 +49,9 @@ UNFINISHED: Final = 0x8000
 NO_OFFSET: Final = 2**64 - 1
 """`b` of a read that goes by the file position instead of an explicit offset."""
 
+NO_MOUNT: Final = 2**64 - 1
+"""`a` of a COUNTER that is not of a mount but of a process."""
+
 Events = npt.NDArray[np.void]
 """An array of `EVENT` records."""
 
@@ -127,6 +130,11 @@ class Kind(IntEnum):
     HTTP_RECV = 66  # ret = bytes, a = fd, c = bytes asked; text = status line and chosen headers, if a head begins here
     DAEMON_POLL = 67  # ret = ready descriptors, a = number of descriptors, b = timeout in ms (as u64)
     DAEMON_FUTEX = 68  # futex wait of the daemon: a = address
+
+    # What somebody else counts, read from outside; [ts, ts+dur] is how long reading took.
+    COUNTER = 72  # ret = 0: read by the target where a phase begins or ends, 1: by the recorder; a = index into the mounts
+    #               of meta.json, or NO_MOUNT for what the kernel counts of process tgid, b = index into
+    #               probes.portable.counts.COUNTS, c = value
     # fmt: on
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import cvtrace
 from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
-from cvtrace.probes.phases.hook import environment, parse_marks, written
+from cvtrace.probes.phases.hook import Counted, environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Daemon, Probe
 from cvtrace.tracer.arrivals import Arrivals
@@ -152,7 +152,11 @@ class Session:
 
     def run(self, inheritance: Inheritance) -> Recording:
         profiled = self.options.ort_profile
-        with Signals() as signals, _phase_marks(self.command, genai=self.wants_marks, profiled=profiled) as marks:
+        counted = self.surroundings.counted() if self.probe.name == "portable" else ()
+        with (
+            Signals() as signals,
+            _phase_marks(self.command, counted, genai=self.wants_marks, profiled=profiled) as marks,
+        ):
             target = self._start(marks, inheritance, signals)
             try:
                 end, exit_code = self._follow(target, signals)
@@ -346,14 +350,14 @@ class _Marks:
 
 
 @contextlib.contextmanager
-def _phase_marks(command: Command, *, genai: bool, profiled: bool) -> Iterator[_Marks]:
+def _phase_marks(command: Command, counted: tuple[Counted, ...], *, genai: bool, profiled: bool) -> Iterator[_Marks]:
     environ = dict(command.environ)
     with acting_as(command.user):
         folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
     marks = folder / "marks"
     profile = str(folder / PREFIX) if profiled else ""
     try:
-        yield _Marks(marks, environment(marks, environ, genai=genai, profile=profile), command.user)
+        yield _Marks(marks, environment(marks, environ, counted, genai=genai, profile=profile), command.user)
     finally:
         with acting_as(command.user):
             shutil.rmtree(folder, ignore_errors=True)

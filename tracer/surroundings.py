@@ -11,6 +11,8 @@ from typing import Any
 from cvtrace.probes.cvmfs.counters import Counters, counters
 from cvtrace.probes.cvmfs.daemon import Process, cache_managers
 from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, describe, mount_points, mounts_of
+from cvtrace.probes.cvmfs.talk import talk_address
+from cvtrace.probes.phases.hook import Counted
 from cvtrace.probes.probe import CannotObserve, Daemon, Scope
 
 NO_MOUNT = "no CVMFS mount found: mount a repository (`ls /cvmfs/<repository>` does where autofs runs), or try `cvtrace lab up`"
@@ -80,6 +82,10 @@ class Surroundings:
         """Return these and a mount that appeared."""
         return replace(self, observed=(*self.observed, observed))
 
+    def counted(self) -> tuple[Counted, ...]:
+        """Return the mounts whose counters the target is to read; one that did not answer would hang it."""
+        return tuple(Counted(*_addresses(observed)) for observed in self.observed)
+
     def errors(self) -> list[str]:
         """Return what could not be learnt about the mounts, a sentence each."""
         return [error for observed in self.observed if (error := observed.meta()["error"])]
@@ -112,3 +118,11 @@ def find_surroundings(paths: Sequence[str], arguments: Sequence[str]) -> Surroun
     observed = tuple(Observed(describe(point)) for point in points)
     workspaces = {one.mount.daemon.workspace for one in observed if one.mount.daemon and one.mount.daemon.workspace}
     return Surroundings(observed, tuple(cache_managers(workspaces)))
+
+
+def _addresses(observed: Observed) -> tuple[str, str]:
+    """Return the path of a mount and of its talk socket, empty if it does not answer."""
+    mount = observed.mount
+    if not mount.answers:
+        return "", ""
+    return mount.path, talk_address(mount) or ""

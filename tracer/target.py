@@ -21,6 +21,8 @@ from typing import Final
 from cvtrace.tracer.errors import WrongTarget
 from cvtrace.tracer.user import User, acting_as
 
+OPEN_FILES: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
+"""Folder with a name for each open descriptor; macOS has it in /dev only."""
 SET_BY_SUDO: Final = frozenset({"HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "USER", "TERM"})
 
 
@@ -62,7 +64,7 @@ def find_command(arguments: list[str], python: str | None, environ: Mapping[str,
             interpreter = _interpreter_of(program, python, environ)
             return Command(tuple(arguments), program, environ, user, _title(arguments), interpreter)
         _check_script(script)
-        interpreter = _interpreter(python, environ)
+        interpreter = find_interpreter(python, environ)
     return Command((interpreter, *arguments), interpreter, environ, user, Path(script).name, interpreter)
 
 
@@ -81,7 +83,7 @@ def _check_script(script: str) -> None:
 def _interpreter_of(program: str, python: str | None, environ: Mapping[str, str]) -> str | None:
     """Return the Python that `program` is or, as a wrapper, will run; the latter only the user can know."""
     if python is not None:
-        return _interpreter(python, environ)
+        return find_interpreter(python, environ)
     return program if Path(program).name.startswith("python") else None
 
 
@@ -91,7 +93,8 @@ def _title(arguments: list[str]) -> str:
     return Path(scripts[0] if scripts else arguments[0]).name
 
 
-def _interpreter(python: str | None, environ: Mapping[str, str]) -> str:
+def find_interpreter(python: str | None, environ: Mapping[str, str]) -> str:
+    """Return `python`, or the interpreter of the active environment. Raises WrongTarget if there is none."""
     if python is not None:
         found = shutil.which(python, path=environ.get("PATH"))
         if found is None:
@@ -176,7 +179,7 @@ class Inheritance:
     """
 
     def __init__(self) -> None:
-        self.files = [int(name) for name in os.listdir("/proc/self/fd") if _is_inheritable(int(name))]  # noqa: PTH208
+        self.files = [int(name) for name in os.listdir(OPEN_FILES) if _is_inheritable(int(name))]  # noqa: PTH208
         limits = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
         self.limits = [(limit, resource.getrlimit(limit)) for limit in set(limits)]
         self.ignored = [number for number in _FATAL if signal.getsignal(number) is signal.SIG_IGN]
@@ -290,7 +293,7 @@ def _restore(inheritance: Inheritance, keep: int) -> None:
     for limit, values in inheritance.limits:
         resource.setrlimit(limit, values)
     wanted = {*inheritance.files, keep}
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+    for name in os.listdir(OPEN_FILES):  # noqa: PTH208
         if int(name) not in wanted:
             try:
                 os.close(int(name))

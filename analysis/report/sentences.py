@@ -68,7 +68,7 @@ def answer(report: Report) -> list[str]:
     verdict = report.verdict
     reply = verdict.generation_hits_cvmfs
     lines = _numbers(report)
-    if reply == "yes":
+    if reply == "yes" and verdict.blocked_s is not None:
         lines.append(_how(report))
     if reply == "inconclusive":
         lines += [f"Why: {reason}." for reason in verdict.missing]

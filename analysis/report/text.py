@@ -98,9 +98,11 @@ def _times(row: Phase) -> list[str]:
 
 
 def _counts(row: Phase) -> list[str]:
-    if row.fuse_reads is None or row.http_bytes is None:
-        return [NOT_OBSERVED] * 3
-    return [f"{row.fuse_reads:,}", _sources(row), size(row.http_bytes)]
+    return [
+        NOT_OBSERVED if row.fuse_reads is None else f"{row.fuse_reads:,}",
+        NOT_OBSERVED if row.fuse_requests is None else _sources(row),
+        NOT_OBSERVED if row.http_bytes is None else size(row.http_bytes),
+    ]
 
 
 def _sources(row: Phase) -> str:

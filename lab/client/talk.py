@@ -29,6 +29,7 @@ class TalkSocket:
             "internal affairs": self._internal_affairs,
             "pid": lambda: f"{os.getpid()}\n",
             "version": lambda: f"{VERSION} (CernVM-FS Fuse Module)\n",
+            "cache limit get": lambda: f"{quota.limit_bytes // _MEBIBYTE}\n",
             "revision": lambda: f"{revision}\n",
             "cache size": lambda: (
                 f"Current cache size is {quota.used_bytes // _MEBIBYTE}MB ({quota.used_bytes} Bytes)\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,22 +33,39 @@ class Process:
 
 
 def find_daemon(pid: int | None, mountpoint: str, fqrn: str) -> Process | None:
-    """Return the daemon that serves a mount: `pid` (its `user.pid`) if that is a cvmfs2, else by search.
+    """Return the daemon that serves a mount: the cvmfs2 that calls itself `pid` (its `user.pid`), else by search.
 
-    The watchdog has the daemon's command line; it is told apart by not having /dev/fuse open, or where that
-    cannot be seen by having a single thread.
+    A daemon in another PID namespace calls itself by its number there, which here may be that of a stranger, or of the
+    daemon of another repository: so its command line has to name this one. The watchdog has the daemon's command line; it
+    is told apart by not having /dev/fuse open, or where that cannot be seen by having a single thread.
     """
-    if pid is not None and _comm(pid) == COMMAND:
-        return _process(pid)
-    candidates = [
-        candidate
-        for candidate in _client_pids()
-        if CACHE_MANAGER not in (arguments := _arguments(candidate))
-        and (os.fsencode(mountpoint) in arguments or os.fsencode(fqrn) in arguments)
-    ]
+    candidates = [candidate for candidate in _client_pids() if _may_serve(candidate, mountpoint, fqrn)]
+    own = [candidate for candidate in candidates if pid is not None and _own_pid(candidate) == pid]
+    if len(own) == 1:
+        return _process(own[0])
     serving = [candidate for candidate in candidates if _has_fuse_open(candidate)]
     chosen = serving or [candidate for candidate in candidates if _threads(candidate) > 1]
     return _process(chosen[0]) if len(chosen) == 1 else None
+
+
+def _may_serve(pid: int, mountpoint: str, fqrn: str) -> bool:
+    """Return whether a client's command line names the mount; one that cannot be read may."""
+    arguments = _arguments(pid)
+    if CACHE_MANAGER in arguments:
+        return False
+    line = b"\0".join(arguments)
+    names = (re.escape(os.fsencode(name)) for name in (mountpoint, fqrn) if name)
+    return not line or any(re.search(rb"(?<![\w.-])" + name + rb"(?![\w.-])", line) for name in names)
+
+
+def _own_pid(pid: int) -> int:
+    """Return the number by which a process calls itself: that in its innermost PID namespace (proc(5), NSpid)."""
+    try:
+        status = (PROC / str(pid) / "status").read_text(errors="replace")
+    except OSError:
+        return pid
+    numbers = status.partition("NSpid:")[2].partition("\n")[0].split()
+    return int(numbers[-1]) if numbers else pid
 
 
 def cache_managers(workspaces: set[str]) -> list[Process]:
@@ -74,6 +92,8 @@ def _process(pid: int) -> Process | None:
 
 
 def _client_pids() -> Iterator[int]:
+    if not (PROC / "self").exists():  # not Linux: without /proc no process is looked for
+        return
     for entry in PROC.iterdir():
         if entry.name.isdigit() and _comm(int(entry.name)) == COMMAND:
             yield int(entry.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Set
@@ -12,7 +13,9 @@ from typing import Final
 
 from cvtrace.probes.cvmfs.daemon import Process, find_daemon, named_by_daemons
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+from cvtrace.probes.cvmfs.xattrs import getxattr
 
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
 ANSWER_S: Final = 3.0
 AUTOMOUNT_S: Final = 60.0
 """The first access mounts: it fetches the manifest and a catalog."""
@@ -21,6 +24,8 @@ REPOSITORY: Final = re.compile(r"/cvmfs/[^/\s:=,]+\.[^/\s:=,]+")
 
 DEVICE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
+LAB: Final = "cvtrace-lab"
+"""How the lab's client begins its `user.version`."""
 XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
 
 
@@ -50,6 +55,8 @@ class Mount:
     daemon: Process | None
     error: str | None
     """One sentence if something about it could not be learnt."""
+    answers: bool = True
+    """Whether the mount could be asked anything."""
 
     @property
     def connection(self) -> int:
@@ -83,8 +90,26 @@ def parse_mountinfo(text: str, served: Set[str] = frozenset()) -> list[MountPoin
 
 def mount_points() -> list[MountPoint]:
     """Return the CVMFS mounts this process sees."""
-    text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    try:
+        text = MOUNTINFO.read_text(errors="surrogateescape")
+    except FileNotFoundError:
+        return _mount_points_without_proc()
     return parse_mountinfo(text, named_by_daemons())
+
+
+def _mount_points_without_proc() -> list[MountPoint]:
+    """Return what macOS lists: the device of a CVMFS mount begins with its program's name."""
+    import psutil
+
+    found = []
+    for partition in psutil.disk_partitions(all=True):
+        if partition.device.startswith("cvmfs2"):
+            try:
+                status = within(ANSWER_S, partial(os.stat, partition.mountpoint))
+            except (NoAnswer, OSError):
+                continue
+            found.append(MountPoint(partition.mountpoint, status.st_dev))
+    return found
 
 
 def mounts_of(paths: Iterable[str], points: list[MountPoint]) -> tuple[list[MountPoint], list[str]]:
@@ -121,33 +146,36 @@ def awaken(paths: Iterable[str]) -> None:
 def describe(point: MountPoint) -> Mount:
     """Ask the mount who it is and find its daemon. Never hangs; what could not be learnt is in `error`."""
     mount = Mount(point.path, point.device, Path(point.path).name, None, None, None)
-    answers: dict[str, str] = {}
+    said: dict[str, str] = {}
     error: str | None = None
     try:
-        answers = within(ANSWER_S, lambda: read_xattrs(point.path, XATTRS))
+        said = within(ANSWER_S, lambda: read_xattrs(point.path, XATTRS))
     except NoAnswer:
         error = f"{point.path} does not answer within {ANSWER_S:.0f} s: its cvmfs2 hangs or its network is gone"
-        answers = {}
     except OSError as failure:
         error = f"{point.path} cannot be read: {os.strerror(failure.errno or 0)}"
-    fqrn = answers.get("user.fqrn") or mount.fqrn
-    version = answers.get("user.version")
-    pid = answers.get("user.pid", "")
+    answers = error is None
+    fqrn = said.get("user.fqrn") or mount.fqrn
+    version = said.get("user.version")
+    pid = said.get("user.pid", "")
     daemon = find_daemon(int(pid) if pid.isdigit() else None, point.path, fqrn)
+    if daemon is not None and version and version.startswith(LAB):
+        daemon = replace(daemon, client=LAB)
     if daemon is None and error is None:
         error = f"no cvmfs2 process was found that serves {point.path}: it may run in another PID namespace"
-    return replace(mount, fqrn=fqrn, version=_release(version), daemon=daemon, error=error)
+    return replace(mount, fqrn=fqrn, version=_release(version), daemon=daemon, error=error, answers=answers)
 
 
 def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
     """Return those of the attributes that `path` has. Raises OSError if the path cannot be reached."""
     values = {}
-    os.stat(path)  # noqa: PTH116 - tells a dead mount (ENOTCONN) from one without these attributes
+    os.stat(path)  # noqa: PTH116 - tells a path that is not there from one without these attributes
     for name in names:
         try:
-            values[name] = os.getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
-        except OSError:
-            continue
+            values[name] = getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
+        except OSError as failure:
+            if failure.errno == errno.ENOTCONN:  # the daemon is dead, and stat was answered from the kernel's cache
+                raise
     return values
 
 

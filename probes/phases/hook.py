@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,10 @@ PROFILE: Final = "CVTRACE_PROFILE"
 """Environment variable that says how the names of onnxruntime's profiles begin."""
 HOOK: Final = "CVTRACE_HOOK"
 """Environment variable that names the packages to wrap."""
+MOUNTS: Final = "CVTRACE_MOUNTS"
+"""Paths of the mounts whose counters are read at phase boundaries, a line each; empty lines keep the numbering."""
+SOCKETS: Final = "CVTRACE_SOCKETS"
+"""Talk sockets of the same mounts; used if the target's user may."""
 NAME: Final = 0x7F04
 NAME_BYTES: Final = 24
 MAX_CELLS: Final = -(-TEXT_MAX // NAME_BYTES)
@@ -38,20 +43,38 @@ MOST_BYTES: Final = 1_000_000 * EVENT.itemsize
 """A million calls; more is no model's doing."""
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A mount whose counters the hook is to read at phase boundaries; empty strings for what is not there."""
+
+    path: str
+    socket: str
+
+
 def environment(
-    marks_path: Path, base_env: Mapping[str, str], *, genai: bool = True, profile: str = ""
+    marks_path: Path,
+    base_env: Mapping[str, str],
+    counted: Sequence[Counted] = (),
+    *,
+    genai: bool = True,
+    profile: str = "",
 ) -> dict[str, str]:
     """Return `base_env` with what makes a Python target load the hook and append its marks to `marks_path`.
 
     With `profile`, onnxruntime writes its own profile to files that begin so. `genai` is False where a probe sees the calls of the GenAI library itself; onnxruntime's own sessions are always wrapped. The
     file is created by the target, as its user, when it imports one of the packages or enters a `cvtrace.phase`. An existing
-    PYTHONPATH, sitecustomize and usercustomize stay in effect.
+    PYTHONPATH, sitecustomize and usercustomize stay in effect. With `counted`, the COUNTER events of those mounts are among
+    the marks.
     """
     before = base_env.get("PYTHONPATH")
     path = os.pathsep.join([str(INJECT), before] if before else [str(INJECT)])
     wanted = ",".join(["onnxruntime_genai", "onnxruntime"] if genai else ["onnxruntime"])
     profiling = {PROFILE: profile} if profile else {}
-    return {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted, **profiling}
+    environ = {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted, **profiling}
+    if counted:
+        environ[MOUNTS] = "\n".join("" if "\n" in each.path else each.path for each in counted)
+        environ[SOCKETS] = "\n".join("" if "\n" in each.socket else each.socket for each in counted)
+    return environ
 
 
 def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
@@ -73,7 +96,7 @@ def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
     users = ended[ended["a"] == USER_PHASE]
     open_ones = begun[~np.isin(begun[["ts", "tid"]], users[["ts", "tid"]])].copy()
     open_ones["dur"] = np.maximum(end_ns, open_ones["ts"].astype(np.int64)) - open_ones["ts"].astype(np.int64)
-    marks: Events = np.concatenate([ended, open_ones])
+    marks: Events = np.concatenate([ended, open_ones, records[records["kind"] == Kind.COUNTER]])
     return np.sort(marks, order="ts", kind="stable"), _names(records[records["kind"] == NAME])
 
 

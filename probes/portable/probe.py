@@ -1,39 +1,77 @@
-"""The probe that needs no privileges: it sees no events of its own; phases come from marks, counts from the client."""
+"""The probe that needs no privileges: samples of the target's processes; phases and the client's counters come from marks."""
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
-from cvtrace.probes.events import Events, Texts, no_events, no_texts
+import numpy as np
+import psutil
+
+from cvtrace.probes.events import EVENT, NO_MOUNT, Events, Kind, Texts, no_events, no_texts
+from cvtrace.probes.portable.counts import INDEX
+from cvtrace.probes.portable.processes import tree, usage
 from cvtrace.probes.probe import Losses, Scope
 
 UNSEEN: Final = (
     "single reads, page faults, cache lookups and fetches are not seen: where the time of a phase went is unknown, "
-    "and the client's counters cover the whole run, not a phase"
+    "and what the client counted is known per phase, whoever asked for it"
 )
+EVERY_S: Final = 0.25
+SHARE: Final = 200
+"""Sampling takes at most one part in so many of the time: walking a process table of thousands is slow."""
 
 
 class PortableProbe:
-    """Observes nothing by itself; it stands in so that a recording without privileges has the same shape."""
+    """Samples CPU time, memory, page faults and bytes read of the target's tree."""
 
     name = "portable"
+
+    def __init__(self) -> None:
+        self._targets: list[psutil.Process] = []
+        self._next_s = 0.0
 
     def start(self, scope: Scope) -> None:
         """Do nothing: there is nothing to attach."""
 
     def add_target(self, pid: int) -> None:
-        """Do nothing."""
+        """Sample process `pid` and its children."""
+        try:
+            self._targets.append(psutil.Process(pid))
+        except psutil.Error:  # it has ended: nothing to sample
+            return
 
     def command(self, argv: list[str]) -> list[str]:
         """Return `argv`: the target runs as it is."""
         return argv
 
     def drain(self) -> tuple[Events, Texts]:
-        """Return no events."""
-        return no_events(), no_texts()
+        """Return a sample if it is time for one: COUNTER events of NO_MOUNT, one per process and number."""
+        began_s = time.monotonic()
+        if began_s < self._next_s or not self._targets:
+            return no_events(), no_texts()
+        events = self._sample()
+        ended_s = time.monotonic()
+        self._next_s = ended_s + max(EVERY_S, SHARE * (ended_s - began_s))
+        return events, no_texts()
+
+    def _sample(self) -> Events:
+        rows = [
+            (time.monotonic_ns(), process.pid, INDEX[name], value)
+            for target in self._targets
+            for process in tree(target)
+            for name, value in usage(process).items()
+        ]
+        events = np.zeros(len(rows), dtype=EVENT)
+        if rows:
+            events["ts"], events["tgid"], events["b"], events["c"] = zip(*rows, strict=True)
+            events["tid"] = events["tgid"]
+        events["kind"], events["ret"], events["a"] = Kind.COUNTER, 1, NO_MOUNT
+        return events
 
     def stop(self) -> None:
-        """Do nothing."""
+        """Sample no more."""
+        self._targets = []
 
     def losses(self) -> Losses:
         """Return no losses."""

@@ -89,25 +89,34 @@ class Marks:
             return
         os.close(fd)
 
+    def loaded(self, module: ModuleType) -> None:
+        """Take note that a package was wrapped."""
+
+    def before(self, index: int) -> None:
+        """Take note that a call begins."""
+
     def mark(self, index: int, begin: int, end: int, failed: bool, owner: int) -> None:
+        """Take note of a call that has ended."""
         try:
-            os.write(
-                self._fd,
-                RECORD.pack(
-                    begin, end - begin, os.getpid(), get_native_id(), PHASE, 0, -failed, index, owner & MASK, 0
-                ),
+            self.write(
+                RECORD.pack(begin, end - begin, os.getpid(), get_native_id(), PHASE, 0, -failed, index, owner & MASK, 0)
             )
-        except OSError:
-            self._fd = -1  # the target closed what it did not know; from here on nothing is written
         except Exception:
             pass
+
+    def write(self, records: bytes) -> None:
+        try:
+            os.write(self._fd, records)
+        except OSError:
+            self._fd = -1  # the target closed what it did not know; from here on nothing is written
 
 
 def wrap(original: Callable[..., Any], index: int, marks: Marks, destroyed: int | None = None) -> Callable[..., Any]:
     """Return a function that calls `original` and marks the call."""
-    mark = marks.mark
+    before, mark = marks.before, marks.mark
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before(index)
         begin = monotonic_ns()
         failed = True
         try:
@@ -226,6 +235,7 @@ class Finder:
             if methods:
                 self._marks.open()
                 wrap_package(module, methods, self._marks)
+                self._marks.loaded(module)
             if self._then is not None:
                 self._then(name, module)
             if not self._packages and self in sys.meta_path:
@@ -234,10 +244,11 @@ class Finder:
             pass
 
 
-def arm(path: str, wanted: str, profile: str = "") -> None:
+def arm(path: str, wanted: str, profile: str = "", mounts: str = "", sockets: str = "") -> None:
     """Wait for the packages that `wanted` names, separated by commas; their marks go to the file `path`.
 
-    With `profile`, what they make writes onnxruntime's profile to files that begin so.
+    With `profile`, what they make writes onnxruntime's profile to files that begin so. The counters of `mounts` (a line
+    each) are read around the calls, if there are any.
     """
     known = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
     packages = {name: known[name] for name in wanted.split(",") if name in known}
@@ -250,5 +261,11 @@ def arm(path: str, wanted: str, profile: str = "") -> None:
         def then(name: str, module: ModuleType) -> None:
             profile_package(name, module, profile)
 
-    if packages:
-        sys.meta_path.insert(0, Finder(Marks(path), packages, then))
+    if not packages:
+        return
+    marks = Marks(path)
+    if mounts:
+        import _cvtrace_counts  # type: ignore[import-not-found]
+
+        marks = _cvtrace_counts.Counting(path, mounts.split("\n"), sockets.split("\n"))
+    sys.meta_path.insert(0, Finder(marks, packages, then))

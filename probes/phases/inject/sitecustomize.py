@@ -17,15 +17,14 @@ def _arm(folder: str) -> None:
         if os.environ.get("CVTRACE_MARKS"):
             import _cvtrace_marks  # type: ignore[import-not-found]
 
-            environ = os.environ
-            _cvtrace_marks.arm(
-                environ["CVTRACE_MARKS"], environ.get("CVTRACE_HOOK", ""), environ.get("CVTRACE_PROFILE", "")
-            )
+            names = ("CVTRACE_MARKS", "CVTRACE_HOOK", "CVTRACE_PROFILE", "CVTRACE_MOUNTS", "CVTRACE_SOCKETS")
+            _cvtrace_marks.arm(*(os.environ.get(name, "") for name in names))
     except Exception:  # whatever it is, the target comes first
         pass
     finally:
         sys.modules.pop("_cvtrace_marks", None)
         sys.modules.pop("_cvtrace_profile", None)
+        sys.modules.pop("_cvtrace_counts", None)
         sys.path_importer_cache.pop(folder, None)
         while folder in sys.path:
             sys.path.remove(folder)

@@ -1,19 +1,26 @@
 """Reading what kernel and client say of CVMFS mounts, on recorded text."""
 
+import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from cvtrace.probes.cvmfs import counters as counters_module
+from cvtrace.probes.cvmfs import daemon as daemon_module
+from cvtrace.probes.cvmfs import mounts as mounts_module
 from cvtrace.probes.cvmfs.counters import counters, parse_internal_affairs
 from cvtrace.probes.cvmfs.daemon import Process, cache_managers, find_daemon
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, mounts_of, parse_mountinfo
+from cvtrace.probes.cvmfs.xattrs import getxattr_of_libc
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -110,6 +117,44 @@ def test_a_pid_that_is_no_client_is_not_believed():
     # GIVEN the number of a process that is not cvmfs2 (the daemon may live in another PID namespace)
     assert find_daemon(os.getpid(), "/cvmfs/no.such.repo", "no.such.repo") is None
     assert cache_managers({"/no/such/cache"}) == []
+
+
+@contextlib.contextmanager
+def client_of(fqrn):
+    """A process that calls itself cvmfs2 and names a repository."""
+    program = "open('/proc/self/comm', 'w').write('cvmfs2'); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program, fqrn], stdin=PIPE, stdout=PIPE) as child:
+        child.stdout.readline()
+        yield child.pid
+        child.communicate(b"\n")
+
+
+def test_the_daemon_of_another_repository_is_not_believed():
+    # GIVEN a client, and the number that the daemon of another PID namespace gives for itself
+    with client_of("x.test.org") as pid:
+        # WHEN the number happens to be the client's THEN it is the daemon of its own repository only
+        assert find_daemon(pid, "/cvmfs/x.test.org", "x.test.org").pid == pid
+        assert find_daemon(pid, "/cvmfs/x.test.org.uk", "x.test.org.uk") is None
+        assert find_daemon(pid, "/cvmfs/test.org", "test.org") is None
+
+
+def test_where_there_is_no_proc_there_are_mounts_and_no_processes(monkeypatch):
+    # GIVEN a system without /proc, as macOS
+    monkeypatch.setattr(daemon_module, "PROC", Path("/no/such/proc"))
+    monkeypatch.setattr(mounts_module, "MOUNTINFO", Path("/no/such/proc/self/mountinfo"))
+    # THEN nothing is raised
+    assert find_daemon(1, "/cvmfs/x.test.org", "x.test.org") is None
+    assert all(isinstance(point, MountPoint) for point in mounts_module.mount_points())
+
+
+def test_attributes_are_read_through_the_c_library_too(tmp_path):
+    try:
+        os.setxattr(tmp_path, "user.test", b"value")
+    except OSError:
+        pytest.skip("the temporary folder has no extended attributes")
+    assert getxattr_of_libc(str(tmp_path), "user.test") == b"value"
+    with pytest.raises(OSError):
+        getxattr_of_libc(str(tmp_path), "user.none")
 
 
 def served_by_us(workspace: Path) -> Mount:

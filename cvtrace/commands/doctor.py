@@ -1,0 +1,113 @@
+"""`cvtrace doctor`: what can be observed on this machine, why not, and the command that mends it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from cvtrace.probes.doctor.finding import Examination, Finding
+
+SCHEMA: Final = "cvtrace-doctor/1"
+COLUMNS: Final = 80
+MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "unknown": ("?", "dim")}
+TITLES: Final = {"ebpf": "eBPF: sees everything, needs root", "strace": "strace: sees calls, no page faults; slow",
+                 "portable": "portable: no privileges; phases and the client's counters"}  # fmt: skip
+ANSWERS: Final = {
+    "ebpf": "`cvtrace run` observes with eBPF here",
+    "strace": "`cvtrace run` falls back to strace here: no page faults, no scheduler, and slow",
+    "portable": "`cvtrace run` takes the portable rung here: phases and what the client counted in them",
+    None: "nothing can be observed here",
+}
+
+
+@click.command(short_help="What can be observed here, why not, and what mends it.")
+@click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Look at this mount; default: all of CVMFS.")
+@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Does the cache hold this model?")
+@click.option("--python", metavar="PATH", help="Interpreter of the scripts; default: of the active environment.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with stable names.")
+@click.pass_context
+def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, python: str | None, as_json: bool) -> None:
+    """Try what this machine lets be observed, and look at its CVMFS mounts.
+
+    Exit code 0: `cvtrace run` gives a full answer. 1: a check failed, the answer would be partial. 3: nothing can be observed.
+    """
+    from cvtrace.probes.doctor.examination import examine
+    from cvtrace.probes.phases.library import find_libraries
+    from cvtrace.tracer.target import find_interpreter
+
+    own = find_interpreter(python, os.environ)
+    found = examine(mounts, model, own, find_libraries(own, os.environ))
+    if as_json:
+        click.echo(json.dumps(_as_dict(found), indent=2))
+    else:
+        _print(found)
+    ctx.exit(found.exit_code)
+
+
+def _as_dict(found: Examination) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "rung": found.rung,
+        "full": found.exit_code == 0,
+        "exit_code": found.exit_code,
+        "checks": [dict(vars(each)) for each in found.findings],
+    }
+
+
+def _print(found: Examination) -> None:
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=max(shutil.get_terminal_size().columns, COLUMNS) if terminal else COLUMNS,
+        force_terminal=terminal,
+        highlight=False,
+        no_color="NO_COLOR" in os.environ,
+    )
+    heading = None
+    for each in found.findings:
+        title = TITLES.get(each.group) or (f"CVMFS {each.mount}" if each.mount else "CVMFS")
+        if title != heading:
+            console.print() if heading else None
+            console.print(title, style="bold", markup=False)
+            heading = title
+        console.print(_row(each))
+    console.print()
+    console.print(_conclusion(found), style="bold", markup=False)
+    click.echo("\n".join(line.rstrip() for line in out.getvalue().splitlines()))
+
+
+def _row(finding: Finding) -> object:
+    from rich.table import Table
+    from rich.text import Text
+
+    mark, style = MARKS[finding.status]
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=1)
+    table.add_column(width=19, no_wrap=True)
+    table.add_column(overflow="fold")
+    says = Text(finding.says)
+    if finding.mend and finding.status != "ok":
+        says.append(f"\n→ {finding.mend}", style="cyan")
+    table.add_row(Text(mark, style=style), Text(finding.name), says)
+    return table
+
+
+def _conclusion(found: Examination) -> str:
+    failed = sum(each.status == "failed" and each.group in (found.rung, "cvmfs") for each in found.findings)
+    answer = ANSWERS[found.rung]
+    if found.exit_code == 0:
+        return f"{answer}, and the answer is complete."
+    if failed:
+        return f"{answer}; {failed} {'check' if failed == 1 else 'checks'} of it failed."
+    return f"{answer}."

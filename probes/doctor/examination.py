@@ -1,0 +1,39 @@
+"""All checks, and the rung that `cvtrace run` takes here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cvtrace.probes.doctor.client import examine_client
+from cvtrace.probes.doctor.finding import FAILED, Examination, Finding
+from cvtrace.probes.doctor.rungs import examine_portable, examine_strace
+
+
+def examine(mounts: Sequence[str], model: Path | None, python: str | None, libraries: tuple[str, ...]) -> Examination:
+    """Try everything. Raises CannotObserve if one of `mounts` is not on a CVMFS mount."""
+    from cvtrace.probes.doctor.kernel import examine_kernel
+
+    client, observable = examine_client(mounts, model)
+    with ThreadPoolExecutor(2) as pool:
+        strace, portable = pool.submit(examine_strace), pool.submit(examine_portable, python)
+        kernel = examine_kernel(libraries)
+        found = (*kernel, *strace.result(), *portable.result(), *client)
+    return Examination(found, _rung(found) if observable else None)
+
+
+def _rung(findings: Sequence[Finding]) -> str | None:
+    """Return the first rung whose own necessities are met, as probes.ladder tries them."""
+    failed = {(each.group, each.name) for each in findings if each.status == FAILED}
+    if os.geteuid() != 0:
+        return "portable"
+    needed = {
+        "ebpf": ("root", "tracefs", "bcc", "programs", "raw_syscalls"),
+        "strace": ("strace",),
+    }
+    for rung, names in needed.items():
+        if not any((rung, name) in failed for name in names):
+            return rung
+    return "portable"

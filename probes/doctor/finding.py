@@ -1,0 +1,46 @@
+"""What one check found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+OK: Final = "ok"
+WARNING: Final = "warning"
+FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
+STATUSES: Final = (OK, WARNING, FAILED, UNKNOWN)
+"""`warning`: it works, but not as one would want; `unknown`: this user cannot find out."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check and its result."""
+
+    group: str
+    """`ebpf`, `strace`, `portable` or `cvmfs`."""
+    name: str
+    """Stable: scripts look for it."""
+    status: str
+    says: str
+    """What was found, and what it hides if it is not ok."""
+    mend: str | None = None
+    """The command or setting that mends it."""
+    mount: str | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All findings, and what follows for `cvtrace run`."""
+
+    findings: tuple[Finding, ...]
+    rung: str | None
+    """The rung that `cvtrace run` takes here; None if nothing can be observed."""
+
+    @property
+    def exit_code(self) -> int:
+        """0: `cvtrace run` gives a full answer; 1: a check failed, the answer is partial; 3: nothing can be observed."""
+        if self.rung is None:
+            return 3
+        needed = [each for each in self.findings if each.group in (self.rung, "cvmfs")]
+        return int(self.rung != "ebpf" or any(each.status == FAILED for each in needed))

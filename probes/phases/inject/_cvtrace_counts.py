@@ -1,0 +1,247 @@
+# ruff: noqa: SIM105 - contextlib is not loaded for nothing
+"""Reads the CVMFS client's counters where phases begin and end, inside the target: any later would be too late.
+
+Runs in any Python from 3.9 on and imports nothing of cvtrace; the numbers of the counters are those of
+probes/portable/counts.py, a test holds them together. Around a call that is not a token's, the counters are read before
+and after it; around tokens before the first, after the last (when `is_done` says so), and between them so rarely that reading
+costs half a percent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import get_native_id
+from time import monotonic_ns
+
+from _cvtrace_marks import MASK, RECORD, Marks  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+    from typing import Any
+
+COUNTER = 72
+NO_MOUNT = MASK
+OFTEN = (11, 18)
+"""Indices of OgaGenerator_GenerateNextToken and InferenceSession.run, which are called again and again."""
+EVERY_NS = 100_000_000
+SHARE = 200
+"""Between tokens, one part in so many of the time goes into reading."""
+TALK_S = 0.5
+
+XATTRS = (("user.nopen", 0), ("user.ndownload", 1), ("user.rx", 2), ("user.hitrate", 3), ("user.nioerr", 4))
+HITRATE = 3
+TALK = {
+    b"cvmfs.n_fs_open": 5,
+    b"cvmfs.n_fs_read": 6,
+    b"cvmfs.n_fs_lookup": 7,
+    b"cvmfs.n_fs_stat": 8,
+    b"cvmfs.n_fs_readlink": 9,
+    b"cvmfs.n_fs_dir_open": 10,
+    b"fetch.n_invocations": 11,
+    b"fetch.n_downloads": 12,
+    b"download.n_requests": 13,
+    b"download.sz_transferred_bytes": 14,
+    b"download-external.n_requests": 15,
+}
+CPU, MAJOR, MINOR, READ_BYTES = 16, 17, 18, 20
+
+
+class Counting(Marks):  # type: ignore[misc]
+    """Marks that also read the counters of `mounts` (path or empty) and of this process."""
+
+    def __init__(self, path: str, mounts: list[str], sockets: list[str]) -> None:
+        super().__init__(path)
+        self._mounts = list(enumerate(mounts))
+        self._sockets = dict(enumerate(sockets))
+        self._repeating = -1
+        self._calls_since = 0
+        self._next_ns = 0
+        self._attribute: Callable[[str, str], bytes] | None = None
+        self._process = ProcessCounts()
+
+    def open(self) -> None:
+        if self._fd >= 0:
+            return
+        import atexit
+
+        super().open()
+        self._attribute = find_getxattr()
+        atexit.register(self.read)
+
+    def loaded(self, module: ModuleType) -> None:
+        watch_end(module, self)
+
+    def before(self, index: int) -> None:
+        if index not in OFTEN or index != self._repeating:
+            self._repeating = index
+            self.read()
+
+    def mark(self, index: int, begin: int, end: int, failed: bool, owner: int) -> None:
+        super().mark(index, begin, end, failed, owner)
+        self._calls_since += 1
+        if index not in OFTEN:
+            self._repeating = -1
+            self.read()
+        elif end >= self._next_ns:
+            self.read()
+
+    def done(self) -> None:
+        """Take note that generation has ended."""
+        if self._calls_since:
+            self.read()
+
+    def read(self) -> None:
+        """Read everything now, and write it with one write."""
+        begin = monotonic_ns()
+        try:
+            data = b"".join(self._readings())
+            self.write(data)
+        except Exception:  # whatever it is, the target comes first
+            pass
+        self._calls_since = 0
+        now = monotonic_ns()
+        self._next_ns = now + max(EVERY_NS, SHARE * (now - begin))
+
+    def _readings(self) -> Iterator[bytes]:
+        pid, tid = os.getpid(), get_native_id()
+        for mount, path in self._mounts:
+            begin = monotonic_ns()
+            values = self._of_mount(mount, path)
+            length = monotonic_ns() - begin
+            for count, value in values:
+                yield RECORD.pack(begin, length, pid, tid, COUNTER, 0, 0, mount, count, value & MASK)
+        begin = monotonic_ns()
+        for count, value in self._process.read(pid):
+            yield RECORD.pack(begin, 0, pid, tid, COUNTER, 0, 0, NO_MOUNT, count, value & MASK)
+
+    def _of_mount(self, mount: int, path: str) -> list[tuple[int, int]]:
+        if self._sockets.get(mount):
+            try:
+                return parse_affairs(ask(self._sockets[mount]))
+            except (OSError, ValueError):
+                self._sockets[mount] = ""  # not for this user, or gone: the attributes are left
+        values = []
+        if path and self._attribute is not None:
+            for name, count in XATTRS:
+                try:
+                    number = float(self._attribute(path, name).rstrip(b"\0\n "))
+                except (OSError, ValueError):  # a number too few: `n/a`, protected, or the mount is gone
+                    continue
+                values.append((count, round(number * 1000) if count == HITRATE else int(number)))
+        return values
+
+
+class ProcessCounts:
+    """What the kernel counts of this process."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._own_bytes = 0
+
+    def read(self, pid: int) -> Iterator[tuple[int, int]]:
+        import resource
+
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield CPU, round((usage.ru_utime + usage.ru_stime) * 1e9)
+        yield MAJOR, usage.ru_majflt
+        yield MINOR, usage.ru_minflt
+        if pid != self._pid:  # a forked child begins at zero
+            self._pid, self._own_bytes = pid, 0
+        try:
+            fd = os.open("/proc/self/io", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # not Linux, or not dumpable
+            return
+        try:
+            data = os.read(fd, 4096)
+        finally:
+            os.close(fd)
+        read_bytes = int(data.split(None, 2)[1])
+        yield READ_BYTES, max(read_bytes - self._own_bytes, 0)
+        self._own_bytes += len(data)
+
+
+def ask(address: str) -> bytes:
+    """Return the answer of the client to `internal affairs`."""
+    import _socket
+
+    answer: list[bytes] = []
+    with_client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        with_client.settimeout(TALK_S)
+        with_client.connect(address)
+        with_client.sendall(b"internal affairs")
+        while True:
+            part = with_client.recv(1 << 16)
+            if not part:
+                return b"".join(answer)
+            answer.append(part)
+    finally:
+        with_client.close()
+
+
+def parse_affairs(answer: bytes) -> list[tuple[int, int]]:
+    """Return (number, value) of the counters in an answer; ValueError if it holds none."""
+    values = []
+    for line in answer.partition(b"Name|Value|Description")[2].splitlines():
+        fields = line.split(b"|", 2)
+        if len(fields) == 3 and fields[0] in TALK:
+            values.append((TALK[fields[0]], int(fields[1])))
+    if not values:
+        raise ValueError("no counters")
+    return values
+
+
+def find_getxattr() -> Callable[[str, str], bytes] | None:
+    """Return what reads an attribute on this system: Python has it on Linux only."""
+    found = getattr(os, "getxattr", None)
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    if sys.platform != "darwin":
+        return None
+    try:
+        import ctypes
+
+        function = ctypes.CDLL(None, use_errno=True).getxattr
+        function.restype = ctypes.c_ssize_t
+        function.argtypes = [
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_uint32,
+            ctypes.c_int,
+        ]
+    except (ImportError, OSError, AttributeError):
+        return None
+
+    def getxattr(path: str, name: str) -> bytes:
+        value = ctypes.create_string_buffer(256)
+        size = function(os.fsencode(path), name.encode(), value, len(value), 0, 0)
+        if size < 0:
+            raise OSError(ctypes.get_errno(), name)
+        return value.raw[:size]
+
+    return getxattr
+
+
+def watch_end(module: Any, marks: Counting) -> None:
+    """Read once more when a generator says that it is done: nothing else tells which token was the last."""
+    kind: Any = getattr(module, "Generator", None)
+    original = getattr(kind, "is_done", None)
+    if original is None:
+        return
+
+    def is_done(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        if result:
+            marks.done()
+        return result
+
+    is_done.__doc__ = original.__doc__
+    try:
+        kind.is_done = is_done
+    except (AttributeError, TypeError):
+        pass

@@ -1,0 +1,156 @@
+"""`cvtrace doctor` on this machine as it is, and as it is made worse in a mount namespace of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_mount import Lab, LabMount, lab
+from unprivileged import cannot, run_as_nobody
+
+DOCTOR = [sys.executable, "-m", "cvtrace", "doctor"]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(cannot() is not None, reason=str(cannot()))]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("site")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    with lab(folder, {"model/genai_config.json": b"{}", "model/weights": bytes(range(256)) * 20_000}) as found:
+        yield found
+
+
+@pytest.fixture
+def mount(site: Lab) -> Iterator[LabMount]:
+    with site.mount() as found:
+        yield found
+
+
+def doctor(*arguments: object, before: str = "", **environ: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Run the doctor after `before`, a shell command in a mount namespace of its own; return exit code, JSON, checks by name."""
+    command = [*DOCTOR, "--json", *map(str, arguments)]
+    if before:
+        command = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            f'{before}\nexec "$@"',
+            "sh",
+            *command,
+        ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environ}
+    )
+    return told(done)
+
+
+def told(done: subprocess.CompletedProcess[str]) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert found["exit_code"] == done.returncode
+    assert set(found) == {"schema", "rung", "full", "exit_code", "checks"}
+    assert all(set(each) == {"group", "name", "status", "says", "mend", "mount"} for each in found["checks"])
+    return done.returncode, found, {each["name"]: each for each in found["checks"]}
+
+
+def test_where_all_is_well_a_run_gives_a_full_answer(mount):
+    # GIVEN a lab mount on a machine where eBPF works
+    code, found, checks = doctor("--mount", mount.root, "--model", mount.root / "model")
+    # THEN the mount's side is all well
+    sides = {name: each["status"] for name, each in checks.items() if each["group"] == "cvmfs"}
+    assert set(sides.values()) == {"ok"}, sides
+    assert checks["server"]["says"].startswith("http://127.0.0.1")
+    assert str(mount.mounted.pid) in checks["daemon"]["says"]
+    # AND the exit code says whether eBPF was whole
+    kernel = {each["name"]: each["status"] for each in found["checks"] if each["group"] == "ebpf"}
+    assert (code == 0) == ("failed" not in kernel.values() and found["rung"] == "ebpf")
+    assert found["full"] == (code == 0)
+
+
+def test_the_table_fits_eighty_columns(mount):
+    done = subprocess.run([*DOCTOR, "--mount", str(mount.root)], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "`cvtrace run`" in done.stdout.splitlines()[-1]
+
+
+def test_a_model_larger_than_the_quota_is_said_with_the_setting_that_mends_it(site):
+    # GIVEN a client whose cache is smaller than the model
+    with site.mount(quota_bytes=3 << 20, cache=site.folder / "small") as small:
+        code, _, checks = doctor("--mount", small.root, "--model", small.root / "model")
+    # THEN that check fails and names the setting
+    assert checks["cache_quota"]["status"] == "failed"
+    assert "CVMFS_QUOTA_LIMIT=" in checks["cache_quota"]["mend"]
+    assert code == 1
+
+
+def test_a_model_that_is_elsewhere_or_missing_is_said(mount, tmp_path):
+    assert doctor("--mount", mount.root, "--model", tmp_path)[2]["model"]["status"] == "warning"
+    assert doctor("--mount", mount.root, "--model", tmp_path / "none")[2]["model"]["status"] == "failed"
+
+
+def test_without_a_mount_nothing_can_be_observed():
+    code, found, checks = doctor(before="umount -a -l -t fuse,fuse.cvmfs2 || true")
+    assert (code, found["rung"]) == (3, None)
+    assert checks["mounts"]["status"] == "failed"
+    assert "cvtrace lab up" in checks["mounts"]["mend"]
+
+
+def test_a_path_that_is_on_no_mount_is_refused_in_one_sentence(tmp_path):
+    done = subprocess.run([*DOCTOR, "--mount", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_stranger_learns_what_root_would_add(mount, tmp_path):
+    # GIVEN nobody, without a capability
+    done = run_as_nobody([*DOCTOR, "--json", "--mount", mount.root], mount.root, cwd=Path("/"))
+    code, found, checks = told(done)
+    # THEN the portable rung is left, it works, and root is what is missing
+    assert (code, found["rung"]) == (1, "portable")
+    assert (checks["root"]["status"], checks["cvmfs_talk"]["status"]) == ("failed", "failed")
+    assert "sudo" in checks["root"]["mend"]
+    assert {checks[name]["status"] for name in ("import_hook", "samples", "attributes", "server", "proxy")} == {"ok"}
+    assert checks["programs"]["status"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "before, name, rung",
+    [
+        ("umount -l /sys/kernel/debug /sys/kernel/tracing 2>/dev/null || umount -l /sys/kernel/tracing", "tracefs", "strace"),
+        ("for d in /usr/lib/python3/dist-packages /usr/lib/python3*/site-packages; do "
+         "[ -d $d/bcc ] && mount -t tmpfs tmpfs $d/bcc; done; true", "bcc", "strace"),
+    ],
+    ids=["tracefs", "bcc"],
+)  # fmt: skip
+def test_what_is_taken_away_is_missed_and_the_next_rung_taken(mount, before, name, rung):
+    code, found, checks = doctor("--mount", mount.root, before=before)
+    assert checks[name]["status"] == "failed"
+    assert checks[name]["mend"]
+    assert (code, found["rung"]) == (1, rung)
+
+
+def test_without_strace_the_mend_is_to_install_it(mount, tmp_path):
+    _, _, checks = doctor("--mount", mount.root, PATH=str(tmp_path), VIRTUAL_ENV=sys.prefix)
+    assert checks["strace"]["status"] == "failed"
+    assert "apt install strace" in checks["strace"]["mend"]
+
+
+def test_a_daemon_that_died_is_said_with_the_way_out(site):
+    with site.mount(cache=site.folder / "dies") as mount:
+        os.kill(mount.mounted.pid, 9)
+        code, found, checks = doctor("--mount", mount.root)
+        assert checks["mount"]["status"] == "failed"
+        assert "umount -l" in checks["mount"]["mend"]
+        assert (code, found["rung"]) == (3, None)

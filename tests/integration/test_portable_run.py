@@ -1,0 +1,126 @@
+"""The rung without privileges, used by a real stranger on a mount of the lab: what counters tell, and what they cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from unprivileged import ROOT, cannot, run_as_nobody
+
+from cvtrace.analysis import analyse
+from cvtrace.analysis.model import Report
+from cvtrace.lab.stack import Options, Stack, temporary, warm, wipe_client_cache
+from cvtrace.probes.events import Kind
+from cvtrace.probes.portable.counts import INDEX
+from cvtrace.tracer.store import Trace, read_trace
+
+SCRIPT = ROOT / "examples" / "phi3-qa.py"
+pytestmark = [pytest.mark.root, pytest.mark.skipif(cannot() is not None, reason=str(cannot()))]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with temporary(Options(size_bytes=40_000_000, client="lab", chunk_bytes=2 << 20)) as found:
+        yield found
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # pytest closes its own folder to others whenever a session of it begins
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def phi3(stack: Stack, *arguments: str) -> list[str | Path]:
+    words = ["-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", "16", *arguments]
+    return [sys.executable, SCRIPT, "-m", stack.model, *words]
+
+
+def record(stack: Stack, folder: Path, *more: str) -> tuple[Trace, Report, subprocess.CompletedProcess[str]]:
+    command = [sys.executable, "-m", "cvtrace", "run", "-o", folder / "trace", "--mount", stack.mountpoint, *more, "--"]
+    done = run_as_nobody([*command, *phi3(stack)], folder, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    trace = read_trace(folder / "trace")
+    return trace, analyse(trace), done
+
+
+def test_a_stranger_is_one(folder):
+    # GIVEN how these tests drop privileges THEN nothing is left of them
+    done = run_as_nobody(["sh", "-c", "id -u; grep CapEff /proc/self/status; cat /proc/1/environ"], cwd=folder)
+    assert done.stdout.split() == ["65534", "CapEff:", "0000000000000000"]
+    assert done.returncode != 0
+
+
+def test_fetches_during_generation_are_seen_by_difference(stack, folder):
+    # GIVEN a cold client
+    wipe_client_cache(stack)
+    # WHEN a user without privileges records a run
+    trace, report, done = record(stack, folder)
+    # THEN the client's counters were read around every phase, and the phases' fetches add up to what the client counted
+    assert trace.meta["probe"] == "portable"
+    phases = {row.name: row for row in report.phases}
+    (mount,) = trace.meta["mounts"]
+    grown = mount["counters_after"]["ndownload"] - mount["counters_before"]["ndownload"]
+    assert sum(row.http_fetches or 0 for row in report.phases) == grown > 10
+    assert (phases["load"].http_fetches or 0) > (phases["decode"].http_fetches or 0)
+    assert phases["load"].hits_cvmfs == "yes"
+    # AND generation is said to use CVMFS if it fetched
+    assert report.verdict.generation_hits_cvmfs == "yes" or not phases["decode"].http_fetches
+    assert report.verdict.generation_hits_cvmfs != "no"
+    assert report.verdict.http_fetches == phases["decode"].http_fetches
+    assert "MB received" in done.stderr or not phases["decode"].http_fetches
+
+
+def test_without_a_fetch_the_answer_is_inconclusive_and_never_no(stack, folder):
+    # GIVEN a client that has everything in its cache
+    warm(stack)
+    # WHEN a user without privileges records a run
+    _, report, done = record(stack, folder)
+    # THEN opens and fetches are known to be none, reads are not known, and the answer says so
+    # (the kernel may have dropped pages: then objects were looked up in the client's cache, and the answer is yes)
+    looked_up = any("hit rate" in each for each in report.verdict.proof)
+    assert report.verdict.generation_hits_cvmfs == ("yes" if looked_up else "inconclusive")
+    assert (report.verdict.http_fetches, report.verdict.http_bytes, report.verdict.fuse_reads) == (0, 0, None)
+    assert "0 opens, 0 downloads" in " ".join(done.stderr.split())
+    assert any("not reads" in reason for reason in report.verdict.missing)
+
+
+def test_with_the_talk_socket_reads_are_counted_and_no_is_proven(stack, folder):
+    # GIVEN a hot client, and a user who may use its talk socket (as with a mount of one's own)
+    warm(stack)
+    command = [sys.executable, "-m", "cvtrace", "run", "--probes", "portable", "--no-summary", "-o", folder / "trace"]
+    subprocess.run(
+        [*command, "--mount", stack.mountpoint, "--", *phi3(stack)], check=True, capture_output=True, cwd=folder
+    )
+    # WHEN the run is analysed
+    report = analyse(read_trace(folder / "trace"))
+    # THEN what the phases read adds up to what the client counted
+    checks = {check.name: check.client for check in report.checks}
+    assert sum(row.fuse_reads or 0 for row in report.phases) == checks["fuse_reads"]
+    # AND the answer is complete: no if no request was counted between the tokens, else yes
+    reads = report.verdict.fuse_reads
+    assert report.verdict.generation_hits_cvmfs == ("yes" if reads else "no"), report.verdict
+    assert reads is not None
+
+
+def test_counters_are_read_rarely_between_tokens_and_what_it_took_is_in_the_trace(stack, folder):
+    warm(stack)
+    trace, report, _ = record(stack, folder)
+    # GIVEN the readings of the mount
+    readings = trace.events[(trace.events["kind"] == Kind.COUNTER) & (trace.events["ret"] == 0)]
+    taken = readings[readings["b"] == INDEX["nopen"]]
+    # THEN there is one around each call but a token's, and of those between tokens one in a tenth of a second
+    decode = next(row for row in report.phases if row.name == "decode")
+    tokens = decode.count
+    calls = int((trace.events["kind"] == Kind.PHASE).sum()) - tokens
+    span_s = report.tokens[-1].start_s + report.tokens[-1].wall_s - report.tokens[0].start_s
+    assert calls <= len(taken) <= 2 * calls + 3 + span_s / 0.1
+    # AND each says how long it took
+    assert (taken["dur"] > 0).all()
+    # AND the recorder sampled the target
+    assert len(trace.events[(trace.events["kind"] == Kind.COUNTER) & (trace.events["ret"] == 1)])

@@ -1,0 +1,119 @@
+"""Differences between readings of the client's counters: which phase they belong to, and what they prove."""
+
+from typing import Any
+
+import pytest
+from scene import TARGET, Scene
+
+from cvtrace.analysis import analyse
+from cvtrace.analysis.model import Report
+from cvtrace.analysis.report import text
+from cvtrace.probes.events import NO_MOUNT, Kind
+from cvtrace.probes.portable.counts import INDEX
+
+TALK = {"cvmfs.n_fs_open": 10, "cvmfs.n_fs_read": 100, "cvmfs.n_fs_lookup": 5, "download.n_requests": 3}
+SHOWN = {"nopen": 10, "ndownload": 3, "rx": 50, "hitrate": 90_000}
+
+
+class Readings:
+    """A load, two tokens and what the counters were around them."""
+
+    def __init__(self, values: dict[str, int]) -> None:
+        self.scene = Scene(end=1000)
+        self.values = {**values, "process.major_faults": 7}
+        self.at(99)
+        self.scene.call("OgaCreateModel", 100, 400)
+
+    def at(self, when: int, **grown: int) -> None:
+        for name, growth in grown.items():
+            self.values[name.replace("__", ".")] += growth
+        for name, value in self.values.items():
+            mount = NO_MOUNT if name.startswith("process.") else 0
+            self.scene.add(Kind.COUNTER, when, tid=TARGET, a=mount, b=INDEX[name], c=value)
+
+    def tokens(self, **grown: int) -> Report:
+        self.at(499)
+        self.scene.call("OgaGenerator_GenerateNextToken", 500, 520)
+        self.scene.call("OgaGenerator_GenerateNextToken", 530, 550)
+        self.at(551, **grown)
+        self.at(900)
+        return analyse(self.scene.trace(**self.meta()))
+
+    def meta(self, version: str = "2.12.0") -> dict[str, Any]:
+        mount = {**Scene().mount(self.scene.arrays()[0]), "version": version}
+        return {"probe": "portable", "mounts": [{**mount, "counters_before": {}, "counters_after": {}}]}
+
+
+def loaded(values: dict[str, int], **grown: int) -> Readings:
+    readings = Readings(values)
+    readings.at(401, **grown)
+    return readings
+
+
+def test_what_grew_belongs_to_the_phase_around_which_it_was_read():
+    report = loaded(SHOWN, nopen=4, ndownload=6, rx=1000).tokens(ndownload=1, rx=10)
+    phases = {row.name: (row.http_fetches, row.http_bytes) for row in report.phases}
+    assert phases["load"] == (6, 1000 * 1024)
+    assert phases["decode"] == (1, 10 * 1024)
+    assert phases["script"] == (0, 0)
+
+
+@pytest.mark.parametrize("grown", [{"nopen": 1}, {"ndownload": 1}, {"rx": 1}, {"hitrate": -12}])
+def test_a_counter_that_moves_between_tokens_is_a_yes(grown):
+    report = loaded(SHOWN, nopen=4).tokens(**grown)
+    assert report.verdict.generation_hits_cvmfs == "yes"
+    assert any("who asked" in each for each in report.verdict.missing)
+    assert "between the first and the last token" in " ".join(text.render(report).split())
+
+
+def test_attributes_that_stand_still_prove_nothing():
+    report = loaded(SHOWN, nopen=4).tokens(process__major_faults=3)
+    assert report.verdict.generation_hits_cvmfs == "inconclusive"
+    assert (report.verdict.http_fetches, report.verdict.fuse_reads) == (0, None)
+    assert "3 major page faults" in " ".join(report.verdict.proof)
+
+
+def test_with_the_socket_counters_that_stand_still_prove_a_no():
+    report = with_counts(loaded(TALK, cvmfs__n_fs_open=4, cvmfs__n_fs_read=50))
+    assert report.verdict.generation_hits_cvmfs == "no", report.verdict
+    assert "50 reads and 4 opens in the load" in " ".join(report.verdict.proof)
+
+
+def with_counts(readings: Readings, version: str = "2.12.0", **grown: int) -> Report:
+    readings.tokens(**grown)
+    meta = readings.meta(version)
+    meta["mounts"][0] |= {"counters_before": TALK, "counters_after": {name: 2 * count for name, count in TALK.items()}}
+    return analyse(readings.scene.trace(**meta))
+
+
+@pytest.mark.parametrize("name", ["cvmfs__n_fs_read", "cvmfs__n_fs_lookup", "cvmfs__n_fs_open", "download__n_requests"])
+def test_with_the_socket_every_request_counts(name):
+    report = with_counts(loaded(TALK, cvmfs__n_fs_open=4), **{name: 1})
+    assert report.verdict.generation_hits_cvmfs == "yes"
+
+
+def test_nothing_opened_in_the_load_is_no_proof():
+    report = with_counts(loaded(TALK))
+    assert report.verdict.generation_hits_cvmfs == "inconclusive"
+    assert any("may not come from there" in each for each in report.verdict.missing)
+
+
+def test_a_client_that_may_let_reads_pass_is_no_proof():
+    report = with_counts(loaded(TALK, cvmfs__n_fs_open=4), version="2.13.1")
+    assert report.verdict.generation_hits_cvmfs == "inconclusive"
+    assert any("passthrough" in each for each in report.verdict.missing)
+
+
+def test_a_client_that_was_restarted_counts_from_zero():
+    report = loaded(SHOWN, nopen=-8).tokens()
+    assert all((row.http_fetches or 0) >= 0 for row in report.phases)
+
+
+def test_a_late_reading_is_said():
+    readings = loaded(SHOWN, nopen=4)
+    readings.at(499)
+    readings.scene.call("OgaGenerator_GenerateNextToken", 500, 520)
+    readings.at(520 + 20_000)
+    readings.scene.end = 30_000
+    report = analyse(readings.scene.trace(**readings.meta()))
+    assert "after the last" in " ".join(report.verdict.proof)
