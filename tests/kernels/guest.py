@@ -65,16 +65,20 @@ def rungs() -> dict[str, str]:
     return names
 
 
-def traced(argv: list[str], mount: Path, folder: Path) -> tuple[Path, str]:
-    """Run `cvtrace run --probes ebpf`; return the trace and what was printed."""
+def traced(argv: list[str], mount: Path, folder: Path, seen: Seen) -> tuple[Path, str]:
+    """Run `cvtrace run --probes ebpf`; return the trace and what was printed, and note how long it took around the trace."""
     command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "-o", str(folder)]
     command += ["--python", sys.executable, "--mount", str(mount), "--", sys.executable, *argv]
     environ = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    called_ns = time.monotonic_ns()
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environ
     )
     if done.returncode:
         raise RuntimeError(f"cvtrace run ended with {done.returncode}:\n{done.stdout}")
+    clock = json.loads((folder / "meta.json").read_text())["clock"]
+    around = (clock["start_ns"] - called_ns, time.monotonic_ns() - clock["end_ns"])
+    seen.notes[f"seconds before and after the {folder.name} trace"] = [round(one / 1e9, 1) for one in around]
     return folder, done.stdout
 
 
@@ -88,6 +92,7 @@ def generation(stack: Stack, folder: Path, seen: Seen) -> None:
         [str(SCRIPT), "-m", str(stack.model), "-e", "cpu", "-g", "-p", "rain", "--tokens", str(TOKENS)],
         stack.mountpoint,
         folder,
+        seen,
     )
     print(printed)
     meta = json.loads((trace / "meta.json").read_text())
@@ -121,7 +126,7 @@ def pages(stack: Stack, folder: Path, seen: Seen) -> None:
     """Touch the largest file of the model through a mapping, then read it: every page must be told."""
     path = max(stack.model.iterdir(), key=lambda one: one.stat().st_size)
     size, inode = path.stat().st_size, path.stat().st_ino
-    trace, _ = traced(["-S", "-c", MAPS_AND_READS, str(path)], stack.mountpoint, folder)
+    trace, _ = traced(["-S", "-c", MAPS_AND_READS, str(path)], stack.mountpoint, folder, seen)
     events = read_trace(trace).events
     faults, maps, reads = (
         one[one["b"] == inode] for one in (of(events, kind) for kind in (Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ))

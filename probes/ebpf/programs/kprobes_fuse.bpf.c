@@ -10,12 +10,30 @@ struct request_head {
   u64 unique;
 };
 
+#ifdef OFFSET_fuse_conn_dev
 static __always_inline u32 connection_of(u64 request) {
   u32 connection = 0;
   u64 mount = read_pointer(request + OFFSET_fuse_req_fm);
-  read_kernel(&connection, sizeof(connection), (void *)(read_pointer(mount + OFFSET_fuse_mount_fc) + OFFSET_fuse_conn_dev));
+  u64 fuse_conn = read_pointer(mount + OFFSET_fuse_mount_fc);
+  read_kernel(&connection, sizeof(connection), (void *)(fuse_conn + OFFSET_fuse_conn_dev));
   return connection;
 }
+#else
+static __always_inline u32 device_of(u64 mount) {
+  u32 device = 0;
+  u64 super_block = read_pointer(mount + OFFSET_fuse_mount_sb);
+  read_kernel(&device, sizeof(device), (void *)(super_block + OFFSET_super_block_s_dev));
+  return device;
+}
+
+/* Without BTF: a kernel with CONFIG_VIRTIO_FS has a pointer more before `fm`. What is not an observed mount is not taken. */
+static __always_inline u32 connection_of(u64 request) {
+  u32 connection = device_of(read_pointer(request + OFFSET_fuse_req_fm));
+  if (!devices.lookup(&connection))
+    connection = device_of(read_pointer(request + OFFSET_fuse_req_fm + 8));
+  return connection;
+}
+#endif
 
 /* Its length is not in the header yet: that is taken from there when it ends. */
 static __always_inline int fuse_request_queued(struct pt_regs *ctx, u64 request) {
