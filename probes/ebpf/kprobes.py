@@ -40,9 +40,14 @@ class Kprobes:
     """Structs and members whose offsets BTF tells."""
     fixed: tuple[tuple[str, str, int], ...] = ()
     """Those it does not, and their offsets."""
+    raw: tuple[tuple[str, str], ...] = ()
+    """Tracepoints instead of functions, and the function of our program that gets their first argument."""
     since: tuple[int, int] = (0, 0)
     before: tuple[int, int] = (1000, 0)
-    """The kernels where `fixed` holds."""
+    """The kernels for which this is meant."""
+
+    def is_meant_for(self, version: tuple[int, int]) -> bool:
+        return self.since <= version < self.before
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,14 @@ class Chosen:
     attachments: tuple[Attachment, ...]
 
 
+FUSE_MEMBERS: Final = (
+    ("fuse_req", "in.h"),
+    ("fuse_req", "out.h.error"),
+    ("fuse_req", "fm"),
+    ("fuse_mount", "fc"),
+    ("fuse_conn", "dev"),
+)
+
 FUSE: Final = Kprobes(
     "kprobes_fuse.bpf.c",
     "fuse",
@@ -70,14 +83,21 @@ FUSE: Final = Kprobes(
         Hook(("fuse_send_one", "queue_request_and_unlock"), "fuse_req", "fuse_request_queued"),
         Hook(("fuse_request_end",), "fuse_req", "fuse_request_done"),
     ),
-    (
-        ("fuse_req", "in.h"),
-        ("fuse_req", "out.h.error"),
-        ("fuse_req", "fm"),
-        ("fuse_mount", "fc"),
-        ("fuse_conn", "dev"),
-    ),
+    FUSE_MEMBERS,
 )
+
+FUSE_TRACED: Final = Kprobes(
+    "kprobes_fuse.bpf.c",
+    "fuse",
+    (),
+    FUSE_MEMBERS,
+    raw=(("fuse_request_send", "fuse_request_queued"), ("fuse_request_end", "fuse_request_done")),
+    before=(6, 18),
+)
+"""The tracepoints, read otherwise: on 6.12 fuse_request_send comes before the request has its unique number, and tells 0.
+
+On 6.18 it tells the number; which of the kernels between are like which has not been looked at.
+"""
 
 FUSE_WITHOUT_BTF: Final = Kprobes(
     "kprobes_fuse.bpf.c",
@@ -91,7 +111,7 @@ FUSE_WITHOUT_BTF: Final = Kprobes(
         ("fuse_req", "in.h", 56),
         ("fuse_req", "out.h.error", 100),
         ("fuse_req", "fm", 136),
-        ("fuse_mount", "sb", 8),
+        ("fuse_mount", "sb", 16),
     ),
     since=(5, 10),
     before=(5, 11),
@@ -143,13 +163,20 @@ def release() -> tuple[int, int]:
     return int(first), int(second)
 
 
-def choose(kprobes: Kprobes, functions: frozenset[str], types: btf.Btf) -> Chosen:
-    """Return what puts `kprobes` on this kernel. Raises NoKprobes if it lacks a function, an argument or a member."""
-    if not kprobes.since <= release() < kprobes.before:
-        raise NoKprobes(f"offsets of {kprobes.fixed[0][0]} are not known")
-    programs: list[str] = []
+def choose(kprobes: Kprobes, functions: frozenset[str], folder: Path) -> Chosen:
+    """Return what puts `kprobes` on this kernel, whose BTF is in `folder`.
+
+    Raises NoKprobes if it lacks a function, an argument or a member.
+    """
+    if not kprobes.is_meant_for(release()):
+        raise NoKprobes("it is another kernel")
+    programs = [
+        f"RAW_TRACEPOINT_PROBE({tracepoint}) {{ return {entry}(ctx, ctx->args[0]); }}\n"
+        for tracepoint, entry in kprobes.raw
+    ]
     attachments: list[Attachment] = []
     try:
+        types = btf.load(kprobes.module, folder)
         defines = [
             f"#define OFFSET_{name}_{path.replace('.', '_')} {types.offset(name, path)}"
             for name, path in kprobes.members

@@ -26,6 +26,8 @@ class Rung:
     hides: str
     shared: tuple[str, ...] = ()
     """Programs that go before this one or the one on kprobes."""
+    traced: Kprobes | None = None
+    """Another way to read the tracepoints, for kernels whose own way tells too little."""
     kprobes: tuple[Kprobes, ...] = ()
     """What sees the same where the tracepoints are missing; the first that this kernel allows is taken."""
 
@@ -36,6 +38,7 @@ RUNGS: Final = (
         ("fuse/fuse_request_send", "fuse/fuse_request_end"),
         "the kernel has no FUSE tracepoints (6.11 and newer do): how long a request waits for the daemon is not seen",
         ("fuse_requests.h",),
+        kprobes.FUSE_TRACED,
         (kprobes.FUSE, kprobes.FUSE_WITHOUT_BTF),
     ),
     Rung(
@@ -107,12 +110,15 @@ class Step:
 
 def climb(rung: Rung, root: Path, types: Path = btf.SYSFS) -> Step:
     """Return what this kernel offers of `rung`; `root` is its tracefs, `types` the folder of its BTF."""
-    if _available(root, rung.tracepoints):
+    traced, candidates, reasons = _available(root, rung.tracepoints), rung.kprobes, []
+    if traced and (rung.traced is None or not rung.traced.is_meant_for(kprobes.release())):
         return Step((*rung.shared, rung.program))
-    reasons = []
-    for candidate in rung.kprobes:
+    if traced and rung.traced:
+        candidates = (rung.traced, *rung.kprobes)
+    for candidate in candidates:
         try:
-            chosen = kprobes.choose(candidate, kprobes.traceable(root), btf.load(candidate.module, types))
+            functions = kprobes.traceable(root) if candidate.hooks else frozenset[str]()
+            chosen = kprobes.choose(candidate, functions, types)
         except (NoKprobes, btf.NotInBtf) as reason:
             reasons.append(str(reason))
         else:

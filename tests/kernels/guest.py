@@ -60,7 +60,13 @@ def rungs() -> dict[str, str]:
     names = {}
     for rung in loader.RUNGS:
         step = loader.climb(rung, root)
-        by = "kprobes" if step.kprobes else "tracepoints" if step.programs else f"missing: {step.missing}"
+        by = (
+            "kprobes"
+            if step.kprobes and step.kprobes.attachments
+            else "tracepoints"
+            if step.programs
+            else f"missing: {step.missing}"
+        )
         names[rung.program.partition(".")[0]] = by
     return names
 
@@ -84,6 +90,12 @@ def traced(argv: list[str], mount: Path, folder: Path, seen: Seen) -> tuple[Path
 
 def of(events: Events, kind: Kind) -> Events:
     return events[events["kind"] & ~np.uint16(UNFINISHED) == kind]
+
+
+def in_ranges(rows: Events) -> set[int]:
+    """Return the pages of the ranges that PAGE_MAP or PAGE_READ tell."""
+    first, pages = (rows["c"] & (1 << 48) - 1).tolist(), (rows["c"] >> 48).tolist()
+    return {page for at, length in zip(first, pages, strict=True) for page in range(at, at + length)}
 
 
 def generation(stack: Stack, folder: Path, seen: Seen) -> None:
@@ -132,12 +144,10 @@ def pages(stack: Stack, folder: Path, seen: Seen) -> None:
         one[one["b"] == inode] for one in (of(events, kind) for kind in (Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ))
     )
     sent = of(events, Kind.FUSE_SEND)
-    touched: set[int] = set(faults["c"].tolist())
-    for row in maps:
-        touched.update(range(int(row["c"]) & (1 << 48) - 1, (int(row["c"]) & (1 << 48) - 1) + (int(row["c"]) >> 48)))
+    touched = set(faults["c"].tolist()) | in_ranges(maps)
     count = -(-size // 4096)
     seen.checks["pages told of a mapping"] = [len(touched & set(range(count))), count]
-    seen.checks["pages told of read()"] = [int((reads["c"] >> 48).sum()), count]
+    seen.checks["pages told of read()"] = [len(in_ranges(reads) & set(range(count))), count]
     seen.checks["reads told"] = [len(reads), -(-size // 65536)]
     asked = sent[sent["c"] >> 32 == Opcode.READ]
     begun = [bool(((faults["ts"] <= one["ts"]) & (one["ts"] <= faults["ts"] + faults["dur"])).any()) for one in asked]

@@ -1,7 +1,8 @@
 /*
- * FUSE requests on kernels without FUSE tracepoints: the same records from kprobes on the functions that put a request into the
- * daemon's queue and end it. The loader says where the kernel keeps the members (OFFSET_struct_member, from BTF), and
- * calls these functions with the argument that points to the struct fuse_req.
+ * FUSE requests from the kernel's own struct fuse_req: on kernels without FUSE tracepoints from kprobes on the functions that put
+ * a request into the daemon's queue and end it; on those whose tracepoint comes before the request has its number (6.12)
+ * from the raw tracepoints. The loader says where the kernel keeps the members (OFFSET_struct_member, from BTF), and
+ * calls these functions with the address of the request.
  */
 
 /* struct fuse_in_header begins with u32 len, u32 opcode, u64 unique (linux/fuse.h). */
@@ -35,17 +36,17 @@ static __always_inline u32 connection_of(u64 request) {
 }
 #endif
 
-/* Its length is not in the header yet: that is taken from there when it ends. */
-static __always_inline int fuse_request_queued(struct pt_regs *ctx, u64 request) {
+/* A kprobe comes before its length, a tracepoint perhaps before its unique is in the header: both are there when it ends. */
+static __always_inline int fuse_request_queued(void *ctx, u64 request) {
   struct request_head head = {};
   read_kernel(&head, sizeof(head), (void *)(request + OFFSET_fuse_req_in_h));
-  return request_sent(connection_of(request), head.unique, head.opcode, 0);
+  return request_sent(connection_of(request), request, head.unique, head.opcode, head.len);
 }
 
-static __always_inline int fuse_request_done(struct pt_regs *ctx, u64 request) {
+static __always_inline int fuse_request_done(void *ctx, u64 request) {
   struct request_head head = {};
   s32 error = 0;
   read_kernel(&head, sizeof(head), (void *)(request + OFFSET_fuse_req_in_h));
   read_kernel(&error, sizeof(error), (void *)(request + OFFSET_fuse_req_out_h_error));
-  return request_ended(connection_of(request), head.unique, error, head.len);
+  return request_ended(connection_of(request), request, head.unique, error, head.len);
 }

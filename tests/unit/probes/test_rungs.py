@@ -61,13 +61,39 @@ def btf(folder: Path, *, module: bool = True, void: bool = False) -> Path:
     return folder
 
 
-def test_tracepoints_are_taken_where_they_are(tmp_path: Path) -> None:
+def test_tracepoints_are_taken_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (6, 18))
     for one in RUNGS:
         step = climb(one, tracefs(tmp_path / one.program, *one.tracepoints), tmp_path)
 
         assert step.programs == (*one.shared, one.program)
         assert step.kprobes is None
         assert step.missing == ""
+
+
+def test_requests_are_known_by_their_address_where_tracepoints_come_before_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a kernel whose fuse_request_send tells 0 for the unique number
+    monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (6, 12))
+    root = tracefs(tmp_path, *rung("fuse.bpf.c").tracepoints, functions=None)
+
+    # WHEN it tells its types, and when it does not
+    with_types, without = (
+        climb(rung("fuse.bpf.c"), root, btf(tmp_path)),
+        climb(rung("fuse.bpf.c"), root, tmp_path / "no"),
+    )
+
+    # THEN the request itself is read; numbers that are 0 are not taken for an observation
+    assert with_types.programs == ("kprobes.h", "fuse_requests.h", "kprobes_fuse.bpf.c")
+    assert with_types.kprobes is not None
+    assert with_types.kprobes.attachments == ()
+    assert with_types.kprobes.programs == (
+        "RAW_TRACEPOINT_PROBE(fuse_request_send) { return fuse_request_queued(ctx, ctx->args[0]); }\n",
+        "RAW_TRACEPOINT_PROBE(fuse_request_end) { return fuse_request_done(ctx, ctx->args[0]); }\n",
+    )
+    assert without.programs == ()
+    assert "the kernel does not tell its types" in without.missing
 
 
 def test_kprobes_are_taken_where_tracepoints_are_missing(tmp_path: Path) -> None:
