@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -173,11 +174,21 @@ class Btf:
         return self._type(signature).refers != 0
 
 
+@lru_cache(maxsize=1)
+def _kernel(folder: Path) -> Btf:
+    return Btf((folder / "vmlinux").read_bytes())
+
+
+def forget() -> None:
+    """Give back the memory of the types that were loaded last: some 20 MB."""
+    _kernel.cache_clear()
+
+
 def load(module: str, folder: Path = SYSFS) -> Btf:
     """Return the types of the kernel and, if it is a module and tells its own, of `module`. Raises NotInBtf without BTF."""
     try:
-        kernel = Btf((folder / "vmlinux").read_bytes())
+        kernel = _kernel(folder)
         own = folder / module
-        return Btf(own.read_bytes(), kernel) if own.is_file() else kernel
+        return Btf(own.read_bytes(), kernel) if module != "vmlinux" and own.is_file() else kernel
     except (OSError, ValueError) as error:
         raise NotInBtf(f"the kernel does not tell its types ({error})") from error

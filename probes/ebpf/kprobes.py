@@ -6,6 +6,8 @@ wanted, and offsets of members are the running kernel's own.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +22,11 @@ class Hook:
 
     functions: tuple[str, ...]
     """Its names in different kernels, newest first."""
-    argument: str
-    """Struct a pointer to which is the argument of interest."""
+    argument: str | int
+    """Struct a pointer to which is the argument of interest, or the argument's number where BTF does not tell."""
     entry: str
     leave: str = ""
     """"" where only the entry is of interest."""
-    must_return: bool = False
-    """Only where the function returns a value is its return of use."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,17 @@ class Kprobes:
     module: str
     hooks: tuple[Hook, ...]
     members: tuple[tuple[str, str], ...]
+    """Structs and members whose offsets BTF tells."""
+    fixed: tuple[tuple[str, str, int], ...] = ()
+    """Those it does not, and their offsets."""
+    raw: tuple[tuple[str, str], ...] = ()
+    """Tracepoints instead of functions, and the function of our program that gets their first argument."""
+    since: tuple[int, int] = (0, 0)
+    before: tuple[int, int] = (1000, 0)
+    """The kernels for which this is meant."""
+
+    def is_meant_for(self, version: tuple[int, int]) -> bool:
+        return self.since <= version < self.before
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,14 @@ class Chosen:
     attachments: tuple[Attachment, ...]
 
 
+FUSE_MEMBERS: Final = (
+    ("fuse_req", "in.h"),
+    ("fuse_req", "out.h.error"),
+    ("fuse_req", "fm"),
+    ("fuse_mount", "fc"),
+    ("fuse_conn", "dev"),
+)
+
 FUSE: Final = Kprobes(
     "kprobes_fuse.bpf.c",
     "fuse",
@@ -64,26 +83,53 @@ FUSE: Final = Kprobes(
         Hook(("fuse_send_one", "queue_request_and_unlock"), "fuse_req", "fuse_request_queued"),
         Hook(("fuse_request_end",), "fuse_req", "fuse_request_done"),
     ),
-    (
-        ("fuse_req", "in.h"),
-        ("fuse_req", "out.h.error"),
-        ("fuse_req", "fm"),
-        ("fuse_mount", "fc"),
-        ("fuse_conn", "dev"),
-    ),
+    FUSE_MEMBERS,
 )
+
+FUSE_TRACED: Final = Kprobes(
+    "kprobes_fuse.bpf.c",
+    "fuse",
+    (),
+    FUSE_MEMBERS,
+    raw=(("fuse_request_send", "fuse_request_queued"), ("fuse_request_end", "fuse_request_done")),
+    before=(6, 18),
+)
+"""The tracepoints, read otherwise: on 6.12 fuse_request_send comes before the request has its unique number, and tells 0.
+
+On 6.18 it tells the number; which of the kernels between are like which has not been looked at.
+"""
+
+FUSE_WITHOUT_BTF: Final = Kprobes(
+    "kprobes_fuse.bpf.c",
+    "vmlinux",
+    (
+        Hook(("queue_request_and_unlock",), 2, "fuse_request_queued"),
+        Hook(("fuse_request_end",), 1, "fuse_request_done"),
+    ),
+    (("super_block", "s_dev"),),
+    (
+        ("fuse_req", "in.h", 56),
+        ("fuse_req", "out.h.error", 100),
+        ("fuse_req", "fm", 136),
+        ("fuse_mount", "sb", 16),
+    ),
+    since=(5, 10),
+    before=(5, 11),
+)
+"""Before 5.11 modules have no BTF, and fuse is a module in most kernels. Found out on Debian's 5.10."""
 
 PAGES: Final = Kprobes(
     "kprobes_pages.bpf.c",
     "vmlinux",
     (
         Hook(("filemap_fault",), "vm_fault", "fault_begins", "fault_ends"),
-        Hook(("filemap_map_pages",), "vm_fault", "fault_around_begins", "fault_around_ends", must_return=True),
+        Hook(("filemap_map_pages",), "vm_fault", "fault_around_begins", "fault_around_ends"),
         Hook(("generic_file_read_iter",), "kiocb", "page_read_begins", "page_read_ends"),
     ),
     (
         ("vm_fault", "vma"),
         ("vm_fault", "pgoff"),
+        ("vm_fault", "pte"),
         ("vm_area_struct", "vm_file"),
         ("file", "f_mapping"),
         ("address_space", "host"),
@@ -111,27 +157,44 @@ def traceable(tracefs: Path) -> frozenset[str]:
     return frozenset(line.partition(" ")[0] for line in lines)
 
 
-def choose(kprobes: Kprobes, functions: frozenset[str], types: btf.Btf) -> Chosen:
-    """Return what puts `kprobes` on this kernel. Raises NoKprobes if it lacks a function, an argument or a member."""
-    programs: list[str] = []
+def release() -> tuple[int, int]:
+    """Return version and patch level of the running kernel; distributions may have added to it what is newer."""
+    first, second = re.findall(r"\d+", os.uname().release)[:2]
+    return int(first), int(second)
+
+
+def choose(kprobes: Kprobes, functions: frozenset[str], folder: Path) -> Chosen:
+    """Return what puts `kprobes` on this kernel, whose BTF is in `folder`.
+
+    Raises NoKprobes if it lacks a function, an argument or a member.
+    """
+    if not kprobes.is_meant_for(release()):
+        raise NoKprobes("it is another kernel")
+    programs = [
+        f"RAW_TRACEPOINT_PROBE({tracepoint}) {{ return {entry}(ctx, ctx->args[0]); }}\n"
+        for tracepoint, entry in kprobes.raw
+    ]
     attachments: list[Attachment] = []
     try:
+        types = btf.load(kprobes.module, folder)
         defines = [
             f"#define OFFSET_{name}_{path.replace('.', '_')} {types.offset(name, path)}"
             for name, path in kprobes.members
         ]
+        defines += [f"#define OFFSET_{name}_{path.replace('.', '_')} {at}" for name, path, at in kprobes.fixed]
         for hook in kprobes.hooks:
             function = next((name for name in hook.functions if name in functions), None)
             if function is None:
                 raise NoKprobes(f"its function {hook.functions[-1]} cannot be probed")
-            number = types.parameter(function, hook.argument)
+            number = hook.argument
+            if isinstance(number, str):
+                number = types.parameter(function, number)
             programs.append(
                 f"int kprobe_{hook.entry}(struct pt_regs *ctx) {{ return {hook.entry}(ctx, PT_REGS_PARM{number}(ctx)); }}\n"
             )
             attachments.append(Attachment(function, f"kprobe_{hook.entry}", at_return=False))
-            if hook.must_return and not types.returns(function):
-                raise NoKprobes(f"{function} does not return what it did")
             if hook.leave:
+                defines.append(f"#define RETURNS_{function} {int(types.returns(function))}")
                 programs.append(f"int kprobe_{hook.leave}(struct pt_regs *ctx) {{ return {hook.leave}(ctx); }}\n")
                 attachments.append(Attachment(function, f"kprobe_{hook.leave}", at_return=True))
     except btf.NotInBtf as reason:

@@ -26,8 +26,10 @@ class Rung:
     hides: str
     shared: tuple[str, ...] = ()
     """Programs that go before this one or the one on kprobes."""
-    kprobes: Kprobes | None = None
-    """What sees the same where the tracepoints are missing."""
+    traced: Kprobes | None = None
+    """Another way to read the tracepoints, for kernels whose own way tells too little."""
+    kprobes: tuple[Kprobes, ...] = ()
+    """What sees the same where the tracepoints are missing; the first that this kernel allows is taken."""
 
 
 RUNGS: Final = (
@@ -36,13 +38,14 @@ RUNGS: Final = (
         ("fuse/fuse_request_send", "fuse/fuse_request_end"),
         "the kernel has no FUSE tracepoints (6.11 and newer do): how long a request waits for the daemon is not seen",
         ("fuse_requests.h",),
-        kprobes.FUSE,
+        kprobes.FUSE_TRACED,
+        (kprobes.FUSE, kprobes.FUSE_WITHOUT_BTF),
     ),
     Rung(
         "pages.bpf.c",
         ("filemap/mm_filemap_fault", "filemap/mm_filemap_get_pages", "filemap/mm_filemap_map_pages"),
         "the kernel has no filemap tracepoints (6.12 and newer have them): reads served by the page cache are not seen",
-        kprobes=kprobes.PAGES,
+        kprobes=(kprobes.PAGES,),
     ),
     Rung(
         "readahead.bpf.c",
@@ -107,16 +110,20 @@ class Step:
 
 def climb(rung: Rung, root: Path, types: Path = btf.SYSFS) -> Step:
     """Return what this kernel offers of `rung`; `root` is its tracefs, `types` the folder of its BTF."""
-    if _available(root, rung.tracepoints):
+    traced, candidates, reasons = _available(root, rung.tracepoints), rung.kprobes, []
+    if traced and (rung.traced is None or not rung.traced.is_meant_for(kprobes.release())):
         return Step((*rung.shared, rung.program))
-    if rung.kprobes is None:
-        return Step((), missing=rung.hides)
-    try:
-        functions = kprobes.traceable(root)
-        chosen = kprobes.choose(rung.kprobes, functions, btf.load(rung.kprobes.module, types))
-    except (NoKprobes, btf.NotInBtf) as reason:
-        return Step((), missing=f"{rung.hides}; nor can kprobes help: {reason}")
-    return Step(("kprobes.h", *rung.shared, rung.kprobes.program), chosen)
+    if traced and rung.traced:
+        candidates = (rung.traced, *rung.kprobes)
+    for candidate in candidates:
+        try:
+            functions = kprobes.traceable(root) if candidate.hooks else frozenset[str]()
+            chosen = kprobes.choose(candidate, functions, types)
+        except (NoKprobes, btf.NotInBtf) as reason:
+            reasons.append(str(reason))
+        else:
+            return Step(("kprobes.h", *rung.shared, candidate.program), chosen)
+    return Step((), missing=f"{rung.hides}; nor can kprobes help: {reasons[0]}" if reasons else rung.hides)
 
 
 def source(event_pages: int, text_pages: int) -> Source:
@@ -125,6 +132,7 @@ def source(event_pages: int, text_pages: int) -> Source:
     if not _available(root, BASE):
         raise CannotObserve("the kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS): use `--probes strace`")
     steps = [climb(rung, root) for rung in RUNGS]
+    btf.forget()
     chosen = [step.kprobes for step in steps if step.kprobes]
     programs = ["common.h", "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c"]
     programs += dict.fromkeys(name for step in steps for name in step.programs)

@@ -281,7 +281,7 @@ class EbpfProbe:
 
     def _open_requests(self) -> Events:
         rows = [
-            (sent.ts, 0, sent.tgid, sent.tid, Kind.FUSE_SEND, 0, 0, key.unique, key.connection & 0xFFFFF,
+            (sent.ts, 0, sent.tgid, sent.tid, Kind.FUSE_SEND, 0, 0, sent.unique, key.connection & 0xFFFFF,
              sent.opcode << 32 | sent.len)
             for key, sent in self._bpf[b"requests"].items()
         ]  # fmt: skip

@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cvtrace.probes.ebpf.elf import Elf, NotElf
+from cvtrace.probes.ebpf.kprobes import release
 
 _BPF: Final = 321  # number of bpf(2) on x86_64
 _LINK_CREATE: Final = 28
 _TRACE_UPROBE_MULTI: Final = 48  # enum bpf_attach_type
 _MULTI_RETURN: Final = 1  # BPF_F_UPROBE_MULTI_RETURN
 _PROG_TYPE_KPROBE: Final = 2
+_COOKIES: Final = (5, 15)
+"""The first kernel with bpf_get_attach_cookie."""
 
 
 def functions(library: str, symbols: Sequence[str]) -> dict[int, int]:
@@ -34,6 +37,8 @@ def functions(library: str, symbols: Sequence[str]) -> dict[int, int]:
 
 def prepare(bpf: Any) -> None:
     """Load the programs, so that attaching to a library that the target is about to call takes no time."""
+    if release() < _COOKIES:  # bcc would print the whole program that the kernel refuses
+        return
     with contextlib.suppress(Exception):  # a kernel before 6.6: `attach` goes another way
         for program in (b"phase_enter_any", b"phase_exit_any"):
             bpf.load_func(program, _PROG_TYPE_KPROBE, attach_type=_TRACE_UPROBE_MULTI)
@@ -44,6 +49,8 @@ def attach(bpf: Any, library: str, offsets: dict[int, int]) -> list[int]:
 
     Raises OSError when there is no such file any more.
     """
+    if release() < _COOKIES:
+        return _attach_each(bpf, library, offsets)
     try:
         return [
             _attach_multi(bpf, b"phase_enter_any", library, offsets, 0),
@@ -52,11 +59,16 @@ def attach(bpf: Any, library: str, offsets: dict[int, int]) -> list[int]:
     except Exception as error:  # bcc raises plain Exception when the kernel does not know the attach type
         if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESRCH):
             raise  # the file is gone, with the process that had it
-        path = os.fsencode(library)
-        for index, offset in offsets.items():
-            bpf.attach_uprobe(name=path, addr=offset, fn_name=b"phase_enter_%d" % index)
-            bpf.attach_uretprobe(name=path, addr=offset, fn_name=b"phase_exit_%d" % index)
-        return []
+        return _attach_each(bpf, library, offsets)
+
+
+def _attach_each(bpf: Any, library: str, offsets: dict[int, int]) -> list[int]:
+    """Attach a pair of programs to each function, through perf events."""
+    path = os.fsencode(library)
+    for index, offset in offsets.items():
+        bpf.attach_uprobe(name=path, addr=offset, fn_name=b"phase_enter_%d" % index)
+        bpf.attach_uretprobe(name=path, addr=offset, fn_name=b"phase_exit_%d" % index)
+    return []
 
 
 def _attach_multi(bpf: Any, program: bytes, library: str, offsets: dict[int, int], flags: int) -> int:

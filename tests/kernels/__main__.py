@@ -25,7 +25,7 @@ KERNELS: Final = {
 }
 """Distribution -> Debian's name of it, and the package of its kernel."""
 EXPECTED: Final = {
-    "debian-11": {"fuse": "missing", "pages": "missing", "sched": "tracepoints"},
+    "debian-11": {"fuse": "kprobes", "pages": "kprobes", "sched": "tracepoints"},
     "debian-12": {"fuse": "kprobes", "pages": "kprobes", "sched": "tracepoints"},
     "debian-13": {"fuse": "tracepoints", "pages": "tracepoints", "sched": "tracepoints"},
 }

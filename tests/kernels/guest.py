@@ -60,26 +60,42 @@ def rungs() -> dict[str, str]:
     names = {}
     for rung in loader.RUNGS:
         step = loader.climb(rung, root)
-        by = "kprobes" if step.kprobes else "tracepoints" if step.programs else f"missing: {step.missing}"
+        by = (
+            "kprobes"
+            if step.kprobes and step.kprobes.attachments
+            else "tracepoints"
+            if step.programs
+            else f"missing: {step.missing}"
+        )
         names[rung.program.partition(".")[0]] = by
     return names
 
 
-def traced(argv: list[str], mount: Path, folder: Path) -> tuple[Path, str]:
-    """Run `cvtrace run --probes ebpf`; return the trace and what was printed."""
+def traced(argv: list[str], mount: Path, folder: Path, seen: Seen) -> tuple[Path, str]:
+    """Run `cvtrace run --probes ebpf`; return the trace and what was printed, and note how long it took around the trace."""
     command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "-o", str(folder)]
     command += ["--python", sys.executable, "--mount", str(mount), "--", sys.executable, *argv]
     environ = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    called_ns = time.monotonic_ns()
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environ
     )
     if done.returncode:
         raise RuntimeError(f"cvtrace run ended with {done.returncode}:\n{done.stdout}")
+    clock = json.loads((folder / "meta.json").read_text())["clock"]
+    around = (clock["start_ns"] - called_ns, time.monotonic_ns() - clock["end_ns"])
+    seen.notes[f"seconds before and after the {folder.name} trace"] = [round(one / 1e9, 1) for one in around]
     return folder, done.stdout
 
 
 def of(events: Events, kind: Kind) -> Events:
     return events[events["kind"] & ~np.uint16(UNFINISHED) == kind]
+
+
+def in_ranges(rows: Events) -> set[int]:
+    """Return the pages of the ranges that PAGE_MAP or PAGE_READ tell."""
+    first, pages = (rows["c"] & (1 << 48) - 1).tolist(), (rows["c"] >> 48).tolist()
+    return {page for at, length in zip(first, pages, strict=True) for page in range(at, at + length)}
 
 
 def generation(stack: Stack, folder: Path, seen: Seen) -> None:
@@ -88,6 +104,7 @@ def generation(stack: Stack, folder: Path, seen: Seen) -> None:
         [str(SCRIPT), "-m", str(stack.model), "-e", "cpu", "-g", "-p", "rain", "--tokens", str(TOKENS)],
         stack.mountpoint,
         folder,
+        seen,
     )
     print(printed)
     meta = json.loads((trace / "meta.json").read_text())
@@ -121,18 +138,16 @@ def pages(stack: Stack, folder: Path, seen: Seen) -> None:
     """Touch the largest file of the model through a mapping, then read it: every page must be told."""
     path = max(stack.model.iterdir(), key=lambda one: one.stat().st_size)
     size, inode = path.stat().st_size, path.stat().st_ino
-    trace, _ = traced(["-S", "-c", MAPS_AND_READS, str(path)], stack.mountpoint, folder)
+    trace, _ = traced(["-S", "-c", MAPS_AND_READS, str(path)], stack.mountpoint, folder, seen)
     events = read_trace(trace).events
     faults, maps, reads = (
         one[one["b"] == inode] for one in (of(events, kind) for kind in (Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ))
     )
     sent = of(events, Kind.FUSE_SEND)
-    touched: set[int] = set(faults["c"].tolist())
-    for row in maps:
-        touched.update(range(int(row["c"]) & (1 << 48) - 1, (int(row["c"]) & (1 << 48) - 1) + (int(row["c"]) >> 48)))
+    touched = set(faults["c"].tolist()) | in_ranges(maps)
     count = -(-size // 4096)
     seen.checks["pages told of a mapping"] = [len(touched & set(range(count))), count]
-    seen.checks["pages told of read()"] = [int((reads["c"] >> 48).sum()), count]
+    seen.checks["pages told of read()"] = [len(in_ranges(reads) & set(range(count))), count]
     seen.checks["reads told"] = [len(reads), -(-size // 65536)]
     asked = sent[sent["c"] >> 32 == Opcode.READ]
     begun = [bool(((faults["ts"] <= one["ts"]) & (one["ts"] <= faults["ts"] + faults["dur"])).any()) for one in asked]

@@ -12,6 +12,7 @@ struct page_call {
   u64 inode;
   u64 index;
   u64 last_index;
+  u64 vmf;
   u32 tgid;
   u32 pad;
 };
@@ -19,7 +20,7 @@ BPF_HASH(faults, u32, struct page_call, 16384);
 BPF_HASH(fault_arounds, u32, struct page_call, 16384);
 BPF_HASH(page_reads, u32, struct page_call, 16384);
 
-#define VM_FAULT_NOPAGE 0x100 /* the page wanted is mapped */
+#define VM_FAULT_NOPAGE 0x100
 #define PAGE_BITS 12
 
 /* Fill in whose call it is and on which file; tell whether it is observed. */
@@ -82,6 +83,7 @@ static __always_inline int fault_around_begins(struct pt_regs *ctx, u64 vmf) {
     return 0;
   if (fault_arounds.lookup(&tid)) /* its return was not told */
     count_loss(KIND_PAGE_MAP);
+  call.vmf = vmf;
   call.index = PT_REGS_PARM2(ctx);
   call.last_index = PT_REGS_PARM3(ctx);
   if (fault_arounds.update(&tid, &call))
@@ -89,12 +91,21 @@ static __always_inline int fault_around_begins(struct pt_regs *ctx, u64 vmf) {
   return 0;
 }
 
+/* It returns that it mapped the page wanted; before 5.12, nothing, but it left the page table's entry of a page that it mapped. */
+static __always_inline int has_mapped(struct pt_regs *ctx, struct page_call *call) {
+#if RETURNS_filemap_map_pages
+  return PT_REGS_RC(ctx) & VM_FAULT_NOPAGE;
+#else
+  return read_pointer(call->vmf + OFFSET_vm_fault_pte) != 0;
+#endif
+}
+
 static __always_inline int fault_around_ends(struct pt_regs *ctx) {
   u32 tid = bpf_get_current_pid_tgid();
   struct page_call *call = fault_arounds.lookup(&tid);
   if (!call)
     return 0;
-  if (PT_REGS_RC(ctx) & VM_FAULT_NOPAGE)
+  if (has_mapped(ctx, call))
     emit_range(KIND_PAGE_MAP, tid, call);
   fault_arounds.delete(&tid);
   return 0;

@@ -33,7 +33,7 @@ def btf(folder: Path, *, module: bool = True, void: bool = False) -> Path:
     kernel = Writer()
     number = kernel.integer("u64", 8)
     for name, members in {
-        "vm_fault": ("vma", "pgoff"),
+        "vm_fault": ("vma", "pgoff", "pte"),
         "vm_area_struct": ("vm_file",),
         "file": ("f_mapping",),
         "address_space": ("host",),
@@ -61,13 +61,39 @@ def btf(folder: Path, *, module: bool = True, void: bool = False) -> Path:
     return folder
 
 
-def test_tracepoints_are_taken_where_they_are(tmp_path: Path) -> None:
+def test_tracepoints_are_taken_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (6, 18))
     for one in RUNGS:
         step = climb(one, tracefs(tmp_path / one.program, *one.tracepoints), tmp_path)
 
         assert step.programs == (*one.shared, one.program)
         assert step.kprobes is None
         assert step.missing == ""
+
+
+def test_requests_are_known_by_their_address_where_tracepoints_come_before_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a kernel whose fuse_request_send tells 0 for the unique number
+    monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (6, 12))
+    root = tracefs(tmp_path, *rung("fuse.bpf.c").tracepoints, functions=None)
+
+    # WHEN it tells its types, and when it does not
+    with_types, without = (
+        climb(rung("fuse.bpf.c"), root, btf(tmp_path)),
+        climb(rung("fuse.bpf.c"), root, tmp_path / "no"),
+    )
+
+    # THEN the request itself is read; numbers that are 0 are not taken for an observation
+    assert with_types.programs == ("kprobes.h", "fuse_requests.h", "kprobes_fuse.bpf.c")
+    assert with_types.kprobes is not None
+    assert with_types.kprobes.attachments == ()
+    assert with_types.kprobes.programs == (
+        "RAW_TRACEPOINT_PROBE(fuse_request_send) { return fuse_request_queued(ctx, ctx->args[0]); }\n",
+        "RAW_TRACEPOINT_PROBE(fuse_request_end) { return fuse_request_done(ctx, ctx->args[0]); }\n",
+    )
+    assert without.programs == ()
+    assert "the kernel does not tell its types" in without.missing
 
 
 def test_kprobes_are_taken_where_tracepoints_are_missing(tmp_path: Path) -> None:
@@ -103,6 +129,15 @@ def test_faults_are_observed_at_entry_and_return(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("void", [False, True])
+def test_the_program_learns_whether_a_function_returns_a_value(tmp_path: Path, void: bool) -> None:
+    # GIVEN kernels since and before 5.12
+    step = climb(rung("pages.bpf.c"), tracefs(tmp_path), btf(tmp_path, void=void))
+
+    assert step.kprobes is not None
+    assert f"#define RETURNS_filemap_map_pages {int(not void)}" in step.kprobes.defines
+
+
 @pytest.mark.parametrize(
     "functions, module, reason",
     [
@@ -113,14 +148,28 @@ def test_faults_are_observed_at_entry_and_return(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_missing_is_said_with_the_reason(
-    tmp_path: Path, functions: str | None, module: bool, reason: str
+    tmp_path: Path, functions: str | None, module: bool, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # GIVEN a kernel too old for what is known of those whose modules do not tell their types
+    monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (4, 18))
+
     step = climb(rung("fuse.bpf.c"), tracefs(tmp_path, functions=functions), btf(tmp_path, module=module))
 
     assert step.programs == ()
     assert step.kprobes is None
     assert "how long a request waits for the daemon is not seen" in step.missing
     assert reason in step.missing
+
+
+def test_a_module_without_btf_is_known_since_5_10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (5, 10))
+
+    step = climb(rung("fuse.bpf.c"), tracefs(tmp_path), btf(tmp_path, module=False))
+
+    assert step.kprobes is not None
+    assert "#define OFFSET_fuse_req_in_h 56" in step.kprobes.defines
+    assert "#define OFFSET_super_block_s_dev 0" in step.kprobes.defines
+    assert "fuse_request_queued(ctx, PT_REGS_PARM2(ctx))" in step.kprobes.programs[0]
 
 
 def test_a_kernel_without_btf_says_so(tmp_path: Path) -> None:
