@@ -240,7 +240,9 @@ class Downloader:
         times = (pycurl.CONNECT_TIME, pycurl.PRETRANSFER_TIME, pycurl.STARTTRANSFER_TIME, pycurl.TOTAL_TIME)
         connect_s, sent_s, first_s, last_s = (float(curl.getinfo(each)) for each in times)
         connected = bool(curl.getinfo(pycurl.NUM_CONNECTS))
-        self._injector.transferred(job.handed_ns, transfer.begun_ns, connected, (connect_s, sent_s, first_s, last_s))
+        self._injector.transferred(
+            job.path, job.handed_ns, transfer.begun_ns, connected, (connect_s, sent_s, first_s, last_s)
+        )
         self._counters.add("download.sz_transferred_bytes", int(curl.getinfo(pycurl.SIZE_DOWNLOAD)))
         if not self._running:
             busy_s = time.monotonic() - self._busy_since_s

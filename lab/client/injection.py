@@ -1,6 +1,6 @@
 """Slowness on purpose, asked for over the talk socket (`inject {"lookup_delay_s": 0.1}`), and the log of what was really done.
 
-The log, `./injected.log` in the workspace, has one JSON object per line: `what`, `tid`, `start_ns` and `end_ns` (CLOCK_MONOTONIC). It is the
+The log, `./injected.log` in the workspace, has one JSON object per line: `what`, `of` (the job's path), `tid`, `start_ns` and `end_ns` (CLOCK_MONOTONIC). It is the
 truth that a tracer is compared with. It also holds how long each READ
 took to handle (`read`), how long each received piece took to handle (`unpack`), how long each job waited for the download thread (`queue`), and the
 parts of every transfer as libcurl measured them: `connect`, `request` (sent to first byte) and `transfer` (first to last byte). Nothing is injected or logged before the first `inject`.
@@ -77,12 +77,12 @@ class Injector:
         """Called before the download thread begins a job."""
         self._compute("take", self._injection.take_busy_s)
 
-    def handled(self, what: str, start_ns: int) -> None:
+    def handled(self, what: str, start_ns: int, of: str = "") -> None:
         """Called when a request, or a received piece, has been handled, with when that began."""
-        self._write(what, start_ns, time.monotonic_ns())
+        self._write(what, start_ns, time.monotonic_ns(), of)
 
     def transferred(
-        self, handed_ns: int, begun_ns: int, connected: bool, times_s: tuple[float, float, float, float]
+        self, of: str, handed_ns: int, begun_ns: int, connected: bool, times_s: tuple[float, float, float, float]
     ) -> None:
         """Called when a transfer is over, with when its job was handed over and begun.
 
@@ -91,11 +91,11 @@ class Injector:
         if self._log is None:
             return
         connect_ns, sent_ns, first_ns, last_ns = (begun_ns + round(time_s * 1e9) for time_s in times_s)
-        self._write("queue", handed_ns, begun_ns)
+        self._write("queue", handed_ns, begun_ns, of)
         if connected:
-            self._write("connect", begun_ns, connect_ns)
-        self._write("request", sent_ns, first_ns)
-        self._write("transfer", first_ns, last_ns)
+            self._write("connect", begun_ns, connect_ns, of)
+        self._write("request", sent_ns, first_ns, of)
+        self._write("transfer", first_ns, last_ns, of)
 
     def _sleep(self, what: str, for_s: float) -> None:
         if for_s:
@@ -111,9 +111,15 @@ class Injector:
                 pass
             self._write(what, start_ns, time.monotonic_ns())
 
-    def _write(self, what: str, start_ns: int, end_ns: int) -> None:
+    def _write(self, what: str, start_ns: int, end_ns: int, of: str = "") -> None:
         if self._log is not None:
-            line = {"what": what, "tid": threading.get_native_id(), "start_ns": start_ns, "end_ns": end_ns}
+            line = {
+                "what": what,
+                "of": of,
+                "tid": threading.get_native_id(),
+                "start_ns": start_ns,
+                "end_ns": end_ns,
+            }
             os.write(self._log, json.dumps(line).encode() + b"\n")
 
 

@@ -80,5 +80,5 @@ class Transfer:
         except OSError as error:
             self.local_error = error
             return _ABORT
-        self._injector.handled("unpack", began_ns)
+        self._injector.handled("unpack", began_ns, self.job.path)
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from laboratory import CHUNK, Run
 
@@ -43,6 +45,24 @@ def network(laboratory) -> Run:
         lab.origin(),
         lab.client(inflate_busy_s=0.01),
         ["read", "fill", data, other],
+        lab.client(),
+    )
+
+
+@pytest.fixture(scope="module")
+def crowd(laboratory) -> Run:
+    """Two downloads at once, in a download thread that unpacks slowly."""
+    lab, data = laboratory, laboratory.data
+    one, two = lab.fresh(), lab.fresh()
+    # Both connections are there already, so that the second GET goes out while the first body is unpacked.
+    warm = [lab.fresh(), lab.fresh()]
+    return lab.run(
+        lab.client(),
+        lab.origin({"first_byte_delay_s": 0.4}),
+        ["beside", "warm ends", ["read", "warm one", data, warm[0]], 0.1, "read", "warm two", data, warm[1]],
+        lab.origin(),
+        lab.client(inflate_busy_s=0.012),
+        ["beside", "the other ends", ["read", "ahead", data, one], 0.3, "read", "behind", data, two],
         lab.client(),
     )
 
@@ -105,6 +125,28 @@ def test_busy_download_thread_is_network_queue(laboratory, network: Run) -> None
         network.found("queue")["network.queue"],
         network.client_s("queue", "queue"),
     )
+
+
+def test_unpacking_for_another_is_network_queue_and_for_oneself_cache_fill(laboratory, crowd: Run) -> None:
+    # GIVEN when the bytes of the second download came, and what the thread unpacked meanwhile
+    act = crowd.acts["behind"]
+    lines = [line for line in crowd.injected if act.start_ns <= line["start_ns"] < act.end_ns and line["of"]]
+    came = next(line for line in lines if line["what"] == "transfer" and line["end_ns"] == _last(lines, act.end_ns))
+    unpacked = [line for line in lines if line["what"] == "unpack" and line["start_ns"] >= came["start_ns"]]
+    own_s = sum(line["end_ns"] - line["start_ns"] for line in unpacked if line["of"] == came["of"]) / 1e9
+    others_s = sum(line["end_ns"] - line["start_ns"] for line in unpacked if line["of"] != came["of"]) / 1e9
+    queued_s = sum(line["end_ns"] - line["start_ns"] for line in lines if line["what"] == "queue") / 1e9
+
+    # THEN
+    found = crowd.found("behind")
+    laboratory.check("download thread unpacks for itself", "cache.fill", own_s, found["cache.fill"])
+    laboratory.check(
+        "download thread unpacks for another", "network.queue", queued_s + others_s, found["network.queue"]
+    )
+
+
+def _last(lines: list[dict[str, Any]], end_ns: int) -> int:
+    return max(line["end_ns"] for line in lines if line["what"] == "transfer" and line["end_ns"] < end_ns)
 
 
 def test_waiting_for_the_fetch_of_another_is_network_shared(laboratory, network: Run) -> None:
