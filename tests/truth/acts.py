@@ -101,7 +101,7 @@ def stdin(name: str) -> None:
 
 def local(name: str, path: str, reads: int) -> None:
     """Read from a local file, past the page cache."""
-    fd, block = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 256 << 10)
+    fd, block = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 1 << 20)
     places = random.Random(1).choices(range(os.fstat(fd).st_size // len(block)), k=reads)
     with logged(name):
         for place in places:
