@@ -36,7 +36,7 @@ def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
         ["spin", "spin", 0.4],
         ["sleep", "sleep", 0.4],
         ["stdin", "stdin"],
-        ["local", "local", str(local), 400],
+        ["local", "local", str(local), 1000],
         ["in_thread", "thread computes", "spin", "in thread", 0.4],
         laboratory.origin({"first_byte_delay_s": 0.6}),
         ["in_thread", "thread reads", "read", "read in thread", laboratory.data, laboratory.fresh()],
