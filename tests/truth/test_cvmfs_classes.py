@@ -198,12 +198,12 @@ def test_slow_disk_is_cache_read(laboratory, client: Run) -> None:
     )
 
 
-@pytest.mark.parametrize("which", ["network", "client"])
-def test_all_of_it_adds_up(which: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("which, own", [("network", "first"), ("crowd", "behind"), ("client", "slow disk")])
+def test_all_of_it_adds_up(which: str, own: str, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(which)
     assert run.study.path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
     for name, act in run.acts.items():
-        if act.tid != run.acts["slow disk" if which == "client" else "first"].tid:
+        if act.tid != run.acts[own].tid:
             continue
         assert sum(run.found(name).values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)
         if act.wall_s > 0.05:
