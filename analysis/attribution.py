@@ -55,7 +55,7 @@ def critical_paths(
     """Paint the target's threads; read off those that carry the segments of its life, and those that made the calls."""
     threads = [recording.target_threads[0], life.thread, calls.thread]
     lanes = recording.lanes(np.unique(np.concatenate(threads)))
-    steps = thread_steps(requests, workers, waits, lanes, recording.sees_requests)
+    steps = thread_steps(requests, workers, waits, lanes, recording.sees_requests, unknown_tails(recording))
     return _path(steps, lanes, life), _path(steps, lanes, calls)
 
 
@@ -71,12 +71,40 @@ def _path(steps: Steps, lanes: Lanes, of: Segments | PhaseCalls) -> Path:
     )
 
 
-def thread_steps(requests: Requests, workers: Steps, waits: Waits, lanes: Lanes, seen: bool = True) -> Steps:
+def unknown_tails(recording: Recording) -> tuple[Ints, Ints] | None:
+    """Return since when nothing is known of each thread of the target: (tid, time), None in a finished recording.
+
+    A call, and an absence from the CPU, is one record at its end. Where a recording was cut off, those under way are not in it.
+    """
+    if recording.meta.get("finished", True) and not recording.damage:
+        return None
+    threads = recording.target_threads[0]
+    known = np.full(len(threads), recording.start_ns, dtype=np.int64)
+    mine = recording.is_target_thread(recording.all.tid)
+    np.maximum.at(known, np.searchsorted(threads, recording.all.tid[mine]), recording.all.end[mine])
+    return threads, known
+
+
+def thread_steps(
+    requests: Requests,
+    workers: Steps,
+    waits: Waits,
+    lanes: Lanes,
+    seen: bool = True,
+    unknown: tuple[Ints, Ints] | None = None,
+) -> Steps:
     """Return class and request (`packed`) of every moment of every thread of the target.
 
-    Where nothing could be `seen` of what threads wait for, nobody knows that they compute.
+    Where nothing could be `seen` of what threads wait for, nobody knows that they compute, nor, in a recording that was cut off,
+    since `unknown` (tid, time).
     """
     steps = Steps.constant(int(packed(Class.COMPUTE_CPU if seen else Class.UNATTRIBUTED)))
+    if unknown is not None:
+        tid, since = unknown
+        known = lanes.rank(tid) >= 0
+        tid, since = tid[known], since[known]
+        until = np.full(len(tid), lanes.start_ns + lanes.span_ns - 1, dtype=np.int64)
+        steps = overlay(steps, lanes.at(tid, since), lanes.at(tid, until), int(packed(Class.UNATTRIBUTED)))
     for rows, busy in waits.busy:
         steps = overlay(steps, lanes.at(rows.tid, rows.start), lanes.at(rows.tid, rows.end), int(packed(busy)))
     own = waits.request >= 0
@@ -85,7 +113,7 @@ def thread_steps(requests: Requests, workers: Steps, waits: Waits, lanes: Lanes,
     steps = overlay(steps, start, woken, packed(waits.value))
     late = np.where(own, int(Class.CACHE_TRANSPORT), int(Class.COMPUTE_WAIT))
     steps = overlay(steps, woken, end, packed(late, np.where(own, waits.request, -1)))
-    lives = _lives(requests, workers, waits, np.flatnonzero(own))
+    lives = _lives(requests, workers, waits, np.flatnonzero(own), torn=unknown is not None)
     shift = start[lives.which] - waits.start[lives.which]
     steps = overlay(steps, lives.start + shift, lives.end + shift, lives.value)
     follow = np.flatnonzero(waits.follow >= 0)
@@ -100,8 +128,11 @@ def thread_steps(requests: Requests, workers: Steps, waits: Waits, lanes: Lanes,
     return steps
 
 
-def _lives(requests: Requests, workers: Steps, waits: Waits, own: Ints) -> Pieces:
-    """Cut waits for requests (by index) at what happened to the request: transport, the worker's doing, transport."""
+def _lives(requests: Requests, workers: Steps, waits: Waits, own: Ints, torn: bool) -> Pieces:
+    """Cut waits for requests (by index) at what happened to the request: transport, the worker's doing, transport.
+
+    In a `torn` recording, what the worker did may be missing.
+    """
     request = waits.request[own]
     start, end = waits.start[own], waits.woken[own]
     worker = requests.worker[request]
@@ -110,7 +141,8 @@ def _lives(requests: Requests, workers: Steps, waits: Waits, own: Ints) -> Piece
     lanes = requests.lanes
     served = cut(workers, lanes.at(worker, received), np.where(worker >= 0, lanes.at(worker, replied), -1))
     began = lanes.time(served.start)
-    transport = packed(Class.CACHE_TRANSPORT, request)
+    there = np.where(torn & (worker < 0), int(Class.UNATTRIBUTED), int(Class.CACHE_TRANSPORT))
+    transport = packed(there, request)
     return Pieces(
         which=np.concatenate([own, own[served.which], own]),
         start=np.concatenate([start, began, replied]),

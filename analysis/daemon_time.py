@@ -14,7 +14,7 @@ from cvtrace.analysis.intervals import Bools, Ints, Steps, cut, disjoint, overla
 from cvtrace.analysis.objects import CacheOpens
 from cvtrace.analysis.recording import Placed, Recording, Rows
 from cvtrace.analysis.requests import Requests
-from cvtrace.probes.events import Kind
+from cvtrace.probes.events import Kind, Opcode
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,16 @@ class Spans:
 
 @dataclass(frozen=True)
 class JobTime:
-    """The life of every job, from handed to filled, without gap: `spans`, and over them the `waits` for bytes.
+    """The life of every job, from handed to filled, without gap: `spans`, over them `others`, and over them the `waits` for bytes.
+
+    `others` is when the download thread handled the bytes of other GETs while those of this one were due.
 
     The other columns have one entry per GET: it began to queue at `begin`, began to connect (or was sent) at `connect`, was
     sent at `sent`, answered at `first`, and its bytes were handled until `filled`. `get` is the GET of each wait.
     """
 
     spans: Spans
+    others: Spans
     waits: Spans
     get: Ints
     begin: Ints
@@ -75,6 +78,7 @@ def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
     without = np.setdiff1d(np.arange(len(jobs)), job)
     return JobTime(
         spans=_joined(_spans(job, known, parts), _without_get(recording, jobs, without)),
+        others=_others(recording, gets, first, np.minimum(filled, until)),
         waits=waits,
         get=get,
         begin=begin,
@@ -132,14 +136,41 @@ def _waits(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[S
     return Spans(gets.job[which], start[good], stop[good], value), which
 
 
+def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> Spans:
+    """Return when the download thread unpacked what had come on another socket while each GET was being received.
+
+    What a receive brought is handled right after it, until the thread turns to something else.
+    """
+    rows = recording.of(
+        Kind.HTTP_RECV, Kind.HTTP_SEND, Kind.HTTP_CONNECT, Kind.DAEMON_POLL, Kind.HANDOVER_TAKEN, Kind.HANDOVER_DONE
+    )
+    rows = rows.where(np.isin(rows.tid, np.unique(gets.downloader)))
+    doing = Placed(recording, rows, rows.tid)
+    rows = doing.rows
+    same_thread = np.append(rows.tid[1:] == rows.tid[:-1], False)[: len(rows)]
+    until = np.where(same_thread, np.append(rows.start[1:], 0)[: len(rows)], rows.end)
+    thread = gets.downloader
+    begin = np.maximum(doing.before(thread, first), 0)
+    end = np.searchsorted(doing.places, doing.lanes.at(thread, last), side="left")
+    which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
+    start, stop = np.maximum(rows.start[row], first[which]), np.minimum(until[row], last[which])
+    handled = (rows.kind[row] == Kind.HTTP_RECV) & (rows.ret[row] > 0) & (rows.tid[row] == thread[which])
+    good = handled & (rows.a[row] != gets.descriptor[which]) & (stop > start)
+    value = np.full(int(good.sum()), int(Class.NETWORK_QUEUE), dtype=np.int64)
+    return Spans(gets.job[which[good]], start[good], stop[good], value)
+
+
 def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, time: JobTime) -> Steps:
     """Return the class of every moment of every worker; it means something inside requests only."""
     lanes = requests.lanes
     steps = Steps.constant(Class.CACHE_LOOKUP)
     reads = recording.of(Kind.CACHE_READ)
+    # A READ reads the object; what other requests read is the catalog.
+    request = requests.of_worker(reads.tid, reads.start)
+    reads = reads.where(pick(requests.opcode, request, int(Opcode.READ)) == int(Opcode.READ))
     steps = _over(steps, requests, reads, Class.CACHE_READ)
     steps = _shared(recording, requests, opens, jobs, steps)
-    for spans in (time.spans, time.waits):
+    for spans in (time.spans, time.others, time.waits):
         worker = pick(jobs.worker, spans.job, -1)
         known = lanes.rank(worker) >= 0
         worker = worker[known]

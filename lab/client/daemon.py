@@ -20,6 +20,7 @@ from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.download import Downloader, Failure, Job, MemorySink
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.filesystem import Filesystem
+from cvtrace.lab.client.injection import Injector
 from cvtrace.lab.client.libfuse import Session
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.repository import Manifest, load_manifest, load_public_keys
@@ -54,11 +55,13 @@ class Client:
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self.counters = Counters()
+        self._injector = Injector()
         self._quota = Quota(configuration.quota_bytes)
         self._cache = Cache(self._quota)
         self._downloader = Downloader(
             configuration.url,
             self.counters,
+            self._injector,
             user_agent=f"cvmfs Fuse cvtrace-lab/{cvtrace.__version__}",
             proxy=configuration.proxy,
             max_retries=configuration.max_retries,
@@ -77,7 +80,7 @@ class Client:
         self.counters.set("catalog_revision", manifest.revision)
         filesystem = self._open_repository(manifest)
         session = Session(filesystem.operations(), mount_options())
-        talk = TalkSocket(configuration.fqrn, manifest.revision, self.counters, self._quota)
+        talk = TalkSocket(configuration.fqrn, manifest.revision, self.counters, self._quota, self._injector)
         session.mount(configuration.mountpoint)
         talk.start()
         try:
@@ -93,7 +96,7 @@ class Client:
         try:
             catalogs = Catalogs(manifest.root_hash, self._fetch_catalog)
             xattrs = Xattrs(manifest, catalogs, self.counters, self._downloader, self._quota, self._configuration.key)
-            return Filesystem(catalogs, self._fetcher, self.counters, self._quota, xattrs)
+            return Filesystem(catalogs, self._fetcher, self.counters, self._quota, xattrs, self._injector)
         except OSError as error:
             raise LabError(f"the catalog of {manifest.fqrn} cannot be had: {error.strerror}") from error
 

@@ -18,6 +18,7 @@ import pycurl
 
 from cvtrace.lab.client.content import Hash
 from cvtrace.lab.client.counters import Counters
+from cvtrace.lab.client.injection import Injector
 from cvtrace.lab.client.threads import start_thread
 from cvtrace.lab.client.transfer import Transfer
 
@@ -86,7 +87,7 @@ class MemorySink:
 class Job:
     """One download as the worker sees it."""
 
-    __slots__ = ("attempts", "compressed", "expected", "path", "reply", "retry_at_s", "sink")
+    __slots__ = ("attempts", "compressed", "expected", "handed_ns", "path", "reply", "retry_at_s", "sink")
 
     def __init__(self, path: str, sink: Sink, expected: Hash | None = None, compressed: bool = False) -> None:
         self.path = path
@@ -96,6 +97,7 @@ class Job:
         self.attempts = 0
         self.retry_at_s = 0.0
         self.reply = -1
+        self.handed_ns = 0
 
 
 class Downloader:
@@ -109,6 +111,7 @@ class Downloader:
         self,
         base_url: str,
         counters: Counters,
+        injector: Injector,
         *,
         user_agent: str,
         proxy: str = "DIRECT",
@@ -123,6 +126,7 @@ class Downloader:
         self._max_retries = max_retries
         self._backoff_s = backoff_s
         self._counters = counters
+        self._injector = injector
         self._jobs: dict[int, Job] = {}
         self._reply_pipes: list[tuple[int, int]] = []
         self._stop_reader, self._stop_writer = os.pipe()
@@ -146,6 +150,7 @@ class Downloader:
         except IndexError:
             pipe = os.pipe()
         job.reply = pipe[1]
+        job.handed_ns = time.monotonic_ns()
         address = id(job)
         self._jobs[address] = job
         os.write(self._job_writer, _ADDRESS.pack(address))
@@ -203,6 +208,7 @@ class Downloader:
     def _take_job(self) -> None:
         (address,) = _ADDRESS.unpack(os.read(self._job_reader, _ADDRESS.size))
         self._counters.add("download.n_requests")
+        self._injector.take()
         self._begin(self._jobs.pop(address))
 
     def _begin(self, job: Job) -> None:
@@ -211,7 +217,7 @@ class Downloader:
         if self._idle:
             transfer = self._idle.pop()
         else:
-            transfer = Transfer(self.proxy, self.timeout_s, self._user_agent)
+            transfer = Transfer(self.proxy, self.timeout_s, self._user_agent, self._injector)
         job.attempts += 1
         transfer.begin(self.base_url + job.path, job)
         self._running[transfer.curl] = transfer
@@ -231,6 +237,12 @@ class Downloader:
         transfer = self._running.pop(curl)
         self._multi.remove_handle(curl)
         job = transfer.job
+        times = (pycurl.CONNECT_TIME, pycurl.PRETRANSFER_TIME, pycurl.STARTTRANSFER_TIME, pycurl.TOTAL_TIME)
+        connect_s, sent_s, first_s, last_s = (float(curl.getinfo(each)) for each in times)
+        connected = bool(curl.getinfo(pycurl.NUM_CONNECTS))
+        self._injector.transferred(
+            job.path, job.handed_ns, transfer.begun_ns, connected, (connect_s, sent_s, first_s, last_s)
+        )
         self._counters.add("download.sz_transferred_bytes", int(curl.getinfo(pycurl.SIZE_DOWNLOAD)))
         if not self._running:
             busy_s = time.monotonic() - self._busy_since_s

@@ -8,6 +8,7 @@ import itertools
 import os
 import stat
 import struct
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from cvtrace.lab.client.content import Object
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.handles import ChunkedFile, ChunkedFiles
+from cvtrace.lab.client.injection import Injector
 from cvtrace.lab.client.libfuse import LIBRARY, EntryReply, stat_structure, statvfs_structure
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.syscalls import pread_into
@@ -37,12 +39,21 @@ _DIRECTORY_ENTRY: Final = struct.Struct("<QQII")
 class Filesystem:
     """Answers the kernel's requests; every method named in `operations` takes the request first and answers it once."""
 
-    def __init__(self, catalogs: Catalogs, fetcher: Fetcher, counters: Counters, quota: Quota, xattrs: Xattrs) -> None:
+    def __init__(
+        self,
+        catalogs: Catalogs,
+        fetcher: Fetcher,
+        counters: Counters,
+        quota: Quota,
+        xattrs: Xattrs,
+        injector: Injector,
+    ) -> None:
         self._catalogs = catalogs
         self._fetcher = fetcher
         self._counters = counters
         self._quota = quota
         self._xattrs = xattrs
+        self._injector = injector
         root = catalogs.lookup("")
         assert root is not None
         self._inodes: dict[int, Entry] = {ROOT_NODEID: root}
@@ -98,6 +109,8 @@ class Filesystem:
 
     def read(self, request: int, inode: int, size: int, offset: int, info: Any) -> None:
         self._counters.add("cvmfs.n_fs_read")
+        began_ns = time.monotonic_ns()
+        self._injector.worker()
         size = min(size, _LARGEST_READ_BYTES)
         try:
             buffer = self._buffers.pop()
@@ -111,6 +124,7 @@ class Filesystem:
             else:
                 file = self._chunked[handle]
                 count = self._with_io_errors(file.read, self._fetcher, address, size, offset)
+            self._injector.handled("read", began_ns)
             LIBRARY.fuse_reply_buf(request, address, count)
         finally:
             self._buffers.append(buffer)
@@ -166,6 +180,7 @@ class Filesystem:
 
     def _find(self, path: str) -> Entry | None:
         self._counters.add("catalog_mgr.n_lookup_path")
+        self._injector.lookup()
         entry: Entry | None = self._with_io_errors(self._catalogs.lookup, path)
         if entry is None:
             self._counters.add("catalog_mgr.n_lookup_path_negative")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from cvtrace.lab.client.counters import Counters
+from cvtrace.lab.client.injection import Injection, Injector
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.threads import start_thread
 from cvtrace.lab.client.xattrs import VERSION
+from cvtrace.lab.errors import LabError
 
 _LONGEST_COMMAND_BYTES: Final = 512
 _MEBIBYTE: Final = 1 << 20
@@ -21,7 +24,8 @@ _MEBIBYTE: Final = 1 << 20
 class TalkSocket:
     """Listens on `./cvmfs_io.<fqrn>` in the workspace."""
 
-    def __init__(self, fqrn: str, revision: int, counters: Counters, quota: Quota) -> None:
+    def __init__(self, fqrn: str, revision: int, counters: Counters, quota: Quota, injector: Injector) -> None:
+        self._injector = injector
         self._revision = revision
         self._counters = counters
         self._quota = quota
@@ -71,7 +75,19 @@ class TalkSocket:
                 if self._quota.cleanup(int(argument) * _MEBIBYTE)
                 else "Not fully cleaned (there might be pinned chunks)\n"
             )
+        if word == "inject":
+            return self._inject(argument)
         return "unknown command\n"
+
+    def _inject(self, argument: str) -> str:
+        try:
+            values = json.loads(argument or "{}")
+            if not isinstance(values, dict):
+                raise LabError("an injection is a JSON object")
+            self._injector.set(Injection.from_json(values))
+        except (LabError, ValueError) as error:
+            return f"{error}\n"
+        return "OK\n"
 
     def _internal_affairs(self) -> str:
         revision = f"init-catalog-revision: {self._revision}  current-catalog-revision: {self._revision}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from typing import TYPE_CHECKING, Final
 
 import pycurl
+
+from cvtrace.lab.client.injection import Injector
 
 if TYPE_CHECKING:
     from cvtrace.lab.client.content import Hasher
@@ -20,10 +23,12 @@ _ABORT: Final = -1
 class Transfer:
     """A reusable easy handle and the state of its present job."""
 
-    def __init__(self, proxy: str, timeout_s: int, user_agent: str) -> None:
+    def __init__(self, proxy: str, timeout_s: int, user_agent: str, injector: Injector) -> None:
         self.curl = pycurl.Curl()
         self.job: Job
+        self._injector = injector
         self.local_error: OSError | None = None
+        self.begun_ns = 0
         self._corrupt = False
         self._hasher: Hasher | None = None
         self._inflater: zlib._Decompress | None = None
@@ -42,6 +47,7 @@ class Transfer:
     def begin(self, url: str, job: Job) -> None:
         """Prepare the handle for a job."""
         self.job = job
+        self.begun_ns = time.monotonic_ns()
         self.local_error = None
         self._corrupt = False
         self._hasher = job.expected.hasher() if job.expected else None
@@ -62,6 +68,8 @@ class Transfer:
         return expected is not None and self._hasher is not None and self._hasher.hexdigest() != expected.digits
 
     def _receive(self, data: bytes) -> int | None:
+        began_ns = time.monotonic_ns()
+        self._injector.inflate()
         if self._hasher is not None:
             self._hasher.update(data)
         try:
@@ -72,4 +80,5 @@ class Transfer:
         except OSError as error:
             self.local_error = error
             return _ABORT
+        self._injector.handled("unpack", began_ns, self.job.path)
         return None

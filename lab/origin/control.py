@@ -1,9 +1,9 @@
 """Changing an origin while it runs: JSON objects, one per line, over a Unix socket that only its owner can use.
 
-    {"command": "inject", "injections": [{"first_byte_delay_s": 0.05}]}    do this from the next request on
-    ([]: nothing) {"command": "status"}                                                  what it serves, how
-    much, and what is injected {"command": "wait_idle", "timeout_s": 10}                              answer
-    when all begun requests are logged
+    {"command": "inject", "injections": [{"first_byte_delay_s": 0.05}]}    do this from the next request on ([]: nothing)
+    {"command": "hold_connections", "for_s": 0.5}                          cut all connections, let none come about for so long
+    {"command": "status"}                                                  what it serves, how much, and what is injected
+    {"command": "wait_idle", "timeout_s": 10}                              answer when all begun requests are logged
 
 Every answer has "ok"; if that is false, "error" is one sentence.
 """
@@ -102,12 +102,14 @@ def _obey(request: dict[str, Any], origin: Origin) -> dict[str, Any]:
     match request.get("command"):
         case "inject":
             origin.injections = _injections(request.get("injections"))
+        case "hold_connections":
+            return {"until_ns": origin.hold_connections(float(request.get("for_s", 0.5)))}
         case "wait_idle":
             return {"idle": origin.wait_idle(float(request.get("timeout_s", 10)))}
         case "status":
             pass
         case other:
-            raise LabError(f"'{other}' is not a command; there are inject, status and wait_idle")
+            raise LabError(f"'{other}' is not a command; there are inject, hold_connections, status and wait_idle")
     return {
         "url": origin.url,
         "store": str(origin.store),

@@ -7,6 +7,7 @@ import os
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -105,6 +106,15 @@ class Origin:
             self._server.end()
             self._server = None
 
+    def hold_connections(self, for_s: float) -> int:
+        """Cut all connections, and for some seconds let no new one come about; return until when (CLOCK_MONOTONIC, ns).
+
+        The queue of the listening socket is full meanwhile, as it is when a server is overloaded: the kernel drops a client's SYN, and the
+        client's kernel sends it again 1 s later, then 2 s later, and so on.
+        """
+        self._running().hold(for_s)
+        return time.monotonic_ns() + round(for_s * 1e9)
+
     def wait_idle(self, timeout_s: float = 10.0) -> bool:
         """Wait until every request that has begun is answered and logged; False when that takes too long.
 
@@ -140,6 +150,8 @@ class OriginServer(socketserver.ThreadingTCPServer):
         self.injector = injector
         self.stopping = threading.Event()
         self.in_flight = InFlight()
+        self._accepting = threading.Event()
+        self._accepting.set()
         self._access_log = access_log
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -152,6 +164,7 @@ class OriginServer(socketserver.ThreadingTCPServer):
     def end(self) -> None:
         """Stop accepting, cut all connections, wait for what is in flight, close the log."""
         self.stopping.set()
+        self._accepting.set()
         self.shutdown()
         self.server_close()
         with self._lock:
@@ -162,6 +175,31 @@ class OriginServer(socketserver.ThreadingTCPServer):
         if self._access_log:
             self._access_log.close()
             self._access_log = None
+
+    def hold(self, for_s: float) -> None:
+        """Cut all connections and keep the queue of those that wait to be accepted full, with one of our own in it."""
+        self._accepting.clear()
+        self.socket.listen(0)  # room for one
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        filler = socket.create_connection(self.socket.getsockname()[:2], timeout=5.0)
+
+        def release() -> None:
+            with contextlib.suppress(OSError):  # it may have ended meanwhile
+                self.socket.listen(self.request_queue_size)
+            self._accepting.set()
+            filler.close()
+
+        timer = threading.Timer(for_s, release)
+        timer.daemon = True
+        timer.start()
+
+    def get_request(self) -> Any:
+        """Accept a connection, unless they are held."""
+        self._accepting.wait()
+        return super().get_request()
 
     def log(self, entry: AccessEntry) -> None:
         """Write an entry, if there is a log."""

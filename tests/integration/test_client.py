@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from lab_mount import FQRN, Lab, LabMount, drop_caches, lab, wait_until
 
 from cvtrace.lab.client import mount, unmount
+from cvtrace.lab.client.injection import read_injected
 from cvtrace.lab.client.mounting import is_running
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import Injection
@@ -178,6 +180,28 @@ def test_xattrs_speak_of_mount_and_file(mounted: LabMount) -> None:
         with pytest.raises(OSError) as caught:
             xattr(path, name)
         assert caught.value.errno == errno.ENODATA
+
+
+def test_client_is_slow_on_purpose_and_logs_it(mounted: LabMount) -> None:
+    # GIVEN a client that was told to be slow
+    assert read_injected(mounted.mounted.workspace) == []
+    assert mounted.talk('inject {"lookup_delay_s": 0.05}') == "OK\n"
+
+    # WHEN a path is searched for
+    began_ns = time.monotonic_ns()
+    assert not (mounted.root / "nowhere").exists()
+    ended_ns = time.monotonic_ns()
+
+    # THEN the log says what was done, within that time
+    (line,) = [line for line in read_injected(mounted.mounted.workspace) if line["what"] == "lookup"]
+    assert began_ns < line["start_ns"] < line["end_ns"] < ended_ns
+    assert line["end_ns"] - line["start_ns"] >= 50_000_000
+
+    # AND it says what it does not know
+    assert "cannot inject other" in mounted.talk('inject {"other": 1}')
+    assert "number of seconds" in mounted.talk('inject {"lookup_delay_s": -1}')
+    assert mounted.talk("inject 3") == "an injection is a JSON object\n"
+    assert mounted.talk("inject {") != "OK\n"
 
 
 def test_talk_socket_answers(mounted: LabMount) -> None:

@@ -395,3 +395,26 @@ def test_the_command_serves_until_it_is_told_to_end(store: Path, tmp_path: Path)
     assert entry.delay_ns >= 20_000_000
     assert entry.pace_ns > 0
     assert not path.exists()
+
+
+def test_held_connections_come_about_later(
+    origin: Origin, connection: http.client.HTTPConnection, tmp_path: Path
+) -> None:
+    # GIVEN an open connection
+    assert get(connection) == (200, BODY)
+
+    # WHEN connections are held
+    held_until_ns = control(tmp_path / "control", {"command": "hold_connections", "for_s": 0.5})["until_ns"]
+
+    # THEN the open one is cut, and a new one comes about when the kernel tries again after the end
+    with pytest.raises((http.client.HTTPException, OSError)):
+        get(connection)
+    with socket.create_connection(("127.0.0.1", origin.port), timeout=30) as later:
+        assert time.monotonic_ns() > held_until_ns
+        later.sendall(f"GET {OBJECT} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert later.recv(12) == b"HTTP/1.1 200"
+
+
+def test_an_origin_ends_while_it_holds_connections(store: Path) -> None:
+    with Origin(store) as origin:
+        origin.hold_connections(60)

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from laboratory import Laboratory, Truth
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.model import Report
@@ -20,6 +21,7 @@ from cvtrace.tracer.store import read_trace
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
 TOKENS = 16
+TABLE = pytest.StashKey[list[Truth]]()
 
 
 @dataclass
@@ -95,3 +97,26 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     options = Options(size_bytes=60_000_000, mapped_too=True, client="lab", chunk_bytes=4 << 20)
     with temporary(options) as stack:
         yield Bench(stack, tmp_path_factory.mktemp("traces"))
+
+
+@pytest.fixture(scope="session")
+def laboratory(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Laboratory]:
+    if os.geteuid() != 0:
+        pytest.skip("truth tests mount a file system and load BPF programs: they need root")
+    with temporary(Options(size_bytes=4_000_000, client="lab")) as stack:
+        found = Laboratory.set_up(stack, tmp_path_factory.mktemp("acts"))
+        yield found
+        pytestconfig.stash[TABLE] = found.table
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was injected and what was found, and keep it where `table.py` asks for it."""
+    table = config.stash.get(TABLE, [])
+    if table:
+        terminalreporter.section("injected and found")
+        for line in table:
+            terminalreporter.line(
+                f"{line.what:<58} {line.class_:<17} {line.injected_s:8.3f} s {line.found_s:8.3f} s {line.error:+7.1%}"
+            )
+    if table and "CVTRACE_TRUTH_TABLE" in os.environ:
+        Path(os.environ["CVTRACE_TRUTH_TABLE"]).write_text(json.dumps([asdict(line) for line in table]))

@@ -159,6 +159,35 @@ def test_two_transfers_at_once_each_wait_for_their_own() -> None:
     assert [round(fetch.transfer_s / US) for fetch in report.fetches] == [90, 0]
 
 
+def test_unpacking_for_another_transfer_is_queue() -> None:
+    # GIVEN a transfer whose bytes came at 350 and 500, and another whose bytes came in between, on another socket
+    scene = Scene()
+    scene.off(200, 690, 700, by=WORKER)
+    scene.request(Opcode.READ, 230, 680, 695, sent=199)
+    scene.fetch(Fetch(handed=250, get=300, first=350, last=600, done=601, filled=640))
+    scene.add(Kind.HTTP_RECV, 400, 405, tid=DOWNLOADER, ret=16384, a=77, c=16384)
+    scene.add(Kind.HTTP_RECV, 500, 505, tid=DOWNLOADER, ret=16384, a=61, c=16384)
+
+    row = load(scene)
+
+    # THEN what the thread did from 400 to 500 was for the other
+    assert row.classes["network.queue"] == pytest.approx((50 + 100) * US)
+    assert row.classes["cache.fill"] == pytest.approx((50 + 140 - 5) * US)
+
+
+def test_what_other_requests_read_is_the_catalog() -> None:
+    # GIVEN a LOOKUP for which the worker reads from the catalog's file
+    scene = Scene()
+    scene.off(200, 290, 300, by=WORKER)
+    scene.request(Opcode.LOOKUP, 220, 280, 295, sent=199, name="model")
+    scene.cache_read(240, 270)
+
+    row = load(scene)
+
+    assert row.classes["cache.read"] == 0
+    assert row.classes["cache.lookup"] == pytest.approx(60 * US)
+
+
 def test_a_retry_after_an_error_counts_both_requests() -> None:
     # GIVEN a job whose first GET is answered by 503 and repeated on the same connection
     scene = Scene()

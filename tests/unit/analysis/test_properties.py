@@ -113,6 +113,71 @@ def test_a_trace_cut_anywhere_has_a_report(scene: Scene, events: int, texts: int
     assert_sound(analyse(cut))
 
 
+def totals_ns(report: Report) -> dict[str, int]:
+    """Return the nanoseconds of each class over all phases."""
+    total: dict[str, int] = {}
+    for row in report.phases:
+        for name, spent in row.classes.items():
+            total[name] = total.get(name, 0) + round(spent * 1e9)
+    return total
+
+
+def cut_after(trace: Trace, records: int) -> Trace:
+    """Return what is on disk of a recording that was killed: records come when what they tell of is over."""
+    ends = trace.events["ts"] + trace.events["dur"]
+    # The reply (42) comes right before the request that it ends (40).
+    kept = np.sort(np.lexsort((-trace.events["kind"].astype(np.int64), ends))[:records])
+    clock = {**trace.meta["clock"], "end_ns": None}
+    meta = {**trace.meta, "clock": clock, "finished": False}
+    return Trace(trace.path, meta, trace.events[kept], trace.texts, "the trace ends early")
+
+
+@given(scenes(), st.integers(0, 200))
+@SLOW
+def test_a_recording_killed_anywhere_has_a_report(scene: Scene, records: int) -> None:
+    assert_sound(analyse(cut_after(scene.trace(), records)))
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> Scene:
+    """Return a scene that can happen: a target that reads, waits for its reads, and computes, in turns."""
+    scene = Scene(end=1000)
+    scene.add(Kind.PROC_EXEC, 0, tid=TARGET)
+    now = 10
+    for number in range(draw(st.integers(1, 5))):
+        now += draw(st.integers(5, 40))
+        if draw(st.booleans()):
+            length = draw(st.integers(60, 120))
+            scene.request(Opcode.READ, now + 10, now + length - 10, now + length - 4, sent=now, offset=number * 4096)
+            if draw(st.booleans()):
+                fetched = Fetch(now + 18, now + 22, now + 30, now + 40, now + 46, number=number)
+                scene.fetch(fetched)
+            scene.cache_read(now + 47, now + length - 11)
+            scene.off(now + 1, now + length - 6, now + length, by=WORKER)
+            now += length
+        else:
+            length = draw(st.integers(5, 60))
+            scene.off(now, now + length - 3, now + length, by=0, state=draw(st.sampled_from((1, 2))))
+            scene.add(Kind.SYS_WAIT, now - 1, now + length + 1, tid=TARGET, a=230)
+            now += length + 2
+    scene.end = now + 20
+    return scene
+
+
+@given(lives(), st.integers(1, 200))
+@SLOW
+def test_a_cut_only_moves_time_to_unattributed(scene: Scene, records: int) -> None:
+    # GIVEN a recording of things that can happen, and what is on disk of it when the recorder is killed
+    trace = scene.trace()
+
+    # WHEN
+    whole, cut = totals_ns(analyse(trace)), totals_ns(analyse(cut_after(trace, records)))
+
+    # THEN no class has more than it has in the whole
+    for name, spent in cut.items():
+        assert name == "unattributed" or spent <= whole.get(name, 0), (name, spent, whole)
+
+
 @given(
     st.lists(
         st.tuples(

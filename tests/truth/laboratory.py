@@ -1,0 +1,225 @@
+"""A lab for one class of time at a time: a target that acts and logs, a lab that injects and logs, and what cvtrace found."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from slow_disk import SlowDisk
+
+from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.phases import life
+from cvtrace.analysis.study import Study, study
+from cvtrace.lab.client.injection import read_injected
+from cvtrace.lab.origin import AccessEntry, control, read_access_log
+from cvtrace.lab.publish import publish
+from cvtrace.lab.stack import Stack, wipe_client_cache
+from cvtrace.tracer.store import read_trace
+
+ACTS = Path(__file__).with_name("acts.py")
+CHUNK = 1 << 20
+CHUNKS = 64
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Act:
+    """One thing that the target did, by its own log."""
+
+    name: str
+    tid: int
+    start_ns: int
+    end_ns: int
+    cpu_ns: int
+    runnable_ns: int
+
+    @property
+    def wall_s(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+    @property
+    def cpu_s(self) -> float:
+        return self.cpu_ns / 1e9
+
+    @property
+    def runnable_s(self) -> float:
+        """Ready to run, without a CPU, as the kernel counted it."""
+        return self.runnable_ns / 1e9
+
+    @property
+    def blocked_s(self) -> float:
+        """Neither on a CPU nor ready to run."""
+        return self.wall_s - self.cpu_s - self.runnable_s
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A line of the table: what was injected, and what was found in its class."""
+
+    what: str
+    class_: str
+    injected_s: float
+    found_s: float
+
+    @property
+    def error(self) -> float:
+        return self.found_s / self.injected_s - 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A traced run of acts.py with the logs of all that took part."""
+
+    study: Study
+    acts: dict[str, Act]
+    served: list[AccessEntry]
+    injected: list[dict[str, Any]]
+    disk: list[dict[str, Any]]
+    fed_ns: int = 0
+    """When the target was given its input."""
+
+    def classes(self, start_ns: int, end_ns: int) -> dict[str, float]:
+        """Return the seconds of each class on the critical path in an interval."""
+        path = self.study.path
+        length = np.minimum(path.end, end_ns) - np.maximum(path.start, start_ns)
+        inside = length > 0
+        times = np.bincount(path.value[inside], weights=length[inside], minlength=len(LABELS))
+        return {name: spent / 1e9 for name, spent in zip(LABELS, times.tolist(), strict=True)}
+
+    def found(self, act: str) -> dict[str, float]:
+        return self.classes(self.acts[act].start_ns, self.acts[act].end_ns)
+
+    def gets(self, act: str) -> list[AccessEntry]:
+        """Return what the origin served during an act."""
+        return [entry for entry in self.served if self._during(act, entry.start_ns)]
+
+    def client_s(self, act: str, what: str) -> float:
+        """Return how long the client was slow on purpose during an act."""
+        return _length_s(line for line in self.injected if line["what"] == what and self._during(act, line["start_ns"]))
+
+    def disk_s(self, act: str) -> float:
+        """Return how long the client's disk was slow on purpose during an act."""
+        return _length_s(line for line in self.disk if self._during(act, line["start_ns"]))
+
+    def life_s(self) -> float:
+        start_ns, end_ns = life(self.study.recording)
+        return (end_ns - start_ns) / 1e9
+
+    def _during(self, act: str, time_ns: int) -> bool:
+        return self.acts[act].start_ns <= time_ns < self.acts[act].end_ns
+
+
+def _length_s(lines: Any) -> float:
+    return sum((line["end_ns"] - line["start_ns"] for line in lines), 0) / 1e9
+
+
+@dataclass
+class Laboratory:
+    """A lab that is up, with a file of chunks that nobody has read."""
+
+    stack: Stack
+    folder: Path
+    table: list[Truth] = field(default_factory=list)
+    _chunk: int = 0
+    _runs: int = 0
+
+    @classmethod
+    def set_up(cls, stack: Stack, folder: Path) -> Laboratory:
+        """Publish the file and mount what was published."""
+        source = folder / "source"
+        source.mkdir()
+        (source / "data").write_bytes(random.Random(0).randbytes(CHUNKS * CHUNK))
+        publish(source, fqrn=stack.fqrn, store=stack.store, at="/truth", chunk_size=CHUNK)
+        shutil.rmtree(source)
+        return cls(wipe_client_cache(stack), folder)
+
+    @property
+    def data(self) -> str:
+        return str(self.stack.mountpoint / "truth" / "data")
+
+    def fresh(self, chunks: int = 1) -> int:
+        """Return the offset of a chunk, or of several, that nobody has read."""
+        self._chunk += chunks
+        assert self._chunk <= CHUNKS
+        return (self._chunk - chunks) * CHUNK
+
+    def origin(self, *injections: dict[str, Any]) -> list[Any]:
+        """Return the act that makes the origin slow."""
+        return ["origin", str(self.stack.control), {"command": "inject", "injections": list(injections)}]
+
+    def hold(self, for_s: float) -> list[Any]:
+        """Return the act that keeps the origin from accepting connections for a while."""
+        return ["origin", str(self.stack.control), {"command": "hold_connections", "for_s": for_s}]
+
+    def client(self, **injection: float) -> list[Any]:
+        """Return the act that makes the client slow."""
+        return ["client", str(self.stack.workspace / f"cvmfs_io.{self.stack.fqrn}"), injection]
+
+    def run(self, *acts: Sequence[Any], feed: Callable[[subprocess.Popen[bytes], Path], None] | None = None) -> Run:
+        """Record a target that does the acts; `feed` is called meanwhile with the process and the target's log."""
+        self._runs += 1
+        trace, log = self.folder / f"acts-{self._runs}", self.folder / f"acts-{self._runs}.log"
+        command = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", "ebpf", "-o", str(trace)]
+        command += ["--mount", str(self.stack.mountpoint), "--", sys.executable, str(ACTS), str(log)]
+        command += [json.dumps(act) for act in acts]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+            feeder = threading.Thread(target=feed, args=(run, log)) if feed else None
+            if feeder:
+                feeder.start()
+                feeder.join()
+            output, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, output.decode()
+        assert json.loads((trace / "meta.json").read_text())["lost"] == {}
+        control(self.stack.control, {"command": "wait_idle"})
+        control(self.stack.control, {"command": "inject", "injections": []})
+        return Run(
+            study=study(read_trace(trace)),
+            acts=read_acts(log),
+            served=read_access_log(self.stack.access_log),
+            injected=read_injected(self.stack.workspace),
+            disk=[json.loads(line) for line in self._disk_log.read_text().splitlines()]
+            if self._disk_log.exists()
+            else [],
+        )
+
+    @property
+    def _disk_log(self) -> Path:
+        return self.folder / "disk.log"
+
+    def slow_disk(self, delay_s: float) -> SlowDisk:
+        """Return a slow disk that holds all that is in the client's cache, to be used as a context."""
+        return SlowDisk(self.stack.workspace, self.folder / "disk", self._disk_log, delay_s)
+
+    def check(self, what: str, class_: str, injected_s: float, found_s: float, felt_s: float = 0.0) -> None:
+        """Note a line of the table, and compare.
+
+        `felt_s` is what the one it was done to measured itself. On a busy machine that differs from what was done, because both sides wait
+        for a CPU: what was found must lie between the two, or near.
+        """
+        assert injected_s > 0.1, f"{what}: nothing was injected"
+        self.table.append(Truth(what, class_, injected_s, found_s))
+        assert found_s >= (1 - TOLERANCE) * min(injected_s, felt_s or injected_s), what
+        assert found_s <= (1 + TOLERANCE) * max(injected_s, felt_s), what
+
+
+def read_acts(log: Path) -> dict[str, Act]:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return {line["act"]: Act(line.pop("act"), **line) for line in lines}
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait until something is so."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.01)

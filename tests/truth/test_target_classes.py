@@ -1,0 +1,100 @@
+"""What the target itself spends its time on comes back in its class. The truth is the target's log: its CPU clock, the scheduler's count."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from laboratory import Run, read_acts, wait_for
+
+pytestmark = pytest.mark.root
+
+FED_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Do all of it in one run."""
+    local = tmp_path_factory.mktemp("local") / "file"
+    local.write_bytes(os.urandom(64 << 20))
+    os.sync()
+    fed: list[int] = []
+
+    def feed(process: subprocess.Popen[bytes], log: Path) -> None:
+        wait_for(lambda: (log.exists() and "sleep" in read_acts(log)) or process.poll() is not None)
+        time.sleep(FED_S)
+        fed.append(time.monotonic_ns())
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+
+    done = laboratory.run(
+        laboratory.client(),
+        ["spin", "spin", 0.4],
+        ["sleep", "sleep", 0.4],
+        ["stdin", "stdin"],
+        ["local", "local", str(local), 1000],
+        ["in_thread", "thread computes", "spin", "in thread", 0.4],
+        laboratory.origin({"first_byte_delay_s": 0.6}),
+        ["in_thread", "thread reads", "read", "read in thread", laboratory.data, laboratory.fresh()],
+        laboratory.origin(),
+        ["pinned", "starved", 0.3, max(os.sched_getaffinity(0))],
+        feed=feed,
+    )
+    return replace(done, fed_ns=fed[0])
+
+
+def test_computing_is_compute_cpu(laboratory, run: Run) -> None:
+    act, found = run.acts["spin"], run.found("spin")
+    laboratory.check("target computes", "compute.cpu", act.cpu_s, found["compute.cpu"], act.wall_s - act.runnable_s)
+    assert sum(found.values()) == pytest.approx(act.wall_s, rel=1e-3)
+
+
+def test_sleeping_is_other_idle(laboratory, run: Run) -> None:
+    act, found = run.acts["sleep"], run.found("sleep")
+    laboratory.check("target sleeps", "other.idle", act.blocked_s, found["other.idle"])
+
+
+def test_waiting_for_input_is_other_idle(laboratory, run: Run) -> None:
+    waited_s = (run.fed_ns - run.acts["stdin"].start_ns) / 1e9
+    laboratory.check("target waits for standard input", "other.idle", waited_s, run.found("stdin")["other.idle"])
+
+
+def test_reading_local_files_is_other_io(laboratory, run: Run) -> None:
+    act, found = run.acts["local"], run.found("local")
+    laboratory.check("target reads a local file past the page cache", "other.io", act.blocked_s, found["other.io"])
+    assert found["cache.read"] == found["cache.transport"] == 0
+
+
+def test_waiting_for_an_own_thread_that_computes_is_compute_wait(laboratory, run: Run) -> None:
+    thread, found = run.acts["in thread"], run.found("thread computes")
+    laboratory.check(
+        "target waits for a thread of its own that computes", "compute.wait", thread.wall_s, found["compute.wait"]
+    )
+
+
+def test_waiting_for_an_own_thread_that_reads_is_what_the_read_waits_for(laboratory, run: Run) -> None:
+    delayed_s = sum(entry.first_byte_ns - entry.start_ns for entry in run.gets("thread reads")) / 1e9
+    laboratory.check(
+        "target waits for a thread of its own that waits for a first byte",
+        "network.request",
+        delayed_s,
+        run.found("thread reads")["network.request"],
+        run.client_s("thread reads", "request"),
+    )
+
+
+def test_being_starved_of_cpu_is_compute_wait(laboratory, run: Run) -> None:
+    act, found = run.acts["starved"], run.found("starved")
+    laboratory.check("target is starved of CPU by two others", "compute.wait", act.runnable_s, found["compute.wait"])
+    assert found["compute.cpu"] == pytest.approx(act.wall_s - act.runnable_s, rel=0.05)
+
+
+def test_all_of_it_adds_up(run: Run) -> None:
+    rows = run.study.path.length.sum() / 1e9
+    assert rows == pytest.approx(run.life_s(), rel=1e-3)
+    for name, act in run.acts.items():
+        assert run.found(name)["unattributed"] <= 0.02 * act.wall_s, (name, run.found(name))
