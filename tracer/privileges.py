@@ -53,4 +53,6 @@ def _release() -> tuple[int, ...]:
 
 def give_up(probe: str, users: Iterable[User]) -> None:
     """Keep only what is `needed`. Raises OSError, which no kernel since 3.5 has a reason for."""
+    import numpy.ma  # noqa: F401 - numpy loads it late, when its file may be out of reach
+
     keep_only(needed(probe, users))

@@ -252,7 +252,7 @@ def test_a_hostile_file_of_marks_gives_nothing(here, mount, secret, how):
     # THEN the recording ends, no mark comes from there, and root's files are as before
     trace = read_trace("trace")
     assert trace.damage is None
-    assert len(trace.events) == 0
+    assert set(trace.events["kind"].tolist()) <= {Kind.COUNTER}  # the recorder's own samples
     assert untouched(secret)
     assert b"s3cret" not in b"".join(path.read_bytes() for path in (here / "trace").iterdir())
 
