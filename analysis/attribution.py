@@ -16,6 +16,7 @@ from cvtrace.analysis.phases import PhaseCalls, Segments
 from cvtrace.analysis.recording import Recording
 from cvtrace.analysis.requests import Requests
 from cvtrace.analysis.waits import Waits
+from cvtrace.probes.events import Kind
 
 DEPTH: Final = 4
 """Threads that a wait is followed through; what lies deeper counts as compute.wait."""
@@ -75,13 +76,15 @@ def unknown_tails(recording: Recording) -> tuple[Ints, Ints] | None:
     """Return since when nothing is known of each thread of the target: (tid, time), None in a finished recording.
 
     A call, and an absence from the CPU, is one record at its end. Where a recording was cut off, those under way are not in it.
+    That a FUSE request has ended is the daemon's doing, and tells nothing of the thread that sent it.
     """
     if recording.meta.get("finished", True) and not recording.damage:
         return None
     threads = recording.target_threads[0]
     known = np.full(len(threads), recording.start_ns, dtype=np.int64)
     mine = recording.is_target_thread(recording.all.tid)
-    np.maximum.at(known, np.searchsorted(threads, recording.all.tid[mine]), recording.all.end[mine])
+    seen = np.where(recording.all.kind == Kind.FUSE_SEND, recording.all.start, recording.all.end)
+    np.maximum.at(known, np.searchsorted(threads, recording.all.tid[mine]), seen[mine])
     return threads, known
 
 

@@ -157,7 +157,7 @@ def lives(draw: st.DrawFn) -> Scene:
             now += length
         else:
             length = draw(st.integers(5, 60))
-            scene.off(now, now + length - 3, now + length, by=0, state=draw(st.sampled_from((1, 2))))
+            scene.off(now, now + length - 3, now + length, by=0)
             scene.add(Kind.SYS_WAIT, now - 1, now + length + 1, tid=TARGET, a=230)
             now += length + 2
     scene.end = now + 20
