@@ -18,7 +18,7 @@ from cvtrace.probes.ebpf.detach import descriptors, held_by_child
 from cvtrace.probes.ebpf.libraries import LibraryWatch
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
-from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Events, Kind, Texts, no_events, no_texts
+from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
 from cvtrace.probes.http import drop_contents, redact_texts
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
@@ -57,13 +57,6 @@ def _without_calls(library: str) -> str:
         f"{library} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
         "load, prefill and decode are not told apart"
     )
-
-
-def cut_remains(texts: Texts) -> Texts:
-    """Clear in place what follows each text in its record: the ring still has what was there a turn ago."""
-    characters = texts.view("u1").reshape(len(texts), TEXT.itemsize)[:, -TEXT_MAX:]
-    characters[np.arange(TEXT_MAX) >= texts["size"][:, None]] = 0
-    return texts
 
 
 class EbpfProbe:
@@ -205,10 +198,10 @@ class EbpfProbe:
         if self._bpf is None:
             late, self._late = self._late, (no_events(), no_texts())
             return late
-        texts = cut_remains(self._texts.drain())
+        texts = redact_texts(self._texts.drain())
         self._libraries.notice(texts)
         self._libraries.look()
-        return drop_contents(self._events.drain()), redact_texts(texts)
+        return drop_contents(self._events.drain()), texts
 
     def stop(self) -> None:
         """Stop observing and collect the open calls."""
