@@ -25,7 +25,8 @@ EVENTS_PARQUET: Final = "events.parquet"
 TEXTS_PARQUET: Final = "texts.parquet"
 TEMPORARY: Final = ".new"
 NODES_PARQUET: Final = "nodes.parquet"
-PROFILES: Final = tuple(f"ort-profile-{number}.json" for number in range(1, 17))
+PROFILE_PREFIX: Final = "ort-profile"
+PROFILES: Final = tuple(f"{PROFILE_PREFIX}-{number}.json" for number in range(1, 17))
 FILES: Final = (META, EVENTS_BLOCKS, TEXTS_BLOCKS, EVENTS_PARQUET, TEXTS_PARQUET, NODES_PARQUET, *PROFILES)
 
 

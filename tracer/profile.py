@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cvtrace.probes.events import Events, no_events
 from cvtrace.probes.phases.profile import Nodes, Profile, parse_profile, place
-from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
+from cvtrace.tracer.arrow import pa, pq
+from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
 
-PREFIX: Final = "ort-profile"
 MOST_BYTES: Final = 2 << 30
 
 NONE: Final = (
@@ -41,7 +39,7 @@ SCHEMA: Final = pa.schema(
 def read_profiles(folder: Path) -> list[bytes]:
     """Return the profiles in a folder that the target could write to: plain files only, the first few."""
     found = []
-    for path in sorted(folder.glob(f"{PREFIX}*.json"))[: len(PROFILES)]:
+    for path in sorted(folder.glob(f"{PROFILE_PREFIX}*.json"))[: len(PROFILES)]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cvtrace
 from cvtrace.probes.events import Events, Kind
@@ -26,16 +26,17 @@ from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Daemon, Probe
 from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
-from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
-from cvtrace.tracer.parquet import Progress
+from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
 from cvtrace.tracer.privileges import give_up
-from cvtrace.tracer.profile import PREFIX, nodes_of, read_profiles
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
 from cvtrace.tracer.surroundings import Surroundings, find_surroundings
 from cvtrace.tracer.target import Command, Inheritance, Target, start_target
 from cvtrace.tracer.user import User, acting_as
+
+if TYPE_CHECKING:
+    from cvtrace.tracer.parquet import Progress
 
 DRAIN_S: Final = 0.01
 LOOK_AFTER_S: Final = 0.5
@@ -276,6 +277,8 @@ class Session:
                 self._add_profile(marks)
 
     def _add_profile(self, marks: _Marks) -> None:
+        from cvtrace.tracer.profile import nodes_of, read_profiles  # loads pyarrow
+
         with acting_as(marks.user):
             profiles = read_profiles(marks.path.parent)
         nodes, missing = nodes_of(profiles, self.calls)
@@ -355,7 +358,7 @@ def _phase_marks(command: Command, counted: tuple[Counted, ...], *, genai: bool,
     with acting_as(command.user):
         folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
     marks = folder / "marks"
-    profile = str(folder / PREFIX) if profiled else ""
+    profile = str(folder / PROFILE_PREFIX) if profiled else ""
     try:
         yield _Marks(marks, environment(marks, environ, counted, genai=genai, profile=profile), command.user)
     finally:

@@ -26,13 +26,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts
-from cvtrace.tracer import parquet
 from cvtrace.tracer.blocks import BlockFile, records, scan
 from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceUnwritable
 from cvtrace.tracer.folder import (
@@ -48,6 +47,9 @@ from cvtrace.tracer.folder import (
 )
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.user import User
+
+if TYPE_CHECKING:
+    from cvtrace.tracer.parquet import Progress
 
 __all__ = ["SCHEMA", "Trace", "TraceDamaged", "TraceExists", "TraceUnwritable", "TraceWriter", "read_trace"]
 
@@ -190,11 +192,13 @@ class TraceWriter:
         except OSError as error:
             self._fail(error)
 
-    def finish(self, progress: parquet.Progress | None = None, **changes: Any) -> None:
+    def finish(self, progress: Progress | None = None, **changes: Any) -> None:
         """Write the Parquet files and the last meta.json, then remove the blocks.
 
         If that is impossible the blocks stay, the trace is readable all the same, and `error` says why.
         """
+        from cvtrace.tracer import parquet  # pyarrow takes 0.1 s to load: not while a target waits for its start
+
         self.flush()
         self.meta.update(changes)
         self._count()
@@ -282,6 +286,8 @@ class TraceWriter:
 
 def read_trace(path: Path | str) -> Trace:
     """Read a trace, finished or not. Raises TraceDamaged with one sentence if there is nothing to read."""
+    from cvtrace.tracer import parquet
+
     path = Path(path)
     meta = _read_meta(path)
     if meta["finished"]:

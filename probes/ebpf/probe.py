@@ -16,6 +16,7 @@ import numpy as np
 from cvtrace.probes.ebpf import bcc, cost, kprobes, loader, uprobes
 from cvtrace.probes.ebpf.detach import descriptors, held_by_child
 from cvtrace.probes.ebpf.libraries import LibraryWatch
+from cvtrace.probes.ebpf.memory import release_compiler
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
@@ -97,6 +98,7 @@ class EbpfProbe:
             self._events = Ring(self._bpf[b"events"].map_fd, self._event_pages, EVENT)
             self._texts = Ring(self._bpf[b"texts"].map_fd, self._text_pages, TEXT)
             self._measure_cost()
+            release_compiler()
         except BaseException:
             self._detach(self._bpf, self._links)
             self._bpf = None

@@ -1,8 +1,9 @@
 """Drains a BPF ring buffer in bulk: maps it, finds the finished records with numpy, copies the block, moves the reader.
 
 Layout (kernel/bpf/ringbuf.c): page 0 holds the consumer position (writable), page 1 the producer position, then follow the
-data pages, mapped twice in a row so that a block which wraps around is contiguous. Each record begins with a header of 8
-bytes: u32 length with two flags, u32 page offset. All records of a ring have the same size here, so that it is a table.
+data pages. The kernel offers them twice in a row, so that what wraps around is contiguous; they are mapped once here, as each
+mapping counts as memory of the recorder, and the block that wraps is put together. Each record begins with a header of 8 bytes:
+u32 length with two flags, u32 page offset. All records of a ring have the same size here, so that it is a table.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Ring:
         assert self._record_bytes % _WORD == 0
         self._consumer_page = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._consumer = ctypes.c_uint64.from_buffer(self._consumer_page)
-        self._producer_pages = mmap.mmap(map_fd, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._producer_pages = mmap.mmap(map_fd, page + self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._producer = np.frombuffer(self._producer_pages, dtype="<u8", count=1)
         self._data = np.frombuffer(self._producer_pages, dtype="u1", offset=page)
 
@@ -43,7 +44,7 @@ class Ring:
             return np.empty(0, dtype=self._dtype)
         start = consumed % self._size
         # As words, not as records: numpy copies a table of words five times faster than one of records with fields.
-        words = self._data[start : start + count * self._record_bytes].view("<u8").reshape(count, -1)
+        words = self._block(start, count * self._record_bytes).view("<u8").reshape(count, -1)
         busy = (words[:, 0] & _BUSY) != 0
         if busy.any():
             words = words[: int(np.argmax(busy))]
@@ -52,6 +53,12 @@ class Ring:
         records: npt.NDArray[np.void] = kept.copy().reshape(-1).view(self._dtype)
         self._consumer.value = consumed + len(words) * self._record_bytes
         return records
+
+    def _block(self, start: int, size: int) -> npt.NDArray[np.uint8]:
+        beyond = start + size - self._size
+        if beyond <= 0:
+            return self._data[start : start + size]
+        return np.concatenate([self._data[start:], self._data[:beyond]])
 
     def close(self) -> None:
         """Unmap."""

@@ -215,6 +215,45 @@ def test_a_ring_that_is_too_small_counts_what_it_lost() -> None:
     assert {name: sum(counts) for name, counts in probe.losses().by_cpu.items()} == probe.losses().by_kind
 
 
+def test_what_wraps_around_the_end_of_a_ring_is_whole(tmp_path: Path) -> None:
+    # GIVEN rings that the records of a program go round several times, texts not dividing theirs
+    probe = EbpfProbe(buffer_bytes=256 * 1024)
+    probe.start(Scope(daemons=(), devices=()))
+    names = [f"{tmp_path}/{number:04}-{'n' * 150}" for number in range(1000)]
+    program = (
+        "import os, sys, time\n"
+        f"for number in range({len(names)}):\n"
+        f" try: os.open(f'{tmp_path}/{{number:04}}-' + 'n' * 150, 0)\n"
+        " except OSError: pass\n"
+        " if number % 20 == 0: time.sleep(0.02)"
+    )
+
+    # WHEN
+    _, _, texts = record(probe, program)
+
+    # THEN every text is there as it was
+    seen = [text["text"][: text["size"]].decode() for text in texts]
+    assert len(texts) * (texts.dtype.itemsize + 8) > 3 * 64 * 1024
+    assert probe.losses().total == 0
+    assert [name for name in seen if name.startswith(str(tmp_path))] == names
+
+
+def test_a_recorder_keeps_to_its_memory() -> None:
+    # GIVEN a process that observes, and has drained its whole ring
+    program = (
+        "import psutil\nfrom cvtrace.probes.ebpf.probe import EbpfProbe\nfrom cvtrace.probes.probe import Scope\n"
+        "import cvtrace.tracer.session\n"
+        "probe = EbpfProbe()\nprobe.start(Scope((), ()))\nprobe.drain()\n"
+        "print(psutil.Process().memory_info().rss)\nprobe.stop()"
+    )
+
+    # WHEN
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    # THEN neither LLVM nor the second half of a ring counts as its memory
+    assert int(done.stdout) < 200e6
+
+
 def test_without_root_the_way_out_is_said() -> None:
     # GIVEN a child without privileges
     program = (
