@@ -138,7 +138,8 @@ def test_signals_still_reach_a_target_of_another_user(here, mount, probes):
     process = start(mount, WAITS, probes, **AS_NOBODY)
     wait_for(lambda: ("NoNewPrivs", "0") not in capabilities(process.pid))
     process.terminate()
-    process.communicate(timeout=DEADLINE_S)
+    process.wait(DEADLINE_S)  # before its input is closed: that would end it, too
+    process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert read_trace("trace").damage is None
 
