@@ -1,11 +1,13 @@
 """The life of the target cut into phases by the calls of the GenAI library, and by the names a script gives itself."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Bools, Ints, Lanes, disjoint, latest, latest_within, pick
+from cvtrace.analysis.intervals import Bools, Ints, Lanes, disjoint, latest, latest_within, match, pick
 from cvtrace.analysis.recording import Recording
 from cvtrace.analysis.user_phases import UserPhases, user_phases
 from cvtrace.probes.events import Kind
@@ -19,11 +21,33 @@ _OF_FUNCTION: Final = np.array(
 
 
 @dataclass(frozen=True)
+class Turns:
+    """Intervals of many keys, those of one key disjoint: `places` are sorted positions in the `lanes` of the keys."""
+
+    lanes: Lanes
+    places: Ints
+    until: Ints
+    which: Ints
+
+    @classmethod
+    def of(cls, recording: Recording, key: Ints, start: Ints, end: Ints) -> Turns:
+        """Make the intervals of each key disjoint, earlier ones first."""
+        lanes = recording.lanes(key)
+        index, begin, stop = disjoint(lanes.at(key, start), lanes.at(key, end))
+        return cls(lanes, begin, lanes.time(begin) + (stop - begin), index)
+
+    def at(self, key: Ints, time_ns: Ints) -> Ints:
+        """Return which interval of a key is at a time, -1 if none."""
+        found = latest_within(self.places, self.lanes.at(key, time_ns), self.lanes.span_ns)
+        return np.where(pick(self.until, found, -1) > time_ns, pick(self.which, found, -1), -1)
+
+
+@dataclass(frozen=True)
 class PhaseCalls:
     """Calls of the library within the target's life, sorted by start: of nested ones the outermost of each thread.
 
     `row` numbers NAMES, `token` the GenerateNextToken calls (-1 elsewhere), `cut` tells those that the end of the recording
-    cut off, `places` are sorted positions of the calls in `lanes` of threads, `order` the call at each.
+    cut off, `by_thread` and `by_process` find them by time.
     """
 
     start: Ints
@@ -33,17 +57,12 @@ class PhaseCalls:
     row: Ints
     token: Ints
     cut: Bools
-    lanes: Lanes
-    places: Ints
-    order: Ints
+    by_thread: Turns
+    by_process: Turns
+    """Of calls of one process that overlap, the one that began first."""
 
     def __len__(self) -> int:
         return len(self.start)
-
-    def at(self, thread: Ints, time_ns: Ints) -> Ints:
-        """Return the call in which a thread was at a time, -1 if in none."""
-        found = pick(self.order, latest_within(self.places, self.lanes.at(thread, time_ns), self.lanes.span_ns), -1)
-        return np.where(pick(self.end, found, -1) > time_ns, found, -1)
 
     @property
     def tokens(self) -> int:
@@ -89,17 +108,46 @@ class Phases:
     segments: Segments
     users: UserPhases
     names: tuple[str, ...]
+    threads: tuple[Ints, Ints]
+    """Those of the target, sorted: (tid, tgid)."""
 
     def call_at(self, thread: Ints, time_ns: Ints) -> Ints:
-        """Return the call that something at a time belongs to: the thread's own, else the one that carries the time."""
-        own = self.calls.at(thread, time_ns)
-        return np.where(own >= 0, own, pick(self.segments.call, self.segments.at(time_ns), -1))
+        """Return the call that something at a time belongs to: the thread's own, else its process's.
+
+        Processes that never call the library work for those that do: theirs is the call that carries the time.
+        """
+        process, calls_itself = self._process(thread)
+        own = self.calls.by_thread.at(thread, time_ns)
+        carrying = pick(self.segments.call, self.segments.at(time_ns), -1)
+        of_process = np.where(calls_itself, self.calls.by_process.at(process, time_ns), carrying)
+        return np.where(own >= 0, own, of_process)
 
     def row_at(self, thread: Ints, time_ns: Ints) -> Ints:
         """Return the row of something that a thread did at a time, -1 outside the target's life."""
         segment = self.segments.at(time_ns)
-        call = self.call_at(thread, time_ns)
-        return np.where(segment >= 0, pick(self.calls.row, call, pick(self.segments.row, segment, -1)), -1)
+        carrier = pick(self.calls.process, pick(self.segments.call, segment, -1), -1)
+        process, calls_itself = self._process(thread)
+        apart = calls_itself & (carrier >= 0) & (carrier != process)
+        between = np.where(apart, self._between_calls(process, time_ns), pick(self.segments.row, segment, -1))
+        return np.where(segment >= 0, pick(self.calls.row, self.call_at(thread, time_ns), between), -1)
+
+    def _process(self, thread: Ints) -> tuple[Ints, Bools]:
+        """Return the process of each thread, and whether it calls the library."""
+        tid, tgid = self.threads
+        found = np.searchsorted(tid, thread)
+        process = np.where(pick(tid, found, -1) == thread, pick(tgid, found, -1), -1)
+        return process, np.isin(process, self.calls.process)
+
+    def _between_calls(self, process: Ints, time_ns: Ints) -> Ints:
+        """Return the row of a process that calls the library while it does not, another process carrying the time."""
+        known, which = np.unique(self.calls.process, return_inverse=True)
+        first = np.full(len(known), np.iinfo(np.int64).max, dtype=np.int64)
+        last = np.zeros(len(known), dtype=np.int64)
+        np.minimum.at(first, which, self.calls.start)
+        np.maximum.at(last, which, self.calls.end)
+        found = match(known, process)
+        row = np.where(time_ns < pick(first, found, 0), IMPORT, SCRIPT)
+        return np.where(time_ns >= pick(last, found, np.iinfo(np.int64).max), TEARDOWN, row)
 
 
 def life(recording: Recording) -> tuple[int, int]:
@@ -127,7 +175,7 @@ def phases(recording: Recording) -> Phases:
     calls = _calls(recording)
     users = user_phases(recording, *life(recording), NAMES)
     found = _segments(recording, calls, users)
-    return Phases(calls, _named(found, users), users, users.names)
+    return Phases(calls, _named(found, users), users, users.names, recording.target_threads)
 
 
 def _calls(recording: Recording) -> PhaseCalls:
@@ -142,8 +190,6 @@ def _calls(recording: Recording) -> PhaseCalls:
     rows, start, end = rows.where(index[order]), start[order], (start + (last - first))[order]
     row = _OF_FUNCTION[rows.a]
     decoding = row == DECODE
-    places = lanes.at(rows.tid, start)
-    by_thread = np.argsort(places, kind="stable")
     return PhaseCalls(
         start=start,
         end=end,
@@ -152,9 +198,8 @@ def _calls(recording: Recording) -> PhaseCalls:
         row=row,
         token=np.where(decoding, np.cumsum(decoding) - 1, -1),
         cut=rows.unfinished,
-        lanes=lanes,
-        places=places[by_thread],
-        order=by_thread,
+        by_thread=Turns.of(recording, rows.tid, start, end),
+        by_process=Turns.of(recording, rows.tgid, start, end),
     )
 
 

@@ -125,3 +125,24 @@ def test_a_named_phase_that_is_all_calls_has_a_row() -> None:
     scene = Scene().call("OgaCreateModel", 100, 300).named("my load", 150, 250)
     row = next(row for row in analyse(scene.trace()).phases if row.name == "my load")
     assert (row.count, row.wall_s, row.start_s, row.span_s) == pytest.approx((1, 0, 150e-6, 100e-6))
+
+
+def test_what_a_process_does_belongs_to_its_own_phase_not_to_that_of_another() -> None:
+    # GIVEN two processes: one generates from 110 to 500 while the other imports until 300, and loads until 600
+    scene = Scene(end=800)
+    scene.add(Kind.PROC_FORK, 5, tid=TARGET, a=150, b=150)
+    scene.call("OgaCreateModel", 50, 100)
+    scene.call("OgaGenerator_GenerateNextToken", 110, 500)
+    scene.call("OgaCreateModel", 300, 600, tid=150, tgid=150)
+    scene.add(Kind.PROC_EXEC, 10, tid=160, tgid=150, text="pool")  # a thread of the other that calls nothing
+    # WHEN the second reads: before its load, in it (by a thread of its own), and after it
+    for at, asker in ((200, 150), (400, 160), (700, 150)):
+        scene.request(Opcode.READ, at, at + 1, at + 2, sent=at - 1, asker=asker)
+        scene.events[-1] = (*scene.events[-1][:2], 150, *scene.events[-1][3:])
+
+    report = analyse(scene.trace())
+
+    # THEN nothing of it is counted as generation
+    reads = {row.name: row.fuse_reads for row in report.phases}
+    assert {name: count for name, count in reads.items() if count} == {"import": 1, "load": 1, "script": 1}
+    assert report.verdict.fuse_reads == 0

@@ -1,0 +1,141 @@
+"""Four processes load at once through two mounts: every event belongs to the right process, mount and phase."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvtrace.analysis.assemble import report
+from cvtrace.analysis.phases import NAMES
+from cvtrace.analysis.study import Study, study
+from cvtrace.lab.origin import AccessEntry, control, read_access_log
+from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, wipe_client_cache
+from cvtrace.probes.events import Opcode
+from cvtrace.tracer.store import read_trace
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="mounts and traces: needs root")]
+FOUR = Path(__file__).with_name("fleet_of_four.py")
+
+
+@dataclass(frozen=True)
+class Process:
+    """What one process logged: its mount and its calls, (what, start_ns, end_ns)."""
+
+    pid: int
+    mount: int
+    calls: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Four:
+    """A recording of four processes, what they logged, and what the two origins served."""
+
+    study: Study
+    processes: tuple[Process, ...]
+    connections: tuple[int, ...]
+    served: tuple[list[AccessEntry], ...]
+
+    def requests_of(self, process: Process) -> np.ndarray:
+        """Tell which requests threads of a process sent."""
+        tid, tgid = self.study.recording.target_threads
+        return np.isin(self.study.requests.asker, tid[tgid == process.pid])
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
+    folder = tmp_path_factory.mktemp("four")
+    options = Options(size_bytes=24_000_000, client="lab", chunk_bytes=2 << 20)
+    with temporary(options) as one, temporary(options) as two:
+        stacks = tuple(wipe_client_cache(stack) for stack in (one, two))
+        drop_page_cache()
+        yield observe(stacks, folder)
+
+
+def observe(stacks: tuple[Stack, ...], folder: Path) -> Four:
+    models = [str(stack.model) for stack in (*stacks, *stacks)]
+    log, trace = folder / "log", folder / "trace"
+    connections = tuple(os.minor(stack.mountpoint.stat().st_dev) for stack in stacks)
+    served_before = [len(read_access_log(stack.access_log)) for stack in stacks]
+    command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "--no-summary", "-o", str(trace)]
+    command += [argument for stack in stacks for argument in ("--mount", str(stack.mountpoint))]
+    done = subprocess.run(
+        [*command, "--", sys.executable, str(FOUR), str(log), *models],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    for stack in stacks:
+        control(stack.control, {"command": "wait_idle"})
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    mounts = {str(stack.model): number for number, stack in enumerate(stacks)}
+    served = tuple(
+        read_access_log(stack.access_log)[before:] for stack, before in zip(stacks, served_before, strict=True)
+    )
+    processes = tuple(
+        Process(each["pid"], mounts[each["model"]], tuple(tuple(call) for call in each["calls"])) for each in logged
+    )
+    return Four(study(read_trace(trace)), processes, connections, served)
+
+
+def test_they_did_load_at_once(four: Four) -> None:
+    loads = [call for process in four.processes for call in process.calls if call[0] == "load"]
+    assert len(loads) == 4
+    assert max(start for _, start, _ in loads) < min(end for _, _, end in loads)
+    assert four.study.recording.meta["lost"] == {}
+
+
+def test_every_request_is_of_the_mount_that_its_process_used(four: Four) -> None:
+    # THEN each process has sent requests, to its own mount alone
+    for process in four.processes:
+        connection = four.study.requests.connection[four.requests_of(process)]
+        assert len(connection) > 10
+        assert set(connection.tolist()) == {four.connections[process.mount]}
+    # AND no READ of the target is of a process that is none of them
+    known = np.any([four.requests_of(process) for process in four.processes], axis=0)
+    reads = four.study.requests.by_target & four.study.requests.is_(Opcode.READ)
+    assert not (reads & ~known).any()
+
+
+def test_every_request_is_of_the_phase_that_its_process_was_in(four: Four) -> None:
+    table = four.study.requests
+    for process in four.processes:
+        mine = np.flatnonzero(four.requests_of(process))
+        row = four.study.request_row[mine]
+        for name in ("load", "tokenizer", "prefill", "decode"):
+            spans = [(start, end) for what, start, end in process.calls if what == name]
+            within = np.any([(table.sent[mine] >= start) & (table.sent[mine] < end) for start, end in spans], axis=0)
+            # The script's clock is read around the call: what lies between the two may be said of neither.
+            assert set(np.array(NAMES)[row[within]].tolist()) <= {name, "script"}
+            assert (row[~within] != NAMES.index(name)).all()
+        assert (row[table.is_(Opcode.READ)[mine]] == NAMES.index("load")).sum() > 5
+
+
+def test_each_mount_counts_what_was_traced_of_it(four: Four) -> None:
+    # GIVEN the counters of both clients, and the logs of both origins
+    found = four.study
+    for number, connection in enumerate(four.connections):
+        (mount,) = [each for each in found.mounts if each.connection == connection]
+        on_mount = found.requests.connection == connection
+        # THEN reads and opens are as the client counted, fetches as its origin served
+        assert int((found.requests.is_(Opcode.READ) & on_mount).sum()) == mount.counted("cvmfs.n_fs_read")
+        assert int((found.requests.is_(Opcode.OPEN) & on_mount).sum()) == mount.counted("cvmfs.n_fs_open")
+        fetched = found.gets.daemon == mount.daemon_pid
+        lines = sorted(line.split()[1] for line, mine in zip(found.gets.line, fetched, strict=True) if mine)
+        assert lines == sorted(entry.path for entry in four.served[number]) != []
+
+
+def test_tokens_and_phases_of_all_four_are_told(four: Four) -> None:
+    rows = {row.name: row for row in report(four.study).phases}
+    assert rows["decode"].count == 4 * 8
+    assert rows["load"].count >= 4
+    assert all(abs(sum(row.classes.values()) - row.wall_s) <= 0.001 * row.wall_s + 1e-6 for row in rows.values())
