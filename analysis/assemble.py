@@ -55,7 +55,7 @@ def _trace(found: Study) -> TraceInfo:
         probes=str(meta.get("probe") or ""),
         events=len(recording.all),
         lost=sum(int(count) for count in (meta.get("lost") or {}).values()),
-        missing=(*_said_missing(found), *_not_seen(found)),
+        missing=(*_said_missing(found), *_not_seen(found), *_encrypted(found)),
         mounts=tuple(
             MountInfo(mount.path, mount.fqrn, mount.daemon_pid, mount.client, mount.version, mount in found.mounts)
             for mount in recording.mounts
@@ -82,6 +82,16 @@ def _said_missing(found: Study) -> list[str]:
     unused = tuple(f"{mount.path} was mounted " for mount in found.recording.mounts if mount.path not in used)
     said = [str(each) for each in found.recording.meta.get("missing") or () if each not in others]
     return [each for each in said if not each.startswith(unused)]
+
+
+def _encrypted(found: Study) -> tuple[str, ...]:
+    number = int(found.gets.encrypted.sum())
+    if not number:
+        return ()
+    return (
+        f"{counted(number, 'fetch')} over HTTPS: URLs, statuses and headers are not seen, bytes are those on the wire, and "
+        "of the first on each connection the first byte may be the server's session ticket",
+    )
 
 
 def _not_seen(found: Study) -> tuple[str, ...]:

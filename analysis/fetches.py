@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Ints, pick
+from cvtrace.analysis.intervals import Bools, Ints, pick
 from cvtrace.analysis.objects import CacheOpens, object_names
 from cvtrace.analysis.recording import Placed, Recording, Rows
 from cvtrace.analysis.requests import Requests
@@ -64,6 +64,8 @@ class Gets:
     body_bytes: Ints
     address: Ints
     """IPv4 address << 16 | port of the connection, -1 if it was made before the recording."""
+    encrypted: Bools
+    """Over TLS: `line` is empty, `status` 0, `body_bytes` are those on the wire."""
     line: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -148,7 +150,8 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
     number = {name: place for place, name in enumerate(opens.names)}
     named = object_names([line.encode() for line in lines])
     wanted = np.array([number.get(name, -1) for name in named], dtype=np.int64)
-    job = _job_of(recording, jobs, sends, wanted)
+    encrypted = sends.b == 1
+    job = np.where(encrypted, _job_of_encrypted(recording, jobs, sends), _job_of(recording, jobs, sends, wanted))
     connecting, address = _connects(recording, jobs, sends, job)
     first, last, received, head = _received(recording, sends)
     status, body_bytes = _heads(recording, received, head)
@@ -167,6 +170,7 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
         status=status[order],
         body_bytes=body_bytes[order],
         address=address[order],
+        encrypted=encrypted[order],
         line=tuple(lines[place] for place in order.tolist()),
     )
 
@@ -182,6 +186,23 @@ def _job_of(recording: Recording, jobs: Jobs, sends: Rows, wanted: Ints) -> Ints
     turn = pick(by_thread.rows.index, by_thread.before(sends.tid, sends.start), -1)
     during = pick(jobs.back, turn, -1) >= sends.start
     return np.where(by_hash >= 0, by_hash, np.where(during, turn, -1))
+
+
+def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows) -> Ints:
+    """Return the job that the download thread took last before it connected, or sent where the connection was there.
+
+    Nothing in the request tells which; of jobs that are taken at once the last one gets it.
+    """
+    connects = recording.of(Kind.HTTP_CONNECT)
+    on_socket = Placed(recording, connects, _socket(connects))
+    connect = pick(on_socket.rows.start, on_socket.before(_socket(sends), sends.start), -1)
+    earlier = Placed(recording, sends, _socket(sends))
+    previous = pick(earlier.rows.start, earlier.before(_socket(sends), sends.start - 1), -1)
+    begin = np.where(connect > previous, connect, sends.start)
+    everyone = _rows_of_jobs(jobs)
+    taken = Placed(recording, Rows(**{**vars(everyone), "start": jobs.taken}), everyone.tid)
+    found = pick(taken.rows.index, taken.before(sends.tid, begin), -1)
+    return np.where(pick(jobs.back, found, -1) >= sends.start, found, -1)
 
 
 def _rows_of_jobs(jobs: Jobs) -> Rows:

@@ -141,6 +141,8 @@ class Fetch:
     proxy: str | None
     phase: str | None
     by_target: bool
+    encrypted: bool
+    """Over HTTPS: `url` is empty, `status` 0, `bytes` are those on the wire."""
 
 
 @dataclass(frozen=True)

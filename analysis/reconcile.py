@@ -39,6 +39,9 @@ def reconcile(
             checks += [Check(name, None, sum(alone), None)] if alone else []
             continue
         pairs = [(traced[name], mount.counted(counter)) for mount, traced in zip(counted, seen, strict=True)]
+        if name == "http_bytes" and gets.encrypted.any():
+            absent.append("bytes cannot be compared with what cvmfs2 counted: those of HTTPS are seen as on the wire")
+            continue
         told = [client for _, client in pairs if client is not None]
         if len(told) < len(pairs):
             absent.append(f"cvmfs2 did not tell {counter}")

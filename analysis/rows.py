@@ -248,6 +248,7 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
                 proxy=_address(int(gets.address[number])) if is_proxied(line) else None,
                 phase=study.phases.names[row[number]] if row[number] >= 0 else None,
                 by_target=bool(mine[number]),
+                encrypted=bool(gets.encrypted[number]),
             )
         )
     return tuple(rows)

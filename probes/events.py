@@ -126,7 +126,8 @@ class Kind(IntEnum):
 
     # The daemon's network.
     HTTP_CONNECT = 64  # ret = 0 or -errno (-115: in progress), a = fd, b = family | port << 32, c = IPv4 address, host order
-    HTTP_SEND = 65  # ret = bytes, a = fd, c = bytes asked; text = request line without credentials and query
+    HTTP_SEND = 65  # ret = bytes, a = fd, c = bytes asked; text = request line without credentials and query; b = 1: over TLS, and
+    #                 nothing of the request is seen but its length
     HTTP_RECV = 66  # ret = bytes, a = fd, c = bytes asked; text = status line and chosen headers, if a head begins here
     DAEMON_POLL = 67  # ret = ready descriptors, a = number of descriptors, b = timeout in ms (as u64)
     DAEMON_FUTEX = 68  # futex wait of the daemon: a = address

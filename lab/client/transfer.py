@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,8 @@ class Transfer:
         set_option(pycurl.NOSIGNAL, 1)
         set_option(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         set_option(pycurl.PROXY, "" if proxy == "DIRECT" else proxy)
+        if bundle := os.environ.get("X509_CERT_BUNDLE"):  # authorities for HTTPS, by the name that cvmfs2 reads
+            set_option(pycurl.CAINFO, bundle)
         set_option(pycurl.BUFFERSIZE, RECEIVE_BYTES)
         set_option(pycurl.FAILONERROR, 1)
         set_option(pycurl.CONNECTTIMEOUT, timeout_s)

@@ -19,6 +19,9 @@ FUSE_DEVICE: Final = b"<char 10:229>"
 PIPE: Final = re.compile(rb"\d+<(?:pipe:|\\x70\\x69\\x70\\x65\\x3a)")
 SOCKET: Final = re.compile(rb"\d+<TCP")
 REQUEST: Final = b"GET "
+TLS_DATA: Final = b"\x17\x03"
+TLS_REQUEST_MIN: Final = 64
+"""Application data of TLS that is long enough for a request; an alert that closes a connection is not."""
 RESPONSE: Final = b"HTTP/1."
 TRANSACTION: Final = (b"/txn/", b"\\x2f\\x74\\x78\\x6e\\x2f")
 PPOLL_TIMEOUT: Final = re.compile(rb", (\d+), (?:NULL|\{tv_sec=(\d+), tv_nsec=(\d+)\})")
@@ -237,11 +240,14 @@ class DaemonTranslator:
 
     def _send(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         if not SOCKET.match(arguments):
-            return
+            return None
         escaped, end = decode.string_at(arguments)
-        if decode.unescape(escaped, len(REQUEST)) != REQUEST:
-            return
+        begin = decode.unescape(escaped, len(REQUEST))
         fd, asked = decode.leading_int(arguments), _asked(arguments, end)
+        if begin.startswith(TLS_DATA) and asked >= TLS_REQUEST_MIN:
+            return self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 1, asked)
+        if begin != REQUEST:
+            return None
         self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 0, asked)
         self.columns.text(Kind.HTTP_SEND, ts, tid, http.request_line(decode.unescape(escaped)))
 

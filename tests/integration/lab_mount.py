@@ -70,15 +70,20 @@ class Lab:
 
     @contextlib.contextmanager
     def mount(
-        self, *, quota_bytes: int = 4_000_000_000, cache: Path | None = None, retries: int = 1
+        self,
+        *,
+        quota_bytes: int = 4_000_000_000,
+        cache: Path | None = None,
+        retries: int = 1,
+        url: str | None = None,
     ) -> Iterator[LabMount]:
-        """Mount with little patience."""
+        """Mount with little patience, what the origin serves or what is at `url`."""
         mountpoint = self.folder / "mnt"
         mountpoint.mkdir(exist_ok=True)
         mounted = mount(
             FQRN,
             mountpoint,
-            self.url,
+            url or self.url,
             self.published.key_path,
             cache or self.folder / "cache",
             quota_bytes,

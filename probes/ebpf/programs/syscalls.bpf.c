@@ -235,9 +235,15 @@ static __always_inline void daemon_connect(struct finished *f) {
   tell(f, KIND_HTTP_CONNECT, f->a0, to.family | port, ipv4);
 }
 
+/* Application data of TLS that is long enough for a request; an alert that closes a connection is not. */
+#define TLS_DATA 0x0317
+#define TLS_REQUEST_MIN 64
+
 static __always_inline void daemon_send(struct finished *f) {
   u32 word = 0;
   read_user(&word, sizeof(word), (void *)f->a1);
+  if ((word & 0xffff) == TLS_DATA && f->a2 >= TLS_REQUEST_MIN)
+    return tell(f, KIND_HTTP_SEND, f->a0, 1, f->a2);
   if (word != 0x20544547) /* "GET " */
     return;
   tell(f, KIND_HTTP_SEND, f->a0, 0, f->a2);
