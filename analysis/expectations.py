@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -14,7 +14,7 @@ from cvtrace.analysis.phases import NAMES
 
 Value = float | str
 
-EXPRESSION: Final = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*$")
+EXPRESSION: Final = re.compile(r"^\s*(\w[\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*$")
 OPERATORS: Final[dict[str, Callable[[Value, Value], bool]]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -60,9 +60,14 @@ class Outcome:
     actual: Value | None
 
 
-def known_names() -> str:
-    """Return what may stand on the left, for people."""
-    phases = ", ".join(NAMES)
+def spelt(phase: str) -> str:
+    """Return how a phase that a script names is written in an expression: `warm up` as `warm_up`."""
+    return re.sub(r"\W", "_", phase)
+
+
+def known_names(named: Iterable[str] = ()) -> str:
+    """Return what may stand on the left, for people; `named` are the phases of the script's own."""
+    phases = ", ".join(dict.fromkeys((*NAMES, *map(spelt, named))))
     return (
         f"verdict, cache_state, agreement, verdict.<{'|'.join((*VERDICT, 'tokens_affected'))}>, "
         f"trace.<lost|events|duration_s|exit_code>, decode.<{'|'.join(TOKEN_TIMES)}>, "
@@ -70,14 +75,15 @@ def known_names() -> str:
     )
 
 
-def parse(text: str) -> Expectation:
-    """Read one expression. Raises BadExpression."""
+def parse(text: str, named: Iterable[str] = ()) -> Expectation:
+    """Read one expression; `named` are the phases that the script names. Raises BadExpression."""
+    phases = {*NAMES, *map(spelt, named)}
     found = EXPRESSION.match(text)
     if not found:
         raise BadExpression(f"cannot read '{text}': write NAME ==|!=|<|<=|>|>= VALUE, e.g. 'decode.fuse_reads == 0'")
     name, comparison, value = found.groups()
-    if not _is_known(name):
-        raise BadExpression(f"unknown name '{name}' in '{text}'; known are: {known_names()}")
+    if not _is_known(name, phases):
+        raise BadExpression(f"unknown name '{name}' in '{text}'; known are: {known_names(named)}")
     words = WORDS.get(name.rpartition(".")[2] if name.endswith("hits_cvmfs") else name)
     if words:
         word = value.strip("'\"").lower()
@@ -91,7 +97,7 @@ def parse(text: str) -> Expectation:
     return Expectation(text, name, comparison, number)
 
 
-def _is_known(name: str) -> bool:
+def _is_known(name: str, phases: Collection[str]) -> bool:
     if name in WORDS and name != "hits_cvmfs":
         return True
     head, _, tail = name.partition(".")
@@ -103,7 +109,7 @@ def _is_known(name: str) -> bool:
         return tail in NUMBERS or tail in LABELS
     if head == "decode" and tail in TOKEN_TIMES:
         return True
-    return head in NAMES and (tail in NUMBERS or tail in LABELS or tail == "hits_cvmfs")
+    return head in phases and (tail in NUMBERS or tail in LABELS or tail == "hits_cvmfs")
 
 
 def check(report: Report, expectations: list[Expectation]) -> list[Outcome]:
@@ -132,7 +138,7 @@ def value_of(report: Report, name: str) -> Value | None:
     if head == "trace":
         told = getattr(report.trace, tail)
         return None if told is None else float(told)
-    rows = [row for row in report.phases if head in ("total", row.name)]
+    rows = [row for row in report.phases if head in ("total", spelt(row.name))]
     if not rows:
         return None
     if tail in TOKEN_TIMES:

@@ -13,17 +13,18 @@ import click
 def command(trace: Path, expressions: tuple[str, ...]) -> None:
     """Hold TRACE against expressions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.
 
-    Prints those that fail, with the actual value, and exits with 1 if there are any.
+    A phase that the script names is known by its name, with _ for what is no letter and no digit. Prints those that fail, with the actual value, and exits with 1 if there are any.
     """
     from cvtrace.analysis import analyse
     from cvtrace.analysis.expectations import BadExpression, check, parse, why_unknown
     from cvtrace.tracer.store import read_trace
 
+    report = analyse(read_trace(trace))
+    named = [phase.name for phase in report.phases]
     try:
-        expectations = [parse(expression) for expression in expressions]
+        expectations = [parse(expression, named) for expression in expressions]
     except BadExpression as error:
         raise click.UsageError(str(error)) from None
-    report = analyse(read_trace(trace))
     if report.trace.damage:
         click.echo(f"cvtrace: {report.trace.damage}", err=True)
     outcomes = check(report, expectations)

@@ -240,16 +240,15 @@ class DaemonTranslator:
 
     def _send(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         if not SOCKET.match(arguments):
-            return None
+            return
         escaped, end = decode.string_at(arguments)
         begin = decode.unescape(escaped, len(REQUEST))
         fd, asked = decode.leading_int(arguments), _asked(arguments, end)
         if begin.startswith(TLS_DATA) and asked >= TLS_REQUEST_MIN:
-            return self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 1, asked)
-        if begin != REQUEST:
-            return None
-        self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 0, asked)
-        self.columns.text(Kind.HTTP_SEND, ts, tid, http.request_line(decode.unescape(escaped)))
+            self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 1, asked)
+        elif begin == REQUEST:
+            self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 0, asked)
+            self.columns.text(Kind.HTTP_SEND, ts, tid, http.request_line(decode.unescape(escaped)))
 
     def _receive(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         if not SOCKET.match(arguments) or (ret is not None and ret < 0):

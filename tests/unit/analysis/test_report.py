@@ -161,6 +161,18 @@ def test_expectations_are_held_against_the_report(expression: str, met: bool) ->
     assert outcome.met is met
 
 
+def test_phases_that_the_script_names_can_be_checked() -> None:
+    # GIVEN a script that names a phase of 200 µs
+    report = analyse(cold_run().named("warm up", 10, 210).trace())
+    named = [phase.name for phase in report.phases]
+
+    # THEN it is a name like those of the library, with _ for what is no letter
+    outcome = check(report, [parse("warm_up.span_s <= 0.0002", named), parse("warm_up.span_s > 1", named)])
+    assert [each.met for each in outcome] == [True, False]
+    with pytest.raises(BadExpression, match=r"known are: .*warm_up"):
+        parse("warmup.span_s < 1", named)
+
+
 @pytest.mark.parametrize(
     "expression, complaint",
     [
