@@ -57,6 +57,10 @@ class Probe(Protocol):
     def command(self, argv: list[str]) -> list[str]:
         """Return the command line that runs `argv` under this probe (`argv` itself unless the probe must be the parent)."""
 
+    @property
+    def drain_every_s(self) -> float:
+        """How long `drain` may wait for its next call, so that nothing is lost or comes too late."""
+
     def drain(self) -> tuple[Events, Texts]:
         """Take what was observed since the last call; both arrays may be empty."""
 

@@ -9,7 +9,7 @@ from cvtrace.probes.ladder import start_probe
 from cvtrace.tracer.errors import WrongTarget
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.process import Process
-from cvtrace.tracer.session import DRAIN_S, LOOK_AFTER_S, Options, Recording, Session, create_writer
+from cvtrace.tracer.session import LOOK_AFTER_S, Options, Recording, Session, create_writer
 from cvtrace.tracer.signals import Signals, ended_by_signals
 from cvtrace.tracer.surroundings import find_surroundings
 from cvtrace.tracer.target import Command, Target
@@ -105,7 +105,7 @@ class _Attached(Session):
             now_s = time.monotonic()
             if signals.take() or (until_s is not None and now_s >= until_s):
                 return "detached"
-            signals.wait(DRAIN_S)
+            signals.wait(self.probe.drain_every_s)
             self._keep()
             self._look_after_mounts()
             if now_s - looked_s >= LOOK_AFTER_S:

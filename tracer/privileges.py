@@ -53,6 +53,8 @@ def _release() -> tuple[int, ...]:
 
 def give_up(probe: str, users: Iterable[User]) -> None:
     """Keep only what is `needed`. Raises OSError, which no kernel since 3.5 has a reason for."""
-    import numpy.ma  # noqa: F401 - numpy loads it late, when its file may be out of reach
+    # What would be loaded late, when its files may be out of reach; not sooner, as the target waited for it to start.
+
+    import cvtrace.tracer.parquet  # noqa: F401
 
     keep_only(needed(probe, users))

@@ -38,7 +38,6 @@ from cvtrace.tracer.user import User, acting_as
 if TYPE_CHECKING:
     from cvtrace.tracer.parquet import Progress
 
-DRAIN_S: Final = 0.01
 LOOK_AFTER_S: Final = 0.5
 """How often daemons are looked after: a dead one makes the trace say since when."""
 
@@ -203,7 +202,7 @@ class Session:
         """Drain until the target ends, or a second SIGTERM asks to leave it alone; returns `end` and the exit code."""
         interrupted, terminations, looked_s = False, 0, time.monotonic()
         while not target.poll():
-            signals.wait(DRAIN_S)
+            signals.wait(self.probe.drain_every_s)
             for number in signals.take():
                 interrupted |= number == signal.SIGINT
                 terminations += number == signal.SIGTERM

@@ -26,6 +26,7 @@ class PortableProbe:
     """Samples CPU time, memory, page faults and bytes read of the target's tree."""
 
     name = "portable"
+    drain_every_s = 0.01
 
     def __init__(self) -> None:
         self._targets: list[psutil.Process] = []

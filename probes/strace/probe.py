@@ -65,6 +65,7 @@ class StraceProbe:
     """
 
     name = "strace"
+    drain_every_s = 0.01
 
     def __init__(self, *, owner: tuple[int, int] | None = None) -> None:
         self._owner = owner
