@@ -3,7 +3,7 @@
 from cvtrace.analysis.cache_state import cache_state
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
 from cvtrace.analysis.operators import COST, operators
-from cvtrace.analysis.phases import life
+from cvtrace.analysis.phases import is_attached, life
 from cvtrace.analysis.reconcile import reconcile
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.rows import fetch_rows, file_rows, phase_rows, token_rows
@@ -22,7 +22,10 @@ def analyse(trace: Trace) -> Report:
 
 def report(found: Study) -> Report:
     """Put the report together from the tables."""
-    checks, absent = reconcile(found.recording, found.mounts, found.requests, found.gets)
+    mounts = found.mounts
+    if is_attached(found.recording) and not mounts:
+        mounts = found.recording.mounts  # it asked nothing of any: any may be its own
+    checks, absent = reconcile(found.recording, mounts, found.requests, found.gets)
     proof = evidence(found, checks, absent)
     profiled = operators(found.recording.path)
     return Report(

@@ -24,7 +24,7 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
             "`cvtrace run` as root (eBPF, or --probes strace) shows it"
         )
         return proof, missing
-    passing = [mount.version for mount in mounts if _may_pass(mount.version)]
+    passing = [mount.version for mount in mounts if may_pass(mount.version)]
     if passing:
         missing.append(f"cvmfs2 {passing[0]} may let reads pass it by (FUSE passthrough), and does not count those")
     if not found.total(LOAD, OPENS):
@@ -68,7 +68,8 @@ def _span(study: Study, found: Counted) -> str:
     return "between the first and the last token"
 
 
-def _may_pass(version: str) -> bool:
+def may_pass(version: str) -> bool:
+    """Tell whether a client of this version may let reads pass it by."""
     parts = version.split()[-1:] or [""]
     numbers = [int(part) for part in parts[0].split(".")[:2] if part.isdigit()]
     return not numbers or tuple(numbers) >= PASSTHROUGH

@@ -154,7 +154,7 @@ def life(recording: Recording) -> tuple[int, int]:
     """Return when the target's life in the recording began and ended: its exec or the first sign of it, to its exit."""
     pid = recording.target_pid
     executed, exited = recording.of(Kind.PROC_EXEC), recording.of(Kind.PROC_EXIT)
-    executed = executed.where((executed.tgid == pid) & (not _is_attached(recording)))
+    executed = executed.where((executed.tgid == pid) & (not is_attached(recording)))
     exited = exited.where((exited.tgid == pid) & (exited.tid == pid))
     clock = recording.meta.get("clock") or {}
     start_ns = int(executed.start[0]) if len(executed) else int(clock.get("start_ns") or recording.start_ns)
@@ -162,8 +162,8 @@ def life(recording: Recording) -> tuple[int, int]:
     return start_ns, max(start_ns, end_ns)
 
 
-def _is_attached(recording: Recording) -> bool:
-    """Return whether the target ran already: then neither an exec nor the first call tells of its begin."""
+def is_attached(recording: Recording) -> bool:
+    """Tell whether the target ran already: then neither an exec nor the first call tells of its begin."""
     return bool((recording.meta.get("target") or {}).get("attached"))
 
 
@@ -216,7 +216,7 @@ def _segments(recording: Recording, calls: PhaseCalls, users: UserPhases) -> Seg
     callers = calls.process if len(calls) else users.process
     thread[0] = callers[0] if len(callers) else recording.target_pid
     if len(calls):
-        rows[0] = SCRIPT if _is_attached(recording) else IMPORT
+        rows[0] = SCRIPT if is_attached(recording) else IMPORT
         rows[_tail_gaps(calls.row[index])] = TEARDOWN
     call = np.full(count, -1, dtype=np.int64)
     call[1::2] = index

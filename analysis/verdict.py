@@ -1,5 +1,6 @@
 """Does generating tokens hit CVMFS: yes, no or inconclusive, with the proof."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,10 +10,10 @@ from cvtrace.analysis.attribution import class_times
 from cvtrace.analysis.causes import causes
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.counted import BYTES, FETCHES, OPENS, READS
-from cvtrace.analysis.counted_evidence import counted_evidence
+from cvtrace.analysis.counted_evidence import counted_evidence, may_pass
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.model import Check, Verdict
-from cvtrace.analysis.phases import DECODE, LOAD
+from cvtrace.analysis.phases import DECODE, LOAD, is_attached
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.requests import PASSTHROUGH
 from cvtrace.analysis.study import Study
@@ -54,7 +55,11 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...]) -
     """Judge how complete the recording is."""
     proof: list[str] = []
     missing: list[str] = []
-    for part in (_whole, _daemon, _mapping) if study.recording.sees_requests else (_blind,):
+    agreed = bool(checks) and all(check.agree for check in checks) and not absent
+    parts: Sequence[Callable[[Study], tuple[list[str], list[str]]]] = (_blind,)
+    if study.recording.sees_requests:
+        parts = (_whole, _since_attached) if agreed and is_attached(study.recording) else (_whole, _daemon, _mapping)
+    for part in parts:
         said, lacking = part(study)
         proof += said
         missing += lacking
@@ -63,7 +68,7 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...]) -
         f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}" for check in differing
     ]
     missing += absent
-    if checks and all(check.agree for check in checks) and not absent:
+    if agreed:
         proof.append("its own counters agree")
     return Evidence(tuple(proof), tuple(missing))
 
@@ -105,6 +110,18 @@ def _daemon(study: Study) -> tuple[list[str], list[str]]:
     reads = int((answered & study.requests.is_(Opcode.READ)).sum())
     opens = int((answered & study.requests.is_(Opcode.OPEN)).sum())
     return [f"cvmfs2 served {counted(reads, 'read')} and {counted(opens, 'open')} in the load"], []
+
+
+def _since_attached(study: Study) -> tuple[list[str], list[str]]:
+    """The target ran already, its load was not seen: what the client counted meanwhile is all that anybody asked of it."""
+    served = study.requests.seen_by_daemon & study.requests.is_(Opcode.READ)
+    proof = [f"the target ran already: meanwhile cvmfs2 served {counted(int(served.sum()), 'read')}, whoever asked"]
+    passing = [mount for mount in study.recording.mounts if may_pass(mount.version)]
+    if passing:
+        return proof, [
+            f"cvmfs2 {passing[0].version} may let reads of files that were open already pass it by (FUSE passthrough)"
+        ]
+    return proof, []
 
 
 def _mapping(study: Study) -> tuple[list[str], list[str]]:

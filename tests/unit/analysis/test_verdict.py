@@ -34,6 +34,37 @@ def reasons(report: Report) -> str:
     return "; ".join(report.verdict.missing)
 
 
+def attached(scene: Scene) -> dict[str, Any]:
+    target = scene.trace().meta["target"]
+    return {"target": {**target, "attached": True}}
+
+
+def test_a_target_that_ran_already_gets_its_no_from_what_the_client_counted() -> None:
+    # GIVEN a recording of generation alone, in which nobody read anything, by the client's own count
+    scene = Scene().call("OgaGenerator_GenerateNextToken", 100, 200)
+
+    # THEN that is the proof, as the load was not seen
+    verdict = analyse(scene.trace(**attached(scene))).verdict
+    assert verdict.generation_hits_cvmfs == "no"
+    assert any("the target ran already: meanwhile cvmfs2 served 0 reads" in each for each in verdict.proof)
+
+    # AND without that count, or of a run from its start, nothing is proven
+    silent = Scene(counters=False).call("OgaGenerator_GenerateNextToken", 100, 200)
+    assert analyse(silent.trace(**attached(silent))).verdict.generation_hits_cvmfs == "inconclusive"
+    assert analyse(scene.trace()).verdict.generation_hits_cvmfs == "inconclusive"
+
+
+def test_a_target_that_ran_already_may_have_files_that_pass_the_client_by() -> None:
+    scene = Scene().call("OgaGenerator_GenerateNextToken", 100, 200)
+    meta = scene.trace().meta
+    mounts = [{**mount, "version": "2.13.1"} for mount in meta["mounts"]]
+
+    verdict = analyse(scene.trace(**attached(scene), mounts=mounts)).verdict
+
+    assert verdict.generation_hits_cvmfs == "inconclusive"
+    assert any("passthrough" in each for each in verdict.missing)
+
+
 def test_no_with_a_complete_proof() -> None:
     report = analyse(generation().trace())
 
