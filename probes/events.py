@@ -49,6 +49,9 @@ UNFINISHED: Final = 0x8000
 NO_OFFSET: Final = 2**64 - 1
 """`b` of a read that goes by the file position instead of an explicit offset."""
 
+NOT_KNOWN: Final = 2**64 - 1
+"""`b` and `c` of a CLEANUP whose bytes are not known."""
+
 NO_MOUNT: Final = 2**64 - 1
 """`a` of a COUNTER that is not of a mount but of a process."""
 
@@ -136,6 +139,16 @@ class Kind(IntEnum):
     COUNTER = 72  # ret = 0: read by the target where a phase begins or ends, 1: by the recorder; a = index into the mounts
     #               of meta.json, or NO_MOUNT for what the kernel counts of process tgid, b = index into
     #               probes.portable.counts.COUNTS, c = value
+
+    # Functions of the client's library (uprobes; only where it has symbols). Seen by eBPF only.
+    FETCH_CALL = 80  # cvmfs::Fetcher::Fetch in a worker, hit or miss: ret = descriptor of the object or -errno
+    DOWNLOAD_CALL = 81  # DownloadManager::Fetch in the worker, inside its FETCH_CALL, from before the hand-over until it has the
+    #                     result: ret = 0 or the client's number of the failure, a = address of the job (as in HANDOVER)
+    CLEANUP = 82  # PosixQuotaManager::DoCleanup, objects evicted from the cache: ret = 1 if it got below the bound, else 0,
+    #               a = bytes that may stay, b = bytes freed (0: nothing was to be done), c = bytes that stayed;
+    #               b = c = NOT_KNOWN where the layout of the quota manager does not show them
+    BACKOFF = 83  # sleep after a failure: DownloadManager::Backoff in the download thread before it asks again, a = address of
+    #               the job; or BackoffThrottle::Throttle in any thread (a = 0), which does not sleep after the first failure
     # fmt: on
 
 

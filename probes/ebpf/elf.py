@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import mmap
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,20 +35,24 @@ class NotElf(Exception):
     """The file is no ELF file of 64 bits, or is damaged."""
 
 
-class Elf:
-    """An ELF file, mapped. Raises OSError, or NotElf."""
+_LARGEST: Final = 1 << 28
+"""Bytes of a compressed symbol table that are unpacked at most."""
 
-    def __init__(self, path: str) -> None:
-        with Path(path).open("rb") as file:
-            try:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except ValueError as error:
-                raise NotElf(f"{path} is empty") from error
+Places = Callable[[bytes], Iterable[int]]
+"""Finds names in a table of strings: where those begin that are wanted."""
+
+
+class Elf:
+    """An ELF file, mapped; or `content`, which came from one. Raises OSError, or NotElf."""
+
+    def __init__(self, path: str, content: bytes | None = None) -> None:
+        self.path = path
+        self._map = _mapped(path) if content is None else content
         try:
             if self._map[:6] != b"\x7fELF\2\1":
                 raise NotElf(f"{path} is no ELF file of 64 bits")
             segments, sections = struct.unpack_from("<QQ", self._map, 32)
-            count_segments, _, count_sections = struct.unpack_from("<HHH", self._map, 56)
+            count_segments, _, count_sections, self._names = struct.unpack_from("<HHHH", self._map, 56)
             self._segments = np.frombuffer(self._map, _SEGMENT, count_segments, segments).copy()
             self._sections = np.frombuffer(self._map, _SECTION, count_sections, sections).copy()
         except (ValueError, OverflowError, struct.error) as error:
@@ -55,33 +60,55 @@ class Elf:
 
     def functions(self, names: Iterable[str]) -> dict[str, int]:
         """Return the offset in the file of each function that the symbol tables name, exported or not."""
-        wanted, found = list(names), dict[str, int]()
+        wanted = list(names)
+        found = self.addresses({number: _exactly(name.encode()) for number, name in enumerate(wanted)})
+        return {wanted[number]: offset for number, offset in self.offsets(found).items()}
+
+    def addresses(self, wanted: Mapping[int, Places]) -> dict[int, int]:
+        """Return the address of a function for each of `wanted` that the symbol tables name."""
+        found = dict[int, int]()
         for kind in (_DYNSYM, _SYMTAB):  # the exported ones first: that table is the smaller one
             for section in self._sections[self._sections["type"] == kind]:
                 # In a damaged file there is nothing to attach to.
                 with contextlib.suppress(ValueError, IndexError, OverflowError):
-                    found |= self._functions_in(section, [name for name in wanted if name not in found])
+                    rest = {number: places for number, places in wanted.items() if number not in found}
+                    found |= self._addresses_in(section, rest)
         return found
 
-    def _functions_in(self, section: np.void, names: list[str]) -> dict[str, int]:
-        strings = self._sections[section["link"]]
-        text = self._map[int(strings["offset"]) : int(strings["offset"]) + int(strings["size"])]
-        at = {place: name for name in names for place in _places(text, name.encode() + b"\0")}
+    def _addresses_in(self, section: np.void, wanted: Mapping[int, Places]) -> dict[int, int]:
+        text = self._content(self._sections[section["link"]])
+        at = {place: number for number, places in wanted.items() for place in places(text)}
         count = int(section["size"]) // _SYMBOL.itemsize
         symbols = np.frombuffer(self._map, _SYMBOL, count, int(section["offset"]))
         chosen = np.isin(symbols["name"], list(at)) & (symbols["info"] & 0xF == _FUNCTION) & (symbols["shndx"] != 0)
-        return {at[int(symbol["name"])]: self._offset(int(symbol["value"])) for symbol in symbols[chosen].copy()}
+        return {at[int(symbol["name"])]: int(symbol["value"]) for symbol in symbols[chosen].copy()}
 
-    def _offset(self, address: int) -> int:
+    def offsets(self, addresses: Mapping[int, int]) -> dict[int, int]:
+        """Return where in the file the code is that is loaded at each of `addresses`; without those that are nowhere."""
         loaded = self._segments[self._segments["type"] == _LOAD]
-        inside = loaded[(loaded["vaddr"] <= address) & (address < loaded["vaddr"] + loaded["filesz"])]
-        return address - int(inside["vaddr"][0]) + int(inside["offset"][0])
+        found = dict[int, int]()
+        for number, address in addresses.items():
+            inside = loaded[(loaded["vaddr"] <= address) & (address < loaded["vaddr"] + loaded["filesz"])]
+            if len(inside):
+                found[number] = address - int(inside["vaddr"][0]) + int(inside["offset"][0])
+        return found
+
+    def compressed_symbols(self) -> Elf | None:
+        """Return what Fedora and RHEL leave of the symbols in a stripped file: a small ELF file in it, for backtraces."""
+        with contextlib.suppress(ValueError, IndexError, OverflowError, lzma.LZMAError, NotElf):
+            names = self._content(self._sections[self._names])
+            for section in self._sections[self._sections["size"] > 0]:
+                if names[int(section["name"]) :].startswith(b".gnu_debugdata\0"):
+                    return Elf(self.path, lzma.LZMADecompressor().decompress(self._content(section), _LARGEST))
+        return None
+
+    def _content(self, section: np.void) -> bytes:
+        return self._map[int(section["offset"]) : int(section["offset"]) + int(section["size"])]
 
     def build_id(self) -> str | None:
         """Return the build id in hexadecimal, None if the file has none."""
         for section in self._sections[self._sections["type"] == _NOTE]:
-            start = int(section["offset"])
-            note = self._map[start : start + int(section["size"])]
+            note = self._content(section)
             if len(note) >= 16:
                 name_size, size, kind = struct.unpack_from("<III", note)
                 if kind == _BUILD_ID and note[12:15] == b"GNU":
@@ -90,9 +117,22 @@ class Elf:
         return None
 
 
-def _places(text: bytes, string: bytes) -> Iterator[int]:
-    """Yield where a string is, also as the tail of a longer one: linkers merge them."""
+def _mapped(path: str) -> mmap.mmap:
+    with Path(path).open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise NotElf(f"{path} is empty") from error
+
+
+def occurrences(text: bytes, string: bytes) -> Iterator[int]:
+    """Yield where a string is."""
     place = text.find(string)
     while place >= 0:
         yield place
         place = text.find(string, place + 1)
+
+
+def _exactly(name: bytes) -> Places:
+    """Return what finds a name, also as the tail of a longer one: linkers merge them."""
+    return lambda text: occurrences(text, name + b"\0")

@@ -1,7 +1,7 @@
-"""Finds the GenAI library while the target runs: any program, whichever way it comes to load it.
+"""Finds libraries while the processes run that load them, whichever way they come to load them.
 
-The target's opens tell when a file of that name is opened; what the process then has mapped is the very file, also in a
-container or another mount namespace, where its path means nothing here. The library is mapped some milliseconds before its
+The opens of a process tell when a file of that name is opened; what the process then has mapped is the very file, also in a
+container or another mount namespace, where its path means nothing here. A library is mapped some milliseconds before its
 first call; a call that comes sooner than the next look is not seen.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -26,14 +27,19 @@ Attach = Callable[[str, str], bool]
 """Attaches to the file at (a path that leads there from here, its name for the user); tells whether there was a reason to."""
 
 
-class LibraryWatch:
-    """Attaches to each file of that name once, when a process of the target maps it."""
+class LibraryWatch(ABC):
+    """Tells of files whose name matches `name` and that processes map; `opens` is the kind of the events that open them."""
 
-    def __init__(self, attach: Attach) -> None:
-        self._attach = attach
+    def __init__(self, name: re.Pattern[bytes], opens: Kind) -> None:
+        self._name = name
+        self._opens = opens
         self._known: set[tuple[int, int]] = set()
         self._awaited: dict[int, float] = {}
         """Thread -> until when a mapping is looked for."""
+
+    @abstractmethod
+    def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool) -> None:
+        """Take note that a process (or thread) has mapped the file `key` (device, inode). May raise OSError."""
 
     def know(self, library: str) -> None:
         """Take note of a library that is attached already."""
@@ -45,43 +51,53 @@ class LibraryWatch:
         if not len(texts):
             return
         block = np.ascontiguousarray(texts).view("u1")
-        for found in NAME.finditer(block.data):
+        for found in self._name.finditer(block.data):
             row = texts[found.start() // TEXT.itemsize]
-            if row["kind"] == Kind.SYS_OPEN:
+            if row["kind"] == self._opens:
                 self._awaited[int(row["tid"])] = time.monotonic() + PATIENCE_S
 
     def look(self) -> None:
-        """Attach to what the awaited processes have mapped by now."""
+        """Take what the awaited processes have mapped by now."""
         for tid, until in list(self._awaited.items()):
-            mapped = list(_mapped(tid))
-            for path, name in mapped:
-                self._use(path, name)
-            if mapped or time.monotonic() > until:
+            if self.look_into(tid) or time.monotonic() > until:
                 del self._awaited[tid]
 
-    def look_into(self, pid: int) -> None:
-        """Attach to what a process has mapped already."""
-        for path, name in _mapped(pid):
-            self._use(path, name)
+    def look_into(self, pid: int) -> bool:
+        """Take what a process has mapped already; returns whether there was anything."""
+        files = list(mapped(pid, self._name))
+        for path, name in files:
+            try:
+                status = os.stat(path)  # noqa: PTH116
+                key = (status.st_dev, status.st_ino)
+                is_new = key not in self._known
+                self._known.add(key)
+                self.use(pid, path, name, key, is_new=is_new)
+            except OSError:
+                continue  # the process is gone
+        return bool(files)
 
-    def _use(self, path: str, name: str) -> None:
-        try:
-            status = os.stat(path)  # noqa: PTH116
-            if (status.st_dev, status.st_ino) not in self._known:
-                self._known.add((status.st_dev, status.st_ino))
-                self._attach(path, name)
-        except OSError:
-            return  # the process is gone
+
+class GenaiLibraries(LibraryWatch):
+    """Attaches to each GenAI library once, when a process of the target maps it."""
+
+    def __init__(self, attach: Attach) -> None:
+        super().__init__(NAME, Kind.SYS_OPEN)
+        self._attach = attach
+
+    def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool) -> None:
+        """Attach to a library that is new."""
+        if is_new:
+            self._attach(path, name)
 
 
-def _mapped(tid: int) -> Iterator[tuple[str, str]]:
-    """Yield a path to each mapped file of that name, and the path by which the process knows it."""
+def mapped(tid: int, name: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:
+    """Yield a path to each mapped file whose name matches, and the path by which the process knows it."""
     try:
         lines = Path(f"/proc/{tid}/maps").read_bytes().splitlines()
     except OSError:
         return
     for line in lines:
-        if NAME.search(line):
+        if name.search(line):
             fields = line.split(None, 5)
             start, _, end = fields[0].partition(b"-")
             # As /proc/PID/map_files spells them: without leading zeros.

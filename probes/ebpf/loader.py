@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cvtrace.probes.ebpf import btf, kprobes
+from cvtrace.probes.ebpf import btf, client, kprobes
 from cvtrace.probes.ebpf.kprobes import Attachment, Chosen, Kprobes, NoKprobes
 from cvtrace.probes.ebpf.syscalls import numbers
 from cvtrace.probes.events import Kind
@@ -91,11 +91,12 @@ def tracefs() -> Path:
     )
 
 
-def phase_program(index: int) -> str:
-    """Return the pair of programs for function `index` of probes.phases.functions."""
-    return (
-        f"int phase_enter_{index}(struct pt_regs *ctx) {{ return phase_enter(ctx, {index}); }}\n"
-        f"int phase_exit_{index}(struct pt_regs *ctx) {{ return phase_exit(ctx, {index}); }}\n"
+def function_programs(name: str, functions: int) -> str:
+    """Return a pair of programs for each of so many functions; `name`: those of the library that marks `phase`s, or the `client`'s."""
+    return "".join(
+        f"int {name}_enter_{index}(struct pt_regs *ctx) {{ return {name}_enter(ctx, {index}); }}\n"
+        f"int {name}_exit_{index}(struct pt_regs *ctx) {{ return {name}_exit(ctx, {index}); }}\n"
+        for index in range(functions)
     )
 
 
@@ -134,7 +135,7 @@ def source(event_pages: int, text_pages: int) -> Source:
     steps = [climb(rung, root) for rung in RUNGS]
     btf.forget()
     chosen = [step.kprobes for step in steps if step.kprobes]
-    programs = ["common.h", "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c"]
+    programs = ["common.h", "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c", "client.bpf.c"]
     programs += dict.fromkeys(name for step in steps for name in step.programs)
     defines = [f"#define EVENT_PAGES {event_pages}", f"#define TEXT_PAGES {text_pages}"]
     defines += [f"#define KIND_{kind.name} {kind.value}" for kind in Kind]
@@ -142,7 +143,7 @@ def source(event_pages: int, text_pages: int) -> Source:
     defines += [line for one in chosen for line in one.defines]
     parts = ["\n".join(defines)]
     parts += [(PROGRAMS / name).read_text(encoding="ascii") for name in programs]
-    parts += [phase_program(index) for index in range(len(FUNCTIONS))]
+    parts += [function_programs("phase", len(FUNCTIONS)), function_programs("client", len(client.FUNCTIONS))]
     parts += [text for one in chosen for text in one.programs]
     missing = tuple(step.missing for step in steps if step.missing)
     return Source("\n".join(parts), tuple(programs), missing, tuple(hook for one in chosen for hook in one.attachments))

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.probes.ebpf import bcc, cost, kprobes, loader, uprobes
+from cvtrace.probes.ebpf import bcc, client, cost, kprobes, loader, uprobes
+from cvtrace.probes.ebpf.client import ClientFunctions, ClientLibrary
 from cvtrace.probes.ebpf.detach import descriptors, held_by_child
-from cvtrace.probes.ebpf.libraries import LibraryWatch
+from cvtrace.probes.ebpf.libraries import GenaiLibraries
 from cvtrace.probes.ebpf.memory import release_compiler
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
@@ -83,7 +84,8 @@ class EbpfProbe:
         self._links: list[int] = []
         self.costs: dict[str, float] = {}
         """After `stop`, if asked for: `bpf_s`, seconds that the programs ran, and `bpf_runs`, how often."""
-        self._libraries = LibraryWatch(self._attach_running)
+        self._libraries = GenaiLibraries(self._attach_running)
+        self._client = ClientFunctions(self._attach_client)
         self.marks_phases = False
         """Whether calls of a GenAI library are seen: from the start, or since the target loaded one."""
 
@@ -98,6 +100,7 @@ class EbpfProbe:
         self._faults = "kprobes_pages.bpf.c" in source.programs
         self._bpf = bcc.compile_program(source.text)
         try:
+            uprobes.prepare(self._bpf, "client")
             self._fill_filters(scope)
             self._attach_kprobes(source.attachments)
             self._attach_phases(scope.libraries)
@@ -125,6 +128,7 @@ class EbpfProbe:
             observed[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
         for daemon in daemons:
             self._observe(daemon.pid, _ROLE_DAEMON)
+            self._client.look_into(daemon.pid)
 
     def _observe(self, tgid: int, role: int) -> None:
         self._bpf[b"processes"][ctypes.c_uint32(tgid)] = ctypes.c_uint32(role)
@@ -151,7 +155,7 @@ class EbpfProbe:
 
     def _attach_phases(self, libraries: tuple[str, ...]) -> None:
         """Attach to the functions that the libraries export; a version that lacks one simply never calls it."""
-        uprobes.prepare(self._bpf)
+        uprobes.prepare(self._bpf, "phase")
         for library in libraries:
             self._libraries.know(library)
             if self._attach_library(library, library):
@@ -178,6 +182,13 @@ class EbpfProbe:
         else:
             self._missing.append(_without_calls(name))
         return attached
+
+    def _attach_client(self, path: str, offsets: dict[int, int]) -> None:
+        self._links += uprobes.attach(self._bpf, path, offsets, "client")
+
+    def client_library(self, pid: int) -> ClientLibrary | None:
+        """Return what is seen of the functions of a daemon's library, None if none was found."""
+        return self._client.library_of(pid)
 
     def _measure_cost(self) -> None:
         if self._cost:
@@ -216,8 +227,9 @@ class EbpfProbe:
             late, self._late = self._late, (no_events(), no_texts())
             return late
         texts = redact_texts(self._texts.drain())
-        self._libraries.notice(texts)
-        self._libraries.look()
+        for watch in (self._libraries, self._client):
+            watch.notice(texts)
+            watch.look()
         return drop_contents(self._events.drain()), texts
 
     def stop(self) -> None:
@@ -245,7 +257,7 @@ class EbpfProbe:
 
     def _open_calls(self, stopped_ns: int) -> Events:
         """Return one UNFINISHED event for each call, phase, absence and FUSE request that has not ended."""
-        parts = [self._open_syscalls(), self._open_phases()]
+        parts = [self._open_syscalls(), self._open_phases(), client.open_calls(self._bpf)]
         if self._sched:
             parts.append(self._open_absences())
         if self._fuse:
@@ -319,4 +331,4 @@ class EbpfProbe:
 
     def missing(self) -> list[str]:
         """Return what this kernel does not let the probe see."""
-        return list(self._missing)
+        return [*self._missing, *self._client.missing()]

@@ -1,4 +1,4 @@
-"""Attaches to the functions of a library that mark phases: to all of them at once where the kernel can (6.6).
+"""Attaches to functions of a library: to all of them at once where the kernel can (6.6).
 
 One link for all entries and one for all returns come and go in milliseconds; a perf event per function takes 0.1 s each
 to detach.
@@ -35,45 +35,45 @@ def functions(library: str, symbols: Sequence[str]) -> dict[int, int]:
     return {index: found[symbol] for index, symbol in enumerate(symbols) if symbol in found}
 
 
-def prepare(bpf: Any) -> None:
-    """Load the programs, so that attaching to a library that the target is about to call takes no time."""
+def prepare(bpf: Any, programs: str) -> None:
+    """Load `programs` (`phase`, `client`), so that attaching to a library that the target is about to call takes no time."""
     if release() < _COOKIES:  # bcc would print the whole program that the kernel refuses
         return
     with contextlib.suppress(Exception):  # a kernel before 6.6: `attach` goes another way
-        for program in (b"phase_enter_any", b"phase_exit_any"):
-            bpf.load_func(program, _PROG_TYPE_KPROBE, attach_type=_TRACE_UPROBE_MULTI)
+        for program in (f"{programs}_enter_any", f"{programs}_exit_any"):
+            bpf.load_func(program.encode(), _PROG_TYPE_KPROBE, attach_type=_TRACE_UPROBE_MULTI)
 
 
-def attach(bpf: Any, library: str, offsets: dict[int, int]) -> list[int]:
-    """Attach to `offsets` (index -> offset) of `library`; return the links to close, none if perf events were used.
+def attach(bpf: Any, library: str, offsets: dict[int, int], programs: str = "phase") -> list[int]:
+    """Attach `programs` to `offsets` (index -> offset) of `library`; return the links to close, none if perf events were used.
 
     Raises OSError when there is no such file any more.
     """
     if release() < _COOKIES:
-        return _attach_each(bpf, library, offsets)
+        return _attach_each(bpf, library, offsets, programs)
     try:
         return [
-            _attach_multi(bpf, b"phase_enter_any", library, offsets, 0),
-            _attach_multi(bpf, b"phase_exit_any", library, offsets, _MULTI_RETURN),
+            _attach_multi(bpf, f"{programs}_enter_any", library, offsets, 0),
+            _attach_multi(bpf, f"{programs}_exit_any", library, offsets, _MULTI_RETURN),
         ]
     except Exception as error:  # bcc raises plain Exception when the kernel does not know the attach type
         if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESRCH):
             raise  # the file is gone, with the process that had it
-        return _attach_each(bpf, library, offsets)
+        return _attach_each(bpf, library, offsets, programs)
 
 
-def _attach_each(bpf: Any, library: str, offsets: dict[int, int]) -> list[int]:
+def _attach_each(bpf: Any, library: str, offsets: dict[int, int], programs: str) -> list[int]:
     """Attach a pair of programs to each function, through perf events."""
     path = os.fsencode(library)
     for index, offset in offsets.items():
-        bpf.attach_uprobe(name=path, addr=offset, fn_name=b"phase_enter_%d" % index)
-        bpf.attach_uretprobe(name=path, addr=offset, fn_name=b"phase_exit_%d" % index)
+        bpf.attach_uprobe(name=path, addr=offset, fn_name=f"{programs}_enter_{index}".encode())
+        bpf.attach_uretprobe(name=path, addr=offset, fn_name=f"{programs}_exit_{index}".encode())
     return []
 
 
-def _attach_multi(bpf: Any, program: bytes, library: str, offsets: dict[int, int], flags: int) -> int:
+def _attach_multi(bpf: Any, program: str, library: str, offsets: dict[int, int], flags: int) -> int:
     """Link `program` to all `offsets`, with the index as cookie (union bpf_attr, link_create.uprobe_multi)."""
-    program_fd = bpf.load_func(program, _PROG_TYPE_KPROBE, attach_type=_TRACE_UPROBE_MULTI).fd
+    program_fd = bpf.load_func(program.encode(), _PROG_TYPE_KPROBE, attach_type=_TRACE_UPROBE_MULTI).fd
     path = ctypes.create_string_buffer(os.fsencode(library))
     count = len(offsets)
     addresses = (ctypes.c_uint64 * count)(*offsets.values())
