@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvtrace.analysis.classes import Class
+from cvtrace.analysis.client_functions import confirm_shared, jobs_asleep
 from cvtrace.analysis.fetches import Gets, Jobs
 from cvtrace.analysis.intervals import Bools, Ints, Steps, cut, disjoint, overlay, pick, ranges
 from cvtrace.analysis.objects import CacheOpens
@@ -170,13 +171,19 @@ def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jo
     reads = reads.where(pick(requests.opcode, request, int(Opcode.READ)) == int(Opcode.READ))
     steps = _over(steps, requests, reads, Class.CACHE_READ)
     steps = _shared(recording, requests, opens, jobs, steps)
-    for spans in (time.spans, time.others, time.waits):
+    for spans in (time.spans, time.others, time.waits, _asleep(recording, jobs)):
         worker = pick(jobs.worker, spans.job, -1)
         known = lanes.rank(worker) >= 0
         worker = worker[known]
         start, end = lanes.at(worker, spans.start[known]), lanes.at(worker, spans.end[known])
         steps = overlay(steps, start, end, spans.value[known])
+    steps = _over(steps, requests, recording.of(Kind.BACKOFF), Class.NETWORK_QUEUE)
     return _over(steps, requests, recording.of(Kind.FUSE_REPLY), Class.CACHE_TRANSPORT)
+
+
+def _asleep(recording: Recording, jobs: Jobs) -> Spans:
+    job, start, end = jobs_asleep(recording, jobs)
+    return Spans(job, start, end, np.full(len(job), int(Class.NETWORK_QUEUE), dtype=np.int64))
 
 
 def _over(steps: Steps, requests: Requests, rows: Rows, value: Class) -> Steps:
@@ -211,7 +218,8 @@ def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, job
     following = by_worker.after(rows.tid, rows.end)
     reply = requests.replying[request]
     until = np.minimum(pick(by_worker.rows.start, following, recording.end_ns), reply)
-    return rows.end, np.maximum(until, rows.end), rows.tid
+    shared, until = confirm_shared(recording, rows, until)
+    return rows.end[shared], np.maximum(until, rows.end)[shared], rows.tid[shared]
 
 
 def _in_mutex(recording: Recording, requests: Requests, jobs: Jobs) -> tuple[Ints, Ints, Ints]:

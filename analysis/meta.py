@@ -22,6 +22,8 @@ SHAPE: Final[dict[str, Any]] = {
             "daemon_pid": int,
             "client": str,
             "version": str,
+            "client_functions": [str],
+            "client_build_id": str,
             "counters_before": COUNTERS,
             "counters_after": COUNTERS,
             "error": str,

@@ -66,6 +66,9 @@ class Phase:
     `network_bytes` came from objects fetched in the same phase, `disk_bytes` from the client's cache; `page_cache_bytes`
     were touched and needed no read at all. `span_s` of a phase that the script named is all the time within it, with the
     calls of the library and the phases that nest in it, which have rows of their own; else it is `wall_s`.
+
+    `cleanups` and `backoff_s` are the client's, whoever caused them: evictions that began in the phase, and the time of it in
+    which a thread of the client slept after a failure; `backoff_waited_s` of that the phase waited, which is in `network.queue`.
     """
 
     name: str
@@ -91,6 +94,11 @@ class Phase:
     network_bytes: int | None
     hits_cvmfs: str
     span_s: float
+    cleanups: int | None = None
+    cleanup_s: float | None = None
+    cleanup_bytes: int | None = None
+    backoff_s: float | None = None
+    backoff_waited_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 
 from cvtrace.analysis.attribution import class_times
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.client_calls import client_numbers
 from cvtrace.analysis.counted import BYTES, FETCHES, READS
 from cvtrace.analysis.fetches import is_proxied
 from cvtrace.analysis.intervals import Bools, Ints, covered, pick
@@ -53,7 +54,7 @@ def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
     users = study.phases.users
     spans = users.spans
     begins = tuple((each.start, each.row) for each in (segments, study.phase_calls, users))
-    numbers = _phase_numbers(study)
+    numbers, of_client = _phase_numbers(study), list(client_numbers(study))
     rows = []
     for row in np.flatnonzero(parts + has_calls + users.counts).tolist():
         first = min(start[of == row].min() for start, of in begins if (of == row).any())
@@ -68,6 +69,7 @@ def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
                 classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True)},
                 **{name: _observed(column, row) for name, column in numbers.items()},
                 hits_cvmfs=hits_cvmfs(study, row, evidence),
+                **of_client[row],
             )
         )
     return tuple(rows)

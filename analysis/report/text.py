@@ -16,6 +16,7 @@ from cvtrace.analysis.assemble import analyse
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
 from cvtrace.analysis.report import sentences
+from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.quantities import seconds, size
 from cvtrace.tracer.store import Trace
 
@@ -50,7 +51,7 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
         console.print()
         console.print(_phases(report))
     console.print()
-    for block in (sentences.times, sentences.caches, sentences.agreement, sentences.lacking):
+    for block in (sentences.times, sentences.caches, client, sentences.agreement, sentences.lacking):
         for line in block(report):
             _print(console, line)
     console.print(Text(f"Full report: cvtrace report {report.trace.path} --format json"), soft_wrap=True)

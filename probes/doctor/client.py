@@ -15,6 +15,7 @@ from cvtrace.probes.cvmfs.daemon import cache_managers
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.probes.cvmfs.mounts import Mount, describe, is_below, mount_points, mounts_of, read_xattrs
 from cvtrace.probes.cvmfs.talk import ask
+from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.probe import CannotObserve
 
@@ -97,6 +98,7 @@ def _of_mount(client: Client, model: Path | None) -> list[Finding]:
     own_model = model if model is not None and is_below(str(model.absolute()), mount.path) else None
     checks: tuple[Callable[[], Finding | None], ...] = (
         lambda: _daemon(client),
+        lambda: client_functions(mount),
         lambda: _talk(client),
         lambda: _counters(client),
         lambda: _server(client),
