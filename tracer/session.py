@@ -31,7 +31,7 @@ from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
-from cvtrace.tracer.surroundings import Observed, Surroundings, find_surroundings
+from cvtrace.tracer.surroundings import Surroundings, find_surroundings
 from cvtrace.tracer.target import Command, Inheritance, Target, start_target
 from cvtrace.tracer.user import User, acting_as
 
@@ -318,20 +318,11 @@ class Session:
         return list(dict.fromkeys(said))
 
     def _mounts_meta(self) -> list[dict[str, Any]]:
-        return [observed.meta() | self._client_meta(observed) for observed in self.surroundings.observed]
-
-    def _client_meta(self, observed: Observed) -> dict[str, Any]:
-        """Return which functions of the client are seen: in the library of the daemon, and of the managers of its cache."""
-        library_of, daemon = getattr(self.probe, "client_library", None), observed.mount.daemon
-        library = library_of(daemon.pid) if library_of and daemon else None
-        if library_of is None or library is None:
-            return {}
-        managers = [
-            process for process in self.surroundings.managers if daemon and process.workspace == daemon.workspace
+        library_of = getattr(self.probe, "client_library", lambda _: None)  # only some probes can tell
+        return [
+            observed.meta() | self.surroundings.client_meta(observed, library_of)
+            for observed in self.surroundings.observed
         ]
-        theirs = [library_of(process.pid) for process in managers]
-        seen = [name for name in library.functions if all(other and name in other.functions for other in theirs)]
-        return {"client_functions": seen, "client_build_id": library.build_id}
 
     def _target_meta(self, target: Target | None) -> dict[str, Any]:
         found = {} if target is None else {"pid": target.pid, "exit_code": target.exit_code}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from cvtrace.probes.cvmfs.counters import Counters, counters
 from cvtrace.probes.cvmfs.daemon import Process, cache_managers
 from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, describe, mount_points, mounts_of
 from cvtrace.probes.cvmfs.talk import talk_address
+from cvtrace.probes.ebpf.client import ClientLibrary
 from cvtrace.probes.phases.hook import Counted
 from cvtrace.probes.probe import CannotObserve, Daemon, Scope
 
@@ -85,6 +86,16 @@ class Surroundings:
     def counted(self) -> tuple[Counted, ...]:
         """Return the mounts whose counters the target is to read; one that did not answer would hang it."""
         return tuple(Counted(*_addresses(observed)) for observed in self.observed)
+
+    def client_meta(self, observed: Observed, library_of: Callable[[int], ClientLibrary | None]) -> dict[str, Any]:
+        """Return which functions of the client are seen: in the library of the daemon, and of the managers of its cache."""
+        daemon = observed.mount.daemon
+        library = library_of(daemon.pid) if daemon else None
+        if daemon is None or library is None:
+            return {}
+        theirs = [library_of(each.pid) for each in self.managers if each.workspace == daemon.workspace]
+        seen = [name for name in library.functions if all(other and name in other.functions for other in theirs)]
+        return {"client_functions": seen, "client_build_id": library.build_id}
 
     def errors(self) -> list[str]:
         """Return what could not be learnt about the mounts, a sentence each."""

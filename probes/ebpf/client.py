@@ -29,7 +29,7 @@ FUNCTIONS: Final = (
     "DownloadManager::Backoff",
     "BackoffThrottle::Throttle",
 )
-"""In the order of the numbers in programs/client.bpf.c. All are there from cvmfs 2.4 to 2.14 at least (source)."""
+"""In the order of the numbers in programs/client.bpf.c. All are in the sources of cvmfs 2.4 to 2.12, with the same arguments."""
 
 KINDS: Final = (Kind.FETCH_CALL, Kind.DOWNLOAD_CALL, Kind.CLEANUP, Kind.BACKOFF, Kind.BACKOFF)
 TOLD: Final = (False, True, True, True, False)

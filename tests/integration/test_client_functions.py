@@ -18,6 +18,10 @@ from client_library import LIBRARY, PROGRAM, SONAME, Client, build_library, comp
 from ebpf_recording import of_kind
 from lab_mount import wait_until
 
+from cvtrace.probes.cvmfs.daemon import Process
+from cvtrace.probes.cvmfs.mounts import Mount
+from cvtrace.probes.doctor.client_library import client_functions
+from cvtrace.probes.doctor.finding import OK, WARNING, Finding
 from cvtrace.probes.ebpf import uprobes
 from cvtrace.probes.ebpf.client import FUNCTIONS
 from cvtrace.probes.ebpf.elf import Elf
@@ -163,6 +167,28 @@ def test_a_stripped_library_is_said_and_nothing_else_changes(
     assert f"/{debug_file(build_id)}" in sentence
     found = probe.client_library(clients[0].pid), probe.client_library(clients[1].pid)
     assert [each.functions if each else None for each in found] == [(), FUNCTIONS]
+
+
+def test_the_doctor_says_which_functions_there_are(
+    program: Path, library: Path, clients: list[Client], tmp_path: Path
+) -> None:
+    # GIVEN a client with a whole library, one with a stripped one, and one without
+    clients += [Client(program).do(str(library)), Client(program).do(str(stripped(library, tmp_path))), Client(program)]
+
+    def found(pid: int, client: str = "cvmfs2") -> list[Finding]:
+        mount = Mount("/cvmfs/x", 1, "x.org", "2.12.0", Process(pid, 0, None, client), None)
+        return [finding for finding in (client_functions(mount),) if finding]
+
+    # WHEN
+    whole, bare, none = (found(client.pid)[0] for client in clients)
+
+    # THEN
+    assert [each.status for each in (whole, bare, none)] == [OK, WARNING, WARNING]
+    assert all(name in whole.says for name in FUNCTIONS)
+    assert (Elf(str(library)).build_id() or "?") in whole.says
+    assert "/usr/lib/debug/.build-id/" in (bare.mend or "")
+    # and the lab's client, which is no library, is not asked for one
+    assert found(clients[0].pid, "cvtrace-lab") == []
 
 
 def test_debug_symbols_of_the_same_build_do_as_well(library: Path, tmp_path: Path) -> None:
