@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,8 +36,8 @@ TOLD: Final = (False, True, True, True, False)
 """Whether the event has the function's argument."""
 
 HIDDEN: Final = (
-    "its own word on shared downloads",
-    "its own word on shared downloads",
+    "shared downloads as cvmfs2 has them",
+    "shared downloads as cvmfs2 has them",
     "clean-ups of its cache",
     "its back-off",
     "its back-off",
@@ -82,7 +82,7 @@ class ClientLibrary:
             else f"no symbol of {_and(each for each in FUNCTIONS if each not in self.functions)}"
         )
         told = f", build id {self.build_id}" if self.build_id else ""
-        return f"{_and(self.hidden)} ({self.name} of cvmfs2 has {lacks}{told}): {self.mend}"
+        return f"{_and(self.hidden)} ({self.name} has {lacks}{told}): {self.mend}"
 
 
 def _and(words: Iterable[str]) -> str:
@@ -110,7 +110,8 @@ class ClientFunctions(LibraryWatch):
         super().__init__(NAME, Kind.CACHE_OPEN)
         self._attach_to = attach
         self._libraries: dict[tuple[int, int], ClientLibrary] = {}
-        self._of_process: dict[int, ClientLibrary] = {}
+        self._of_process: dict[int, list[ClientLibrary]] = {}
+        """All that a process has had, the latest at the end."""
         self._refused: list[str] = []
 
     def look_into(self, pid: int) -> bool:
@@ -132,17 +133,23 @@ class ClientFunctions(LibraryWatch):
                 self._refused.append(f"functions of cvmfs2's {library.name}: it cannot be attached to ({error})")
             self._libraries[key] = library
         if key in self._libraries:
-            self._of_process[_process_of(pid)] = self._libraries[key]
+            process, library = _process_of(pid), self._libraries[key]
+            had = [each for each in self._of_process.get(process, ()) if each is not library]
+            self._of_process[process] = [*had, library]
 
     def library_of(self, pid: int) -> ClientLibrary | None:
-        """Return the library that a process was last seen with."""
-        return self._of_process.get(pid)
+        """Return the library that a process was last seen with; of its functions, those that are in all that it has had."""
+        had = self._of_process.get(pid)
+        if not had:
+            return None
+        offsets = {number: at for number, at in had[-1].offsets.items() if all(number in each.offsets for each in had)}
+        return replace(had[-1], offsets=offsets)
 
     def missing(self) -> list[str]:
         """Return a sentence for each library that has not all of the functions."""
         if self._refused:
             return self._refused
-        sentences = (library.missing() for library in self._of_process.values())
+        sentences = (library.missing() for had in self._of_process.values() for library in had)
         return list(dict.fromkeys(sentence for sentence in sentences if sentence))
 
 

@@ -162,8 +162,8 @@ def test_a_stripped_library_is_said_and_nothing_else_changes(
     assert calls_of(events, clients[0].pid) == dict.fromkeys(CALLS, 0)
     assert calls_of(events, clients[1].pid) == CALLS
     (sentence,) = probe.missing()
-    assert sentence.startswith("its own word on shared downloads, clean-ups of its cache and its back-off (")
-    assert f"{SONAME} of cvmfs2 has no symbols, build id {build_id}" in sentence
+    assert sentence.startswith("shared downloads as cvmfs2 has them, clean-ups of its cache and its back-off (")
+    assert f"({SONAME} has no symbols, build id {build_id}" in sentence
     assert f"/{debug_file(build_id)}" in sentence
     found = probe.client_library(clients[0].pid), probe.client_library(clients[1].pid)
     assert [each.functions if each else None for each in found] == [(), FUNCTIONS]
@@ -249,6 +249,32 @@ def test_a_client_that_is_reloaded_with_another_library(
     # THEN the calls into both are there
     events = np.concatenate([*drained, finished(probe)])
     assert calls_of(events, clients[0].pid) == {kind: 2 * count for kind, count in CALLS.items()}
+
+
+def test_a_client_that_had_a_stripped_library_before(
+    program: Path, library: Path, clients: list[Client], tmp_path: Path
+) -> None:
+    # GIVEN a client with a stripped library
+    clients.append(Client(program).do(str(stripped(library, tmp_path))))
+    probe = observed(EbpfProbe(), clients)
+    assert probe.client_library(clients[0].pid) is not None
+
+    # WHEN it is reloaded with a whole one
+    clients[0].do("run").do(str(library))
+    drained = []
+
+    def is_attached() -> bool:
+        clients[0].do("run")
+        drained.append(probe.drain()[0])
+        return any(len(of_kind(events, Kind.CLEANUP)) for events in drained)
+
+    wait_until(is_attached, "the new library is attached")
+    finished(probe)
+
+    # THEN its calls are seen, and that none were before stays said
+    seen = probe.client_library(clients[0].pid)
+    assert (seen.functions if seen else None) == ()
+    assert "has no symbols" in " ".join(probe.missing())
 
 
 def test_a_call_that_does_not_return_is_there_in_the_end(program: Path, library: Path, clients: list[Client]) -> None:
