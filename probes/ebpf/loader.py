@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cvtrace.probes.ebpf import btf, client, kprobes
+from cvtrace.probes.ebpf import btf, client, kprobes, uprobes
 from cvtrace.probes.ebpf.kprobes import Attachment, Chosen, Kprobes, NoKprobes
 from cvtrace.probes.ebpf.syscalls import numbers
 from cvtrace.probes.events import Kind
@@ -143,7 +143,9 @@ def source(event_pages: int, text_pages: int) -> Source:
     defines += [line for one in chosen for line in one.defines]
     parts = ["\n".join(defines)]
     parts += [(PROGRAMS / name).read_text(encoding="ascii") for name in programs]
-    parts += [function_programs("phase", len(FUNCTIONS)), function_programs("client", len(client.FUNCTIONS))]
+    parts.append(function_programs("phase", len(FUNCTIONS)))
+    if kprobes.release() < uprobes.MULTI:  # they take time to compile
+        parts.append(function_programs("client", len(client.FUNCTIONS)))
     parts += [text for one in chosen for text in one.programs]
     missing = tuple(step.missing for step in steps if step.missing)
     return Source("\n".join(parts), tuple(programs), missing, tuple(hook for one in chosen for hook in one.attachments))

@@ -22,6 +22,8 @@ _LINK_CREATE: Final = 28
 _TRACE_UPROBE_MULTI: Final = 48  # enum bpf_attach_type
 _MULTI_RETURN: Final = 1  # BPF_F_UPROBE_MULTI_RETURN
 _PROG_TYPE_KPROBE: Final = 2
+MULTI: Final = (6, 6)
+"""The first kernel that attaches to many functions at once."""
 _COOKIES: Final = (5, 15)
 """The first kernel with bpf_get_attach_cookie."""
 

@@ -22,7 +22,7 @@ from cvtrace.probes.cvmfs.daemon import Process
 from cvtrace.probes.cvmfs.mounts import Mount
 from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import OK, WARNING, Finding
-from cvtrace.probes.ebpf import uprobes
+from cvtrace.probes.ebpf import kprobes, uprobes
 from cvtrace.probes.ebpf.client import FUNCTIONS
 from cvtrace.probes.ebpf.elf import Elf
 from cvtrace.probes.ebpf.probe import EbpfProbe
@@ -297,6 +297,7 @@ def test_older_kernels_attach_to_each_function(
 ) -> None:
     # GIVEN a kernel without cookies, and a file of its own: perf events are gone some time after the recording only
     monkeypatch.setattr(uprobes, "release", lambda: (5, 10))
+    monkeypatch.setattr(kprobes, "release", lambda: (5, 10))
     clients.append(Client(program).do(str(build_library(tmp_path))))
     probe = observed(EbpfProbe(), clients)
 

@@ -24,7 +24,7 @@ BPF_HASH(client_calls, struct client_key, struct client_call, 4096);
 
 /* The begin of the quota manager, before a clean-up and after. One word of it is the size of the cache; which one differs by
    version, but it is the only one that a clean-up makes smaller and that was above the bound before. */
-#define QUOTA_WORDS 32
+#define QUOTA_WORDS 24
 struct quota_manager {
   u64 word[QUOTA_WORDS];
 };
