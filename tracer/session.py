@@ -107,7 +107,9 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
             writer.redaction.show(observed.mount.path for observed in surroundings.observed)
         user = command.user
         other = (user.uid, user.gid) if user.is_other else None
-        libraries = find_libraries(command.python, command.environ, as_user=other, groups=user.groups)
+        libraries = find_libraries(
+            command.python, command.environ, program=command.executable, as_user=other, groups=user.groups
+        )
         started = start_probe(options.probes, surroundings.scope(libraries), other, options.settings)
     except BaseException:
         writer.abandon()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import lzma
 import mmap
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,8 @@ _SEGMENT: Final = np.dtype(
      ("memsz", "<u8"), ("align", "<u8")]
 )  # fmt: skip
 _SYMTAB: Final = 2
+_DYNAMIC: Final = 6
+_NEEDED, _RPATH, _RUNPATH = 1, 15, 29
 _DYNSYM: Final = 11
 _NOTE: Final = 7
 _LOAD: Final = 1
@@ -40,6 +44,16 @@ _LARGEST: Final = 1 << 28
 
 Places = Callable[[bytes], Iterable[int]]
 """Finds names in a table of strings: where those begin that are wanted."""
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """What a file asks of the dynamic loader: names of libraries, and folders to look for them in."""
+
+    needed: tuple[str, ...]
+    folders: tuple[str, ...]
+    runpath: bool
+    """Whether the folders come after those of LD_LIBRARY_PATH (RUNPATH), not before (RPATH)."""
 
 
 class Elf:
@@ -101,6 +115,19 @@ class Elf:
                 if names[int(section["name"]) :].startswith(b".gnu_debugdata\0"):
                     return Elf(self.path, lzma.LZMADecompressor().decompress(self._content(section), _LARGEST))
         return None
+
+    def dynamic(self) -> Dynamic:
+        """Return what the file asks of the dynamic loader; nothing for one that is linked statically, or damaged."""
+        told: dict[int, list[str]] = {tag: [] for tag in (_NEEDED, _RPATH, _RUNPATH)}
+        for section in self._sections[self._sections["type"] == _DYNAMIC]:
+            with contextlib.suppress(ValueError, IndexError, OverflowError):
+                names = self._content(self._sections[section["link"]])
+                entries = np.frombuffer(self._content(section), "<u8").reshape(-1, 2)
+                for tag, place in entries[np.isin(entries[:, 0], list(told))].tolist():
+                    told[tag].append(os.fsdecode(names[place:].partition(b"\0")[0]))
+        folders = told[_RUNPATH] or told[_RPATH]
+        split = tuple(folder for each in folders for folder in each.split(":") if folder)
+        return Dynamic(tuple(told[_NEEDED]), split, runpath=bool(told[_RUNPATH]))
 
     def _content(self, section: np.void) -> bytes:
         return self._map[int(section["offset"]) : int(section["offset"]) + int(section["size"])]

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from cvtrace.probes.phases.linked import linked_libraries
+
 PACKAGE: Final = "onnxruntime_genai"
 LIBRARY: Final = "libonnxruntime-genai.so"
 ANSWER_S: Final = 10.0
@@ -23,10 +25,12 @@ def find_libraries(
     python: str | None,
     environ: Mapping[str, str],
     *,
+    program: str | None = None,
     as_user: tuple[int, int] | None = None,
     groups: Iterable[int] = (),
 ) -> tuple[str, ...]:
-    """Return the paths of the library that a target may map: of `python`, of PYTHONPATH and of LD_LIBRARY_PATH.
+    """Return the paths of the library that a target may map: of `python`, of PYTHONPATH and of LD_LIBRARY_PATH, and what a
+    `program` that is no Python is linked to.
 
     The folders are looked at first; the interpreter is asked, as `as_user` (uid, gid), only when they hold none: asking reads
     its files, which would warm the caches of an environment on CVMFS.
@@ -38,6 +42,8 @@ def find_libraries(
     if python is not None and not found:
         found = list(_in(Path(folder) for folder in _ask(python, environ, as_user, tuple(groups))))
     found += _in(Path(folder) for folder in _split(environ.get("LD_LIBRARY_PATH")))
+    if python is None and program is not None:
+        found += [path for path in linked_libraries(program, environ) if LIBRARY in path.rpartition("/")[2]]
     return tuple(dict.fromkeys(found))
 
 

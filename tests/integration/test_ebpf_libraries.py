@@ -148,6 +148,45 @@ def test_a_library_that_is_there_before_is_found_when_the_recording_begins(probe
     assert of_kind(probe.drain()[0], Kind.PHASE)["a"].tolist() == [INDEX["OgaCreateConfig"]]
 
 
+LINKED = r"""
+extern void *OgaCreateConfig(const char *, void **);
+int main(void) {
+  void *result = 0;
+  OgaCreateConfig("/nowhere", &result);
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["by the program", "by a library of the program"])
+def test_a_program_that_is_linked_to_the_library_may_call_it_at_once(tmp_path: Path, between: bool) -> None:
+    # GIVEN a program that calls the library first thing, linked to it, or to a library that is
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler is not None
+    program, source = tmp_path / "program", tmp_path / "program.c"
+    (tmp_path / "libonnxruntime.so.1").symlink_to(ORT[0])  # its name among libraries; the wheel's file has another
+    linked = ["-Wl,--no-as-needed", ORT[0], LIBRARIES[0], "-Wl,--unresolved-symbols=ignore-in-shared-libs"]
+    linked += [f"-Wl,-rpath,{folder}" for folder in (Path(LIBRARIES[0]).parent, tmp_path)]
+    if between:
+        source.write_text(LINKED.replace("main", "indirect"))
+        library = tmp_path / "libindirect.so"
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, *linked], check=True)
+        source.write_text("extern int indirect(void);\nint main(void) { return indirect(); }\n")
+        linked = [str(library), "-Wl,-rpath,$ORIGIN", "-Wl,--unresolved-symbols=ignore-in-shared-libs"]
+    else:
+        source.write_text(LINKED)
+    subprocess.run([compiler, "-o", program, source, *linked], check=True)
+
+    # WHEN
+    with tiny_mount(tmp_path) as (mount, _):
+        argv = [sys.executable, "-m", "cvtrace", "run", "-o", tmp_path / "trace", "--probes", "ebpf", "--no-summary"]
+        done = subprocess.run([*argv, "--mount", mount, "--", program], capture_output=True, text=True, check=False)
+
+    # THEN its call is not missed
+    assert done.returncode == 0, done.stderr
+    assert of_kind(read_trace(tmp_path / "trace").events, Kind.PHASE)["a"].tolist() == [INDEX["OgaCreateConfig"]]
+
+
 def test_a_python_behind_a_shell_script_marks_its_phases_once(tmp_path: Path) -> None:
     # GIVEN a wrapper that says nothing of the interpreter it starts, and a script that makes one call of the library, after
     # as much time as other imports take
