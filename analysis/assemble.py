@@ -8,6 +8,8 @@ from cvtrace.analysis.reconcile import reconcile
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.rows import fetch_rows, file_rows, phase_rows, token_rows
 from cvtrace.analysis.study import Study, study
+from cvtrace.analysis.table_rows import cache_row, chunk_rows, fetching_row
+from cvtrace.analysis.tables import Tables, tables
 from cvtrace.analysis.verdict import evidence, verdict
 from cvtrace.tracer.store import Trace, TraceDamaged
 
@@ -15,12 +17,13 @@ from cvtrace.tracer.store import Trace, TraceDamaged
 def analyse(trace: Trace) -> Report:
     """Return the report on a trace, finished or cut off anywhere. Raises TraceDamaged if it makes no sense."""
     try:
-        return report(study(trace))
+        found = study(trace)
+        return report(found, tables(found))
     except OverflowError:
         raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
 
 
-def report(found: Study) -> Report:
+def report(found: Study, more: Tables) -> Report:
     """Put the report together from the tables."""
     mounts = found.mounts
     if is_attached(found.recording) and not mounts:
@@ -31,15 +34,18 @@ def report(found: Study) -> Report:
     return Report(
         schema=SCHEMA,
         trace=_trace(found),
-        verdict=verdict(found, proof),
+        verdict=verdict(found, proof, more.cause),
         cache_state=cache_state(found),
-        phases=phase_rows(found, proof),
+        phases=phase_rows(found, proof, more),
         tokens=token_rows(found),
         files=file_rows(found),
         fetches=fetch_rows(found),
         checks=checks,
         notes=(*absent, *_overlaps(found), *([COST] if profiled else [])),
         operators=profiled,
+        chunks=chunk_rows(found, more),
+        fetching=fetching_row(found, more),
+        client_cache=cache_row(found, more),
     )
 
 

@@ -1,93 +1,120 @@
-"""Why a request was needed: the first touch of a page, a page or an object that had been there and was evicted, an open."""
+"""Why a request was needed: the first touch of a page, a page or an object that had been there, an open, a new catalog."""
 
 from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.cache_use import CacheUse
-from cvtrace.analysis.intervals import Bools, Ints, match, pick, ranges
-from cvtrace.analysis.objects import CacheOpens
-from cvtrace.analysis.recording import Recording
-from cvtrace.analysis.requests import Requests
+from cvtrace.analysis.cache_use import FETCHED, SHARED, first_there
+from cvtrace.analysis.file_map import Axis
+from cvtrace.analysis.intervals import Bools, Ints, distinct, latest, pick, ranges
+from cvtrace.analysis.reloads import asked_again, fetched_catalog, reload_before
+from cvtrace.analysis.study import Study
+from cvtrace.analysis.touched import file_of, touched
 from cvtrace.probes.events import Kind, Opcode
 
-CAUSES: Final = ("first_touch", "evicted_page", "evicted_object", "new_file", "metadata")
-FIRST_TOUCH, EVICTED_PAGE, EVICTED_OBJECT, NEW_FILE, METADATA = range(len(CAUSES))
-PAGE: Final = 4096
+CAUSES: Final = (
+    "first_touch",
+    "evicted_page",
+    "evicted_object",
+    "new_file",
+    "metadata",
+    "catalog_expired",
+    "streaming_cache",
+)
+FIRST_TOUCH, EVICTED_PAGE, EVICTED_OBJECT, NEW_FILE, METADATA, CATALOG_EXPIRED, STREAMING_CACHE = range(len(CAUSES))
 
 
-def causes(recording: Recording, requests: Requests, opens: CacheOpens, use: CacheUse, chosen: Ints) -> dict[str, int]:
-    """Count the causes of the chosen requests (indices), one cause each.
+def request_causes(study: Study) -> Ints:
+    """Return the cause of each request, as a number of CAUSES; -1 for those that nobody needs (RELEASE, FORGET).
 
-    evicted_object: the client missed an object it had found or fetched before in this recording. evicted_page: a READ
-    of a page that was read, or seen in the page cache, before. first_touch: any other READ. new_file: OPEN.
-    metadata: everything else.
+    streaming_cache: a READ that fetched, and nothing was put into the cache. evicted_object: the client missed an object that it
+    had found or fetched before in this recording. catalog_expired: the client took over a new catalog, and fetched one for
+    this request, or dropped the page or name that it is about. evicted_page: a READ of a page that was read, or seen in the page
+    cache, before. first_touch: any other READ. new_file: OPEN. metadata: everything else.
     """
-    read = requests.is_(Opcode.READ)[chosen]
-    cause = np.where(read, FIRST_TOUCH, np.where(requests.is_(Opcode.OPEN)[chosen], NEW_FILE, METADATA))
-    cause[read & _page_seen_before(recording, requests, chosen)] = EVICTED_PAGE
-    cause[_object_seen_before(requests, opens, use, chosen)] = EVICTED_OBJECT
-    count = np.bincount(cause, minlength=len(CAUSES))
+    requests = study.requests
+    read = requests.is_(Opcode.READ)
+    cause = np.where(read, FIRST_TOUCH, np.where(requests.is_(Opcode.OPEN), NEW_FILE, METADATA))
+    seen = _page_last_seen(study)
+    cause[read & (seen >= 0)] = EVICTED_PAGE
+    reloaded = reload_before(study, requests.connection, requests.sent)
+    renewed = read & (seen >= 0) & (seen < reloaded)
+    cause[renewed | asked_again(study, reloaded) | (fetched_catalog(study) & (reloaded >= 0))] = CATALOG_EXPIRED
+    cause[_object_was_there(study)] = EVICTED_OBJECT
+    cause[read & _streamed(study)] = STREAMING_CACHE
+    return np.where(requests.asked, cause, -1)
+
+
+def counted_causes(cause: Ints) -> dict[str, int]:
+    """Return how many requests have each cause, without those that none has."""
+    count = np.bincount(cause[cause >= 0], minlength=len(CAUSES))
     return {name: int(count[number]) for number, name in enumerate(CAUSES) if count[number]}
 
 
-def _object_seen_before(requests: Requests, opens: CacheOpens, use: CacheUse, chosen: Ints) -> Bools:
-    """Tell which requests missed an object that an earlier request had touched."""
-    touched = opens.object >= 0
-    objects, when = opens.object[touched], opens.rows.start[touched]
-    first = np.full(len(opens.names) + 1, np.iinfo(np.int64).max, dtype=np.int64)
-    np.minimum.at(first, objects, when)
-    missing = (use.misses[chosen] + use.shared[chosen]) > 0
-    seen: Bools = missing & (first[use.object[chosen]] < requests.received[chosen])
-    return seen
+def _object_was_there(study: Study) -> Bools:
+    """Tell which requests missed an object that the cache had held before."""
+    use, requests = study.use, study.requests
+    there = first_there(study.opens, study.jobs)
+    missing = (use.use == FETCHED) | (use.use == SHARED)
+    again = missing & (there[use.use_object] < pick(requests.received, use.use_request, -1))
+    found = np.zeros(len(requests), dtype=bool)
+    found[use.use_request[again]] = True
+    return found
 
 
-def _page_seen_before(recording: Recording, requests: Requests, chosen: Ints) -> Bools:
-    """Tell which READs asked for a page of a file that was brought or seen before.
+def _streamed(study: Study) -> Bools:
+    """Tell which requests fetched something without a transaction of the cache, in a client that has one on disk.
 
-    A READ only asks for pages that are not cached: one that was there has been evicted.
+    A cache that lies elsewhere (external, shared) opens no objects where they can be seen.
     """
+    requests, jobs, opens, gets = study.requests, study.jobs, study.opens, study.gets
+    on_disk = np.unique(opens.rows.tgid[opens.object >= 0])
+    fetched = (pick(requests.daemon, gets.request, -1) >= 0) & (gets.status == 200)
+    found = np.zeros(len(requests), dtype=bool)
+    found[gets.request[fetched & np.isin(gets.daemon, on_disk)]] = True
+    stored = np.concatenate([jobs.request[jobs.committed], opens.request[opens.transaction]])
+    found[stored[stored >= 0]] = False
+    return found
+
+
+def _page_last_seen(study: Study) -> Ints:
+    """Return when a page that each READ asked for was last brought or seen before, -1 for none and for other requests.
+
+    A READ only asks for pages that are not cached: one that was there is gone. Files are looked at in stretches that no READ
+    begins or ends within.
+    """
+    requests = study.requests
     reads = np.flatnonzero(requests.is_(Opcode.READ) & (requests.offset >= 0) & (requests.size > 0))
-    file = requests.connection << 40 ^ requests.nodeid
-    files = np.unique(file[chosen])
-    reads = reads[np.isin(file[reads], files)]
-    granule = _granule(requests.offset[reads], requests.size[reads])
-    which, block = ranges(
-        requests.offset[reads] // granule, -(-(requests.offset[reads] + requests.size[reads]) // granule)
-    )
-    pages = recording.of(Kind.PAGE_READ, Kind.PAGE_MAP)
-    connections = _connection_of_device(recording, pages.a)
-    of_page = connections << 40 ^ pages.b
-    known = np.isin(of_page, files)
-    pages, of_page = pages.where(known), of_page[known]
-    # Both tracepoints tell the range that was asked for, and that some of it was there: of a read() its first page, of a
-    # fault-around any page. The latter is proof only where the whole range lies in one block.
-    number = pages.c & ((1 << 48) - 1)
-    first = number * PAGE // granule
-    last = ((number + np.maximum(pages.c >> 48, 1)) * PAGE - 1) // granule
-    proof = (pages.kind == Kind.PAGE_READ) | (first == last)
-    page, of_block = np.flatnonzero(proof), first[proof]
-    when = np.concatenate([requests.sent[reads][which], pages.start[page]])
-    key_file = np.searchsorted(files, np.concatenate([file[reads][which], of_page[page]])).astype(np.int64)
-    key = key_file << 44 ^ np.concatenate([block, of_block])
+    found = np.full(len(requests), -1, dtype=np.int64)
+    if not len(reads):
+        return found
+    file, begin = file_of(requests)[reads], requests.offset[reads]
+    end = begin + np.maximum(requests.size[reads], 0)
+    axis = Axis.of(file, end)
+    start, stop = axis.at(file, begin), axis.at(file, end)
+    edges = distinct(np.concatenate([start, stop]))
+    which, stretch = ranges(np.searchsorted(edges, start), np.searchsorted(edges, stop))
+    page, of_page, page_when = _pages_seen(study, axis, edges)
+    when = np.concatenate([requests.sent[reads][which], page_when])
+    key = np.concatenate([stretch, of_page])
+    owner = np.concatenate([reads[which], np.full(len(page), -1, dtype=np.int64)])
     order = np.lexsort((when, key))
-    again = np.zeros(len(order), dtype=bool)
-    again[1:] = (key[order][1:] == key[order][:-1]) & (when[order][1:] > when[order][:-1])
-    owner = np.concatenate([reads[which], np.full(len(page), -1, dtype=np.int64)])[order]
-    repeated = owner[again & (owner >= 0)]
-    return np.isin(chosen, repeated)
+    key, when, owner = key[order], when[order], owner[order]
+    again = np.flatnonzero((key[1:] == key[:-1]) & (when[1:] > when[:-1]) & (owner[1:] >= 0)) + 1
+    np.maximum.at(found, owner[again], when[again - 1])
+    return found
 
 
-def _granule(offset: Ints, size: Ints) -> int:
-    """Return the largest block that all reads consist of, so that as few as possible are looked at."""
-    if not len(offset):
-        return PAGE
-    common = int(np.gcd.reduce(np.concatenate([offset, -(-size // PAGE) * PAGE])))
-    return max(common, 1)
+def _pages_seen(study: Study, axis: Axis, edges: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return which events show that a page was there, the stretch it is of, and when.
 
-
-def _connection_of_device(recording: Recording, device: Ints) -> Ints:
-    """Return the connection of each st_dev, as meta.json pairs them; a device may also be given as the bare minor."""
-    links = [mount.connection for mount in recording.mounts]
-    devices = np.array([mount.device for mount in recording.mounts] + links, dtype=np.int64)
-    return pick(np.array(links + links, dtype=np.int64), match(devices, device), device)
+    Both tracepoints tell the range that was asked for, and that some of it was there: of a read() its first page, of a
+    fault-around any page. The latter is proof only where the whole range lies in one stretch.
+    """
+    pages = touched(study.recording)
+    first = latest(edges, axis.at(pages.file, pages.start))
+    last = latest(edges, axis.at(pages.file, np.maximum(pages.end - 1, pages.start)))
+    known = axis.at(pages.file, pages.start) >= 0
+    proof = known & (first >= 0) & ((pages.kind == Kind.PAGE_READ) | ((pages.kind == Kind.PAGE_MAP) & (first == last)))
+    index = np.flatnonzero(proof)
+    return index, first[index], pages.when[index]

@@ -35,8 +35,12 @@ class Jobs:
     filled: Ints
     request: Ints
     object: Ints
+    committed: Bools
+    """The object was put into the cache."""
     inserted: tuple[str, ...]
     """Path in the repository as the quota manager was told, empty if it was not."""
+    inserted_bytes: Ints
+    """Size of the object, unpacked, as the quota manager was told, -1 if it was not."""
 
     def __len__(self) -> int:
         return len(self.handed)
@@ -98,7 +102,7 @@ def _jobs(recording: Recording, requests: Requests, opens: CacheOpens) -> Jobs:
     back = np.where(pick(worker.rows.start, result, -1) > following, following, back)
     request = requests.of_worker(handed.tid, handed.start)
     limit = np.minimum(pick(requests.replying, request, recording.end_ns), following)
-    commit, inserted = _commits(recording, handed.tid, back, limit)
+    commit, inserted, inserted_bytes = _commits(recording, handed.tid, back, limit)
     began = np.maximum(pick(requests.received, request, 0), recording.start_ns)
     return Jobs(
         worker=handed.tid,
@@ -111,12 +115,14 @@ def _jobs(recording: Recording, requests: Requests, opens: CacheOpens) -> Jobs:
         filled=np.maximum(commit, np.minimum(back, limit)),
         request=request,
         object=_missed(recording, opens, handed, began),
+        committed=commit > 0,
         inserted=inserted,
+        inserted_bytes=inserted_bytes,
     )
 
 
-def _commits(recording: Recording, worker: Ints, back: Ints, limit: Ints) -> tuple[Ints, tuple[str, ...]]:
-    """Return the end of the last rename or insert of each job before `limit`, 0 without, and the path inserted."""
+def _commits(recording: Recording, worker: Ints, back: Ints, limit: Ints) -> tuple[Ints, tuple[str, ...], Ints]:
+    """Return the end of the last rename or insert of each job before `limit`, 0 without; the path inserted, and its size."""
     rows = recording.of(Kind.CACHE_RENAME, Kind.CACHE_INSERT)
     commits = Placed(recording, rows, rows.tid)
     last = commits.before(worker, limit)
@@ -127,7 +133,8 @@ def _commits(recording: Recording, worker: Ints, back: Ints, limit: Ints) -> tup
     told = pick(of_insert.rows.start, insert, -1) >= back
     paths = iter(recording.text(of_insert.rows.where(insert[told])))
     inserted = tuple(next(paths).removeprefix("Part of ") if each else "" for each in told)
-    return np.where(committed, pick(commits.rows.end, last, 0), 0), inserted
+    sizes = np.where(told, pick(of_insert.rows.a, insert, -1), -1)
+    return np.where(committed, pick(commits.rows.end, last, 0), 0), inserted, sizes
 
 
 def _missed(recording: Recording, opens: CacheOpens, handed: Rows, began: Ints) -> Ints:

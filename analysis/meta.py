@@ -27,6 +27,7 @@ SHAPE: Final[dict[str, Any]] = {
             "counters_before": COUNTERS,
             "counters_after": COUNTERS,
             "error": str,
+            "quota_bytes": int,
         }
     ],
 }

@@ -69,6 +69,9 @@ class Phase:
 
     `cleanups` and `backoff_s` are the client's, whoever caused them: evictions that began in the phase, and the time of it in
     which a thread of the client slept after a failure; `backoff_waited_s` of that the phase waited, which is in `network.queue`.
+
+    `cache_state` is cold, warm-disk, warm-memory, warm, hot, mixed or none; `fetch_wait_s` was waited for fetches, and
+    `sequential_fetch_s` of it while no two were under way.
     """
 
     name: str
@@ -99,6 +102,9 @@ class Phase:
     cleanup_bytes: int | None = None
     backoff_s: float | None = None
     backoff_waited_s: float | None = None
+    cache_state: str | None = None
+    fetch_wait_s: float | None = None
+    sequential_fetch_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class Token:
 @dataclass(frozen=True)
 class File:
     """A file on a mount. `fetched_bytes` are those of its objects as sent, compressed; `amplification` is None if
-    nothing was read or nothing fetched."""
+    nothing was read or nothing fetched. `asked_bytes` are those of pages that the target read or had mapped in, each once."""
 
     path: str
     opens: int
@@ -130,6 +136,7 @@ class File:
     cache_hits: int
     cache_misses: int
     blocked_s: float
+    asked_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,123 @@ class Fetch:
     by_target: bool
     encrypted: bool
     """Over HTTPS: `url` is empty, `status` 0, `bytes` are those on the wire."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """An object of the client's cache that the target used: a chunk of a file, a whole file, a catalog.
+
+    `offset_bytes` is where in the file it begins, `size_bytes` its size unpacked: None if that is not known. `evictions`
+    counts the misses after the cache had held it; `shared` are waits for another's download.
+    """
+
+    object: str
+    kind: str
+    path: str
+    offset_bytes: int | None
+    size_bytes: int | None
+    asked_bytes: int | None
+    read_bytes: int
+    fetched_bytes: int
+    fetches: int
+    hits: int
+    shared: int
+    misses: int
+    evictions: int
+    blocked_s: float
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """Waiting for fetches, on the critical path: `sequential_s` of `waited_s` while no two were under way.
+
+    Prefetching would save at most `sequential_s`; fetching all at once, when they are asked for, at most that less the longest.
+    """
+
+    waited_s: float
+    sequential_s: float
+    sequential_share: float | None
+    longest_s: float
+    parallel_saves_at_most_s: float
+    most_at_once: int
+
+
+@dataclass(frozen=True)
+class ClientCache:
+    """What the run took of the client's cache. `working_set_bytes` are all objects used, unpacked; of those that were cached before,
+    as far as they were read. `thrash`: objects were evicted and fetched again, within the run."""
+
+    quota_bytes: int | None
+    working_set_bytes: int
+    objects_fetched: int
+    fetched_again: int
+    fetched_again_bytes: int
+    evicted: int
+    thrash: bool
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the model and the bytes of the file it lies in, or (name "") the bytes of that file that belong to none.
+
+    A READ counts for the tensor that most of its bytes belong to, bytes for the tensor they belong to, so that both add up to the
+    file's. `fetched_bytes` are the share of the objects fetched, `evictions` READs of what had been there before, `faults` those
+    that found no page. `generation_…` is the part of it in decode (or in the runs of a session).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    layer: int | None
+    path: str
+    offset_bytes: int
+    size_bytes: int
+    reads: int
+    read_bytes: int
+    faults: int | None
+    fetched_bytes: int
+    evictions: int
+    blocked_s: float
+    generation_reads: int
+    generation_blocked_s: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The tensors of one layer of the model together; `layer` is None for those of no layer (embeddings, head)."""
+
+    layer: int | None
+    tensors: int
+    size_bytes: int
+    reads: int
+    read_bytes: int
+    faults: int | None
+    fetched_bytes: int
+    evictions: int
+    blocked_s: float
+    generation_reads: int
+    generation_blocked_s: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something worth knowing or mending; `severity` is high, medium or low."""
+
+    id: str
+    severity: str
+    title: str
+    evidence: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class OperatorLayer:
+    """The nodes of one layer of the model in one phase; `layer` is None for those whose names tell of none."""
+
+    phase: str
+    layer: int | None
+    count: int
+    time_s: float
 
 
 @dataclass(frozen=True)
@@ -188,6 +312,13 @@ class Report:
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
     operators: tuple[Operator, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+    fetching: Fetching | None = None
+    client_cache: ClientCache | None = None
+    tensors: tuple[Tensor, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    operator_layers: tuple[OperatorLayer, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

@@ -61,6 +61,7 @@ class Mount:
     counters_before: dict[str, int]
     counters_after: dict[str, int]
     error: str | None
+    quota_bytes: int | None = None
 
     def counted(self, counter: str) -> int | None:
         """Return how much a counter of the client grew, None if it did not tell."""
@@ -82,6 +83,7 @@ class Mount:
             counters_before=dict(said.get("counters_before") or {}),
             counters_after=dict(said.get("counters_after") or {}),
             error=said.get("error"),
+            quota_bytes=said.get("quota_bytes"),
         )
 
 

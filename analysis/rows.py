@@ -6,6 +6,7 @@ from typing import Final, TypedDict
 import numpy as np
 
 from cvtrace.analysis.attribution import class_times
+from cvtrace.analysis.chunks import asked_of_files
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
 from cvtrace.analysis.client_calls import client_numbers
 from cvtrace.analysis.counted import BYTES, FETCHES, READS
@@ -14,6 +15,8 @@ from cvtrace.analysis.intervals import Bools, Ints, covered, pick
 from cvtrace.analysis.model import Fetch, File, Phase, Token
 from cvtrace.analysis.phases import life
 from cvtrace.analysis.study import Study
+from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.touched import file_key
 from cvtrace.analysis.verdict import Evidence, hits_cvmfs
 from cvtrace.probes.events import Kind, Opcode
 
@@ -43,7 +46,7 @@ def _seconds(times: Ints) -> _Groups:
     return _Groups(network_s=network, cache_s=cache, compute_s=compute, other_s=other, unattributed_s=unattributed)
 
 
-def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
+def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase, ...]:
     """Return the phases that occurred, in the order of phases.NAMES, then those that the script named."""
     segments, count = study.segments, len(study.phases.names)
     wall = _sum(segments.row, segments.end - segments.start, count)
@@ -55,6 +58,8 @@ def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
     spans = users.spans
     begins = tuple((each.start, each.row) for each in (segments, study.phase_calls, users))
     numbers, of_client = _phase_numbers(study), list(client_numbers(study))
+    waited, sequential = tables.waited.by_row(count)
+    seen = study.recording.sees_requests
     rows = []
     for row in np.flatnonzero(parts + has_calls + users.counts).tolist():
         first = min(start[of == row].min() for start, of in begins if (of == row).any())
@@ -70,6 +75,9 @@ def phase_rows(study: Study, evidence: Evidence) -> tuple[Phase, ...]:
                 **{name: _observed(column, row) for name, column in numbers.items()},
                 hits_cvmfs=hits_cvmfs(study, row, evidence),
                 **of_client[row],
+                cache_state=tables.states[row],
+                fetch_wait_s=int(waited[row]) / 1e9 if seen else None,
+                sequential_fetch_s=int(sequential[row]) / 1e9 if seen else None,
             )
         )
     return tuple(rows)
@@ -180,7 +188,7 @@ def file_rows(study: Study) -> tuple[File, ...]:
     """Return the files that the target opened or read, those it was blocked on longest first."""
     requests, use = study.requests, study.use
     chosen = np.flatnonzero(requests.by_target & np.isin(requests.opcode, (Opcode.OPEN, Opcode.READ)))
-    key = requests.connection << 40 ^ requests.nodeid
+    key = file_key(requests.connection, requests.nodeid)
     files, first = np.unique(key[chosen], return_index=True)
     count = len(files)
     place = np.full(len(requests), -1, dtype=np.int64)
@@ -199,7 +207,9 @@ def file_rows(study: Study) -> tuple[File, ...]:
         _sum(place, use.hits, count),
         _sum(place, use.misses, count),
         blocked,
+        asked_of_files(study, files),
     )
+    pages = study.recording.sees_pages
     rows = [
         File(
             path=name,
@@ -211,8 +221,9 @@ def file_rows(study: Study) -> tuple[File, ...]:
             cache_hits=hits,
             cache_misses=misses,
             blocked_s=waited / 1e9,
+            asked_bytes=asked if pages else None,
         )
-        for name, opened, times, size, got, hits, misses, waited in zip(
+        for name, opened, times, size, got, hits, misses, waited, asked in zip(
             names, *(column.tolist() for column in columns), strict=True
         )
     ]

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution import class_times
-from cvtrace.analysis.causes import causes
+from cvtrace.analysis.causes import counted_causes
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.counted import BYTES, FETCHES, OPENS, READS
 from cvtrace.analysis.counted_evidence import counted_evidence, may_pass
@@ -142,8 +142,8 @@ def _mapping(study: Study) -> tuple[list[str], list[str]]:
     return ([f"weights observed in {counted(mapped, 'mapping')}"] if mapped else ["page faults observed"]), missing
 
 
-def verdict(study: Study, found: Evidence) -> Verdict:
-    """Answer for generation."""
+def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
+    """Answer for generation; `cause` is that of each request (causes.request_causes)."""
     tokens = study.phase_calls.tokens
     chosen = needed(study, DECODE)
     times = class_times(study.call_path, study.phase_calls.token[study.call_path.of], max(tokens, 1))
@@ -164,7 +164,7 @@ def verdict(study: Study, found: Evidence) -> Verdict:
         http_bytes=int(study.gets.body_bytes[get].sum()) if seen else counters.total(DECODE, BYTES),
         blocked_s=int(blocked.sum()) / 1e9 if seen else None,
         tokens_affected=tuple(_affected(study, chosen).tolist()),
-        causes=causes(study.recording, study.requests, study.opens, study.use, chosen),
+        causes=counted_causes(cause[chosen]),
         proof=found.proof,
         missing=missing,
     )

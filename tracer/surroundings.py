@@ -11,6 +11,7 @@ from typing import Any
 from cvtrace.probes.cvmfs.counters import Counters, counters
 from cvtrace.probes.cvmfs.daemon import Process, cache_managers
 from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, describe, mount_points, mounts_of
+from cvtrace.probes.cvmfs.quota import quota_bytes
 from cvtrace.probes.cvmfs.talk import talk_address
 from cvtrace.probes.ebpf.client import ClientLibrary
 from cvtrace.probes.phases.hook import Counted
@@ -30,6 +31,8 @@ class Observed:
     """When the counters were read."""
     ended_ns: int | None = None
     """When its daemon was found dead."""
+    quota_bytes: int | None = None
+    """Of its cache, where the talk socket tells."""
 
     def count(self) -> None:
         """Read the client's counters, the first time those before the run, then those after it."""
@@ -37,6 +40,7 @@ class Observed:
         read = Counters({}, None) if self.ended_ns is not None else counters(self.mount)
         if self.before is None:
             self.before = read
+            self.quota_bytes = None if read.error else quota_bytes(self.mount)
         else:
             self.after = read
 
@@ -55,6 +59,7 @@ class Observed:
             "workspace": daemon.workspace if daemon else None,
             "counters_before": self.before.values if self.before else {},
             "counters_after": self.after.values if self.after else {},
+            "quota_bytes": self.quota_bytes,
             "counted_ns": self.counted_ns,
             "daemon_ended_ns": self.ended_ns,
             "error": "; ".join(dict.fromkeys(error for error in errors if error)) or None,

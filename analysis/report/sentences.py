@@ -15,6 +15,8 @@ CAUSES: Final = {
     "evicted_object": "object evicted from the client's cache",
     "new_file": "opened file",
     "metadata": "path lookup",
+    "catalog_expired": "new catalog",
+    "streaming_cache": "streamed without being cached",
 }
 CHUNK: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]+(?:-[a-z0-9]+)?P$")
 """Path of a chunk's URL; other suffixes are catalogs, none is a whole file."""

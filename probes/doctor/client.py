@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 from cvtrace.probes.cvmfs.daemon import cache_managers
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.probes.cvmfs.mounts import Mount, describe, is_below, mount_points, mounts_of, read_xattrs
+from cvtrace.probes.cvmfs.quota import MEBIBYTE, megabytes
 from cvtrace.probes.cvmfs.talk import ask
 from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.probe import CannotObserve
 
 ANSWER_S: Final = 1.0
-MEBIBYTE: Final = 1 << 20
 XATTRS: Final = ("user.host", "user.proxy", "user.pubkeys", "user.nopen", "user.ndownload", "user.rx")
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 PARAMETER: Final = re.compile(r"^(CVMFS_\w+)=(.*?)(?:\s+# from .*)?$", re.MULTILINE)
@@ -77,17 +77,12 @@ def _meet(mount: Mount) -> Client:
         xattrs = {}
     try:
         parameters = dict(PARAMETER.findall(ask(mount, "parameters", ANSWER_S)))
-        quota = _megabytes(ask(mount, "cache limit get", ANSWER_S)) or _megabytes(parameters.get("CVMFS_QUOTA_LIMIT"))
+        quota = megabytes(ask(mount, "cache limit get", ANSWER_S)) or megabytes(parameters.get("CVMFS_QUOTA_LIMIT"))
         used = re.search(r"\((\d+) Bytes\)", ask(mount, "cache size", ANSWER_S))
     except OSError as failure:
         reason = os.strerror(failure.errno) if failure.errno else str(failure)
         return Client(mount, xattrs, talk_error=reason)
     return Client(mount, xattrs, parameters, quota, int(used[1]) if used else None)
-
-
-def _megabytes(text: str | None) -> int | None:
-    """Return a limit that the client writes in MB (of 1024² bytes)."""
-    return int(text.strip()) * MEBIBYTE if text and text.strip().isdecimal() else None
 
 
 def _of_mount(client: Client, model: Path | None) -> list[Finding]:

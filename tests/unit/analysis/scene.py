@@ -156,8 +156,22 @@ class Scene:
     def miss(self, at: float, number: int, *, worker: int = WORKER) -> "Scene":
         return self.add(Kind.CACHE_OPEN, at, at + 1, tid=worker, ret=ENOENT, text=hash_path(number))
 
-    def cache_read(self, at: float, to: float, fd: int = 30, size: int = 131072, *, worker: int = WORKER) -> "Scene":
-        return self.add(Kind.CACHE_READ, at, to, tid=worker, ret=size, a=fd, c=size)
+    def cache_read(
+        self, at: float, to: float, fd: int = 30, size: int = 131072, *, offset: int = 0, worker: int = WORKER
+    ) -> "Scene":
+        return self.add(Kind.CACHE_READ, at, to, tid=worker, ret=size, a=fd, b=offset, c=size)
+
+    def manifest(self, at: float) -> "Scene":
+        """Add the GET of a manifest, as the client's own thread sends it."""
+        line = "GET /cvmfs/repo.test.org/.cvmfspublished HTTP/1.1"
+        self.add(Kind.HTTP_SEND, at, at + 0.5, tid=DOWNLOADER, ret=90, a=61, c=90, text=line)
+        head = "HTTP/1.1 200 OK\r\nContent-Length: 300\r\n"
+        return self.add(Kind.HTTP_RECV, at + 1, tid=DOWNLOADER, ret=500, a=61, c=16384, text=head)
+
+    def page(self, kind: Kind, at: float, page: int, pages: int = 1, *, node: int = 7, tid: int = TARGET) -> "Scene":
+        """Add a page of a file that the target read, faulted on or had mapped in."""
+        count = 0 if kind is Kind.FAULT else pages << 48
+        return self.add(kind, at, tid=tid, a=CONNECTION, b=node, c=page | count)
 
     def fetch(self, what: Fetch, *, worker: int = WORKER) -> "Scene":
         """Add a miss (twice, as the client does), the hand-over, the transfer, and the commit."""

@@ -1,0 +1,39 @@
+"""What is told of a trace beyond its study: the cause of every request, objects one by one, waiting for fetches.
+
+Columns with one entry per request are indexed like `Study.requests`.
+"""
+
+from dataclasses import dataclass
+
+from cvtrace.analysis.cache_state import states_by_row
+from cvtrace.analysis.causes import request_causes
+from cvtrace.analysis.chunks import Chunks, chunks
+from cvtrace.analysis.fetching import CacheUseOfRun, Waited, cache_of_run, waited
+from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.study import Study
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables that reports show in detail.
+
+    `cause` is that of each request (causes.CAUSES, -1 for none), `states` the state of the caches in each row of phases.
+    """
+
+    cause: Ints
+    chunks: Chunks
+    waited: Waited
+    cache: CacheUseOfRun
+    states: tuple[str | None, ...]
+
+
+def tables(study: Study) -> Tables:
+    """Work out the tables of a study."""
+    found = chunks(study)
+    return Tables(
+        cause=request_causes(study),
+        chunks=found,
+        waited=waited(study),
+        cache=cache_of_run(study, found),
+        states=tuple(states_by_row(study)),
+    )
