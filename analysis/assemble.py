@@ -1,6 +1,9 @@
 """From a trace to its report."""
 
+from collections.abc import Sequence
+
 from cvtrace.analysis.cache_state import cache_state
+from cvtrace.analysis.headers import Headers
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
 from cvtrace.analysis.operators import COST, operators
 from cvtrace.analysis.phases import is_attached, life
@@ -8,23 +11,28 @@ from cvtrace.analysis.reconcile import reconcile
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.rows import fetch_rows, file_rows, phase_rows, token_rows
 from cvtrace.analysis.study import Study, study
-from cvtrace.analysis.table_rows import cache_row, chunk_rows, fetching_row
+from cvtrace.analysis.table_rows import cache_row, chunk_rows, fetching_row, layer_rows, tensor_rows
 from cvtrace.analysis.tables import Tables, tables
+from cvtrace.analysis.tensors import look_up
 from cvtrace.analysis.verdict import evidence, verdict
 from cvtrace.tracer.store import Trace, TraceDamaged
 
 
-def analyse(trace: Trace) -> Report:
-    """Return the report on a trace, finished or cut off anywhere. Raises TraceDamaged if it makes no sense."""
+def analyse(trace: Trace, headers: Headers | None = None) -> Report:
+    """Return the report on a trace, finished or cut off anywhere. Raises TraceDamaged if it makes no sense.
+
+    With `headers`, the tensors of the model are looked up in the headers of its files; without, nothing but the trace is read.
+    """
     try:
         found = study(trace)
-        return report(found, tables(found))
+        known, lacking = look_up(found, headers)
+        return report(found, tables(found, known), lacking)
     except OverflowError:
         raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
 
 
-def report(found: Study, more: Tables) -> Report:
-    """Put the report together from the tables."""
+def report(found: Study, more: Tables, lacking: Sequence[str] = ()) -> Report:
+    """Put the report together from the tables; `lacking` are sentences on what could not be looked up."""
     mounts = found.mounts
     if is_attached(found.recording) and not mounts:
         mounts = found.recording.mounts  # it asked nothing of any: any may be its own
@@ -33,7 +41,7 @@ def report(found: Study, more: Tables) -> Report:
     profiled = operators(found.recording.path)
     return Report(
         schema=SCHEMA,
-        trace=_trace(found),
+        trace=_trace(found, lacking),
         verdict=verdict(found, proof, more.cause),
         cache_state=cache_state(found),
         phases=phase_rows(found, proof, more),
@@ -46,10 +54,12 @@ def report(found: Study, more: Tables) -> Report:
         chunks=chunk_rows(found, more),
         fetching=fetching_row(found, more),
         client_cache=cache_row(found, more),
+        tensors=tensor_rows(found, more),
+        layers=layer_rows(found, more),
     )
 
 
-def _trace(found: Study) -> TraceInfo:
+def _trace(found: Study, lacking: Sequence[str]) -> TraceInfo:
     recording = found.recording
     meta = recording.meta
     target = meta.get("target") or {}
@@ -64,7 +74,7 @@ def _trace(found: Study) -> TraceInfo:
         probes=str(meta.get("probe") or ""),
         events=len(recording.all),
         lost=sum(int(count) for count in (meta.get("lost") or {}).values()),
-        missing=(*_said_missing(found), *_not_seen(found), *_encrypted(found)),
+        missing=(*_said_missing(found), *_not_seen(found), *_encrypted(found), *lacking),
         mounts=tuple(
             MountInfo(mount.path, mount.fqrn, mount.daemon_pid, mount.client, mount.version, mount in found.mounts)
             for mount in recording.mounts

@@ -59,7 +59,7 @@ def states_by_row(study: Study) -> list[str | None]:
     waits = disk_waits(study)
     found: list[str | None] = []
     for row in rows:
-        got = np.unique(study.gets.object[study.get_row == row])
+        got = np.unique(study.get_object[study.get_row == row])
         there = np.concatenate([use.use_object[(of_use == row) & (use.use == FOUND)], use.read_object[of_read == row]])
         kept = len(np.setdiff1d(np.unique(there[there >= 0]), got))
         if (study.get_row == row).any():

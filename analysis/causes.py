@@ -69,7 +69,7 @@ def _streamed(study: Study) -> Bools:
     """
     requests, jobs, opens, gets = study.requests, study.jobs, study.opens, study.gets
     on_disk = np.unique(opens.rows.tgid[opens.object >= 0])
-    fetched = (pick(requests.daemon, gets.request, -1) >= 0) & (gets.status == 200)
+    fetched = (pick(requests.daemon, gets.request, -1) >= 0) & ((gets.status == 200) | gets.encrypted)
     found = np.zeros(len(requests), dtype=bool)
     found[gets.request[fetched & np.isin(gets.daemon, on_disk)]] = True
     stored = np.concatenate([jobs.request[jobs.committed], opens.request[opens.transaction]])

@@ -6,7 +6,6 @@ put the object into its cache; of objects that lay there before, it is not known
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +14,7 @@ import numpy as np
 from cvtrace.analysis.cache_use import FETCHED, FOUND, SHARED, first_there
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.file_map import LARGEST_FILE, Axis, FileMap, add_up, union
-from cvtrace.analysis.intervals import Bools, Ints, distinct, match, pick
+from cvtrace.analysis.intervals import Bools, Ints, match, pick
 from cvtrace.analysis.reloads import suffix
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.touched import file_of, touched
@@ -77,10 +76,13 @@ def object_of_request(study: Study) -> Ints:
     return np.where(use.object >= 0, use.object, read)
 
 
-def blocked_ns(study: Study) -> Ints:
-    """Return how long the target was blocked for each request."""
-    blocked = np.isin(study.path.value, BLOCKED_ON_CVMFS)
-    return add_up(study.path.request, np.where(blocked, study.path.length, 0), len(study.requests))
+def blocked_ns(study: Study, rows: tuple[int, ...] = ()) -> Ints:
+    """Return how long the target was blocked for each request, in these rows of phases or in all."""
+    path = study.path
+    blocked = np.isin(path.value, BLOCKED_ON_CVMFS)
+    if rows:
+        blocked &= np.isin(study.segments.row[path.of], rows)
+    return add_up(path.request, np.where(blocked, path.length, 0), len(study.requests))
 
 
 def chunks(study: Study) -> Chunks:
@@ -90,7 +92,7 @@ def chunks(study: Study) -> Chunks:
     mine = by_target[use.use_request]
     there = first_there(study.opens, study.jobs)
     again = (use.use == FETCHED) & (there[use.use_object] < pick(requests.received, use.use_request, -1))
-    of_get = np.where(study.gets_of_target, gets.object, -1)
+    of_get = np.where(study.gets_of_target, study.get_object, -1)
     reading = np.append(requests.by_target & requests.is_(Opcode.READ), False)[use.read_request]
     wanted = object_of_request(study)
     of_request = np.where(requests.by_target, wanted, -1)
@@ -164,7 +166,7 @@ def _kinds(study: Study, offset: Ints, read: Bools, count: int) -> Ints:
     in_read[study.opens.object[opened & np.append(study.requests.is_(Opcode.READ), False)[study.opens.request]]] = True
     kind[read] = FILE
     kind[in_read | (offset > 0)] = CHUNK
-    named = gets.object >= 0
+    named = (gets.object >= 0) & (told != UNKNOWN)
     kind[gets.object[named]] = told[named]
     return kind
 
@@ -192,13 +194,3 @@ def asked_of_files(study: Study, file: Ints) -> Ints:
     axis = Axis.of(file, pages.end)
     of, start, end = union(axis, pages.file, pages.start, pages.end)
     return add_up(match(file, of), end - start, len(file))
-
-
-def by_file(study: Study, found: Chunks, file: Ints, amount: Callable[[Chunks], Ints]) -> Ints:
-    """Add up an amount of the objects of each file."""
-    return add_up(match(file, found.file), amount(found), len(file))
-
-
-def distinct_files(found: Chunks) -> Ints:
-    """Return the files that the objects are of."""
-    return distinct(found.file[found.file >= 0])

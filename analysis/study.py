@@ -63,6 +63,12 @@ class Study:
         return mine
 
     @property
+    def get_object(self) -> Ints:
+        """Object that each GET is for: by its URL, or where that is encrypted, by the job; -1 for none."""
+        named = self.gets.object
+        return np.where(named >= 0, named, pick(self.jobs.object, self.gets.job, -1))
+
+    @property
     def get_row(self) -> Ints:
         """Row in which the request was sent that caused each GET, -1 for GETs of others."""
         return pick(self.request_row, self.gets.request, -1)

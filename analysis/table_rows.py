@@ -1,8 +1,13 @@
 """The rows of the report that come from `tables`."""
 
+from typing import TypedDict
+
+import numpy as np
+
 from cvtrace.analysis.chunks import KINDS
 from cvtrace.analysis.fetching import most_at_once
-from cvtrace.analysis.model import Chunk, ClientCache, Fetching
+from cvtrace.analysis.intervals import Bools
+from cvtrace.analysis.model import Chunk, ClientCache, Fetching, Layer, Tensor
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tables import Tables
 
@@ -71,3 +76,70 @@ def cache_row(study: Study, tables: Tables) -> ClientCache | None:
         evicted=cache.evicted,
         thrash=cache.thrash,
     )
+
+
+class _Sums(TypedDict):
+    reads: int
+    read_bytes: int
+    faults: int | None
+    fetched_bytes: int
+    evictions: int
+    blocked_s: float
+    generation_reads: int
+    generation_blocked_s: float
+
+
+def _sums(study: Study, tables: Tables, chosen: Bools | int) -> _Sums:
+    """Add up what is counted of the chosen rows of the table of tensors."""
+    found = tables.tensors
+
+    def total(column: str) -> int:
+        return int(np.sum(getattr(found, column)[chosen]))
+
+    return _Sums(
+        reads=total("reads"),
+        read_bytes=total("read_bytes"),
+        faults=total("faults") if study.recording.sees_pages else None,
+        fetched_bytes=total("fetched"),
+        evictions=total("evictions"),
+        blocked_s=total("blocked_ns") / 1e9,
+        generation_reads=total("generation_reads"),
+        generation_blocked_s=total("generation_blocked_ns") / 1e9,
+    )
+
+
+def tensor_rows(study: Study, tables: Tables) -> tuple[Tensor, ...]:
+    """Return the tensors by file and place; what belongs to none, where it is anything, comes last."""
+    found = tables.tensors
+    rows = []
+    for number, header in enumerate(found.header):
+        sums = _sums(study, tables, number)
+        if header is None and not any(sums.values()):
+            continue
+        layer = int(found.layer[number])
+        rows.append(
+            Tensor(
+                name=header.name if header else "",
+                dtype=header.dtype if header else "",
+                shape=header.shape if header else (),
+                layer=layer if layer >= 0 else None,
+                path=found.path[number],
+                offset_bytes=int(found.offset[number]),
+                size_bytes=int(found.size[number]),
+                **sums,
+            )
+        )
+    return tuple(rows)
+
+
+def layer_rows(study: Study, tables: Tables) -> tuple[Layer, ...]:
+    """Return the layers in order, then the tensors of no layer together."""
+    found = tables.tensors
+    is_tensor = np.array([header is not None for header in found.header], dtype=bool)
+    rows = []
+    for layer in sorted(np.unique(found.layer[is_tensor]).tolist(), key=lambda number: (number < 0, number)):
+        chosen = is_tensor & (found.layer == layer)
+        size = int(found.size[chosen].sum())
+        known = layer if layer >= 0 else None
+        rows.append(Layer(layer=known, tensors=int(chosen.sum()), size_bytes=size, **_sums(study, tables, chosen)))
+    return tuple(rows)

@@ -1,16 +1,19 @@
-"""What is told of a trace beyond its study: the cause of every request, objects one by one, waiting for fetches.
+"""What is told of a trace beyond its study: the cause of every request, objects and tensors one by one, waiting for fetches.
 
 Columns with one entry per request are indexed like `Study.requests`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cvtrace.analysis.cache_state import states_by_row
 from cvtrace.analysis.causes import request_causes
 from cvtrace.analysis.chunks import Chunks, chunks
 from cvtrace.analysis.fetching import CacheUseOfRun, Waited, cache_of_run, waited
+from cvtrace.analysis.headers import HeaderTensor
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.study import Study
+from cvtrace.analysis.tensors import Tensors, tensors
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,19 @@ class Tables:
 
     cause: Ints
     chunks: Chunks
+    tensors: Tensors
     waited: Waited
     cache: CacheUseOfRun
     states: tuple[str | None, ...]
 
 
-def tables(study: Study) -> Tables:
-    """Work out the tables of a study."""
-    found = chunks(study)
+def tables(study: Study, headers: Sequence[HeaderTensor] = ()) -> Tables:
+    """Work out the tables of a study; `headers` are the tensors of the files that the target used."""
+    found, cause = chunks(study), request_causes(study)
     return Tables(
-        cause=request_causes(study),
+        cause=cause,
         chunks=found,
+        tensors=tensors(study, found, cause, headers),
         waited=waited(study),
         cache=cache_of_run(study, found),
         states=tuple(states_by_row(study)),

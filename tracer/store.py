@@ -144,7 +144,7 @@ class TraceWriter:
         Raises TraceExists or TraceUnwritable, leaving nothing behind.
         """
         self.path = directory
-        self.meta = {**meta, "schema": SCHEMA, "finished": False}
+        self.meta = {**meta, "schema": SCHEMA, "finished": False, "redacted": redaction is not None}
         self.error: str | None = None
         self.redaction = redaction
         self._folder = create_folder(directory, owner, force=force)

@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cvtrace.analysis.assemble import analyse
+from cvtrace.analysis.headers import Headers
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
-from cvtrace.analysis.report import sentences
+from cvtrace.analysis.report import details, sentences
 from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.quantities import seconds, size
 from cvtrace.tracer.store import Trace
@@ -28,6 +29,15 @@ COLUMNS: Final = 80
 TOGETHER: Final = re.compile(r"(?<=\d) (?=(?:[µm]?s|[kMGT]?B|%)(?!\w))| (?=[=≠×])|(?<=[=≠]) ")
 """Blanks at which no line ends."""
 NOT_OBSERVED: Final = "n/a"
+BLOCKS: Final = (
+    sentences.times,
+    details.tensors,
+    sentences.caches,
+    client,
+    sentences.agreement,
+    sentences.lacking,
+)
+"""What follows the table of phases."""
 
 
 def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
@@ -51,7 +61,7 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
         console.print()
         console.print(_phases(report))
     console.print()
-    for block in (sentences.times, sentences.caches, client, sentences.agreement, sentences.lacking):
+    for block in BLOCKS:
         for line in block(report):
             _print(console, line)
     console.print(Text(f"Full report: cvtrace report {report.trace.path} --format json"), soft_wrap=True)
@@ -73,11 +83,11 @@ def _print(console: Console, sentence: str, indent: int = 0) -> None:
         console.print(Text(line.replace(sentences.NO_BREAK, " ")), soft_wrap=True)
 
 
-def summary(trace: Trace) -> str:
-    """Return the summary of a trace, as wide and as colourful as stderr is."""
+def summary(trace: Trace, headers: Headers | None = None) -> str:
+    """Return the summary of a trace, as wide and as colourful as stderr is; `headers` as for `analyse`."""
     terminal = sys.stderr.isatty()
     width = max(shutil.get_terminal_size().columns, COLUMNS) if terminal else COLUMNS
-    return render(analyse(trace), width, color=terminal and "NO_COLOR" not in os.environ)
+    return render(analyse(trace, headers), width, color=terminal and "NO_COLOR" not in os.environ)
 
 
 def _phases(report: Report) -> Table:

@@ -115,13 +115,14 @@ def _progress() -> Callable[[int, int], None] | None:
 def _print_summary(path: Path, owner: User) -> None:
     """Print the summary; whatever goes wrong with it, the trace is whole and the exit code the script's."""
     try:
+        from cvtrace.analysis.headers import headers_of
         from cvtrace.analysis.report.text import summary
         from cvtrace.tracer.store import read_trace
         from cvtrace.tracer.user import acting_as
 
         with acting_as(owner):  # the target may have put a link to something else in the trace's place
             trace = read_trace(path)
-        click.echo(summary(trace), err=True)
+        click.echo(summary(trace, headers_of(trace, owner)), err=True)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         _say(f"the summary could not be made ({type(error).__name__}: {first}); the trace is in {path}")

@@ -1,0 +1,119 @@
+"""Which files are looked at, with whose rights, and for how long.
+
+The files are the target's: they may be anything by now. A child process looks at their headers, with the rights of the user who asked,
+and is left behind when a mount does not answer. Only plain files that lie on the mounts (or in the folder given) are opened.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from cvtrace.analysis.headers import gguf, onnx, safetensors
+from cvtrace.analysis.headers.source import Source, Unreadable
+from cvtrace.analysis.headers.tensor import HeaderTensor
+from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+from cvtrace.tracer.store import Trace
+from cvtrace.tracer.user import User, acting_as
+
+PARSERS: Final = {".onnx": onnx.tensors, ".safetensors": safetensors.tensors, ".gguf": gguf.tensors}
+ALL_SECONDS: Final = 15.0
+MOST_FILES: Final = 64
+
+Found = tuple[list[HeaderTensor], list[str]]
+"""Tensors, and a sentence for each file that could not be read."""
+
+
+class Headers(Protocol):
+    """Looks up the tensors of models whose paths a trace names."""
+
+    def __call__(self, paths: Sequence[str]) -> Found: ...
+
+
+def is_model(path: str) -> bool:
+    """Tell whether a file is one with a header that can be read, by its name."""
+    return posixpath.splitext(path)[1].lower() in PARSERS
+
+
+def headers_of(trace: Trace, user: User, folder: Path | None = None) -> Headers:
+    """Look where the trace says, on its mounts only, or in `folder`; with the rights of `user`."""
+    if folder is not None:
+        return headers_under(folder, user)
+    return headers_on_mounts([str(mount.get("path") or "") for mount in trace.meta["mounts"]], user)
+
+
+def headers_on_mounts(mounts: Sequence[str], user: User) -> Headers:
+    """Look at the paths themselves, on these mounts only, with the rights of `user`."""
+    return partial(_all, place=lambda path: path, roots=tuple(mounts), user=user)
+
+
+def headers_under(folder: Path, user: User) -> Headers:
+    """Look in a folder for files of the same names, with the rights of `user`: for a trace that is read elsewhere."""
+    return partial(_all, place=partial(_place_under, folder), roots=(str(folder),), user=user)
+
+
+def _place_under(folder: Path, path: str) -> str:
+    """Return where below `folder` the file is: with as much of its path as there is, at least its name."""
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    for first in range(len(parts)):
+        if (folder / posixpath.join(*parts[first:])).exists():
+            return str(folder / posixpath.join(*parts[first:]))
+    return str(folder / parts[-1]) if parts else str(folder)
+
+
+def _all(paths: Sequence[str], *, place: Callable[[str], str], roots: tuple[str, ...], user: User) -> Found:
+    chosen = sorted({path for path in paths if is_model(path)})
+    if not chosen:
+        return [], []
+    try:
+        tensors, troubles = within(ALL_SECONDS, lambda: _read_all(chosen[:MOST_FILES], place, roots, user))
+    except NoAnswer:
+        return [], [_sentence(chosen[0], f"nothing answered within {ALL_SECONDS:.0f} s")]
+    except OSError as failure:
+        return [], [_sentence(chosen[0], os.strerror(failure.errno or 0))]
+    if len(chosen) > MOST_FILES:
+        troubles.append(f"the tensors of {len(chosen) - MOST_FILES} more files, of which no more are looked at")
+    return tensors, troubles
+
+
+def _read_all(paths: Sequence[str], place: Callable[[str], str], roots: tuple[str, ...], user: User) -> Found:
+    tensors: list[HeaderTensor] = []
+    troubles: list[str] = []
+    with acting_as(user):
+        for path in paths:
+            try:
+                tensors += _read(path, place(path), roots)
+            except Unreadable as reason:
+                troubles.append(_sentence(path, str(reason)))
+            except OSError as failure:
+                troubles.append(_sentence(path, os.strerror(failure.errno or 0)))
+    return tensors, troubles
+
+
+def _sentence(path: str, reason: str) -> str:
+    name = posixpath.basename(path)
+    return f"the tensors of {name} ({reason}): `cvtrace report --model DIR` looks for it in another folder"
+
+
+def _read(path: str, where: str, roots: tuple[str, ...]) -> list[HeaderTensor]:
+    fd = os.open(where, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable("it is not a file")
+        if not _lies_below(fd, roots):
+            raise Unreadable("it is a link that leads out of its mount")
+        return PARSERS[posixpath.splitext(path)[1].lower()](Source(fd, status.st_size), path)
+    finally:
+        os.close(fd)
+
+
+def _lies_below(fd: int, roots: tuple[str, ...]) -> bool:
+    """Tell whether an open file lies below one of the folders, whatever links led to it."""
+    real = str(Path(f"/proc/self/fd/{fd}").readlink())
+    return any(real.startswith(f"{os.path.realpath(root).rstrip('/')}/") for root in roots if root)
