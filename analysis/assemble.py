@@ -1,8 +1,10 @@
 """From a trace to its report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cvtrace.analysis.cache_state import cache_state
+from cvtrace.analysis.findings import findings
 from cvtrace.analysis.headers import Headers
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
 from cvtrace.analysis.operators import COST, operators
@@ -26,13 +28,15 @@ def analyse(trace: Trace, headers: Headers | None = None) -> Report:
     try:
         found = study(trace)
         known, lacking = look_up(found, headers)
-        return report(found, tables(found, known), lacking)
+        more = tables(found, known)
+        draft = report(found, more, lacking)
+        return replace(draft, findings=findings(found, more, draft))
     except OverflowError:
         raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
 
 
 def report(found: Study, more: Tables, lacking: Sequence[str] = ()) -> Report:
-    """Put the report together from the tables; `lacking` are sentences on what could not be looked up."""
+    """Put the report together from the tables, without findings; `lacking` are sentences on what could not be looked up."""
     mounts = found.mounts
     if is_attached(found.recording) and not mounts:
         mounts = found.recording.mounts  # it asked nothing of any: any may be its own

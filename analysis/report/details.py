@@ -6,6 +6,7 @@ from cvtrace.analysis.model import Report, Tensor
 from cvtrace.analysis.report.quantities import counted, seconds, size
 
 TOP_TENSORS: Final = 3
+TOP_FINDINGS: Final = 3
 WORTH_A_LINE: Final = 0.02
 """Share of the time waited for all bytes of the model that the tensors named must have together."""
 
@@ -29,3 +30,10 @@ def _waited(row: Tensor, generation: bool) -> float:
 def _told(row: Tensor, generation: bool) -> str:
     reads = row.generation_reads if generation else row.reads
     return f"{row.name} {seconds(_waited(row, generation))} ({counted(reads, 'read')}, {size(row.size_bytes)} large)"
+
+
+def findings(report: Report) -> list[str]:
+    """Return the first findings, each with its evidence and what to do."""
+    lines = [f"{row.title[:1].upper()}{row.title[1:]}: {row.evidence}. Try: {row.advice}." for row in report.findings]
+    more = len(lines) - TOP_FINDINGS
+    return lines[:TOP_FINDINGS] + ([f"{counted(more, 'more finding')} in the JSON."] if more > 0 else [])

@@ -61,6 +61,10 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
         console.print()
         console.print(_phases(report))
     console.print()
+    for line in details.findings(report):
+        _print(console, f"→ {line}")
+    if report.findings:
+        console.print()
     for block in BLOCKS:
         for line in block(report):
             _print(console, line)

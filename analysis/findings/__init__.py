@@ -1,0 +1,45 @@
+"""What is worth knowing or mending in a run, in plain words, each with its evidence in the trace and what to do about it.
+
+    scene         what a finding may look at
+    client_cache, network, target, recording   the findings, a function each
+
+A finding is a function from a `Scene` to a Finding, or to None where the trace gives no evidence. A share of the run is one of the
+time that was recorded; thresholds stand beside the finding they are of. May be imported from here: `findings`.
+"""
+
+from cvtrace.analysis.findings import client_cache, network, recording, target
+from cvtrace.analysis.findings.scene import SEVERITIES, Rule, Scene
+from cvtrace.analysis.model import Finding, Report
+from cvtrace.analysis.study import Study
+from cvtrace.analysis.tables import Tables
+
+RULES: tuple[Rule, ...] = (
+    recording.events_lost,
+    recording.cut_off,
+    recording.counters_disagree,
+    client_cache.quota_too_small,
+    client_cache.streaming_cache,
+    client_cache.mapped_weights_evicted,
+    network.server_errors,
+    network.proxy_missing,
+    network.slow_first_byte,
+    client_cache.cold_cache,
+    network.sequential_fetches,
+    client_cache.unchunked_file,
+    client_cache.over_fetch,
+    target.path_checks,
+    target.cpu_starved,
+    client_cache.catalogs_reloaded,
+    target.other_io,
+    target.import_dominates,
+    target.tokenizer_dominates,
+    target.telemetry,
+)
+"""In the order in which they are told, within a severity."""
+
+
+def findings(study: Study, tables: Tables, report: Report) -> tuple[Finding, ...]:
+    """Return the findings on a run, the severest first."""
+    scene = Scene(study, tables, report)
+    found = [finding for rule in RULES if (finding := rule(scene)) is not None]
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))

@@ -1,0 +1,159 @@
+"""Findings on the client's cache and the kernel's: what was not there, or did not stay."""
+
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.causes import CATALOG_EXPIRED, EVICTED_PAGE, STREAMING_CACHE
+from cvtrace.analysis.chunks import CHUNK, FILE
+from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
+from cvtrace.analysis.intervals import pick
+from cvtrace.analysis.model import Finding
+from cvtrace.analysis.reloads import reloads
+from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.analysis.tensors import GENERATION
+from cvtrace.probes.events import Opcode
+
+MEBIBYTE: Final = 1 << 20
+ROOM: Final = 1.25
+"""How much larger than what a run uses its cache should be: the client cleans up to half when it is full."""
+COLD_SHARE: Final = 0.1
+"""Share of the run that was waited for fetches."""
+UNCHUNKED_BYTES: Final = 16 << 20
+"""Size from which on publishers cut files into chunks, at the latest (CVMFS_MAX_CHUNK_SIZE)."""
+OVER_FETCH: Final = 4.0
+OVER_FETCH_SHARE: Final = 0.05
+EVICTED_READS: Final = 10
+
+
+def quota_too_small(scene: Scene) -> Finding | None:
+    """Objects were fetched again because the cache could not keep them, or all that was used cannot fit."""
+    cache = scene.tables.cache
+    too_large = cache.quota is not None and cache.working_set > cache.quota
+    if not scene.seen or not (cache.thrash or too_large):
+        return None
+    limit = f"; the cache may hold {size(cache.quota)}" if cache.quota is not None else ""
+    again = (
+        f"{counted(cache.evicted, 'object')} fetched again ({size(cache.again_bytes)})"
+        if cache.thrash
+        else "no re-fetch"
+    )
+    wanted = -(-int(cache.working_set * ROOM) // MEBIBYTE)
+    return Finding(
+        id="quota_too_small",
+        severity=HIGH if cache.thrash else MEDIUM,
+        title="the client's cache is too small for what the run uses",
+        evidence=f"{again}; the run used {size(cache.working_set)}{limit}",
+        advice=f"CVMFS_QUOTA_LIMIT={wanted} or more (MB), then cvmfs_config reload; if it is that large, others fill the cache",
+    )
+
+
+def streaming_cache(scene: Scene) -> Finding | None:
+    """The client downloads for every read and keeps nothing."""
+    count = int((scene.tables.cause == STREAMING_CACHE).sum())
+    if count < 2:
+        return None
+    return Finding(
+        id="streaming_cache",
+        severity=HIGH,
+        title="the client keeps nothing of what it downloads",
+        evidence=f"{counted(count, 'read')} each downloaded an object that was not put into the cache",
+        advice="CVMFS_STREAMING_CACHE=no for this repository",
+    )
+
+
+def mapped_weights_evicted(scene: Scene) -> Finding | None:
+    """Generation reads pages again that had been in memory."""
+    study = scene.study
+    mine = (scene.tables.cause == EVICTED_PAGE) & np.isin(study.request_row, GENERATION)
+    count, tokens = int(mine.sum()), scene.report.verdict.tokens
+    if count < max(EVICTED_READS, tokens // 2):
+        return None
+    brought = int(study.requests.read_bytes[mine].sum())
+    waited = sum(row.generation_blocked_s for row in scene.report.tensors)
+    return Finding(
+        id="mapped_weights_evicted",
+        severity=HIGH,
+        title="weights are used from the mapping, and memory does not hold them",
+        evidence=f"generation read {size(brought)} again in {counted(count, 'read')} of pages that had been in memory"
+        + (f", {seconds(waited)} waited for tensors" if waited else ""),
+        advice="give the job more memory (the limit of its cgroup counts), or have the weights copied into memory when they are loaded",
+    )
+
+
+def cold_cache(scene: Scene) -> Finding | None:
+    """A good part of the run was waited for fetches."""
+    fetching = scene.report.fetching
+    if fetching is None or not scene.is_share(fetching.waited_s, COLD_SHARE):
+        return None
+    mine = [fetch for fetch in scene.report.fetches if fetch.by_target]
+    return Finding(
+        id="cold_cache",
+        severity=HIGH if scene.is_share(fetching.waited_s, 0.5) else MEDIUM,
+        title="the client's cache was cold",
+        evidence=f"{seconds(fetching.waited_s)} of {seconds(scene.duration_s)} waited for {counted(len(mine), 'fetch')} "
+        f"of {size(sum(fetch.bytes for fetch in mine))}",
+        advice="keep the client's cache between jobs, or read the model once before they start",
+    )
+
+
+def unchunked_file(scene: Scene) -> Finding | None:
+    """A large file was fetched whole when it was opened."""
+    found, study = scene.tables.chunks, scene.study
+    opening = np.zeros(len(study.opens.names) + 1, dtype=bool)
+    in_open = pick(study.requests.opcode, study.gets.request, -1) == Opcode.OPEN
+    opening[study.get_object[in_open & study.gets_of_target]] = True
+    opening[-1] = False
+    large = np.maximum(found.size, found.fetched) >= UNCHUNKED_BYTES
+    chosen = np.flatnonzero((found.kind == FILE) & large & opening[found.object])
+    if not len(chosen):
+        return None
+    worst = chosen[np.argmax(found.fetched[chosen])]
+    (path,) = study.paths.of(found.connection[[worst]], found.nodeid[[worst]])
+    return Finding(
+        id="unchunked_file",
+        severity=MEDIUM,
+        title="a large file is not cut into chunks: open fetches all of it",
+        evidence=f"{path}: {size(int(found.fetched[worst]))} fetched in open, {seconds(int(found.blocked_ns[worst]) / 1e9)} waited"
+        + (f"; {len(chosen) - 1} more such" if len(chosen) > 1 else ""),
+        advice="publish it with CVMFS_USE_FILE_CHUNKING=true",
+    )
+
+
+def over_fetch(scene: Scene) -> Finding | None:
+    """Chunks were fetched of which little was read."""
+    found, fetching = scene.tables.chunks, scene.report.fetching
+    chosen = (found.fetches > 0) & (found.kind == CHUNK)
+    got, read = int(found.fetched[chosen].sum()), int(found.read[chosen].sum())
+    if (
+        fetching is None
+        or not read
+        or got < OVER_FETCH * read
+        or not scene.is_share(fetching.waited_s, OVER_FETCH_SHARE)
+    ):
+        return None
+    return Finding(
+        id="over_fetch",
+        severity=LOW,
+        title="much more is fetched than is read",
+        evidence=f"{size(got)} in {counted(int(chosen.sum()), 'chunk')} fetched, {size(read)} of them read ({got / read:.1f}x)",
+        advice="smaller chunks where the file is published (CVMFS_AVG_CHUNK_SIZE), if it is read here and there on purpose",
+    )
+
+
+def catalogs_reloaded(scene: Scene) -> Finding | None:
+    """The client took over a new revision of the repository within the run."""
+    study = scene.study
+    daemons, _ = reloads(study)
+    used = np.isin(daemons, [mount.daemon_pid for mount in study.mounts])
+    if not used.any():
+        return None
+    again = int(((scene.tables.cause == CATALOG_EXPIRED) & study.requests.by_target).sum())
+    return Finding(
+        id="catalogs_reloaded",
+        severity=MEDIUM if again else LOW,
+        title="the repository changed while the run used it",
+        evidence=f"a new catalog was taken over {counted(int(used.sum()), 'time')}; {counted(again, 'request')} of the run asked again "
+        "for what had been known",
+        advice="mount a fixed revision for runs that must be alike (CVMFS_REPOSITORY_TAG), or measure again",
+    )

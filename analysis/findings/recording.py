@@ -1,0 +1,48 @@
+"""Findings on the recording itself: what makes its numbers less than certain."""
+
+from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
+from cvtrace.analysis.model import Finding
+from cvtrace.analysis.report.quantities import counted
+
+
+def events_lost(scene: Scene) -> Finding | None:
+    """Events could not be written: counts are lower bounds."""
+    lost = {name: int(count) for name, count in (scene.study.recording.meta.get("lost") or {}).items() if int(count)}
+    if not lost:
+        return None
+    return Finding(
+        id="events_lost",
+        severity=HIGH,
+        title="events were lost",
+        evidence=f"{counted(sum(lost.values()), 'event')} lost ({', '.join(f'{name} {count:,}' for name, count in lost.items())})",
+        advice="record again with a larger --buffer; until then counts are lower bounds",
+    )
+
+
+def cut_off(scene: Scene) -> Finding | None:
+    """The recording was cut off."""
+    damage = scene.report.trace.damage
+    if not damage:
+        return None
+    return Finding(
+        id="cut_off",
+        severity=MEDIUM,
+        title="the recording is not whole",
+        evidence=damage,
+        advice="take what is reported for the time before; record again for the rest",
+    )
+
+
+def counters_disagree(scene: Scene) -> Finding | None:
+    """What was traced is not what the client counted."""
+    differing = [check for check in scene.report.checks if check.agree is False]
+    if not differing:
+        return None
+    told = ", ".join(f"{check.name}: {check.traced or 0:,} traced, {check.client:,} counted" for check in differing)
+    return Finding(
+        id="counters_disagree",
+        severity=HIGH,
+        title="the client's own counters disagree with the trace",
+        evidence=told,
+        advice="somebody else used the mount meanwhile, or events were missed: record again on a quiet mount",
+    )

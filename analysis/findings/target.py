@@ -1,0 +1,130 @@
+"""Findings on the target itself: what it does besides reading its model."""
+
+import re
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.chunks import blocked_ns
+from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
+from cvtrace.analysis.model import Finding
+from cvtrace.analysis.report.quantities import counted, seconds
+from cvtrace.probes.events import Kind, Opcode
+
+PATHS: Final = (
+    Opcode.LOOKUP,
+    Opcode.GETATTR,
+    Opcode.STATX,
+    Opcode.READLINK,
+    Opcode.OPENDIR,
+    Opcode.READDIR,
+    Opcode.READDIRPLUS,
+)
+MANY: Final = 100
+PATHS_SHARE: Final = 0.1
+STARVED_SHARE: Final = 0.1
+OTHER_SHARE: Final = 0.1
+IMPORT_SHARE: Final = 0.5
+TOKENIZER_SHARE: Final = 0.3
+LONG_S: Final = 1.0
+"""Below this, a phase of preparation is nobody's trouble."""
+NOT_THERE: Final = -2
+WRITING: Final = 3
+"""O_ACCMODE: anything but O_RDONLY."""
+TELEMETRY: Final = re.compile(r"/Microsoft/DeveloperTools/\.onnxruntime/[^/]+\.db")
+"""Database of the telemetry in the wheels of onnxruntime and onnxruntime-genai."""
+
+
+def path_checks(scene: Scene) -> Finding | None:
+    """Looking for names took a good part of the run."""
+    requests = scene.study.requests
+    mine = requests.by_target & np.isin(requests.opcode, PATHS)
+    waited_s = int(blocked_ns(scene.study)[mine].sum()) / 1e9
+    if int(mine.sum()) < MANY or not scene.is_share(waited_s, PATHS_SHARE):
+        return None
+    absent = int((mine & (requests.error == NOT_THERE)).sum())
+    return Finding(
+        id="path_checks",
+        severity=MEDIUM,
+        title="looking for files takes long",
+        evidence=f"{counted(int(mine.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {absent:,} of the names do not exist",
+        advice="fewer and shorter search paths (sys.path, LD_LIBRARY_PATH), environments packed into few files; a longer CVMFS_KCACHE_TIMEOUT",
+    )
+
+
+def cpu_starved(scene: Scene) -> Finding | None:
+    """The thread that carries the run was ready, and had no CPU."""
+    study = scene.study
+    waits = study.waits
+    if not waits.scheduler:
+        return None
+    segment = study.segments.at(waits.woken)
+    carries = (segment >= 0) & (study.segments.thread[np.maximum(segment, 0)] == waits.tid)
+    ready_s = int((waits.end - waits.woken)[carries].sum()) / 1e9
+    if not scene.is_share(ready_s, STARVED_SHARE):
+        return None
+    return Finding(
+        id="cpu_starved",
+        severity=MEDIUM,
+        title="the run had too few CPUs",
+        evidence=f"the thread that carries it was ready to run, without a CPU, for {seconds(ready_s)} of {seconds(scene.duration_s)}",
+        advice="fewer jobs on the node, or fewer threads in the run (intra_op_num_threads) than it has CPUs",
+    )
+
+
+def other_io(scene: Scene) -> Finding | None:
+    """Files and sockets that are not of CVMFS took a good part of the run."""
+    waited = sum(row.classes["other.io"] for row in scene.report.phases)
+    if not scene.seen or not scene.is_share(waited, OTHER_SHARE):
+        return None
+    worst = max(scene.report.phases, key=lambda row: row.classes["other.io"])
+    return Finding(
+        id="other_io",
+        severity=LOW,
+        title="files or sockets that are not of CVMFS are waited for",
+        evidence=f"{seconds(waited)} of {seconds(scene.duration_s)} in other.io, most in {worst.name} ({seconds(worst.classes['other.io'])})",
+        advice="look where the program itself and its libraries lie, and what it writes: a slow home folder, a cold local disk",
+    )
+
+
+def import_dominates(scene: Scene) -> Finding | None:
+    """Most of the run was spent before the model was touched."""
+    return _dominates(
+        scene, "import", IMPORT_SHARE, "import fewer modules, or from a local disk; look at `python -X importtime`"
+    )
+
+
+def tokenizer_dominates(scene: Scene) -> Finding | None:
+    """Much of the run was spent in the tokenizer."""
+    return _dominates(
+        scene, "tokenizer", TOKENIZER_SHARE, "make the tokenizer once, and keep it; a fast (compiled) one if there is"
+    )
+
+
+def _dominates(scene: Scene, name: str, share: float, advice: str) -> Finding | None:
+    row = scene.phase(name)
+    if row is None or row.wall_s < LONG_S or not scene.is_share(row.wall_s, share):
+        return None
+    return Finding(
+        id=f"{name}_dominates",
+        severity=LOW,
+        title=f"most of the time is {name}" if share >= 0.5 else f"much of the time is {name}",
+        evidence=f"{seconds(row.wall_s)} of {seconds(scene.duration_s)}, {seconds(row.network_s + row.cache_s)} of it on CVMFS",
+        advice=advice,
+    )
+
+
+def telemetry(scene: Scene) -> Finding | None:
+    """The library writes telemetry."""
+    opens = scene.study.recording.of(Kind.SYS_OPEN)
+    opens = opens.where((opens.ret >= 0) & ((opens.b & WRITING) != 0))
+    written = sorted({found[0] for path in scene.study.recording.text(opens) if (found := TELEMETRY.search(path))})
+    if not written:
+        return None
+    return Finding(
+        id="telemetry",
+        severity=LOW,
+        title="onnxruntime writes telemetry",
+        evidence=f"opened for writing: {', '.join(path.rpartition('/')[2] for path in written)}",
+        advice="ORT_DISABLE_TELEMETRY=1, above all where homes are on a network",
+    )

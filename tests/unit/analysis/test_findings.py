@@ -1,0 +1,330 @@
+"""Findings: each is told where its evidence is in the trace, and nowhere else."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from scene import DAEMON, DOWNLOADER, MODEL, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
+from test_report import hot_run
+from test_verdict import generation
+
+from cvtrace.analysis import analyse
+from cvtrace.analysis.findings import RULES
+from cvtrace.analysis.findings.scene import SEVERITIES
+from cvtrace.analysis.model import Finding
+from cvtrace.analysis.report import text
+from cvtrace.probes.events import Kind, Opcode
+from cvtrace.tracer.store import Trace
+
+MB = 1_000_000
+SECOND = 1_000_000
+ELSEWHERE = 0x8D8E8F90
+"""141.142.143.144, an address out in the world."""
+
+
+def found(trace: Trace) -> dict[str, Finding]:
+    return {finding.id: finding for finding in analyse(trace).findings}
+
+
+def run(end: float = 10_000) -> Scene:
+    """Return a load until 5,000 µs with the model open, then three tokens, in a run of 10 ms."""
+    scene = Scene(end=end)
+    scene.add(Kind.PROC_EXEC, 0, tid=TARGET, text="/usr/bin/python3")
+    scene.call("OgaCreateModel", 100, 5000)
+    scene.opened(110, 130, 5)
+    scene.request(Opcode.OPEN, 115, 120, 125, sent=112)
+    for number in range(3):
+        scene.call("OgaGenerator_GenerateNextToken", 6000 + 200 * number, 6100 + 200 * number)
+    return scene
+
+
+def waiting(
+    scene: Scene,
+    at: float,
+    number: int,
+    *,
+    last: float = 200,
+    size: int = 1 * MB,
+    opcode: Opcode = Opcode.READ,
+    suffix: str = "P",
+    request: float = 10,
+    status: int = 200,
+    **more: Any,
+) -> None:
+    """Let the target wait `last` µs for a request that fetches."""
+    scene.off(at, at + last, at + last, by=WORKER, state=2)
+    scene.request(opcode, at + 5, at + last - 5, at + last + 1, sent=at - 1, offset=number << 20)
+    get = at + 22
+    done = at + last - 30
+    times = Fetch(
+        at + 20, get, get + request, done, done + 10, number=number, size=size, suffix=suffix, status=status, **more
+    )
+    scene.fetch(times)
+
+
+def quota(trace: Trace, limit: int) -> Trace:
+    """Return a trace whose client told the limit of its cache."""
+    return replace(trace, meta={**trace.meta, "mounts": [{**trace.meta["mounts"][0], "quota_bytes": limit}]})
+
+
+def thrashing() -> Trace:
+    scene = run()
+    for turn in range(2):
+        for number in (1, 2):
+            waiting(scene, 200 + 1000 * turn + 300 * number, number, size=80 * MB)
+    return quota(scene.trace(), 100 << 20)
+
+
+def too_large() -> Trace:
+    scene = run()
+    for number in (1, 2):
+        waiting(scene, 300 * number, number, size=80 * MB)
+    return quota(scene.trace(), 100 << 20)
+
+
+def streaming() -> Trace:
+    scene = run()
+    scene.miss(116, 1)
+    for turn in range(2):
+        before = len(scene.events)
+        waiting(scene, 300 + 300 * turn, 1)
+        kept = (Kind.CACHE_OPEN, Kind.CACHE_RENAME, Kind.CACHE_INSERT)
+        scene.events[before:] = [event for event in scene.events[before:] if event[4] not in kept]
+    return scene.trace()
+
+
+def evicted(reads: int = 12) -> Trace:
+    scene = run()
+    for turn in range(2):
+        for number in range(reads):
+            at = (200 if turn == 0 else 6001) + 5 * number
+            scene.request(Opcode.READ, at + 1, at + 2, at + 3, sent=at, offset=number << 17)
+    return scene.trace()
+
+
+def cold() -> Trace:
+    scene = run()
+    waiting(scene, 300, 1, last=2000)
+    return scene.trace()
+
+
+def sequential() -> Trace:
+    scene = run()
+    for number in range(4):
+        waiting(scene, 300 + 600 * number, number, last=500)
+    return scene.trace()
+
+
+def unchunked(size: int = 30 * MB) -> Trace:
+    scene = run()
+    waiting(scene, 300, 1, size=size, opcode=Opcode.OPEN, suffix="")
+    return scene.trace()
+
+
+def over_fetching() -> Trace:
+    scene = run()
+    waiting(scene, 300, 1, last=1000, size=8 * MB)
+    scene.cache_read(1272, 1275, 66, 131072)
+    return scene.trace()
+
+
+def with_reload(again: bool = True) -> Trace:
+    scene = run()
+    scene.request(Opcode.LOOKUP, 205, 210, 212, sent=200, name="a")
+    scene.manifest(400)
+    scene.fetch(Fetch(410, 412, 415, 420, 424, number=50, suffix="C"), worker=WORKER2)
+    scene.request(Opcode.LOOKUP, 505, 510, 512, sent=500, name="a" if again else "b")
+    return scene.trace()
+
+
+def failing(status: int = 503) -> Trace:
+    scene = run()
+    waiting(scene, 300, 1, status=status)
+    return scene.trace()
+
+
+def silent_server(again: bool = True) -> Trace:
+    scene = run()
+    line = "GET /cvmfs/repo.test.org/data/00/000000000000000000000000000000000000ab HTTP/1.1"
+    scene.add(Kind.HTTP_SEND, 300, 301, tid=DOWNLOADER, ret=90, a=77, c=90, text=line)
+    if again:
+        scene.add(Kind.HTTP_SEND, 400, 401, tid=DOWNLOADER, ret=90, a=78, c=90, text=line)
+        scene.add(
+            Kind.HTTP_RECV, 410, tid=DOWNLOADER, ret=300, a=78, c=16384, text="HTTP/1.1 200 OK\r\nContent-Length: 9\r\n"
+        )
+    return scene.trace()
+
+
+def from_server(address: int = ELSEWHERE, proxied: bool = False, fetches: int = 3) -> Trace:
+    scene = run()
+    for number in range(fetches):
+        waiting(scene, 300 + 300 * number, number, connect=322 + 300 * number - 1)
+    scene.events = [
+        (*event[:9], address) if event[4] == Kind.HTTP_CONNECT else event  # `c`
+        for event in scene.events
+    ]
+    if proxied:
+        scene.texts = [
+            (*each[:4], each[4].replace(b"GET /", b"GET http://stratum.example.org/"))
+            if each[2] == Kind.HTTP_SEND
+            else each
+            for each in scene.texts
+        ]
+    return scene.trace()
+
+
+def slow(first_byte: float = 0.03) -> Trace:
+    scene = run(end=0.5 * SECOND)
+    for number in range(3):
+        waiting(scene, 300 + 50_000 * number, number, last=40_000, request=first_byte * SECOND)
+    return scene.trace()
+
+
+def path_checking(count: int = 150) -> Trace:
+    scene = run()
+    for number in range(count):
+        at = 200 + 20 * number
+        scene.off(at, at + 15, at + 15, by=WORKER, state=1)
+        scene.request(Opcode.LOOKUP, at + 2, at + 14, at + 16, sent=at, name=f"n{number}")
+    return scene.trace()
+
+
+def starved(at: float = 1000) -> Trace:
+    return run().preempted(at, at + 2000).trace()
+
+
+def waiting_for_disk() -> Trace:
+    scene = run()
+    scene.off(500, 2500, 2500, by=0, state=2)
+    scene.opened(490, 2510, 9, "/home/user/lib.so")
+    return scene.trace()
+
+
+def importing(length: float = 2.0) -> Trace:
+    scene = Scene(end=(length + 1) * SECOND)
+    scene.call("OgaCreateModel", length * SECOND, (length + 0.5) * SECOND)
+    return scene.trace()
+
+
+def tokenizing() -> Trace:
+    scene = Scene(end=4 * SECOND)
+    scene.call("OgaCreateModel", 100, 0.2 * SECOND).call("OgaTokenizerEncode", 0.3 * SECOND, 2.3 * SECOND)
+    return scene.trace()
+
+
+def writing(flags: int = 2) -> Trace:
+    path = "/home/user/.cache/Microsoft/DeveloperTools/.onnxruntime/onnxruntime-genai.db"
+    return run().add(Kind.SYS_OPEN, 200, 210, tid=TARGET, ret=7, a=-100, b=flags, text=path).trace()
+
+
+def disagreeing() -> Trace:
+    scene = run()
+    mount = scene.mount(scene.arrays()[0])
+    mount["counters_after"]["cvmfs.n_fs_read"] += 3
+    return scene.trace(mounts=[mount])
+
+
+def damaged() -> Trace:
+    trace = run().trace()
+    return Trace(trace.path, trace.meta, trace.events, trace.texts, "the trace ends at 0.1 s: the recorder was killed")
+
+
+TOLD: list[tuple[str, Callable[[], Trace], str]] = [
+    ("quota_too_small", thrashing, "2 objects fetched again (160 MB); the run used 160 MB; the cache may hold 105 MB"),
+    ("quota_too_small", too_large, "no re-fetch; the run used 160 MB"),
+    ("streaming_cache", streaming, "2 reads each downloaded"),
+    ("mapped_weights_evicted", evicted, "1.57 MB again in 12 reads"),
+    ("cold_cache", cold, "waited for 1 fetch of 1.00 MB"),
+    ("sequential_fetches", sequential, "100 %"),
+    ("unchunked_file", unchunked, f"{MODEL}: 30.0 MB fetched in open"),
+    ("over_fetch", over_fetching, "8.00 MB in 1 chunk fetched, 131 kB of them read (61.0x)"),
+    ("catalogs_reloaded", with_reload, "taken over 1 time; 1 request"),
+    ("server_errors", failing, "1 of 1 fetch: status 503 ×1"),
+    ("server_errors", silent_server, "1 of 2 fetches: no answer ×1"),
+    ("proxy_missing", from_server, "3 fetches went straight to 141.142.143.144"),
+    ("slow_first_byte", slow, "30.0 ms from a request to its first byte (median of 3 fetches)"),
+    ("path_checks", path_checking, "150 path checks took"),
+    ("cpu_starved", starved, "2.00 ms of 10.0 ms"),
+    ("other_io", waiting_for_disk, "most in load"),
+    ("import_dominates", importing, "2.00 s of 3.00 s"),
+    ("tokenizer_dominates", tokenizing, "2.00 s of 4.00 s"),
+    ("telemetry", writing, "onnxruntime-genai.db"),
+    ("counters_disagree", disagreeing, "fuse_reads: 0 traced, 3 counted"),
+    ("events_lost", lambda: run().trace(lost={"ring": 12, "other": 0}), "12 events lost (ring 12)"),
+    ("cut_off", damaged, "the recorder was killed"),
+]
+
+SILENT: list[tuple[str, Callable[[], Trace]]] = [
+    ("quota_too_small", lambda: quota(too_large(), 200 << 20)),
+    ("mapped_weights_evicted", lambda: evicted(3)),
+    ("sequential_fetches", cold),
+    ("unchunked_file", lambda: unchunked(1 * MB)),
+    ("catalogs_reloaded", lambda: run().manifest(400).trace()),
+    ("server_errors", lambda: failing(200)),
+    ("server_errors", lambda: silent_server(again=False)),
+    ("proxy_missing", lambda: from_server(0x7F000001)),
+    ("proxy_missing", lambda: from_server(0x0A000001)),
+    ("proxy_missing", lambda: from_server(proxied=True)),
+    ("proxy_missing", lambda: from_server(fetches=2)),
+    ("slow_first_byte", lambda: slow(0.004)),
+    ("path_checks", lambda: path_checking(40)),
+    ("cpu_starved", lambda: run().preempted(1000, 1100).trace()),
+    ("cpu_starved", lambda: run().preempted(1000, 3000, tid=TARGET + 1).trace()),
+    ("import_dominates", lambda: importing(0.9)),
+    ("telemetry", lambda: writing(flags=0)),
+]
+
+
+@pytest.mark.parametrize("name, builder, evidence", TOLD)
+def test_a_finding_is_told_with_its_evidence(name: str, builder: Callable[[], Trace], evidence: str) -> None:
+    finding = found(builder()).get(name)
+    assert finding is not None
+    assert evidence in finding.evidence
+    assert finding.severity in SEVERITIES
+    assert finding.title
+    assert finding.advice
+
+
+@pytest.mark.parametrize("name, builder", SILENT)
+def test_a_finding_is_not_told_without_its_evidence(name: str, builder: Callable[[], Trace]) -> None:
+    assert name not in found(builder())
+
+
+def test_every_rule_is_tested() -> None:
+    assert {name for name, _, _ in TOLD} == {rule.__name__ for rule in RULES}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("builder", [hot_run, generation, run])
+def test_a_healthy_run_has_no_findings(builder: Callable[[], Scene]) -> None:
+    assert found(builder().trace()) == {}
+
+
+def test_a_run_that_nobody_could_observe_has_no_findings_on_requests() -> None:
+    scene = Scene(end=900_000)
+    scene.call("OgaCreateModel", 100_000, 400_000)
+    assert found(scene.trace(probe="portable", mounts=[])) == {}
+
+
+def test_the_severest_findings_come_first_and_three_are_in_the_summary() -> None:
+    # GIVEN a run that is cold, starved, and recorded with losses
+    scene = run()
+    waiting(scene, 300, 1, last=2000)
+    path = "/home/user/.cache/Microsoft/DeveloperTools/.onnxruntime/onnxruntime.db"
+    scene.add(Kind.SYS_OPEN, 200, 210, tid=TARGET, ret=7, a=-100, b=2, text=path).preempted(3000, 5000)
+    report = analyse(scene.trace(lost={"ring": 3}))
+    # WHEN
+    severities = [finding.severity for finding in report.findings]
+    summary = " ".join(text.render(report).split())
+    # THEN
+    assert [finding.id for finding in report.findings] == ["events_lost", "cold_cache", "cpu_starved", "telemetry"]
+    assert severities == sorted(severities, key=SEVERITIES.index)
+    titles = [finding.title[0].upper() + finding.title[1:] for finding in report.findings]
+    assert [f"→ {title}: " in summary for title in titles] == [True, True, True, False]
+    assert "1 more finding" in summary
+
+
+def test_the_daemons_own_threads_do_not_starve_the_run() -> None:
+    scene = run()
+    scene.add(Kind.OFFCPU, 1000, 4000, tid=WORKER, tgid=DAEMON, a=START + 1000 * US)
+    assert "cpu_starved" not in found(scene.trace())
