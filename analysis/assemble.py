@@ -7,7 +7,7 @@ from cvtrace.analysis.cache_state import cache_state
 from cvtrace.analysis.findings import findings
 from cvtrace.analysis.headers import Headers
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
-from cvtrace.analysis.operators import COST, operators
+from cvtrace.analysis.operators import COST, operator_layers, operators
 from cvtrace.analysis.phases import is_attached, life
 from cvtrace.analysis.reconcile import reconcile
 from cvtrace.analysis.report.quantities import counted
@@ -60,6 +60,7 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = ()) -> Report:
         client_cache=cache_row(found, more),
         tensors=tensor_rows(found, more),
         layers=layer_rows(found, more),
+        operator_layers=operator_layers(found.recording.path),
     )
 
 

@@ -2,15 +2,18 @@
 renamed, removed or given another meaning; null stands for what could not be observed."""
 
 import json
+from dataclasses import fields
 from typing import Any, Final
 
 import pytest
-from scene import Scene
+from scene import MODEL, Scene
 from test_portable import portable
 from test_report import cold_run
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.headers import HeaderTensor
+from cvtrace.analysis.model import ClientCache, Fetching
 from cvtrace.analysis.report import json as json_report
 
 NULL: Final = type(None)
@@ -21,6 +24,12 @@ TIME: Final = (float,)
 TEXTS: Final = [TEXT]
 
 TIMES: Final = {"network_s": TIME, "cache_s": TIME, "compute_s": TIME, "other_s": TIME}
+TENSOR: Final[dict[str, Any]] = {
+    **dict.fromkeys(("reads", "read_bytes", "fetched_bytes", "evictions", "generation_reads"), SURE),
+    "faults": COUNT,
+    "blocked_s": TIME,
+    "generation_blocked_s": TIME,
+}
 CONTRACT: Final[dict[str, Any]] = {
     "schema": TEXT,
     "trace": {
@@ -68,6 +77,9 @@ CONTRACT: Final[dict[str, Any]] = {
             "http_bytes": COUNT,
             "faults": COUNT,
             "page_cache_bytes": COUNT,
+            "cache_state": (str, NULL),
+            "fetch_wait_s": (float, NULL),
+            "sequential_fetch_s": (float, NULL),
         }
     ],
     "tokens": [{"index": SURE, "start_s": TIME, "wall_s": TIME, **TIMES, "fuse_reads": COUNT}],
@@ -82,6 +94,7 @@ CONTRACT: Final[dict[str, Any]] = {
             "cache_hits": SURE,
             "cache_misses": SURE,
             "blocked_s": TIME,
+            "asked_bytes": COUNT,
         }
     ],
     "fetches": [
@@ -99,6 +112,33 @@ CONTRACT: Final[dict[str, Any]] = {
             "proxy": (str, NULL),
         }
     ],
+    "chunks": [
+        {
+            "object": TEXT,
+            "kind": TEXT,
+            "path": TEXT,
+            "offset_bytes": COUNT,
+            "size_bytes": COUNT,
+            "asked_bytes": COUNT,
+            **dict.fromkeys(("read_bytes", "fetched_bytes", "fetches", "hits", "shared", "misses", "evictions"), SURE),
+            "blocked_s": TIME,
+        }
+    ],
+    "tensors": [
+        {
+            "name": TEXT,
+            "dtype": TEXT,
+            "shape": [SURE],
+            "layer": COUNT,
+            "path": TEXT,
+            "offset_bytes": SURE,
+            "size_bytes": SURE,
+            **TENSOR,
+        }
+    ],
+    "layers": [{"layer": COUNT, "tensors": SURE, "size_bytes": SURE, **TENSOR}],
+    "findings": [dict.fromkeys(("id", "severity", "title", "evidence", "advice"), TEXT)],
+    "operator_layers": [{"phase": TEXT, "layer": COUNT, "count": SURE, "time_s": TIME}],
     "checks": [{"name": TEXT, "traced": COUNT, "client": SURE, "agree": (bool, NULL)}],
 }
 
@@ -131,6 +171,17 @@ def test_every_key_of_the_contract_is_there_with_its_type() -> None:
     for table in ("phases", "tokens", "files", "fetches", "checks"):
         assert found[table], f"{table} is empty: nothing is known of its rows"
     assert found["schema"] == "cvtrace-report/1"
+
+
+def test_tables_of_objects_and_tensors_keep_the_contract() -> None:
+    tensor = HeaderTensor("model.layers.3.weight", "float32", (64, 64), MODEL, 0, 16384)
+    found = json.loads(json_report.render(analyse(cold_run().trace(), lambda paths: ([tensor], []))))
+
+    assert breaches(found, CONTRACT) == []
+    for table in ("chunks", "tensors", "layers", "findings"):
+        assert found[table], f"{table} is empty: nothing is known of its rows"
+    assert set(found["fetching"]) == {each.name for each in fields(Fetching)}
+    assert set(found["client_cache"]) == {each.name for each in fields(ClientCache)}
 
 
 @pytest.mark.parametrize("made", ["empty", "portable"])
