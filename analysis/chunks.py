@@ -67,13 +67,19 @@ class Chunks:
 
 
 def object_of_request(study: Study) -> Ints:
-    """Return the object that each request was for: the one it missed, else opened, else read first; -1 for none."""
+    """Return the object that each request was for: the one it missed, else opened, read or fetched first; -1 for none."""
     use = study.use
-    order = np.arange(len(use.read_request))[::-1]
-    known = order[(use.read_request[order] >= 0) & (use.read_object[order] >= 0)]
-    read = np.full(len(study.requests), -1, dtype=np.int64)
-    read[use.read_request[known]] = use.read_object[known]
-    return np.where(use.object >= 0, use.object, read)
+    fetched = _first_of(study, study.gets.request, study.get_object)
+    read = _first_of(study, use.read_request, use.read_object)
+    return np.where(use.object >= 0, use.object, np.where(read >= 0, read, fetched))
+
+
+def _first_of(study: Study, request: Ints, an_object: Ints) -> Ints:
+    """Return the first object that is paired with each request, -1 for none."""
+    found = np.full(len(study.requests), -1, dtype=np.int64)
+    backwards = np.flatnonzero((request >= 0) & (an_object >= 0))[::-1]
+    found[request[backwards]] = an_object[backwards]
+    return found
 
 
 def blocked_ns(study: Study, rows: tuple[int, ...] = ()) -> Ints:
@@ -111,7 +117,8 @@ def chunks(study: Study) -> Chunks:
         "size": _sizes(study, count),
         "reach": reach,
         "asked": np.zeros(count, dtype=np.int64),
-        "read": add_up(np.where(reading, use.read_object, -1), use.read_bytes, count),
+        "read": add_up(np.where(reading, use.read_object, -1), use.read_bytes, count)
+        + add_up(_streamed(study, of_request), requests.read_bytes, count),
         "fetched": add_up(of_get, gets.body_bytes, count),
         "fetches": add_up(of_get, np.ones(len(gets), dtype=np.int64), count),
         "hits": uses(use.use == FOUND),
@@ -152,6 +159,16 @@ def _places(study: Study, reading: Bools, of_request: Ints, count: int) -> tuple
     read[an_object] = True
     named = np.isin(pick(requests.opcode, file, -1), (Opcode.READ, Opcode.OPEN))
     return np.where(named, file, -1), np.where(low == high, low, -1), reach, read
+
+
+def _streamed(study: Study, of_request: Ints) -> Ints:
+    """Return the object of each READ that was answered from what it fetched, without any file of the cache; -1 for others."""
+    found = np.full(len(of_request), -1, dtype=np.int64)
+    fetching = study.gets.request[study.gets_of_target]
+    found[fetching] = of_request[fetching]
+    cached = study.use.read_request
+    found[cached[cached >= 0]] = -1
+    return np.where(study.requests.is_(Opcode.READ), found, -1)
 
 
 def _kinds(study: Study, offset: Ints, read: Bools, count: int) -> Ints:

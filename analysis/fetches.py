@@ -192,7 +192,9 @@ def _job_of(recording: Recording, jobs: Jobs, sends: Rows, wanted: Ints) -> Ints
     by_thread = Placed(recording, taken, taken.tid)
     turn = pick(by_thread.rows.index, by_thread.before(sends.tid, sends.start), -1)
     during = pick(jobs.back, turn, -1) >= sends.start
-    return np.where(by_hash >= 0, by_hash, np.where(during, turn, -1))
+    # A client that streams fetches an object it missed long ago, in a job of a request that did not look for it.
+    over = pick(jobs.back, by_hash, -1) < sends.start
+    return np.where((by_hash >= 0) & ~(over & during), by_hash, np.where(during, turn, -1))
 
 
 def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows) -> Ints:

@@ -18,6 +18,9 @@ CATALOG: Final = "C"
 NAMED: Final = (int(Opcode.LOOKUP), int(Opcode.GETATTR), int(Opcode.READLINK), int(Opcode.STATX))
 """Requests whose answer the kernel keeps for a while."""
 NAME_BYTES: Final = 256
+DRAIN_NS: Final = 90_000_000_000
+"""The client asks for the manifest twice: it drops what is cached at the first, and loads the catalog after the second, at most
+CVMFS_KCACHE_TIMEOUT (60 s) and a request later. Catalogs live longer than that."""
 
 
 def suffix(line: str) -> str:
@@ -37,7 +40,7 @@ def is_catalog(study: Study) -> Bools:
 
 
 def reloads(study: Study) -> tuple[Ints, Ints]:
-    """Return (daemon, time) of each new catalog that was taken over: when its manifest was asked for, sorted by time."""
+    """Return (daemon, time) of each new catalog that was taken over: when its manifest was first asked for, sorted by time."""
     gets, requests = study.gets, study.requests
     manifest, catalog = np.flatnonzero(is_manifest(study)), is_catalog(study)
     served = requests.seen_by_daemon
@@ -49,7 +52,9 @@ def reloads(study: Study) -> tuple[Ints, Ints]:
         new = (gets.daemon == daemon) & catalog & (gets.sent > when) & (gets.sent < until)
         before = served & (requests.daemon == daemon) & (requests.replied < when)
         if new.any() and before.any():
-            found.append((daemon, when))
+            earlier = gets.sent[manifest[(gets.daemon[manifest] == daemon) & (gets.sent[manifest] < when)]]
+            earlier = earlier[earlier >= max(when - DRAIN_NS, int(requests.replied[before].min()))]
+            found.append((daemon, int(earlier[-1]) if len(earlier) else when))
     daemons, times = (np.array(column, dtype=np.int64) for column in (zip(*found, strict=True) if found else ((), ())))
     return daemons, times
 

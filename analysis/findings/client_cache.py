@@ -48,10 +48,16 @@ def quota_too_small(scene: Scene) -> Finding | None:
     )
 
 
+def _streamed(scene: Scene) -> int:
+    """Return how many reads were answered from a download that was not kept; one may be a cache that was full."""
+    count = int((scene.tables.cause == STREAMING_CACHE).sum())
+    return count if count > 1 else 0
+
+
 def streaming_cache(scene: Scene) -> Finding | None:
     """The client downloads for every read and keeps nothing."""
-    count = int((scene.tables.cause == STREAMING_CACHE).sum())
-    if count < 2:
+    count = _streamed(scene)
+    if not count:
         return None
     return Finding(
         id="streaming_cache",
@@ -84,7 +90,7 @@ def mapped_weights_evicted(scene: Scene) -> Finding | None:
 def cold_cache(scene: Scene) -> Finding | None:
     """A good part of the run was waited for fetches."""
     fetching = scene.report.fetching
-    if fetching is None or not scene.is_share(fetching.waited_s, COLD_SHARE):
+    if fetching is None or _streamed(scene) or not scene.is_share(fetching.waited_s, COLD_SHARE):
         return None
     mine = [fetch for fetch in scene.report.fetches if fetch.by_target]
     return Finding(
@@ -136,7 +142,7 @@ def over_fetch(scene: Scene) -> Finding | None:
         id="over_fetch",
         severity=LOW,
         title="much more is fetched than is read",
-        evidence=f"{size(got)} in {counted(int(chosen.sum()), 'chunk')} fetched, {size(read)} of them read ({got / read:.1f}x)",
+        evidence=f"{size(got)} in {counted(int(chosen.sum()), 'chunk')} fetched, {size(read)} of them read ({got / read:,.{0 if got > 100 * read else 1}f}x)",
         advice="smaller chunks where the file is published (CVMFS_AVG_CHUNK_SIZE), if it is read here and there on purpose",
     )
 

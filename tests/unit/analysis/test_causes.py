@@ -2,6 +2,7 @@
 
 from scene import TARGET, WORKER2, Fetch, Scene
 
+from cvtrace.analysis import analyse
 from cvtrace.analysis.causes import CAUSES, request_causes
 from cvtrace.analysis.study import study
 from cvtrace.probes.events import Kind, Opcode
@@ -104,6 +105,18 @@ def test_what_a_new_catalog_makes_be_asked_again_is_told() -> None:
     assert causes(scene)[2:] == ["catalog_expired", "metadata", "metadata", "catalog_expired", "first_touch"]
 
 
+def test_what_is_asked_while_the_kernel_forgets_is_the_new_catalogs_doing() -> None:
+    # GIVEN a client that sees a new manifest, lets the kernel forget names and pages, and takes the catalog over later
+    scene = Scene()
+    scene.request(Opcode.LOOKUP, 105, 110, 112, sent=100, name="a")
+    read(scene, 200, 0)
+    scene.manifest(400)
+    scene.request(Opcode.LOOKUP, 455, 460, 462, sent=450, name="a")
+    read(scene, 500, 0)
+    reloaded(scene, 700)
+    assert causes(scene)[2:] == ["catalog_expired", "catalog_expired"]
+
+
 def test_a_request_that_fetches_a_catalog_after_a_reload_is_its_doing() -> None:
     scene = Scene()
     scene.request(Opcode.LOOKUP, 105, 110, 112, sent=100, name="a")
@@ -148,6 +161,24 @@ def test_a_client_that_streams_fetches_for_every_read() -> None:
         read(scene, at, at * READ)
         streamed(scene, at, 1)
     assert causes(scene) == ["new_file", "streaming_cache", "streaming_cache"]
+
+
+def test_every_download_of_a_client_that_streams_is_its_own_reads() -> None:
+    # GIVEN a client that looks for the object in the first READ only, and downloads it for each
+    scene = Scene()
+    read(scene, 200, 0)
+    scene.miss(206, 1)
+    for at in (200, 300, 400):
+        if at > 200:
+            read(scene, at, at * READ)
+        streamed(scene, at, 1)
+    # WHEN
+    found = study(scene.trace())
+    # THEN each GET is one of the READ that it was made for
+    assert found.gets.request.tolist() == [0, 1, 2]
+    assert causes(scene) == ["streaming_cache"] * 3
+    (row,) = analyse(scene.trace()).chunks
+    assert (row.fetches, row.fetched_bytes, row.read_bytes, row.misses) == (3, 3000, 3 * READ, 1)
 
 
 def test_a_cache_that_is_not_on_disk_is_not_taken_for_streaming() -> None:

@@ -317,11 +317,17 @@ def test_the_severest_findings_come_first_and_three_are_in_the_summary() -> None
     severities = [finding.severity for finding in report.findings]
     summary = " ".join(text.render(report).split())
     # THEN
-    assert [finding.id for finding in report.findings] == ["events_lost", "cold_cache", "cpu_starved", "telemetry"]
+    assert [finding.id for finding in report.findings] == [
+        "events_lost",
+        "cold_cache",
+        "cpu_starved",
+        "over_fetch",
+        "telemetry",
+    ]
     assert severities == sorted(severities, key=SEVERITIES.index)
     titles = [finding.title[0].upper() + finding.title[1:] for finding in report.findings]
-    assert [f"→ {title}: " in summary for title in titles] == [True, True, True, False]
-    assert "1 more finding" in summary
+    assert [f"→ {title}: " in summary for title in titles] == [True, True, True, False, False]
+    assert "2 more findings" in summary
 
 
 def test_the_daemons_own_threads_do_not_starve_the_run() -> None:
