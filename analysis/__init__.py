@@ -13,12 +13,17 @@
     faults        how long page faults kept the target in the kernel
     waits         what the target was off the CPU for, and calls that keep it busy on CVMFS pages
     attribution   what the target waits for at any moment: the critical path
-    causes        why a request was needed
     verdict, reconcile, cache_state   the answers
+    causes, reloads   why a request was needed
+    touched, file_map   bytes of files that the target used, and what lies there
+    chunks, fetching   objects of the client's cache one by one; waiting for fetches
+    headers/, tensors   tensors by name: from the model's files, looked at only if asked for
+    tables        all of these, beside the study
+    findings/     what is worth mending
     model, assemble                   the report
     report/       one file per output
 
-May import `cvtrace.probes.events`, `cvtrace.probes.phases` and `cvtrace.tracer.store`.
+May import `cvtrace.probes.events`, `cvtrace.probes.phases` and `cvtrace.tracer.store`; `headers.files` alone touches a live system.
 """
 
 from cvtrace.analysis.assemble import analyse

@@ -28,10 +28,13 @@ WORDS: Final = {
     "cache_state": ("cold", "warm", "hot", "mixed", "none"),
     "agreement": ("yes", "no", "unknown"),
     "hits_cvmfs": ("yes", "no", "inconclusive"),
+    "phase.cache_state": ("cold", "warm-disk", "warm-memory", "warm", "hot", "mixed", "none"),
 }
 """Names whose value is a word, and the words."""
+PHASE_WORDS: Final = {"hits_cvmfs": "hits_cvmfs", "cache_state": "phase.cache_state"}
+"""Columns of phases that are words -> the entry of WORDS."""
 NUMBERS: Final = tuple(
-    each.name for each in fields(Phase) if each.name not in ("name", "classes", "hits_cvmfs", "start_s")
+    each.name for each in fields(Phase) if each.name not in ("name", "classes", "start_s", *PHASE_WORDS)
 )
 VERDICT: Final = ("tokens", "fuse_requests", "fuse_reads", "fuse_read_bytes", "http_fetches", "http_bytes", "blocked_s")
 TOKEN_TIMES: Final = ("median_s", "p99_s", "max_s")
@@ -71,7 +74,8 @@ def known_names(named: Iterable[str] = ()) -> str:
     return (
         f"verdict, cache_state, agreement, verdict.<{'|'.join((*VERDICT, 'tokens_affected'))}>, "
         f"trace.<lost|events|duration_s|exit_code>, decode.<{'|'.join(TOKEN_TIMES)}>, "
-        f"and for each of {phases} and total: .<{'|'.join(NUMBERS)}>, .hits_cvmfs, .<{'|'.join(LABELS)}> (seconds)"
+        f"for each of {phases} and total: .<{'|'.join(NUMBERS)}>, .<{'|'.join(LABELS)}> (seconds), "
+        f"and for each but total: .<{'|'.join(PHASE_WORDS)}>"
     )
 
 
@@ -84,7 +88,8 @@ def parse(text: str, named: Iterable[str] = ()) -> Expectation:
     name, comparison, value = found.groups()
     if not _is_known(name, phases):
         raise BadExpression(f"unknown name '{name}' in '{text}'; known are: {known_names(named)}")
-    words = WORDS.get(name.rpartition(".")[2] if name.endswith("hits_cvmfs") else name)
+    tail = name.partition(".")[2]
+    words = WORDS.get(PHASE_WORDS.get(tail, name))
     if words:
         word = value.strip("'\"").lower()
         if comparison not in ("==", "!=") or word not in words:
@@ -98,9 +103,9 @@ def parse(text: str, named: Iterable[str] = ()) -> Expectation:
 
 
 def _is_known(name: str, phases: Collection[str]) -> bool:
-    if name in WORDS and name != "hits_cvmfs":
-        return True
     head, _, tail = name.partition(".")
+    if name in WORDS:
+        return name not in PHASE_WORDS.values()
     if head == "verdict":
         return tail in (*VERDICT, "tokens_affected")
     if head == "trace":
@@ -109,7 +114,7 @@ def _is_known(name: str, phases: Collection[str]) -> bool:
         return tail in NUMBERS or tail in LABELS
     if head == "decode" and tail in TOKEN_TIMES:
         return True
-    return head in phases and (tail in NUMBERS or tail in LABELS or tail == "hits_cvmfs")
+    return head in phases and (tail in NUMBERS or tail in LABELS or tail in PHASE_WORDS)
 
 
 def check(report: Report, expectations: list[Expectation]) -> list[Outcome]:
@@ -143,8 +148,9 @@ def value_of(report: Report, name: str) -> Value | None:
         return None
     if tail in TOKEN_TIMES:
         return _token_time(report, tail)
-    if tail == "hits_cvmfs":
-        return rows[0].hits_cvmfs
+    if tail in PHASE_WORDS:
+        word: str | None = getattr(rows[0], tail)
+        return word
     values = [row.classes.get(tail, 0.0) if tail in LABELS else getattr(row, tail) for row in rows]
     return None if None in values else float(sum(values))
 

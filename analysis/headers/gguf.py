@@ -150,5 +150,5 @@ def _placed(infos: list[_Info], path: str, start: int, length: int) -> list[Head
         name, block, width = TYPES.get(info.kind, (f"type {info.kind}", 0, 0))
         offset = min(info.offset, length)
         size = size_of(info.shape, 8) // block * width if block else following[offset] - offset
-        found.append(HeaderTensor(info.name, name, info.shape, path, start + offset, size))
+        found.append(HeaderTensor(info.name, name, info.shape, path, start + offset, min(size, length - offset)))
     return found

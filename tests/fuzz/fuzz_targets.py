@@ -13,6 +13,9 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.analysis.headers import gguf, onnx, safetensors
+from cvtrace.analysis.headers.source import Source, Unreadable
+from cvtrace.analysis.headers.tensor import layer_of
 from cvtrace.probes.cvmfs.counters import parse_internal_affairs
 from cvtrace.probes.cvmfs.mounts import parse_mountinfo
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Kind
@@ -128,6 +131,25 @@ def trace(data: bytes) -> None:
     assert read.damage is None or "\n" not in read.damage
 
 
+def model_headers(data: bytes) -> None:
+    """The header of a model's file: tensors with a place, or a reason; no more is read than there is."""
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        file.write(data)
+        file.flush()
+        for parser in (onnx.tensors, safetensors.tensors, gguf.tensors):
+            try:
+                found = parser(Source(file.fileno(), len(data)), "/models/model")
+            except Unreadable as reason:
+                if not str(reason):
+                    raise ValueError("no reason is given") from reason
+                continue
+            for tensor in found:
+                assert 0 <= tensor.offset < 2**62
+                assert 0 <= tensor.size < 2**62
+                assert tensor.path == "/models/model" or tensor.path.startswith("/models/")
+                layer_of(tensor.name)
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "strace_daemon": strace_daemon,
     "strace_target": strace_target,
@@ -137,4 +159,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "marks": marks,
     "blocks": blocks,
     "trace": trace,
+    "model_headers": model_headers,
 }

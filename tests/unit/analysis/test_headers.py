@@ -192,6 +192,16 @@ def test_what_is_no_model_is_refused(tmp_path: Path, parser: Parser, content: by
         parsed(parser, path)
 
 
+def test_a_tensor_ends_where_its_file_ends(tmp_path: Path) -> None:
+    # GIVEN a tensor of 2**60 elements in a file of some bytes
+    path = tmp_path / "model.gguf"
+    info = struct.pack("<Q1sIQIQ", 1, b"w", 1, 2**60, 0, 0)
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + info + bytes(100))
+    # WHEN / THEN
+    (found,) = parsed(gguf_header.tensors, path).values()
+    assert found.offset + found.size == path.stat().st_size
+
+
 def test_a_header_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MOST_SECONDS", -1.0)
     with pytest.raises(Unreadable, match="not read within"):

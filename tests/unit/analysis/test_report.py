@@ -153,6 +153,9 @@ def test_sizes_and_counts_are_readable() -> None:
         ("verdict.tokens_affected == 1", True),
         ("decode.p99_s < 1", True),
         ("load.hits_cvmfs == 'yes'", True),
+        ("load.cache_state == cold", True),
+        ("decode.cache_state == warm-disk", False),
+        ("load.sequential_fetch_s > 0.1", True),
         ("teardown.wall_s < 1", False),  # there is none: nothing is known of it
     ],
 )
@@ -181,6 +184,9 @@ def test_phases_that_the_script_names_can_be_checked() -> None:
         ("load.wall_s < fast", "not a number"),
         ("verdict < yes", "one of yes, no, inconclusive"),
         ("verdict == maybe", "one of yes, no, inconclusive"),
+        ("load.cache_state == tepid", "one of cold, warm-disk"),
+        ("phase.cache_state == cold", "unknown name"),
+        ("total.cache_state == cold", "unknown name"),
         ("__import__('os').system('true') == 0", "cannot read"),
     ],
 )
