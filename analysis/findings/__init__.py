@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     client_cache.streaming_cache,
     client_cache.mapped_weights_evicted,
     network.server_errors,
+    network.back_off,
     network.proxy_missing,
     network.slow_first_byte,
     client_cache.cold_cache,

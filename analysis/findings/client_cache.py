@@ -38,12 +38,14 @@ def quota_too_small(scene: Scene) -> Finding | None:
         if cache.thrash
         else "no re-fetch"
     )
+    cleanups = sum(row.cleanups or 0 for row in scene.report.phases)
+    cleaned = f"; the client cleaned up {counted(cleanups, 'time')}" if cleanups else ""
     wanted = -(-int(cache.working_set * ROOM) // MEBIBYTE)
     return Finding(
         id="quota_too_small",
         severity=HIGH if cache.thrash else MEDIUM,
         title="the client's cache is too small for what the run uses",
-        evidence=f"{again}; the run used {size(cache.working_set)}{limit}",
+        evidence=f"{again}; the run used {size(cache.working_set)}{limit}{cleaned}",
         advice=f"CVMFS_QUOTA_LIMIT={wanted} or more (MB), then cvmfs_config reload; if it is that large, others fill the cache",
     )
 

@@ -18,6 +18,7 @@ SEQUENTIAL_SHARE: Final = 0.8
 SAVING_SHARE: Final = 0.1
 FIRST_BYTE_S: Final = 0.02
 FIRST_BYTE_SHARE: Final = 0.1
+BACK_OFF_SHARE: Final = 0.1
 BAD_STATUS: Final = 400
 
 
@@ -53,6 +54,20 @@ def _last_sent(scene: Scene) -> Ints:
     last = np.zeros(len(daemons), dtype=np.int64)
     np.maximum.at(last, of.ravel(), gets.sent)
     return last[of.ravel()]
+
+
+def back_off(scene: Scene) -> Finding | None:
+    """The client slept after failures, and the run waited for that."""
+    waited = sum(row.backoff_waited_s or 0 for row in scene.report.phases)
+    if not waited:
+        return None
+    return Finding(
+        id="back_off",
+        severity=HIGH if scene.is_share(waited, BACK_OFF_SHARE) else MEDIUM,
+        title="the client waits before it asks again",
+        evidence=f"{seconds(waited)} of {seconds(scene.duration_s)} waited for its back-off after failed requests (in network.queue)",
+        advice="mend what fails (the server or proxy named in the fetches); CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX bound the sleep",
+    )
 
 
 def proxy_missing(scene: Scene) -> Finding | None:

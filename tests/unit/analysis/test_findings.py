@@ -156,6 +156,25 @@ def silent_server(again: bool = True) -> Trace:
     return scene.trace()
 
 
+def observed(trace: Trace) -> Trace:
+    """Return a trace whose client's functions were seen."""
+    functions = ["PosixQuotaManager::DoCleanup", "DownloadManager::Backoff", "BackoffThrottle::Throttle"]
+    return replace(trace, meta={**trace.meta, "mounts": [{**trace.meta["mounts"][0], "client_functions": functions}]})
+
+
+def backing_off() -> Trace:
+    scene = run()
+    waiting(scene, 300, 1, last=900)
+    return observed(scene.add(Kind.BACKOFF, 400, 600, tid=DOWNLOADER, a=0xF00).trace())
+
+
+def cleaning() -> Trace:
+    scene = run()
+    for turn in range(2):
+        waiting(scene, 200 + 1000 * turn, 1, size=80 * MB)
+    return observed(scene.add(Kind.CLEANUP, 700, 900, tid=WORKER2, ret=1, a=50 * MB, b=80 * MB, c=20 * MB).trace())
+
+
 def from_server(address: int = ELSEWHERE, proxied: bool = False, fetches: int = 3) -> Trace:
     scene = run()
     for number in range(fetches):
@@ -241,6 +260,8 @@ TOLD: list[tuple[str, Callable[[], Trace], str]] = [
     ("over_fetch", over_fetching, "8.00 MB in 1 chunk fetched, 131 kB of them read (61.0x)"),
     ("catalogs_reloaded", with_reload, "taken over 1 time; 1 request"),
     ("server_errors", failing, "1 of 1 fetch: status 503 ×1"),
+    ("quota_too_small", cleaning, "the client cleaned up 1 time"),
+    ("back_off", backing_off, "200 µs of 10.0 ms"),
     ("server_errors", silent_server, "1 of 2 fetches: no answer ×1"),
     ("proxy_missing", from_server, "3 fetches went straight to 141.142.143.144"),
     ("slow_first_byte", slow, "30.0 ms from a request to its first byte (median of 3 fetches)"),
@@ -263,6 +284,7 @@ SILENT: list[tuple[str, Callable[[], Trace]]] = [
     ("catalogs_reloaded", lambda: run().manifest(400).trace()),
     ("server_errors", lambda: failing(200)),
     ("server_errors", lambda: silent_server(again=False)),
+    ("back_off", lambda: observed(run().add(Kind.BACKOFF, 400, 600, tid=DOWNLOADER).trace())),
     ("proxy_missing", lambda: from_server(0x7F000001)),
     ("proxy_missing", lambda: from_server(0x0A000001)),
     ("proxy_missing", lambda: from_server(proxied=True)),
