@@ -206,8 +206,16 @@ def asked_bytes(study: Study, found: Chunks) -> Ints:
 
 
 def asked_of_files(study: Study, file: Ints) -> Ints:
-    """Return the bytes of pages of each file (touched.file_key, distinct) that the target read or had mapped in, each once."""
-    pages = touched(study.recording)
-    axis = Axis.of(file, pages.end)
-    of, start, end = union(axis, pages.file, pages.start, pages.end)
-    return add_up(match(file, of), end - start, len(file))
+    """Return the bytes of pages of each file (touched.file_key, distinct) that the target read or had mapped in, each once.
+
+    The end of a file is known from a READ that brought less than it asked for.
+    """
+    pages, requests = touched(study.recording), study.requests
+    place = match(file, file_of(requests))
+    short = requests.is_(Opcode.READ) & (requests.read_bytes < requests.size) & (requests.error == 0) & (place >= 0)
+    size = np.full(len(file) + 1, HUGE, dtype=np.int64)
+    np.minimum.at(size, place[short], (requests.offset + requests.read_bytes)[short])
+    end = np.minimum(pages.end, size[match(file, pages.file)])
+    axis = Axis.of(file, end)
+    of, start, stop = union(axis, pages.file, pages.start, end)
+    return add_up(match(file, of), stop - start, len(file))

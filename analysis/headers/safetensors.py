@@ -49,8 +49,13 @@ def _tensor(name: str, told: Any, path: str, start: int) -> HeaderTensor:
     shape = _numbers(told.get("shape"), MOST_DIMS)
     if not isinstance(dtype, str) or len(bounds := _numbers(offsets, 2)) != 2 or bounds[0] > bounds[1]:
         raise Unreadable("its header is not one of safetensors")
-    kind = NAMES.get(dtype, dtype[:LONGEST_NAME].lower())
-    return HeaderTensor(name[:LONGEST_NAME], kind, shape, path, start + bounds[0], bounds[1] - bounds[0])
+    kind = NAMES.get(dtype, _sound(dtype).lower())
+    return HeaderTensor(_sound(name), kind, shape, path, start + bounds[0], bounds[1] - bounds[0])
+
+
+def _sound(text: str) -> str:
+    """Return a text that can be written: JSON may hold halves of characters."""
+    return text[:LONGEST_NAME].encode("utf-8", "replace").decode()
 
 
 def _numbers(found: Any, most: int) -> tuple[int, ...]:

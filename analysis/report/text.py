@@ -28,6 +28,8 @@ COLUMNS: Final = 80
 """Width in a pipe, and the least in a terminal."""
 TOGETHER: Final = re.compile(r"(?<=\d) (?=(?:[µm]?s|[kMGT]?B|%)(?!\w))| (?=[=≠×])|(?<=[=≠]) ")
 """Blanks at which no line ends."""
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What a name in a trace or a model could make a terminal do."""
 NOT_OBSERVED: Final = "n/a"
 BLOCKS: Final = (
     sentences.times,
@@ -76,7 +78,7 @@ def _print(console: Console, sentence: str, indent: int = 0) -> None:
     """Print a sentence; no line ends between a number and its unit."""
     margin = " " * indent
     lines = textwrap.wrap(
-        TOGETHER.sub(sentences.NO_BREAK, sentence),
+        CONTROL.sub("\N{REPLACEMENT CHARACTER}", TOGETHER.sub(sentences.NO_BREAK, sentence)),
         console.width,
         initial_indent=margin,
         subsequent_indent=margin,

@@ -132,6 +132,19 @@ def test_a_whole_file_and_a_catalog_are_told_from_chunks() -> None:
     assert (rows[2].kind, rows[2].path) == ("catalog", "")
 
 
+def test_nothing_is_asked_behind_the_end_of_a_file() -> None:
+    # GIVEN a file of 5,000 bytes that is read with a buffer of 1 MiB
+    scene = opened(Scene())
+    unique = scene.request(Opcode.READ, 105, 185, 192, sent=99, offset=0, size=8192)
+    scene.events = [
+        (*event[:8], 16 + 5000, 0) if event[4] == Kind.FUSE_REPLY and event[7] == unique else event
+        for event in scene.events
+    ]
+    scene.page(Kind.PAGE_READ, 90, 0, 256)
+    (file,) = analyse(scene.trace()).files
+    assert (file.read_bytes, file.asked_bytes) == (5000, 5000)
+
+
 def test_what_the_probe_cannot_see_is_null() -> None:
     scene = opened(Scene())
     fetched(scene, 100, 7, 0, 0)

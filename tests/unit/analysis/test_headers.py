@@ -127,6 +127,14 @@ def test_types_of_elements_are_those_of_onnx() -> None:
         assert told == {"float32": "float", "float64": "double"}.get(name, name)
 
 
+def test_names_that_cannot_be_written_are_made_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    header = b'{"\\ud800w": {"dtype": "\\udfffX", "shape": [1], "data_offsets": [0, 4]}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    (found,) = parsed(safetensors_header.tensors, path).values()
+    assert (found.name, found.dtype) == ("?w", "?x")
+
+
 def test_weights_inside_a_model_are_skipped_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN a model of 64 MB and a limit of 1 MB
     path = tmp_path / "model.onnx"

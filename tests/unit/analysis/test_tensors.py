@@ -9,6 +9,7 @@ from scene import MODEL, MOUNT, TARGET, WORKER, Fetch, Scene
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.headers import HeaderTensor
 from cvtrace.analysis.model import Tensor
+from cvtrace.analysis.report import text
 from cvtrace.probes.events import Kind, Opcode
 
 MIB = 1 << 20
@@ -191,3 +192,14 @@ def test_tensors_that_overlap_or_are_empty_are_no_trouble() -> None:
 
     assert sum(row.read_bytes for row in report.tensors) == READ
     assert report.tensors[0].reads + report.tensors[1].reads == 1
+
+
+def test_a_name_cannot_steer_the_terminal() -> None:
+    scene = loaded()
+    read(scene, 100, 0)
+    evil = [header("\x1b]0;owned\x07\x1b[31mw\n\u202e", 0, MIB)]
+
+    summary = text.render(analyse(scene.trace(), lambda paths: (evil, [])))
+
+    assert "owned" in summary
+    assert not set(summary) & {"\x1b", "\x07", "\u202e"}
