@@ -26,7 +26,7 @@ def cache_state(study: Study) -> str | None:
         return None
     mine = study.requests.by_target & study.requests.asked
     reads = bool((mine & study.requests.is_(Opcode.READ)).any())
-    fetched = np.unique(study.gets.object[study.gets_of_target & (study.gets.object >= 0)])
+    fetched = np.unique(study.get_object[study.gets_of_target & (study.get_object >= 0)])
     fetches = int(study.gets_of_target.sum())
     if not mine.any() and not study.recording.has(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT):
         return "none"
