@@ -77,7 +77,7 @@ class Kind(IntEnum):
 
     # System calls of the target.
     SYS_OPEN = 16  # open, openat, openat2: ret = fd, a = directory fd (as u64), b = flags, text = path as given
-    SYS_READ = 17  # read, pread64, readv, preadv: ret = bytes, a = fd, b = offset or NO_OFFSET, c = bytes asked
+    SYS_READ = 17  # read, pread64, readv, preadv, preadv2: ret = bytes, a = fd, b = offset or NO_OFFSET, c = bytes asked
     SYS_MMAP = 18  # of a file: ret = 0 or -errno, a = fd, b = offset, c = length
     SYS_CLOSE = 19  # a = fd
     SYS_WAIT = 20  # any other call that may block: a = number of the call (x86-64 numbering), b = first argument, c = second

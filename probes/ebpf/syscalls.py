@@ -14,12 +14,12 @@ _X86_64: Final = {
     "accept": 43, "sendto": 44, "recvfrom": 45, "recvmsg": 47, "wait4": 61, "fcntl": 72, "flock": 73, "fsync": 74,
     "chdir": 80, "fchdir": 81, "rename": 82, "readlink": 89, "futex": 202, "getdents64": 217, "clock_nanosleep": 230,
     "epoll_wait": 232, "waitid": 247, "openat": 257, "newfstatat": 262, "renameat": 264, "readlinkat": 267,
-    "pselect6": 270, "ppoll": 271, "epoll_pwait": 281, "accept4": 288, "dup3": 292, "preadv": 295, "renameat2": 316,
+    "pselect6": 270, "ppoll": 271, "epoll_pwait": 281, "accept4": 288, "dup3": 292, "preadv": 295, "renameat2": 316, "preadv2": 327,
     "statx": 332, "io_uring_enter": 426, "openat2": 437,
 }  # fmt: skip
 
 TARGET: Final[dict[str, Kind | None]] = {
-    "read": Kind.SYS_READ, "pread64": Kind.SYS_READ, "readv": Kind.SYS_READ, "preadv": Kind.SYS_READ,
+    "read": Kind.SYS_READ, "pread64": Kind.SYS_READ, "readv": Kind.SYS_READ, "preadv": Kind.SYS_READ, "preadv2": Kind.SYS_READ,
     "open": Kind.SYS_OPEN, "openat": Kind.SYS_OPEN, "openat2": Kind.SYS_OPEN, "mmap": Kind.SYS_MMAP,
     "close": Kind.SYS_CLOSE, "chdir": Kind.SYS_CHDIR, "fchdir": Kind.SYS_CHDIR, "getdents64": Kind.SYS_LIST,
     "readlink": Kind.SYS_LINK, "readlinkat": Kind.SYS_LINK, "munmap": Kind.SYS_UNMAP,

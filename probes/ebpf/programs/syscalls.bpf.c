@@ -352,6 +352,7 @@ static __always_inline void target_exit(struct finished *f) {
     return tell(f, KIND_SYS_READ, f->a0, -1, f->a2);
   case NR_pread64:
   case NR_preadv:
+  case NR_preadv2: /* an offset of -1 is the file position, as in NO_OFFSET */
     return tell(f, KIND_SYS_READ, f->a0, f->a3, f->a2);
   case NR_open:
     tell(f, KIND_SYS_OPEN, -100, f->a1, 0); /* AT_FDCWD */
