@@ -175,15 +175,15 @@ class Catalogs:
 
     def _load(self, hash_: Hash, mountpoint: str) -> _Catalog:
         fd = self._fetch(hash_, mountpoint)
-        with os.fdopen(fd, "rb") as file:
-            content = file.read()
-        database = sqlite3.connect(":memory:", check_same_thread=False)
         try:
-            database.deserialize(content)
+            # SQLite reads single pages, with pread, from the object in the cache, as it does in the client.
+            database = sqlite3.connect(f"file:/proc/self/fd/{fd}?immutable=1", uri=True, check_same_thread=False)
             (highest,) = database.execute("SELECT max(rowid) FROM catalog").fetchone()
             nested = dict(database.execute("SELECT path, sha1 FROM nested_catalogs").fetchall())
         except sqlite3.Error as error:
             raise LabError(f"the catalog {hash_} is damaged: publish the repository again") from error
+        finally:
+            os.close(fd)
         catalog = _Catalog(
             mountpoint,
             hash_,

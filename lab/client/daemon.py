@@ -68,7 +68,7 @@ class Client:
             backoff_s=configuration.backoff_s,
             timeout_s=configuration.timeout_s,
         )
-        self._fetcher = Fetcher(self._cache, self._downloader, self.counters)
+        self._fetcher = Fetcher(self._cache, self._downloader, self.counters, self._injector)
 
     def run(self, ready: Callable[[], None]) -> None:
         """Mount, call `ready`, serve until unmounted; raises LabError when the repository cannot be trusted or mounted."""

@@ -6,12 +6,14 @@ import errno
 import os
 import struct
 import threading
+import time
 from typing import Final
 
 from cvtrace.lab.client.cache import Cache, Transaction
 from cvtrace.lab.client.content import Hash, Object
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.download import Downloader, Failure, Job
+from cvtrace.lab.client.injection import Injector
 
 _DESCRIPTOR: Final = struct.Struct("<i")
 
@@ -19,7 +21,10 @@ _DESCRIPTOR: Final = struct.Struct("<i")
 class Fetcher:
     """Opens objects by content hash and downloads what the cache lacks, each object once, however many ask for it."""
 
-    def __init__(self, cache: Cache, downloader: Downloader, counters: Counters) -> None:
+    def __init__(
+        self, cache: Cache, downloader: Downloader, counters: Counters, injector: Injector | None = None
+    ) -> None:
+        self._injector = injector or Injector()
         self._cache = cache
         self._downloader = downloader
         self._counters = counters
@@ -33,6 +38,12 @@ class Fetcher:
         fd = self._cache.open(what.hash)
         if fd is not None:
             return fd
+        began_ns = time.monotonic_ns()
+        fd = self._missing(what)
+        self._injector.handled("miss", began_ns, str(what.hash))
+        return fd
+
+    def _missing(self, what: Object) -> int:
         with self._lock:
             waiters = self._running.get(what.hash)
             if waiters is None:

@@ -124,7 +124,7 @@ class Filesystem:
             else:
                 file = self._chunked[handle]
                 count = self._with_io_errors(file.read, self._fetcher, address, size, offset)
-            self._injector.handled("read", began_ns)
+            self._injector.handled("read", began_ns, f"{inode} {offset} {size}")
             LIBRARY.fuse_reply_buf(request, address, count)
         finally:
             self._buffers.append(buffer)

@@ -1,9 +1,10 @@
 """Slowness on purpose, asked for over the talk socket (`inject {"lookup_delay_s": 0.1}`), and the log of what was really done.
 
 The log, `./injected.log` in the workspace, has one JSON object per line: `what`, `of` (the job's path), `tid`, `start_ns` and `end_ns` (CLOCK_MONOTONIC). It is the
-truth that a tracer is compared with. It also holds how long each READ
-took to handle (`read`), how long each received piece took to handle (`unpack`), how long each job waited for the download thread (`queue`), and the
-parts of every transfer as libcurl measured them: `connect`, `request` (sent to first byte) and `transfer` (first to last byte). Nothing is injected or logged before the first `inject`.
+truth that a tracer is compared with; where the client was to compute, `cpu_ns` is how long its thread had a CPU for it. The log also
+holds how long each READ took to handle (`read`, of inode, offset and size), how long one waited for an object that the cache lacked (`miss`,
+of its hash), how long each received piece took to handle (`unpack`), how long each job waited for the download thread (`queue`), and the parts of every transfer as libcurl measured them: `connect`, `request` (sent to first byte) and `transfer` (first to last byte).
+Nothing is injected or logged before the first `inject`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Injection:
 
     lookup_delay_s: float = 0.0
     """A worker sleeps before it searches the catalogs for a path."""
+    worker_delay_s: float = 0.0
+    """A worker sleeps before it reads what a READ asks for."""
     worker_busy_s: float = 0.0
     """A worker computes before it reads what a READ asks for."""
     inflate_busy_s: float = 0.0
@@ -67,6 +70,7 @@ class Injector:
 
     def worker(self) -> None:
         """Called before a READ is answered."""
+        self._sleep("delay", self._injection.worker_delay_s)
         self._compute("worker", self._injection.worker_busy_s)
 
     def inflate(self) -> None:
@@ -78,7 +82,7 @@ class Injector:
         self._compute("take", self._injection.take_busy_s)
 
     def handled(self, what: str, start_ns: int, of: str = "") -> None:
-        """Called when a request, or a received piece, has been handled, with when that began."""
+        """Called when a request, a missing object or a received piece has been handled, with when that began."""
         self._write(what, start_ns, time.monotonic_ns(), of)
 
     def transferred(
@@ -105,13 +109,13 @@ class Injector:
 
     def _compute(self, what: str, for_s: float) -> None:
         if for_s:
-            start_ns = time.monotonic_ns()
+            start_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
             until_ns = start_ns + round(for_s * 1e9)
             while time.monotonic_ns() < until_ns:
                 pass
-            self._write(what, start_ns, time.monotonic_ns())
+            self._write(what, start_ns, time.monotonic_ns(), cpu_ns=time.thread_time_ns() - cpu_ns)
 
-    def _write(self, what: str, start_ns: int, end_ns: int, of: str = "") -> None:
+    def _write(self, what: str, start_ns: int, end_ns: int, of: str = "", **more: int) -> None:
         if self._log is not None:
             line = {
                 "what": what,
@@ -119,6 +123,7 @@ class Injector:
                 "tid": threading.get_native_id(),
                 "start_ns": start_ns,
                 "end_ns": end_ns,
+                **more,
             }
             os.write(self._log, json.dumps(line).encode() + b"\n")
 

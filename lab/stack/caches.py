@@ -39,10 +39,19 @@ def wipe_client_cache(stack: Stack) -> Stack:
 
     Cold: nothing is in the client's cache but the catalog, and no page of the mount is cached. Raises LabError.
     """
+    return remount(stack, wipe=True)
+
+
+def remount(stack: Stack, *, wipe: bool = False) -> Stack:
+    """Unmount and mount again, with the quota that `stack` says; return the stack with its new client. Raises LabError.
+
+    What the client had cached it still has, unless it is to be wiped; what the kernel had is gone.
+    """
     kept = State(stack.state)
     with kept.locked():
         clients.unmount(stack.mountpoint, stack.client_pid)
-        shutil.rmtree(stack.workspace, ignore_errors=True)
+        if wipe:
+            shutil.rmtree(stack.workspace, ignore_errors=True)
         pid = clients.mount(stack.client, wanted_mount(stack))
         remember_client(kept, pid)
     return Stack(**{**stack.__dict__, "client_pid": pid})
