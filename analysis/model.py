@@ -42,7 +42,11 @@ class TraceInfo:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Does generating tokens hit CVMFS: the answer, its numbers, its proof, and what is missing for a better one."""
+    """Does generating tokens hit CVMFS: the answer, its numbers, its proof, and what is missing for a better one.
+
+    `spin_overlap_s`: besides `blocked_s`, at most so much of the tokens' time on a CPU may have been spinning for a thread that was
+    blocked on CVMFS.
+    """
 
     generation_hits_cvmfs: str
     tokens: int
@@ -56,6 +60,7 @@ class Verdict:
     causes: dict[str, int]
     proof: tuple[str, ...]
     missing: tuple[str, ...]
+    spin_overlap_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Phase:
 
     `cache_state` is cold, warm-disk, warm-memory, warm, hot, mixed or none; `fetch_wait_s` was waited for fetches, and
     `sequential_fetch_s` of it while no two were under way.
+    `spin_overlap_s` is part of `compute.cpu`, `daemon_starved_s` of the waits for CVMFS (analysis.overlaps).
     """
 
     name: str
@@ -105,6 +111,8 @@ class Phase:
     cache_state: str | None = None
     fetch_wait_s: float | None = None
     sequential_fetch_s: float | None = None
+    spin_overlap_s: float | None = None
+    daemon_starved_s: float | None = None
 
 
 @dataclass(frozen=True)

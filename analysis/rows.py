@@ -60,6 +60,7 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
     numbers, of_client = _phase_numbers(study), list(client_numbers(study))
     waited, sequential = tables.waited.by_row(count)
     seen = study.recording.sees_requests
+    spin, starved = (_bound(study, part) for part in (study.overlaps.spin, study.overlaps.starved))
     rows = []
     for row in np.flatnonzero(parts + has_calls + users.counts).tolist():
         first = min(start[of == row].min() for start, of in begins if (of == row).any())
@@ -78,9 +79,18 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
                 cache_state=tables.states[row],
                 fetch_wait_s=int(waited[row]) / 1e9 if seen else None,
                 sequential_fetch_s=int(sequential[row]) / 1e9 if seen else None,
+                spin_overlap_s=None if spin is None else int(spin[row]) / 1e9,
+                daemon_starved_s=None if starved is None else int(starved[row]) / 1e9,
             )
         )
     return tuple(rows)
+
+
+def _bound(study: Study, part: Ints) -> Ints | None:
+    """Add up nanoseconds of the pieces of the critical path by phase; None without the scheduler's events."""
+    if not study.waits.scheduler:
+        return None
+    return _sum(study.segments.row[study.path.of], part, len(study.phases.names))
 
 
 def _observed(column: Ints | None, row: int) -> int | None:

@@ -12,6 +12,7 @@ from cvtrace.analysis.fetches import Gets, Jobs, fetches
 from cvtrace.analysis.intervals import Bools, Ints, pick
 from cvtrace.analysis.mounts import used_mounts
 from cvtrace.analysis.objects import CacheOpens, cache_opens
+from cvtrace.analysis.overlaps import Overlaps, overlaps
 from cvtrace.analysis.paths import Calls, Paths, target_calls
 from cvtrace.analysis.phases import PhaseCalls, Phases, Segments, phases
 from cvtrace.analysis.recording import Mount, Recording, recording
@@ -39,6 +40,10 @@ class Study:
     """Of the segments of the target's life."""
     call_path: Path
     """Of the calls of the library."""
+    overlaps: Overlaps
+    """Of the pieces of `path`."""
+    call_overlaps: Overlaps
+    """Of the pieces of `call_path`."""
     mounts: tuple[Mount, ...]
     """Those the target used."""
     counted: Counted
@@ -104,6 +109,8 @@ def study(trace: Trace) -> Study:
         counted=counted(events, found),
         path=path,
         call_path=call_path,
+        overlaps=overlaps(events, asked, jobs, off, path, found.segments),
+        call_overlaps=overlaps(events, asked, jobs, off, call_path, found.calls),
         request_row=row,
         request_token=pick(found.calls.token, call, -1),
     )

@@ -22,6 +22,9 @@ from cvtrace.probes.events import Kind, Opcode
 YES: Final = "yes"
 NO: Final = "no"
 INCONCLUSIVE: Final = "inconclusive"
+SPINNING: Final = (
+    "while tokens were generated, another thread was blocked on a request sent before: generation may have spun for it"
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
     """Answer for one phase."""
     if len(needed(study, row)) or study.counted.moved(row):
         return YES
-    return INCONCLUSIVE if evidence.missing else NO
+    spinning = study.overlaps.spin[study.segments.row[study.path.of] == row].any()
+    return INCONCLUSIVE if evidence.missing or spinning else NO
 
 
 def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...]) -> Evidence:
@@ -151,8 +155,11 @@ def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
     get = study.get_row == DECODE
     get |= np.isin(study.gets.request, chosen)
     counters = study.counted
-    answer = _answer(tokens, len(chosen) or counters.moved(DECODE), found)
     missing = found.missing if tokens else (_no_tokens(study), *found.missing)
+    spin_ns = int(study.call_overlaps.spin[study.phase_calls.token[study.call_path.of] >= 0].sum())
+    if spin_ns and not len(chosen):
+        missing = (*missing, SPINNING)
+    answer = _answer(tokens, len(chosen) or counters.moved(DECODE), missing)
     seen = study.recording.sees_requests
     return Verdict(
         generation_hits_cvmfs=answer,
@@ -167,15 +174,16 @@ def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
         causes=counted_causes(cause[chosen]),
         proof=found.proof,
         missing=missing,
+        spin_overlap_s=spin_ns / 1e9 if study.waits.scheduler else None,
     )
 
 
-def _answer(tokens: int, requests: int, found: Evidence) -> str:
+def _answer(tokens: int, requests: int, missing: tuple[str, ...]) -> str:
     if not tokens:
         return INCONCLUSIVE
     if requests:
         return YES
-    return INCONCLUSIVE if found.missing else NO
+    return INCONCLUSIVE if missing else NO
 
 
 def _affected(study: Study, chosen: Ints) -> Ints:

@@ -72,6 +72,7 @@ def answer(report: Report) -> list[str]:
     lines = _numbers(report)
     if reply == "yes" and verdict.blocked_s is not None:
         lines.append(_how(report))
+        lines += _spinning(report)
     if reply == "inconclusive":
         lines += [f"Why: {reason}." for reason in verdict.missing]
     if verdict.proof and verdict.tokens:
@@ -113,6 +114,18 @@ def _how(report: Report) -> str:
     return f"{whom if affected else 'between tokens'}: {read} read, {fetched} fetched. Why: {why}."
 
 
+def _spinning(report: Report) -> list[str]:
+    """Tell of time on a CPU that may have been waiting, if it matters beside what was surely waiting."""
+    verdict = report.verdict
+    spun_s, wall_s = verdict.spin_overlap_s or 0.0, sum(token.wall_s for token in report.tokens)
+    if spun_s <= WORTH_A_LINE * wall_s:
+        return []
+    return [
+        f"Up to {seconds(spun_s)} more: so long, generation was on a CPU while another of its threads was blocked on /cvmfs; "
+        "a thread pool that spins looks like one that computes."
+    ]
+
+
 def times(report: Report) -> list[str]:
     """Return where the time of each phase on CVMFS went, the time per token, and what no rule explains."""
     lines = []
@@ -123,6 +136,7 @@ def times(report: Report) -> list[str]:
             lines.append(
                 f"Time of {row.name}: " + ", ".join(f"{name} {seconds(spent)}" for name, spent in top if spent) + "."
             )
+    lines += _starved(report)
     if report.tokens:
         walls = np.array([token.wall_s for token in report.tokens])
         middle, high = np.percentile(walls, [50, 99])
@@ -134,6 +148,15 @@ def times(report: Report) -> list[str]:
     unknown = sum(row.unattributed_s for row in report.phases)
     share = f" ({100 * unknown / wall:.1f} %)" if wall else ""
     return [*lines, f"Unattributed: {seconds(unknown)}{share}."]
+
+
+def _starved(report: Report) -> list[str]:
+    """Tell where the client itself had no CPU."""
+    return [
+        f"{row.name} waited {seconds(row.daemon_starved_s)} for CVMFS while the client was ready to run and had no CPU."
+        for row in report.phases
+        if row.daemon_starved_s and row.daemon_starved_s > WORTH_A_LINE * row.wall_s
+    ]
 
 
 def _operators(report: Report) -> list[str]:
