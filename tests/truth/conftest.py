@@ -100,13 +100,17 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def laboratory(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Laboratory]:
+def table(pytestconfig: pytest.Config) -> list[Truth]:
+    """What is printed at the end."""
+    return pytestconfig.stash.setdefault(TABLE, [])
+
+
+@pytest.fixture(scope="session")
+def laboratory(tmp_path_factory: pytest.TempPathFactory, table: list[Truth]) -> Iterator[Laboratory]:
     if os.geteuid() != 0:
         pytest.skip("truth tests mount a file system and load BPF programs: they need root")
     with temporary(Options(size_bytes=4_000_000, client="lab")) as stack:
-        found = Laboratory.set_up(stack, tmp_path_factory.mktemp("acts"))
-        yield found
-        pytestconfig.stash[TABLE] = found.table
+        yield Laboratory.set_up(stack, tmp_path_factory.mktemp("acts"), table)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from slow_disk import SlowDisk
 
+from cvtrace.analysis.assemble import report
+from cvtrace.analysis.attribution import Path as CriticalPath
+from cvtrace.analysis.attribution import critical_paths
 from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.phases import life
+from cvtrace.analysis.daemon_time import worker_steps
+from cvtrace.analysis.intervals import Bools
+from cvtrace.analysis.model import Report
+from cvtrace.analysis.overlaps import Overlaps, overlaps
+from cvtrace.analysis.phases import Segments, life
 from cvtrace.analysis.study import Study, study
 from cvtrace.lab.client.injection import read_injected
 from cvtrace.lab.origin import AccessEntry, control, read_access_log
 from cvtrace.lab.publish import publish
-from cvtrace.lab.stack import Stack, wipe_client_cache
+from cvtrace.lab.stack import Stack, remount, wipe_client_cache
 from cvtrace.tracer.store import read_trace
 
 ACTS = Path(__file__).with_name("acts.py")
 CHUNK = 1 << 20
-CHUNKS = 64
+CHUNKS = 96
+PATHS = 3000
+"""Empty files beside it, so that the catalog has pages that nobody has read."""
 TOLERANCE = 0.05
 
 
@@ -42,6 +54,11 @@ class Act:
     end_ns: int
     cpu_ns: int
     runnable_ns: int
+    blocked: int
+    inside_ns: int = 0
+    pages: tuple[tuple[int, int], ...] = ()
+    """Pages of the model that the act made the kernel forget: first, last."""
+    inode: int = 0
 
     @property
     def wall_s(self) -> float:
@@ -55,6 +72,12 @@ class Act:
     def runnable_s(self) -> float:
         """Ready to run, without a CPU, as the kernel counted it."""
         return self.runnable_ns / 1e9
+
+    @property
+    def on_cpu_s(self) -> float:
+        """On a CPU, for an act that never gave it away: interrupts, and what a hypervisor took, included."""
+        assert self.blocked == 0, "the act was blocked"
+        return self.wall_s - self.runnable_s
 
     @property
     def blocked_s(self) -> float:
@@ -76,7 +99,7 @@ class Truth:
         return self.found_s / self.injected_s - 1
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Run:
     """A traced run of acts.py with the logs of all that took part."""
 
@@ -88,24 +111,61 @@ class Run:
     fed_ns: int = 0
     """When the target was given its input."""
 
-    def classes(self, start_ns: int, end_ns: int) -> dict[str, float]:
-        """Return the seconds of each class on the critical path in an interval."""
-        path = self.study.path
-        length = np.minimum(path.end, end_ns) - np.maximum(path.start, start_ns)
-        inside = length > 0
-        times = np.bincount(path.value[inside], weights=length[inside], minlength=len(LABELS))
+    @cached_property
+    def report(self) -> Report:
+        return report(self.study)
+
+    @cached_property
+    def path(self) -> CriticalPath:
+        """The critical paths of all acts, each through the thread that did it; `of` is the place in `acts`."""
+        found, acts = self.study, list(self.acts.values())
+        start, end, thread = (
+            np.array(column, dtype=np.int64)
+            for column in zip(*((act.start_ns, act.end_ns, act.tid) for act in acts), strict=True)
+        )
+        nothing = np.full(len(acts), -1, dtype=np.int64)
+        segments = Segments(start, end, row=nothing, thread=thread, call=nothing)
+        workers = worker_steps(found.recording, found.requests, found.opens, found.jobs, found.job_time)
+        path, _ = critical_paths(found.recording, found.requests, workers, found.waits, segments, found.phase_calls)
+        return path
+
+    @cached_property
+    def bounds(self) -> Overlaps:
+        """What overlaps the pieces of `path`."""
+        found, acts = self.study, list(self.acts.values())
+        of = replace(found.segments, thread=np.array([act.tid for act in acts], dtype=np.int64))
+        return overlaps(found.recording, found.requests, found.jobs, found.waits, self.path, of)
+
+    def found(self, *acts: str) -> dict[str, float]:
+        """Return the seconds of each class in acts, on the critical path through the thread that did each."""
+        inside = self._of(*acts)
+        times = np.bincount(self.path.value[inside], weights=self.path.length[inside], minlength=len(LABELS))
         return {name: spent / 1e9 for name, spent in zip(LABELS, times.tolist(), strict=True)}
 
-    def found(self, act: str) -> dict[str, float]:
-        return self.classes(self.acts[act].start_ns, self.acts[act].end_ns)
+    def spun_s(self, *acts: str) -> float:
+        """Return how much of acts was at most spinning."""
+        return int(self.bounds.spin[self._of(*acts)].sum()) / 1e9
+
+    def starved_s(self, *acts: str) -> float:
+        """Return how much of acts was waiting for a client without a CPU."""
+        return int(self.bounds.starved[self._of(*acts)].sum()) / 1e9
+
+    def _of(self, *acts: str) -> Bools:
+        names = list(self.acts)
+        found: Bools = np.isin(self.path.of, [names.index(act) for act in acts])
+        return found
 
     def gets(self, act: str) -> list[AccessEntry]:
         """Return what the origin served during an act."""
         return [entry for entry in self.served if self._during(act, entry.start_ns)]
 
+    def client(self, act: str, what: str) -> list[dict[str, Any]]:
+        """Return what the client logged during an act."""
+        return [line for line in self.injected if line["what"] == what and self._during(act, line["start_ns"])]
+
     def client_s(self, act: str, what: str) -> float:
         """Return how long the client was slow on purpose during an act."""
-        return _length_s(line for line in self.injected if line["what"] == what and self._during(act, line["start_ns"]))
+        return _length_s(self.client(act, what))
 
     def disk_s(self, act: str) -> float:
         """Return how long the client's disk was slow on purpose during an act."""
@@ -129,19 +189,22 @@ class Laboratory:
 
     stack: Stack
     folder: Path
-    table: list[Truth] = field(default_factory=list)
+    table: list[Truth]
     _chunk: int = 0
     _runs: int = 0
 
     @classmethod
-    def set_up(cls, stack: Stack, folder: Path) -> Laboratory:
+    def set_up(cls, stack: Stack, folder: Path, table: list[Truth]) -> Laboratory:
         """Publish the file and mount what was published."""
         source = folder / "source"
         source.mkdir()
         (source / "data").write_bytes(random.Random(0).randbytes(CHUNKS * CHUNK))
+        (source / "many").mkdir()
+        for number in range(PATHS):
+            (source / "many" / str(number)).touch()
         publish(source, fqrn=stack.fqrn, store=stack.store, at="/truth", chunk_size=CHUNK)
         shutil.rmtree(source)
-        return cls(wipe_client_cache(stack), folder)
+        return cls(wipe_client_cache(stack), folder, table)
 
     @property
     def data(self) -> str:
@@ -165,14 +228,26 @@ class Laboratory:
         """Return the act that makes the client slow."""
         return ["client", str(self.stack.workspace / f"cvmfs_io.{self.stack.fqrn}"), injection]
 
-    def run(self, *acts: Sequence[Any], feed: Callable[[subprocess.Popen[bytes], Path], None] | None = None) -> Run:
+    def remount(self, quota_bytes: int | None = None) -> None:
+        """Let a new client, perhaps with another quota, take over the cache."""
+        self.stack = remount(replace(self.stack, quota_bytes=quota_bytes or self.stack.quota_bytes))
+
+    def run(
+        self,
+        *acts: Sequence[Any],
+        script: Path = ACTS,
+        feed: Callable[[subprocess.Popen[bytes], Path], None] | None = None,
+    ) -> Run:
         """Record a target that does the acts; `feed` is called meanwhile with the process and the target's log."""
         self._runs += 1
         trace, log = self.folder / f"acts-{self._runs}", self.folder / f"acts-{self._runs}.log"
         command = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", "ebpf", "-o", str(trace)]
-        command += ["--mount", str(self.stack.mountpoint), "--", sys.executable, str(ACTS), str(log)]
+        command += ["--mount", str(self.stack.mountpoint), "--", sys.executable, str(script), str(log)]
         command += [json.dumps(act) for act in acts]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        ) as run:
             feeder = threading.Thread(target=feed, args=(run, log)) if feed else None
             if feeder:
                 feeder.start()
@@ -196,9 +271,16 @@ class Laboratory:
     def _disk_log(self) -> Path:
         return self.folder / "disk.log"
 
-    def slow_disk(self, delay_s: float) -> SlowDisk:
-        """Return a slow disk that holds all that is in the client's cache, to be used as a context."""
-        return SlowDisk(self.stack.workspace, self.folder / "disk", self._disk_log, delay_s)
+    @contextlib.contextmanager
+    def slow_disk(self, delay_s: float) -> Iterator[None]:
+        """Let all that is in the client's cache lie on a slow disk; the catalog, too, which a client opens once."""
+        with SlowDisk(self.stack.workspace, self.folder / "disk", self._disk_log, delay_s) as disk:
+            try:
+                self.remount()
+                yield
+            finally:
+                disk.give_back()
+                self.remount()
 
     def check(self, what: str, class_: str, injected_s: float, found_s: float, felt_s: float = 0.0) -> None:
         """Note a line of the table, and compare.

@@ -45,14 +45,18 @@ class SlowDisk:
             self._objects.append(path)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def give_back(self) -> None:
+        """Put the objects back where they were; who has one open keeps it on the slow disk."""
         for path in self._objects:
             name = path.parent.name + path.name
             if path.is_symlink():
                 path.unlink()
                 shutil.copyfile(self._folder / "source" / name, path)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give_back()
         subprocess.run(["umount", "-l", str(self._folder / "mnt")], check=False)
         self._process.wait(timeout=10)
         shutil.rmtree(self._folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from laboratory import CHUNK, Run
@@ -10,6 +12,9 @@ from laboratory import CHUNK, Run
 pytestmark = pytest.mark.root
 
 PAGE = 4096
+AHEAD_BYTES = 64 * PAGE
+WORKERS = 10
+"""Threads that libfuse answers in, at most."""
 
 
 @pytest.fixture(scope="module")
@@ -73,138 +78,263 @@ def client(laboratory) -> Run:
     lab, data = laboratory, laboratory.data
     chunk = lab.fresh()
     lab.run(["read", "fetched", data, chunk])
-    with lab.slow_disk(0.2):
+    with lab.slow_disk(0.1):
         return lab.run(
-            lab.client(lookup_delay_s=0.1),
-            ["lookup", "lookup", *(f"{lab.stack.mountpoint}/truth/none{number}" for number in range(6))],
+            lab.client(),
+            ["lookup", "slow catalog", *(f"{lab.stack.mountpoint}/truth/many/none{number}" for number in range(12))],
             lab.client(worker_busy_s=0.3),
             ["read", "busy worker", data, chunk + 16 * PAGE, 3],
             lab.client(),
-            ["read", "slow disk", data, chunk + 64 * PAGE, 4],
+            ["read", "slow disk", data, chunk + 64 * PAGE, 8],
         )
 
 
-def test_first_byte_is_network_request(laboratory, network: Run) -> None:
-    served = network.gets("request")
-    assert len(served) == 3
-    taken_s = sum(entry.first_byte_ns - entry.start_ns for entry in served) / 1e9
-    laboratory.check(
+@pytest.fixture(scope="module")
+def crowded(laboratory) -> Run:
+    """A client that does not come to its requests: stopped, without a CPU, all workers busy; and two that wait for one reply."""
+    lab, data = laboratory, laboratory.data
+    chunk, both = lab.fresh(), lab.fresh()
+    pages = iter(range(chunk + 2 * PAGE, chunk + CHUNK, 2 * PAGE))
+    busy = [["read", f"busy {number}", data, next(pages)] for number in range(WORKERS)]
+    unknown = [f"{lab.stack.mountpoint}/truth/none{number}" for number in range(8)]
+    return lab.run(
+        ["read", "fetched", data, chunk],
+        lab.client(),
+        ["stopped", lab.stack.client_pid, 0.5, "lookup", "stopped", unknown[0]],
+        lab.client(lookup_delay_s=0.1),
+        ["lookup", "lookup", *unknown[2:]],
+        lab.client(worker_delay_s=0.6, lookup_delay_s=0.001),
+        ["beside", "the busy end", ["threads", *busy], 0.2, "lookup", "queued", unknown[1]],
+        lab.client(worker_busy_s=0.2),
+        ["starve", lab.stack.client_pid, max(os.sched_getaffinity(0)), "read", "starved", data, next(pages), 3],
+        lab.client(),
+        lab.origin({"first_byte_delay_s": 0.5}),
+        ["threads", ["read", "one", data, both], ["read", "two", data, both]],
+        ["ahead", "ahead", data, lab.fresh(), AHEAD_BYTES, 0.8],
+        lab.origin(),
+        lab.client(),
+    )
+
+
+def nothing(_: Run) -> float:
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was done in an act, the class it must come back in, and how long it was done, by who did it; and by who felt it."""
+
+    what: str
+    run: str
+    act: str
+    class_: str
+    done_s: Callable[[Run], float]
+    felt_s: Callable[[Run], float] = nothing
+
+
+def first_bytes_s(run: Run, *acts: str) -> float:
+    served = {entry.start_ns: entry for act in acts for entry in run.gets(act)}
+    return sum(entry.first_byte_ns - entry.start_ns for entry in served.values()) / 1e9
+
+
+CASES = (
+    Case(
         "origin waits before the first byte",
+        "network",
+        "request",
         "network.request",
-        taken_s,
-        network.found("request")["network.request"],
-        network.client_s("request", "request"),
-    )
-
-
-def test_bandwidth_is_network_transfer(laboratory, network: Run) -> None:
-    paced_s = sum(entry.pace_ns for entry in network.gets("transfer")) / 1e9
-    laboratory.check(
+        lambda run: first_bytes_s(run, "request"),
+        lambda run: run.client_s("request", "request"),
+    ),
+    Case(
         "origin sends at 1.2 MB/s",
+        "network",
+        "transfer",
         "network.transfer",
-        paced_s,
-        network.found("transfer")["network.transfer"],
-        network.client_s("transfer", "transfer") - network.client_s("transfer", "unpack"),
-    )
-
-
-def test_connecting_is_network_connect(laboratory, network: Run) -> None:
-    laboratory.check(
+        lambda run: sum(entry.pace_ns for entry in run.gets("transfer")) / 1e9,
+        lambda run: run.client_s("transfer", "transfer") - run.client_s("transfer", "unpack"),
+    ),
+    Case(
         "origin lets no connection come about",
+        "network",
+        "connect",
         "network.connect",
-        network.client_s("connect", "connect"),
-        network.found("connect")["network.connect"],
-    )
-
-
-def test_busy_download_thread_is_network_queue(laboratory, network: Run) -> None:
-    laboratory.check(
+        lambda run: run.client_s("connect", "connect"),
+    ),
+    Case(
         "download thread is busy when a job is handed to it",
+        "network",
+        "queue",
         "network.queue",
-        network.client_s("queue", "take"),
-        network.found("queue")["network.queue"],
-        network.client_s("queue", "queue"),
+        lambda run: run.client_s("queue", "take"),
+        lambda run: run.client_s("queue", "queue"),
+    ),
+    Case(
+        "two processes want one chunk",
+        "network",
+        "shared",
+        "network.shared",
+        lambda run: run.acts["shared"].blocked_s,
+    ),
+    Case(
+        "two threads want one page: one",
+        "crowded",
+        "one",
+        "network.request",
+        lambda run: first_bytes_s(run, "one", "two"),
+    ),
+    Case(
+        "two threads want one page: the other",
+        "crowded",
+        "two",
+        "network.request",
+        lambda run: first_bytes_s(run, "one", "two"),
+    ),
+    Case(
+        "download thread unpacks slowly",
+        "network",
+        "fill",
+        "cache.fill",
+        lambda run: run.client_s("fill", "inflate"),
+        lambda run: run.client_s("fill", "transfer"),
+    ),
+    Case(
+        "worker searches the catalog slowly",
+        "crowded",
+        "lookup",
+        "cache.lookup",
+        lambda run: run.client_s("lookup", "lookup"),
+    ),
+    Case(
+        "catalog lies on a slow disk",
+        "client",
+        "slow catalog",
+        "cache.lookup",
+        lambda run: run.disk_s("slow catalog"),
+    ),
+    Case(
+        "worker computes before it reads",
+        "client",
+        "busy worker",
+        "cache.lookup",
+        lambda run: run.client_s("busy worker", "worker"),
+        lambda run: run.client_s("busy worker", "read"),
+    ),
+    Case(
+        "client's cache lies on a slow disk",
+        "client",
+        "slow disk",
+        "cache.read",
+        lambda run: run.disk_s("slow disk"),
+        lambda run: run.client_s("slow disk", "read"),
+    ),
+    Case(
+        "client is stopped",
+        "crowded",
+        "stopped",
+        "cache.transport",
+        lambda run: (run.acts["stop"].end_ns - run.acts["stopped"].start_ns) / 1e9,
+    ),
+    Case(
+        "all workers of the client are busy",
+        "crowded",
+        "queued",
+        "cache.transport",
+        lambda run: (run.client("queued", "lookup")[-1]["start_ns"] - run.acts["queued"].start_ns) / 1e9,
+    ),
+    Case(
+        "worker computes, and shares a CPU with two others",
+        "crowded",
+        "starved",
+        "cache.lookup",
+        lambda run: run.client_s("starved", "worker"),
+        lambda run: run.client_s("starved", "read"),
+    ),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+def test_what_was_done_comes_back_in_its_class(laboratory, case: Case, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(case.run)
+    found_s = run.found(case.act)[case.class_]
+    laboratory.check(case.what, case.class_, case.done_s(run), found_s, case.felt_s(run))
+
+
+def test_who_waits_for_the_fetch_of_another_fetches_nothing(network: Run) -> None:
+    assert len(network.gets("request")) == 3
+    assert not network.gets("shared")
+
+
+def test_one_reply_wakes_two_threads(crowded: Run) -> None:
+    # GIVEN two threads that waited at the same time for one request
+    one, two = crowded.acts["one"], crowded.acts["two"]
+    assert max(one.start_ns, two.start_ns) + 400_000_000 < min(one.end_ns, two.end_ns)
+    began_ns, ended_ns = min(one.start_ns, two.start_ns), max(one.end_ns, two.end_ns)
+    answered = [line for line in crowded.injected if line["what"] == "read" and began_ns < line["end_ns"] < ended_ns]
+    assert len(answered) == 1
+
+
+def test_readahead_that_nobody_waits_for_is_work_and_no_latency(laboratory, crowded: Run) -> None:
+    act, found, requests = crowded.acts["ahead"], crowded.found("ahead"), crowded.study.requests
+    # GIVEN what was asked and fetched meanwhile
+    sent = (requests.sent >= act.start_ns) & (requests.sent < act.end_ns)
+    assert int(requests.read_bytes[sent].sum()) == AHEAD_BYTES
+    (served,) = crowded.gets("ahead")
+    delayed_s = (served.first_byte_ns - served.start_ns) / 1e9
+    assert delayed_s > 0.4
+    # THEN it is in nobody's time
+    waited_s = sum(spent for name, spent in found.items() if name.startswith(("network.", "cache.")))
+    assert waited_s < 0.02 * delayed_s
+    laboratory.check("target sleeps while the kernel reads ahead", "other.idle", act.blocked_s, found["other.idle"])
+
+
+def test_a_client_without_a_cpu_is_told(laboratory, crowded: Run) -> None:
+    # GIVEN a worker that computed, by the wall clock, and how long it had a CPU for it
+    lines = crowded.client("starved", "worker")
+    without_s = sum(line["end_ns"] - line["start_ns"] - line["cpu_ns"] for line in lines) / 1e9
+    laboratory.check(
+        "worker computes, and shares a CPU with two others: time without one",
+        "part of the above",
+        without_s,
+        crowded.starved_s("starved"),
+        crowded.acts["starved"].wall_s - sum(line["cpu_ns"] for line in lines) / 1e9,
     )
+
+
+def test_a_download_thread_without_a_cpu_is_told(network: Run) -> None:
+    lines = network.client("fill", "inflate")
+    without_s = sum(line["end_ns"] - line["start_ns"] - line["cpu_ns"] for line in lines) / 1e9
+    others_s = network.client_s("fill", "transfer") - network.client_s("fill", "inflate")
+    assert 0.95 * without_s <= network.starved_s("fill") <= 1.05 * (without_s + others_s)
 
 
 def test_unpacking_for_another_is_network_queue_and_for_oneself_cache_fill(laboratory, crowd: Run) -> None:
-    # GIVEN when the bytes of the second download came, and what the thread unpacked meanwhile
-    act = crowd.acts["behind"]
-    lines = [line for line in crowd.injected if act.start_ns <= line["start_ns"] < act.end_ns and line["of"]]
-    came = next(line for line in lines if line["what"] == "transfer" and line["end_ns"] == _last(lines, act.end_ns))
-    unpacked = [line for line in lines if line["what"] == "unpack" and line["start_ns"] >= came["start_ns"]]
-    own_s = sum(line["end_ns"] - line["start_ns"] for line in unpacked if line["of"] == came["of"]) / 1e9
-    others_s = sum(line["end_ns"] - line["start_ns"] for line in unpacked if line["of"] != came["of"]) / 1e9
-    queued_s = sum(line["end_ns"] - line["start_ns"] for line in lines if line["what"] == "queue") / 1e9
+    # GIVEN when the second job was handed over, when its GET came to the origin, and what the thread unpacked from its first byte on
+    (mine,) = crowd.gets("behind")
+    handed_ns = next(line["start_ns"] for line in crowd.client("behind", "queue"))
+    unpacked = crowd.client("behind", "unpack")
+    own = [line for line in unpacked if mine.path.endswith(line["of"])]
+    others = [
+        line for line in unpacked if line not in own and own[0]["start_ns"] < line["start_ns"] < own[-1]["start_ns"]
+    ]
+    own_s, others_s = (sum(line["end_ns"] - line["start_ns"] for line in lines) / 1e9 for lines in (own, others))
 
     # THEN
     found = crowd.found("behind")
     laboratory.check("download thread unpacks for itself", "cache.fill", own_s, found["cache.fill"])
     laboratory.check(
-        "download thread unpacks for another", "network.queue", queued_s + others_s, found["network.queue"]
+        "download thread unpacks for another",
+        "network.queue",
+        (mine.start_ns - handed_ns) / 1e9 + others_s,
+        found["network.queue"],
     )
 
 
-def _last(lines: list[dict[str, Any]], end_ns: int) -> int:
-    return max(line["end_ns"] for line in lines if line["what"] == "transfer" and line["end_ns"] < end_ns)
-
-
-def test_waiting_for_the_fetch_of_another_is_network_shared(laboratory, network: Run) -> None:
-    assert not network.gets("shared")
-    laboratory.check(
-        "two processes want one chunk",
-        "network.shared",
-        network.acts["shared"].blocked_s,
-        network.found("shared")["network.shared"],
-    )
-
-
-def test_slow_unpacking_is_cache_fill(laboratory, network: Run) -> None:
-    laboratory.check(
-        "download thread unpacks slowly",
-        "cache.fill",
-        network.client_s("fill", "inflate"),
-        network.found("fill")["cache.fill"],
-        network.client_s("fill", "transfer"),
-    )
-
-
-def test_slow_catalog_is_cache_lookup(laboratory, client: Run) -> None:
-    laboratory.check(
-        "worker searches the catalog slowly",
-        "cache.lookup",
-        client.client_s("lookup", "lookup"),
-        client.found("lookup")["cache.lookup"],
-    )
-
-
-def test_busy_worker_is_cache_lookup(laboratory, client: Run) -> None:
-    laboratory.check(
-        "worker computes before it reads",
-        "cache.lookup",
-        client.client_s("busy worker", "worker"),
-        client.found("busy worker")["cache.lookup"],
-        client.client_s("busy worker", "read"),
-    )
-
-
-def test_slow_disk_is_cache_read(laboratory, client: Run) -> None:
-    laboratory.check(
-        "client's cache lies on a slow disk",
-        "cache.read",
-        client.disk_s("slow disk"),
-        client.found("slow disk")["cache.read"],
-        client.client_s("slow disk", "read"),
-    )
-
-
-@pytest.mark.parametrize("which, own", [("network", "first"), ("crowd", "behind"), ("client", "slow disk")])
-def test_all_of_it_adds_up(which: str, own: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("which", ["network", "crowd", "client", "crowded"])
+def test_all_of_it_adds_up(which: str, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(which)
     assert run.study.path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
     for name, act in run.acts.items():
-        if act.tid != run.acts[own].tid:
-            continue
         assert sum(run.found(name).values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)
         if act.wall_s > 0.05:
             assert run.found(name)["unattributed"] <= 0.02 * act.wall_s, (name, run.found(name))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from laboratory import Run, read_acts, wait_for
+from laboratory import CHUNK, Run, read_acts, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -36,10 +36,15 @@ def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
         ["spin", "spin", 0.4],
         ["sleep", "sleep", 0.4],
         ["stdin", "stdin"],
-        ["local", "local", str(local), 1000],
+        ["local", "local", str(local), 125],
         ["in_thread", "thread computes", "spin", "in thread", 0.4],
         laboratory.origin({"first_byte_delay_s": 0.6}),
         ["in_thread", "thread reads", "read", "read in thread", laboratory.data, laboratory.fresh()],
+        laboratory.origin(),
+        ["hot", "hot", laboratory.data, laboratory.fresh(), CHUNK, 0.4],
+        ["touch", "touch", laboratory.data, laboratory.fresh(), CHUNK, 2000],
+        laboratory.origin({"first_byte_delay_s": 0.5}),
+        ["spin_for", "spins", "read", "spun for", laboratory.data, laboratory.fresh()],
         laboratory.origin(),
         ["pinned", "starved", 0.3, max(os.sched_getaffinity(0))],
         feed=feed,
@@ -49,7 +54,7 @@ def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_computing_is_compute_cpu(laboratory, run: Run) -> None:
     act, found = run.acts["spin"], run.found("spin")
-    laboratory.check("target computes", "compute.cpu", act.cpu_s, found["compute.cpu"], act.wall_s - act.runnable_s)
+    laboratory.check("target computes", "compute.cpu", act.on_cpu_s, found["compute.cpu"])
     assert sum(found.values()) == pytest.approx(act.wall_s, rel=1e-3)
 
 
@@ -85,6 +90,44 @@ def test_waiting_for_an_own_thread_that_reads_is_what_the_read_waits_for(laborat
         run.found("thread reads")["network.request"],
         run.client_s("thread reads", "request"),
     )
+
+
+def test_reading_what_is_cached_is_cache_page(laboratory, run: Run) -> None:
+    act, found = run.acts["hot"], run.found("hot")
+    laboratory.check(
+        "target reads cached pages",
+        "cache.page",
+        act.inside_ns / 1e9 - act.runnable_s,
+        found["cache.page"],
+        act.inside_ns / 1e9,
+    )
+
+
+def test_touching_a_mapping_of_what_is_cached_stays_compute_cpu(laboratory, run: Run) -> None:
+    # GIVEN minor faults, of which only some leave an event, and none tells when it began
+    act, found = run.acts["touch"], run.found("touch")
+    laboratory.check(
+        "target touches cached pages of a mapping",
+        "compute.cpu + cache.page",
+        act.wall_s - act.runnable_s,
+        found["compute.cpu"] + found["cache.page"],
+    )
+
+
+def test_spinning_for_a_thread_of_ones_own_is_told_as_a_bound(laboratory, run: Run) -> None:
+    # GIVEN a thread that spins, without a call, while another waits for a first byte
+    spun, read, found = run.acts["spins"], run.acts["spun for"], run.found("spins")
+    laboratory.check(
+        "target spins for a thread of its own that waits for a first byte",
+        "bound of spinning",
+        read.wall_s - spun.runnable_s,
+        run.spun_s("spins"),
+        read.wall_s,
+    )
+    # THEN it stays what it looks like
+    assert found["compute.cpu"] == pytest.approx(spun.wall_s - spun.runnable_s, rel=0.05)
+    # AND who computes while nobody waits never spins
+    assert run.spun_s("spin", "starved", "hot", "sleep") == 0
 
 
 def test_being_starved_of_cpu_is_compute_wait(laboratory, run: Run) -> None:

@@ -1,0 +1,174 @@
+"""Generation whose weights are evicted meanwhile, from the kernel's page cache and from the client's: each read's cause, each fetch, its time.
+
+The truth is what the script saw disappear (mincore), what the client logged of each READ, and what the origin served.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from laboratory import Laboratory, Run, Truth
+
+from cvtrace.lab.stack import Options, temporary
+
+pytestmark = pytest.mark.root
+
+SCRIPT = Path(__file__).with_name("generation.py")
+SIZE = 40_000_000
+DELAY_S = 0.05
+PAGE = 4096
+TOKENS = ("before", "evicted", "fetched again")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, table: list[Truth]) -> Iterator[Laboratory]:
+    """A model in small chunks, so that tensors have several, and a client whose cache cannot hold two models."""
+    if os.geteuid() != 0:
+        pytest.skip("truth tests mount a file system and load BPF programs: they need root")
+    options = Options(size_bytes=SIZE, mapped_too=True, client="lab", chunk_bytes=1 << 20)
+    with temporary(options) as stack:
+        found = Laboratory(stack, tmp_path_factory.mktemp("generation"), table)
+        found.remount(SIZE)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def run(lab: Laboratory) -> Run:
+    """Generate; lose pages; lose objects, too, because something else was read meanwhile."""
+    return lab.run(
+        lab.client(),
+        ["load", "load", str(lab.stack.mapped_model), 1, "the rain in spain"],
+        ["tokens", "before", 4],
+        ["forget", "pages lost", 0.0, 0.5],
+        ["tokens", "evicted", 4],
+        ["wander", "objects lost", str(lab.stack.model / "model.onnx.data")],
+        ["forget", "pages lost again", 0.0, 0.05, True],
+        lab.origin({"first_byte_delay_s": DELAY_S}),
+        ["tokens", "fetched again", 4],
+        lab.origin(),
+        script=SCRIPT,
+    )
+
+
+@pytest.fixture(scope="module")
+def pool(lab: Laboratory) -> Run:
+    """Generate with a pool of threads, of which one often waits for pages, and the others for it."""
+    return lab.run(
+        lab.client(),
+        ["load", "load", str(lab.stack.mapped_model), 2, "the rain in spain"],
+        ["tokens", "before", 4],
+        ["forget", "pages lost", 0.7, 0.8],
+        lab.client(worker_delay_s=DELAY_S),
+        ["tokens", "evicted", 1],
+        lab.client(),
+        script=SCRIPT,
+    )
+
+
+def tokens(run: Run) -> list[str]:
+    return [name for name in run.acts if name.startswith(TOKENS)]
+
+
+def reads(run: Run) -> Iterator[tuple[dict[str, Any], range]]:
+    """Yield the client's line of each READ of the run, and its pages."""
+    inode = run.acts["pages lost"].inode
+    for line in run.injected:
+        if line["what"] == "read" and int(line["of"].split()[0]) == inode:
+            _, offset, size = (int(word) for word in line["of"].split())
+            yield line, range(offset // PAGE, -(-(offset + size) // PAGE))
+
+
+def truth(run: Run) -> Counter[str]:
+    """Tell why each READ of a token was needed: from what the client had been asked for, and had had, before."""
+    generating = [run.acts[name] for name in tokens(run)]
+    misses = [line for line in run.injected if line["what"] == "miss"]
+    asked: set[int] = set()
+    causes: Counter[str] = Counter()
+    for line, pages in reads(run):
+        missed = [each for each in misses if each["tid"] == line["tid"] and _within(each, line)]
+        fetched = {each["of"] for each in misses if each["end_ns"] < line["start_ns"]}
+        if any(act.start_ns <= line["start_ns"] < act.end_ns for act in generating):
+            again = any(each["of"] in fetched for each in missed)
+            causes["evicted_object" if again else "evicted_page" if asked & set(pages) else "first_touch"] += 1
+        asked.update(pages)
+    return causes
+
+
+def _within(inner: dict[str, Any], outer: dict[str, Any]) -> bool:
+    return bool(outer["start_ns"] <= inner["start_ns"] and inner["end_ns"] <= outer["end_ns"])
+
+
+def test_causes_of_reads_are_what_the_client_saw(run: Run) -> None:
+    causes = truth(run)
+    assert min(causes[name] for name in ("first_touch", "evicted_page", "evicted_object")) > 0, causes
+    assert run.report.verdict.causes == dict(causes)
+    assert run.report.verdict.generation_hits_cvmfs == "yes"
+
+
+def test_pages_that_disappeared_are_the_ones_that_were_evicted(run: Run) -> None:
+    # GIVEN the pages that the script saw disappear
+    lost = run.acts["pages lost"]
+    gone = {page for first, last in lost.pages for page in range(first, last + 1)}
+    assert len(gone) > 1000
+
+    # WHEN the next tokens are generated
+    again = [name for name in run.acts if name.startswith("evicted")]
+    begin, end = run.acts[again[0]].start_ns, run.acts[again[-1]].end_ns
+    needed = [bool(gone & set(pages)) for line, pages in reads(run) if begin <= line["start_ns"] < end]
+
+    # THEN each of them that was read again is told, and no other
+    study = run.study
+    of_acts = (study.requests.sent >= begin) & (study.requests.sent < end)
+    assert sum(needed) > 50
+    assert int(of_acts.sum()) == len(needed)
+    before = sum(name.startswith("before") for name in tokens(run))
+    affected = [token for token in run.report.verdict.tokens_affected if before <= token < before + len(again)]
+    assert affected
+
+
+def test_fetches_are_those_of_the_access_log(run: Run) -> None:
+    served = [entry for name in tokens(run) for entry in run.gets(name)]
+    before = {entry.path for entry in run.served if entry.start_ns < run.acts["objects lost"].start_ns}
+    again = [entry for name in tokens(run) if name.startswith("fetched") for entry in run.gets(name)]
+    assert sum(entry.path in before for entry in again) > 10
+    assert run.report.verdict.http_fetches == len(served)
+    assert run.report.verdict.http_bytes == sum(entry.body_bytes for entry in served)
+
+
+def test_time_for_fetching_again_comes_back(lab: Laboratory, run: Run) -> None:
+    # GIVEN pages that are brought one by one, so that no readahead fetches what nobody waits for
+    acts = [name for name in tokens(run) if name.startswith("fetched")]
+    lab.check(
+        "generation fetches evicted objects again",
+        "network.request",
+        sum(entry.first_byte_ns - entry.start_ns for name in acts for entry in run.gets(name)) / 1e9,
+        run.found(*acts)["network.request"],
+        sum(run.client_s(name, "request") for name in acts),
+    )
+
+
+def test_all_of_it_adds_up(run: Run) -> None:
+    for name in ("load", *tokens(run)):
+        act, found = run.acts[name], run.found(name)
+        assert sum(found.values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)
+        assert found["unattributed"] <= 0.02 * max(act.wall_s, 0.05), (name, found)
+
+
+def test_what_a_pool_waits_for_is_waiting_or_told_as_spinning(lab: Laboratory, pool: Run) -> None:
+    # GIVEN what a token costs when nothing is missing, and one whose pages come late, whichever thread touches them
+    usual_s = min(pool.found(name)["compute.cpu"] for name in ("before 1", "before 2", "before 3"))
+    late, found = pool.acts["evicted 0"], pool.found("evicted 0")
+    assert len({line["tid"] for line in pool.client("evicted 0", "delay")}) > 1
+    waited_s = sum(spent for name, spent in found.items() if name.startswith(("network.", "cache.")))
+    spun_s = pool.spun_s("evicted 0")
+
+    # THEN the rest is waiting for CVMFS, or may have been
+    lost_s = late.wall_s - found["compute.wait"] - usual_s
+    lab.check(
+        "generation in two threads waits for pages", "network + cache + bound of spinning", lost_s, waited_s + spun_s
+    )
