@@ -282,7 +282,15 @@ class Laboratory:
                 disk.give_back()
                 self.remount()
 
-    def check(self, what: str, class_: str, injected_s: float, found_s: float, felt_s: float = 0.0) -> None:
+    def check(
+        self,
+        what: str,
+        class_: str,
+        injected_s: float,
+        found_s: float,
+        felt_s: float = 0.0,
+        tolerance: float = TOLERANCE,
+    ) -> None:
         """Note a line of the table, and compare.
 
         `felt_s` is what the one it was done to measured itself. On a busy machine that differs from what was done, because both sides wait
@@ -290,8 +298,8 @@ class Laboratory:
         """
         assert injected_s > 0.1, f"{what}: nothing was injected"
         self.table.append(Truth(what, class_, injected_s, found_s))
-        assert found_s >= (1 - TOLERANCE) * min(injected_s, felt_s or injected_s), what
-        assert found_s <= (1 + TOLERANCE) * max(injected_s, felt_s), what
+        assert found_s >= (1 - tolerance) * min(injected_s, felt_s or injected_s), what
+        assert found_s <= (1 + tolerance) * max(injected_s, felt_s), what
 
 
 def read_acts(log: Path) -> dict[str, Act]:

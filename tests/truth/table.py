@@ -17,7 +17,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "truth.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
-TESTS = ("test_target_classes.py", "test_cvmfs_classes.py", "test_mixed.py")
+TESTS = ("test_target_classes.py", "test_cvmfs_classes.py", "test_mixed.py", "test_generation.py")
 
 
 def main() -> None:

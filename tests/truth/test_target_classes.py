@@ -133,7 +133,8 @@ def test_spinning_for_a_thread_of_ones_own_is_told_as_a_bound(laboratory, run: R
 def test_being_starved_of_cpu_is_compute_wait(laboratory, run: Run) -> None:
     act, found = run.acts["starved"], run.found("starved")
     laboratory.check("target is starved of CPU by two others", "compute.wait", act.runnable_s, found["compute.wait"])
-    assert found["compute.cpu"] == pytest.approx(act.wall_s - act.runnable_s, rel=0.05)
+    # A return to the CPU that the kernel did not tell leaves an absence in compute.cpu (docs/truth.md).
+    assert found["compute.cpu"] == pytest.approx(act.wall_s - act.runnable_s, abs=0.03 * act.wall_s)
 
 
 def test_all_of_it_adds_up(run: Run) -> None:
