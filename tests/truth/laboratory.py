@@ -31,6 +31,7 @@ from cvtrace.analysis.overlaps import Overlaps, overlaps
 from cvtrace.analysis.phases import Segments, life
 from cvtrace.analysis.study import Study, study
 from cvtrace.lab.client.injection import read_injected
+from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import AccessEntry, control, read_access_log
 from cvtrace.lab.publish import publish
 from cvtrace.lab.stack import Stack, remount, wipe_client_cache
@@ -230,7 +231,16 @@ class Laboratory:
 
     def remount(self, quota_bytes: int | None = None) -> None:
         """Let a new client, perhaps with another quota, take over the cache."""
-        self.stack = remount(replace(self.stack, quota_bytes=quota_bytes or self.stack.quota_bytes))
+        wanted = replace(self.stack, quota_bytes=quota_bytes or self.stack.quota_bytes)
+        deadline_s = time.monotonic() + 10
+        while True:
+            try:
+                self.stack = remount(wanted)
+                return
+            except LabError:  # whoever looks at all mounts of the machine keeps this one busy for a moment
+                if time.monotonic() > deadline_s or not wanted.mountpoint.is_mount():
+                    raise
+            time.sleep(0.05)
 
     def run(
         self,

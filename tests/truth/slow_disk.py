@@ -58,7 +58,11 @@ class SlowDisk:
     ) -> None:
         self.give_back()
         subprocess.run(["umount", "-l", str(self._folder / "mnt")], check=False)
-        self._process.wait(timeout=10)
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # whoever still has a file open loses it; why, the error that led here tells
+            self._process.kill()
+            self._process.wait()
         shutil.rmtree(self._folder)
 
 
