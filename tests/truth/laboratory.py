@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from slow_disk import SlowDisk
 
-from cvtrace.analysis.assemble import report
+from cvtrace.analysis import analyse
 from cvtrace.analysis.attribution import Path as CriticalPath
 from cvtrace.analysis.attribution import critical_paths
 from cvtrace.analysis.classes import LABELS
@@ -114,7 +114,7 @@ class Run:
 
     @cached_property
     def report(self) -> Report:
-        return report(self.study)
+        return analyse(read_trace(self.study.recording.path))
 
     @cached_property
     def path(self) -> CriticalPath:
