@@ -77,6 +77,8 @@ def parse_mountinfo(text: str, served: Set[str] = frozenset()) -> list[MountPoin
         if not separator or len(fields) < 6 or len(kind) < 2 or (device := DEVICE.fullmatch(fields[2])) is None:
             continue
         path = _unescape(fields[4])
+        if not path.startswith("/"):
+            continue
         is_fuse = kind[0] == "fuse" or kind[0].startswith("fuse.")
         is_cvmfs = is_fuse and (_unescape(kind[1]) == "cvmfs2" or path in served)
         seen.pop(path, None)  # a later mount on the same path hides the earlier one
