@@ -50,26 +50,36 @@ class Path:
         return self.end - self.start
 
 
+@dataclass(frozen=True)
+class Threads:
+    """What every thread of the target did at every moment: a function over `lanes`, one lane for each thread (tid)."""
+
+    lanes: Lanes
+    steps: Steps
+
+    def between(self, tid: Ints, start: Ints, end: Ints) -> Path:
+        """Return the pieces of intervals, each of one thread; `of` numbers the interval."""
+        pieces = cut(self.steps, self.lanes.at(tid, start), self.lanes.at(tid, end))
+        begin = self.lanes.time(pieces.start)
+        return Path(
+            of=pieces.which,
+            start=begin,
+            end=begin + (pieces.end - pieces.start),
+            value=pieces.value % _CLASSES,
+            request=pieces.value // _CLASSES - 1,
+        )
+
+
 def critical_paths(
     recording: Recording, requests: Requests, workers: Steps, waits: Waits, life: Segments, calls: PhaseCalls
-) -> tuple[Path, Path]:
+) -> tuple[Path, Path, Threads]:
     """Paint the target's threads; read off those that carry the segments of its life, and those that made the calls."""
     threads = [recording.target_threads[0], life.thread, calls.thread]
     lanes = recording.lanes(np.unique(np.concatenate(threads)))
     steps = thread_steps(requests, workers, waits, lanes, recording.sees_requests, unknown_tails(recording))
-    return _path(steps, lanes, life), _path(steps, lanes, calls)
-
-
-def _path(steps: Steps, lanes: Lanes, of: Segments | PhaseCalls) -> Path:
-    pieces = cut(steps, lanes.at(of.thread, of.start), lanes.at(of.thread, of.end))
-    begin = lanes.time(pieces.start)
-    return Path(
-        of=pieces.which,
-        start=begin,
-        end=begin + (pieces.end - pieces.start),
-        value=pieces.value % _CLASSES,
-        request=pieces.value // _CLASSES - 1,
-    )
+    threads_of_target = Threads(lanes, steps)
+    of_life = threads_of_target.between(life.thread, life.start, life.end)
+    return of_life, threads_of_target.between(calls.thread, calls.start, calls.end), threads_of_target
 
 
 def unknown_tails(recording: Recording) -> tuple[Ints, Ints] | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.attribution import Path, critical_paths
+from cvtrace.analysis.attribution import Path, Threads, critical_paths
 from cvtrace.analysis.cache_use import CacheUse, cache_use
 from cvtrace.analysis.counted import Counted, counted
 from cvtrace.analysis.daemon_time import JobTime, job_time, worker_steps
@@ -44,6 +44,8 @@ class Study:
     """Of the pieces of `path`."""
     call_overlaps: Overlaps
     """Of the pieces of `call_path`."""
+    threads: Threads
+    """What every thread of the target did at every moment."""
     mounts: tuple[Mount, ...]
     """Those the target used."""
     counted: Counted
@@ -90,7 +92,7 @@ def study(trace: Trace) -> Study:
     workers = worker_steps(events, asked, opens, jobs, time)
     found = phases(events)
     off = waits(events, asked, calls)
-    path, call_path = critical_paths(events, asked, workers, off, found.segments, found.calls)
+    path, call_path, threads = critical_paths(events, asked, workers, off, found.segments, found.calls)
     row = np.where(asked.by_target, found.row_at(asked.asker, asked.sent), -1)
     call = np.where(row >= 0, found.call_at(asked.asker, asked.sent), -1)
     return Study(
@@ -111,6 +113,7 @@ def study(trace: Trace) -> Study:
         call_path=call_path,
         overlaps=overlaps(events, asked, jobs, off, path, found.segments),
         call_overlaps=overlaps(events, asked, jobs, off, call_path, found.calls),
+        threads=threads,
         request_row=row,
         request_token=pick(found.calls.token, call, -1),
     )

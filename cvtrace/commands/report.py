@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
+    from cvtrace.analysis.study import Study
 
-FORMATS: Final = ("text", "json")
-LATER: Final = ("html", "perfetto", "speedscope", "folded", "parquet", "csv")
+FORMATS: Final = ("text", "json", "html")
+LATER: Final = ("perfetto", "speedscope", "folded", "parquet", "csv")
 STDOUT: Final = Path("-")
+SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+"""Variables of which one is there where a browser can be started."""
 
 
 @click.command(name="report")
@@ -33,40 +37,68 @@ STDOUT: Final = Path("-")
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    default=STDOUT,
-    help="Write to this file, replacing what is there.",
+    default=None,
+    help="Write to this file, replacing what is there.  [default: the terminal; TRACE.html with --open]",
 )
-def command(trace: Path, form: str, model: Path | None, output: Path) -> None:
+@click.option("--open", "show", is_flag=True, help="Open the report (of HTML, if not told otherwise) in the browser.")
+@click.pass_context
+def command(
+    context: click.Context, trace: Path, form: str, model: Path | None, output: Path | None, show: bool
+) -> None:
     """Turn TRACE into a report.
 
     The names of tensors come from the headers of the model's files, as far as they can still be read.
 
     A trace that was cut off is reported as far as it goes; where it ends is said on stderr, too.
     """
+    if show and context.get_parameter_source("form") is ParameterSource.DEFAULT:
+        form = "html"
     if form not in FORMATS:
         raise click.UsageError(f"--format {form} is not yet in this version: {', '.join(FORMATS)}")
-    from cvtrace.analysis import analyse
+    if show and output == STDOUT:
+        raise click.UsageError("--open needs a file: give one with -o, or leave -o out")
+    if show and output is None:
+        output = trace.resolve().with_name(f"{trace.resolve().name}.{form}")
+    from cvtrace.analysis.assemble import studied
     from cvtrace.analysis.headers import headers_of
     from cvtrace.tracer.store import read_trace
     from cvtrace.tracer.user import who_asked
 
     recorded = read_trace(trace)
-    found = analyse(recorded, headers_of(recorded, who_asked(os.environ), model))
-    to_stdout = output == STDOUT
+    study, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model))
+    to_stdout = output is None or output == STDOUT
     encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"
-    rendered = _rendered(found, form, encoding, terminal=to_stdout and sys.stdout.isatty())
-    if to_stdout:
+    rendered = _rendered(study, found, form, encoding, terminal=to_stdout and sys.stdout.isatty())
+    if output is None or output == STDOUT:
         click.echo(rendered.encode(encoding, "replace").decode(encoding), nl=False)
     else:
-        try:
-            output.write_text(rendered, encoding="utf-8")
-        except OSError as error:
-            raise click.UsageError(f"cannot write {output}: {error.strerror}") from None
+        _write(output, rendered)
     if found.trace.damage:
         click.echo(f"cvtrace: {found.trace.damage}", err=True)
+    if show and output is not None:
+        _open(output)
 
 
-def _rendered(found: Report, form: str, encoding: str, *, terminal: bool) -> str:
+def _write(output: Path, rendered: str) -> None:
+    try:
+        output.write_text(rendered, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise click.UsageError(f"cannot write {output}: {error.strerror}") from None
+
+
+def _open(output: Path) -> None:
+    """Show a file in the user's browser; where there is none, say where the file is."""
+    import webbrowser
+
+    shown = any(name in os.environ for name in SCREENS) and webbrowser.open(output.resolve().as_uri())
+    click.echo(f"cvtrace: {'' if shown else 'no browser can be started here; '}the report is in {output}", err=True)
+
+
+def _rendered(study: Study, found: Report, form: str, encoding: str, *, terminal: bool) -> str:
+    if form == "html":
+        from cvtrace.analysis.report import html
+
+        return html.render(study, found)
     from cvtrace.analysis.report import json, text
 
     if form == "json":

@@ -223,7 +223,7 @@ def test_report_writes_text_and_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, code, said",
     [
-        (["--format", "html"], 2, "not yet in this version: text, json"),
+        (["--format", "folded"], 2, "not yet in this version: text, json"),
         (["--format", "nonsense"], 2, "nonsense"),
         (["-o", "/nowhere/report.txt"], 2, "cannot write /nowhere/report.txt"),
     ],

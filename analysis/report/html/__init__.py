@@ -1,0 +1,36 @@
+"""The report as one file of HTML that needs no network: linked pictures, each with its table.
+
+    scene      what all pictures share: numbers that link them, names as they are shown
+    detail     how much is drawn one by one
+    pictures   how a picture is made of rectangles; palette: their colours
+    phases, timeline, flame, heat, waterfall, tokens   one picture each; borders: of tensors and chunks
+    tables     the same as text
+    page       all of it in one file
+    static/    the page's template, style and glue
+
+Drawing is Bokeh's, whose JavaScript comes with its package.
+"""
+
+from cvtrace.analysis.model import Report
+from cvtrace.analysis.report.html import flame, heat, phases, timeline, tokens, waterfall
+from cvtrace.analysis.report.html.page import page
+from cvtrace.analysis.report.html.pictures import time_range
+from cvtrace.analysis.report.html.scene import scene
+from cvtrace.analysis.report.html.tables import tables
+from cvtrace.analysis.study import Study
+
+
+def render(study: Study, report: Report) -> str:
+    """Return the page."""
+    shared = scene(study, report)
+    axis = time_range(shared.duration_s)
+    heats = heat.picture(shared, axis)
+    pictures = [
+        phases.picture(shared),
+        timeline.picture(shared, axis),
+        tokens.picture(shared),
+        flame.picture(shared),
+        waterfall.picture(shared, axis),
+        heats[0] if heats else None,
+    ]
+    return page(shared, [each for each in pictures if each], heats[1] if heats else [], tables(shared))

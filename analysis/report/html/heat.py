@@ -1,0 +1,154 @@
+"""For each file: which offsets were read when, with the borders of tensors and chunks where they are known."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from bokeh.models import ColumnDataSource, Range1d
+
+from cvtrace.analysis.classes import Class
+from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.report.html.borders import Borders, borders
+from cvtrace.analysis.report.html.detail import longest, merged
+from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles
+from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
+from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.probes.events import Opcode
+
+FILES: Final = 12
+"""Files that have a heat map, those of the most bytes read."""
+ONE_BY_ONE: Final = 4000
+MERGED: Final = 4000
+"""Most marks of one file."""
+BANDS: Final = 160
+"""Stretches of offset that merged reads are put into."""
+
+
+@dataclass(frozen=True)
+class Heat:
+    """One file of the heat map: its number, the end of what was read or is known of it, and what is said of it."""
+
+    file: int
+    name: str
+    until_bytes: int
+    told: str
+
+
+def picture(scene: Scene, x_range: Range1d) -> tuple[Picture, list[Heat]] | None:
+    """Return the heat map and its files, that of the most bytes first; one renderer for each, the first is shown."""
+    asked = scene.study.requests
+    reads = np.flatnonzero(asked.is_(Opcode.READ) & (asked.offset >= 0) & (scene.files.of_request >= 0))
+    if not len(reads):
+        return None
+    file = scene.files.of_request[reads]
+    total = np.bincount(file, weights=asked.read_bytes[reads])
+    chosen = np.argsort(-total, kind="stable")[:FILES]
+    chosen = chosen[total[chosen] > 0]
+    y_range = Range1d(0, 1, name="offset")
+    plot = blank("heat", 360, x_range, y_range, "seconds since the start", "offset in MB", "both")
+    heats, renderers = [], []
+    for place, number in enumerate(chosen.tolist()):
+        mine = reads[file == number]
+        known = borders(scene, number)
+        renderer = rectangles(plot, f"heat-{place}", _marks(scene, mine, known), outlined=True, visible=place == 0)
+        renderers.append(renderer)
+        end = int((asked.offset + asked.read_bytes)[mine].max())
+        end = max(end, int(known.end.max(initial=0)))
+        told = f"{counted(len(mine), 'read')}, {size(float(total[number]))}"
+        heats.append(Heat(number, scene.file_names[number], end, told))
+        _draw_borders(plot, scene, place, known)
+    y_range.end = heats[0].until_bytes / 1e6
+    pointed_at(plot, renderers)
+    left_out = int((total > 0).sum()) - len(heats)
+    more = f" {counted(left_out, 'file')} of fewer bytes read: see the table of files." if left_out else ""
+    return (
+        Picture(
+            key="heat",
+            title="Reads by offset",
+            about="Which part of a file was read when: blue from the client's cache, orange from the network." + more,
+            model=plot,
+            table="files",
+            label=f"Reads of {counted(len(heats), 'file')} by offset and time",
+        ),
+        heats,
+    )
+
+
+def _draw_borders(plot: Figure, scene: Scene, place: int, known: Borders) -> None:
+    """Draw a line at each border; the lines are shown with their file."""
+    for kind, dash in (("chunk", "solid"), ("tensor", "dotted")):
+        mine = known.of_kind(kind)
+        if not len(mine):
+            continue
+        at = np.unique(mine) / 1e6
+        plot.segment(
+            x0=-1.0,
+            x1=scene.duration_s * 2,
+            y0="at",
+            y1="at",
+            source=ColumnDataSource(data={"at": at}),
+            line_color="#888888",
+            line_alpha=0.6 if kind == "chunk" else 0.35,
+            line_dash=dash,
+            name=f"{kind}-{place}",
+            visible=place == 0,
+            level="underlay",
+        )
+
+
+def _marks(scene: Scene, reads: Ints, known: Borders) -> Marks:
+    study = scene.study
+    asked, use = study.requests, study.use
+    paint = np.where((use.misses + use.shared)[reads] > 0, int(Class.NETWORK_REQUEST), int(Class.CACHE_READ))
+    length = asked.replied[reads] - asked.sent[reads]
+    kept = longest(length, study.request_row[reads], ONE_BY_ONE)
+    marks = Marks()
+    one = reads[kept]
+    start = scene.second(asked.sent[one])
+    at, until = asked.offset[one], (asked.offset + asked.read_bytes)[one]
+    where = known.names_at(at)
+    marks.add(
+        [
+            f"{size(float(much))} at {place:,}{f' in {name}' if name else ''}"
+            for place, much, name in zip(at.tolist(), (until - at).tolist(), where, strict=True)
+        ],
+        spans_told(start, length[kept]),
+        left=start,
+        right=scene.second(asked.replied[one]),
+        bottom=at / 1e6,
+        top=until / 1e6,
+        paint=paint[kept],
+        phase=study.request_row[one],
+        token=study.request_token[one],
+        file=scene.files.of_request[one],
+        fetch=scene.fetch_of_request[one],
+    )
+    rest = reads[~kept]
+    if len(rest):
+        _add_merged(scene, marks, rest, paint[~kept])
+    return marks
+
+
+def _add_merged(scene: Scene, marks: Marks, rest: Ints, paint: Ints) -> None:
+    asked = scene.study.requests
+    width = max(-(-int((asked.offset + asked.read_bytes)[rest].max()) // BANDS), 1)
+    keys = np.column_stack([asked.offset[rest] // width, scene.study.request_row[rest], paint])
+    found = merged(asked.sent[rest], asked.replied[rest], keys, scene.since, scene.until, MERGED)
+    band, phase, kind = found.keys.T
+    marks.add(
+        [
+            f"{many:,} reads near {place * width / 1e6:.1f} MB"
+            for many, place in zip(found.count.tolist(), band.tolist(), strict=True)
+        ],
+        [
+            f"{seconds(total / 1e9)} in all, the longest {seconds(most / 1e9)}"
+            for total, most in zip(found.total.tolist(), found.longest.tolist(), strict=True)
+        ],
+        left=scene.second(found.start),
+        right=scene.second(found.end),
+        bottom=band * width / 1e6,
+        top=(band + 1) * width / 1e6,
+        paint=kind,
+        phase=phase,
+        file=scene.files.of_request[rest[0]],
+    )

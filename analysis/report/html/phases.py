@@ -1,0 +1,56 @@
+"""The phases as stacked bars, coloured by class."""
+
+import numpy as np
+from bokeh.models import Range1d
+
+from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles
+from cvtrace.analysis.report.html.scene import Marks, Scene
+from cvtrace.analysis.report.quantities import seconds
+
+BAR = 30
+
+
+def picture(scene: Scene) -> Picture:
+    """Return one bar for each phase, the first on top."""
+    rows = [row for row in scene.report.phases if row.wall_s > 0]
+    marks = Marks()
+    number = {name: place for place, name in enumerate(scene.study.phases.names)}
+    for place, row in enumerate(rows):
+        times = np.array([row.classes[name] for name in LABELS])
+        ends = np.cumsum(times)
+        there = np.flatnonzero(times)
+        name = scene.phases[number[row.name]]
+        marks.add(
+            [f"{name}: {LABELS[each]}" for each in there],
+            [
+                f"{seconds(times[each])}, {100 * times[each] / row.wall_s:.1f} % of {seconds(row.wall_s)}"
+                for each in there
+            ],
+            left=(ends - times)[there],
+            right=ends[there],
+            bottom=place - 0.38,
+            top=place + 0.38,
+            paint=there,
+            phase=number[row.name],
+        )
+    longest = max((row.wall_s for row in rows), default=1.0)
+    plot = blank(
+        "phases",
+        70 + BAR * max(len(rows), 1),
+        Range1d(0, longest * 1.02),
+        Range1d(max(len(rows), 1) - 0.5, -0.5),
+        "seconds",
+    )
+    pointed_at(plot, [rectangles(plot, "phases", marks)])
+    names = [scene.phases[number[row.name]] for row in rows]
+    name_lanes(plot, [float(place) for place in range(len(rows))], names)
+    told = ", ".join(f"{name} {seconds(row.wall_s)}" for name, row in zip(names, rows, strict=True))
+    return Picture(
+        key="phases",
+        title="Phases",
+        about="Wall time of each phase by class. The bars of all classes add up to the wall time.",
+        model=plot,
+        table="phases",
+        label=f"Stacked bars of the phases: {told}",
+    )

@@ -1,0 +1,137 @@
+"""How every picture is made: a Bokeh figure of rectangles that share columns, colours, tools and, if it is of time, the axis."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bokeh.models import (
+    BoxAnnotation,
+    ColumnDataSource,
+    FixedTicker,
+    HoverTool,
+    LinearColorMapper,
+    PlainText,
+    Range1d,
+    TapTool,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+
+from cvtrace.analysis.report.html.palette import PAINTS
+from cvtrace.analysis.report.html.scene import Marks
+
+Figure = Any
+"""A Bokeh figure."""
+__all__ = ["Figure", "Picture", "blank", "name_lanes", "pointed_at", "rectangles", "room_for_labels", "time_range"]
+
+DIMMED: Final = 0.12
+"""Opacity of what does not belong to what was chosen."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report; `key` names its place in the page, its sources and its table."""
+
+    key: str
+    title: str
+    about: str
+    model: Any
+    table: str
+    label: str
+    """What a screen reader says of it."""
+
+
+def time_range(duration_s: float) -> Range1d:
+    """Return the axis that all pictures of time share: to zoom one is to zoom all."""
+    margin = duration_s * 0.01
+    return Range1d(-margin, duration_s + margin, bounds=(-margin, duration_s + margin), name="time")
+
+
+def blank(
+    key: str, height: int, x_range: Any, y_range: Any, x_label: str, y_label: str = "", dimensions: str = "width"
+) -> Figure:
+    """Return an empty figure as wide as the page; the wheel zooms with Ctrl only, so that it scrolls the page."""
+    plot = figure(
+        height=height,
+        sizing_mode="stretch_width",
+        x_range=x_range,
+        y_range=y_range,
+        tools=f"{'x' if dimensions == 'width' else ''}box_zoom,{'x' if dimensions == 'width' else ''}pan,reset",
+        toolbar_location="right",
+        output_backend="canvas",
+        min_border_left=110,
+        min_border_right=10,
+        x_axis_label=PlainText(text=x_label) if x_label else None,
+        y_axis_label=PlainText(text=y_label) if y_label else None,
+        lod_threshold=None,
+    )
+    plot.add_tools(WheelZoomTool(dimensions=dimensions, modifiers={"ctrl": True}))
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    plot.grid.grid_line_alpha = 0.25
+    plot.outline_line_color = None
+    cursor = BoxAnnotation(
+        name=f"cursor-{key}",
+        visible=False,
+        left=0,
+        right=0,
+        top=0,
+        bottom=0,
+        fill_alpha=0,
+        line_color="#e600a9",
+        line_width=2,
+    )
+    plot.add_layout(cursor)
+    return plot
+
+
+def rectangles(plot: Figure, name: str, marks: Marks, outlined: bool = False, visible: bool = True) -> Any:
+    """Draw marks as rectangles; `outlined` ones are seen however narrow they are. Returns the renderer."""
+    source = ColumnDataSource(data=marks.columns(), name=name)
+    mapper = LinearColorMapper(palette=list(PAINTS), low=-0.5, high=len(PAINTS) - 0.5)
+    colour = {"field": "paint", "transform": mapper}
+    return plot.quad(
+        left="left",
+        right="right",
+        bottom="bottom",
+        top="top",
+        source=source,
+        fill_color=colour,
+        line_color=colour if outlined else None,
+        line_width=0.8,
+        nonselection_fill_alpha=DIMMED,
+        nonselection_line_alpha=DIMMED,
+        visible=visible,
+    )
+
+
+def pointed_at(plot: Figure, renderers: Sequence[Any]) -> None:
+    """Let rectangles say what they are when the pointer is over them, and be chosen by a click."""
+    tooltips = [("", "@what"), ("", "@how")]
+    plot.add_tools(
+        HoverTool(renderers=list(renderers), tooltips=tooltips, point_policy="follow_mouse", visible=False),
+        TapTool(renderers=list(renderers), visible=False),
+    )
+
+
+def room_for_labels(plot: Figure, name: str) -> None:
+    """Make room for names in rectangles; which fit is found out in the page."""
+    plot.text(
+        x="left",
+        y="middle",
+        text="label",
+        text_color="ink",
+        source=ColumnDataSource(data={"left": [], "middle": [], "label": [], "ink": []}, name=name),
+        text_font_size="12px",
+        text_baseline="middle",
+        x_offset=4,
+    )
+
+
+def name_lanes(plot: Figure, middles: Sequence[float], names: Sequence[str]) -> None:
+    """Write names next to the lanes, as they are: nothing in a name is markup."""
+    plot.yaxis.ticker = FixedTicker(ticks=list(middles))
+    plot.yaxis.major_label_overrides = {
+        middle: PlainText(text=name) for middle, name in zip(middles, names, strict=True)
+    }
+    plot.ygrid.grid_line_color = None

@@ -1,0 +1,159 @@
+"""What all pictures of one report share: times since the start, names as they are shown, and which item belongs to which."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cvtrace.analysis.attribution import class_times
+from cvtrace.analysis.intervals import Ints, pick
+from cvtrace.analysis.model import Report
+from cvtrace.analysis.phases import life
+from cvtrace.analysis.report.names import printable, shortened
+from cvtrace.analysis.report.quantities import seconds
+from cvtrace.analysis.stacks import Files, Stacks, files, stacks
+from cvtrace.analysis.study import Study
+
+SHOWN_NAME: Final = 80
+"""Characters of a name next to a mark; tables show all of it."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A study, its report, and the numbers of phases, tokens, files and fetches by which pictures and tables are linked."""
+
+    study: Study
+    report: Report
+    since: int
+    until: int
+    files: Files
+
+    @property
+    def duration_s(self) -> float:
+        return (self.until - self.since) / 1e9
+
+    @cached_property
+    def phases(self) -> tuple[str, ...]:
+        """Printable names of the phases, by row."""
+        return tuple(shortened(name, SHOWN_NAME) for name in self.study.phases.names)
+
+    @cached_property
+    def file_names(self) -> tuple[str, ...]:
+        """Printable paths of the files, below the mount."""
+        mounts = sorted((mount.path for mount in self.study.recording.mounts if mount.path), key=len, reverse=True)
+        return tuple(printable(_below(name, mounts)) for name in self.files.names)
+
+    @cached_property
+    def short_files(self) -> tuple[str, ...]:
+        return tuple(shortened(name, SHOWN_NAME) for name in self.file_names)
+
+    @cached_property
+    def fetch_order(self) -> Ints:
+        """The GETs in the order of the table of fetches."""
+        return np.argsort(self.study.gets.sent, kind="stable").astype(np.int64)
+
+    @cached_property
+    def fetch_of_request(self) -> Ints:
+        """Row in the table of fetches of the first GET that each request caused, -1 for none."""
+        found = np.full(len(self.study.requests), -1, dtype=np.int64)
+        request = self.study.gets.request[self.fetch_order]
+        for_one = np.flatnonzero(request >= 0)[::-1]
+        found[request[for_one]] = for_one
+        return found
+
+    @cached_property
+    def stacks(self) -> Stacks:
+        return stacks(self.study)
+
+    @cached_property
+    def token_classes(self) -> Ints:
+        """Nanoseconds of each token by class."""
+        calls = self.study.phase_calls
+        return class_times(self.study.call_path, calls.token[self.study.call_path.of], calls.tokens)
+
+    def second(self, time_ns: Ints) -> npt.NDArray[np.float64]:
+        """Return times as seconds since the start of the target."""
+        return np.asarray((time_ns - self.since) / 1e9)
+
+    def file_of(self, request: Ints) -> Ints:
+        return pick(self.files.of_request, request, -1)
+
+    def token_at(self, thread: Ints, time_ns: Ints) -> Ints:
+        """Return the token that something a thread did at a time belongs to, -1 for none."""
+        return pick(self.study.phase_calls.token, self.study.phases.call_at(thread, time_ns), -1)
+
+
+@dataclass
+class Marks:
+    """Rectangles of a picture, gathered lane by lane; numbers link them, `what` and `how` are read when pointed at."""
+
+    parts: list[dict[str, npt.NDArray[np.generic]]] = field(default_factory=list)
+    what: list[str] = field(default_factory=list)
+    how: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        what: Sequence[str],
+        how: Sequence[str],
+        *,
+        left: npt.ArrayLike,
+        right: npt.ArrayLike,
+        bottom: npt.ArrayLike,
+        top: npt.ArrayLike,
+        paint: npt.ArrayLike,
+        phase: npt.ArrayLike = -1,
+        token: npt.ArrayLike = -1,
+        file: npt.ArrayLike = -1,
+        fetch: npt.ArrayLike = -1,
+    ) -> None:
+        """Add marks; numbers given once hold for all of them."""
+        count = len(what)
+        kinds = {"left": np.float64, "right": np.float64, "bottom": np.float32, "top": np.float32, "paint": np.uint8}
+        given = {"left": left, "right": right, "bottom": bottom, "top": top, "paint": paint}
+        links = {"phase": phase, "token": token, "file": file, "fetch": fetch}
+        self.parts.append(
+            {
+                **{name: np.broadcast_to(np.asarray(given[name], dtype=kinds[name]), count) for name in given},
+                **{name: np.broadcast_to(np.asarray(value, dtype=np.int32), count) for name, value in links.items()},
+            }
+        )
+        self.what += what
+        self.how += how
+
+    def __len__(self) -> int:
+        return len(self.what)
+
+    def columns(self) -> dict[str, npt.NDArray[np.generic] | list[str]]:
+        """Return the columns of a ColumnDataSource."""
+        if not self.parts:
+            return {}
+        joined: dict[str, npt.NDArray[np.generic] | list[str]] = {
+            name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]
+        }
+        return {**joined, "what": self.what, "how": self.how}
+
+
+def scene(study: Study, report: Report) -> Scene:
+    """Gather what the pictures share."""
+    since, until = life(study.recording)
+    return Scene(study, report, since, max(until, since + 1), files(study))
+
+
+def spans_told(start_s: npt.NDArray[np.float64], length_ns: Ints) -> list[str]:
+    """Return `12.3 ms at 1.204512 s` for each interval."""
+    return [
+        f"{seconds(length / 1e9)} at {start:.6f} s"
+        for start, length in zip(start_s.tolist(), length_ns.tolist(), strict=True)
+    ]
+
+
+def _below(name: str, mounts: list[str]) -> str:
+    for mount in mounts:
+        if name == mount:
+            return "/"
+        if name.startswith(mount + "/"):
+            return name[len(mount) + 1 :]
+    return name

@@ -1,0 +1,162 @@
+// What is chosen: in the address, in the chips, in every picture and table.
+
+const KEYS = ["phase", "token", "file", "fetch"];
+let chosen = {};
+const off = new Set();
+let applying = false;
+
+function named(key, number) {
+  if (key === "phase") return data.phases[number];
+  return key === "file" ? data.files[number] : String(number);
+}
+
+function numbered(key, name) {
+  const names = { phase: data.phases, file: data.files }[key];
+  const number = names ? names.indexOf(name) : /^\d+$/.test(name) ? Number(name) : -1;
+  return number >= 0 && (names || number < data.spans[key].length) ? number : null;
+}
+
+function readAddress() {
+  const found = {};
+  for (const [key, name] of new URLSearchParams(location.hash.slice(1))) {
+    if (!KEYS.includes(key)) continue;
+    const number = numbered(key, name);
+    if (number !== null) found[key] = number;
+  }
+  return found;
+}
+
+function writeAddress() {
+  const words = KEYS.filter((key) => key in chosen).map((key) => `${key}=${encodeURIComponent(named(key, chosen[key]))}`);
+  history.replaceState(null, "", words.length ? `#${words.join("&")}` : location.pathname + location.search);
+}
+
+// What follows from a choice, for pictures that do not know of it: a token is of a phase, a fetch was for a file.
+function implied(key, number) {
+  if (key === "token") return { phase: data.phases.indexOf("decode") };
+  if (key !== "fetch") return {};
+  return Object.fromEntries(["phase", "token", "file"].map((each) => [each, data.fetches[each][number]]).filter(([, value]) => value >= 0));
+}
+
+// Returns the conditions on a set of link columns: [column, number] each.
+function conditions(known) {
+  const wanted = {};
+  for (const key of KEYS) {
+    if (!(key in chosen)) continue;
+    if (known[key]) { wanted[key] = chosen[key]; continue; }
+    const follows = implied(key, chosen[key]);
+    for (const each of ["token", "file", "phase"]) {
+      if (each in follows && known[each]) { wanted[each] ??= follows[each]; break; }
+    }
+  }
+  return Object.entries(wanted).map(([key, number]) => [known[key], number]);
+}
+
+const columnsOf = new Map();
+
+function linksOf(source) {
+  if (!columnsOf.has(source)) {
+    const known = {};
+    for (const key of KEYS) {
+      const values = column(source, key);
+      if (values.some((value) => value >= 0)) known[key] = values;
+    }
+    columnsOf.set(source, known);
+  }
+  return columnsOf.get(source);
+}
+
+function applyToSource(source) {
+  const wanted = conditions(linksOf(source));
+  const colours = column(source, "paint");
+  const indices = [];
+  if (wanted.length || off.size) {
+    for (let each = 0; each < colours.length; each++) {
+      if (!off.has(colours[each]) && wanted.every(([values, number]) => values[each] === number)) indices.push(each);
+    }
+  }
+  source.selected.indices = indices.length === colours.length ? [] : indices;
+  return indices.length > 0 || !(wanted.length || off.size);
+}
+
+function applyToPictures() {
+  applying = true;
+  for (const [key] of figures()) {
+    const found = sourcesOf(key).map(applyToSource);
+    document.getElementById(`plot-${key}`).classList.toggle("none", found.length > 0 && !found.some(Boolean));
+  }
+  applying = false;
+}
+
+function applyToTables() {
+  for (const table of tables) {
+    const { links } = table.spec;
+    const own = table.own;
+    const others = Object.fromEntries(Object.entries(links).filter(([key]) => key !== own));
+    const wanted = own && own in chosen ? [] : conditions(others);
+    table.matches = (row) => wanted.every(([values, number]) => values[row] === number);
+    table.isChosen = (row) => own in chosen && links[own][row] === chosen[own];
+    table.draw();
+  }
+}
+
+function zoomToChosen() {
+  const key = ["fetch", "token", "phase"].find((each) => each in chosen && data.spans[each][chosen[each]]?.length);
+  const range = model("time");
+  const [low, high] = range.bounds;
+  if (!key) { if (!Object.keys(chosen).length) range.setv({ start: low, end: high }); return; }
+  const [start, end] = data.spans[key][chosen[key]];
+  const margin = Math.max((end - start) * 0.08, data.duration * 1e-6);
+  range.setv({ start: Math.max(low, start - margin), end: Math.min(high, end + margin) });
+}
+
+function showChips() {
+  const place = document.getElementById("chosen");
+  const chips = KEYS.filter((key) => key in chosen).map((key) => {
+    const name = named(key, chosen[key]);
+    const chip = element("button", { type: "button", className: "chip", textContent: `${key}: ${name.length > 90 ? `…${name.slice(-90)}` : name} ✕`, title: "Remove" });
+    chip.addEventListener("click", () => { const { [key]: _, ...rest } = chosen; choose(rest); });
+    return chip;
+  });
+  if (!hint) hint = place.firstElementChild;
+  place.replaceChildren(...(chips.length ? chips : [hint]));
+}
+
+let hint = null;
+
+function choose(next, { write = true, zoomTo = true } = {}) {
+  chosen = next;
+  if (write) writeAddress();
+  showChips();
+  if ("file" in chosen) {
+    const place = data.heats.findIndex((heat) => heat.file === chosen.file);
+    if (place >= 0) showHeat(place);
+  }
+  applyToPictures();
+  applyToTables();
+  if (zoomTo) zoomToChosen();
+  if (!Object.keys(chosen).length) for (const [key] of figures()) model(`cursor-${key}`).visible = false;
+}
+
+// A mark stands for the most particular thing it knows, in the picture it is in.
+const PREFERENCE = { phases: ["phase"], tokens: ["token"], waterfall: ["fetch"], heat: ["fetch", "token", "phase"] };
+
+function chooseMark(source, index) {
+  const value = (key) => column(source, key)[index] ?? -1;
+  const kind = source.name.split("-")[0];
+  if (kind === "flame") {
+    choose(Object.fromEntries(["phase", "file"].filter((key) => value(key) >= 0).map((key) => [key, value(key)])));
+    doc.get_model_by_id(data.roots.flame).x_range.setv({ start: column(source, "left")[index], end: column(source, "right")[index] });
+    return;
+  }
+  const key = (PREFERENCE[kind] ?? ["fetch", "token", "file", "phase"]).find((each) => value(each) >= 0);
+  choose(key ? { [key]: value(key) } : {});
+}
+
+function chooseRow(spec, row) {
+  const own = { phases: "phase", tokens: "token", files: "file", fetches: "fetch" }[spec.key];
+  const keys = own ? [own] : ["fetch", "token", "file", "phase"];
+  const key = keys.find((each) => spec.links[each]?.[row] >= 0);
+  const next = key ? { [key]: spec.links[key][row] } : {};
+  choose(key && chosen[key] === next[key] ? {} : next);
+}

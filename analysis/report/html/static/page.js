@@ -1,0 +1,98 @@
+// Unpacks the data, hands the pictures to the library, and ties everything together.
+
+let data, doc;
+const tables = [];
+
+async function unpacked() {
+  const bytes = Uint8Array.from(atob(document.getElementById("data").textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
+}
+
+function makeTable(details) {
+  if (!details.open || details.dataset.made) return;
+  details.dataset.made = "yes";
+  const spec = data.tables.find((each) => each.key === details.dataset.table);
+  tables.push(new DataTable(spec, details, chooseRow));
+  applyToTables();
+}
+
+function follow() {
+  for (const [key] of figures()) {
+    const plot = doc.get_model_by_id(data.roots[key]);
+    for (const { data_source: source } of plot.renderers) {
+      if (!source?.name || !source.selected) continue;
+      source.selected.properties.indices.change.connect(() => {
+        if (applying) return;
+        const [index] = source.selected.indices;
+        if (index === undefined) choose({}); else chooseMark(source, index);
+      });
+    }
+    const place = document.getElementById(`plot-${key}`);
+    place.addEventListener("keydown", (event) => pictureKey(event, key));
+  }
+  for (const key of ["flame", "timeline"]) {
+    const { x_range: range } = doc.get_model_by_id(data.roots[key]);
+    for (const name of ["start", "end"]) range.properties[name].change.connect(labelAll);
+  }
+  addEventListener("resize", labelAll);
+  addEventListener("hashchange", () => choose(readAddress(), { write: false }));
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    choose({});
+    doc.get_model_by_id(data.roots.flame).x_range.setv({ start: 0, end: 1 });
+  });
+}
+
+function controls() {
+  const theme = document.getElementById("theme");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const show = (dark) => {
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    theme.textContent = dark ? "Light" : "Dark";
+    theme.setAttribute("aria-pressed", String(dark));
+    paint(dark);
+  };
+  theme.addEventListener("click", () => show(document.documentElement.dataset.theme !== "dark"));
+  system.addEventListener("change", () => show(system.matches));
+  show(system.matches);
+  document.getElementById("flame-mode").addEventListener("change", showFlame);
+  document.getElementById("heat-file")?.addEventListener("change", (event) => { showHeat(Number(event.target.value)); applyToPictures(); });
+  for (const button of document.querySelectorAll("button.class")) {
+    const number = [...document.querySelectorAll("button.class")].indexOf(button);
+    button.addEventListener("click", () => {
+      if (off.has(number)) off.delete(number); else off.add(number);
+      button.setAttribute("aria-pressed", String(!off.has(number)));
+      applyToPictures();
+    });
+  }
+  let dark = false;
+  addEventListener("beforeprint", () => {
+    dark = document.documentElement.dataset.theme === "dark";
+    if (dark) show(false);
+    for (const details of document.querySelectorAll("details.table")) { details.open = true; makeTable(details); }
+    for (const table of tables) table.draw(25);
+  });
+  addEventListener("afterprint", () => { if (dark) show(true); for (const table of tables) table.draw(); });
+}
+
+async function start() {
+  const root = document.documentElement;
+  root.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  data = await unpacked();
+  const roots = Object.fromEntries(Object.entries(data.roots).map(([key, id]) => [id, `plot-${key}`]));
+  await Bokeh.embed.embed_items({ report: data.document }, [{ docid: "report", roots, root_ids: Object.keys(roots) }]);
+  doc = Bokeh.documents.at(-1);
+  for (const details of document.querySelectorAll("details.table")) {
+    details.addEventListener("toggle", () => makeTable(details));
+    makeTable(details);
+  }
+  controls();
+  follow();
+  labelAll();
+  const linked = readAddress();
+  if (Object.keys(linked).length) choose(linked, { write: false });
+  root.dataset.ready = String(Math.round(performance.now()));
+}
+
+start();

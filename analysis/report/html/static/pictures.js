@@ -1,0 +1,128 @@
+// What the pictures need beside the library: colours of the theme, labels that fit, keys.
+
+function figures() { return Object.keys(data.roots).map((key) => [key, doc.get_model_by_id(data.roots[key])]); }
+
+function paint(dark) {
+  const style = getComputedStyle(document.documentElement);
+  const [ground, ink, faint] = ["--ground", "--ink", "--faint"].map((name) => style.getPropertyValue(name).trim());
+  for (const [, plot] of figures()) {
+    plot.setv({ background_fill_color: ground, border_fill_color: ground });
+    for (const axis of [...plot.below, ...plot.left]) {
+      axis.setv({ axis_label_text_color: faint, major_label_text_color: ink, axis_line_color: faint, major_tick_line_color: faint,
+        minor_tick_line_color: null, axis_label_text_font_style: "normal" });
+    }
+    for (const grid of plot.center) if ("grid_line_color" in grid && grid.grid_line_color !== null) grid.grid_line_color = faint;
+  }
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+}
+
+function model(name) { return doc.get_model_by_name(name); }
+
+function column(source, name) { return source.data[name] ?? source.data.get?.(name) ?? []; }
+
+function luminance(colour) {
+  const [red, green, blue] = [1, 3, 5].map((place) => (parseInt(colour.slice(place, place + 2), 16) / 255) ** 2.2);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+// Names in rectangles, as much of each as fits.
+function label(key, source, labels, wanted) {
+  const plot = doc.get_model_by_id(data.roots[key]);
+  const { start, end } = plot.x_range;
+  const inner = plot.inner_width || document.getElementById(`plot-${key}`).clientWidth - 120;
+  const scale = inner / (end - start);
+  const [left, right, bottom, top, what, colour] = ["left", "right", "bottom", "top", "what", "paint"].map((name) => column(source, name));
+  const made = { left: [], middle: [], label: [], ink: [] };
+  for (let each = 0; each < left.length; each++) {
+    if (!wanted(bottom[each], top[each])) continue;
+    const from = Math.max(left[each], start);
+    const room = (Math.min(right[each], end) - from) * scale - 8;
+    if (room < 26) continue;
+    const most = Math.floor(room / 7.2);
+    made.left.push(from);
+    made.middle.push((bottom[each] + top[each]) / 2);
+    made.label.push(what[each].length <= most ? what[each] : `${what[each].slice(0, most - 1)}…`);
+    made.ink.push(luminance(data.paints[colour[each]]) > 0.2 ? "#111111" : "#ffffff");
+  }
+  labels.data = made;
+}
+
+let labelling = 0;
+
+function labelAll() {
+  cancelAnimationFrame(labelling);
+  labelling = requestAnimationFrame(() => {
+    label("flame", model(`flame-${flameMode()}`), model("flame-labels"), () => true);
+    label("timeline", model("timeline"), model("timeline-labels"), (bottom) => bottom < 0);
+  });
+}
+
+function flameMode() { return document.querySelector("#flame-mode input:checked").value; }
+
+function rendererOf(name) {
+  for (const [, plot] of figures()) for (const each of plot.renderers) if (each.data_source?.name === name) return each;
+  return null;
+}
+
+function showFlame() {
+  for (const mode of ["all", "waiting", "computing"]) rendererOf(`flame-${mode}`).visible = mode === flameMode();
+  labelAll();
+}
+
+function showHeat(place) {
+  const plot = doc.get_model_by_id(data.roots.heat);
+  for (const each of plot.renderers) {
+    const number = (each.data_source?.name ?? "").startsWith("heat-") ? each.data_source.name : each.name ?? "";
+    each.visible = Number(number.split("-").at(-1)) === place;
+  }
+  plot.y_range.setv({ start: 0, end: data.heats[place].until });
+  document.getElementById("heat-file").value = String(place);
+}
+
+// Keys on a picture; `cursor` is the mark that the arrow keys stand on.
+const cursors = {};
+
+function sourcesOf(key) {
+  const plot = doc.get_model_by_id(data.roots[key]);
+  return plot.renderers.filter((each) => each.visible && each.data_source?.name && column(each.data_source, "what").length).map((each) => each.data_source);
+}
+
+function step(key, forward) {
+  const plot = doc.get_model_by_id(data.roots[key]);
+  const marks = [];
+  for (const source of sourcesOf(key)) {
+    const [left, right, bottom] = ["left", "right", "bottom"].map((name) => column(source, name));
+    for (let each = 0; each < left.length; each++) {
+      if (right[each] >= plot.x_range.start && left[each] <= plot.x_range.end) marks.push([bottom[each], left[each], source, each]);
+    }
+  }
+  if (!marks.length) return;
+  marks.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const at = cursors[key];
+  const here = marks.findIndex(([, , source, each]) => source === at?.source && each === at.index);
+  const [, , source, index] = marks[here < 0 ? 0 : Math.min(Math.max(here + (forward ? 1 : -1), 0), marks.length - 1)];
+  cursors[key] = { source, index };
+  const box = model(`cursor-${key}`);
+  const [left, right, bottom, top] = ["left", "right", "bottom", "top"].map((name) => column(source, name)[index]);
+  box.setv({ left, right, bottom, top, visible: true });
+  document.getElementById(`detail-${key}`).textContent = `${column(source, "what")[index]}: ${column(source, "how")[index]}`;
+}
+
+function zoom(key, factor, shift) {
+  const range = doc.get_model_by_id(data.roots[key]).x_range;
+  const width = (range.end - range.start) * factor;
+  const middle = (range.start + range.end) / 2 + shift * width;
+  const bounds = range.bounds ?? [-Infinity, Infinity];
+  const start = Math.max(bounds[0], middle - width / 2);
+  range.setv({ start, end: Math.min(bounds[1], start + width) });
+}
+
+function pictureKey(event, key) {
+  const moves = { ArrowLeft: [1, -0.2], ArrowRight: [1, 0.2], "+": [0.5, 0], "=": [0.5, 0], "-": [2, 0] };
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (moves[event.key]) zoom(key, ...moves[event.key]);
+  else if (event.key === "ArrowDown" || event.key === "ArrowUp") step(key, event.key === "ArrowDown");
+  else if (event.key === "Enter" && cursors[key]) chooseMark(cursors[key].source, cursors[key].index);
+  else return;
+  event.preventDefault();
+}

@@ -1,0 +1,255 @@
+"""The tables of the page: everything the pictures show, as text that sorts, filters, copies and prints.
+
+A table travels as columns. The page makes rows of them as they come into view, so that a hundred thousand cost nothing.
+"""
+
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.phases import DECODE
+from cvtrace.analysis.report.html.detail import EACH, longest
+from cvtrace.analysis.report.html.scene import Scene
+from cvtrace.analysis.report.names import printable
+from cvtrace.probes.events import Opcode
+
+MOST: Final = 20_000
+"""Rows of one table; the rest is in the CSV and JSON forms of the report."""
+UNITS: Final = {"s": "seconds", "bytes": "bytes", "": ""}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `unit` is s, bytes, n (a number), x (a ratio) or text."""
+
+    name: str
+    unit: str
+    values: list[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `links` number the phase, token, file and fetch that each row belongs to, -1 for none."""
+
+    key: str
+    title: str
+    columns: tuple[Column, ...]
+    links: dict[str, list[int]]
+    total: int
+    """Rows there would be, if the table were not cut."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0].values)
+
+
+def tables(scene: Scene) -> list[Table]:
+    """Return all tables that have a row."""
+    made = [
+        _phases(scene),
+        _tokens(scene),
+        _files(scene),
+        _fetches(scene),
+        _waits(scene),
+        _stacks(scene),
+        *_others(scene),
+    ]
+    return [table for table in made if table.total]
+
+
+def _phases(scene: Scene) -> Table:
+    rows = scene.report.phases
+    number = {name: place for place, name in enumerate(scene.study.phases.names)}
+    times = ("wall_s", "network_s", "cache_s", "compute_s", "other_s", "unattributed_s")
+    counts = (
+        ("FUSE reads", "fuse_reads", "n"),
+        ("bytes read", "fuse_read_bytes", "bytes"),
+        ("from page cache", "page_cache_bytes", "bytes"),
+        ("from disk", "disk_bytes", "bytes"),
+        ("from network", "network_bytes", "bytes"),
+        ("cache hits", "cache_hits", "n"),
+        ("misses", "cache_misses", "n"),
+        ("fetches", "http_fetches", "n"),
+        ("fetched", "http_bytes", "bytes"),
+        ("faults", "faults", "n"),
+    )
+    classes = [name for name in LABELS if any(row.classes[name] for row in rows)]
+    columns = (
+        Column("phase", "text", [scene.phases[number[row.name]] for row in rows]),
+        Column("×", "n", [row.count for row in rows]),
+        *(Column(name.removesuffix("_s"), "s", [getattr(row, name) for row in rows]) for name in times),
+        *(Column(title, unit, [getattr(row, name) for row in rows]) for title, name, unit in counts),
+        Column("hits CVMFS", "text", [row.hits_cvmfs for row in rows]),
+        *(Column(name, "s", [row.classes[name] for row in rows]) for name in classes),
+    )
+    return Table("phases", "Phases", columns, {"phase": [number[row.name] for row in rows]}, len(rows))
+
+
+def _tokens(scene: Scene) -> Table:
+    rows = scene.report.tokens
+    times = scene.token_classes
+    kept = np.flatnonzero(longest(times.sum(axis=1), np.zeros(len(rows), dtype=np.int64), MOST))
+    there = [number for number in range(len(LABELS)) if times[:, number].any()]
+    groups = ("network_s", "cache_s", "compute_s", "other_s", "unattributed_s")
+    shown = [rows[place] for place in kept.tolist()]
+    columns = (
+        Column("token", "n", [row.index for row in shown]),
+        Column("start", "s", [row.start_s for row in shown]),
+        Column("wall", "s", [row.wall_s for row in shown]),
+        *(Column(name.removesuffix("_s"), "s", [getattr(row, name) for row in shown]) for name in groups),
+        Column("FUSE reads", "n", [row.fuse_reads for row in shown]),
+        *(Column(LABELS[number], "s", (times[kept, number] / 1e9).tolist()) for number in there),
+    )
+    links = {"token": [row.index for row in shown], "phase": [DECODE] * len(shown)}
+    return Table("tokens", "Tokens", columns, links, len(rows))
+
+
+def _files(scene: Scene) -> Table:
+    number = {name: place for place, name in reversed(list(enumerate(scene.files.names)))}
+    rows = scene.report.files
+    shown = rows[:MOST]
+    places = [number.get(row.path, -1) for row in shown]
+    columns = (
+        Column(
+            "file",
+            "text",
+            [
+                scene.file_names[place] if place >= 0 else printable(row.path)
+                for place, row in zip(places, shown, strict=True)
+            ],
+        ),
+        Column("opens", "n", [row.opens for row in shown]),
+        Column("reads", "n", [row.reads for row in shown]),
+        Column("bytes read", "bytes", [row.read_bytes for row in shown]),
+        Column("fetched", "bytes", [row.fetched_bytes for row in shown]),
+        Column("fetched/read", "x", [row.amplification for row in shown]),
+        Column("cache hits", "n", [row.cache_hits for row in shown]),
+        Column("misses", "n", [row.cache_misses for row in shown]),
+        Column("blocked", "s", [row.blocked_s for row in shown]),
+    )
+    return Table("files", "Files", columns, {"file": places}, len(rows))
+
+
+def _fetches(scene: Scene) -> Table:
+    rows = scene.report.fetches
+    lengths = np.array(
+        [row.queue_s + row.connect_s + row.request_s + row.transfer_s + row.fill_s for row in rows], dtype=np.float64
+    )
+    phase = scene.study.get_row[scene.fetch_order]
+    kept = np.flatnonzero(longest(np.rint(lengths * 1e9).astype(np.int64), phase, MOST))
+    shown = [rows[place] for place in kept.tolist()]
+    request = scene.study.gets.request[scene.fetch_order][kept]
+    token = np.where(request >= 0, np.append(scene.study.request_token, -1)[request], -1)
+    parts = (
+        ("queue", "queue_s"),
+        ("connect", "connect_s"),
+        ("first byte", "request_s"),
+        ("transfer", "transfer_s"),
+        ("fill", "fill_s"),
+    )
+    columns = (
+        Column("fetch", "n", kept.tolist()),
+        Column("start", "s", [row.start_s for row in shown]),
+        Column("time", "s", lengths[kept].tolist()),
+        *(Column(title, "s", [getattr(row, name) for row in shown]) for title, name in parts),
+        Column("bytes", "bytes", [row.bytes for row in shown]),
+        Column("status", "n", [row.status for row in shown]),
+        Column("phase", "text", [printable(row.phase or "") for row in shown]),
+        Column("file", "text", [printable(row.path) for row in shown]),
+        Column("URL", "text", [printable(row.url) for row in shown]),
+        Column("proxy", "text", [printable(row.proxy or "") for row in shown]),
+    )
+    links = {
+        "fetch": kept.tolist(),
+        "phase": phase[kept].tolist(),
+        "token": token.tolist(),
+        "file": scene.file_of(request).tolist(),
+    }
+    return Table("fetches", "Fetches", columns, links, len(rows))
+
+
+def _waits(scene: Scene) -> Table:
+    """The longest FUSE requests of every phase."""
+    asked = scene.study.requests
+    mine = np.flatnonzero(asked.by_target & (asked.sent >= scene.since) & (asked.sent <= scene.until))
+    length = (asked.replied - asked.sent)[mine]
+    kept = mine[longest(length, scene.study.request_row[mine], EACH * 10)]
+    kept = kept[np.argsort(-(asked.replied - asked.sent)[kept], kind="stable")]
+    row, file = scene.study.request_row[kept], scene.files.of_request[kept]
+    known = {int(member): member.name for member in Opcode}
+    use = scene.study.use
+    origin = np.where(
+        use.misses[kept] > 0,
+        "network",
+        np.where(use.shared[kept] > 0, "another fetch", np.where(use.hits[kept] > 0, "client's cache", "")),
+    )
+    columns = (
+        Column("time", "s", ((asked.replied - asked.sent)[kept] / 1e9).tolist()),
+        Column("start", "s", scene.second(asked.sent[kept]).tolist()),
+        Column("request", "text", [known.get(code, str(code)) for code in asked.opcode[kept].tolist()]),
+        Column("file", "text", [scene.file_names[each] if each >= 0 else "" for each in file.tolist()]),
+        Column("offset", "n", [each if each >= 0 else None for each in asked.offset[kept].tolist()]),
+        Column("bytes", "bytes", asked.read_bytes[kept].tolist()),
+        Column("from", "text", origin.tolist()),
+        Column("phase", "text", [scene.phases[each] if each >= 0 else "" for each in row.tolist()]),
+        Column("token", "n", [each if each >= 0 else None for each in scene.study.request_token[kept].tolist()]),
+        Column("thread", "n", asked.asker[kept].tolist()),
+    )
+    links = {
+        "phase": row.tolist(),
+        "token": scene.study.request_token[kept].tolist(),
+        "file": file.tolist(),
+        "fetch": scene.fetch_of_request[kept].tolist(),
+    }
+    return Table("waits", "Longest waits for FUSE requests", columns, links, len(mine))
+
+
+def _stacks(scene: Scene) -> Table:
+    found = scene.stacks
+    order = np.argsort(-found.ns, kind="stable")[:MOST]
+    columns = (
+        Column("time", "s", (found.ns[order] / 1e9).tolist()),
+        Column("phase", "text", [scene.phases[each] for each in found.phase[order].tolist()]),
+        Column("thread", "n", found.thread[order].tolist()),
+        Column("file", "text", [scene.file_names[each] if each >= 0 else "" for each in found.file[order].tolist()]),
+        Column("class", "text", [LABELS[each] for each in found.value[order].tolist()]),
+        Column("pieces", "n", found.pieces[order].tolist()),
+    )
+    return Table(
+        "stacks",
+        "Time by phase, file and class",
+        columns,
+        {"phase": found.phase[order].tolist(), "file": found.file[order].tolist()},
+        len(found),
+    )
+
+
+def _others(scene: Scene) -> list[Table]:
+    """Tables of the report that no picture shows: each column as it is named there."""
+    titles = {
+        "checks": "Traced against counted by the client",
+        "operators": "Operators",
+        "tensors": "Tensors",
+        "chunks": "Chunks",
+    }
+    return [_plain(key, title, getattr(scene.report, key, ())) for key, title in titles.items()]
+
+
+def _plain(key: str, title: str, rows: tuple[Any, ...]) -> Table:
+    if not rows or not is_dataclass(rows[0]):
+        return Table(key, title, (), {}, 0)
+    dicts = [asdict(row) for row in rows[:MOST]]
+    columns = []
+    for name in dicts[0]:
+        unit = "s" if name.endswith("_s") else "bytes" if name.endswith("bytes") else "text"
+        values = [each[name] for each in dicts]
+        if unit == "text" and all(
+            (isinstance(each, (int, float)) and not isinstance(each, bool)) or each is None for each in values
+        ):
+            unit = "n"
+        if unit == "text":
+            values = ["" if each is None else printable(str(each)) for each in values]
+        columns.append(Column(name.removesuffix("_s").replace("_", " "), unit, values))
+    return Table(key, title, tuple(columns), {}, len(rows))

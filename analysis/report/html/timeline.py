@@ -1,0 +1,323 @@
+"""What happened when: phases and tokens, the target's threads, FUSE requests, the cache, the fetches, on one axis."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from bokeh.models import Range1d
+
+from cvtrace.analysis.attribution import Path
+from cvtrace.analysis.classes import LABELS, Class
+from cvtrace.analysis.intervals import Bools, Ints, pick
+from cvtrace.analysis.report.html.detail import longest, merged, shares
+from cvtrace.analysis.report.html.palette import CLASSES, of_phase
+from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles, room_for_labels
+from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
+from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.probes.events import Kind, Opcode
+
+ONE_BY_ONE: Final = 5000
+MERGED: Final = 5000
+"""Most marks of each kind (threads; requests, cache and fetches)."""
+THREADS: Final = 8
+WORKERS: Final = 6
+CONNECTIONS: Final = 4
+ROW: Final = 22
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """What one band of the timeline shows, before it is reduced; `lane` counts from the band's first lane."""
+
+    start: Ints
+    end: Ints
+    lane: Ints
+    paint: Ints
+    phase: Ints
+    token: Ints
+    file: Ints
+    fetch: Ints
+    what: "Names"
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What is said of each interval, put together for those that are shown only."""
+
+    noun: str
+    opcode: Ints | None = None
+    offset: Ints | None = None
+    size: Ints | None = None
+    tid: Ints | None = None
+
+    def of(self, scene: Scene, band: Intervals, index: int) -> str:
+        """Return one line on one interval."""
+        paint, file = int(band.paint[index]), int(band.file[index])
+        parts = [self.noun]
+        if self.opcode is not None:
+            parts = [_opcode(int(self.opcode[index]))]
+        if self.tid is not None:
+            parts.append(f"thread {int(self.tid[index])}")
+        if self.size is not None and self.size[index] > 0:
+            parts.append(size(float(self.size[index])))
+        if self.offset is not None and self.offset[index] >= 0:
+            parts.append(f"at {int(self.offset[index]):,}")
+        if file >= 0:
+            parts.append(scene.short_files[file])
+        if paint < CLASSES:
+            parts.append(f"({LABELS[paint]})")
+        return " ".join(parts)
+
+
+def picture(scene: Scene, x_range: Range1d) -> Picture:
+    """Return the timeline; the longest of every phase are drawn one by one, the rest together."""
+    marks, thin = Marks(), Marks()
+    lanes = _phases(scene, marks)
+    bands: list[tuple[Intervals, list[str], bool]] = [
+        (*_threads(scene), False),
+        (*_requests(scene), True),
+        (*_cache(scene), True),
+        (*_fetches(scene), False),
+    ]
+    names = list(lanes)
+    merged_any = False
+    for band, labels, outlined in bands:
+        if not len(band):
+            continue
+        merged_any |= _draw(scene, band, len(names), thin if outlined else marks)
+        names += labels
+    plot = blank("timeline", 90 + ROW * len(names), x_range, Range1d(len(names) - 0.5, -0.5), "seconds since the start")
+    pointed_at(plot, [rectangles(plot, "timeline", marks), rectangles(plot, "events", thin, outlined=True)])
+    room_for_labels(plot, "timeline-labels")
+    name_lanes(plot, [float(place) for place in range(len(names))], names)
+    asked = counted(len(scene.study.requests), "FUSE request")
+    return Picture(
+        key="timeline",
+        title="Timeline",
+        about="What waited for what: the thread that carries each phase, other threads, the client's workers, its cache and its "
+        "connections. Drag to zoom, Ctrl and the wheel too."
+        + (
+            " The longest waits of every phase are drawn one by one; shorter ones together, and say how many."
+            if merged_any
+            else ""
+        ),
+        model=plot,
+        table="waits",
+        label=f"Timeline of {seconds(scene.duration_s)}: {asked}, {counted(len(scene.study.gets), 'fetch')}",
+    )
+
+
+def _phases(scene: Scene, marks: Marks) -> list[str]:
+    """Add the lanes of phases, and of tokens if there are any."""
+    segments, calls = scene.study.segments, scene.study.phase_calls
+    kept = np.flatnonzero(longest(segments.end - segments.start, segments.row, ONE_BY_ONE))
+    start = scene.second(segments.start[kept])
+    row = segments.row[kept]
+    marks.add(
+        [scene.phases[each] for each in row.tolist()],
+        spans_told(start, (segments.end - segments.start)[kept]),
+        left=start,
+        right=scene.second(segments.end[kept]),
+        bottom=-0.4,
+        top=0.4,
+        paint=[of_phase(each) for each in row.tolist()],
+        phase=row,
+    )
+    tokens = np.flatnonzero(calls.token >= 0)
+    if not len(tokens):
+        return ["phase"]
+    tokens = tokens[longest((calls.end - calls.start)[tokens], calls.row[tokens], ONE_BY_ONE)]
+    start = scene.second(calls.start[tokens])
+    number = calls.token[tokens]
+    marks.add(
+        [f"token {each}" for each in number.tolist()],
+        spans_told(start, (calls.end - calls.start)[tokens]),
+        left=start,
+        right=scene.second(calls.end[tokens]),
+        bottom=0.6,
+        top=1.4,
+        paint=CLASSES + number % 2,
+        phase=calls.row[tokens],
+        token=number,
+    )
+    return ["phase", "token"]
+
+
+def _threads(scene: Scene) -> tuple[Intervals, list[str]]:
+    """Return the critical path, and below it the threads of the target that were off the CPU most often."""
+    study = scene.study
+    waiting, often = np.unique(study.waits.tid, return_counts=True)
+    tids = waiting[np.argsort(-often, kind="stable")][:THREADS]
+    events = study.recording.all
+    first = np.array([events.start[events.tid == tid].min() for tid in tids], dtype=np.int64)
+    last = np.array([events.end[events.tid == tid].max() for tid in tids], dtype=np.int64)
+    first, last = np.clip(first, scene.since, scene.until), np.clip(last, scene.since, scene.until)
+    others = study.threads.between(tids, first, last)
+    path = study.path
+    band = _intervals_of_paths(scene, path, others, study.segments.thread[path.of], tids[others.of])
+    left_out = len(waiting) - len(tids)
+    more = f" (+{left_out})" if left_out > 0 else ""
+    labels = ["critical path", *(f"thread {tid}" for tid in tids.tolist())]
+    labels[-1] += more
+    return band, labels
+
+
+def _intervals_of_paths(scene: Scene, path: Path, others: Path, carrier: Ints, tid: Ints) -> Intervals:
+    thread = np.concatenate([carrier, tid])
+    start = np.concatenate([path.start, others.start])
+    request = np.concatenate([path.request, others.request])
+    row = scene.study.phases.row_at(thread, start)
+    return Intervals(
+        start=start,
+        end=np.concatenate([path.end, others.end]),
+        lane=np.concatenate([np.zeros(len(path.of), dtype=np.int64), others.of + 1]),
+        paint=np.concatenate([path.value, others.value]),
+        phase=row,
+        token=scene.token_at(thread, start),
+        file=scene.file_of(request),
+        fetch=pick(scene.fetch_of_request, request, -1),
+        what=Names("", tid=thread),
+    )
+
+
+def _requests(scene: Scene) -> tuple[Intervals, list[str]]:
+    """Return the FUSE requests by the worker that answered; coloured by where the answer came from."""
+    study = scene.study
+    asked, use = study.requests, study.use
+    workers = np.unique(asked.worker[asked.worker >= 0])
+    lane = np.searchsorted(workers, np.maximum(asked.worker, 0)) % WORKERS
+    missed = (use.misses + use.shared) > 0
+    read = asked.is_(Opcode.READ)
+    paint = np.where(missed, int(Class.NETWORK_REQUEST), np.where(read, int(Class.CACHE_READ), int(Class.CACHE_LOOKUP)))
+    inside = (asked.replied > scene.since) & (asked.sent < scene.until)
+    band = Intervals(
+        start=asked.sent,
+        end=asked.replied,
+        lane=lane,
+        paint=paint,
+        phase=study.request_row,
+        token=study.request_token,
+        file=scene.files.of_request,
+        fetch=scene.fetch_of_request,
+        what=Names("", opcode=asked.opcode, offset=asked.offset, size=asked.read_bytes),
+    )
+    count = min(len(workers), WORKERS)
+    return _where(band, inside), [f"FUSE {number + 1}" for number in range(count)] or ["FUSE"]
+
+
+def _cache(scene: Scene) -> tuple[Intervals, list[str]]:
+    """Return what the client's workers read from the cache on disk."""
+    study = scene.study
+    rows = study.recording.of(Kind.CACHE_READ)
+    request = study.requests.of_worker(rows.tid, rows.start)
+    band = Intervals(
+        start=rows.start,
+        end=rows.end,
+        lane=np.zeros(len(rows), dtype=np.int64),
+        paint=np.full(len(rows), int(Class.CACHE_READ), dtype=np.int64),
+        phase=pick(study.request_row, request, -1),
+        token=pick(study.request_token, request, -1),
+        file=scene.file_of(request),
+        fetch=np.full(len(rows), -1, dtype=np.int64),
+        what=Names("cache file read", size=rows.ret),
+    )
+    return _where(band, (rows.end > scene.since) & (rows.start < scene.until)), ["disk cache"]
+
+
+def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
+    """Return the fetches by connection, cut into what they waited for."""
+    study, time = scene.study, scene.study.job_time
+    gets = study.gets
+    order = scene.fetch_order
+    sockets = np.unique(gets.descriptor)
+    lane = np.searchsorted(sockets, gets.descriptor) % CONNECTIONS
+    cuts = (time.begin, time.connect, time.sent, time.first, time.filled)
+    parts = (Class.NETWORK_QUEUE, Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.CACHE_FILL)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    waits = time.waits
+    start = np.concatenate([*cuts[:-1], waits.start])
+    end = np.concatenate([*cuts[1:], waits.end])
+    get = np.concatenate([np.tile(np.arange(len(gets)), len(parts)), time.get])
+    paint = np.concatenate(
+        [np.repeat([int(part) for part in parts], len(gets)), np.full(len(time.get), int(Class.NETWORK_TRANSFER))]
+    )
+    band = Intervals(
+        start=start,
+        end=end,
+        lane=lane[get],
+        paint=paint,
+        phase=study.get_row[get],
+        token=pick(study.request_token, gets.request[get], -1),
+        file=scene.file_of(gets.request[get]),
+        fetch=rank[get],
+        what=Names("fetch"),
+    )
+    count = max(min(len(sockets), CONNECTIONS), 1)
+    return _where(band, end > start), [f"HTTP {number + 1}" for number in range(count)]
+
+
+def _where(band: Intervals, chosen: Bools) -> Intervals:
+    told: dict[str, Any] = {
+        name: column[chosen] if isinstance(column, np.ndarray) else column for name, column in vars(band.what).items()
+    }
+    columns = {name: column[chosen] for name, column in vars(band).items() if name != "what"}
+    return Intervals(**columns, what=Names(**told))
+
+
+def _draw(scene: Scene, band: Intervals, base: int, marks: Marks) -> bool:
+    """Add a band from lane `base` on; return whether some of it was merged."""
+    kept = longest(band.end - band.start, band.phase, ONE_BY_ONE)
+    _draw_merged(scene, _where(band, ~kept), base, marks)
+    chosen = np.flatnonzero(kept)
+    start = scene.second(band.start[chosen])
+    marks.add(
+        [band.what.of(scene, band, index) for index in chosen.tolist()],
+        spans_told(start, (band.end - band.start)[chosen]),
+        left=start,
+        right=scene.second(band.end[chosen]),
+        bottom=base + band.lane[chosen] - 0.4,
+        top=base + band.lane[chosen] + 0.4,
+        paint=band.paint[chosen],
+        phase=band.phase[chosen],
+        token=band.token[chosen],
+        file=band.file[chosen],
+        fetch=band.fetch[chosen],
+    )
+    return not bool(kept.all())
+
+
+def _draw_merged(scene: Scene, band: Intervals, base: int, marks: Marks) -> None:
+    if not len(band):
+        return
+    keys = np.column_stack([band.lane, band.phase, band.file, band.paint])
+    found = merged(band.start, band.end, keys, scene.since, scene.until, MERGED)
+    lane, phase, file, paint = found.keys.T
+    bottom, top = shares(found, lane)
+    marks.add(
+        [
+            f"{number:,} together: {LABELS[kind]}"
+            for number, kind in zip(found.count.tolist(), paint.tolist(), strict=True)
+        ],
+        [
+            f"{seconds(total / 1e9)} in all, the longest {seconds(most / 1e9)}"
+            for total, most in zip(found.total.tolist(), found.longest.tolist(), strict=True)
+        ],
+        left=scene.second(found.start),
+        right=scene.second(found.end),
+        bottom=base + lane + 0.4 - 0.8 * top / 1000,
+        top=base + lane + 0.4 - 0.8 * bottom / 1000,
+        paint=paint,
+        phase=phase,
+        file=file,
+    )
+
+
+def _opcode(number: int) -> str:
+    try:
+        return Opcode(number).name
+    except ValueError:
+        return f"request {number}"

@@ -1,0 +1,104 @@
+"""The time of the critical path as stacks: phase, thread, file, class, with nanoseconds. What flame graphs are drawn from.
+
+Stacks add up to the wall time of each phase: they hold the same pieces of the critical path as the table of phases, grouped
+in another way.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvtrace.analysis.classes import LABELS, Class
+from cvtrace.analysis.intervals import Ints, pick
+from cvtrace.analysis.study import Study
+
+WAITING: tuple[int, ...] = tuple(
+    int(member) for member in Class if member.group in ("network", "cache", "other") or member is Class.COMPUTE_WAIT
+)
+"""Classes in which the thread that carries the phase is not on a CPU in its own code."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a mount that requests of the target were about; `of_request` is -1 for requests of others."""
+
+    names: tuple[str, ...]
+    of_request: Ints
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """One row for each stack that occurred, sorted by phase, thread, file and class.
+
+    `phase` numbers `phases`, `file` numbers `files` (-1: no request was waited for), `value` is a `Class`; `ns` is the time
+    spent there in `pieces` pieces.
+    """
+
+    phase: Ints
+    thread: Ints
+    file: Ints
+    value: Ints
+    ns: Ints
+    pieces: Ints
+    phases: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ns)
+
+    def frames(self, row: int) -> tuple[str, ...]:
+        """Return the names of one stack, the outermost first."""
+        file = int(self.file[row])
+        inner = (self.files[file],) if file >= 0 else ()
+        return (
+            self.phases[int(self.phase[row])],
+            f"thread {int(self.thread[row])}",
+            *inner,
+            LABELS[int(self.value[row])],
+        )
+
+
+def files(study: Study) -> Files:
+    """Number the files that the target's requests were about, those of the most requests first."""
+    asked = study.requests
+    key = asked.connection << 40 ^ asked.nodeid
+    mine = np.flatnonzero(asked.by_target & (asked.nodeid > 0))
+    keys, first, inverse, count = np.unique(key[mine], return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(-count, kind="stable")
+    rank = np.empty(len(keys), dtype=np.int64)
+    rank[order] = np.arange(len(keys))
+    of_request = np.full(len(asked), -1, dtype=np.int64)
+    of_request[mine] = rank[inverse.ravel()]
+    shown = mine[first[order]]
+    return Files(tuple(study.paths.of(asked.connection[shown], asked.nodeid[shown])), of_request)
+
+
+def stacks(study: Study) -> Stacks:
+    """Return the stacks of the target's life."""
+    known = files(study)
+    path, segments = study.path, study.segments
+    columns = (
+        segments.row[path.of],
+        segments.thread[path.of],
+        pick(known.of_request, path.request, -1),
+        path.value,
+    )
+    threads, thread = np.unique(columns[1], return_inverse=True)
+    sizes = (len(study.phases.names), len(threads), len(known.names) + 1, len(LABELS))
+    keys = (
+        np.ravel_multi_index((columns[0], thread.ravel(), columns[2] + 1, columns[3]), sizes)
+        if len(path.of)
+        else path.of
+    )
+    distinct, where = np.unique(keys, return_inverse=True)
+    phase, thread, file, value = (np.asarray(each, dtype=np.int64) for each in np.unravel_index(distinct, sizes))
+    return Stacks(
+        phase=phase,
+        thread=threads[thread],
+        file=file - 1,
+        value=value,
+        ns=np.bincount(where.ravel(), weights=path.length, minlength=len(distinct)).astype(np.int64),
+        pieces=np.bincount(where.ravel(), minlength=len(distinct)).astype(np.int64),
+        phases=study.phases.names,
+        files=known.names,
+    )
