@@ -14,7 +14,6 @@ Drawing is Bokeh's, whose JavaScript comes with its package.
 from cvtrace.analysis.model import Report
 from cvtrace.analysis.report.html import flame, heat, phases, timeline, tokens, waterfall
 from cvtrace.analysis.report.html.page import page
-from cvtrace.analysis.report.html.pictures import time_range
 from cvtrace.analysis.report.html.scene import scene
 from cvtrace.analysis.report.html.tables import tables
 from cvtrace.analysis.study import Study
@@ -23,14 +22,13 @@ from cvtrace.analysis.study import Study
 def render(study: Study, report: Report) -> str:
     """Return the page."""
     shared = scene(study, report)
-    axis = time_range(shared.duration_s)
-    heats = heat.picture(shared, axis)
+    heats = heat.picture(shared)
     pictures = [
         phases.picture(shared),
-        timeline.picture(shared, axis),
+        timeline.picture(shared),
         tokens.picture(shared),
         flame.picture(shared),
-        waterfall.picture(shared, axis),
+        waterfall.picture(shared),
         heats[0] if heats else None,
     ]
     return page(shared, [each for each in pictures if each], heats[1] if heats else [], tables(shared))

@@ -10,16 +10,16 @@ from cvtrace.analysis.classes import Class
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report.html.borders import Borders, borders
 from cvtrace.analysis.report.html.detail import longest, merged
-from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles
+from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, time_range
 from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
 from cvtrace.analysis.report.quantities import counted, seconds, size
 from cvtrace.probes.events import Opcode
 
-FILES: Final = 12
+FILES: Final = 8
 """Files that have a heat map, those of the most bytes read."""
-ONE_BY_ONE: Final = 4000
-MERGED: Final = 4000
-"""Most marks of one file."""
+ONE_BY_ONE: Final = (1500, 500)
+MERGED: Final = (2500, 500)
+"""Most marks of the first file and of each other."""
 BANDS: Final = 160
 """Stretches of offset that merged reads are put into."""
 
@@ -34,7 +34,7 @@ class Heat:
     told: str
 
 
-def picture(scene: Scene, x_range: Range1d) -> tuple[Picture, list[Heat]] | None:
+def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
     """Return the heat map and its files, that of the most bytes first; one renderer for each, the first is shown."""
     asked = scene.study.requests
     reads = np.flatnonzero(asked.is_(Opcode.READ) & (asked.offset >= 0) & (scene.files.of_request >= 0))
@@ -45,12 +45,16 @@ def picture(scene: Scene, x_range: Range1d) -> tuple[Picture, list[Heat]] | None
     chosen = np.argsort(-total, kind="stable")[:FILES]
     chosen = chosen[total[chosen] > 0]
     y_range = Range1d(0, 1, name="offset")
-    plot = blank("heat", 360, x_range, y_range, "seconds since the start", "offset in MB", "both")
+    plot = blank(
+        "heat", 360, time_range("heat", scene.duration_s), y_range, "seconds since the start", "offset in MB", "both"
+    )
     heats, renderers = [], []
     for place, number in enumerate(chosen.tolist()):
         mine = reads[file == number]
         known = borders(scene, number)
-        renderer = rectangles(plot, f"heat-{place}", _marks(scene, mine, known), outlined=True, visible=place == 0)
+        renderer = rectangles(
+            plot, f"heat-{place}", _marks(scene, mine, known, place > 0), outlined=True, visible=place == 0
+        )
         renderers.append(renderer)
         end = int((asked.offset + asked.read_bytes)[mine].max())
         end = max(end, int(known.end.max(initial=0)))
@@ -96,12 +100,12 @@ def _draw_borders(plot: Figure, scene: Scene, place: int, known: Borders) -> Non
         )
 
 
-def _marks(scene: Scene, reads: Ints, known: Borders) -> Marks:
+def _marks(scene: Scene, reads: Ints, known: Borders, other: bool) -> Marks:
     study = scene.study
     asked, use = study.requests, study.use
     paint = np.where((use.misses + use.shared)[reads] > 0, int(Class.NETWORK_REQUEST), int(Class.CACHE_READ))
     length = asked.replied[reads] - asked.sent[reads]
-    kept = longest(length, study.request_row[reads], ONE_BY_ONE)
+    kept = longest(length, study.request_row[reads], ONE_BY_ONE[other])
     marks = Marks()
     one = reads[kept]
     start = scene.second(asked.sent[one])
@@ -125,15 +129,15 @@ def _marks(scene: Scene, reads: Ints, known: Borders) -> Marks:
     )
     rest = reads[~kept]
     if len(rest):
-        _add_merged(scene, marks, rest, paint[~kept])
+        _add_merged(scene, marks, rest, paint[~kept], MERGED[other])
     return marks
 
 
-def _add_merged(scene: Scene, marks: Marks, rest: Ints, paint: Ints) -> None:
+def _add_merged(scene: Scene, marks: Marks, rest: Ints, paint: Ints, room: int) -> None:
     asked = scene.study.requests
     width = max(-(-int((asked.offset + asked.read_bytes)[rest].max()) // BANDS), 1)
     keys = np.column_stack([asked.offset[rest] // width, scene.study.request_row[rest], paint])
-    found = merged(asked.sent[rest], asked.replied[rest], keys, scene.since, scene.until, MERGED)
+    found = merged(asked.sent[rest], asked.replied[rest], keys, scene.since, scene.until, room)
     band, phase, kind = found.keys.T
     marks.add(
         [

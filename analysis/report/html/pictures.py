@@ -41,10 +41,10 @@ class Picture:
     """What a screen reader says of it."""
 
 
-def time_range(duration_s: float) -> Range1d:
-    """Return the axis that all pictures of time share: to zoom one is to zoom all."""
+def time_range(key: str, duration_s: float) -> Range1d:
+    """Return an axis of time; the page keeps those of all pictures alike, each when it is in view."""
     margin = duration_s * 0.01
-    return Range1d(-margin, duration_s + margin, bounds=(-margin, duration_s + margin), name="time")
+    return Range1d(-margin, duration_s + margin, bounds=(-margin, duration_s + margin), name=f"time-{key}")
 
 
 def blank(
@@ -69,7 +69,7 @@ def blank(
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     plot.grid.grid_line_alpha = 0.25
-    plot.outline_line_color = None
+    plot.outline_line_color = plot.background_fill_color = plot.border_fill_color = None  # the page's shows through
     cursor = BoxAnnotation(
         name=f"cursor-{key}",
         visible=False,

@@ -11,14 +11,22 @@ from cvtrace.analysis.classes import LABELS, Class
 from cvtrace.analysis.intervals import Bools, Ints, pick
 from cvtrace.analysis.report.html.detail import longest, merged, shares
 from cvtrace.analysis.report.html.palette import CLASSES, of_phase
-from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles, room_for_labels
+from cvtrace.analysis.report.html.pictures import (
+    Picture,
+    blank,
+    name_lanes,
+    pointed_at,
+    rectangles,
+    room_for_labels,
+    time_range,
+)
 from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
 from cvtrace.analysis.report.quantities import counted, seconds, size
 from cvtrace.probes.events import Kind, Opcode
 
-ONE_BY_ONE: Final = 5000
-MERGED: Final = 5000
-"""Most marks of each kind (threads; requests, cache and fetches)."""
+ROOM: Final = {"threads": (1500, 2000), "requests": (1500, 2000), "cache": (400, 800), "fetches": (800, 1000)}
+"""Most marks of each band: one by one, and merged. The library draws some 250 marks in a millisecond."""
+SEGMENTS: Final = 1500
 THREADS: Final = 8
 WORKERS: Final = 6
 CONNECTIONS: Final = 4
@@ -72,24 +80,31 @@ class Names:
         return " ".join(parts)
 
 
-def picture(scene: Scene, x_range: Range1d) -> Picture:
+def picture(scene: Scene) -> Picture:
     """Return the timeline; the longest of every phase are drawn one by one, the rest together."""
     marks, thin = Marks(), Marks()
     lanes = _phases(scene, marks)
-    bands: list[tuple[Intervals, list[str], bool]] = [
-        (*_threads(scene), False),
-        (*_requests(scene), True),
-        (*_cache(scene), True),
-        (*_fetches(scene), False),
-    ]
+    bands = {
+        "threads": _threads(scene),
+        "requests": _requests(scene),
+        "cache": _cache(scene),
+        "fetches": _fetches(scene),
+    }
     names = list(lanes)
     merged_any = False
-    for band, labels, outlined in bands:
+    for kind, (band, labels) in bands.items():
         if not len(band):
             continue
-        merged_any |= _draw(scene, band, len(names), thin if outlined else marks)
+        one_by_one = thin if kind in ("requests", "cache") else marks
+        merged_any |= _draw(scene, band, len(names), ROOM[kind], one_by_one, marks)
         names += labels
-    plot = blank("timeline", 90 + ROW * len(names), x_range, Range1d(len(names) - 0.5, -0.5), "seconds since the start")
+    plot = blank(
+        "timeline",
+        90 + ROW * len(names),
+        time_range("timeline", scene.duration_s),
+        Range1d(len(names) - 0.5, -0.5),
+        "seconds since the start",
+    )
     pointed_at(plot, [rectangles(plot, "timeline", marks), rectangles(plot, "events", thin, outlined=True)])
     room_for_labels(plot, "timeline-labels")
     name_lanes(plot, [float(place) for place in range(len(names))], names)
@@ -113,7 +128,7 @@ def picture(scene: Scene, x_range: Range1d) -> Picture:
 def _phases(scene: Scene, marks: Marks) -> list[str]:
     """Add the lanes of phases, and of tokens if there are any."""
     segments, calls = scene.study.segments, scene.study.phase_calls
-    kept = np.flatnonzero(longest(segments.end - segments.start, segments.row, ONE_BY_ONE))
+    kept = np.flatnonzero(longest(segments.end - segments.start, segments.row, SEGMENTS))
     start = scene.second(segments.start[kept])
     row = segments.row[kept]
     marks.add(
@@ -129,7 +144,7 @@ def _phases(scene: Scene, marks: Marks) -> list[str]:
     tokens = np.flatnonzero(calls.token >= 0)
     if not len(tokens):
         return ["phase"]
-    tokens = tokens[longest((calls.end - calls.start)[tokens], calls.row[tokens], ONE_BY_ONE)]
+    tokens = tokens[longest((calls.end - calls.start)[tokens], calls.row[tokens], SEGMENTS)]
     start = scene.second(calls.start[tokens])
     number = calls.token[tokens]
     marks.add(
@@ -268,10 +283,10 @@ def _where(band: Intervals, chosen: Bools) -> Intervals:
     return Intervals(**columns, what=Names(**told))
 
 
-def _draw(scene: Scene, band: Intervals, base: int, marks: Marks) -> bool:
-    """Add a band from lane `base` on; return whether some of it was merged."""
-    kept = longest(band.end - band.start, band.phase, ONE_BY_ONE)
-    _draw_merged(scene, _where(band, ~kept), base, marks)
+def _draw(scene: Scene, band: Intervals, base: int, room: tuple[int, int], marks: Marks, below: Marks) -> bool:
+    """Add a band from lane `base` on, what is merged `below`; return whether some of it was merged."""
+    kept = longest(band.end - band.start, band.phase, room[0])
+    _draw_merged(scene, _where(band, ~kept), base, room[1], below)
     chosen = np.flatnonzero(kept)
     start = scene.second(band.start[chosen])
     marks.add(
@@ -290,11 +305,11 @@ def _draw(scene: Scene, band: Intervals, base: int, marks: Marks) -> bool:
     return not bool(kept.all())
 
 
-def _draw_merged(scene: Scene, band: Intervals, base: int, marks: Marks) -> None:
+def _draw_merged(scene: Scene, band: Intervals, base: int, room: int, marks: Marks) -> None:
     if not len(band):
         return
     keys = np.column_stack([band.lane, band.phase, band.file, band.paint])
-    found = merged(band.start, band.end, keys, scene.since, scene.until, MERGED)
+    found = merged(band.start, band.end, keys, scene.since, scene.until, room)
     lane, phase, file, paint = found.keys.T
     bottom, top = shares(found, lane)
     marks.add(

@@ -10,7 +10,7 @@ from cvtrace.analysis.report.html.pictures import Picture, blank, pointed_at, re
 from cvtrace.analysis.report.html.scene import Marks, Scene
 from cvtrace.analysis.report.quantities import seconds
 
-MOST = 2000
+MOST = 1000
 """Tokens that are drawn one by one."""
 
 

@@ -7,12 +7,12 @@ from bokeh.models import Range1d
 
 from cvtrace.analysis.classes import Class
 from cvtrace.analysis.report.html.detail import longest
-from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles
+from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles, time_range
 from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
 from cvtrace.analysis.report.names import printable, shortened
 from cvtrace.analysis.report.quantities import counted, seconds, size
 
-MOST: Final = 1500
+MOST: Final = 800
 """Fetches that are drawn one by one."""
 NAMED: Final = 40
 """Up to so many fetches, each has its name beside it."""
@@ -25,7 +25,7 @@ PARTS: Final = (
 )
 
 
-def picture(scene: Scene, x_range: Range1d) -> Picture | None:
+def picture(scene: Scene) -> Picture | None:
     """Return a row for each fetch, in the order they were sent; of very many, the longest, and a block for those between."""
     rows = scene.report.fetches
     if not rows:
@@ -71,7 +71,7 @@ def picture(scene: Scene, x_range: Range1d) -> Picture | None:
     plot = blank(
         "waterfall",
         height,
-        x_range,
+        time_range("waterfall", scene.duration_s),
         Range1d(len(rows) - 0.5, -0.5),
         "seconds since the start",
         "" if labels else "fetch",

@@ -79,14 +79,14 @@ function applyToSource(source) {
   return indices.length > 0 || !(wanted.length || off.size);
 }
 
-function applyToPictures() {
+function applyToPicture(key) {
   applying = true;
-  for (const [key] of figures()) {
-    const found = sourcesOf(key).map(applyToSource);
-    document.getElementById(`plot-${key}`).classList.toggle("none", found.length > 0 && !found.some(Boolean));
-  }
+  const found = sourcesOf(key).map(applyToSource);
   applying = false;
+  document.getElementById(`plot-${key}`).classList.toggle("none", found.length > 0 && !found.some(Boolean));
 }
+
+function applyToPictures() { for (const [key] of figures()) whenSeen(key, "choice", () => applyToPicture(key)); }
 
 function applyToTables() {
   for (const table of tables) {
@@ -102,12 +102,11 @@ function applyToTables() {
 
 function zoomToChosen() {
   const key = ["fetch", "token", "phase"].find((each) => each in chosen && data.spans[each][chosen[each]]?.length);
-  const range = model("time");
-  const [low, high] = range.bounds;
-  if (!key) { if (!Object.keys(chosen).length) range.setv({ start: low, end: high }); return; }
+  const [low, high] = model("time-timeline").bounds;
+  if (!key) { if (!Object.keys(chosen).length) zoomTime(low, high); return; }
   const [start, end] = data.spans[key][chosen[key]];
   const margin = Math.max((end - start) * 0.08, data.duration * 1e-6);
-  range.setv({ start: Math.max(low, start - margin), end: Math.min(high, end + margin) });
+  zoomTime(Math.max(low, start - margin), Math.min(high, end + margin));
 }
 
 function showChips() {

@@ -35,6 +35,8 @@ function follow() {
     const { x_range: range } = doc.get_model_by_id(data.roots[key]);
     for (const name of ["start", "end"]) range.properties[name].change.connect(labelAll);
   }
+  followTime();
+  watch();
   addEventListener("resize", labelAll);
   addEventListener("hashchange", () => choose(readAddress(), { write: false }));
   addEventListener("keydown", (event) => {
@@ -51,7 +53,7 @@ function controls() {
     document.documentElement.dataset.theme = dark ? "dark" : "light";
     theme.textContent = dark ? "Light" : "Dark";
     theme.setAttribute("aria-pressed", String(dark));
-    paint(dark);
+    paint();
   };
   theme.addEventListener("click", () => show(document.documentElement.dataset.theme !== "dark"));
   system.addEventListener("change", () => show(system.matches));
@@ -72,6 +74,7 @@ function controls() {
     if (dark) show(false);
     for (const details of document.querySelectorAll("details.table")) { details.open = true; makeTable(details); }
     for (const table of tables) table.draw(25);
+    catchUp(Object.keys(due));
   });
   addEventListener("afterprint", () => { if (dark) show(true); for (const table of tables) table.draw(); });
 }

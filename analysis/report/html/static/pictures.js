@@ -2,18 +2,16 @@
 
 function figures() { return Object.keys(data.roots).map((key) => [key, doc.get_model_by_id(data.roots[key])]); }
 
-function paint(dark) {
+function paint() {
   const style = getComputedStyle(document.documentElement);
-  const [ground, ink, faint] = ["--ground", "--ink", "--faint"].map((name) => style.getPropertyValue(name).trim());
+  const [ink, faint] = ["--ink", "--faint"].map((name) => style.getPropertyValue(name).trim());
   for (const [, plot] of figures()) {
-    plot.setv({ background_fill_color: ground, border_fill_color: ground });
     for (const axis of [...plot.below, ...plot.left]) {
       axis.setv({ axis_label_text_color: faint, major_label_text_color: ink, axis_line_color: faint, major_tick_line_color: faint,
         minor_tick_line_color: null, axis_label_text_font_style: "normal" });
     }
     for (const grid of plot.center) if ("grid_line_color" in grid && grid.grid_line_color !== null) grid.grid_line_color = faint;
   }
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
 }
 
 function model(name) { return doc.get_model_by_name(name); }
@@ -23,6 +21,50 @@ function column(source, name) { return source.data[name] ?? source.data.get?.(na
 function luminance(colour) {
   const [red, green, blue] = [1, 3, 5].map((place) => (parseInt(colour.slice(place, place + 2), 16) / 255) ** 2.2);
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+// Pictures out of view are brought up to date when they come into view: to zoom one costs what is seen.
+const seen = new Set();
+const due = {};
+
+function whenSeen(key, what, act) {
+  if (seen.has(key)) act();
+  else (due[key] ??= {})[what] = act;
+}
+
+function catchUp(keys) {
+  for (const key of keys) {
+    const acts = Object.values(due[key] ?? {});
+    delete due[key];
+    for (const act of acts) act();
+  }
+}
+
+function watch() {
+  const observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) seen.add(target.dataset.key); else seen.delete(target.dataset.key);
+    }
+    catchUp(seen);
+  });
+  for (const place of document.querySelectorAll(".plot")) observer.observe(place);
+}
+
+// The pictures of time show the same stretch of it.
+const TIMED = ["timeline", "waterfall", "heat"];
+
+function zoomTime(start, end, from) {
+  for (const key of TIMED) {
+    const range = model(`time-${key}`);
+    if (range && key !== from) whenSeen(key, "time", () => { if (range.start !== start || range.end !== end) range.setv({ start, end }); });
+  }
+}
+
+function followTime() {
+  for (const key of TIMED) {
+    const range = model(`time-${key}`);
+    for (const name of ["start", "end"]) range?.properties[name].change.connect(() => queueMicrotask(() => zoomTime(range.start, range.end, key)));
+  }
 }
 
 // Names in rectangles, as much of each as fits.
@@ -37,8 +79,8 @@ function label(key, source, labels, wanted) {
     if (!wanted(bottom[each], top[each])) continue;
     const from = Math.max(left[each], start);
     const room = (Math.min(right[each], end) - from) * scale - 8;
-    if (room < 26) continue;
     const most = Math.floor(room / 7.2);
+    if (most < Math.min(what[each].length, 10)) continue;
     made.left.push(from);
     made.middle.push((bottom[each] + top[each]) / 2);
     made.label.push(what[each].length <= most ? what[each] : `${what[each].slice(0, most - 1)}…`);
