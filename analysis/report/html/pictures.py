@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from bokeh.models import (
     BoxAnnotation,
+    BoxZoomTool,
     ColumnDataSource,
     FixedTicker,
     HoverTool,
@@ -66,6 +67,7 @@ def blank(
         lod_threshold=None,
     )
     plot.add_tools(WheelZoomTool(dimensions=dimensions, modifiers={"ctrl": True}))
+    plot.toolbar.active_drag = plot.select_one(BoxZoomTool)
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     plot.grid.grid_line_alpha = 0.25

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.intervals import pick
 from cvtrace.analysis.phases import DECODE
 from cvtrace.analysis.report.html.detail import EACH, longest
 from cvtrace.analysis.report.html.scene import Scene
@@ -141,7 +142,7 @@ def _fetches(scene: Scene) -> Table:
     kept = np.flatnonzero(longest(np.rint(lengths * 1e9).astype(np.int64), phase, MOST))
     shown = [rows[place] for place in kept.tolist()]
     request = scene.study.gets.request[scene.fetch_order][kept]
-    token = np.where(request >= 0, np.append(scene.study.request_token, -1)[request], -1)
+    token, file = pick(scene.study.request_token, request, -1), scene.file_of(request)
     parts = (
         ("queue", "queue_s"),
         ("connect", "connect_s"),
@@ -157,15 +158,26 @@ def _fetches(scene: Scene) -> Table:
         Column("bytes", "bytes", [row.bytes for row in shown]),
         Column("status", "n", [row.status for row in shown]),
         Column("phase", "text", [printable(row.phase or "") for row in shown]),
-        Column("file", "text", [printable(row.path) for row in shown]),
+        Column(
+            "file",
+            "text",
+            [
+                scene.file_names[each] if each >= 0 else printable(row.path)
+                for each, row in zip(file.tolist(), shown, strict=True)
+            ],
+        ),
         Column("URL", "text", [printable(row.url) for row in shown]),
-        Column("proxy", "text", [printable(row.proxy or "") for row in shown]),
+        *(
+            [Column("proxy", "text", [printable(row.proxy or "") for row in shown])]
+            if any(row.proxy for row in rows)
+            else []
+        ),
     )
     links = {
         "fetch": kept.tolist(),
         "phase": phase[kept].tolist(),
         "token": token.tolist(),
-        "file": scene.file_of(request).tolist(),
+        "file": file.tolist(),
     }
     return Table("fetches", "Fetches", columns, links, len(rows))
 

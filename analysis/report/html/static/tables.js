@@ -62,6 +62,7 @@ class DataTable {
   head(column, number) {
     const button = element("button", { type: "button", textContent: column.name });
     const head = element("th", { scope: "col", className: column.unit === "text" ? "text" : "" }, button);
+    if (column.unit === "text") head.style.minWidth = `${Math.min(column.values.reduce((most, each) => Math.max(most, each.length), 6), 44)}ch`;
     button.addEventListener("click", () => this.sort(number));
     return head;
   }

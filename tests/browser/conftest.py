@@ -1,0 +1,47 @@
+"""A real browser for the report, and what every test of it asks for: no request, no error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from watched import Watched
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start the system's Chromium without a window."""
+    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    if program is None:
+        if os.geteuid() == 0 or os.environ.get("CI"):
+            pytest.fail("no Chromium on PATH: scripts/setup.sh --browser installs it")
+        pytest.skip("no Chromium on PATH, and no root to install it (scripts/setup.sh --browser)")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Callable[..., Watched]]:
+    """Open a report; at the end, nothing may have left the page and nothing may have gone wrong in it."""
+    pages: list[tuple[Watched, Page]] = []
+
+    def open_it(report: Path, fragment: str = "", **context: object) -> Watched:
+        page = browser.new_page(**{"viewport": {"width": 1400, "height": 900}, "color_scheme": "light", **context})  # type: ignore[arg-type]
+        page.set_default_timeout(10_000)
+        watched = Watched(page)
+        pages.append((watched, page))
+        watched.open(report, fragment)
+        return watched
+
+    yield open_it
+    for watched, page in pages:
+        page.close()
+        assert watched.troubles == []

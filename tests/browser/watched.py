@@ -1,0 +1,112 @@
+"""A report in a browser: where its marks are on the screen, and what went wrong."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+DEADLINE_S = 10.0
+FIND = """([name, wanted]) => {
+  const plain = (source, key) => source.data[key] ?? source.data.get(key);
+  const source = Bokeh.documents[0].get_model_by_name(name);
+  const columns = Object.fromEntries(["left", "right", "bottom", "top", "phase", "token", "file", "fetch", "what"].map((key) => [key, plain(source, key)]));
+  let found = null;
+  for (let index = 0; index < columns.what.length; index++) {
+    const mark = { index, ...Object.fromEntries(Object.entries(columns).map(([key, values]) => [key, values[index]])) };
+    if (!Object.entries(wanted).every(([key, value]) => mark[key] === value)) continue;
+    if (found === null || mark.right - mark.left > found.right - found.left) found = mark;
+  }
+  return found;
+}"""
+PLACE = """([key, x, y]) => {
+  const view = Bokeh.index.roots.find((each) => each.el.parentElement?.id === `plot-${key}` || document.getElementById(`plot-${key}`).contains(each.el));
+  const canvas = view.el.getBoundingClientRect();
+  return [canvas.left + view.frame.x_scale.compute(x), canvas.top + view.frame.y_scale.compute(y)];
+}"""
+
+
+class Watched:
+    """A page whose requests and errors are kept in `troubles`."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.troubles: list[str] = []
+        page.on("request", lambda request: self._trouble(request.url, not request.url.startswith("file:///")))
+        page.on("console", lambda line: self._trouble(line.text, line.type in ("error", "warning")))
+        page.on("pageerror", lambda error: self._trouble(str(error), True))
+        page.on("dialog", lambda dialog: self._trouble(f"dialog {dialog.message}", True))
+
+    def _trouble(self, what: str, is_trouble: bool) -> None:
+        if is_trouble:
+            self.troubles.append(what)
+
+    def open(self, report: Path, fragment: str = "") -> None:
+        """Load a report and wait until it can be used."""
+        self.page.goto(report.resolve().as_uri() + fragment)
+        self.page.wait_for_selector("html[data-ready]", timeout=60_000)
+
+    @property
+    def hash(self) -> str:
+        found: str = self.page.evaluate("decodeURIComponent(location.hash)")
+        return found
+
+    def show(self, key: str) -> None:
+        """Bring a picture into view, and let it catch up."""
+        self.page.locator(f"#plot-{key}").evaluate("(place) => place.scrollIntoView({ block: 'center' })")
+        self.frame()
+
+    def frame(self) -> None:
+        """Wait until the browser has drawn."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
+
+    def mark(self, source: str, **wanted: object) -> dict[str, Any]:
+        """Return the widest mark with these values."""
+        found: dict[str, Any] | None = self.page.evaluate(FIND, [source, wanted])
+        assert found is not None, (source, wanted)
+        return found
+
+    def place(self, key: str, mark: dict[str, Any]) -> tuple[float, float]:
+        """Return where the middle of a mark is on the screen."""
+        middle = ((mark["left"] + mark["right"]) / 2, (mark["bottom"] + mark["top"]) / 2)
+        x, y = self.page.evaluate(PLACE, [key, *middle])
+        return x, y
+
+    def click(self, key: str, source: str, **wanted: object) -> dict[str, Any]:
+        """Click on a mark as a user would."""
+        self.show(key)
+        mark = self.mark(source, **wanted)
+        self.page.mouse.click(*self.place(key, mark))
+        self.page.wait_for_timeout(350)  # the library waits for a second click before it believes in one
+        return mark
+
+    def until(self, expression: str, wanted: object) -> None:
+        """Wait until an expression has a value."""
+        deadline = time.monotonic() + DEADLINE_S
+        while (found := self.page.evaluate(expression)) != wanted:
+            assert time.monotonic() < deadline, (expression, found)
+            time.sleep(0.02)
+
+    def range(self, key: str) -> tuple[float, float]:
+        """Return the stretch of time that a picture shows."""
+        start, end = self.page.evaluate(
+            "(key) => { const r = Bokeh.documents[0].get_model_by_name(`time-${key}`); return [r.start, r.end]; }", key
+        )
+        return start, end
+
+    def selected(self, source: str) -> set[int]:
+        """Return the marks that stand out, none if all do."""
+        return set(self.page.evaluate("(name) => Bokeh.documents[0].get_model_by_name(name).selected.indices", source))
+
+    def rows(self, table: str) -> list[list[str]]:
+        """Return what a table shows; it is opened if it is not."""
+        place = self.page.locator(f'details[data-table="{table}"]')
+        if place.get_attribute("open") is None:
+            place.locator("summary").click()
+            place.locator("tbody").wait_for(state="attached")
+        cells: list[list[str]] = place.locator("tbody tr").evaluate_all(
+            "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
+        )
+        return cells
