@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what cvtrace needs, and only what is missing: system packages (as root or through sudo) and .venv.
 # Quiet when there is nothing to do. Needs Python 3.11 or newer with venv.
+# With --browser, Chromium too, in which tests look at the report: a download of 120 MB, half a minute on a good line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin # ldconfig is not on every user's PATH
@@ -39,6 +40,21 @@ install_system_packages() {
     as_root dnf install -y -q "${packages[@]}" >/dev/null 2>"$log" && return 0
   fi
   say "could not install ${missing[*]} (no root, no apt or dnf, or no network); going on with what works without:"
+  tail -n 3 "$log" >&2 || true
+}
+
+# On its own: where a distribution has no such package, the others are still installed.
+install_browser() {
+  local name
+  for name in chromium chromium-browser google-chrome; do command -v "$name" >/dev/null 2>&1 && return 0; done
+  say "installing chromium for the tests of the report (120 MB)"
+  if command -v apt-get >/dev/null 2>&1; then
+    { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+      --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>"$log" && return 0
+  elif command -v dnf >/dev/null 2>&1; then
+    as_root dnf install -y -q chromium dejavu-sans-fonts >/dev/null 2>"$log" && return 0
+  fi
+  say "could not install chromium; tests that need a browser will say so:"
   tail -n 3 "$log" >&2 || true
 }
 
@@ -83,5 +99,6 @@ mount_tracefs() {
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install_system_packages
+[ "${1:-}" != --browser ] || install_browser
 make_venv
 mount_tracefs
