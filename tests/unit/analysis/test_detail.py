@@ -1,0 +1,88 @@
+"""However much there is: the longest waits of every phase are there one by one, and everything is counted."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.big_trace import big_trace
+from cvtrace.analysis.assemble import studied
+from cvtrace.analysis.report.html import timeline
+from cvtrace.analysis.report.html.detail import EACH, longest, merged, shares
+from cvtrace.analysis.report.html.scene import scene
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1000), st.integers(-1, 4)), max_size=300), st.integers(0, 100), st.integers(1, 20)
+)
+def test_the_longest_of_every_group_are_kept(rows: list[tuple[int, int]], most: int, each: int) -> None:
+    length, group = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+
+    kept = longest(length, group, most, each)
+
+    for number in np.unique(group):
+        mine = group == number
+        expected = np.sort(length[mine])[::-1][:each]
+        assert np.sort(length[mine & kept])[::-1][: len(expected)].tolist() == expected.tolist()
+    assert kept.all() if len(rows) <= most else kept.sum() >= min(most, len(rows))
+
+
+def test_room_that_is_left_goes_to_the_longest_of_all() -> None:
+    length = np.arange(1000, dtype=np.int64)
+
+    kept = longest(length, length % 2, most=100, each=10)
+
+    assert kept.sum() == 100
+    assert kept[-100:].all()
+
+
+@pytest.mark.parametrize("room", [10, 100, 100_000])
+def test_merged_marks_count_everything(room: int) -> None:
+    random = np.random.default_rng(1)
+    start = np.sort(random.integers(0, 10**9, 5000))
+    end = start + random.integers(0, 10**5, 5000)
+    keys = random.integers(-1, 3, (5000, 2))
+
+    found = merged(start, end, keys, 0, 10**9, room)
+
+    assert found.count.sum() == 5000
+    assert found.total.sum() == (end - start).sum()
+    assert found.longest.max() == (end - start).max()
+    for key in np.unique(keys, axis=0):
+        mine = (keys == key).all(axis=1)
+        assert found.count[(found.keys == key).all(axis=1)].sum() == mine.sum()
+    assert len(found) <= max(room, 50 * 16)
+
+
+def test_classes_of_a_stretch_are_stacked_in_their_lane() -> None:
+    # GIVEN two classes that fill a stretch of one lane by 60 % and 20 %, and one that overfills that of another
+    start = np.array([0, 600, 100, 0], dtype=np.int64)
+    end = np.array([600, 800, 1100, 1000], dtype=np.int64)
+    keys = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.int64)
+    found = merged(start, end, keys, 0, 50_000, 1)
+    # WHEN they are stacked
+    bottom, top = shares(found, found.keys[:, 0])
+    # THEN each is as high as its share, one upon the other, and none sticks out
+    assert bottom.tolist() == [0, 600, 0, 500]
+    assert top.tolist() == [600, 800, 500, 1000]
+
+
+def test_the_timeline_holds_the_longest_waits_of_every_phase() -> None:
+    # GIVEN a run of more requests than are drawn
+    study, report = studied(big_trace(30_000, tokens=50))
+    shared = scene(study, report)
+    # WHEN its timeline is made
+    picture = timeline.picture(shared)
+    source = picture.model.select_one({"name": "events"})
+    left, right = (np.asarray(source.data[name]) for name in ("left", "right"))
+    # THEN each of the longest requests of each phase is drawn on its own, and the picture is not too full
+    drawn = {(round(a * 1e9), round(b * 1e9)) for a, b in zip(left, right, strict=True)}
+    asked = study.requests
+    for row in np.unique(study.request_row[study.request_row >= 0]):
+        mine = np.flatnonzero(study.request_row == row)
+        length = (asked.replied - asked.sent)[mine]
+        for request in mine[np.argsort(-length)[:EACH]]:
+            span = (int(asked.sent[request]) - shared.since, int(asked.replied[request]) - shared.since)
+            assert span in drawn or length[mine == request] == np.sort(length)[-EACH]
+    everything = picture.model.select_one({"name": "timeline"})
+    assert len(left) + len(everything.data["left"]) < 12_000
