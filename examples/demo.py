@@ -80,7 +80,7 @@ def main() -> int:
         forget_pages(stack)
         with less_memory([sys.executable, *script(stack.mapped_model)]) as command:
             codes.append(traced("mapped", stack, command, "--python", sys.executable, "--"))
-    say("\nThe traces are in demo-out/: try `.venv/bin/cvtrace report demo-out/cold --format json`.")
+    say("\nThe traces are in demo-out/: try `.venv/bin/cvtrace report demo-out/cold --open`.")
     return max(codes)
 
 

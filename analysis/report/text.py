@@ -18,6 +18,7 @@ from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
 from cvtrace.analysis.report import details, sentences
 from cvtrace.analysis.report.client import client
+from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.report.quantities import seconds, size
 from cvtrace.tracer.store import Trace
 
@@ -70,7 +71,7 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
     for block in BLOCKS:
         for line in block(report):
             _print(console, line)
-    console.print(Text(f"Full report: cvtrace report {report.trace.path} --format json"), soft_wrap=True)
+    console.print(Text(f"Full report: cvtrace report {printable(report.trace.path)} --open"), soft_wrap=True)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
@@ -78,7 +79,7 @@ def _print(console: Console, sentence: str, indent: int = 0) -> None:
     """Print a sentence; no line ends between a number and its unit."""
     margin = " " * indent
     lines = textwrap.wrap(
-        CONTROL.sub("\N{REPLACEMENT CHARACTER}", TOGETHER.sub(sentences.NO_BREAK, sentence)),
+        TOGETHER.sub(sentences.NO_BREAK, printable(sentence)),
         console.width,
         initial_indent=margin,
         subsequent_indent=margin,
@@ -102,7 +103,8 @@ def _phases(report: Report) -> Table:
     for name in ("wall", "network", "cache", "compute", "other", "reads", "page/disk\n/network", "fetched"):
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for row in report.phases:
-        name = row.name if len(row.name) <= LONGEST_NAME else row.name[: LONGEST_NAME - 1] + "…"
+        name = printable(row.name)
+        name = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
         name = f"{name} ×{row.count:,}" if row.name == "decode" or (row.name not in NAMES and row.count > 1) else name
         table.add_row(name, seconds(row.wall_s), *_times(row), *_counts(row))
     return table

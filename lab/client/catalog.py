@@ -81,7 +81,7 @@ class _Catalog:
 
 def md5_halves(path: str) -> tuple[int, int]:
     """Return the key of a path in the catalog."""
-    first, second = struct.unpack("<qq", hashlib.md5(path.encode(), usedforsecurity=False).digest())
+    first, second = struct.unpack("<qq", hashlib.md5(os.fsencode(path), usedforsecurity=False).digest())
     return first, second
 
 
@@ -178,6 +178,7 @@ class Catalogs:
         try:
             # SQLite reads single pages, with pread, from the object in the cache, as it does in the client.
             database = sqlite3.connect(f"file:/proc/self/fd/{fd}?immutable=1", uri=True, check_same_thread=False)
+            database.text_factory = os.fsdecode  # names need not be UTF-8
             (highest,) = database.execute("SELECT max(rowid) FROM catalog").fetchone()
             nested = dict(database.execute("SELECT path, sha1 FROM nested_catalogs").fetchall())
         except sqlite3.Error as error:
@@ -202,7 +203,7 @@ class Catalogs:
             path=path,
             inode=catalog.inode_offset + rowid,
             mode=mode,
-            size_bytes=len(target.encode()) if stat.S_ISLNK(mode) else size,
+            size_bytes=len(os.fsencode(target)) if stat.S_ISLNK(mode) else size,
             mtime_s=mtime,
             mtime_ns=mtime_ns or 0,
             links=max(1, links & 0xFFFFFFFF),

@@ -37,7 +37,7 @@ _ALGORITHM_SHIFT: Final = 61
 
 def command(number: int, hash_: Hash | None, size_bytes: int = 0, return_pipe: int = -1, text: str = "") -> bytes:
     """Return one command as it is written to the pipe."""
-    description = text.encode()[:MAX_DESCRIPTION_BYTES]
+    description = os.fsencode(text)[:MAX_DESCRIPTION_BYTES]
     digest = hash_.digest if hash_ else bytes(DIGEST_BYTES)
     algorithm = ALGORITHMS.index(hash_.algorithm) if hash_ else 0
     head = COMMAND.pack(number, size_bytes | algorithm << _ALGORITHM_SHIFT, return_pipe, digest, len(description))

@@ -3,7 +3,7 @@
 A table travels as columns. The page makes rows of them as they come into view, so that a hundred thousand cost nothing.
 """
 
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,14 @@ from cvtrace.probes.events import Opcode
 
 MOST: Final = 20_000
 """Rows of one table; the rest is in the CSV and JSON forms of the report."""
-UNITS: Final = {"s": "seconds", "bytes": "bytes", "": ""}
+OTHERS: Final = {
+    "tensors": "Tensors",
+    "layers": "Layers of the model",
+    "chunks": "Objects of the client's cache",
+    "operators": "Operators",
+    "checks": "Traced against counted by the client",
+}
+"""Tables that are shown as the report has them, as far as it has them."""
 
 
 @dataclass(frozen=True)
@@ -240,28 +247,31 @@ def _stacks(scene: Scene) -> Table:
 
 def _others(scene: Scene) -> list[Table]:
     """Tables of the report that no picture shows: each column as it is named there."""
-    titles = {
-        "checks": "Traced against counted by the client",
-        "operators": "Operators",
-        "tensors": "Tensors",
-        "chunks": "Chunks",
-    }
-    return [_plain(key, title, getattr(scene.report, key, ())) for key, title in titles.items()]
+    return [_plain(scene, key, title, getattr(scene.report, key, ())) for key, title in OTHERS.items()]
 
 
-def _plain(key: str, title: str, rows: tuple[Any, ...]) -> Table:
-    if not rows or not is_dataclass(rows[0]):
+def _plain(scene: Scene, key: str, title: str, rows: tuple[Any, ...]) -> Table:
+    if not rows:
         return Table(key, title, (), {}, 0)
-    dicts = [asdict(row) for row in rows[:MOST]]
-    columns = []
-    for name in dicts[0]:
-        unit = "s" if name.endswith("_s") else "bytes" if name.endswith("bytes") else "text"
-        values = [each[name] for each in dicts]
-        if unit == "text" and all(
-            (isinstance(each, (int, float)) and not isinstance(each, bool)) or each is None for each in values
-        ):
-            unit = "n"
-        if unit == "text":
-            values = ["" if each is None else printable(str(each)) for each in values]
-        columns.append(Column(name.removesuffix("_s").replace("_", " "), unit, values))
-    return Table(key, title, tuple(columns), {}, len(rows))
+    shown = rows[:MOST]
+    columns = tuple(_column(field.name, [getattr(row, field.name) for row in shown]) for field in fields(shown[0]))
+    number = {name: place for place, name in reversed(list(enumerate(scene.files.names)))}
+    links = {"file": [number.get(row.path, -1) for row in shown]} if hasattr(shown[0], "path") else {}
+    return Table(key, title, columns, links, len(rows))
+
+
+def _column(name: str, values: list[Any]) -> Column:
+    title = name.removesuffix("_s").removesuffix("_bytes").replace("_", " ")
+    if name.endswith("_s"):
+        return Column(title, "s", values)
+    if name.endswith("_bytes"):
+        return Column(title, "bytes" if name != "offset_bytes" else "n", values)
+    if all(each is None or (isinstance(each, int | float) and not isinstance(each, bool)) for each in values):
+        return Column(title, "n", values)
+    return Column(title, "text", ["" if each is None else printable(_told(each)) for each in values])
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,151 @@
+"""Names that try to be something else: markup, escapes, other directions of writing, 4 KiB, no UTF-8. All are text, in every output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab_mount import lab
+from playwright.sync_api import Page
+from scene import MOUNT, Fetch, Scene
+from test_report import cold_run
+from watched import Watched
+
+from cvtrace.analysis.assemble import studied
+from cvtrace.analysis.report import html, text
+from cvtrace.analysis.report.names import UNSEEN, printable
+from cvtrace.probes.events import Opcode
+
+MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=2</script>"
+HOSTILE = (
+    MARKUP,
+    "</script><script>window.hacked=3</script>",
+    "'\"><svg onload=window.hacked=4>",
+    "@{what}{safe} $index $$x^2$$ \\[x\\] {{ 7 * 7 }} %s ${7*7}",
+    "red \x1b[31m bell \x07 back \x08\x08\x08 new\nline\r\x00",
+    "gpj.\u202eexe \u200b\ufeff",
+    "&lt;b&gt; &amp; \ufffd",
+    "deep/" * 60 + "end",
+)
+
+
+def hostile_run() -> Scene:
+    """Return a run in which everything that can have a name has a hostile one."""
+    scene = cold_run()
+    for number, name in enumerate(HOSTILE):
+        at, node = 300_000 + 1000 * number, 50 + number
+        path = f"{MOUNT}/{name}".replace("\x00", "")
+        scene.named(name.replace("\x00", "")[:400], 700_000 + 1000 * number, 700_900 + 1000 * number)
+        scene.opened(at, at + 90, 20 + number, path)
+        scene.request(Opcode.OPEN, at + 20, at + 50, at + 60, sent=at + 10, node=node)
+        scene.request(Opcode.READ, at + 120, at + 180, at + 200, sent=at + 110, node=node, offset=number << 20)
+        scene.fetch(
+            Fetch(
+                at + 130,
+                at + 135,
+                at + 140,
+                at + 150,
+                at + 160,
+                number=90 + number,
+                path=f"/{name}",
+                descriptor=70 + number,
+            )
+        )
+    words = ["sh", "-c", *HOSTILE]
+    scene.meta = {
+        "target": {"argv": words, "pid": 100, "cwd": "/", "exit_code": 0},
+        "host": MARKUP,
+        "missing": [MARKUP, HOSTILE[4]],
+    }
+    return scene
+
+
+def assert_harmless(page: Page) -> None:
+    """Nothing of a name became an element, ran, or moved the text around."""
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img, iframe, object, embed, svg[onload]").count() == 0
+    shown = page.locator("body").inner_text()
+    assert not [each for each in UNSEEN.findall(shown) if each not in "\n\t"]
+
+
+def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: Path) -> None:
+    # GIVEN a report full of hostile names
+    report = tmp_path / "report.html"
+    report.write_text(html.render(*studied(hostile_run().trace())), encoding="utf-8", errors="strict")
+    watched = opened(report)
+    # WHEN everything is opened, chosen and pointed at
+    for table in ("phases", "tokens", "files", "fetches", "waits", "stacks"):
+        watched.rows(table)
+    files = [row[0] for row in watched.rows("files")]
+    for name in HOSTILE:
+        assert printable(name.replace("\x00", "")).rstrip("/") in files, name
+    assert_harmless(watched.page)
+    for key in ("timeline", "waterfall", "heat", "phases", "flame"):
+        watched.show(key)
+        box = watched.page.locator(f"#plot-{key}").bounding_box()
+        assert box is not None
+        for step in range(12):
+            watched.page.mouse.move(box["x"] + 120 + 90 * step, box["y"] + 20 + 17 * step)
+        watched.page.locator(f"#plot-{key}").focus()
+        for _ in range(12):
+            watched.page.keyboard.press("ArrowDown")
+    for number in range(0, len(HOSTILE), 3):
+        watched.page.locator('details[data-table="files"] tbody tr').nth(number).click()
+        assert watched.hash.startswith("#file=")
+        assert_harmless(watched.page)
+        watched.page.reload()
+        watched.page.wait_for_selector("html[data-ready]")
+        assert watched.page.locator("#chosen .chip").count() == 1
+        watched.page.keyboard.press("Escape")
+        watched.rows("files")
+    # THEN none of it was more than text (and, on leaving the test, no request was made and no error seen)
+    assert_harmless(watched.page)
+
+
+def test_the_summary_shows_them_as_text_too() -> None:
+    _, report = studied(hostile_run().trace())
+
+    summary = text.render(report, 120)
+
+    assert not [each for each in UNSEEN.findall(summary) if each != "\n"]
+    assert printable(MARKUP) in summary
+
+
+PROGRAM = """
+import os, sys
+for folder, _, files in os.walk(os.fsencode(sys.argv[1])):
+    for name in files:
+        with open(os.path.join(folder, name), "rb") as file:
+            file.read()
+"""
+
+
+@pytest.mark.root
+def test_real_files_of_such_names_are_traced_and_shown(opened: Callable[..., Watched], tmp_path: Path) -> None:
+    # GIVEN a repository with files of such names, one that is not UTF-8, and one whose path is very long
+    deep = "/".join(["d" * 120] * 30)
+    names = [
+        *(name.replace("\x00", "").replace("/", "|")[:80] for name in HOSTILE),
+        os.fsdecode(b"not utf-8 \xff\xfe"),
+        f"{deep}/model.onnx",
+    ]
+    with lab(tmp_path, {name: os.urandom(5000) for name in names}) as served, served.mount() as mounted:
+        # WHEN a program that reads them is traced, and the trace reported in both forms
+        command = [sys.executable, "-m", "cvtrace"]
+        where = ["-o", tmp_path / "trace", "--mount", mounted.root, "--no-summary", "--"]
+        subprocess.run([*command, "run", *where, sys.executable, "-c", PROGRAM, mounted.root], check=True)
+    told = subprocess.run([*command, "report", tmp_path / "trace"], check=True, capture_output=True)
+    subprocess.run([*command, "report", tmp_path / "trace", "--format", "html", "-o", tmp_path / "r.html"], check=True)
+    watched = opened(tmp_path / "r.html")
+    # THEN all of them are there, as text
+    files = [row[0] for row in watched.rows("files")]
+    for name in names[: len(HOSTILE)]:
+        assert printable(name) in files
+    assert any(each.startswith("not utf-8 ") for each in files)
+    assert any(each.startswith("d" * 120) for each in files)
+    assert_harmless(watched.page)
+    assert not [each for each in UNSEEN.findall(told.stdout.decode()) if each != "\n"]
