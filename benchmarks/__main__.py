@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks import model, read_loop, recorder
+from benchmarks import html_report, model, read_loop, recorder
 from benchmarks.rows import Settings, machine, table
 
-BENCHMARKS = {"recorder": recorder.run, "read_loop": read_loop.run, "model": model.run}
+BENCHMARKS = {"recorder": recorder.run, "read_loop": read_loop.run, "model": model.run, "html": html_report.run}
 HEAD = """# What tracing costs
 
 Made by `make bench` ({command}) on: {machine}.
