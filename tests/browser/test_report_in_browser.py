@@ -338,6 +338,11 @@ def test_it_prints_on_a4_with_its_tables(report: Path, opened: Open, tmp_path: P
     }
     assert boxes == {(595, 842)}
     assert watched.page.locator("details.table:not([open])").count() == 0
+    copies = """() => { dispatchEvent(new Event("beforeprint"));
+      const widths = [...document.querySelectorAll("canvas.paper")].map((each) => each.width / devicePixelRatio);
+      dispatchEvent(new Event("afterprint")); return widths; }"""
+    widths = watched.page.evaluate("Bokeh.index.roots.map((each) => each.model.outer_width)")
+    assert sorted(watched.page.evaluate(copies)) == pytest.approx(sorted(widths), abs=1)
     assert watched.page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 

@@ -46,6 +46,17 @@ function follow() {
   });
 }
 
+// On paper stands a copy of each picture as it is on the screen, as wide as the paper.
+function copyForPaper() {
+  for (const view of Bokeh.index.roots) {
+    const { canvas } = view.export("png");
+    canvas.removeAttribute("style");
+    canvas.className = "paper";
+    const [key] = Object.entries(data.roots).find(([, id]) => id === view.model.id);
+    document.getElementById(`plot-${key}`).after(canvas);
+  }
+}
+
 function controls() {
   const theme = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -75,8 +86,13 @@ function controls() {
     for (const details of document.querySelectorAll("details.table")) { details.open = true; makeTable(details); }
     for (const table of tables) table.draw(25);
     catchUp(Object.keys(due));
+    copyForPaper();
   });
-  addEventListener("afterprint", () => { if (dark) show(true); for (const table of tables) table.draw(); });
+  addEventListener("afterprint", () => {
+    if (dark) show(true);
+    for (const table of tables) table.draw();
+    for (const copy of document.querySelectorAll("canvas.paper")) copy.remove();
+  });
 }
 
 async function start() {
