@@ -341,7 +341,7 @@ def test_it_prints_on_a4_with_its_tables(report: Path, opened: Open, tmp_path: P
     copies = """() => { dispatchEvent(new Event("beforeprint"));
       const widths = [...document.querySelectorAll("canvas.paper")].map((each) => each.width / devicePixelRatio);
       dispatchEvent(new Event("afterprint")); return widths; }"""
-    widths = watched.page.evaluate("Bokeh.index.roots.map((each) => each.model.outer_width)")
+    widths = watched.page.evaluate("Bokeh.index.roots.map((each) => each.model.outer_width).filter((each) => each)")
     assert sorted(watched.page.evaluate(copies)) == pytest.approx(sorted(widths), abs=1)
     assert watched.page.evaluate("document.documentElement.dataset.theme") == "dark"
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from cvtrace.analysis.classes import GROUPS, LABELS, MEMBERS
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report import sentences
+from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.html.heat import Heat
 from cvtrace.analysis.report.html.palette import COLOURS, PAINTS
 from cvtrace.analysis.report.html.pictures import Picture
@@ -42,9 +43,12 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
         scripts=[Markup(script) for script in scripts],
         data=_packed(_payload(scene, pictures, heats, tables)),
         report=scene.report,
-        said={
-            name: _lines(getattr(sentences, name)(scene.report)) for name in ("answer", "times", "caches", "agreement")
-        },
+        answer=_lines(sentences.answer(scene.report)),
+        said=[
+            line
+            for block in (sentences.times, sentences.caches, client, sentences.agreement)
+            for line in _lines(block(scene.report))
+        ],
         title=printable(sentences.title(scene.report)),
         lacking=[*scene.report.trace.missing, *scene.report.notes],
         findings=_findings(scene),

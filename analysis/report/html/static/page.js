@@ -48,11 +48,10 @@ function follow() {
 
 // On paper stands a copy of each picture as it is on the screen, as wide as the paper.
 function copyForPaper() {
-  for (const view of Bokeh.index.roots) {
-    const { canvas } = view.export("png");
+  for (const [key, plot] of figures()) {
+    const { canvas } = Bokeh.index.roots.find((view) => view.model === plot).export("png");
     canvas.removeAttribute("style");
     canvas.className = "paper";
-    const [key] = Object.entries(data.roots).find(([, id]) => id === view.model.id);
     document.getElementById(`plot-${key}`).after(canvas);
   }
 }
