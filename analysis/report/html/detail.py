@@ -57,10 +57,10 @@ class Merged:
         return len(self.start)
 
 
-def merged(start: Ints, end: Ints, keys: Ints, since: int, until: int, room: int) -> Merged:
+def merged(start: Ints, end: Ints, keys: Ints, since: int, until: int, room: int, coarsest: int = COARSEST) -> Merged:
     """Merge intervals that begin in the same stretch of time and agree in all keys (shape: intervals x keys).
 
-    Stretches are made longer until there are at most `room` marks, or COARSEST of them.
+    Stretches are made longer until there are at most `room` marks, or only `coarsest` stretches.
     """
     stretches = FINEST
     while True:
@@ -68,9 +68,9 @@ def merged(start: Ints, end: Ints, keys: Ints, since: int, until: int, room: int
         stretch = np.clip((start - since) // width, 0, stretches - 1)
         table = np.column_stack([stretch, keys])
         distinct, where = _distinct(table)
-        if len(distinct) <= room or stretches <= COARSEST:
+        if len(distinct) <= room or stretches <= coarsest:
             break
-        stretches = max(COARSEST, stretches // 2)
+        stretches = max(coarsest, stretches // 2)
     where = where.ravel()
     length = end - start
     most = np.zeros(len(distinct), dtype=np.int64)

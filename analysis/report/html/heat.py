@@ -17,11 +17,13 @@ from cvtrace.probes.events import Opcode
 
 FILES: Final = 8
 """Files that have a heat map, those of the most bytes read."""
-ONE_BY_ONE: Final = (1500, 500)
-MERGED: Final = (2500, 500)
+ONE_BY_ONE: Final = (6000, 500)
+MERGED: Final = (4000, 500)
 """Most marks of the first file and of each other."""
-BANDS: Final = 160
-"""Stretches of offset that merged reads are put into."""
+BANDS: Final = (240, 120, 60, 30)
+"""Stretches of offset that merged reads are put into: the finest that are not too many."""
+COARSEST: Final = 300
+"""Stretches of time, likewise."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Heat:
     name: str
     until_bytes: int
     told: str
+
+    @property
+    def top_mb(self) -> float:
+        """Where the picture of the file ends."""
+        return self.until_bytes * 1.02 / 1e6
 
 
 def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
@@ -61,7 +68,7 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
         told = f"{counted(len(mine), 'read')}, {size(float(total[number]))}"
         heats.append(Heat(number, scene.file_names[number], end, told))
         _draw_borders(plot, scene, place, known)
-    y_range.end = heats[0].until_bytes / 1e6
+    y_range.end = heats[0].top_mb
     pointed_at(plot, renderers)
     left_out = int((total > 0).sum()) - len(heats)
     more = f" {counted(left_out, 'file')} of fewer bytes read: see the table of files." if left_out else ""
@@ -135,9 +142,13 @@ def _marks(scene: Scene, reads: Ints, known: Borders, other: bool) -> Marks:
 
 def _add_merged(scene: Scene, marks: Marks, rest: Ints, paint: Ints, room: int) -> None:
     asked = scene.study.requests
-    width = max(-(-int((asked.offset + asked.read_bytes)[rest].max()) // BANDS), 1)
-    keys = np.column_stack([asked.offset[rest] // width, scene.study.request_row[rest], paint])
-    found = merged(asked.sent[rest], asked.replied[rest], keys, scene.since, scene.until, room)
+    end = int((asked.offset + asked.read_bytes)[rest].max())
+    for bands in BANDS:
+        width = max(-(-end // bands), 1)
+        keys = np.column_stack([asked.offset[rest] // width, scene.study.request_row[rest], paint])
+        found = merged(asked.sent[rest], asked.replied[rest], keys, scene.since, scene.until, room, COARSEST)
+        if len(found) <= room:
+            break
     band, phase, kind = found.keys.T
     marks.add(
         [

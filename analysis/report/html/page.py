@@ -121,7 +121,7 @@ def _payload(
         "phases": scene.phases,
         "spans": _spans(scene),
         "files": scene.file_names,
-        "heats": [{"file": heat.file, "until": heat.until_bytes / 1e6} for heat in heats],
+        "heats": [{"file": heat.file, "until": heat.top_mb} for heat in heats],
         "fetches": _fetch_links(scene),
         "tables": [_table(table) for table in tables],
     }

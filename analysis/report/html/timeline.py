@@ -113,7 +113,8 @@ def picture(scene: Scene) -> Picture:
         key="timeline",
         title="Timeline",
         about="What waited for what: the thread that carries each phase, other threads, the client's workers, its cache and its "
-        "connections. Drag to zoom, Ctrl and the wheel too."
+        "connections. A FUSE request is orange if it had to be fetched, blue if it was in the client's cache. Drag to zoom, "
+        "Ctrl and the wheel too."
         + (
             " The longest waits of every phase are drawn one by one; shorter ones together, and say how many."
             if merged_any
