@@ -13,6 +13,7 @@
     faults        how long page faults kept the target in the kernel
     waits         what the target was off the CPU for, and calls that keep it busy on CVMFS pages
     attribution   what the target waits for at any moment: the critical path
+    stacks        the critical path as phase, thread, file, class: for flame graphs
     verdict, reconcile, cache_state   the answers
     causes, reloads   why a request was needed
     touched, file_map   bytes of files that the target used, and what lies there

@@ -66,13 +66,23 @@ function linksOf(source) {
   return columnsOf.get(source);
 }
 
+// Marks of time that stand for several may be of several tokens: those in the middle of a token's time are taken for its own.
+function duringToken(source) {
+  const span = data.spans.token[chosen.token];
+  if (!span || !/^(timeline|events|heat)/.test(source.name)) return () => false;
+  const [left, right, token] = ["left", "right", "token"].map((name) => column(source, name));
+  return (each) => token[each] < 0 && left[each] + right[each] >= 2 * span[0] && left[each] + right[each] <= 2 * span[1];
+}
+
 function applyToSource(source) {
   const wanted = conditions(linksOf(source));
+  const during = duringToken(source);
+  const tokens = linksOf(source).token;
   const colours = column(source, "paint");
   const indices = [];
   if (wanted.length || off.size) {
     for (let each = 0; each < colours.length; each++) {
-      if (!off.has(colours[each]) && wanted.every(([values, number]) => values[each] === number)) indices.push(each);
+      if (!off.has(colours[each]) && wanted.every(([values, number]) => values[each] === number || (values === tokens && during(each)))) indices.push(each);
     }
   }
   source.selected.indices = indices.length === colours.length ? [] : indices;
