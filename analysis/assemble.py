@@ -25,17 +25,17 @@ def analyse(trace: Trace, headers: Headers | None = None) -> Report:
 
     With `headers`, the tensors of the model are looked up in the headers of its files; without, nothing but the trace is read.
     """
-    return studied(trace, headers)[1]
+    return studied(trace, headers)[2]
 
 
-def studied(trace: Trace, headers: Headers | None = None) -> tuple[Study, Report]:
+def studied(trace: Trace, headers: Headers | None = None) -> tuple[Study, Tables, Report]:
     """Return the report on a trace with the tables behind it, for pictures. As `analyse` otherwise."""
     try:
         found = study(trace)
         known, lacking = look_up(found, headers)
         more = tables(found, known)
         draft = report(found, more, lacking)
-        return found, replace(draft, findings=findings(found, more, draft))
+        return found, more, replace(draft, findings=findings(found, more, draft))
     except OverflowError:
         raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
 

@@ -1,4 +1,4 @@
-"""The time of the critical path as stacks: phase, thread, file, class, with nanoseconds. What flame graphs are drawn from.
+"""The time of the critical path as stacks: phase, thread, file, tensor, class, with nanoseconds. What flame graphs are drawn from.
 
 Stacks add up to the wall time of each phase: they hold the same pieces of the critical path as the table of phases, grouped
 in another way.
@@ -11,6 +11,7 @@ import numpy as np
 from cvtrace.analysis.classes import LABELS, Class
 from cvtrace.analysis.intervals import Ints, pick
 from cvtrace.analysis.study import Study
+from cvtrace.analysis.tensors import Tensors
 
 WAITING: tuple[int, ...] = tuple(
     int(member) for member in Class if member.group in ("network", "cache", "other") or member is Class.COMPUTE_WAIT
@@ -28,28 +29,30 @@ class Files:
 
 @dataclass(frozen=True)
 class Stacks:
-    """One row for each stack that occurred, sorted by phase, thread, file and class.
+    """One row for each stack that occurred, sorted by phase, thread, file, tensor and class.
 
-    `phase` numbers `phases`, `file` numbers `files` (-1: no request was waited for), `value` is a `Class`; `ns` is the time
-    spent there in `pieces` pieces.
+    `phase` numbers `phases`, `file` numbers `files` (-1: no request was waited for), `tensor` numbers `tensors` (-1: none is
+    known there), `value` is a `Class`; `ns` is the time spent there in `pieces` pieces.
     """
 
     phase: Ints
     thread: Ints
     file: Ints
+    tensor: Ints
     value: Ints
     ns: Ints
     pieces: Ints
     phases: tuple[str, ...]
     files: tuple[str, ...]
+    tensors: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.ns)
 
     def frames(self, row: int) -> tuple[str, ...]:
         """Return the names of one stack, the outermost first."""
-        file = int(self.file[row])
-        inner = (self.files[file],) if file >= 0 else ()
+        file, tensor = int(self.file[row]), int(self.tensor[row])
+        inner = (*((self.files[file],) if file >= 0 else ()), *((self.tensors[tensor],) if tensor >= 0 else ()))
         return (
             self.phases[int(self.phase[row])],
             f"thread {int(self.thread[row])}",
@@ -73,32 +76,45 @@ def files(study: Study) -> Files:
     return Files(tuple(study.paths.of(asked.connection[shown], asked.nodeid[shown])), of_request)
 
 
-def stacks(study: Study) -> Stacks:
-    """Return the stacks of the target's life."""
+def stacks(study: Study, parts: Tensors | None = None) -> Stacks:
+    """Return the stacks of the target's life; with the tensors of its files, down to these."""
     known = files(study)
+    names = tuple(header.name if header else "" for header in parts.header) if parts else ()
+    main = _with_name(parts.main, names) if parts else known.of_request[:0]
     path, segments = study.path, study.segments
     columns = (
         segments.row[path.of],
         segments.thread[path.of],
         pick(known.of_request, path.request, -1),
+        pick(main, path.request, -1),
         path.value,
     )
     threads, thread = np.unique(columns[1], return_inverse=True)
-    sizes = (len(study.phases.names), len(threads), len(known.names) + 1, len(LABELS))
+    sizes = (len(study.phases.names), len(threads), len(known.names) + 1, len(names) + 1, len(LABELS))
     keys = (
-        np.ravel_multi_index((columns[0], thread.ravel(), columns[2] + 1, columns[3]), sizes)
+        np.ravel_multi_index((columns[0], thread.ravel(), columns[2] + 1, columns[3] + 1, columns[4]), sizes)
         if len(path.of)
         else path.of
     )
     distinct, where = np.unique(keys, return_inverse=True)
-    phase, thread, file, value = (np.asarray(each, dtype=np.int64) for each in np.unravel_index(distinct, sizes))
+    phase, thread, file, tensor, value = (
+        np.asarray(each, dtype=np.int64) for each in np.unravel_index(distinct, sizes)
+    )
     return Stacks(
         phase=phase,
         thread=threads[thread],
         file=file - 1,
+        tensor=tensor - 1,
         value=value,
         ns=np.bincount(where.ravel(), weights=path.length, minlength=len(distinct)).astype(np.int64),
         pieces=np.bincount(where.ravel(), minlength=len(distinct)).astype(np.int64),
         phases=study.phases.names,
         files=known.names,
+        tensors=names,
     )
+
+
+def _with_name(main: Ints, names: tuple[str, ...]) -> Ints:
+    """Leave out rows that stand for the bytes of no tensor."""
+    named = np.array([bool(name) for name in names], dtype=bool)
+    return np.where((main >= 0) & np.append(named, False)[main], main, -1)

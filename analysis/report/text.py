@@ -29,8 +29,6 @@ COLUMNS: Final = 80
 """Width in a pipe, and the least in a terminal."""
 TOGETHER: Final = re.compile(r"(?<=\d) (?=(?:[µm]?s|[kMGT]?B|%)(?!\w))| (?=[=≠×])|(?<=[=≠]) ")
 """Blanks at which no line ends."""
-CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""What a name in a trace or a model could make a terminal do."""
 NOT_OBSERVED: Final = "n/a"
 BLOCKS: Final = (
     sentences.times,

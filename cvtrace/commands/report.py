@@ -14,6 +14,7 @@ from click.core import ParameterSource
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
     from cvtrace.analysis.study import Study
+    from cvtrace.analysis.tables import Tables
 
 FORMATS: Final = ("text", "json", "html")
 LATER: Final = ("perfetto", "speedscope", "folded", "parquet", "csv")
@@ -65,10 +66,10 @@ def command(
     from cvtrace.tracer.user import who_asked
 
     recorded = read_trace(trace)
-    study, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model))
+    study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model))
     to_stdout = output is None or output == STDOUT
     encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"
-    rendered = _rendered(study, found, form, encoding, terminal=to_stdout and sys.stdout.isatty())
+    rendered = _rendered(study, tables, found, form, encoding, terminal=to_stdout and sys.stdout.isatty())
     if output is None or output == STDOUT:
         click.echo(rendered.encode(encoding, "replace").decode(encoding), nl=False)
     else:
@@ -94,11 +95,11 @@ def _open(output: Path) -> None:
     click.echo(f"cvtrace: {'' if shown else 'no browser can be started here; '}the report is in {output}", err=True)
 
 
-def _rendered(study: Study, found: Report, form: str, encoding: str, *, terminal: bool) -> str:
+def _rendered(study: Study, tables: Tables, found: Report, form: str, encoding: str, *, terminal: bool) -> str:
     if form == "html":
         from cvtrace.analysis.report import html
 
-        return html.render(study, found)
+        return html.render(study, tables, found)
     from cvtrace.analysis.report import json, text
 
     if form == "json":

@@ -107,7 +107,7 @@ def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: P
 
 
 def test_the_summary_shows_them_as_text_too() -> None:
-    _, report = studied(hostile_run().trace())
+    _, _, report = studied(hostile_run().trace())
 
     summary = text.render(report, 120)
 

@@ -17,11 +17,12 @@ from cvtrace.analysis.report.html.page import page
 from cvtrace.analysis.report.html.scene import scene
 from cvtrace.analysis.report.html.tables import tables
 from cvtrace.analysis.study import Study
+from cvtrace.analysis.tables import Tables
 
 
-def render(study: Study, report: Report) -> str:
+def render(study: Study, details: Tables, report: Report) -> str:
     """Return the page."""
-    shared = scene(study, report)
+    shared = scene(study, details, report)
     heats = heat.picture(shared)
     pictures = [
         phases.picture(shared),

@@ -1,7 +1,6 @@
 """Borders of the parts of a file, where they are known: tensors of an ONNX model, chunks of the repository."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -35,18 +34,17 @@ class Borders:
 
 def borders(scene: Scene, file: int) -> Borders:
     """Return what the report tells of the parts of a file."""
-    path = scene.files.names[file]
+    path, report = scene.files.names[file], scene.report
     parts = [
-        (row.offset_bytes, row.offset_bytes + (row.size_bytes or 0), kind, printable(getattr(row, "name", "")))
-        for kind, rows in (("chunk", _rows(scene, "chunks")), ("tensor", _rows(scene, "tensors")))
-        for row in rows
+        (row.offset_bytes, row.offset_bytes + (row.size_bytes or 0), "chunk", "")
+        for row in report.chunks
         if row.path == path and row.offset_bytes is not None
+    ]
+    parts += [
+        (row.offset_bytes, row.offset_bytes + row.size_bytes, "tensor", printable(row.name))
+        for row in report.tensors
+        if row.path == path and row.name
     ]
     parts.sort()
     start, end, kinds, names = zip(*parts, strict=True) if parts else ((), (), (), ())
     return Borders(ints(start), ints(end), kinds, names)
-
-
-def _rows(scene: Scene, table: str) -> tuple[Any, ...]:
-    """Return a table of the report that not every trace has."""
-    return tuple(getattr(scene.report, table, ()))

@@ -15,16 +15,18 @@ from cvtrace.analysis.report.quantities import seconds
 from cvtrace.analysis.stacks import WAITING
 
 FRAMES: Final = 400
-"""Files of a phase that are drawn one by one, those of the longest time."""
+"""Files and tensors that are drawn one by one, those of the longest time."""
 MODES: Final = ("all", "waiting", "computing")
 LEVELS: Final = 4
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Time by phase, file and class; `file` -1 is time that belongs to no file, -2 what several small files took."""
+    """Time by phase, part and class; `part` numbers Scene.parts (files and tensors), -1 is time that belongs to none, -2 what
+    several small ones took. `file` is the file of the part, -1 likewise."""
 
     phase: Ints
+    part: Ints
     file: Ints
     value: Ints
     ns: Ints
@@ -46,7 +48,7 @@ def picture(scene: Scene) -> Picture:
     return Picture(
         key="flame",
         title="Flame graph",
-        about="Where the time of the critical path went: phase, then the file waited for, then the class. Widths are time. Choose a frame "
+        about="Where the time of the critical path went: phase, then the file or tensor waited for, then the class. Widths are time. Choose a frame "
         "to zoom into it.",
         model=plot,
         table="stacks",
@@ -60,15 +62,16 @@ def _frames(scene: Scene, mode: str) -> Frames:
     chosen: Bools = {"all": found.ns > 0, "waiting": waiting & (found.ns > 0), "computing": ~waiting & (found.ns > 0)}[
         mode
     ]
-    phase, file, value, ns = found.phase[chosen], found.file[chosen].copy(), found.value[chosen], found.ns[chosen]
-    key = phase * (len(found.files) + 1) + file + 1
+    phase, file, value, ns = (column[chosen] for column in (found.phase, found.file, found.value, found.ns))
+    part = np.where(found.tensor >= 0, len(found.files) + found.tensor, found.file)[chosen]
+    key = phase * (len(scene.parts) + 1) + part + 1
     pairs, where = np.unique(key, return_inverse=True)
     if len(pairs) > FRAMES:
         total = np.bincount(where.ravel(), weights=ns)
         small = np.ones(len(pairs), dtype=bool)
         small[np.argsort(-total, kind="stable")[:FRAMES]] = False
-        file = np.where(small[where.ravel()] & (file >= 0), -2, file)
-    return Frames(phase, file, value, ns)
+        part = np.where(small[where.ravel()] & (part >= 0), -2, part)
+    return Frames(phase, part, np.where(part >= 0, file, -1), value, ns)
 
 
 def _marks(scene: Scene, frames: Frames) -> Marks:
@@ -78,22 +81,22 @@ def _marks(scene: Scene, frames: Frames) -> Marks:
     if not total:
         return marks
     order = _order(frames)
-    phase, file, value, ns = (column[order] for column in (frames.phase, frames.file, frames.value, frames.ns))
+    phase, part, file, value, ns = (column[order] for column in vars(frames).values())
     right = np.cumsum(ns) / total
     left = right - ns / total
     marks.add(["all"], [f"{seconds(total / 1e9)}"], left=0.0, right=1.0, bottom=1.0, top=0.0, paint=len(LABELS) + 8)
     _level(marks, scene, 1, (phase,), left, right, ns, total, file)
-    _level(marks, scene, 2, (phase, file), left, right, ns, total, file)
-    _level(marks, scene, 3, (phase, file, value), left, right, ns, total, file)
+    _level(marks, scene, 2, (phase, part), left, right, ns, total, file)
+    _level(marks, scene, 3, (phase, part, value), left, right, ns, total, file)
     return marks
 
 
 def _order(frames: Frames) -> Ints:
-    """Sort by phase, then by the time of the file there (no file first), then by class."""
-    key = frames.phase * (int(frames.file.max(initial=0)) + 3) + frames.file + 2
+    """Sort by phase, then by the time of the part there, then by class."""
+    key = frames.phase * (int(frames.part.max(initial=0)) + 3) + frames.part + 2
     pairs, where = np.unique(key, return_inverse=True)
     of_pair = np.bincount(where.ravel(), weights=frames.ns, minlength=len(pairs))[where.ravel()]
-    order: Ints = np.lexsort((frames.value, frames.file, -of_pair, frames.phase))
+    order: Ints = np.lexsort((frames.value, frames.part, -of_pair, frames.phase))
     return order
 
 
@@ -121,7 +124,7 @@ def _level(
         names = [scene.phases[each] for each in phase.tolist()]
         paint = [of_phase(each) for each in phase.tolist()]
     elif level == 2:
-        names = [_file(scene, each) for each in files.tolist()]
+        names = [_part(scene, each) for each in keys[1][first].tolist()]
         paint = [of_phase(each) for each in phase.tolist()]
     else:
         value = keys[2][first]
@@ -142,5 +145,5 @@ def _level(
     )
 
 
-def _file(scene: Scene, file: int) -> str:
-    return scene.short_files[file] if file >= 0 else "small files" if file == -2 else "no file"
+def _part(scene: Scene, part: int) -> str:
+    return scene.parts[part] if part >= 0 else "small parts" if part == -2 else "no file"

@@ -17,13 +17,13 @@ from markupsafe import Markup
 from cvtrace.analysis.classes import GROUPS, LABELS, MEMBERS
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report import sentences
-from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.html.heat import Heat
 from cvtrace.analysis.report.html.palette import COLOURS, PAINTS
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.scene import Scene
 from cvtrace.analysis.report.html.tables import Table
 from cvtrace.analysis.report.names import printable
+from cvtrace.analysis.report.text import BLOCKS
 
 STATIC: Final = "cvtrace.analysis.report.html"
 SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "page.js")
@@ -44,14 +44,10 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
         data=_packed(_payload(scene, pictures, heats, tables)),
         report=scene.report,
         answer=_lines(sentences.answer(scene.report)),
-        said=[
-            line
-            for block in (sentences.times, sentences.caches, client, sentences.agreement)
-            for line in _lines(block(scene.report))
-        ],
+        said=[line for block in BLOCKS if block is not sentences.lacking for line in _lines(block(scene.report))],
         title=printable(sentences.title(scene.report)),
         lacking=[*scene.report.trace.missing, *scene.report.notes],
-        findings=_findings(scene),
+        findings=scene.report.findings,
         pictures=pictures,
         heats=heats,
         tables={table.key: table for table in tables},
@@ -63,10 +59,6 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
 
 def _lines(said: Iterable[str]) -> list[str]:
     return [printable(line) for line in said]
-
-
-def _findings(scene: Scene) -> list[Any]:
-    return list(getattr(scene.report, "findings", ()))
 
 
 def _static(name: str) -> str:

@@ -16,6 +16,7 @@ from cvtrace.analysis.report.names import printable, shortened
 from cvtrace.analysis.report.quantities import seconds
 from cvtrace.analysis.stacks import Files, Stacks, files, stacks
 from cvtrace.analysis.study import Study
+from cvtrace.analysis.tables import Tables
 
 SHOWN_NAME: Final = 80
 """Characters of a name next to a mark; tables show all of it."""
@@ -26,6 +27,7 @@ class Scene:
     """A study, its report, and the numbers of phases, tokens, files and fetches by which pictures and tables are linked."""
 
     study: Study
+    details: Tables
     report: Report
     since: int
     until: int
@@ -51,6 +53,11 @@ class Scene:
         return tuple(shortened(name, SHOWN_NAME) for name in self.file_names)
 
     @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the files, then of the tensors: what a frame of the flame graph may be of."""
+        return (*self.short_files, *(shortened(name, SHOWN_NAME) for name in self.stacks.tensors))
+
+    @cached_property
     def fetch_order(self) -> Ints:
         """The GETs in the order of the table of fetches."""
         return np.argsort(self.study.gets.sent, kind="stable").astype(np.int64)
@@ -66,7 +73,7 @@ class Scene:
 
     @cached_property
     def stacks(self) -> Stacks:
-        return stacks(self.study)
+        return stacks(self.study, self.details.tensors)
 
     @cached_property
     def token_classes(self) -> Ints:
@@ -136,10 +143,10 @@ class Marks:
         return {**joined, "what": self.what, "how": self.how}
 
 
-def scene(study: Study, report: Report) -> Scene:
+def scene(study: Study, details: Tables, report: Report) -> Scene:
     """Gather what the pictures share."""
     since, until = life(study.recording)
-    return Scene(study, report, since, max(until, since + 1), files(study))
+    return Scene(study, details, report, since, max(until, since + 1), files(study))
 
 
 def spans_told(start_s: npt.NDArray[np.float64], length_ns: Ints) -> list[str]:

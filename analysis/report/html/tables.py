@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from cvtrace.analysis.causes import CAUSES
 from cvtrace.analysis.classes import LABELS
 from cvtrace.analysis.intervals import pick
 from cvtrace.analysis.phases import DECODE
@@ -23,6 +24,7 @@ OTHERS: Final = {
     "layers": "Layers of the model",
     "chunks": "Objects of the client's cache",
     "operators": "Operators",
+    "operator_layers": "Operators by layer",
     "checks": "Traced against counted by the client",
 }
 """Tables that are shown as the report has them, as far as it has them."""
@@ -197,6 +199,7 @@ def _waits(scene: Scene) -> Table:
     kept = mine[longest(length, scene.study.request_row[mine], EACH * 10)]
     kept = kept[np.argsort(-(asked.replied - asked.sent)[kept], kind="stable")]
     row, file = scene.study.request_row[kept], scene.files.of_request[kept]
+    cause = scene.details.cause[kept]
     known = {int(member): member.name for member in Opcode}
     use = scene.study.use
     origin = np.where(
@@ -212,6 +215,7 @@ def _waits(scene: Scene) -> Table:
         Column("offset", "n", [each if each >= 0 else None for each in asked.offset[kept].tolist()]),
         Column("bytes", "bytes", asked.read_bytes[kept].tolist()),
         Column("from", "text", origin.tolist()),
+        Column("why", "text", [CAUSES[each].replace("_", " ") if each >= 0 else "" for each in cause.tolist()]),
         Column("phase", "text", [scene.phases[each] if each >= 0 else "" for each in row.tolist()]),
         Column("token", "n", [each if each >= 0 else None for each in scene.study.request_token[kept].tolist()]),
         Column("thread", "n", asked.asker[kept].tolist()),
@@ -233,6 +237,17 @@ def _stacks(scene: Scene) -> Table:
         Column("phase", "text", [scene.phases[each] for each in found.phase[order].tolist()]),
         Column("thread", "n", found.thread[order].tolist()),
         Column("file", "text", [scene.file_names[each] if each >= 0 else "" for each in found.file[order].tolist()]),
+        *(
+            [
+                Column(
+                    "tensor",
+                    "text",
+                    [printable(found.tensors[each]) if each >= 0 else "" for each in found.tensor[order].tolist()],
+                )
+            ]
+            if found.tensors
+            else []
+        ),
         Column("class", "text", [LABELS[each] for each in found.value[order].tolist()]),
         Column("pieces", "n", found.pieces[order].tolist()),
     )
@@ -247,7 +262,7 @@ def _stacks(scene: Scene) -> Table:
 
 def _others(scene: Scene) -> list[Table]:
     """Tables of the report that no picture shows: each column as it is named there."""
-    return [_plain(scene, key, title, getattr(scene.report, key, ())) for key, title in OTHERS.items()]
+    return [_plain(scene, key, title, getattr(scene.report, key)) for key, title in OTHERS.items()]
 
 
 def _plain(scene: Scene, key: str, title: str, rows: tuple[Any, ...]) -> Table:

@@ -69,8 +69,8 @@ def test_classes_of_a_stretch_are_stacked_in_their_lane() -> None:
 
 def test_the_timeline_holds_the_longest_waits_of_every_phase() -> None:
     # GIVEN a run of more requests than are drawn
-    study, report = studied(big_trace(30_000, tokens=50))
-    shared = scene(study, report)
+    study, details, report = studied(big_trace(30_000, tokens=50))
+    shared = scene(study, details, report)
     # WHEN its timeline is made
     picture = timeline.picture(shared)
     source = picture.model.select_one({"name": "events"})

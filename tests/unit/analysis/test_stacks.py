@@ -10,7 +10,7 @@ from cvtrace.analysis.stacks import stacks
 
 
 def test_stacks_name_phase_thread_file_and_class() -> None:
-    study, _ = studied(cold_run().trace())
+    study, _, _ = studied(cold_run().trace())
 
     found = stacks(study)
     times = {found.frames(row): int(found.ns[row]) for row in range(len(found))}
@@ -21,7 +21,7 @@ def test_stacks_name_phase_thread_file_and_class() -> None:
 
 
 def test_stacks_add_up_to_the_wall_time_of_every_phase() -> None:
-    study, report = studied(big_trace(2000, tokens=20))
+    study, _, report = studied(big_trace(2000, tokens=20))
 
     found = stacks(study)
 
