@@ -76,7 +76,8 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
         Picture(
             key="heat",
             title="Reads by offset",
-            about="Which part of a file was read when: blue from the client's cache, orange from the network." + more,
+            about="Which part of a file was read when: blue from the client's cache, orange from the network. "
+            "Lines are borders: of chunks dark, of tensors light." + more,
             model=plot,
             table="files",
             label=f"Reads of {counted(len(heats), 'file')} by offset and time",
@@ -87,7 +88,7 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
 
 def _draw_borders(plot: Figure, scene: Scene, place: int, known: Borders) -> None:
     """Draw a line at each border; the lines are shown with their file."""
-    for kind, dash in (("chunk", "solid"), ("tensor", "dotted")):
+    for kind, alpha in (("chunk", 0.7), ("tensor", 0.2)):
         mine = known.of_kind(kind)
         if not len(mine):
             continue
@@ -99,8 +100,8 @@ def _draw_borders(plot: Figure, scene: Scene, place: int, known: Borders) -> Non
             y1="at",
             source=ColumnDataSource(data={"at": at}),
             line_color="#888888",
-            line_alpha=0.6 if kind == "chunk" else 0.35,
-            line_dash=dash,
+            line_alpha=alpha,
+            line_width=0.8,
             name=f"{kind}-{place}",
             visible=place == 0,
             level="underlay",
