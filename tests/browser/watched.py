@@ -100,6 +100,13 @@ class Watched:
         """Return the marks that stand out, none if all do."""
         return set(self.page.evaluate("(name) => Bokeh.documents[0].get_model_by_name(name).selected.indices", source))
 
+    def values(self, table: str, column: str) -> list[str]:
+        """Return what a table shows in the column of that name."""
+        rows = self.rows(table)
+        names = self.page.locator(f'details[data-table="{table}"] th').all_inner_texts()
+        place = names.index(column)
+        return [row[place] for row in rows]
+
     def rows(self, table: str) -> list[list[str]]:
         """Return what a table shows; it is opened if it is not."""
         place = self.page.locator(f'details[data-table="{table}"]')

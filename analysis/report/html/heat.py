@@ -77,7 +77,7 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
             key="heat",
             title="Reads by offset",
             about="Which part of a file was read when: blue from the client's cache, orange from the network. "
-            "Lines are borders: of chunks dark, of tensors light." + more,
+            "Lines are borders: of chunks strong, of tensors faint." + more,
             model=plot,
             table="files",
             label=f"Reads of {counted(len(heats), 'file')} by offset and time",
