@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from scene import Scene
+from test_report import hot_run, portable_run
 from watched import Watched
 
 from benchmarks.big_trace import big_trace
@@ -46,6 +48,22 @@ def test_every_picture_is_drawn_and_has_its_table(report: Path, opened: Open) ->
         assert watched.page.locator(f"section:has(#plot-{key}) details.table").count() == 1
     for table in ("phases", "tokens", "files", "fetches", "waits", "stacks"):
         assert watched.rows(table), table
+
+
+@pytest.mark.parametrize("made", [hot_run, portable_run, Scene])
+def test_reports_of_little_open_too(made: Callable[[], Scene], opened: Open, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text(html.render(*studied(made().trace())), encoding="utf-8")
+
+    watched = opened(report, "#phase=load")
+
+    for key in watched.page.locator(".plot").evaluate_all("(all) => all.map((each) => each.dataset.key)"):
+        watched.show(key)
+        watched.page.locator(f"#plot-{key}").focus()
+        watched.page.keyboard.press("ArrowDown")
+    assert watched.rows("phases")
+    watched.page.keyboard.press("Escape")
+    assert watched.hash == ""
 
 
 class _Knocks(http.server.BaseHTTPRequestHandler):

@@ -93,6 +93,15 @@ class Scene:
         return pick(self.study.phase_calls.token, self.study.phases.call_at(thread, time_ns), -1)
 
 
+KINDS: Final[dict[str, type[np.generic]]] = {
+    **dict.fromkeys(("left", "right"), np.float64),
+    **dict.fromkeys(("bottom", "top"), np.float32),
+    "paint": np.uint8,
+    **dict.fromkeys(("phase", "token", "file", "fetch"), np.int32),
+}
+"""Columns of marks: as small as they may be."""
+
+
 @dataclass
 class Marks:
     """Rectangles of a picture, gathered lane by lane; numbers link them, `what` and `how` are read when pointed at."""
@@ -118,14 +127,10 @@ class Marks:
     ) -> None:
         """Add marks; numbers given once hold for all of them."""
         count = len(what)
-        kinds = {"left": np.float64, "right": np.float64, "bottom": np.float32, "top": np.float32, "paint": np.uint8}
         given = {"left": left, "right": right, "bottom": bottom, "top": top, "paint": paint}
-        links = {"phase": phase, "token": token, "file": file, "fetch": fetch}
+        given |= {"phase": phase, "token": token, "file": file, "fetch": fetch}
         self.parts.append(
-            {
-                **{name: np.broadcast_to(np.asarray(given[name], dtype=kinds[name]), count) for name in given},
-                **{name: np.broadcast_to(np.asarray(value, dtype=np.int32), count) for name, value in links.items()},
-            }
+            {name: np.broadcast_to(np.asarray(given[name], dtype=kind), count) for name, kind in KINDS.items()}
         )
         self.what += what
         self.how += how
@@ -135,10 +140,9 @@ class Marks:
 
     def columns(self) -> dict[str, npt.NDArray[np.generic] | list[str]]:
         """Return the columns of a ColumnDataSource."""
-        if not self.parts:
-            return {}
         joined: dict[str, npt.NDArray[np.generic] | list[str]] = {
-            name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]
+            name: np.concatenate([np.empty(0, dtype=kind), *(part[name] for part in self.parts)])
+            for name, kind in KINDS.items()
         }
         return {**joined, "what": self.what, "how": self.how}
 

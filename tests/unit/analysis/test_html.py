@@ -1,0 +1,102 @@
+"""The HTML report of traces of every kind, and the command that writes and opens it."""
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from scene import Scene
+from test_report import cold_run, hot_run, large_run, portable_run, stored
+
+from cvtrace.analysis.assemble import studied
+from cvtrace.analysis.report import html
+from cvtrace.cli import main
+
+
+def payload(page: str) -> dict[str, Any]:
+    found = re.search(r'id="data">([^<]*)<', page)
+    assert found is not None
+    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[1])))
+    return unpacked
+
+
+@pytest.mark.parametrize("made", [cold_run, hot_run, large_run, portable_run, Scene])
+def test_every_kind_of_trace_has_a_report(made: Callable[[], Scene]) -> None:
+    study, details, report = studied(made().trace())
+
+    page = html.render(study, details, report)
+
+    assert f"<strong>{report.verdict.generation_hits_cvmfs.upper()}</strong>" in page
+    data = payload(page)
+    assert {"phases", "timeline", "flame"} <= set(data["roots"])
+    assert ("waterfall" in data["roots"]) == bool(report.fetches)
+    assert ("tokens" in data["roots"]) == bool(report.tokens)
+
+
+def test_tables_say_what_the_json_says() -> None:
+    study, details, report = studied(cold_run().trace())
+
+    found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
+    columns = {each["name"]: each["values"] for each in found["phases"]["columns"]}
+
+    assert columns["phase"] == [row.name for row in report.phases]
+    assert columns["wall"] == pytest.approx([row.wall_s for row in report.phases])
+    assert columns["FUSE reads"] == [row.fuse_reads for row in report.phases]
+    assert [each["values"] for each in found["fetches"]["columns"] if each["name"] == "bytes"] == [[1_000_000]]
+    assert found["tokens"]["total"] == 3
+
+
+def test_what_was_not_observed_is_not_zero() -> None:
+    study, details, report = studied(portable_run().trace())
+
+    found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
+    columns = {each["name"]: each["values"] for each in found["phases"]["columns"]}
+
+    assert set(columns["from page cache"]) == {None}
+    assert "single reads are not seen: nobody knows" in html.render(study, details, report)
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    page = html.render(*studied(cold_run().trace()))
+
+    assert "default-src 'none'" in unescape(page)
+    assert not re.search(r"<(?:script|link|img|iframe)[^>]*\b(?:src|href)=", page)
+    assert len(page) < 2_000_000
+
+
+def test_open_writes_beside_the_trace_and_starts_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace, shown = stored(tmp_path, cold_run()), tmp_path / "shown"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+
+    result = CliRunner().invoke(main, ["report", str(trace), "--open"])
+
+    assert result.exit_code == 0
+    assert shown.read_text().strip() == (tmp_path / "trace.html").as_uri()
+    assert (tmp_path / "trace.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert result.stdout == ""
+
+
+def test_open_without_a_screen_says_where_the_report_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+
+    result = CliRunner().invoke(main, ["report", str(stored(tmp_path, cold_run())), "--open"])
+
+    assert result.exit_code == 0
+    assert f"no browser can be started here; the report is in {tmp_path / 'trace.html'}" in result.stderr
+
+
+def test_open_needs_a_file(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["report", str(stored(tmp_path, cold_run())), "--open", "-o", "-"])
+
+    assert result.exit_code == 2
+    assert "--open needs a file" in result.output
