@@ -1,6 +1,6 @@
 # cvtrace: `make demo` and `make test` are all that a fresh machine needs; both install what is missing.
 PY := .venv/bin/python
-.PHONY: help setup browser demo test test-kernels lint bench fuzz soak clean
+.PHONY: help setup test-tools demo test test-kernels lint bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 
@@ -17,10 +17,10 @@ setup:
 demo: setup
 	@$(PY) examples/demo.py
 
-browser:
-	@scripts/setup.sh --browser
+test-tools:
+	@scripts/setup.sh --tests
 
-test: browser lint
+test: test-tools lint
 	@$(PY) -m pytest -q
 
 test-kernels: setup

@@ -84,7 +84,7 @@ def _rows(requests: int, size: int, rendered_s: float, seen: list[Seen]) -> list
 def _seen(report: Path, repeats: int) -> list[Seen]:
     program = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
     if program is None:
-        raise SystemExit("benchmark: the HTML report needs Chromium: scripts/setup.sh --browser")
+        raise SystemExit("benchmark: the HTML report needs Chromium: scripts/setup.sh --tests")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         try:

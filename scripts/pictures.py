@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes the pictures of docs/img from the reports in docs/reports, in headless Chromium (scripts/setup.sh --browser)."""
+"""Takes the pictures of docs/img from the reports in docs/reports, in headless Chromium (scripts/setup.sh --tests)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Take them all."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        sys.exit("pictures: no Chromium on PATH: scripts/setup.sh --browser installs it")
+        sys.exit("pictures: no Chromium on PATH: scripts/setup.sh --tests installs it")
     (DOCS / "img").mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

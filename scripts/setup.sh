@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what cvtrace needs, and only what is missing: system packages (as root or through sudo) and .venv.
 # Quiet when there is nothing to do. Needs Python 3.11 or newer with venv.
-# With --browser, Chromium too, in which tests look at the report: a download of 120 MB, half a minute on a good line.
+# With --tests, what only the tests need, too: a C compiler, and Chromium, in which they look at the report (120 MB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin # ldconfig is not on every user's PATH
@@ -41,6 +41,18 @@ install_system_packages() {
   fi
   say "could not install ${missing[*]} (no root, no apt or dnf, or no network); going on with what works without:"
   tail -n 3 "$log" >&2 || true
+}
+
+install_compiler() {
+  for name in gcc cc; do command -v "$name" >/dev/null 2>&1 && return 0; done
+  say "installing a C compiler for the tests"
+  if command -v apt-get >/dev/null 2>&1; then
+    { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+      --no-install-recommends gcc libc6-dev; } >/dev/null 2>"$log" && return 0
+  elif command -v dnf >/dev/null 2>&1; then
+    as_root dnf install -y -q gcc glibc-devel >/dev/null 2>"$log" && return 0
+  fi
+  say "could not install a C compiler; tests that need one are skipped"
 }
 
 # On its own: where a distribution has no such package, the others are still installed.
@@ -99,6 +111,9 @@ mount_tracefs() {
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install_system_packages
-[ "${1:-}" != --browser ] || install_browser
+if [ "${1:-}" = --tests ]; then
+  install_compiler
+  install_browser
+fi
 make_venv
 mount_tracefs

@@ -20,8 +20,8 @@ def browser() -> Iterator[Browser]:
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None:
         if os.geteuid() == 0 or os.environ.get("CI"):
-            pytest.fail("no Chromium on PATH: scripts/setup.sh --browser installs it")
-        pytest.skip("no Chromium on PATH, and no root to install it (scripts/setup.sh --browser)")
+            pytest.fail("no Chromium on PATH: scripts/setup.sh --tests installs it")
+        pytest.skip("no Chromium on PATH, and no root to install it (scripts/setup.sh --tests)")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
