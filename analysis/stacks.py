@@ -5,6 +5,7 @@ in another way.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,7 @@ WAITING: tuple[int, ...] = tuple(
     int(member) for member in Class if member.group in ("network", "cache", "other") or member is Class.COMPUTE_WAIT
 )
 """Classes in which the thread that carries the phase is not on a CPU in its own code."""
+CHOICES: Final = ("both", "on-cpu", "waiting")
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,18 @@ class Stacks:
     phases: tuple[str, ...]
     files: tuple[str, ...]
     tensors: tuple[str, ...]
+    of_piece: Ints
+    """Row of each piece of the critical path, in the order of time."""
+    piece_ns: Ints
 
     def __len__(self) -> int:
         return len(self.ns)
+
+    def rows(self, choice: str) -> Ints:
+        """Return the stacks on a CPU, those waiting, or both (CHOICES), as far as any time was spent there."""
+        waiting = np.isin(self.value, WAITING)
+        chosen = {"both": waiting | ~waiting, "on-cpu": ~waiting, "waiting": waiting}[choice]
+        return np.flatnonzero(chosen & (self.ns > 0))
 
     def frames(self, row: int) -> tuple[str, ...]:
         """Return the names of one stack, the outermost first."""
@@ -111,6 +122,8 @@ def stacks(study: Study, parts: Tensors | None = None) -> Stacks:
         phases=study.phases.names,
         files=known.names,
         tensors=names,
+        of_piece=where.ravel().astype(np.int64),
+        piece_ns=path.length,
     )
 
 
