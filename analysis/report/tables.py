@@ -1,0 +1,218 @@
+"""Every table of a run as CSV or Parquet, in a folder or a zip file; docs/exports.md tells of the columns.
+
+Parquet files carry unit and meaning of each column in its metadata.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
+
+from cvtrace.analysis.causes import CAUSES
+from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.model import Report
+from cvtrace.analysis.phases import life
+from cvtrace.analysis.report.columns import TABLES, Column
+from cvtrace.analysis.report.names import printable
+from cvtrace.analysis.stacks import Files, Stacks, files, stacks
+from cvtrace.analysis.study import Study
+from cvtrace.analysis.tables import Tables
+from cvtrace.probes.events import Opcode
+
+FORMATS: Final = ("csv", "parquet")
+TYPES: Final = {
+    "s": pa.float64(),
+    "x": pa.float64(),
+    "bytes": pa.int64(),
+    "n": pa.int64(),
+    "index": pa.int64(),
+    "text": pa.string(),
+    "yes/no": pa.bool_(),
+}
+Opener = Callable[[str], Any]
+"""Opens a new file of the export for writing bytes, by name."""
+
+
+def write(study: Study, more: Tables, report: Report, form: str, opener: Opener) -> None:
+    """Write every table that has a row, each as `<name>.csv` or `<name>.parquet`."""
+    for name, table in tables(study, more, report):
+        if table.num_rows:
+            with opener(f"{name}.{form}") as stream:
+                (_csv if form == "csv" else pa_parquet.write_table)(table, stream)
+
+
+@contextmanager
+def folder(path: Path, form: str) -> Iterator[Opener]:
+    """Write into a folder, made if it is not there; tables of an earlier export in it are removed, other files stay."""
+    path.mkdir(exist_ok=True)
+    for name in TABLES:
+        (path / f"{name}.{form}").unlink(missing_ok=True)
+    yield lambda name: (path / name).open("wb")
+
+
+@contextmanager
+def zipped(stream: BinaryIO) -> Iterator[Opener]:
+    """Write into a zip file."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        yield lambda name: archive.open(name, "w", force_zip64=True)
+
+
+def tables(study: Study, more: Tables, report: Report) -> Iterator[tuple[str, pa.Table]]:
+    """Return name and columns of each table, one after the other."""
+    known, found = files(study), stacks(study, more.tensors)
+    makers: dict[str, Callable[[], dict[str, Any]]] = {
+        "run": lambda: _run(report),
+        "classes": lambda: _classes(report),
+        "requests": lambda: _requests(study, more, known),
+        "stacks": lambda: _stacks(found),
+        "mounts": lambda: _of_rows(report.trace.mounts, TABLES["mounts"]),
+    }
+    for name, columns in TABLES.items():
+        make = makers.get(name)
+        values = make() if make else _of_rows(_rows(report, name), columns)
+        yield name, _table(values, columns)
+
+
+def _table(values: dict[str, Any], columns: dict[str, Column]) -> pa.Table:
+    if list(values) != list(columns):
+        raise ValueError(f"columns {list(values)} are not those that are documented: {list(columns)}")
+    arrays, fields = [], []
+    for name, (unit, meaning) in columns.items():
+        column = values[name]
+        array = column if isinstance(column, pa.Array) else pa.array(column, type=TYPES[unit])
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata={"unit": unit, "meaning": meaning}))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _csv(table: pa.Table, stream: BinaryIO) -> None:
+    plain = pa.table(
+        [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in table.columns],
+        names=table.column_names,
+    )
+    pa_csv.write_csv(plain, stream)
+
+
+def _of_rows(rows: Sequence[Any], columns: dict[str, Column]) -> dict[str, Any]:
+    """Return the columns of rows of the report; names in them as text."""
+    return {name: [_told(getattr(row, name)) for row in rows] for name in columns}
+
+
+def _rows(report: Report, name: str) -> Sequence[Any]:
+    """Return the rows of a table of the report; what the report has once is a table of one row."""
+    rows = getattr(report, name)
+    return rows if isinstance(rows, tuple) else () if rows is None else (rows,)
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return json.dumps(value)
+    return printable(value) if isinstance(value, str) else value
+
+
+def _run(report: Report) -> dict[str, Any]:
+    trace, verdict = report.trace, report.verdict
+    row: dict[str, Any] = {
+        "trace": trace.path,
+        "target": json.dumps(trace.target, ensure_ascii=False),
+        "cache_state": report.cache_state,
+        "tokens_affected": json.dumps(verdict.tokens_affected),
+    }
+    for name in TABLES["run"]:
+        if name not in row:
+            row[name] = getattr(verdict, name) if hasattr(verdict, name) else getattr(trace, name)
+    return {name: [_told(row[name])] for name in TABLES["run"]}
+
+
+def _classes(report: Report) -> dict[str, Any]:
+    rows = [(printable(row.name), name, spent) for row in report.phases for name, spent in row.classes.items()]
+    return dict(zip(TABLES["classes"], map(list, zip(*rows, strict=True)), strict=True)) if rows else _none("classes")
+
+
+def _none(name: str) -> dict[str, Any]:
+    return {column: [] for column in TABLES[name]}
+
+
+def _requests(study: Study, more: Tables, known: Files) -> dict[str, Any]:
+    asked, use = study.requests, study.use
+    start_ns, _ = life(study.recording)
+    names = [member.name for member in Opcode]
+    codes = np.array([int(member) for member in Opcode], dtype=np.int64)
+    order = np.argsort(codes)
+    place = np.minimum(np.searchsorted(codes[order], asked.opcode), len(codes) - 1)
+    strange = np.unique(asked.opcode[codes[order][place] != asked.opcode])
+    number = np.where(
+        codes[order][place] == asked.opcode, order[place], len(names) + np.searchsorted(strange, asked.opcode)
+    )
+    return {
+        "connection": asked.connection,
+        "unique": asked.unique,
+        "opcode": _words([*names, *(f"opcode {each}" for each in strange.tolist())], number),
+        "path": _words(known.names, known.of_request),
+        "inode": asked.nodeid,
+        "offset": _known(asked.offset),
+        "read_bytes": asked.read_bytes,
+        "asker": asked.asker,
+        "worker": asked.worker,
+        "by_target": asked.by_target,
+        "phase": _words(study.phases.names, study.request_row),
+        "token": _known(study.request_token),
+        **{
+            name: (getattr(asked, name.removesuffix("_s")) - start_ns) / 1e9
+            for name in ("sent_s", "received_s", "replied_s")
+        },
+        "error": asked.error,
+        "cache_hits": use.hits,
+        "cache_misses": use.misses,
+        "cache_shared": use.shared,
+        "fetch": _known(first_fetches(study)),
+        "cause": _words(CAUSES, more.cause),
+        "tensor": _words([each.name if each else "" for each in more.tensors.header], _main(study, more)),
+    }
+
+
+def _main(study: Study, more: Tables) -> Ints:
+    """Return the row of `tensors` that each request counts for, -1 for none and for the bytes of no tensor."""
+    named = np.array([each is not None for each in (*more.tensors.header, None)], dtype=bool)
+    main = more.tensors.main if len(more.tensors.main) else np.full(len(study.requests), -1, dtype=np.int64)
+    return np.where(named[main], main, -1)
+
+
+def first_fetches(study: Study) -> Ints:
+    """Return for each request the row in the table of fetches of the first GET it caused, -1 for none."""
+    found = np.full(len(study.requests), -1, dtype=np.int64)
+    request = study.gets.request[np.argsort(study.gets.sent, kind="stable")]
+    caused = np.flatnonzero(request >= 0)[::-1]
+    found[request[caused]] = caused
+    return found
+
+
+def _known(number: Ints) -> pa.Array:
+    """Return numbers, empty where below 0."""
+    return pa.array(number, type=pa.int64(), mask=number < 0)
+
+
+def _words(names: Sequence[str], number: Ints) -> pa.Array:
+    """Return names by number, empty where below 0, each name kept once."""
+    words = pa.array([printable(name) for name in names], type=pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(number.astype(np.int32), mask=number < 0), words)
+
+
+def _stacks(found: Stacks) -> dict[str, Any]:
+    return {
+        "phase": _words(found.phases, found.phase),
+        "thread": found.thread,
+        "file": _words(found.files, found.file),
+        "tensor": _words(found.tensors, found.tensor),
+        "class": _words(LABELS, found.value),
+        "time_s": found.ns / 1e9,
+        "pieces": found.pieces,
+    }
