@@ -34,7 +34,7 @@ def title(report: Report) -> str:
     """Return script, mounts, probe and events."""
     trace = report.trace
     parts = [
-        _script(trace.target),
+        script(trace.target),
         _mounts(trace.mounts),
         f"probes: {trace.probes}",
         f"{trace.events:,} events, {trace.lost:,} lost",
@@ -42,7 +42,7 @@ def title(report: Report) -> str:
     return " · ".join(part.replace(" ", NO_BREAK) if len(part) < LONG_PART else part for part in parts)
 
 
-def _script(argv: tuple[str, ...]) -> str:
+def script(argv: tuple[str, ...]) -> str:
     """Return the name of the script, also of one that a wrapper (sh -c …, python) is given, else of the program."""
     if not argv:
         return "a running process"

@@ -1,0 +1,303 @@
+"""What a Perfetto trace tells: phases, tokens, threads and FUSE requests of the target; the client's threads, cache and fetches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+
+from cvtrace.analysis.causes import CAUSES
+from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.intervals import Bools, Ints, pick
+from cvtrace.analysis.model import Report
+from cvtrace.analysis.report.perfetto.lanes import by_lane
+from cvtrace.analysis.report.perfetto.slices import Interned, Slices, begin, finish
+from cvtrace.analysis.report.perfetto.tracks import Tracks
+from cvtrace.analysis.report.sentences import script
+from cvtrace.analysis.stacks import Files, files
+from cvtrace.analysis.study import Study
+from cvtrace.analysis.tables import Tables
+from cvtrace.probes.events import Kind, Opcode
+
+
+@dataclass
+class Content:
+    """The tracks of a run, and what is on them; all strings go through `interned`."""
+
+    study: Study
+    more: Tables
+    report: Report
+    interned: Interned
+    tracks: Tracks = field(default_factory=Tracks)
+
+    def __post_init__(self) -> None:
+        self.target = self.tracks.process(self.study.recording.target_pid, script(self.report.trace.target))
+        self._phase_lane = self.tracks.lanes(self.target, "Phases", 1)[0]
+        self._token_order, lane = by_lane(self._tokens.start, self._tokens.end)
+        self._token_lanes = np.array(self._lanes(self.target, "Tokens", lane), dtype=np.int64)[lane]
+
+    def slices(self) -> Iterator[Slices]:
+        """Return everything but the tokens."""
+        yield self._phases()
+        mine = self.study.requests.by_target
+        yield self._requests(np.flatnonzero(mine), self.target, "FUSE requests")
+        yield self._threads()
+        for pid in self._daemons.tolist():
+            daemon = self.tracks.process(pid, self._client(pid))
+            yield self._requests(
+                np.flatnonzero(~mine & (self.study.requests.daemon == pid)), daemon, "FUSE requests of others"
+            )
+            yield self._cache(pid, daemon)
+            yield self._fetches(pid, daemon)
+            yield self._workers(pid)
+
+    def tokens(self) -> Trace:
+        """Return the tokens; from each, arrows lead to all requests that were sent for it."""
+        trace = Trace()
+        calls, (request, ids) = self._tokens, self._flows
+        token = pick(self.study.request_token, request, -1)
+        order = np.argsort(token, kind="stable")
+        token, ids = token[order], ids[order]
+        for track, place in zip(self._token_lanes.tolist(), self._token_order.tolist(), strict=True):
+            number = int(calls.number[place])
+            first, last = np.searchsorted(token, [number, number + 1])
+            name = self.interned.names[f"token {number}"]
+            event = begin(trace.packet.add(), int(calls.start[place]), track, name)
+            event.flow_ids.extend(ids[first:last].tolist())
+            finish(trace.packet.add(), int(calls.end[place]), track)
+        return trace
+
+    # What all of them share.
+
+    @cached_property
+    def _tokens(self) -> "_Tokens":
+        calls = self.study.phase_calls
+        chosen = np.flatnonzero(calls.token >= 0)
+        return _Tokens(calls.start[chosen], calls.end[chosen], calls.token[chosen])
+
+    @cached_property
+    def _files(self) -> Files:
+        return files(self.study)
+
+    @cached_property
+    def _file_texts(self) -> Ints:
+        return self.interned.texts.all(self._files.names)
+
+    @cached_property
+    def _phase_texts(self) -> Ints:
+        return self.interned.texts.all(self.study.phases.names)
+
+    @cached_property
+    def _flows(self) -> tuple[Ints, Ints]:
+        """Arrows as (request, id), sorted by request: one for each GET it caused, else one if it was sent for a token."""
+        asked, caused = len(self.study.requests), self.study.gets.request
+        alone = np.flatnonzero(self.study.request_token >= 0)
+        alone = alone[~np.isin(alone, caused)]
+        gets = np.flatnonzero(caused >= 0)
+        request = np.concatenate([alone, caused[gets]])
+        ids = np.concatenate([1 + alone, 1 + asked + gets])
+        order = np.argsort(request, kind="stable")
+        return request[order], ids[order]
+
+    @cached_property
+    def _daemons(self) -> Ints:
+        study = self.study
+        known = np.concatenate([study.requests.daemon, study.gets.daemon, study.jobs.daemon])
+        return np.unique(known[known > 0])
+
+    def _client(self, pid: int) -> str:
+        mount = next((each for each in self.study.recording.mounts if each.daemon_pid == pid), None)
+        return f"{mount.client} {mount.fqrn or mount.path}" if mount else "cvmfs2"
+
+    def _lanes(self, parent: int, name: str, lane: Ints) -> list[int]:
+        return self.tracks.lanes(parent, name, int(lane.max(initial=-1)) + 1)
+
+    def _key(self, name: str) -> int:
+        return self.interned.keys[name]
+
+    def _names(self, words: Sequence[str], number: Ints) -> Ints:
+        return pick(self.interned.names.all(words), number, 0)
+
+    def _texts(self, request: Ints) -> dict[int, Ints]:
+        """Return file and phase of requests (-1: none)."""
+        file, phase = pick(self._files.of_request, request, -1), pick(self.study.request_row, request, -1)
+        return {
+            self._key("file"): pick(self._file_texts, file, 0),
+            self._key("phase"): pick(self._phase_texts, phase, 0),
+        }
+
+    def _opcodes(self, opcode: Ints) -> Ints:
+        known = {int(member): member.name for member in Opcode}
+        codes, which = np.unique(opcode, return_inverse=True)
+        return self._names([known.get(code, f"request {code}") for code in codes.tolist()], which.ravel())
+
+    def _tensor_texts(self, request: Ints) -> Ints:
+        """Return the name of the tensor that each request counts for, 0 for none."""
+        parts = self.more.tensors
+        named = [self.interned.texts[each.name] if each and each.name else 0 for each in parts.header]
+        return pick(np.array(named, dtype=np.int64), pick(parts.main, request, -1), 0)
+
+    # One kind of track each.
+
+    def _phases(self) -> Slices:
+        segments = self.study.segments
+        return Slices(
+            segments.start,
+            segments.end,
+            np.full(len(segments), self._phase_lane),
+            self._names(self.study.phases.names, segments.row),
+            {self._key("token"): pick(self.study.phase_calls.token, segments.call, -1)},
+        )
+
+    def _threads(self) -> Slices:
+        """Return what every thread of the target did, by class; what it waited for is an argument."""
+        tids, tgids = self.study.recording.target_threads
+        events = self.study.recording.all
+        number = np.searchsorted(tids, events.tid)
+        mine = pick(tids, number, -1) == events.tid
+        first = np.full(len(tids), np.iinfo(np.int64).max, dtype=np.int64)
+        last = np.zeros(len(tids), dtype=np.int64)
+        np.minimum.at(first, number[mine], events.start[mine])
+        np.maximum.at(last, number[mine], events.end[mine])
+        seen = np.flatnonzero(last > first)
+        track = np.array([self._thread(int(tgids[each]), int(tids[each])) for each in seen], dtype=np.int64)
+        pieces = self.study.threads.between(tids[seen], first[seen], last[seen])
+        file = pick(self._files.of_request, pieces.request, -1)
+        same = (pieces.of[1:] == pieces.of[:-1]) & (pieces.value[1:] == pieces.value[:-1]) & (file[1:] == file[:-1])
+        begins = np.flatnonzero(np.append(True, ~same)[: len(pieces.of)])
+        ends = np.append(begins[1:], len(pieces.of))[: len(begins)] - 1
+        return Slices(
+            pieces.start[begins],
+            pieces.end[ends],
+            track[pieces.of[begins]],
+            self._names(LABELS, pieces.value[begins]),
+            texts={self._key("file"): pick(self._file_texts, file[begins], 0)},
+        )
+
+    def _thread(self, pid: int, tid: int) -> int:
+        self.tracks.process(pid, "")
+        return self.tracks.thread(pid, tid, "")
+
+    def _requests(self, chosen: Ints, parent: int, name: str) -> Slices:
+        study, use = self.study, self.study.use
+        asked = study.requests
+        order, lane = by_lane(asked.sent[chosen], asked.replied[chosen])
+        request = chosen[order]
+        tracks = np.array(self._lanes(parent, name, lane), dtype=np.int64)
+        origin = np.select(
+            [use.misses[request] > 0, use.shared[request] > 0, use.hits[request] > 0], [1, 2, 3], default=0
+        )
+        words = np.append(0, self.interned.texts.all(["network", "another fetch", "client's cache"]))
+        is_read = asked.is_(Opcode.READ)[request]
+        return Slices(
+            asked.sent[request],
+            asked.replied[request],
+            tracks[lane],
+            self._opcodes(asked.opcode[request]),
+            {
+                self._key("offset"): np.where(is_read, asked.offset[request], -1),
+                self._key("bytes"): np.where(is_read, asked.read_bytes[request], -1),
+                self._key("thread"): asked.asker[request],
+                self._key("token"): study.request_token[request],
+                self._key("unique"): asked.unique[request],
+                self._key("queued_ns"): asked.received[request] - asked.sent[request],
+            },
+            {
+                **self._texts(request),
+                self._key("from"): words[origin],
+                self._key("cause"): pick(self.interned.texts.all(CAUSES), self.more.cause[request], 0),
+                self._key("tensor"): self._tensor_texts(request),
+            },
+            flows=_of_slices(request, *self._flows),
+        )
+
+    def _workers(self, pid: int) -> Slices:
+        """Return the client's threads, each with the requests it answered; a reply that was not seen ends with the next request."""
+        asked = self.study.requests
+        mine = np.flatnonzero((asked.daemon == pid) & (asked.worker >= 0))
+        mine = mine[np.lexsort((asked.received[mine], asked.worker[mine]))]
+        tids, number = np.unique(asked.worker[mine], return_inverse=True)
+        received = asked.received[mine]
+        same = np.append(number[1:] == number[:-1], False)[: len(mine)]
+        following = np.where(same, np.append(received[1:], 0)[: len(mine)], np.iinfo(np.int64).max)
+        tracks = np.array([self.tracks.thread(pid, tid, "worker") for tid in tids.tolist()], dtype=np.int64)
+        return Slices(
+            received,
+            np.minimum(np.maximum(asked.replied[mine], received), following),
+            pick(tracks, number.ravel(), 0),
+            self._opcodes(asked.opcode[mine]),
+        )
+
+    def _cache(self, pid: int, parent: int) -> Slices:
+        """Return opens of objects (hit, miss), reads of them, and clean-ups."""
+        study, opens = self.study, self.study.opens
+        objects = opens.rows.where((opens.missed | opens.found) & (opens.rows.tgid == pid))
+        hit = objects.ret >= 0
+        others = study.recording.of(Kind.CACHE_READ, Kind.CLEANUP)
+        others = others.where(others.tgid == pid)
+        start, end = np.concatenate([objects.start, others.start]), np.concatenate([objects.end, others.end])
+        tid = np.concatenate([objects.tid, others.tid])
+        is_read = others.kind == Kind.CACHE_READ
+        size = np.concatenate([np.full(len(objects), -1), np.where(is_read, others.ret, -1)])
+        name = np.concatenate([np.where(hit, 0, 1), np.where(is_read, 2, 3)])
+        order, lane = by_lane(start, end)
+        request = study.requests.of_worker(tid[order], start[order])
+        return Slices(
+            start[order],
+            end[order],
+            np.array(self._lanes(parent, "Cache", lane), dtype=np.int64)[lane],
+            self._names(["hit", "miss", "read", "clean-up"], name[order]),
+            {self._key("bytes"): size[order]},
+            {self._key("file"): self._texts(request)[self._key("file")]},
+        )
+
+    def _fetches(self, pid: int, parent: int) -> Slices:
+        study, time = self.study, self.study.job_time
+        gets = study.gets
+        mine = np.flatnonzero(gets.daemon == pid)
+        order, lane = by_lane(time.begin[mine], time.filled[mine])
+        get = mine[order]
+        request = gets.request[get]
+        parts = (
+            ("queue", time.begin, time.connect),
+            ("connect", time.connect, time.sent),
+            ("request", time.sent, time.first),
+            ("transfer and fill", time.first, time.filled),
+        )
+        waited = np.bincount(time.get, weights=time.waits.end - time.waits.start, minlength=len(gets))
+        urls = self.interned.texts.all([gets.line[each].split(" ")[1] if gets.line[each] else "" for each in get])
+        has_url = np.array([bool(gets.line[each]) for each in get], dtype=bool)
+        caused = np.flatnonzero(request >= 0)
+        return Slices(
+            time.begin[get],
+            time.filled[get],
+            np.array(self._lanes(parent, "HTTP", lane), dtype=np.int64)[lane],
+            np.full(len(get), self.interned.names["GET"]),
+            {
+                self._key("bytes"): gets.body_bytes[get],
+                self._key("status"): np.where(gets.status[get] > 0, gets.status[get], -1),
+                self._key("token"): pick(study.request_token, request, -1),
+                self._key("waited_for_bytes_ns"): waited[get].astype(np.int64),
+            },
+            {**self._texts(request), self._key("url"): np.where(has_url, urls, 0)},
+            tuple((self.interned.names[name], start[get], end[get]) for name, start, end in parts),
+            flows=(caused, 1 + len(study.requests) + get[caused]),
+        )
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    start: Ints
+    end: Ints
+    number: Ints
+
+
+def _of_slices(chosen: Ints, request: Ints, ids: Ints) -> tuple[Ints, Ints]:
+    """Return the arrows of the chosen requests as (place among them, id), sorted by place."""
+    place = np.full(int(max(chosen.max(initial=-1), request.max(initial=-1))) + 1, -1, dtype=np.int64)
+    place[chosen] = np.arange(len(chosen))
+    found = place[request]
+    kept: Bools = found >= 0
+    order = np.argsort(found[kept], kind="stable")
+    return found[kept][order], ids[kept][order]

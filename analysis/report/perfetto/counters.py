@@ -1,0 +1,41 @@
+"""Counters of a Perfetto trace: bytes under way, and what is known of the page cache."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.report.perfetto.content import Content
+from cvtrace.analysis.report.perfetto.slices import Counter
+from cvtrace.analysis.residency import residency
+from cvtrace.analysis.study import Study
+from cvtrace.probes.events import Opcode
+
+
+def counters(study: Study, content: Content) -> Iterator[Counter]:
+    """Return all counters; residency only where single requests were observed."""
+    asked, gets = study.requests, study.gets
+    read = asked.is_(Opcode.READ)
+    if read.any():
+        yield _under_way(content, "READ bytes in flight", asked.sent[read], asked.replied[read], asked.read_bytes[read])
+    answered = gets.last >= 0
+    if answered.any():
+        yield _under_way(
+            content, "HTTP bytes in flight", gets.sent[answered], gets.last[answered], gets.body_bytes[answered]
+        )
+    known = residency(study)
+    if len(known.time):
+        told = {"Page cache: bytes seen there": known.seen_bytes, "Page cache: read again": known.again_bytes}
+        for name, values in told.items():
+            yield Counter(content.tracks.counter(content.target, name, "bytes"), known.time, values)
+
+
+def _under_way(content: Content, name: str, sent: Ints, until: Ints, size: Ints) -> Counter:
+    """Count bytes from when they were asked for until they were there."""
+    time = np.concatenate([sent, until])
+    order = np.argsort(time, kind="stable")
+    total = np.cumsum(np.concatenate([size, -size])[order])
+    time = time[order]
+    last = np.append(time[1:] != time[:-1], True)[: len(time)]
+    track = content.tracks.counter(content.target, name, "bytes")
+    return Counter(track, time[last], np.maximum(total[last], 0))

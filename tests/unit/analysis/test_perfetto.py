@@ -1,0 +1,304 @@
+"""The Perfetto trace, read back with the protobuf of Perfetto's own package; its trace processor reads it in tests/browser."""
+
+import io
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hostile import NAMES, hostile_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as PerfettoTrace
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket, TrackEvent
+from scene import MODEL, START, TARGET
+from test_report import cold_run, hot_run
+
+from benchmarks.big_trace import big_trace
+from cvtrace.analysis.assemble import studied
+from cvtrace.analysis.intervals import ints
+from cvtrace.analysis.report import perfetto
+from cvtrace.analysis.report.names import UNSEEN, printable
+from cvtrace.analysis.report.perfetto.lanes import side_by_side
+from cvtrace.analysis.report.perfetto.stamp import FIXED64, ID, TIME, Stamp
+from cvtrace.analysis.residency import residency
+from cvtrace.probes.events import Kind, Opcode
+from cvtrace.tracer.store import Trace
+
+MS = 1_000_000
+
+
+@dataclass
+class Slice:
+    """A slice as it was read back."""
+
+    name: str
+    start: int
+    end: int
+    depth: int
+    arguments: dict[str, Any]
+    flows: list[int]
+
+
+@dataclass
+class Read:
+    """A Perfetto trace read back: slices and counters by the name of their track."""
+
+    slices: dict[str, list[Slice]] = field(default_factory=lambda: defaultdict(list))
+    counters: dict[str, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    parents: dict[str, str] = field(default_factory=dict)
+
+
+def read(trace: Trace) -> Read:
+    """Write a trace, parse it, and follow it as a reader must: sorted by time, in the order of the file where times are equal."""
+    stream = io.BytesIO()
+    perfetto.write(*studied(trace), stream)
+    return parsed(PerfettoTrace.FromString(stream.getvalue()))
+
+
+def parsed(trace: PerfettoTrace) -> Read:
+    names, keys, texts = {}, {}, {}
+    tracks: dict[int, Any] = {}
+    events = []
+    for packet in trace.packet:
+        for told, into in (("event_names", names), ("debug_annotation_names", keys)):
+            into.update({each.iid: each.name for each in getattr(packet.interned_data, told)})
+        texts.update({each.iid: each.str.decode() for each in packet.interned_data.debug_annotation_string_values})
+        if packet.HasField("track_descriptor"):
+            assert packet.track_descriptor.uuid not in tracks
+            tracks[packet.track_descriptor.uuid] = packet.track_descriptor
+        if packet.HasField("track_event"):
+            events.append(packet)
+    found = Read()
+    titles = {uuid: _title(track) for uuid, track in tracks.items()}
+    found.parents = {titles[uuid]: titles.get(track.parent_uuid, "") for uuid, track in tracks.items()}
+    open_now: dict[int, list[Slice]] = defaultdict(list)
+    for packet in sorted(events, key=lambda packet: packet.timestamp):
+        event, title = packet.track_event, titles[packet.track_event.track_uuid]
+        if event.type == TrackEvent.TYPE_COUNTER:
+            found.counters[title].append((packet.timestamp, event.counter_value))
+        elif event.type == TrackEvent.TYPE_SLICE_END:
+            open_now[event.track_uuid].pop().end = packet.timestamp
+        else:
+            assert packet.sequence_flags & TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+            arguments = {
+                keys[each.name_iid]: texts[each.string_value_iid] if each.string_value_iid else each.uint_value
+                for each in event.debug_annotations
+            }
+            stack = open_now[event.track_uuid]
+            made = Slice(names[event.name_iid], packet.timestamp, -1, len(stack), arguments, list(event.flow_ids))
+            stack.append(made)
+            found.slices[title].append(made)
+    assert not any(open_now.values())
+    return found
+
+
+def _title(track: Any) -> str:
+    if track.HasField("process"):
+        return f"process {track.process.pid}"
+    return f"thread {track.thread.tid}" if track.HasField("thread") else track.name
+
+
+def test_phases_tokens_and_classes_are_those_of_the_report() -> None:
+    study, _, report = studied(cold_run().trace())
+
+    found = read(cold_run().trace())
+
+    spent: dict[str, float] = defaultdict(float)
+    for each in found.slices["Phases"]:
+        spent[each.name] += (each.end - each.start) / 1e9
+    assert spent == pytest.approx({row.name: row.wall_s for row in report.phases})
+    tokens = [(each.name, each.start, each.end) for each in found.slices["Tokens"]]
+    assert tokens == [
+        (f"token {row.index}", START + round(row.start_s * 1e9), START + round((row.start_s + row.wall_s) * 1e9))
+        for row in report.tokens
+    ]
+    waited = sum(each.end - each.start for each in found.slices[f"thread {TARGET}"] if each.name == "network.transfer")
+    assert waited == 80 * MS
+    assert len(study.requests) == len(found.slices["FUSE requests"])
+
+
+def test_a_request_tells_what_it_was_about() -> None:
+    found = read(cold_run().trace())
+
+    read_in_load = next(each for each in found.slices["FUSE requests"] if each.name == "READ")
+    assert read_in_load.start == START + 199_999_000
+    assert read_in_load.end == START + 400_010_000
+    assert read_in_load.arguments == {
+        "file": MODEL,
+        "phase": "load",
+        "from": "network",
+        "cause": "first_touch",
+        "offset": 0,
+        "bytes": 131072,
+        "thread": TARGET,
+        "unique": 4,
+        "queued_ns": 101_000,
+    }
+
+
+def test_arrows_lead_from_token_to_request_to_fetch() -> None:
+    found = read(big_trace(2000, tokens=20))
+
+    starts = {
+        track: {flow: each for each in found.slices[track] for flow in each.flows}
+        for track in ("Tokens", "FUSE requests", "HTTP")
+    }
+    tokens, requests, gets = starts.values()
+    of_tokens = [each for each in found.slices["FUSE requests"] if "token" in each.arguments]
+    assert of_tokens
+    for request in of_tokens:
+        for flow in request.flows:
+            assert tokens[flow].name == f"token {request.arguments['token']}"
+            assert tokens[flow].start <= request.start <= tokens[flow].end
+    assert set(tokens) == {flow for each in of_tokens for flow in each.flows}
+    assert gets
+    for flow, get in gets.items():
+        assert requests[flow].start <= get.start
+        assert get.end <= requests[flow].end
+        assert requests[flow].arguments["from"] == "network"
+    assert set(gets) & set(tokens)
+
+
+def test_a_get_is_cut_into_its_parts() -> None:
+    found = read(cold_run().trace())
+
+    get, *parts = found.slices["HTTP"]
+    assert (get.name, get.depth, get.arguments["status"], get.arguments["bytes"]) == ("GET", 0, 200, 1_000_000)
+    assert get.arguments["url"].endswith("0001P")
+    assert get.arguments["waited_for_bytes_ns"] == 80 * MS
+    assert [each.name for each in parts] == ["queue", "request", "transfer and fill"]
+    assert [each.depth for each in parts] == [1, 1, 1]
+    assert sum(each.end - each.start for each in parts) == get.end - get.start
+
+
+@pytest.mark.parametrize(
+    "trace", [cold_run().trace(), hot_run().trace(), hostile_run().trace(), big_trace(3000, tokens=30)]
+)
+def test_slices_nest_as_they_are_meant_to(trace: Trace) -> None:
+    found = read(trace)
+
+    for track, slices in found.slices.items():
+        assert {each.depth for each in slices} <= ({0, 1} if track == "HTTP" else {0}), track
+        assert all(each.end >= each.start for each in slices)
+
+
+def test_tracks_belong_to_their_process() -> None:
+    parents = read(cold_run().trace()).parents
+
+    assert parents["Phases"] == parents["Tokens"] == parents["FUSE requests"] == parents[f"thread {TARGET}"]
+    assert parents["Phases"] == f"process {TARGET}"
+    assert parents["HTTP"] == parents["Cache"] == parents["thread 201"] == "process 200"
+
+
+def test_bytes_in_flight_begin_and_end_with_the_request() -> None:
+    counters = read(cold_run().trace()).counters
+
+    assert counters["HTTP bytes in flight"] == [(START + 200_300_000, 1_000_000), (START + 379_999_000, 0)]
+    assert counters["READ bytes in flight"][0] == (START + 199_999_000, 131_072)
+    assert counters["READ bytes in flight"][-1][1] == 0
+
+
+def test_hostile_names_are_text() -> None:
+    found = read(hostile_run().trace())
+
+    files = {each.arguments["file"] for each in found.slices["FUSE requests"] if "file" in each.arguments}
+    for name in NAMES:
+        told = printable(name.encode("utf-8", "replace").decode())
+        assert any(file.endswith(f"/{told}") for file in files)
+    everything = [each.name for slices in found.slices.values() for each in slices]
+    assert not any(UNSEEN.search(name) for name in [*files, *everything, *found.parents])
+
+
+def test_a_recording_of_nothing_is_a_trace() -> None:
+    scene = cold_run()
+    scene.events, scene.texts = [], []
+
+    assert set(read(scene.trace(mounts=[])).slices) <= {"Phases", f"thread {TARGET}"}
+
+
+# Stamps.
+
+
+def test_a_stamp_makes_what_protobuf_would() -> None:
+    def build(hole: Any) -> Any:
+        packet = TracePacket(timestamp=hole("time", TIME))
+        packet.track_event.track_uuid = hole("track", ID)
+        packet.track_event.flow_ids.append(hole("flow", FIXED64))
+        return packet
+
+    columns = {"time": ints([0, 1, 2**63 - 1]), "track": ints([0, 127, 2**28 - 1]), "flow": ints([0, 255, 2**62])}
+    made = Stamp(build).press(columns, 3)
+
+    for row in range(3):
+        packet = TracePacket.FromString(made[row].tobytes())
+        assert packet.timestamp == columns["time"][row]
+        assert packet.track_event.track_uuid == columns["track"][row]
+        assert list(packet.track_event.flow_ids) == [columns["flow"][row]]
+
+
+# Lanes.
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=60))
+def test_lanes_are_disjoint_and_no_more_than_twice_what_is_needed(intervals: list[tuple[int, int]]) -> None:
+    intervals.sort(key=lambda each: each[0])
+    start = ints([begin for begin, _ in intervals])
+    end = start + ints([length for _, length in intervals])
+
+    lane = side_by_side(start, end)
+
+    for number in range(int(lane.max(initial=-1)) + 1):
+        mine = lane == number
+        assert mine.any()
+        assert (start[mine][1:] >= end[mine][:-1]).all()
+    depth = max((int(((start <= at) & (end > at)).sum()) for at in range(90)), default=0)
+    assert int(lane.max(initial=-1)) + 1 <= max(2 * depth, 1)
+
+
+def test_one_thread_takes_one_lane() -> None:
+    assert not side_by_side(np.arange(0, 1000, 10), np.arange(10, 1010, 10)).any()
+
+
+# What is known of the page cache.
+
+
+def test_pages_count_once_and_what_is_read_again_is_told() -> None:
+    scene = cold_run()
+    scene.add(Kind.PAGE_MAP, 450_000, tid=TARGET, a=42, b=7, c=16 << 48)  # pages that the READ had brought
+    scene.add(Kind.PAGE_READ, 460_000, tid=TARGET, a=42, b=9, c=5 | 3 << 48)  # of a file that was cached
+    scene.request(Opcode.READ, 700_000, 700_050, 700_100, sent=699_000, offset=65_536)
+
+    known = residency(studied(scene.trace())[0])
+
+    at = {round((time - START) / 1000): row for row, time in enumerate(known.time.tolist())}
+    page = 4096
+    assert known.seen_bytes[at[399_990]] == 131_072
+    assert 450_000 not in at
+    assert known.seen_bytes[at[460_000]] == 131_072 + 3 * page
+    assert known.again_bytes[at[632_900]] == 0
+    assert known.again_bytes[at[700_050]] == 65_536
+    assert known.seen_bytes[-1] == 131_072 + 3 * page + 131_072 + 65_536
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(1, 8)), min_size=1, max_size=40))
+def test_residency_is_what_page_by_page_counting_finds(reads: list[tuple[int, int, int]]) -> None:
+    scene = cold_run()
+    scene.events, scene.texts = [], []
+    present: set[tuple[int, int]] = set()
+    again = 0
+    for number, (node, page, pages) in enumerate(reads):
+        at = 1000 + 100 * number
+        scene.request(
+            Opcode.READ, at, at + 10, at + 20, sent=at - 1, node=node + 2, offset=page * 4096, size=pages * 4096
+        )
+        mine = {(node, each) for each in range(page, page + pages)}
+        again += len(mine & present)
+        present |= mine
+
+    known = residency(studied(scene.trace())[0])
+
+    assert known.seen_bytes[-1] == 4096 * len(present)
+    assert known.again_bytes[-1] == 4096 * again
