@@ -46,6 +46,7 @@ RUN: Final = _texts(
     http_fetches="n: GETs of generation",
     http_bytes="bytes: bodies of them, as sent",
     blocked_s="s: generation blocked on CVMFS",
+    spin_overlap_s="s: of tokens on a CPU, at most so much spinning for a thread blocked on CVMFS",
     tokens_affected="text: indices of the tokens that asked CVMFS, as JSON",
 )
 
@@ -76,6 +77,8 @@ PHASES: Final = _texts(
     cache_state="text: cold, warm-disk, warm-memory, warm, hot, mixed or none",
     fetch_wait_s="s: waited for fetches",
     sequential_fetch_s="s: of that, while no two fetches were under way",
+    spin_overlap_s="s: of compute.cpu, at most so much spinning for a thread blocked on CVMFS: see docs/classes.md",
+    daemon_starved_s="s: of the waits for CVMFS, while the client's thread had no CPU: see docs/classes.md",
 )
 
 CLASSES: Final = _texts(

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.core import ParameterSource
 
+from cvtrace.commands.exports import EXPORTS, check_place, export
+from cvtrace.commands.outputs import STDOUT, refuse_existing, writing
+
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
     from cvtrace.analysis.study import Study
     from cvtrace.analysis.tables import Tables
 
 FORMATS: Final = ("text", "json", "html")
-LATER: Final = ("perfetto", "speedscope", "folded", "parquet", "csv")
-STDOUT: Final = Path("-")
 SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 """Variables of which one is there where a browser can be started."""
 
@@ -26,7 +27,12 @@ SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 @click.command(name="report")
 @click.argument("trace", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "form", type=click.Choice((*FORMATS, *LATER)), default="text", show_default=True, help="What to write."
+    "--format",
+    "form",
+    type=click.Choice((*FORMATS, *EXPORTS)),
+    default="text",
+    show_default=True,
+    help="What to write.",
 )
 @click.option(
     "--model",
@@ -37,14 +43,29 @@ SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    type=click.Path(path_type=Path, allow_dash=True),
     default=None,
-    help="Write to this file, replacing what is there.  [default: the terminal; TRACE.html with --open]",
+    help="Write to this file; of csv and parquet, a folder or a .zip.  [default: the terminal; TRACE.html with --open]",
+)
+@click.option("--force", is_flag=True, help="Replace what is there.")
+@click.option(
+    "--stacks",
+    type=click.Choice(("both", "on-cpu", "waiting")),
+    default="both",
+    show_default=True,
+    help="Of folded and speedscope.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the report (of HTML, if not told otherwise) in the browser.")
 @click.pass_context
 def command(
-    context: click.Context, trace: Path, form: str, model: Path | None, output: Path | None, show: bool
+    context: click.Context,
+    trace: Path,
+    form: str,
+    model: Path | None,
+    output: Path | None,
+    force: bool,
+    stacks: str,
+    show: bool,
 ) -> None:
     """Turn TRACE into a report.
 
@@ -54,10 +75,13 @@ def command(
     """
     if show and context.get_parameter_source("form") is ParameterSource.DEFAULT:
         form = "html"
-    if form not in FORMATS:
-        raise click.UsageError(f"--format {form} is not yet in this version: {', '.join(FORMATS)}")
+    if show and form in EXPORTS:
+        raise click.UsageError(f"--open shows {', '.join(FORMATS)}: --format {form} is for other programs")
     if show and output == STDOUT:
         raise click.UsageError("--open needs a file: give one with -o, or leave -o out")
+    if form in EXPORTS:
+        check_place(form, output)
+    refuse_existing(output, force)
     if show and output is None:
         output = trace.resolve().with_name(f"{trace.resolve().name}.{form}")
     from cvtrace.analysis.assemble import studied
@@ -67,24 +91,18 @@ def command(
 
     recorded = read_trace(trace)
     study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model))
-    to_stdout = output is None or output == STDOUT
-    encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"
-    rendered = _rendered(study, tables, found, form, encoding, terminal=to_stdout and sys.stdout.isatty())
-    if output is None or output == STDOUT:
-        click.echo(rendered.encode(encoding, "replace").decode(encoding), nl=False)
+    if form in EXPORTS:
+        export(study, tables, found, form, stacks, output)
     else:
-        _write(output, rendered)
+        to_stdout = output is None or output == STDOUT
+        encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"
+        rendered = _rendered(study, tables, found, form, encoding, terminal=to_stdout and sys.stdout.isatty())
+        with writing(output) as stream:
+            stream.write(rendered.encode(encoding, "replace"))
     if found.trace.damage:
         click.echo(f"cvtrace: {found.trace.damage}", err=True)
     if show and output is not None:
         _open(output)
-
-
-def _write(output: Path, rendered: str) -> None:
-    try:
-        output.write_text(rendered, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise click.UsageError(f"cannot write {output}: {error.strerror}") from None
 
 
 def _open(output: Path) -> None:

@@ -153,11 +153,12 @@ def test_a_whole_trace_says_nothing_on_stderr(tmp_path: Path) -> None:
     assert run("report", stored(tmp_path, cold_run())).stderr == ""
 
 
-def test_output_replaces_a_file_and_leaves_stdout_empty(tmp_path: Path) -> None:
+def test_output_replaces_a_file_if_asked_and_leaves_stdout_empty(tmp_path: Path) -> None:
     trace, out = stored(tmp_path, cold_run()), tmp_path / "summary.txt"
     out.write_text("what was there before " * 1000)
 
-    result = run("report", trace, "-o", out)
+    assert run("report", trace, "-o", out).exit_code == 2
+    result = run("report", trace, "-o", out, "--force")
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert out.read_text() == run("report", trace).stdout
@@ -168,7 +169,7 @@ def test_a_dash_is_stdout(tmp_path: Path) -> None:
     assert run("report", trace, "-o", "-").stdout == run("report", trace).stdout
 
 
-@pytest.mark.parametrize("where, says", [("nowhere/report.txt", "No such file"), ("folder", "is a directory")])
+@pytest.mark.parametrize("where, says", [("nowhere/report.txt", "No such file"), ("folder", "is already there")])
 def test_output_that_cannot_be_written_is_exit_2(tmp_path: Path, where: str, says: str) -> None:
     (tmp_path / "folder").mkdir()
 

@@ -1,0 +1,186 @@
+"""`cvtrace report --format …` for other programs: where it may go, what it never replaces, what is said when it cannot."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+from test_report import cold_run, stored
+
+from cvtrace.cli import main
+from cvtrace.commands.exports import EXPORTS, TEXTS
+
+FILES = tuple(form for form in EXPORTS if form not in ("csv", "parquet"))
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, ["report", *(str(word) for word in words)])
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    (tmp_path / "store").mkdir()
+    return stored(tmp_path / "store", cold_run())
+
+
+@pytest.mark.parametrize("form", TEXTS)
+def test_texts_go_to_stdout(trace: Path, form: str) -> None:
+    result = run(trace, "--format", form)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith({"speedscope": "}", "folded": "\n", "openmetrics": "# EOF\n"}[form])
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_a_file_has_what_a_pipe_gets(trace: Path, form: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    result = run(trace, "--format", form, "-o", out)
+    piped = run(trace, "--format", form, "-o", "-")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert out.read_bytes() == piped.stdout_bytes != b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
+
+
+def test_a_perfetto_trace_is_one(trace: Path) -> None:
+    found = Trace.FromString(run(trace, "--format", "perfetto").stdout_bytes)
+
+    assert len(found.packet) > 20
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_tables_go_to_a_folder_or_a_zip(trace: Path, form: str, name: str, tmp_path: Path) -> None:
+    result = run(trace, "--format", form, "-o", tmp_path / name)
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (tmp_path / name).is_file() == name.endswith(".zip")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("words", [(), ("-o", "-")])
+def test_tables_want_a_place(trace: Path, form: str, words: tuple[str, ...]) -> None:
+    result = run(trace, "--format", form, *words)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "name a folder or a .zip with -o" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["text", "json", "html", *EXPORTS])
+@pytest.mark.parametrize("there", ["file", "folder"])
+def test_nothing_is_replaced_unasked(trace: Path, form: str, there: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    if there == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "mine.txt").write_text("mine")
+
+    result = run(trace, "--format", form, "-o", out)
+
+    assert result.exit_code == 2
+    assert "out is already there: choose another name with -o, or replace it with --force" in result.stderr
+    assert (out if there == "file" else out / "mine.txt").read_text() == "mine"
+
+
+def test_force_replaces_a_file(trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_text("mine " * 10_000)
+
+    assert run(trace, "--format", "folded", "-o", out, "--force").exit_code == 0
+    assert out.read_bytes() == run(trace, "--format", "folded").stdout_bytes
+    assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_force_leaves_other_files_of_a_folder(trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+
+    assert run(trace, "--format", "csv", "-o", out, "--force").exit_code == 0
+    assert (out / "mine.txt").read_text() == "mine"
+    assert len(pd.read_csv(out / "tokens.csv")) == 3
+
+
+@pytest.mark.parametrize("form", FILES)
+@pytest.mark.parametrize(
+    "where, says", [("nowhere/out", "No such file"), ("file/out", "Not a directory"), ("/dev/full", "No space left")]
+)
+def test_what_cannot_be_written_is_exit_2_and_leaves_nothing(
+    trace: Path, form: str, where: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    result = run(trace, "--format", form, "-o", tmp_path / where)
+
+    assert result.exit_code == 2
+    assert f"cannot write {tmp_path / where}" in result.stderr
+    assert says in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("where", ["nowhere/out", "nowhere/out.zip", "file"])
+def test_tables_that_cannot_be_written_are_exit_2(trace: Path, form: str, where: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    result = run(trace, "--format", form, "-o", tmp_path / where, "--force")
+
+    assert result.exit_code == 2
+    assert f"cannot write {tmp_path / where}: " in result.stderr
+
+
+def test_an_unknown_form_is_exit_2_and_names_those_there_are(trace: Path) -> None:
+    result = run(trace, "--format", "jpeg")
+
+    assert result.exit_code == 2
+    assert all(form in result.stderr for form in EXPORTS)
+
+
+@pytest.mark.parametrize("form", EXPORTS)
+def test_other_programs_are_not_the_browser(trace: Path, form: str) -> None:
+    result = run(trace, "--format", form, "--open")
+
+    assert result.exit_code == 2
+    assert "for other programs" in result.stderr
+
+
+def test_a_terminal_gets_no_protobuf(trace: Path) -> None:
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "cvtrace", "report", str(trace), "--format", "perfetto"],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(theirs)
+    os.close(ours)
+
+    assert done.returncode == 2
+    assert "not for a terminal: name a file with -o" in done.stderr
+
+
+def test_a_pipe_that_knows_ascii_only_gets_utf8(trace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cvtrace", "report", str(trace), "--format", "openmetrics"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode("utf-8").endswith("# EOF\n")

@@ -1,0 +1,168 @@
+"""CSV and Parquet, read by pandas and pyarrow, hold what the report holds; docs/exports.md has the columns they have."""
+
+import dataclasses
+import io
+import json
+import typing
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hostile import NAMES, hostile_run
+from scene import MODEL
+from test_report import cold_run
+
+from benchmarks.big_trace import big_trace
+from cvtrace.analysis.assemble import studied
+from cvtrace.analysis.model import Report
+from cvtrace.analysis.report import tables
+from cvtrace.analysis.report.columns import TABLES
+from cvtrace.analysis.report.names import UNSEEN, printable
+from cvtrace.tracer.store import Trace
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"
+OTHERS = {"schema", "trace", "verdict", "cache_state", "notes"}
+"""Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
+EMPTY = {"operators", "operator_layers", "tensors", "layers"}
+"""Tables that want onnxruntime's profile or the model's files."""
+
+
+def written(trace: Trace, form: str, folder: Path) -> dict[str, pd.DataFrame]:
+    """Write the tables and read them with pandas."""
+    study, more, report = studied(trace)
+    with tables.folder(folder, form) as opener:
+        tables.write(study, more, report, form, opener)
+    read: Any = pd.read_csv if form == "csv" else pd.read_parquet
+    return {path.stem: read(path) for path in folder.glob(f"*.{form}")}
+
+
+both_forms = pytest.mark.parametrize("form", tables.FORMATS)
+
+
+@both_forms
+def test_tables_hold_what_the_report_holds(form: str, tmp_path: Path) -> None:
+    report = studied(cold_run().trace())[2]
+
+    found = written(cold_run().trace(), form, tmp_path / "out")
+
+    assert set(found) == set(TABLES) - EMPTY
+    for name in ("phases", "tokens", "files", "fetches", "checks"):
+        for column in TABLES[name]:
+            wanted = [getattr(row, column) for row in getattr(report, name)]
+            got = [None if pd.isna(each) else each for each in found[name][column].tolist()]
+            assert got == wanted, (name, column)
+    run = found["run"].iloc[0]
+    assert json.loads(run["target"]) == ["phi3-qa.py"]
+    assert (run["generation_hits_cvmfs"], run["fuse_reads"], run["events"]) == ("yes", 1, report.trace.events)
+
+
+@both_forms
+def test_requests_are_those_of_the_study_and_find_their_fetch(form: str, tmp_path: Path) -> None:
+    trace = big_trace(1000, tokens=10)
+    study, _, report = studied(trace)
+
+    found = written(trace, form, tmp_path / "out")
+    requests, fetches = found["requests"], found["fetches"]
+
+    assert len(requests) == len(study.requests)
+    assert requests["read_bytes"].sum() == study.requests.read_bytes.sum()
+    assert np.allclose(requests["replied_s"] - requests["sent_s"], (study.requests.replied - study.requests.sent) / 1e9)
+    decoding = requests[requests["phase"] == "decode"]
+    assert decoding["token"].notna().sum() == (study.request_token >= 0).sum() > 0
+    caused = requests[requests["fetch"].notna()]
+    assert len(caused) == sum(fetch.by_target for fetch in report.fetches) > 0
+    begun = fetches["start_s"].to_numpy()[caused["fetch"].to_numpy().astype(int)]
+    assert ((begun >= caused["sent_s"]) & (begun <= caused["replied_s"])).all()
+
+
+def test_stacks_and_classes_add_up_to_the_wall_time(tmp_path: Path) -> None:
+    found = written(cold_run().trace(), "parquet", tmp_path / "out")
+
+    walls = found["phases"].set_index("name")["wall_s"].to_dict()
+    assert found["stacks"].groupby("phase", observed=True)["time_s"].sum().to_dict() == pytest.approx(walls)
+    assert found["classes"].groupby("phase")["time_s"].sum().to_dict() == pytest.approx(walls)
+    assert MODEL in set(found["stacks"]["file"].dropna())
+
+
+@both_forms
+def test_hostile_names_are_text(form: str, tmp_path: Path) -> None:
+    found = written(hostile_run().trace(), form, tmp_path / "out")
+
+    paths = set(found["files"]["path"])
+    for name in NAMES:
+        told = printable(name.encode("utf-8", "replace").decode())
+        assert any(path.endswith(f"/{told}") for path in paths), told
+    for table in found.values():
+        for column in table.select_dtypes(include=["object", "string", "category"]):
+            assert not any(UNSEEN.search(str(each)) for each in table[column])
+
+
+def test_parquet_says_what_its_columns_mean(tmp_path: Path) -> None:
+    written(cold_run().trace(), "parquet", tmp_path / "out")
+
+    for name, columns in TABLES.items():
+        if name in EMPTY:
+            continue
+        schema = pq.read_schema(tmp_path / "out" / f"{name}.parquet")
+        told = {field.name: (field.metadata[b"unit"], field.metadata[b"meaning"]) for field in schema}
+        assert told == {key: (unit.encode(), meaning.encode()) for key, (unit, meaning) in columns.items()}
+
+
+def test_a_zip_holds_the_same_files(tmp_path: Path) -> None:
+    study, more, report = studied(cold_run().trace())
+    stream = io.BytesIO()
+
+    with tables.zipped(stream) as opener:
+        tables.write(study, more, report, "csv", opener)
+    written(cold_run().trace(), "csv", tmp_path / "out")
+
+    with zipfile.ZipFile(stream) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()
+        }
+
+
+def test_a_later_export_leaves_nothing_of_an_earlier_one_and_all_of_others(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "operators.csv").write_text("old")
+    (folder / "mine.csv").write_text("mine")
+
+    found = written(cold_run().trace(), "csv", folder)
+
+    assert not (folder / "operators.csv").exists()
+    assert "mine" in found
+
+
+def test_every_field_of_the_report_is_a_column() -> None:
+    """A field that is added to the report is exported, or named in OTHERS."""
+    rows = {name: row_type(hint) for name, hint in typing.get_type_hints(Report).items() if name not in OTHERS}
+
+    assert rows.keys() <= TABLES.keys()
+    for name, row in rows.items():
+        wanted = {field.name for field in dataclasses.fields(row)} - {"classes"}
+        assert wanted == set(TABLES[name]), name
+
+
+def row_type(hint: Any) -> Any:
+    """Return X of `tuple[X, ...]` and of `X | None`."""
+    return typing.get_args(hint)[0]
+
+
+def test_the_docs_have_the_columns_that_are_written() -> None:
+    told: dict[str, dict[str, tuple[str, str]]] = {}
+    table = ""
+    for line in DOCS.read_text().splitlines():
+        if line.startswith("### "):
+            table = line.removeprefix("### ").strip("`")
+            told[table] = {}
+        elif table and line.startswith("| `"):
+            column, unit, meaning = (cell.strip() for cell in line.strip("|").split(" | ", 2))
+            told[table][column.strip("`")] = (unit, meaning)
+
+    assert told == {name: {key: tuple(each) for key, each in columns.items()} for name, columns in TABLES.items()}
