@@ -29,6 +29,8 @@ COLUMNS: Final = 80
 """Width in a pipe, and the least in a terminal."""
 TOGETHER: Final = re.compile(r"(?<=\d) (?=(?:[µm]?s|[kMGT]?B|%)(?!\w))| (?=[=≠×])|(?<=[=≠]) ")
 """Blanks at which no line ends."""
+SOURCES: Final = ("from page / disk / network", "page/disk/network", "page/disk\n/network")
+"""Headings of the column of where bytes came from: the first that there is room for."""
 NOT_OBSERVED: Final = "n/a"
 BLOCKS: Final = (
     sentences.times,
@@ -50,6 +52,8 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
         force_terminal=color,
         color_system="standard" if color else None,
         highlight=False,
+        markup=False,  # names of phases are not ours
+        emoji=False,
         legacy_windows=False,
     )
     _print(console, sentences.title(report))
@@ -60,7 +64,8 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
         _print(console, line, indent=2)
     if report.phases:
         console.print()
-        console.print(_phases(report))
+        tables = [_phases(report, sources) for sources in SOURCES]
+        console.print(next((each for each in tables if _natural_width(console, each) <= width), tables[-1]))
     console.print()
     for line in details.findings(report):
         _print(console, f"→ {line}")
@@ -71,6 +76,11 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
             _print(console, line)
     console.print(Text(f"Full report: cvtrace report {printable(report.trace.path)} --open"), soft_wrap=True)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _natural_width(console: Console, table: Table) -> int:
+    """Return the columns a table takes where there is room for all of it."""
+    return console.measure(table, options=console.options.update(max_width=1000)).maximum
 
 
 def _print(console: Console, sentence: str, indent: int = 0) -> None:
@@ -95,10 +105,10 @@ def summary(trace: Trace, headers: Headers | None = None) -> str:
     return render(analyse(trace, headers), width, color=terminal and "NO_COLOR" not in os.environ)
 
 
-def _phases(report: Report) -> Table:
+def _phases(report: Report, sources: str) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("phase", no_wrap=True, vertical="bottom")
-    for name in ("wall", "network", "cache", "compute", "other", "reads", "page/disk\n/network", "fetched"):
+    for name in ("wall", "network", "cache", "compute", "other", "reads", sources, "fetched"):
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for row in report.phases:
         name = printable(row.name)

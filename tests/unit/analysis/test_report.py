@@ -100,15 +100,35 @@ def stored(folder: Path, scene: Scene) -> Path:
     return folder / "trace"
 
 
+@pytest.mark.parametrize("width", [80, 200])
 @pytest.mark.parametrize("name", ["cold", "hot", "large", "portable"])
-def test_the_summary_is_the_expected_text(name: str) -> None:
+def test_the_summary_is_the_expected_text(name: str, width: int) -> None:
     made = {"cold": cold_run, "hot": hot_run, "large": large_run, "portable": portable_run}[name]()
 
-    summary = text.render(analyse(made.trace()))
+    summary = text.render(analyse(made.trace()), width)
 
-    assert summary == (EXPECTED / f"{name}.txt").read_text(encoding="utf-8")
-    assert max(len(line) for line in summary.splitlines()) <= 80
+    expected = EXPECTED / (f"{name}.txt" if width == 80 else f"{name}-{width}.txt")
+    assert summary == expected.read_text(encoding="utf-8")
+    assert max(len(line) for line in summary.splitlines()) <= width
     assert "\x1b" not in summary
+
+
+@pytest.mark.parametrize("width", range(80, 121))
+def test_nothing_of_the_table_is_cut_at_any_width(width: int) -> None:
+    summary = text.render(analyse(large_run().trace()), width)
+
+    (decode,) = (line for line in summary.splitlines() if line.startswith("decode"))
+    assert "0/100/0 %" in decode
+    head = summary[: summary.index("import  ")]
+    assert "network" in head.replace("/network", "")
+    assert "…" not in decode + summary[summary.index("phase  ") : summary.index("import  ")]
+
+
+def test_a_phase_named_like_markup_is_text() -> None:
+    scene = cold_run()
+    scene.named("[bold]x[/nope] :smile:", 700_000, 710_000)
+
+    assert "[bold]x[/nope] :s…" in text.render(analyse(scene.trace()), 120)
 
 
 def test_colours_only_where_they_are_wanted() -> None:
@@ -223,7 +243,6 @@ def test_report_writes_text_and_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, code, said",
     [
-        (["--format", "folded"], 2, "not yet in this version: text, json"),
         (["--format", "nonsense"], 2, "nonsense"),
         (["-o", "/nowhere/report.txt"], 2, "cannot write /nowhere/report.txt"),
     ],
