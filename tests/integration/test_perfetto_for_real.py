@@ -1,0 +1,57 @@
+"""A real cold run as a Perfetto trace: arrows lead from a token over its request to the fetch it waited for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+
+from cvtrace.lab.stack import Options, temporary
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
+CVTRACE = [sys.executable, "-m", "cvtrace"]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Record a cold load and 8 tokens of a model in small chunks, so that tokens fetch."""
+    folder = tmp_path_factory.mktemp("perfetto") / "trace"
+    with temporary(Options(size_bytes=20_000_000, client="lab", chunk_bytes=1 << 20)) as stack:
+        arguments = ["-m", str(stack.model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", "8"]
+        command = ["run", "--probes", "ebpf", "-o", str(folder), "--no-summary", "--mount", str(stack.mountpoint), "--"]
+        done = subprocess.run(
+            [*CVTRACE, *command, sys.executable, str(SCRIPT), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_an_arrow_leads_from_a_token_to_its_fetch(trace: Path) -> None:
+    # WHEN the trace is written for Perfetto
+    done = subprocess.run([*CVTRACE, "report", str(trace), "--format", "perfetto"], capture_output=True, check=True)
+    found = Trace.FromString(done.stdout)
+
+    # THEN the slices that share an arrow are a token, a request of its time, and a GET within that
+    names: dict[int, str] = {}
+    for packet in found.packet:
+        names.update({each.iid: each.name for each in packet.interned_data.event_names})
+    carried = defaultdict(list)
+    for packet in found.packet:
+        if packet.track_event.type == TrackEvent.TYPE_SLICE_BEGIN:
+            for flow in packet.track_event.flow_ids:
+                carried[flow].append((packet.timestamp, names[packet.track_event.name_iid]))
+    chains = [[name for _, name in sorted(chain)] for chain in carried.values()]
+    whole = [chain for chain in chains if len(chain) == 3]
+    assert whole, chains
+    assert all(chain[0].startswith("token ") and chain[1:] == ["READ", "GET"] for chain in whole), whole
+    assert all(chain[-1] == "GET" or chain[0].startswith("token ") for chain in chains)
