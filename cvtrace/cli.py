@@ -17,6 +17,7 @@ VERBS: Final = {
     "attach": Verb("cvtrace.commands.attach", "Record a running process; it goes on as it was."),
     "report": Verb("cvtrace.commands.report", "Turn a trace into text, JSON and other forms."),
     "check": Verb("cvtrace.commands.check", "Hold a trace against expressions; exit 1 if one fails."),
+    "compare": Verb("cvtrace.commands.compare", "What changed from one run, or set of runs, to another."),
     "doctor": Verb("cvtrace.commands.doctor", "What can be observed here, why not, and what mends it."),
     "lab": Verb("cvtrace.commands.lab", "The embedded CVMFS: model, repository, origin, mount."),
 }

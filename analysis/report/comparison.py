@@ -1,0 +1,141 @@
+"""A comparison as text and as JSON."""
+
+import io
+import json
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.compare import Change, Comparison, Side, Word
+from cvtrace.analysis.report.names import printable, shortened
+from cvtrace.analysis.report.quantities import counted, seconds, size
+
+WORTH: Final = 0.02
+"""Share of a phase's wall time from which on the change of a class is shown."""
+COUNTS: Final = ("count", "fuse_reads", "fuse_read_bytes", "http_fetches", "http_bytes", "faults", "page_cache_bytes")
+SHOWN: Final = {
+    "duration_s": "duration",
+    "wall_s": "wall",
+    "count": "times",
+    "fuse_reads": "reads",
+    "fuse_read_bytes": "read",
+    "http_fetches": "fetches",
+    "http_bytes": "fetched",
+    "blocked_s": "blocked on CVMFS",
+    "page_cache_bytes": "from page cache",
+    "median_s": "median",
+    "p99_s": "p99",
+}
+"""Names of figures, where they are not those of the JSON."""
+NAME: Final = 12
+PATH: Final = 60
+
+
+def as_json(found: Comparison) -> str:
+    """Return the contract for scripts: fields are added, never renamed."""
+    return json.dumps(found.as_dict(), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def render(found: Comparison, width: int) -> str:
+    """Return what changed as lines of at most `width` columns."""
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, color_system=None, markup=False, emoji=False, highlight=False, legacy_windows=False
+    )
+    for letter, side in (("A", found.a), ("B", found.b)):
+        console.print(f"{letter}: {_side(side)}")
+    console.print()
+    for word in found.words:
+        if word.a != word.b or word.of == "run":
+            console.print(_word(word))
+    console.print()
+    intervals = any(change.low is not None for change in found.changes)
+    console.print(_table(found, intervals))
+    for note in found.notes:
+        console.print(f"Note: {printable(note)}.")
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _side(side: Side) -> str:
+    scripts = shortened(", ".join(side.scripts), PATH)
+    return f"{printable(side.path)}: {scripts}, {counted(side.runs, 'run')}, probes: {', '.join(side.probes)}"
+
+
+def _word(word: Word) -> str:
+    of = "" if word.of == "run" else f"{shortened(word.of, NAME)}: "
+    name = {"verdict": "generation hits CVMFS", "hits_cvmfs": "hits CVMFS", "cache_state": "cache state"}[word.name]
+    a, b = _told(word.a), _told(word.b)
+    return f"{of}{name}: {a}" if a == b else f"{of}{name}: {a} → {b}"
+
+
+def _told(words: dict[str, int]) -> str:
+    several = sum(words.values()) > 1
+    return (
+        ", ".join(f"{word} ×{count}" if several else word for word, count in sorted(words.items())) or "did not occur"
+    )
+
+
+def _table(found: Comparison, intervals: bool) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name in ("A", "B", "change", "", *(("95 % of it",) if intervals else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    groups: dict[str, list[Change]] = {}
+    for change in found.changes:
+        groups.setdefault(change.of, []).append(change)
+    for of, changes in groups.items():
+        shown = _shown(changes)
+        for number, change in enumerate(shown):
+            cells = [shortened(of, NAME) if number == 0 else "", SHOWN.get(change.name, change.name), *_cells(change)]
+            table.add_row(*cells, *([_interval(change)] if intervals else []))
+    return table
+
+
+def _shown(changes: list[Change]) -> list[Change]:
+    """Return wall time, the classes that changed by a share of it worth telling, the greatest first, and the counts that changed."""
+    by_name = {change.name: change for change in changes}
+    wall = by_name.get("wall_s")
+    if wall is None:
+        return [change for change in changes if change.a is not None or change.b is not None]
+    longest = max(wall.a or 0.0, wall.b or 0.0)
+    classes = [by_name[name] for name in LABELS if abs(by_name[name].difference or 0.0) > WORTH * longest]
+    classes.sort(key=lambda change: -abs(change.difference or 0.0))
+    counts = [by_name[name] for name in COUNTS if by_name[name].a != by_name[name].b]
+    return [wall, *classes, *counts]
+
+
+def _cells(change: Change) -> list[str]:
+    a, b = (_quantity(value, change.unit) for value in (change.a, change.b))
+    if change.difference is None:
+        return [a, b, "", ""]
+    if change.difference == 0:
+        return [a, b, "=", ""]
+    return [a, b, _signed(change.difference, change.unit), _share(change.ratio)]
+
+
+def _share(ratio: float | None) -> str:
+    if ratio is None or abs(ratio - 1) < 0.005:
+        return ""
+    return f"{100 * (ratio - 1):+.0f} %" if ratio < 10 else f"{ratio:,.0f}x"
+
+
+def _interval(change: Change) -> str:
+    if change.low is None or change.high is None or not change.difference:
+        return ""
+    told = f"{_signed(change.low, change.unit)} … {_signed(change.high, change.unit)}"
+    return told if change.certain else f"({told})"
+
+
+def _signed(value: float, unit: str) -> str:
+    return f"{'+' if value > 0 else '-' if value < 0 else ''}{_quantity(abs(value), unit)}"
+
+
+def _quantity(value: float | None, unit: str) -> str:
+    if value is None:
+        return "n/a"
+    if unit == "s":
+        return seconds(value)
+    return size(value) if unit == "bytes" else f"{value:,.6g}"
