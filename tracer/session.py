@@ -37,6 +37,7 @@ from cvtrace.tracer.user import User, acting_as
 
 if TYPE_CHECKING:
     from cvtrace.tracer.parquet import Progress
+    from cvtrace.tracer.watch import Watch
 
 LOOK_AFTER_S: Final = 0.5
 """How often daemons are looked after: a dead one makes the trace say since when."""
@@ -76,6 +77,8 @@ class Options:
     """What was asked of the probe."""
     redact: bool = False
     """Hash the paths in the trace."""
+    watch: Watch | None = None
+    """Shown what is drained."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,8 @@ class Session:
         self.writer.write(events, texts)
         if self.options.ort_profile:
             self.calls.append(events[events["kind"] == Kind.PHASE])
+        if self.options.watch is not None:
+            self.options.watch.take(events, lambda: self.probe.losses().total)
         self.drain_ns += time.thread_time_ns() - before_ns
         if self.writer.error and not self.told_error:
             self.told_error = True
@@ -266,6 +271,8 @@ class Session:
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
 
     def _stop(self, marks: _Marks | None = None) -> None:
+        if self.options.watch is not None:
+            self.options.watch.close()
         self._look_after_daemons()
         self._keep()
         self.arrivals.close()

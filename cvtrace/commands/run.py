@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--buffer", metavar="SIZE", help="Room for events that wait to be written (eBPF); default: 32MB.")
 @click.option("--cost", is_flag=True, help="Measure what the recording costs in the kernel, for the trace's meta.json.")
 @click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
+@click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -52,6 +53,7 @@ def command(
     buffer: str | None,
     cost: bool,
     redact: bool,
+    watch: bool,
     no_summary: bool,
     arguments: tuple[str, ...],
 ) -> None:
@@ -63,17 +65,19 @@ def command(
     from cvtrace.tracer.session import Options, record
     from cvtrace.tracer.target import NotStarted, find_command
     from cvtrace.tracer.user import user_named, who_asked
+    from cvtrace.tracer.watch import watching
 
     asked = who_asked(os.environ)
     runs_as = user_named(user) if user else asked
     found = find_command(list(arguments), python, os.environ, runs_as)
     settings = Settings(parse_buffer_bytes(buffer) if buffer else None, cost)
-    options = Options(output, force, probes, mounts, asked, _say, _progress(), ort_profile, settings, redact)
-    try:
-        recording = record(found, options)
-    except NotStarted as error:
-        _say(str(error))
-        ctx.exit(error.exit_code)
+    with watching(watch) as shown:
+        options = Options(output, force, probes, mounts, asked, _say, _progress(), ort_profile, settings, redact, shown)
+        try:
+            recording = record(found, options)
+        except NotStarted as error:
+            _say(str(error))
+            ctx.exit(error.exit_code)
     if not no_summary:
         _print_summary(recording.path, asked)
     ctx.exit(recording.exit_code)

@@ -1,0 +1,134 @@
+"""`cvtrace run --watch` on a terminal: the target's output stays as it is, the last row is ours while it runs, and no longer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyte
+import pytest
+from tiny import CVTRACE, DEADLINE_S, tiny_mount
+
+ROWS, COLUMNS = 8, 110
+SAYS = """
+import sys, time
+for number in range(20):
+    print("line", number, flush=True)
+    time.sleep(0.1)
+sys.stdout.write("no line feed at the end")
+"""
+READS = """
+import os, sys, time
+for number in range(25):
+    descriptor = os.open(sys.argv[1], os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.read(descriptor, 100_000)
+    os.close(descriptor)
+    time.sleep(0.1)
+"""
+
+
+class Terminal:
+    """What a terminal of ROWS x COLUMNS shows of a program, from its start to its end."""
+
+    def __init__(self, argv: list[str], stdout: Path | None = None) -> None:
+        self.screen = pyte.HistoryScreen(COLUMNS, ROWS, history=1000)
+        self.shown: list[list[str]] = []
+        stream = pyte.ByteStream(self.screen)
+        pid, fd = pty.fork()
+        if pid == 0:
+            fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+            if stdout is not None:
+                os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT), 1)
+            os.environ["TERM"] = "xterm"
+            os.execv(argv[0], argv)
+        until_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < until_s:
+            if select.select([fd], [], [], 1)[0]:
+                try:
+                    data = os.read(fd, 65536)
+                except OSError:  # EIO: the other end was closed
+                    break
+                stream.feed(data)
+                self.shown.append([line.rstrip() for line in self.screen.display])
+        os.close(fd)
+        self.exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    @property
+    def lines(self) -> list[str]:
+        """Everything that was ever printed, with what has scrolled away."""
+        gone = ["".join(row[column].data for column in range(COLUMNS)).rstrip() for row in self.screen.history.top]
+        return [line for line in [*gone, *self.shown[-1]] if line]
+
+
+def command(trace: Path, *words: str, probes: str = "portable") -> list[str]:
+    return [*CVTRACE, "run", "--watch", "--no-summary", "--probes", probes, "-o", str(trace), *words]
+
+
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with tiny_mount(tmp_path_factory.mktemp("watch")) as (mount, _):
+        yield mount
+
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+def test_the_targets_lines_stay_and_the_last_row_is_given_back(mounted: Path, tmp_path: Path) -> None:
+    # WHEN a script prints more lines than the terminal has rows
+    words = ["--mount", str(mounted), "--", sys.executable, "-c", SAYS]
+    seen = Terminal(command(tmp_path / "trace", *words))
+
+    # THEN the line was in the last row, and only there
+    assert seen.exit_code == 0
+    while_running = [rows for rows in seen.shown if any("cvtrace" in row for row in rows)]
+    assert while_running
+    for rows in while_running:
+        assert rows[-1].startswith("cvtrace ")
+        assert not any("cvtrace" in row for row in rows[:-1])
+    # AND at the end all that the script printed is there, and nothing of the line
+    assert seen.lines == [*(f"line {number}" for number in range(20)), "no line feed at the end"]
+    assert seen.screen.margins in (None, pyte.screens.Margins(0, ROWS - 1))
+
+
+def test_stdout_is_unchanged(mounted: Path, tmp_path: Path) -> None:
+    words = ["--mount", str(mounted), "--", sys.executable, "-c", SAYS]
+
+    seen = Terminal(command(tmp_path / "trace", *words), stdout=tmp_path / "out")
+
+    assert (tmp_path / "out").read_text() == "".join(f"line {number}\n" for number in range(20)) + (
+        "no line feed at the end"
+    )
+    assert any("cvtrace" in rows[-1] for rows in seen.shown)
+    assert seen.lines == []
+
+
+def test_in_a_pipe_it_is_silent(mounted: Path, tmp_path: Path) -> None:
+    words = ["--mount", str(mounted), "--", sys.executable, "-c", SAYS]
+
+    done = subprocess.run(command(tmp_path / "trace", *words), capture_output=True, check=True)
+
+    assert done.stdout.startswith(b"line 0\n")
+    assert done.stderr == b""
+
+
+def test_reads_are_counted_while_they_happen(mounted: Path, tmp_path: Path) -> None:
+    words = ["--mount", str(mounted), "--", sys.executable, "-c", READS, str(mounted / "model")]
+
+    seen = Terminal(command(tmp_path / "trace", *words, probes="ebpf"))
+
+    told = [re.search(r" ([\d,]+) reads/s(?: \(([\d,]+)\))? .* 0 lost$", rows[-1]) for rows in seen.shown]
+    sums = [int(found[2].replace(",", "")) for found in told if found and found[2]]
+    assert sums
+    assert sums == sorted(sums)
+    assert sums[-1] > 0
