@@ -21,6 +21,7 @@ from cvtrace.probes.ladder import CHOICES
 @click.option("--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="How to observe.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
 @click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
+@click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 def command(
     pid: int,
@@ -30,6 +31,7 @@ def command(
     probes: str,
     mounts: tuple[str, ...],
     redact: bool,
+    watch: bool,
     no_summary: bool,
 ) -> None:
     """Record the running process PID with its threads, and what it starts from now on; then print the summary.
@@ -41,10 +43,13 @@ def command(
     from cvtrace.tracer.process import find_process
     from cvtrace.tracer.session import Options
     from cvtrace.tracer.user import who_asked
+    from cvtrace.tracer.watch import watching
 
     for_s = None if duration is None else parse_duration_s(duration)
     process = find_process(pid)
     asked = who_asked(os.environ)
-    recording = attach(process, Options(output, force, probes, mounts, asked, _say, _progress(), redact), for_s)
+    with watching(watch) as shown:
+        options = Options(output, force, probes, mounts, asked, _say, _progress(), redact=redact, watch=shown)
+        recording = attach(process, options, for_s)
     if not no_summary:
         _print_summary(recording.path, asked)

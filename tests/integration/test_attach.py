@@ -125,6 +125,17 @@ def recording_began() -> bool:
     return False
 
 
+@pytest.mark.parametrize("option", [[], ["--redact"]])
+def test_names_are_hashed_if_asked(here: Path, mounted: LabMount, option: list[str]) -> None:
+    with running(READS, mounted.root / "file") as process:
+        code, stderr = attach(process.pid, "--for", "1s", "--probes", "ebpf", *option, mount=mounted)
+
+    assert code == 0, stderr
+    names = {name for path in recorded().texts["text"].tolist() for name in path.split(b"/")}
+    assert names
+    assert (b"file" in names) == (not option)
+
+
 @pytest.mark.parametrize("probes", RUNGS)
 def test_a_process_that_reads_is_recorded_and_goes_on_as_it_was(here: Path, mounted: LabMount, probes: str) -> None:
     # GIVEN a process with two threads that reads from the mount in a loop, by descriptors it opened before
