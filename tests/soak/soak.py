@@ -88,7 +88,7 @@ def judge(samples: list[Sample], trace: Path, loads: int) -> int:
     early = settled[: max(1, len(settled) // 4)]
     late = settled[-max(1, len(settled) // 4) :]
     grown = max(sample.own_bytes for sample in late) - max(sample.own_bytes for sample in early)
-    fds = max(sample.fds for sample in late) - max(sample.fds for sample in early)
+    fds = min(sample.fds for sample in late) - min(sample.fds for sample in early)  # some are open for a moment
     threads = max(sample.threads for sample in late) - max(sample.threads for sample in early)
     unmatched = int(((read.events["kind"] & 0x8000) != 0).sum())
     print(
