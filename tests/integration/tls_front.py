@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import datetime
 import ipaddress
+import queue
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,6 @@ def tls_front(folder: Path, port_behind: int) -> Iterator[Front]:
     public, private = certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(public, private)
-    loop = asyncio.new_event_loop()
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -65,11 +65,23 @@ def tls_front(folder: Path, port_behind: int) -> Iterator[Front]:
         behind = await asyncio.open_connection("127.0.0.1", port_behind)
         await asyncio.gather(copy(reader, behind[1]), copy(behind[0], writer))
 
-    server = loop.run_until_complete(asyncio.start_server(relay, "127.0.0.1", 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    async def serve() -> None:
+        server = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
+        listening.put((asyncio.get_running_loop(), server.sockets[0].getsockname()[1]))
+        await asyncio.Event().wait()
+
+    # In a thread of its own: the one of the tests may have a loop already.
+    listening: queue.Queue[tuple[asyncio.AbstractEventLoop, int]] = queue.Queue()
+    thread = threading.Thread(target=lambda: _until_cancelled(serve()), daemon=True)
     thread.start()
+    loop, port = listening.get(timeout=30)
     try:
-        yield Front(server.sockets[0].getsockname()[1], public)
+        yield Front(port, public)
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
         thread.join()
+
+
+def _until_cancelled(work: Coroutine[None, None, None]) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(work)

@@ -127,7 +127,7 @@ class Run:
         nothing = np.full(len(acts), -1, dtype=np.int64)
         segments = Segments(start, end, row=nothing, thread=thread, call=nothing)
         workers = worker_steps(found.recording, found.requests, found.opens, found.jobs, found.job_time)
-        path, _ = critical_paths(found.recording, found.requests, workers, found.waits, segments, found.phase_calls)
+        path, _, _ = critical_paths(found.recording, found.requests, workers, found.waits, segments, found.phase_calls)
         return path
 
     @cached_property
