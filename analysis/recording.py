@@ -188,10 +188,10 @@ def recording(trace: Trace) -> Recording:
     """
     meta = checked(trace)
     events = trace.events
-    when = events["ts"].astype(np.int64)
+    when = events["ts"].view(np.int64)
     if len(when) and not bool(np.all(when[1:] >= when[:-1])):
         events = events[np.lexsort((events["tid"], events["kind"], when))]
-        when = events["ts"].astype(np.int64)
+        when = events["ts"].view(np.int64)
     rows = _rows(events, when)
     kind = rows.kind
     order = np.argsort(kind.astype(np.uint16), kind="stable")
@@ -224,9 +224,9 @@ def _rows(events: Events, when: Ints) -> Rows:
         tid=ints(events["tid"]),
         kind=ints(flagged & ~np.uint16(UNFINISHED)),
         ret=ints(events["ret"]),
-        a=ints(events["a"]),
-        b=ints(events["b"]),
-        c=ints(events["c"]),
+        a=events["a"].view(np.int64),  # views, and so is `when`: four columns of a long trace less
+        b=events["b"].view(np.int64),
+        c=events["c"].view(np.int64),
         unfinished=(flagged & np.uint16(UNFINISHED)) != 0,
         index=np.arange(len(events), dtype=np.int64),
     )

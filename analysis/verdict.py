@@ -40,11 +40,11 @@ def needed(study: Study, row: int) -> Ints:
 
     A RELEASE or FORGET is nobody's need.
     """
-    sent = (study.request_row == row) & study.requests.asked
-    found = [np.flatnonzero(sent)]
+    found = (study.request_row == row) & study.requests.asked
     for path, of_row in ((study.path, study.segments.row), (study.call_path, study.phase_calls.row)):
-        found.append(path.request[(path.request >= 0) & (of_row[path.of] == row)])
-    return np.unique(np.concatenate(found))
+        waited = path.request[of_row[path.of] == row]
+        found[waited[waited >= 0]] = True
+    return np.flatnonzero(found)
 
 
 def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
