@@ -7,6 +7,7 @@ from cvtrace.analysis.cache_state import cache_state
 from cvtrace.analysis.findings import findings
 from cvtrace.analysis.headers import Headers
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
+from cvtrace.analysis.numbering import kernel_count
 from cvtrace.analysis.operators import COST, operator_layers, operators
 from cvtrace.analysis.phases import is_attached, life
 from cvtrace.analysis.reconcile import reconcile
@@ -46,7 +47,8 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = ()) -> Report:
     if is_attached(found.recording) and not mounts:
         mounts = found.recording.mounts  # it asked nothing of any: any may be its own
     checks, absent = reconcile(found.recording, mounts, found.requests, found.gets)
-    proof = evidence(found, checks, absent)
+    kernel = kernel_count(found.recording, mounts, found.requests)
+    proof = evidence(found, checks, absent, kernel)
     profiled = operators(found.recording.path)
     return Report(
         schema=SCHEMA,
@@ -66,6 +68,7 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = ()) -> Report:
         tensors=tensor_rows(found, more),
         layers=layer_rows(found, more),
         operator_layers=operator_layers(found.recording.path),
+        kernel_requests=kernel.mounts,
     )
 
 

@@ -306,6 +306,22 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Numbering:
+    """The numbers the kernel gave the FUSE requests of a mount while it was recorded.
+
+    `missing` of them, between the first and the last, are not in the trace; None where this kernel does not number them
+    one after the other. `unanswered` were sent, and the client was not seen to take them.
+    """
+
+    path: str
+    first: int
+    last: int
+    requests: int
+    missing: int | None
+    unanswered: int
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that is said about one trace."""
 
@@ -327,6 +343,7 @@ class Report:
     layers: tuple[Layer, ...] = ()
     findings: tuple[Finding, ...] = ()
     operator_layers: tuple[OperatorLayer, ...] = ()
+    kernel_requests: tuple[Numbering, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""
