@@ -21,6 +21,7 @@
     headers/, tensors   tensors by name: from the model's files, looked at only if asked for
     tables        all of these, beside the study
     findings/     what is worth mending
+    numbering, access_log, access_check   what the kernel, and a server or proxy, counted
     model, assemble                   the report
     report/       one file per output
 

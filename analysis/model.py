@@ -322,6 +322,42 @@ class Numbering:
 
 
 @dataclass(frozen=True)
+class AccessCheck:
+    """Traced fetches against the log of a server or proxy, within the time of the recording.
+
+    `lines` of the file: `unreadable` ones are of no known format, `elsewhere` ones of other repositories. `only_in_log`
+    are by this client, or by nobody knows whom where `unknown_client`; `of_others` are not. `at_edges` may have been made
+    before or after the recording. `in_decode` may have been made while a token was generated. `bytes_differ` counts the
+    `matched` ones that the log tells another size of. `clock_ahead_s` is what the log's clock was ahead of the trace's.
+    """
+
+    file: str
+    format: str
+    of_proxy: bool
+    lines: int
+    unreadable: int
+    elsewhere: int
+    fetches: int
+    matched: int
+    traced_bytes: int
+    log_bytes: int
+    bytes_differ: int
+    only_in_trace: int
+    only_in_log: int
+    unknown_client: bool
+    of_others: int
+    at_edges: int
+    in_decode: int
+    clock_ahead_s: float
+    examples: tuple[str, ...]
+    """Paths that are only in the log."""
+    behind_proxy: bool
+    """All fetches went to a proxy, and the log is of a server behind it: it has what the proxy did not have."""
+    agree: bool | None
+    """None where there was nothing to compare."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that is said about one trace."""
 
@@ -344,6 +380,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     operator_layers: tuple[OperatorLayer, ...] = ()
     kernel_requests: tuple[Numbering, ...] = ()
+    access_log: AccessCheck | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

@@ -38,6 +38,7 @@ BLOCKS: Final = (
     sentences.caches,
     client,
     sentences.agreement,
+    sentences.access_log,
     sentences.lacking,
 )
 """What follows the table of phases."""

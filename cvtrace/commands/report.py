@@ -13,9 +13,11 @@ from click.core import ParameterSource
 
 from cvtrace.commands.exports import EXPORTS, check_place, export
 from cvtrace.commands.outputs import STDOUT, refuse_existing, writing
+from cvtrace.commands.questions import questions
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
+    from cvtrace.analysis.asked import Asked
     from cvtrace.analysis.study import Study
     from cvtrace.analysis.tables import Tables
 
@@ -56,6 +58,7 @@ SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     help="Of folded and speedscope.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the report (of HTML, if not told otherwise) in the browser.")
+@questions
 @click.pass_context
 def command(
     context: click.Context,
@@ -66,6 +69,7 @@ def command(
     force: bool,
     stacks: str,
     show: bool,
+    asked: Asked,
 ) -> None:
     """Turn TRACE into a report.
 
@@ -90,7 +94,7 @@ def command(
     from cvtrace.tracer.user import who_asked
 
     recorded = read_trace(trace)
-    study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model))
+    study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model), asked=asked)
     if form in EXPORTS:
         export(study, tables, found, form, stacks, output)
     else:
