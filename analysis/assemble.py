@@ -20,6 +20,7 @@ from cvtrace.analysis.table_rows import cache_row, chunk_rows, fetching_row, lay
 from cvtrace.analysis.tables import Tables, tables
 from cvtrace.analysis.tensors import look_up
 from cvtrace.analysis.verdict import evidence, verdict
+from cvtrace.analysis.whatif import what_if
 from cvtrace.tracer.store import Trace, TraceDamaged
 
 
@@ -31,9 +32,7 @@ def analyse(trace: Trace, headers: Headers | None = None, *, asked: Asked = NOTH
     return studied(trace, headers, asked=asked)[2]
 
 
-def studied(
-    trace: Trace, headers: Headers | None = None, *, asked: Asked = NOTHING
-) -> tuple[Study, Tables, Report]:
+def studied(trace: Trace, headers: Headers | None = None, *, asked: Asked = NOTHING) -> tuple[Study, Tables, Report]:
     """Return the report on a trace with the tables behind it, for pictures. As `analyse` otherwise."""
     try:
         found = study(trace)
@@ -75,6 +74,7 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: As
         operator_layers=operator_layers(found.recording.path),
         kernel_requests=kernel.mounts,
         access_log=logged.check if logged else None,
+        what_if=what_if(found, more.cause, asked.changes),
     )
 
 

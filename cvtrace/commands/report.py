@@ -100,7 +100,8 @@ def command(
     else:
         to_stdout = output is None or output == STDOUT
         encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"
-        rendered = _rendered(study, tables, found, form, encoding, terminal=to_stdout and sys.stdout.isatty())
+        terminal = to_stdout and sys.stdout.isatty()
+        rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, what_if=asked.show_what_if)
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
     if found.trace.damage:
@@ -117,7 +118,9 @@ def _open(output: Path) -> None:
     click.echo(f"cvtrace: {'' if shown else 'no browser can be started here; '}the report is in {output}", err=True)
 
 
-def _rendered(study: Study, tables: Tables, found: Report, form: str, encoding: str, *, terminal: bool) -> str:
+def _rendered(
+    study: Study, tables: Tables, found: Report, form: str, encoding: str, *, terminal: bool, what_if: bool
+) -> str:
     if form == "html":
         from cvtrace.analysis.report import html
 
@@ -127,4 +130,4 @@ def _rendered(study: Study, tables: Tables, found: Report, form: str, encoding: 
     if form == "json":
         return json.render(found, ascii_only=not encoding.lower().startswith("utf"))
     width = max(shutil.get_terminal_size().columns, text.COLUMNS) if terminal else text.COLUMNS
-    return text.render(found, width, color=terminal and "NO_COLOR" not in os.environ)
+    return text.render(found, width, color=terminal and "NO_COLOR" not in os.environ, what_if=what_if)
