@@ -151,7 +151,11 @@ def _near_proxy(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
 
 
 def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
-    """Chunks that were fetched one after the other are asked for in groups: their round trips pass at the same time."""
+    """Chunks that were fetched one after the other are asked for so many at a time, a new one as soon as one is there.
+
+    That takes each phase the longest of: all of the time shared by so many; unpacking, for which there is one thread; the bytes
+    on the wire; a single chunk.
+    """
     waits = basis.waits
     chosen = np.flatnonzero(waits.foreseeable)
     if len(chosen) < 2:
@@ -159,22 +163,19 @@ def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
     speed = basis.link.bytes_per_s
     if speed is None:
         raise CannotTell("no large object was fetched, so the bandwidth of the link is not known")
-    row = waits.row[chosen]
-    begins = np.append(True, row[1:] != row[:-1])
-    place = np.arange(len(chosen)) - np.maximum.accumulate(np.where(begins, np.arange(len(chosen)), 0))
-    first = np.flatnonzero(place % at_once == 0)
-    asking = waits.of(Class.NETWORK_QUEUE, Class.NETWORK_CONNECT, Class.NETWORK_REQUEST)[chosen]
-    transfer, fill = waits.of(Class.NETWORK_TRANSFER)[chosen], waits.of(Class.CACHE_FILL)[chosen]
+    row, fill = waits.row[chosen], waits.of(Class.CACHE_FILL)[chosen]
+    whole = waits.of(*NETWORK)[chosen] + fill
     wire = (waits.bytes[chosen] / speed * 1e9).astype(np.int64)
-    longest = np.maximum.reduceat(transfer + fill, first)
-    together = np.maximum(np.add.reduceat(wire, first), np.add.reduceat(fill, first))
-    then = np.maximum.reduceat(asking, first) + np.maximum(longest, together)
-    saved = np.maximum(np.add.reduceat(asking + transfer + fill, first) - then, 0)
+    first = np.flatnonzero(np.append(True, row[1:] != row[:-1]))
+    apart = np.add.reduceat(whole, first)
+    bounds = [apart // at_once, np.add.reduceat(fill, first), np.add.reduceat(wire, first)]
+    then = np.maximum.reduce([*bounds, np.maximum.reduceat(whole, first)])
+    saved = np.bincount(row[first], weights=np.maximum(apart - then, 0), minlength=basis.count).astype(np.int64)
     said = (
         f"the link brings no more than the {size(speed)}/s at which the fastest object came",
         "one thread of the client unpacks, as in this run; what is fetched ahead is what was needed next",
     )
-    return -np.bincount(row[first], weights=saved, minlength=basis.count).astype(np.int64), said
+    return -saved, said
 
 
 def _larger(basis: _Basis, cause: Ints, scale: float) -> tuple[Ints, tuple[str, ...]]:
