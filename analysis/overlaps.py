@@ -68,6 +68,8 @@ def _spin(recording: Recording, waits: Waits, path: Path, of: Segments | PhaseCa
     lanes = recording.lanes(carriers)
     for thread, tgid in zip(carriers.tolist(), process.tolist(), strict=True):
         others = blocked[(of_wait == tgid) & (waits.tid[blocked] != thread)]
+        if not len(others):
+            continue
         since = np.maximum(waits.start[others], _last_sign(recording, thread, waits.woken[others]))
         carrier = np.full(len(others), thread, dtype=np.int64)
         steps = overlay(steps, lanes.at(carrier, since), lanes.at(carrier, waits.woken[others]), 1)
@@ -88,10 +90,13 @@ def _last_sign(recording: Recording, thread: int, until: Ints) -> Ints:
 
 def _within(steps: Steps, start: Ints, end: Ints, chosen: Bools) -> Ints:
     """Return for each chosen interval how long the steps are 1 in it, 0 for the others."""
-    there = (start >= 0) & chosen
-    pieces = cut(steps, start, np.where(there, end, -1))
-    length = np.where(pieces.value == 1, pieces.end - pieces.start, 0)
-    return np.bincount(pieces.which, weights=length, minlength=len(start)).astype(np.int64)
+    found = np.zeros(len(start), dtype=np.int64)
+    there = np.flatnonzero((start >= 0) & chosen)
+    if len(steps.at) > 1:
+        pieces = cut(steps, start[there], end[there])
+        length = np.where(pieces.value == 1, pieces.end - pieces.start, 0)
+        found[there] = np.bincount(pieces.which, weights=length, minlength=len(there)).astype(np.int64)
+    return found
 
 
 def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Path) -> Ints:
@@ -101,12 +106,15 @@ def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Path) -
     """
     off = recording.of(Kind.OFFCPU)
     off = off.where(np.isin(off.tgid, recording.daemon_pids))
-    request = path.request
-    downloading = np.isin(path.value, [int(each) for each in DOWNLOADING])
+    waiting = np.flatnonzero(path.request >= 0)
+    request = path.request[waiting]
+    downloading = np.isin(path.value[waiting], [int(each) for each in DOWNLOADING])
     downloader = pick(jobs.downloader, match(jobs.request, request), -1)
     thread = np.where(downloading, downloader, pick(requests.worker, request, -1))
     lanes = recording.lanes(off.tid)
     ready = np.where(off.c == 0, off.start, np.where(off.a > 0, np.clip(off.a, off.start, off.end), off.end))
     steps = overlay(Steps.constant(0), lanes.at(off.tid, ready), lanes.at(off.tid, off.end), 1)
-    start, end = lanes.at(thread, path.start), lanes.at(thread, path.end)
-    return _within(steps, start, end, (request >= 0) & (thread >= 0))
+    found = np.zeros(len(path.of), dtype=np.int64)
+    start, end = lanes.at(thread, path.start[waiting]), lanes.at(thread, path.end[waiting])
+    found[waiting] = _within(steps, start, end, thread >= 0)
+    return found

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.classes import Class
-from cvtrace.analysis.intervals import Bools, Ints
+from cvtrace.analysis.intervals import Bools, Ints, distinct
 from cvtrace.analysis.study import Study
 
 CLASSES: Final = len(Class)
@@ -51,13 +51,12 @@ class PathWaits:
 def path_waits(study: Study) -> PathWaits:
     """Add up the pieces of the critical path by phase and request."""
     path, gets, count = study.path, study.gets, len(study.requests)
-    mine = path.request >= 0
-    row = study.segments.row[path.of[mine]]
-    key = row * max(count, 1) + path.request[mine]
-    waits, which = np.unique(key, return_inverse=True)
-    which = which.ravel()
-    start = np.full(len(waits), np.iinfo(np.int64).max, dtype=np.int64)
-    np.minimum.at(start, which, path.start[mine])
+    mine = np.flatnonzero(path.request >= 0)
+    key = study.segments.row[path.of[mine]] * max(count, 1) + path.request[mine]
+    waits = distinct(key)
+    which = np.searchsorted(waits, key)
+    start = np.empty(len(waits), dtype=np.int64)
+    start[which[::-1]] = path.start[mine][::-1]  # the path is in the order of time: the first is written last
     times = np.bincount(
         which * CLASSES + path.value[mine], weights=path.length[mine], minlength=len(waits) * CLASSES
     ).astype(np.int64)
