@@ -6,7 +6,7 @@ import numpy as np
 
 from cvtrace.analysis.causes import EVICTED_OBJECT, EVICTED_PAGE
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, Class
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.intervals import Ints, pick
 from cvtrace.analysis.path_waits import NETWORK, PathWaits
 from cvtrace.analysis.phases import DECODE, LOAD, PREFILL, RUN
 from cvtrace.analysis.study import Study
@@ -68,9 +68,9 @@ def _computing(study: Study, count: int) -> Ints:
 def _touched(study: Study) -> tuple[int, int]:
     """Return when the load touched the file it touched most for the first time, and when for the last."""
     pages = study.recording.of(Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ)
-    pages = pages.where(study.phases.row_at(pages.tid, pages.start) == LOAD)
-    file, when = pages.b, pages.start
-    if not len(pages):  # a probe that sees no pages
+    loading = pick(study.segments.row, study.segments.at(pages.start), -1) == LOAD
+    file, when = pages.b[loading], pages.start[loading]
+    if not len(file):  # a probe that sees no pages
         chosen = study.requests.is_(Opcode.READ) & (study.request_row == LOAD)
         file, when = study.requests.nodeid[chosen], study.requests.sent[chosen]
     if not len(file):
