@@ -21,7 +21,9 @@
     headers/, tensors   tensors by name: from the model's files, looked at only if asked for
     tables        all of these, beside the study
     findings/     what is worth mending
+    numbering, access_log, access_check   what the kernel, and a server or proxy, counted
     model, assemble                   the report
+    path_waits, whatif, larger_model      the critical path replayed with something changed
     report/       one file per output
 
 May import `cvtrace.probes.events`, `cvtrace.probes.phases` and `cvtrace.tracer.store`; `headers.files` alone touches a live system.

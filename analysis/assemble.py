@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cvtrace.analysis.access_check import access_check
+from cvtrace.analysis.asked import NOTHING, Asked
 from cvtrace.analysis.cache_state import cache_state
 from cvtrace.analysis.findings import findings
 from cvtrace.analysis.headers import Headers
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
+from cvtrace.analysis.numbering import kernel_count
 from cvtrace.analysis.operators import COST, operator_layers, operators
 from cvtrace.analysis.phases import is_attached, life
 from cvtrace.analysis.reconcile import reconcile
@@ -17,36 +20,39 @@ from cvtrace.analysis.table_rows import cache_row, chunk_rows, fetching_row, lay
 from cvtrace.analysis.tables import Tables, tables
 from cvtrace.analysis.tensors import look_up
 from cvtrace.analysis.verdict import evidence, verdict
+from cvtrace.analysis.whatif import what_if
 from cvtrace.tracer.store import Trace, TraceDamaged
 
 
-def analyse(trace: Trace, headers: Headers | None = None) -> Report:
+def analyse(trace: Trace, headers: Headers | None = None, *, asked: Asked = NOTHING) -> Report:
     """Return the report on a trace, finished or cut off anywhere. Raises TraceDamaged if it makes no sense.
 
     With `headers`, the tensors of the model are looked up in the headers of its files; without, nothing but the trace is read.
     """
-    return studied(trace, headers)[2]
+    return studied(trace, headers, asked=asked)[2]
 
 
-def studied(trace: Trace, headers: Headers | None = None) -> tuple[Study, Tables, Report]:
+def studied(trace: Trace, headers: Headers | None = None, *, asked: Asked = NOTHING) -> tuple[Study, Tables, Report]:
     """Return the report on a trace with the tables behind it, for pictures. As `analyse` otherwise."""
     try:
         found = study(trace)
         known, lacking = look_up(found, headers)
         more = tables(found, known)
-        draft = report(found, more, lacking)
+        draft = report(found, more, lacking, asked=asked)
         return found, more, replace(draft, findings=findings(found, more, draft))
     except OverflowError:
         raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
 
 
-def report(found: Study, more: Tables, lacking: Sequence[str] = ()) -> Report:
+def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: Asked = NOTHING) -> Report:
     """Put the report together from the tables, without findings; `lacking` are sentences on what could not be looked up."""
     mounts = found.mounts
     if is_attached(found.recording) and not mounts:
         mounts = found.recording.mounts  # it asked nothing of any: any may be its own
     checks, absent = reconcile(found.recording, mounts, found.requests, found.gets)
-    proof = evidence(found, checks, absent)
+    kernel = kernel_count(found.recording, mounts, found.requests)
+    logged = access_check(found, asked.access_log, asked.log_clients) if asked.access_log else None
+    proof = evidence(found, checks, absent, kernel, *([logged] if logged else []))
     profiled = operators(found.recording.path)
     return Report(
         schema=SCHEMA,
@@ -66,6 +72,9 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = ()) -> Report:
         tensors=tensor_rows(found, more),
         layers=layer_rows(found, more),
         operator_layers=operator_layers(found.recording.path),
+        kernel_requests=kernel.mounts,
+        access_log=logged.check if logged else None,
+        what_if=what_if(found, more.cause, asked.changes),
     )
 
 

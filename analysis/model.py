@@ -306,6 +306,93 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Numbering:
+    """The numbers the kernel gave the FUSE requests of a mount while it was recorded.
+
+    `missing` of them, between the first and the last, are not in the trace; None where this kernel does not number them
+    one after the other. `unanswered` were sent, and the client was not seen to take them.
+    """
+
+    path: str
+    first: int
+    last: int
+    requests: int
+    missing: int | None
+    unanswered: int
+
+
+@dataclass(frozen=True)
+class AccessCheck:
+    """Traced fetches against the log of a server or proxy, within the time of the recording.
+
+    `lines` of the file: `unreadable` ones are of no known format, `elsewhere` ones of other repositories. `only_in_log`
+    are by this client, or by nobody knows whom where `unknown_client`; `of_others` are not. `at_edges` may have been made
+    before or after the recording. `in_decode` may have been made while a token was generated. `bytes_differ` counts the
+    `matched` ones that the log tells another size of. `clock_ahead_s` is what the log's clock was ahead of the trace's.
+    """
+
+    file: str
+    format: str
+    of_proxy: bool
+    lines: int
+    unreadable: int
+    elsewhere: int
+    fetches: int
+    matched: int
+    traced_bytes: int
+    log_bytes: int
+    bytes_differ: int
+    only_in_trace: int
+    only_in_log: int
+    unknown_client: bool
+    of_others: int
+    at_edges: int
+    in_decode: int
+    clock_ahead_s: float
+    examples: tuple[str, ...]
+    """Paths that are only in the log."""
+    behind_proxy: bool
+    """All fetches went to a proxy, and the log is of a server behind it: it has what the proxy did not have."""
+    agree: bool | None
+    """None where there was nothing to compare."""
+
+
+@dataclass(frozen=True)
+class PredictedPhase:
+    """A phase as measured and as predicted; None where it cannot be predicted."""
+
+    name: str
+    measured_s: float
+    predicted_s: float | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the run would take if something were otherwise; `wall_s` is None, and there is a `reason`, where nobody can tell.
+
+    `lab_error` is the largest error of such predictions in the lab, as a share of the predicted run; None if not measured.
+    """
+
+    name: str
+    what: str
+    wall_s: float | None
+    phases: tuple[PredictedPhase, ...]
+    assumptions: tuple[str, ...]
+    lab_error: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Predictions by replay of the critical path, and what the trace tells of the way to the server (None: nothing)."""
+
+    rtt_s: float | None
+    rtt_from: str
+    bytes_per_s: float | None
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that is said about one trace."""
 
@@ -327,6 +414,9 @@ class Report:
     layers: tuple[Layer, ...] = ()
     findings: tuple[Finding, ...] = ()
     operator_layers: tuple[OperatorLayer, ...] = ()
+    kernel_requests: tuple[Numbering, ...] = ()
+    access_log: AccessCheck | None = None
+    what_if: WhatIf | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

@@ -4,13 +4,14 @@ Both are parts of time that is in a class already, and are never added to it.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from cvtrace.analysis.attribution import Path
 from cvtrace.analysis.classes import Class
 from cvtrace.analysis.fetches import Jobs
-from cvtrace.analysis.intervals import Bools, Ints, Steps, cut, match, overlay, pick
+from cvtrace.analysis.intervals import Bools, Ints, Steps, match, overlay, pick
 from cvtrace.analysis.phases import PhaseCalls, Segments
 from cvtrace.analysis.recording import Recording
 from cvtrace.analysis.requests import Requests
@@ -25,6 +26,10 @@ DOWNLOADING = (
     Class.CACHE_FILL,
 )
 """What the download thread does for a request."""
+
+
+AT_ONCE: Final = 1 << 19
+"""Pieces that are looked at together, so that long traces need little memory."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,18 @@ def _spin(recording: Recording, waits: Waits, path: Path, of: Segments | PhaseCa
     lanes = recording.lanes(carriers)
     for thread, tgid in zip(carriers.tolist(), process.tolist(), strict=True):
         others = blocked[(of_wait == tgid) & (waits.tid[blocked] != thread)]
+        if not len(others):
+            continue
         since = np.maximum(waits.start[others], _last_sign(recording, thread, waits.woken[others]))
         carrier = np.full(len(others), thread, dtype=np.int64)
         steps = overlay(steps, lanes.at(carrier, since), lanes.at(carrier, waits.woken[others]), 1)
-    return _within(steps, lanes.at(of.thread[path.of], path.start), lanes.at(of.thread[path.of], path.end), on_cpu)
+    found = np.zeros(len(path.of), dtype=np.int64)
+    if len(steps.at) > 1:
+        chosen = np.flatnonzero(on_cpu)
+        thread = of.thread[path.of[chosen]]
+        start, end = lanes.at(thread, path.start[chosen]), lanes.at(thread, path.end[chosen])
+        found[chosen] = _within(steps, start, end, start >= 0)
+    return found
 
 
 def _last_sign(recording: Recording, thread: int, until: Ints) -> Ints:
@@ -88,10 +101,19 @@ def _last_sign(recording: Recording, thread: int, until: Ints) -> Ints:
 
 def _within(steps: Steps, start: Ints, end: Ints, chosen: Bools) -> Ints:
     """Return for each chosen interval how long the steps are 1 in it, 0 for the others."""
-    there = (start >= 0) & chosen
-    pieces = cut(steps, start, np.where(there, end, -1))
-    length = np.where(pieces.value == 1, pieces.end - pieces.start, 0)
-    return np.bincount(pieces.which, weights=length, minlength=len(start)).astype(np.int64)
+    found = np.zeros(len(start), dtype=np.int64)
+    there = np.flatnonzero((start >= 0) & chosen)
+    if len(steps.at) > 1 and len(there):
+        before = np.append(0, np.cumsum(steps.value[:-1] * np.diff(steps.at)))
+        found[there] = _until(steps, before, end[there]) - _until(steps, before, start[there])
+    return found
+
+
+def _until(steps: Steps, before: Ints, position: Ints) -> Ints:
+    """Return how long steps of 0 and 1 are 1 before each position; `before` is that of each step's begin."""
+    place = np.searchsorted(steps.at, position, side="right") - 1
+    total: Ints = before[place] + steps.value[place] * (position - steps.at[place])
+    return total
 
 
 def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Path) -> Ints:
@@ -101,12 +123,21 @@ def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Path) -
     """
     off = recording.of(Kind.OFFCPU)
     off = off.where(np.isin(off.tgid, recording.daemon_pids))
-    request = path.request
-    downloading = np.isin(path.value, [int(each) for each in DOWNLOADING])
-    downloader = pick(jobs.downloader, match(jobs.request, request), -1)
-    thread = np.where(downloading, downloader, pick(requests.worker, request, -1))
     lanes = recording.lanes(off.tid)
     ready = np.where(off.c == 0, off.start, np.where(off.a > 0, np.clip(off.a, off.start, off.end), off.end))
     steps = overlay(Steps.constant(0), lanes.at(off.tid, ready), lanes.at(off.tid, off.end), 1)
-    start, end = lanes.at(thread, path.start), lanes.at(thread, path.end)
-    return _within(steps, start, end, (request >= 0) & (thread >= 0))
+    found = np.zeros(len(path.of), dtype=np.int64)
+    waiting = np.flatnonzero(path.request >= 0)
+    for first in range(0, len(waiting), AT_ONCE):
+        part = waiting[first : first + AT_ONCE]
+        thread = _of_client(requests, jobs, path.request[part], path.value[part])
+        start, end = lanes.at(thread, path.start[part]), lanes.at(thread, path.end[part])
+        found[part] = _within(steps, start, end, thread >= 0)
+    return found
+
+
+def _of_client(requests: Requests, jobs: Jobs, request: Ints, value: Ints) -> Ints:
+    """Return the thread of the client that is at each piece of a wait."""
+    downloading = np.isin(value, [int(each) for each in DOWNLOADING])
+    downloader = pick(jobs.downloader, match(jobs.request, request), -1)
+    return np.where(downloading, downloader, pick(requests.worker, request, -1))

@@ -1,6 +1,5 @@
 """A trace as columns: events by kind, their texts, and who is target and who is daemon."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,11 +39,12 @@ class Rows:
         return len(self.start)
 
     def where(self, chosen: Bools | Ints) -> "Rows":
-        """Return the chosen rows, by mask or by index."""
-        return self._each(lambda column: column[chosen])
+        """Return the chosen rows, by mask or by index, in wide columns."""
+        return replace(self, **{name: _wide(column[chosen]) for name, column in vars(self).items()})
 
-    def _each(self, change: Callable[[Any], Any]) -> "Rows":
-        return replace(self, **{name: change(column) for name, column in vars(self).items()})
+
+def _wide(column: Any) -> Any:
+    return column if column.dtype == np.bool_ else column.astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,10 @@ class Mount:
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded. Built by `recording`; `all` holds every event, sorted by (ts, kind, tid)."""
+    """What was recorded. Built by `recording`.
+
+    `all` holds every event, sorted by (ts, kind, tid), in columns as narrow as those of the trace: only compare them, or choose rows.
+    """
 
     path: Path
     meta: dict[str, Any]
@@ -188,10 +191,10 @@ def recording(trace: Trace) -> Recording:
     """
     meta = checked(trace)
     events = trace.events
-    when = events["ts"].astype(np.int64)
+    when = events["ts"].view(np.int64)
     if len(when) and not bool(np.all(when[1:] >= when[:-1])):
         events = events[np.lexsort((events["tid"], events["kind"], when))]
-        when = events["ts"].astype(np.int64)
+        when = events["ts"].view(np.int64)
     rows = _rows(events, when)
     kind = rows.kind
     order = np.argsort(kind.astype(np.uint16), kind="stable")
@@ -215,18 +218,19 @@ def recording(trace: Trace) -> Recording:
 
 
 def _rows(events: Events, when: Ints) -> Rows:
-    flagged = events["kind"]
+    """Present the columns of the trace where they are: copied, a long trace would be in memory twice."""
+    flagged: Any = events["kind"]
     length = np.minimum(events["dur"], np.uint64(LONGEST_NS)).astype(np.int64)
     return Rows(
         start=when,
         end=when + length,
-        tgid=ints(events["tgid"]),
-        tid=ints(events["tid"]),
-        kind=ints(flagged & ~np.uint16(UNFINISHED)),
-        ret=ints(events["ret"]),
-        a=ints(events["a"]),
-        b=ints(events["b"]),
-        c=ints(events["c"]),
+        tgid=events["tgid"],
+        tid=events["tid"],
+        kind=flagged & ~np.uint16(UNFINISHED),
+        ret=events["ret"],
+        a=events["a"].view(np.int64),
+        b=events["b"].view(np.int64),
+        c=events["c"].view(np.int64),
         unfinished=(flagged & np.uint16(UNFINISHED)) != 0,
         index=np.arange(len(events), dtype=np.int64),
     )

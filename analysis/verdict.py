@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -35,16 +35,25 @@ class Evidence:
     missing: tuple[str, ...]
 
 
+class SaysOfIt(Protocol):
+    """What somebody else's count says of the recording."""
+
+    @property
+    def proof(self) -> tuple[str, ...]: ...
+    @property
+    def missing(self) -> tuple[str, ...]: ...
+
+
 def needed(study: Study, row: int) -> Ints:
     """Return the requests of a phase (indices): those the target sent in it, and those it waited for in it.
 
     A RELEASE or FORGET is nobody's need.
     """
-    sent = (study.request_row == row) & study.requests.asked
-    found = [np.flatnonzero(sent)]
+    found = (study.request_row == row) & study.requests.asked
     for path, of_row in ((study.path, study.segments.row), (study.call_path, study.phase_calls.row)):
-        found.append(path.request[(path.request >= 0) & (of_row[path.of] == row)])
-    return np.unique(np.concatenate(found))
+        waited = path.request[of_row[path.of] == row]
+        found[waited[waited >= 0]] = True
+    return np.flatnonzero(found)
 
 
 def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
@@ -55,8 +64,8 @@ def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
     return INCONCLUSIVE if evidence.missing or spinning else NO
 
 
-def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...]) -> Evidence:
-    """Judge how complete the recording is."""
+def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *more: SaysOfIt) -> Evidence:
+    """Judge how complete the recording is; `more` is what others count."""
     proof: list[str] = []
     missing: list[str] = []
     agreed = bool(checks) and all(check.agree for check in checks) and not absent
@@ -74,6 +83,9 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...]) -
     missing += absent
     if agreed:
         proof.append("its own counters agree")
+    for other in more:
+        proof += other.proof
+        missing += other.missing
     return Evidence(tuple(proof), tuple(missing))
 
 

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import click
 
-from benchmarks import html_report, model, read_loop, recorder
+from benchmarks import analysis, html_report, model, read_loop, recorder, what_if
 from benchmarks.rows import Settings, machine, table
 
-BENCHMARKS = {"recorder": recorder.run, "read_loop": read_loop.run, "model": model.run, "html": html_report.run}
+BENCHMARKS = {
+    "recorder": recorder.run,
+    "read_loop": read_loop.run,
+    "model": model.run,
+    "analysis": analysis.run,
+    "html": html_report.run,
+    "what_if": what_if.run,
+}
 HEAD = """# What tracing costs
 
 Made by `make bench` ({command}) on: {machine}.

@@ -118,15 +118,25 @@ def read_texts(path: Path) -> Texts:
 
 def _read(path: Path, dtype: np.dtype[Any], schema: Any) -> npt.NDArray[np.void]:
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read(columns=schema.names)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not set(schema.names) <= set(file.schema_arrow.names):
+                raise ValueError("columns are missing")
+            records = np.empty(file.metadata.num_rows, dtype=dtype)
+            done = 0
+            for number in range(file.num_row_groups):  # one at a time: a long trace is in memory once
+                done = _fill(records, done, file.read_row_group(number, schema.names), schema)
+            if done != len(records):
+                raise ValueError("rows are missing")
     except pa.ArrowException as error:  # some of them are neither ValueErrors nor OSErrors
         raise ValueError(str(error)) from error
-    if table.schema.names != schema.names:
-        raise ValueError("columns are missing")
-    records = np.empty(table.num_rows, dtype=dtype)
+    return records
+
+
+def _fill(records: npt.NDArray[np.void], first: int, table: Any, schema: Any) -> int:
+    """Copy a part of the table to its place among the records; return where the next one goes."""
     for name in schema.names:
         column = table.column(name)
         if column.type != schema.field(name).type:
             raise ValueError(f"column {name} is {column.type}")
-        records[name] = column.to_numpy()
-    return records
+        records[name][first : first + table.num_rows] = column.to_numpy()
+    return first + int(table.num_rows)

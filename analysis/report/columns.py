@@ -267,6 +267,15 @@ OPERATOR_LAYERS: Final = _texts(
     time_s="s: as onnxruntime's own profile tells",
 )
 
+KERNEL_REQUESTS: Final = _texts(
+    path="text: of the mount",
+    first="n: the kernel's number of the first FUSE request in the trace",
+    last="n: of the last one",
+    requests="n: numbers that are in the trace",
+    missing="n: numbers between first and last that are not; empty where this kernel numbers in another way",
+    unanswered="n: requests sent that the client was not seen to take",
+)
+
 TABLES: Final = {
     "run": RUN,
     "phases": PHASES,
@@ -286,5 +295,6 @@ TABLES: Final = {
     "client_cache": CLIENT_CACHE,
     "findings": FINDINGS,
     "checks": CHECKS,
+    "kernel_requests": KERNEL_REQUESTS,
 }
 """Table -> its columns, in their order."""

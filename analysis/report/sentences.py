@@ -218,6 +218,31 @@ def agreement(report: Report) -> list[str]:
     return [f"Agreement with {_client(report)}: {', '.join(parts)}."] if parts else []
 
 
+def access_log(report: Report) -> list[str]:
+    """Return what was traced against the log of a server or proxy."""
+    check = report.access_log
+    if check is None:
+        return []
+    who = "proxy" if check.of_proxy else "server behind the proxy" if check.behind_proxy else "server"
+    same = (
+        "=" if check.traced_bytes == check.log_bytes else "≠" if check.bytes_differ else "≤"
+    )  # heads of the responses
+    parts = [f"{check.matched:,} of {counted(check.fetches, 'fetch')} found"]
+    parts += [f"bytes {check.traced_bytes:,} {same} {check.log_bytes:,}"] if check.matched else []
+    if check.only_in_trace and check.behind_proxy:
+        parts.append(f"{check.only_in_trace:,} answered by the proxy")
+    elif check.only_in_trace:
+        parts.append(f"{check.only_in_trace:,} not in it")
+    if check.only_in_log:
+        whose = "from nobody knows whom" if check.unknown_client else "of this client"
+        parts.append(f"{check.only_in_log:,} {whose} only in it ({', '.join(check.examples)})")
+    parts += [f"{check.of_others:,} of other clients"] if check.of_others else []
+    parts += [f"{check.at_edges:,} perhaps before or after"] if check.at_edges else []
+    parts += [f"its clock {seconds(check.clock_ahead_s)} ahead"] if check.clock_ahead_s else []
+    parts += [f"{counted(check.unreadable, 'line')} unreadable"] if check.unreadable else []
+    return [f"Access log of the {who} ({check.format}): {', '.join(parts)}."]
+
+
 def _client(report: Report) -> str:
     return next((mount.client for mount in report.trace.mounts if mount.used), "cvmfs2")
 

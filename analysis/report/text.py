@@ -16,7 +16,7 @@ from cvtrace.analysis.assemble import analyse
 from cvtrace.analysis.headers import Headers
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
-from cvtrace.analysis.report import details, sentences
+from cvtrace.analysis.report import details, predicted, sentences
 from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.report.quantities import seconds, size
@@ -38,13 +38,14 @@ BLOCKS: Final = (
     sentences.caches,
     client,
     sentences.agreement,
+    sentences.access_log,
     sentences.lacking,
 )
 """What follows the table of phases."""
 
 
-def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
-    """Return the summary as lines of at most `width` columns, with ANSI colours if wanted."""
+def render(report: Report, width: int = COLUMNS, color: bool = False, *, what_if: bool = False) -> str:
+    """Return the summary as lines of at most `width` columns, with ANSI colours and predictions if wanted."""
     out = io.StringIO()
     console = Console(
         file=out,
@@ -73,6 +74,12 @@ def render(report: Report, width: int = COLUMNS, color: bool = False) -> str:
         console.print()
     for block in BLOCKS:
         for line in block(report):
+            _print(console, line)
+    if what_if and report.what_if is not None:
+        console.print()
+        console.print(predicted.table(report.what_if, report))
+        console.print()
+        for line in predicted.sentences(report.what_if):
             _print(console, line)
     console.print(Text(f"Full report: cvtrace report {printable(report.trace.path)} --open"), soft_wrap=True)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())

@@ -13,9 +13,11 @@ from click.core import ParameterSource
 
 from cvtrace.commands.exports import EXPORTS, check_place, export
 from cvtrace.commands.outputs import STDOUT, refuse_existing, writing
+from cvtrace.commands.questions import questions
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
+    from cvtrace.analysis.asked import Asked
     from cvtrace.analysis.study import Study
     from cvtrace.analysis.tables import Tables
 
@@ -56,6 +58,7 @@ SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     help="Of folded and speedscope.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the report (of HTML, if not told otherwise) in the browser.")
+@questions
 @click.pass_context
 def command(
     context: click.Context,
@@ -66,6 +69,7 @@ def command(
     force: bool,
     stacks: str,
     show: bool,
+    asked: Asked,
 ) -> None:
     """Turn TRACE into a report.
 
@@ -90,13 +94,14 @@ def command(
     from cvtrace.tracer.user import who_asked
 
     recorded = read_trace(trace)
-    study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model))
+    study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model), asked=asked)
     if form in EXPORTS:
         export(study, tables, found, form, stacks, output)
     else:
         to_stdout = output is None or output == STDOUT
         encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"
-        rendered = _rendered(study, tables, found, form, encoding, terminal=to_stdout and sys.stdout.isatty())
+        terminal = to_stdout and sys.stdout.isatty()
+        rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, what_if=asked.show_what_if)
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
     if found.trace.damage:
@@ -113,7 +118,9 @@ def _open(output: Path) -> None:
     click.echo(f"cvtrace: {'' if shown else 'no browser can be started here; '}the report is in {output}", err=True)
 
 
-def _rendered(study: Study, tables: Tables, found: Report, form: str, encoding: str, *, terminal: bool) -> str:
+def _rendered(
+    study: Study, tables: Tables, found: Report, form: str, encoding: str, *, terminal: bool, what_if: bool
+) -> str:
     if form == "html":
         from cvtrace.analysis.report import html
 
@@ -123,4 +130,4 @@ def _rendered(study: Study, tables: Tables, found: Report, form: str, encoding: 
     if form == "json":
         return json.render(found, ascii_only=not encoding.lower().startswith("utf"))
     width = max(shutil.get_terminal_size().columns, text.COLUMNS) if terminal else text.COLUMNS
-    return text.render(found, width, color=terminal and "NO_COLOR" not in os.environ)
+    return text.render(found, width, color=terminal and "NO_COLOR" not in os.environ, what_if=what_if)

@@ -25,8 +25,8 @@ from cvtrace.analysis.report.names import UNSEEN, printable
 from cvtrace.tracer.store import Trace
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"
-OTHERS = {"schema", "trace", "verdict", "cache_state", "notes"}
-"""Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
+OTHERS = {"schema", "trace", "verdict", "cache_state", "notes", "access_log", "what_if"}
+"""Fields of a report that are no table: what matters of them is in the table `run`, or a sentence, or asked for in JSON."""
 EMPTY = {"operators", "operator_layers", "tensors", "layers"}
 """Tables that want onnxruntime's profile or the model's files."""
 

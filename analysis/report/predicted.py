@@ -1,0 +1,47 @@
+"""What the text report says about what if: a table of predictions, and what they assume."""
+
+from typing import Final
+
+from rich.table import Table
+
+from cvtrace.analysis.model import Prediction, Report, WhatIf
+from cvtrace.analysis.report.quantities import seconds, size
+
+COLUMNS: Final = ("load", "prefill", "decode")
+UNKNOWN: Final = "?"
+
+
+def table(found: WhatIf, report: Report) -> Table:
+    """Return one row per prediction: the run, and the phases one waits for."""
+    shown = [name for name in COLUMNS if any(row.name == name for row in report.phases)]
+    head = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    head.add_column("what if", vertical="bottom")
+    for name in ("run", *shown, "error in\nthe lab"):
+        head.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+    walls = {row.name: row.wall_s for row in report.phases}
+    head.add_row("as it was", seconds(sum(walls.values())), *(seconds(walls[name]) for name in shown), "")
+    for each in found.predictions:
+        after = {row.name: row.predicted_s for row in each.phases}
+        cells = [each.wall_s, *(after.get(name) for name in shown)]
+        error = "" if each.lab_error is None else f"±{100 * each.lab_error:.0f} %"
+        head.add_row(each.what, *(UNKNOWN if cell is None else seconds(cell) for cell in cells), error)
+    return head
+
+
+def sentences(found: WhatIf) -> list[str]:
+    """Return what the predictions rest on."""
+    way = []
+    if found.rtt_s is not None:
+        way.append(f"round trip {seconds(found.rtt_s)} ({found.rtt_from})")
+    if found.bytes_per_s is not None:
+        way.append(f"bandwidth at least {size(found.bytes_per_s)}/s")
+    lines = [f"The way to the server in this run: {', '.join(way)}."] if way else []
+    reasons = dict.fromkeys(each.reason for each in found.predictions if each.reason)
+    lines += [f"Not told: {reason}." for reason in reasons]
+    return lines + [line for each in found.predictions for line in _assumed(each)]
+
+
+def _assumed(prediction: Prediction) -> list[str]:
+    if prediction.reason or not prediction.assumptions:
+        return []
+    return [f"{prediction.what[0].upper()}{prediction.what[1:]}: {'; '.join(prediction.assumptions)}."]

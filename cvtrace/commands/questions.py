@@ -1,0 +1,93 @@
+"""Options of `cvtrace report` that ask for more than the trace tells by itself."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+DURATION: Final = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>us|µs|ms|s)")
+UNITS: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+def seconds(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    """Return a time with its unit as seconds."""
+    match = DURATION.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a time such as 20ms or 1.5s")
+    return float(match["number"]) * UNITS[match["unit"]]
+
+
+def factor(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    """Return how many times larger; refuse what no model is."""
+    if not 0.01 <= value <= 10_000:
+        raise click.BadParameter(f"{value!r} is not a number from 0.01 to 10000")
+    return value
+
+
+OPTIONS: Final = (
+    click.option(
+        "--access-log",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Compare with the log of the server or proxy (common, combined, Squid, JSON of the lab).",
+    ),
+    click.option(
+        "--log-client",
+        multiple=True,
+        metavar="ADDRESS",
+        help="This client's address in that log. [default: as told by the fetches that are in both]",
+    ),
+    click.option("--what-if", is_flag=True, help="Predict how long it takes if something were otherwise (text)."),
+    click.option(
+        "--rtt",
+        callback=seconds,
+        default="20ms",
+        metavar="TIME",
+        show_default=True,
+        help="With --what-if: a round trip.",
+    ),
+    click.option(
+        "--parallel",
+        type=click.IntRange(1, 1000),
+        default=8,
+        show_default=True,
+        help="With --what-if: chunks fetched at once.",
+    ),
+    click.option(
+        "--scale",
+        type=float,
+        callback=factor,
+        default=4.0,
+        show_default=True,
+        help="With --what-if: a model so many times larger.",
+    ),
+)
+
+
+def questions(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options, and what was asked as `asked`."""
+
+    @functools.wraps(command)
+    def asking(
+        *args: Any,
+        access_log: Path | None,
+        log_client: tuple[str, ...],
+        what_if: bool,
+        rtt: float,
+        parallel: int,
+        scale: float,
+        **others: Any,
+    ) -> None:
+        from cvtrace.analysis.asked import Asked, Changes
+
+        asked = Asked(access_log, log_client, Changes(rtt, parallel, scale), what_if)
+        command(*args, asked=asked, **others)
+
+    found: Callable[..., None] = asking
+    for option in reversed(OPTIONS):
+        found = option(found)
+    return found

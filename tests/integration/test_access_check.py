@@ -1,0 +1,50 @@
+"""`cvtrace report --access-log` against what the lab's origin really served, and against a log with another's line in it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvtrace.lab.origin import control
+from cvtrace.lab.stack import Options, temporary
+
+CVTRACE = [sys.executable, "-m", "cvtrace"]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+def report(trace: Path, log: Path, form: str) -> str:
+    command = [*CVTRACE, "report", str(trace), "--access-log", str(log), "--format", form]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_every_fetch_of_a_cold_read_is_in_the_log_of_the_origin(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    with temporary(Options(size_bytes=4_000_000, chunk_bytes=1 << 20, client="lab")) as stack:
+        weights = max(stack.model.iterdir(), key=lambda path: path.stat().st_size)
+        run = [*CVTRACE, "run", "--probes", "ebpf", "--no-summary", "-o", str(trace), "--mount", str(stack.mountpoint)]
+        subprocess.run([*run, "--", "cat", str(weights)], check=True, stdout=subprocess.DEVNULL)
+        control(stack.control, {"command": "wait_idle"})
+        log = tmp_path / "access.log"
+        log.write_bytes(stack.access_log.read_bytes())
+
+    found: dict[str, Any] = json.loads(report(trace, log, "json"))["access_log"]
+    chunks = found["matched"]
+    assert chunks >= 3
+    assert (found["fetches"], found["only_in_trace"], found["only_in_log"]) == (chunks, 0, 0)
+    assert found["traced_bytes"] == found["log_bytes"]
+    assert found["agree"] is True
+    assert f"Access log of the server (cvtrace lab): {chunks} of {chunks} fetches found" in report(trace, log, "text")
+
+    # WHEN the log has one more line of that time, and lacks another
+    lines = log.read_text().splitlines()
+    last = json.loads(lines[-1])
+    lines[-1] = json.dumps({**last, "path": last["path"][:-6] + "00000P"})
+    log.write_text("".join(f"{line}\n" for line in lines))
+
+    found = json.loads(report(trace, log, "json"))["access_log"]
+    assert (found["only_in_trace"], found["agree"]) == (1, False)
+    assert found["only_in_log"] + found["at_edges"] == 1
