@@ -26,11 +26,11 @@ MS_NS: Final = 1_000_000
 COMMON: Final = re.compile(
     rb"^(?:\S{1,255}:\d{1,5} )?(?P<client>\S{1,255}) \S{1,255} [^\[]{1,255} ?"
     rb"\[(?P<day>\d\d)/(?P<month>\w{3})/(?P<year>\d{4}):(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d) "
-    rb'(?P<zone>[+-]\d{4})\] "(?P<method>[A-Z]{3,16}) (?P<target>\S+)[^"]{0,64}" (?P<status>\d{3}) (?P<bytes>\d{1,18}|-)'
+    rb'(?P<zone>[+-]\d{4})\] "(?P<method>[A-Z]{3,16}) (?P<target>\S+)[^"]{0,64}" (?P<status>\d{3}) (?P<bytes>\d{1,15}|-)'
 )
 SQUID: Final = re.compile(
     rb"^(?P<time>\d{9,11})\.(?P<ms>\d{3}) +(?P<elapsed>-?\d{1,12}) (?P<client>\S{1,255}) \w{1,64}/(?P<status>\d{3}) "
-    rb"(?P<bytes>\d{1,18}) (?P<method>[A-Z]{3,16}) (?P<target>\S+)"
+    rb"(?P<bytes>\d{1,15}) (?P<method>[A-Z]{3,16}) (?P<target>\S+)"
 )
 MONTHS: Final = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
@@ -207,6 +207,8 @@ def _squid(raw: bytes) -> Line | None:
     if match is None:
         return None
     end_ns = (int(match["time"]) * 1000 + int(match["ms"])) * MS_NS
+    if end_ns >= LARGEST:
+        return None
     start_ns = max(end_ns - max(int(match["elapsed"]), 0) * MS_NS, 0)
     target, client = match["target"].decode("utf-8", "replace"), match["client"].decode("utf-8", "replace")
     return Line(

@@ -260,6 +260,16 @@ def test_a_damaged_line_never_crashes(
     assert len(found) >= 1
 
 
+@pytest.mark.parametrize("line", ["99999999999.999 0", "0000000000.000 999999999999", "1790000000.000 -999999999999"])
+def test_times_that_no_clock_shows_never_crash(line: str, tmp_path: Path) -> None:
+    bad = f"{line} 10.0.0.7 TCP_MISS/200 999999999999999 GET http://a.org{path(1)} - HIER_NONE/- -"
+
+    report = compared(loaded(), [*(squid(number, at_ms(number)) for number in range(4)), bad], tmp_path)
+
+    assert report.access_log is not None
+    assert report.access_log.matched == 4
+
+
 def test_a_long_log_is_read_in_linear_time(tmp_path: Path) -> None:
     # GIVEN the same path a hundred thousand times, which would tempt a join to look at all of them for each fetch
     lines = [lab(1, 100 * number / 1000) for number in range(100_000)]
