@@ -1,7 +1,7 @@
 """Known times in, the same times out, class by class."""
 
 import pytest
-from scene import DAEMON, DOWNLOADER, TARGET, WORKER, WORKER2, Fetch, Scene
+from scene import DAEMON, DOWNLOADER, MODEL, TARGET, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.model import Phase
@@ -319,3 +319,14 @@ def test_a_daemon_of_no_mount_does_not_disturb() -> None:
 
     assert load(scene).fuse_reads == 1
     assert DAEMON != 300
+
+
+def test_a_file_keeps_its_name_where_clocks_differ_by_some_microseconds() -> None:
+    # GIVEN an OPEN that the client's strace puts 30 µs before the call in which the target's strace saw it
+    scene = Scene()
+    scene.call("OgaCreateModel", 50, 900)
+    scene.opened(130, 700, 5)
+    scene.request(Opcode.OPEN, 100, 600, 605)
+
+    # THEN it is of that call all the same
+    assert [file.path for file in analyse(scene.trace(probe="strace")).files] == [MODEL]
