@@ -23,7 +23,7 @@ from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
 from cvtrace.probes.phases.hook import Counted, environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
-from cvtrace.probes.probe import Daemon, Probe
+from cvtrace.probes.probe import CannotObserve, Daemon, Probe
 from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
@@ -124,7 +124,12 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
     if not sees_library and started.probe.name != "strace":  # strace says so itself
         missing.append(MARKED)
     session = Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
-    return session.run(inheritance)
+    try:
+        return session.run(inheritance)
+    except CannotObserve:  # nothing has run yet
+        started.probe.stop()
+        writer.abandon()
+        raise
 
 
 class Session:
@@ -367,8 +372,14 @@ class _Marks:
 @contextlib.contextmanager
 def _phase_marks(command: Command, counted: tuple[Counted, ...], *, genai: bool, profiled: bool) -> Iterator[_Marks]:
     environ = dict(command.environ)
-    with acting_as(command.user):
-        folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
+    try:
+        with acting_as(command.user):
+            folder = Path(tempfile.mkdtemp(prefix="cvtrace-marks-"))
+    except OSError as error:
+        raise CannotObserve(
+            f"{command.user.name} cannot create a folder in {tempfile.gettempdir()} ({error.strerror}), where the target's marks go: "
+            "set TMPDIR to one that can be written to"
+        ) from error
     marks = folder / "marks"
     profile = str(folder / PROFILE_PREFIX) if profiled else ""
     try:

@@ -463,6 +463,21 @@ def test_under_sudo_a_trace_cannot_be_put_where_the_caller_may_not(here, mount):
     )
 
 
+def test_without_a_place_for_temporary_files_the_way_out_is_said(here, mount, tmp_path):
+    # GIVEN a folder for temporary files that is closed to the caller
+    os.chown(here, NOBODY, NOBODY)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    # WHEN
+    asked_by = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
+    done = run(mount, script("print('ran')"), probes="strace", TMPDIR=str(closed), **asked_by)
+    # THEN one sentence, nothing has run, and nothing is left
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "set TMPDIR" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(here.glob("cvtrace-*"))
+
+
 def as_nobody(mount: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run as nobody, who may read everything: the interpreter of the tests may be in a closed home folder."""
     to = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
