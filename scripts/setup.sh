@@ -16,7 +16,8 @@ as_root() {
 has_bcc() {
   compgen -G '/usr/lib/python3/dist-packages/bcc' || compgen -G '/usr/lib*/python3*/site-packages/bcc'
 }
-has_libfuse() { command -v fusermount3 >/dev/null 2>&1 && ldconfig -p 2>/dev/null | grep -q 'libfuse3\.so'; }
+# Not through a pipe: grep would end before ldconfig has written all, which then fails.
+has_libfuse() { command -v fusermount3 >/dev/null 2>&1 && [[ "$(ldconfig -p 2>/dev/null)" == *libfuse3.so* ]]; }
 
 install_system_packages() {
   local missing=()
