@@ -55,9 +55,8 @@ class Signals:
 
     def take(self) -> list[int]:
         """Return the signals that came since the last call, without those that only tell of children."""
-        taken = list(self._received)
-        self._received.clear()
-        return taken
+        # One by one: a signal may come between any two steps, and what is cleared then is lost.
+        return [self._received.popleft() for _ in range(len(self._received))]
 
 
 @contextlib.contextmanager

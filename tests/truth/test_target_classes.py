@@ -111,6 +111,7 @@ def test_touching_a_mapping_of_what_is_cached_stays_compute_cpu(laboratory, run:
         "compute.cpu + cache.page",
         act.wall_s - act.runnable_s,
         found["compute.cpu"] + found["cache.page"],
+        act.wall_s,
     )
 
 
