@@ -5,17 +5,23 @@ the download thread, the lane shows what that thread does for the worker's own j
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from cvtrace.analysis.classes import Class
 from cvtrace.analysis.client_functions import confirm_shared, jobs_asleep
-from cvtrace.analysis.fetches import Gets, Jobs
+from cvtrace.analysis.fetches import Gets, Jobs, rows_of_jobs
 from cvtrace.analysis.intervals import Bools, Ints, Steps, cut, disjoint, overlay, pick, ranges
 from cvtrace.analysis.objects import CacheOpens
 from cvtrace.analysis.recording import Placed, Recording, Rows
 from cvtrace.analysis.requests import Requests
 from cvtrace.probes.events import Kind, Opcode
+
+NOBODY: Final = -1
+"""Who asked for a download that no request needs."""
+
+NO_FILE: Final = -1
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,8 @@ def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jo
     request = requests.of_worker(reads.tid, reads.start)
     reads = reads.where(pick(requests.opcode, request, int(Opcode.READ)) == int(Opcode.READ))
     steps = _over(steps, requests, reads, Class.CACHE_READ)
-    steps = _shared(recording, requests, opens, jobs, steps)
+    waits = _shared(recording, requests, opens, jobs)
+    steps = waits.over(steps, requests)
     for spans in (time.spans, time.others, time.waits, _asleep(recording, jobs)):
         worker = pick(jobs.worker, spans.job, -1)
         known = lanes.rank(worker) >= 0
@@ -178,6 +185,7 @@ def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jo
         start, end = lanes.at(worker, spans.start[known]), lanes.at(worker, spans.end[known])
         steps = overlay(steps, start, end, spans.value[known])
     steps = _over(steps, requests, recording.of(Kind.BACKOFF), Class.NETWORK_QUEUE)
+    steps = _as_leader(steps, requests, jobs, waits)
     return _over(steps, requests, recording.of(Kind.FUSE_REPLY), Class.CACHE_TRANSPORT)
 
 
@@ -192,19 +200,50 @@ def _over(steps: Steps, requests: Requests, rows: Rows, value: Class) -> Steps:
     return overlay(steps, start, end, int(value))
 
 
-def _shared(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, steps: Steps) -> Steps:
-    """Mark waits for a download of another request.
+@dataclass(frozen=True)
+class Shared:
+    """Waits of workers for a download of another request; `job` is that download where the same thread asked for both, else -1."""
+
+    worker: Ints
+    start: Ints
+    end: Ints
+    job: Ints
+
+    def over(self, steps: Steps, requests: Requests) -> Steps:
+        """Mark the waits in the lanes of their workers."""
+        lanes = requests.lanes
+        return overlay(
+            steps, lanes.at(self.worker, self.start), lanes.at(self.worker, self.end), int(Class.NETWORK_SHARED)
+        )
+
+
+def _shared(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:
+    """Find waits for a download of another request.
 
     Either the worker misses the object and goes on without a job of its own, until it opens or reads something; or it
     waits in a futex (the handle's mutex) while another request on the same file has a job running.
     """
-    start, end, worker = _after_miss(recording, requests, opens, jobs)
-    steps = overlay(steps, requests.lanes.at(worker, start), requests.lanes.at(worker, end), int(Class.NETWORK_SHARED))
-    start, end, worker = _in_mutex(recording, requests, jobs)
-    return overlay(steps, requests.lanes.at(worker, start), requests.lanes.at(worker, end), int(Class.NETWORK_SHARED))
+    parts = (_after_miss(recording, requests, opens, jobs), _in_mutex(recording, requests, jobs))
+    return Shared(*(np.concatenate(column) for column in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
-def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> tuple[Ints, Ints, Ints]:
+def _as_leader(steps: Steps, requests: Requests, jobs: Jobs, waits: Shared) -> Steps:
+    """Let a worker that waits for a download which the same thread asked for do what the worker of that download does.
+
+    The kernel sends several READs of one readahead at once. Which of them gets to download the chunk is chance; nobody else did it.
+    """
+    own = waits.job >= 0
+    leader, lanes = pick(jobs.worker, waits.job[own], -1), requests.lanes
+    start = lanes.at(leader, np.maximum(waits.start[own], pick(jobs.handed, waits.job[own], 0)))
+    end = lanes.at(leader, np.minimum(waits.end[own], pick(jobs.filled, waits.job[own], 0)))
+    pieces = cut(steps, start, end)
+    follower = waits.worker[own][pieces.which]
+    return overlay(
+        steps, lanes.at(follower, lanes.time(pieces.start)), lanes.at(follower, lanes.time(pieces.end)), pieces.value
+    )
+
+
+def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:
     missed = np.flatnonzero(opens.missed & (opens.request >= 0))
     width = len(opens.names) + 1
     own = np.unique(jobs.request * width + jobs.object)
@@ -219,28 +258,54 @@ def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, job
     reply = requests.replying[request]
     until = np.minimum(pick(by_worker.rows.start, following, recording.end_ns), reply)
     shared, until = confirm_shared(recording, rows, until)
-    return rows.end[shared], np.maximum(until, rows.end)[shared], rows.tid[shared]
+    rows, request = rows.where(shared), request[shared]
+    end = np.maximum(until[shared], rows.end)
+    wanted = rows.tgid * width + opens.object[missed][shared]
+    job = _asked_for_by_itself(
+        recording, requests, jobs, jobs.daemon * width + jobs.object, wanted, request, rows.end, end
+    )
+    return Shared(rows.tid, rows.end, end, job)
 
 
-def _in_mutex(recording: Recording, requests: Requests, jobs: Jobs) -> tuple[Ints, Ints, Ints]:
+def _in_mutex(recording: Recording, requests: Requests, jobs: Jobs) -> Shared:
     futexes = recording.of(Kind.DAEMON_FUTEX)
     request = requests.of_worker(futexes.tid, futexes.start)
     futexes, request = futexes.where(request >= 0), request[request >= 0]
     of_file = np.flatnonzero(jobs.request >= 0)
     lanes = recording.lanes(_file(requests, jobs.request[of_file]))
     file = lanes.rank(_file(requests, request))
-    futexes, file = futexes.where(file >= 0), file[file >= 0]
+    futexes, request, file = futexes.where(file >= 0), request[file >= 0], file[file >= 0]
     running = lanes.at(_file(requests, jobs.request[of_file]), jobs.handed[of_file])
     until = lanes.at(_file(requests, jobs.request[of_file]), jobs.filled[of_file])
     _, running, until = disjoint(running, until)
     active = overlay(Steps.constant(0), running, until, 1)
     pieces = cut(active, lanes.at_rank(file, futexes.start), lanes.at_rank(file, futexes.end))
     shared: Bools = pieces.value == 1
-    return (
-        lanes.time(pieces.start[shared]),
-        lanes.time(pieces.start[shared]) + (pieces.end - pieces.start)[shared],
-        futexes.tid[pieces.which[shared]],
-    )
+    start = lanes.time(pieces.start[shared])
+    end = start + (pieces.end - pieces.start)[shared]
+    request = request[pieces.which[shared]]
+    file_of_job = np.full(len(jobs), NO_FILE, dtype=np.int64)
+    file_of_job[of_file] = _file(requests, jobs.request[of_file])
+    job = _asked_for_by_itself(recording, requests, jobs, file_of_job, _file(requests, request), request, start, end)
+    return Shared(futexes.tid[pieces.which[shared]], start, end, job)
+
+
+def _asked_for_by_itself(
+    recording: Recording, requests: Requests, jobs: Jobs, key: Ints, wanted: Ints, request: Ints, start: Ints, end: Ints
+) -> Ints:
+    """Return the download that each wait from `start` to `end` was for, if the thread that asked for `request` asked for it too, else -1.
+
+    `key` says what each job downloads for, `wanted` the same for each wait.
+    """
+    everyone = rows_of_jobs(jobs)
+    asker = pick(requests.asker, jobs.request, NOBODY)
+    asker = np.where(asker > 0, asker, NOBODY)
+    pairs = np.concatenate([np.stack([key, asker]), np.stack([wanted, pick(requests.asker, request, 0)])], axis=1)
+    _, name = np.unique(pairs, axis=1, return_inverse=True)
+    name = name.ravel().astype(np.int64)
+    same = Placed(recording, everyone, name[: len(jobs)])
+    job = pick(same.rows.index, same.before(name[len(jobs) :], end), -1)
+    return np.where(pick(jobs.filled, job, -1) > start, job, -1)
 
 
 def _file(requests: Requests, request: Ints) -> Ints:

@@ -184,7 +184,7 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
 
 def _job_of(recording: Recording, jobs: Jobs, sends: Rows, wanted: Ints) -> Ints:
     key, width = jobs.object, 1 << 32
-    everyone = _rows_of_jobs(jobs)
+    everyone = rows_of_jobs(jobs)
     by_object = Placed(recording, everyone, jobs.daemon * width + key)
     found = by_object.before(sends.tgid * width + wanted, sends.start)
     by_hash = np.where(wanted >= 0, pick(by_object.rows.index, found, -1), -1)
@@ -208,13 +208,13 @@ def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows) -> Ints:
     earlier = Placed(recording, sends, _socket(sends))
     previous = pick(earlier.rows.start, earlier.before(_socket(sends), sends.start - 1), -1)
     begin = np.where(connect > previous, connect, sends.start)
-    everyone = _rows_of_jobs(jobs)
+    everyone = rows_of_jobs(jobs)
     taken = Placed(recording, Rows(**{**vars(everyone), "start": jobs.taken}), everyone.tid)
     found = pick(taken.rows.index, taken.before(sends.tid, begin), -1)
     return np.where(pick(jobs.back, found, -1) >= sends.start, found, -1)
 
 
-def _rows_of_jobs(jobs: Jobs) -> Rows:
+def rows_of_jobs(jobs: Jobs) -> Rows:
     """Present jobs as events of the download thread, so that they can be found by time; `index` is the job."""
     nothing = np.zeros(len(jobs), dtype=np.int64)
     return Rows(
