@@ -23,6 +23,34 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="eB
 DAEMON = "import os\nos.write(1, b'!')\nwhile os.read(0, 1): os.write(1, b'a')"
 TURNS = 50
 
+COUNTED = """
+import os, resource, sys, time
+
+def switches():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_nvcsw + used.ru_nivcsw
+
+def now():  # and how often it was off the CPU until then
+    while True:
+        before, at_ns = switches(), time.monotonic_ns()
+        if switches() == before:
+            return before, at_ns
+
+sys.stdin.read(1)
+for turn in range(6):
+    if os.fork() == 0:
+        before, start_ns = now()
+        while time.monotonic_ns() < start_ns + 2_000_000_000:
+            if turn % 2:
+                time.sleep(0.0001)
+            sum(range(3000))
+        after, end_ns = now()
+        os.write(1, b"%d %d %d %d\\n" % (os.getpid(), after - before, start_ns, end_ns))
+        os._exit(0)
+for turn in range(6):
+    os.wait()
+"""
+
 
 def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
     # GIVEN a daemon that answers byte by byte, and a target
@@ -65,3 +93,30 @@ def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
     found = recording(Trace(Path("trace"), meta, events, texts, None))
     assert daemon.pid not in found.target_tgids
     assert not found.is_target_thread(found.all.tid[found.all.tgid == daemon.pid]).any()
+
+
+def test_each_time_off_the_cpu_is_recorded_on_a_busy_machine() -> None:
+    # GIVEN more processes than CPUs, which count how often they lose theirs
+    target = subprocess.Popen(
+        [sys.executable, "-S", "-c", COUNTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    probe = EbpfProbe()
+    try:
+        probe.start(Scope(daemons=(), devices=()))
+        probe.add_target(target.pid)
+        said, _ = target.communicate("!")
+    finally:
+        target.kill()
+        probe.stop()
+    events, _ = probe.drain()
+
+    # THEN each time has a record, also where the switch back was not seen (on some machines none from the host's agent is)
+    away = of_kind(events, Kind.OFFCPU)
+    lines = [tuple(int(number) for number in line.split()) for line in said.splitlines()]
+    assert len(lines) == 6
+    for pid, switches, start_ns, end_ns in lines:
+        mine = away[(away["tid"] == pid) & (away["ts"] >= start_ns) & (away["ts"] < end_ns)]
+        assert len(mine) == switches
+        # THEN of two absences the first ends before the second begins
+        assert (mine["ts"][1:] >= (mine["ts"] + mine["dur"])[:-1]).all()
+    assert probe.losses().total == 0

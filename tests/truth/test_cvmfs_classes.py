@@ -298,7 +298,6 @@ def test_a_client_without_a_cpu_is_told(laboratory, crowded: Run) -> None:
         without_s,
         crowded.starved_s("starved"),
         crowded.acts["starved"].wall_s - sum(line["cpu_ns"] for line in lines) / 1e9,
-        tolerance=0.15,  # returns to the CPU that are not seen (docs/truth.md)
     )
 
 
@@ -306,7 +305,7 @@ def test_a_download_thread_without_a_cpu_is_told(network: Run) -> None:
     lines = network.client("fill", "inflate")
     without_s = sum(line["end_ns"] - line["start_ns"] - line["cpu_ns"] for line in lines) / 1e9
     others_s = network.client_s("fill", "transfer") - network.client_s("fill", "inflate")
-    assert 0.85 * without_s <= network.starved_s("fill") <= 1.05 * (without_s + others_s)
+    assert 0.95 * without_s <= network.starved_s("fill") <= 1.05 * (without_s + others_s)
 
 
 def test_unpacking_for_another_is_network_queue_and_for_oneself_cache_fill(laboratory, crowd: Run) -> None:

@@ -12,20 +12,40 @@ struct absence {
 };
 BPF_HASH(absences, u32, struct absence, 32768);
 
+/* When each CPU was last seen to switch. Some switches are not seen: a BPF program is not run where it would interrupt another on that
+   CPU, nor, on some machines, in the threads of the host's agent. */
+BPF_PERCPU_ARRAY(last_switch, u64, 1);
+
 #define DEAD 0x30 /* 'X' and 'Z' in the print format of sched_switch: this thread does not come back */
+
+static __always_inline void came_back(u32 tid, struct absence *gone, u64 at) {
+  emit(KIND_OFFCPU, gone->tgid, tid, gone->ts, at - gone->ts, 0, gone->wake_ts, gone->waker, gone->state);
+}
 
 TRACEPOINT_PROBE(sched, sched_switch) {
   u64 now = bpf_ktime_get_ns(), pid_tgid = bpf_get_current_pid_tgid();
-  u32 tgid = pid_tgid >> 32, prev = pid_tgid, next = args->next_pid;
-  if (prev && !(args->prev_state & DEAD) && role_of(tgid)) {
-    /* Above the low byte are flags such as "preempted" (0x100). */
-    struct absence gone = {.ts = now, .state = args->prev_state & 0xff, .tgid = tgid};
-    if (absences.update(&prev, &gone))
-      count_loss(KIND_OFFCPU);
+  u32 tgid = pid_tgid >> 32, prev = pid_tgid, next = args->next_pid, zero = 0;
+  u64 *last = last_switch.lookup(&zero);
+  if (!last)
+    return 0;
+  if (prev && role_of(tgid)) {
+    struct absence *unseen = absences.lookup(&prev);
+    if (unseen) { /* it came back in a switch that was not seen: after its wake-up, and after the one seen before on this CPU */
+      u64 at = unseen->wake_ts > *last ? unseen->wake_ts : *last;
+      came_back(prev, unseen, at > unseen->ts ? at : unseen->ts);
+      absences.delete(&prev);
+    }
+    if (!(args->prev_state & DEAD)) {
+      /* Above the low byte are flags such as "preempted" (0x100). */
+      struct absence gone = {.ts = now, .state = args->prev_state & 0xff, .tgid = tgid};
+      if (absences.update(&prev, &gone))
+        count_loss(KIND_OFFCPU);
+    }
   }
+  *last = now;
   struct absence *back = absences.lookup(&next);
   if (back) {
-    emit(KIND_OFFCPU, back->tgid, next, back->ts, now - back->ts, 0, back->wake_ts, back->waker, back->state);
+    came_back(next, back, now);
     absences.delete(&next);
   }
   return 0;
