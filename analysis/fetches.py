@@ -76,6 +76,15 @@ class Gets:
         return len(self.sent)
 
 
+@dataclass(frozen=True)
+class _Connects:
+    """The connect before each GET on its socket: when it `began` (-1: before the recording), whether no GET came between."""
+
+    began: Ints
+    fresh: Bools
+    address: Ints
+
+
 def fetches(recording: Recording, requests: Requests, opens: CacheOpens) -> tuple[Jobs, Gets]:
     """Build jobs and GETs, and join them: by the object's hash, else by the order of the download thread."""
     jobs = _jobs(recording, requests, opens)
@@ -157,9 +166,12 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
     number = {name: place for place, name in enumerate(opens.names)}
     named = object_names([line.encode() for line in lines])
     wanted = np.array([number.get(name, -1) for name in named], dtype=np.int64)
-    encrypted = sends.b == 1
-    job = np.where(encrypted, _job_of_encrypted(recording, jobs, sends), _job_of(recording, jobs, sends, wanted))
-    connecting, address = _connects(recording, jobs, sends, job)
+    connects, encrypted = _connects(recording, sends), sends.b == 1
+    job = _job_of(recording, jobs, sends, wanted)
+    if encrypted.any():
+        job = np.where(encrypted, _job_of_encrypted(recording, jobs, sends, connects), job)
+    made_for_it = connects.fresh & (connects.began >= pick(jobs.handed, job, 0))
+    connecting = np.where(made_for_it, connects.began, -1)
     first, last, received, head = _received(recording, sends)
     status, body_bytes = _heads(recording, received, head)
     order = np.lexsort((sends.start, np.where(job >= 0, job, len(jobs))))
@@ -176,7 +188,7 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
         last=last[order],
         status=status[order],
         body_bytes=body_bytes[order],
-        address=address[order],
+        address=connects.address[order],
         encrypted=encrypted[order],
         line=tuple(lines[place] for place in order.tolist()),
     )
@@ -197,17 +209,12 @@ def _job_of(recording: Recording, jobs: Jobs, sends: Rows, wanted: Ints) -> Ints
     return np.where((by_hash >= 0) & ~(over & during), by_hash, np.where(during, turn, -1))
 
 
-def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows) -> Ints:
+def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows, connects: _Connects) -> Ints:
     """Return the job that the download thread took last before it connected, or sent where the connection was there.
 
     Nothing in the request tells which; of jobs that are taken at once the last one gets it.
     """
-    connects = recording.of(Kind.HTTP_CONNECT)
-    on_socket = Placed(recording, connects, _socket(connects))
-    connect = pick(on_socket.rows.start, on_socket.before(_socket(sends), sends.start), -1)
-    earlier = Placed(recording, sends, _socket(sends))
-    previous = pick(earlier.rows.start, earlier.before(_socket(sends), sends.start - 1), -1)
-    begin = np.where(connect > previous, connect, sends.start)
+    begin = np.where(connects.fresh, connects.began, sends.start)
     everyone = rows_of_jobs(jobs)
     taken = Placed(recording, Rows(**{**vars(everyone), "start": jobs.taken}), everyone.tid)
     found = pick(taken.rows.index, taken.before(sends.tid, begin), -1)
@@ -236,18 +243,16 @@ def _socket(rows: Rows) -> Ints:
     return rows.tgid << 32 | rows.a & 0xFFFFFFFF
 
 
-def _connects(recording: Recording, jobs: Jobs, sends: Rows, job: Ints) -> tuple[Ints, Ints]:
-    """Return when the connect made for each GET began (-1: the connection was there), and the peer's address."""
+def _connects(recording: Recording, sends: Rows) -> _Connects:
     connects = recording.of(Kind.HTTP_CONNECT)
     on_socket = Placed(recording, connects, _socket(connects))
     found = on_socket.before(_socket(sends), sends.start)
     began = pick(on_socket.rows.start, found, -1)
     earlier = Placed(recording, sends, _socket(sends))
     previous = pick(earlier.rows.start, earlier.before(_socket(sends), sends.start - 1), -1)
-    fresh = (began > previous) & (began >= pick(jobs.handed, job, 0))
     port = pick(on_socket.rows.b, found, 0) >> 32
     address = np.where(found >= 0, pick(on_socket.rows.c, found, 0) << 16 | port, -1)
-    return np.where(fresh, began, -1), address
+    return _Connects(began, began > previous, address)
 
 
 def _received(recording: Recording, sends: Rows) -> tuple[Ints, Ints, Ints, Rows]:
