@@ -10,7 +10,7 @@ from typing import Any
 
 from cvtrace.probes.cvmfs.counters import Counters, counters
 from cvtrace.probes.cvmfs.daemon import Process, cache_managers
-from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, describe, mount_points, mounts_of
+from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, chosen_mounts, describe
 from cvtrace.probes.cvmfs.quota import quota_bytes
 from cvtrace.probes.cvmfs.talk import talk_address
 from cvtrace.probes.ebpf.client import ClientLibrary
@@ -124,11 +124,7 @@ def find_surroundings(paths: Sequence[str], arguments: Sequence[str]) -> Surroun
     """
     if Path("/cvmfs").is_dir():
         awaken([*paths, *arguments])
-    points = mount_points()
-    if paths:
-        points, strangers = mounts_of(paths, points)
-        if strangers:
-            raise CannotObserve(f"{strangers[0]} is not on a CVMFS mount: `findmnt -t fuse` lists what is mounted")
+    points = chosen_mounts(paths)
     if not points:
         raise CannotObserve(NO_MOUNT)
     observed = tuple(Observed(describe(point)) for point in points)

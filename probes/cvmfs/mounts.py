@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 from cvtrace.probes.cvmfs.daemon import Process, find_daemon, named_by_daemons
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.probes.cvmfs.xattrs import getxattr
+from cvtrace.probes.probe import CannotObserve
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 ANSWER_S: Final = 3.0
@@ -127,6 +128,17 @@ def mounts_of(paths: Iterable[str], points: list[MountPoint]) -> tuple[list[Moun
         else:
             strangers.append(path)
     return list(chosen.values()), strangers
+
+
+def chosen_mounts(paths: Sequence[str]) -> list[MountPoint]:
+    """Return the mounts that hold `paths`, or all without any. Raises CannotObserve if one of the paths is on none."""
+    points = mount_points()
+    if not paths:
+        return points
+    points, strangers = mounts_of(paths, points)
+    if strangers:
+        raise CannotObserve(f"{strangers[0]} is not on a CVMFS mount: `findmnt -t fuse` lists what is mounted")
+    return points
 
 
 def is_below(path: str, folder: str) -> bool:

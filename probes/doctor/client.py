@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 
 from cvtrace.probes.cvmfs.daemon import cache_managers
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
-from cvtrace.probes.cvmfs.mounts import Mount, describe, is_below, mount_points, mounts_of, read_xattrs
+from cvtrace.probes.cvmfs.mounts import Mount, chosen_mounts, describe, is_below, read_xattrs
 from cvtrace.probes.cvmfs.quota import MEBIBYTE, megabytes
 from cvtrace.probes.cvmfs.talk import ask
 from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
-from cvtrace.probes.probe import CannotObserve
 
 ANSWER_S: Final = 1.0
 XATTRS: Final = ("user.host", "user.proxy", "user.pubkeys", "user.nopen", "user.ndownload", "user.rx")
@@ -52,11 +51,7 @@ def examine_client(mounts: Sequence[str], model: Path | None) -> tuple[list[Find
 
     Raises CannotObserve if one of the paths is not on a CVMFS mount.
     """
-    points = mount_points()
-    if mounts:
-        points, strangers = mounts_of(mounts, points)
-        if strangers:
-            raise CannotObserve(f"{strangers[0]} is not on a CVMFS mount: `findmnt -t fuse` lists what is mounted")
+    points = chosen_mounts(mounts)
     if not points:
         mend = "ls /cvmfs/<repository> (where autofs runs), or cvtrace lab up"
         return [Finding(_GROUP, "mounts", FAILED, "no CVMFS mount found", mend), *_model_alone(model)], False
