@@ -7,12 +7,14 @@ sudo it is the caller's, with the caller's environment. It waits before its exec
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import pwd
 import resource
 import shutil
 import signal
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +96,10 @@ def _title(arguments: list[str]) -> str:
 
 
 def find_interpreter(python: str | None, environ: Mapping[str, str]) -> str:
-    """Return `python`, or the interpreter of the active environment. Raises WrongTarget if there is none."""
+    """Return `python`, or the interpreter of the active environment, or our own if it runs models, or the one on PATH.
+
+    Raises WrongTarget if there is none.
+    """
     if python is not None:
         found = shutil.which(python, path=environ.get("PATH"))
         if found is None:
@@ -103,10 +108,17 @@ def find_interpreter(python: str | None, environ: Mapping[str, str]) -> str:
     for prefix in (environ.get("VIRTUAL_ENV"), environ.get("CONDA_PREFIX")):
         if prefix and os.access(own := f"{prefix}/bin/python", os.X_OK):
             return own
+    if runs_models() and os.access(sys.executable, os.X_OK, effective_ids=True):  # by who asked
+        return sys.executable
     found = shutil.which("python3", path=environ.get("PATH"))
     if found is None:
         raise WrongTarget("there is no python3 on PATH: name the interpreter with --python")
     return found
+
+
+def runs_models() -> bool:
+    """Return whether cvtrace itself lies in a virtual environment with GenAI, as after `pip install` beside it."""
+    return sys.prefix != sys.base_prefix and importlib.util.find_spec("onnxruntime_genai") is not None
 
 
 def _program(name: str, environ: Mapping[str, str]) -> str:

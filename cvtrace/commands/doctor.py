@@ -31,7 +31,9 @@ ANSWERS: Final = {
 @click.command(short_help="What can be observed here, why not, and what mends it.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Look at this mount; default: all of CVMFS.")
 @click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Does the cache hold this model?")
-@click.option("--python", metavar="PATH", help="Interpreter of the scripts; default: of the active environment.")
+@click.option(
+    "--python", metavar="PATH", help="Interpreter of the scripts; default: of the active environment, or cvtrace's own."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with stable names.")
 @click.pass_context
 def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, python: str | None, as_json: bool) -> None:

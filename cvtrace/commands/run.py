@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the trace.")
 @click.option("--force", is_flag=True, help="Replace a trace that is there.")
 @click.option("--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="How to observe.")
-@click.option("--python", metavar="PATH", help="Interpreter for the script; default: of the active environment.")
+@click.option(
+    "--python", metavar="PATH", help="Interpreter for the script; default: of the active environment, or cvtrace's own."
+)
 @click.option("--user", metavar="NAME", help="Run the script as this user (root only); default: who called sudo.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
 @click.option("--ort-profile", is_flag=True, help="Have onnxruntime tell the time of every operator.")

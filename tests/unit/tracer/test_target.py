@@ -8,7 +8,7 @@ import pytest
 
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.tracer.errors import UnknownUser, WrongTarget
-from cvtrace.tracer.target import caller_environment, find_command
+from cvtrace.tracer.target import caller_environment, find_command, runs_models
 from cvtrace.tracer.user import User, current_user, who_asked
 
 SOMEBODY = User(12345, 12345, (12345,), "somebody", "/home/somebody")
@@ -37,8 +37,9 @@ def script(tmp_path, monkeypatch):
         ({}, "bin/python3"),
     ],
 )
-def test_the_interpreter_is_the_active_one(script, tmp_path, active, expected):
-    # GIVEN interpreters in a virtual environment, in conda and on PATH
+def test_the_interpreter_is_the_active_one(script, tmp_path, monkeypatch, active, expected):
+    # GIVEN interpreters in a virtual environment, in conda and on PATH, and cvtrace is in an environment of its own
+    monkeypatch.setattr("cvtrace.tracer.target.runs_models", lambda: False)
     for name in ("venv/bin/python", "conda/bin/python", "bin/python3"):
         executable(tmp_path / name)
     environ = {"PATH": str(tmp_path / "bin"), **{name: str(tmp_path / value) for name, value in active.items()}}
@@ -48,7 +49,16 @@ def test_the_interpreter_is_the_active_one(script, tmp_path, active, expected):
     assert command.title == "qa.py"
 
 
-def test_without_any_interpreter_the_way_out_is_named(script):
+def test_without_an_active_one_it_is_that_of_cvtrace_if_it_runs_models(script, tmp_path):
+    # GIVEN cvtrace beside GenAI in a virtual environment, called by its path
+    executable(tmp_path / "python3")
+    assert runs_models() == (sys.prefix != sys.base_prefix)
+    command = find_command([script], None, {"PATH": str(tmp_path)}, current_user())
+    assert command.argv[0] == (sys.executable if runs_models() else str(tmp_path / "python3"))
+
+
+def test_without_any_interpreter_the_way_out_is_named(script, monkeypatch):
+    monkeypatch.setattr("cvtrace.tracer.target.runs_models", lambda: False)
     with pytest.raises(WrongTarget, match="--python"):
         find_command([script], None, {"PATH": "/nowhere"}, current_user())
 
