@@ -50,13 +50,15 @@ def script(argv: tuple[str, ...]) -> str:
     return next(scripts, argv[0]).rpartition("/")[2]
 
 
+def _served_by(mount: MountInfo) -> str:
+    if not mount.daemon_pid:
+        return f"its {mount.client} was not found"
+    return f"{mount.client} {mount.version}, pid {mount.daemon_pid}"
+
+
 def _mounts(mounts: tuple[MountInfo, ...]) -> str:
     """Return the mounts the target used; if it used none, the first of all."""
-    used = [
-        f"{each.fqrn or each.path} ({each.client} {each.version}, pid {each.daemon_pid})"
-        for each in mounts
-        if each.used
-    ]
+    used = [f"{each.fqrn or each.path} ({_served_by(each)})" for each in mounts if each.used]
     if used:
         return f"CVMFS: {', '.join(used)}"
     names = [each.fqrn or each.path for each in mounts]

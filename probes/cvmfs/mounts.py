@@ -25,6 +25,8 @@ REPOSITORY: Final = re.compile(r"/cvmfs/[^/\s:=,]+\.[^/\s:=,]+")
 
 DEVICE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
+OWNER: Final = re.compile(r"\buser_id=([0-9]{1,9}),group_id=([0-9]{1,9})\b")
+
 LAB: Final = "cvtrace-lab"
 """How the lab's client begins its `user.version`."""
 XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
@@ -181,9 +183,17 @@ def describe(point: MountPoint) -> Mount:
 
 
 def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
-    """Return those of the attributes that `path` has. Raises OSError if the path cannot be reached."""
+    """Return those of the attributes that `path` has. Raises OSError if the path cannot be reached.
+
+    For the child of `within`: as root it becomes who mounted, where nobody else is let in, and stays so.
+    """
     values = {}
-    os.stat(path)  # noqa: PTH116 - tells a path that is not there from one without these attributes
+    try:
+        os.stat(path)  # noqa: PTH116 - tells a path that is not there from one without these attributes
+    except PermissionError:
+        if not _become_owner(path):
+            raise
+        os.stat(path)  # noqa: PTH116
     for name in names:
         try:
             values[name] = getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
@@ -191,6 +201,21 @@ def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
             if failure.errno == errno.ENOTCONN:  # the daemon is dead, and stat was answered from the kernel's cache
                 raise
     return values
+
+
+def _become_owner(path: str) -> bool:
+    """Take the user and group of a FUSE mount, which lets in nobody else without `allow_other`, not even root."""
+    if os.geteuid() != 0:
+        return False
+    lines = (line.partition(" - ") for line in MOUNTINFO.read_text(errors="surrogateescape").splitlines())
+    owners = [OWNER.search(after) for before, _, after in lines if _unescape((before.split(" ") + [""] * 5)[4]) == path]
+    if not owners or owners[-1] is None:  # the last mount on a path hides those before it
+        return False
+    user, group = (int(number) for number in owners[-1].groups())
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+    return True
 
 
 def _release(version: str | None) -> str | None:

@@ -1,10 +1,12 @@
-"""A FUSE mount that looks like one of cvmfs2 from outside and holds one file: `python tiny_mount.py MOUNT WORKSPACE FQRN [UID]`.
+"""A FUSE mount that looks like one of cvmfs2 from outside and holds one file: `python tiny_mount.py MOUNT WORKSPACE FQRN [UID [alone]]`.
 
-With UID it lets go of root once it has mounted, and its workspace is closed to others, as a package's cvmfs2 does.
+With UID it lets go of root once it has mounted, and its workspace is closed to others, as a package's cvmfs2 does. With `alone` it is that
+user's mount, without `allow_other`.
 
 Real FUSE, a process called cvmfs2, xattrs and a talk socket with counters; no repository behind it.
 """
 
+import ctypes
 import errno
 import os
 import socket
@@ -13,6 +15,8 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("FUSE_LIBRARY_NAME", "fuse3")
 
 import mfusepy
 
@@ -77,8 +81,22 @@ def talk(fqrn: str) -> None:
                 caller.sendall(f"Cache Mode: read-write\n\nRaw Counters:\nName|Value|Description\n{lines}".encode())
 
 
+def mounted_for(uid: int, mountpoint: str) -> str:
+    """Mount as fusermount3 does for a user, who may have no right to /dev/fuse here; return what libfuse 3 takes for a mountpoint."""
+    assert mfusepy.fuse_version_major == 3, "libfuse 2 would mount on /dev/fuse"
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id={uid},group_id={uid}".encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"cvmfs2", os.fsencode(mountpoint), b"fuse", 0, options):
+        raise OSError(ctypes.get_errno(), "mount")
+    return f"/dev/fd/{device}"
+
+
 if __name__ == "__main__":
     mountpoint, workspace, name = sys.argv[1:4]
+    alone = len(sys.argv) > 5
+    if alone:
+        mountpoint = mounted_for(int(sys.argv[4]), mountpoint)
     os.chdir(workspace)
     Path("/proc/self/comm").write_text("cvmfs2")
     threading.Thread(target=talk, args=(name,), daemon=True).start()
@@ -87,6 +105,6 @@ if __name__ == "__main__":
         mountpoint,
         foreground=True,
         fsname="cvmfs2",
-        allow_other=os.geteuid() == 0,
+        allow_other=os.geteuid() == 0 and not alone,
         nothreads=True,
     )
