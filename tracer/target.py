@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from cvtrace.tracer.errors import WrongTarget
-from cvtrace.tracer.user import User, acting_as
+from cvtrace.tracer.user import User, acting_as, become
 
 OPEN_FILES: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
 """Folder with a name for each open descriptor; macOS has it in /dev only."""
@@ -288,7 +288,7 @@ def _become(
             os._exit(127)
         _restore(inheritance, keep=failure)
         if command.user.is_other:
-            _take_user(command.user)
+            become(command.user)
         wrapped = argv != list(command.argv)
         executable = shutil.which(argv[0], path=command.environ.get("PATH")) if wrapped else command.executable
         os.execve(executable or argv[0], argv, environ)
@@ -311,9 +311,3 @@ def _restore(inheritance: Inheritance, keep: int) -> None:
                 os.close(int(name))
             except OSError:
                 continue
-
-
-def _take_user(user: User) -> None:
-    os.setgroups(list(user.groups))
-    os.setresgid(user.gid, user.gid, user.gid)
-    os.setresuid(user.uid, user.uid, user.uid)

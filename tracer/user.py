@@ -76,6 +76,13 @@ def _by_uid(uid: int, gid: int | None, groups: tuple[int, ...] | None) -> User:
     return User(uid, own_gid, own_groups, entry.pw_name, entry.pw_dir)
 
 
+def become(user: User) -> None:
+    """Let this process be `user`'s for good, with the user's groups. Raises PermissionError."""
+    os.setgroups(list(user.groups))
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _SETGROUPS: Final = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}

@@ -19,7 +19,7 @@ from cvtrace.analysis.headers.source import Source, Unreadable
 from cvtrace.analysis.headers.tensor import HeaderTensor
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.tracer.store import Trace
-from cvtrace.tracer.user import User, acting_as
+from cvtrace.tracer.user import User, become
 
 PARSERS: Final = {".onnx": onnx.tensors, ".safetensors": safetensors.tensors, ".gguf": gguf.tensors}
 ALL_SECONDS: Final = 15.0
@@ -82,16 +82,18 @@ def _all(paths: Sequence[str], *, place: Callable[[str], str], roots: tuple[str,
 
 
 def _read_all(paths: Sequence[str], place: Callable[[str], str], roots: tuple[str, ...], user: User) -> Found:
+    """In the child. A FUSE mount asks for the user of a process, not only for whom it acts."""
     tensors: list[HeaderTensor] = []
     troubles: list[str] = []
-    with acting_as(user):
-        for path in paths:
-            try:
-                tensors += _read(path, place(path), roots)
-            except Unreadable as reason:
-                troubles.append(_sentence(path, str(reason)))
-            except OSError as failure:
-                troubles.append(_sentence(path, os.strerror(failure.errno or 0)))
+    if user.is_other:
+        become(user)
+    for path in paths:
+        try:
+            tensors += _read(path, place(path), roots)
+        except Unreadable as reason:
+            troubles.append(_sentence(path, str(reason)))
+        except OSError as failure:
+            troubles.append(_sentence(path, os.strerror(failure.errno or 0)))
     return tensors, troubles
 
 
