@@ -28,6 +28,8 @@ SHAPE: Final[dict[str, Any]] = {
             "counters_after": COUNTERS,
             "error": str,
             "quota_bytes": int,
+            "counted_ns": [int],
+            "answered_ns": [int],
         }
     ],
 }

@@ -1,8 +1,12 @@
 """What was traced against what the client itself counted."""
 
+from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from cvtrace.analysis.fetches import Gets
+from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.model import Check
 from cvtrace.analysis.recording import Mount, Recording
 from cvtrace.analysis.requests import Requests
@@ -38,7 +42,11 @@ def reconcile(
             alone = [shown for mount in counted if (shown := _told(mount, name)) is not None]
             checks += [Check(name, None, sum(alone), None)] if alone else []
             continue
-        pairs = [(traced[name], mount.counted(counter)) for mount, traced in zip(counted, seen, strict=True)]
+        pairs = [
+            (traced[name].near(client), client)
+            for mount, traced in zip(counted, seen, strict=True)
+            for client in [mount.counted(counter)]
+        ]
         if name == "http_bytes" and gets.encrypted.any():
             absent.append("bytes cannot be compared with what cvmfs2 counted: those of HTTPS are seen as on the wire")
             continue
@@ -61,14 +69,42 @@ def _told(mount: Mount, name: str) -> int | None:
     return None if shown is None else shown * unit
 
 
-def _traced(mount: Mount, requests: Requests, gets: Gets) -> dict[str, int]:
+@dataclass(frozen=True)
+class _Bounds:
+    """How much was traced while the client counted: what was under way when it was asked may be in its count, or not."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def of(cls, mount: Mount, start: Ints, end: Ints, amount: Ints) -> "_Bounds":
+        """Add up `amount` of what was done from `start` to `end`."""
+        if mount.counting_ns is None:
+            return cls(int(amount.sum()), int(amount.sum()))
+        asked, told, asked_again, told_again = mount.counting_ns
+        surely, maybe = (start >= told) & (end <= asked_again), (end >= asked) & (start <= told_again)
+        return cls(int(amount[surely].sum()), int(amount[maybe].sum()))
+
+    def near(self, client: int | None) -> int:
+        """Return the client's own count if it is one of those that are possible, else the nearest."""
+        return self.most if client is None else min(max(client, self.least), self.most)
+
+
+def _traced(mount: Mount, requests: Requests, gets: Gets) -> dict[str, _Bounds]:
     served = (requests.daemon == mount.daemon_pid) & requests.seen_by_daemon
     fetched = gets.daemon == mount.daemon_pid
+    begun = np.where(gets.connecting >= 0, gets.connecting, gets.sent)[fetched]
+    got = np.maximum(gets.last, gets.sent)[fetched]
+
+    def asked(opcode: Opcode) -> _Bounds:
+        chosen = served & requests.is_(opcode)
+        return _Bounds.of(mount, requests.received[chosen], requests.replied[chosen], np.ones(chosen.sum(), np.int64))
+
     return {
-        "fuse_reads": int((served & requests.is_(Opcode.READ)).sum()),
-        "opens": int((served & requests.is_(Opcode.OPEN)).sum()),
-        "http_fetches": int(fetched.sum()),
-        "http_bytes": int(gets.body_bytes[fetched].sum()),
+        "fuse_reads": asked(Opcode.READ),
+        "opens": asked(Opcode.OPEN),
+        "http_fetches": _Bounds.of(mount, begun, got, np.ones(len(got), np.int64)),
+        "http_bytes": _Bounds.of(mount, begun, got, gets.body_bytes[fetched]),
     }
 
 

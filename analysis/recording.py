@@ -62,6 +62,8 @@ class Mount:
     counters_after: dict[str, int]
     error: str | None
     quota_bytes: int | None = None
+    counting_ns: tuple[int, int, int, int] | None = None
+    """When the counters before the run were asked for and had come, and those after it; None where the trace does not tell."""
 
     def counted(self, counter: str) -> int | None:
         """Return how much a counter of the client grew, None if it did not tell."""
@@ -72,6 +74,7 @@ class Mount:
     @classmethod
     def of(cls, said: dict[str, Any]) -> "Mount":
         """Read one entry of meta["mounts"]; what is not there stays empty."""
+        times = [*zip(said.get("counted_ns") or (), said.get("answered_ns") or (), strict=False)]
         return cls(
             path=str(said.get("path") or "").rstrip("/"),
             fqrn=str(said.get("fqrn") or ""),
@@ -84,6 +87,7 @@ class Mount:
             counters_after=dict(said.get("counters_after") or {}),
             error=said.get("error"),
             quota_bytes=said.get("quota_bytes"),
+            counting_ns=(*times[0], *times[1]) if len(times) > 1 else None,
         )
 
 

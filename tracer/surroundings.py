@@ -28,7 +28,9 @@ class Observed:
     before: Counters | None = None
     after: Counters | None = None
     counted_ns: list[int] = field(default_factory=list)
-    """When the counters were read."""
+    """When the counters were asked for."""
+    answered_ns: list[int] = field(default_factory=list)
+    """When they had come."""
     ended_ns: int | None = None
     """When its daemon was found dead."""
     quota_bytes: int | None = None
@@ -38,6 +40,7 @@ class Observed:
         """Read the client's counters, the first time those before the run, then those after it."""
         self.counted_ns.append(time.monotonic_ns())
         read = Counters({}, None) if self.ended_ns is not None else counters(self.mount)
+        self.answered_ns.append(time.monotonic_ns())
         if self.before is None:
             self.before = read
             self.quota_bytes = None if read.error else quota_bytes(self.mount)
@@ -61,6 +64,7 @@ class Observed:
             "counters_after": self.after.values if self.after else {},
             "quota_bytes": self.quota_bytes,
             "counted_ns": self.counted_ns,
+            "answered_ns": self.answered_ns,
             "daemon_ended_ns": self.ended_ns,
             "error": "; ".join(dict.fromkeys(error for error in errors if error)) or None,
         }

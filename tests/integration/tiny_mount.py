@@ -68,11 +68,9 @@ class OneFile(mfusepy.Operations):  # type: ignore[misc]
         return self.xattrs[name].encode()
 
 
-def talk(fqrn: str) -> None:
+def talk(listener: socket.socket) -> None:
     """Answer any command as `internal affairs` is answered, one caller at a time."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"cvmfs_io.{fqrn}")
-        listener.listen(1)
+    with listener:
         while True:
             caller, _ = listener.accept()
             with caller:
@@ -99,7 +97,10 @@ if __name__ == "__main__":
         mountpoint = mounted_for(int(sys.argv[4]), mountpoint)
     os.chdir(workspace)
     Path("/proc/self/comm").write_text("cvmfs2")
-    threading.Thread(target=talk, args=(name,), daemon=True).start()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"cvmfs_io.{name}")  # here, and not in the thread: libfuse goes elsewhere
+    listener.listen(1)
+    threading.Thread(target=talk, args=(listener,), daemon=True).start()
     mfusepy.FUSE(
         OneFile(name, workspace, int(sys.argv[4]) if len(sys.argv) > 4 else None),
         mountpoint,

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from scene import CONNECTION, DAEMON, TARGET, Scene
+from scene import CONNECTION, DAEMON, START, TARGET, US, Scene
 from test_verdict import generation
 
 from cvtrace.analysis import analyse
@@ -91,6 +91,25 @@ def test_checks_are_per_mount_and_summed() -> None:
     assert (checks["fuse_reads"].traced, checks["fuse_reads"].client) == (3, 3)
     assert not checks["fuse_reads"].agree
     assert checks["opens"].agree
+
+
+@pytest.mark.parametrize("counted, told, agree", [(0, 1, False), (1, 1, True), (2, 2, True), (3, 2, False)])
+def test_what_is_under_way_while_the_client_is_asked_may_be_counted(counted: int, told: int, agree: bool) -> None:
+    # GIVEN a READ that ended before the counters were asked for, one while they were, and one after they had come
+    scene = Scene().add(Kind.PROC_EXEC, 0, tid=TARGET)
+    for begin in (110, 210, 310):
+        scene.request(Opcode.READ, begin, begin + 20, begin + 30, sent=begin - 1)
+    scene.add(Kind.PROC_EXIT, 900, tid=TARGET)
+    asked = {"counted_ns": [START + 200 * US, START + 600 * US], "answered_ns": [START + 300 * US, START + 700 * US]}
+    names = ("cvmfs.n_fs_read", "cvmfs.n_fs_open", "download.n_requests", "download.sz_transferred_bytes")
+    counts = {"counters_before": dict.fromkeys(names, 0), "counters_after": dict.fromkeys(names, 0)}
+    counts["counters_after"]["cvmfs.n_fs_read"] = counted
+    mount = {**scene.mount(scene.arrays()[0]), **asked, **counts}
+
+    checks = {check.name: check for check in analyse(scene.trace(mounts=[mount])).checks}
+
+    # THEN the first is not expected, the second may be, the third must be
+    assert (checks["fuse_reads"].traced, checks["fuse_reads"].agree) == (told, agree)
 
 
 def test_mounts_that_were_all_unused_are_named_shortly() -> None:

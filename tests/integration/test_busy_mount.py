@@ -1,0 +1,45 @@
+"""Somebody else reads from the mount all the time: the client's counters and the trace agree all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import CVTRACE, tiny_mount
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+READS = """
+import os, sys
+file = os.open(sys.argv[1], os.O_RDONLY)
+print("reading", flush=True)
+while True:
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.pread(file, 4096, 0)
+"""
+
+
+@pytest.mark.parametrize("probes", ["ebpf", "strace"])
+def test_reads_of_others_at_the_edges_are_no_disagreement(tmp_path: Path, probes: str) -> None:
+    with tiny_mount(tmp_path) as (mount, _):
+        # GIVEN a process that reads again and again
+        other = subprocess.Popen([sys.executable, "-c", READS, mount / "model"], stdout=subprocess.PIPE, text=True)
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "reading\n"
+            # WHEN another one is recorded meanwhile
+            run = [*CVTRACE, "run", "--probes", probes, "--no-summary", "-o", "trace", "--mount", mount, "--"]
+            subprocess.run([*run, "cat", mount / "model"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+        finally:
+            other.kill()
+            other.communicate()
+    # THEN what is not sure to be in both counts makes no difference between them
+    told = subprocess.run([*CVTRACE, "report", tmp_path / "trace", "--format", "json"], check=True, capture_output=True)
+    checks = {check["name"]: check for check in json.loads(told.stdout)["checks"]}
+    assert checks["fuse_reads"]["client"] > 10
+    assert checks["fuse_reads"]["agree"], checks
+    assert checks["opens"]["agree"], checks
