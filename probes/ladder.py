@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cvtrace.probes.command import SUDO
 from cvtrace.probes.probe import CannotObserve, Probe, Scope
 
 RUNGS: Final = {
@@ -19,8 +20,7 @@ RUNGS: Final = {
 CHOICES: Final = ("auto", *RUNGS)
 
 NOT_ROOT: Final = (
-    "without root only phases and the client's own counters are seen, not single reads and fetches: "
-    "run `sudo cvtrace run …`"
+    f"without root only phases and the client's own counters are seen, not single reads and fetches: run `{SUDO} run …`"
 )
 
 
@@ -64,7 +64,7 @@ def start_probe(
 
 def _start(name: str, scope: Scope, owner: tuple[int, int] | None, settings: Settings) -> Probe:
     if name == "ebpf" and os.geteuid() != 0:
-        raise CannotObserve("eBPF needs root: run `sudo cvtrace run …`, or use `--probes portable`")
+        raise CannotObserve(f"eBPF needs root: run `{SUDO} run …`, or use `--probes portable`")
     module, kind = RUNGS[name]
     try:
         given: dict[str, Any] = {"strace": {"owner": owner}, "ebpf": vars(settings)}.get(name, {})

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.probes.command import SUDO
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, Events, Kind, Texts
 from cvtrace.probes.phases.library import LIBRARY, find_libraries
 from cvtrace.probes.probe import CannotObserve
@@ -119,7 +120,7 @@ def find_process(pid: int) -> Process:
     try:
         cwd = str((proc / "cwd").readlink())
     except PermissionError:
-        raise CannotObserve(f"process {pid} ({name}) belongs to {user}: run `sudo cvtrace attach {pid}`") from None
+        raise CannotObserve(f"process {pid} ({name}) belongs to {user}: run `{SUDO} attach {pid}`") from None
     except OSError:
         raise WrongTarget(f"process {pid} has ended already") from None
     return Process(pid, started, argv or (name,), cwd, user)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cvtrace.probes.command import SUDO
 from cvtrace.tracer.errors import UnknownUser
 
 
@@ -61,7 +62,7 @@ def user_named(name: str) -> User:
     except KeyError:
         raise UnknownUser(f"there is no user {name} on this machine") from None
     if os.geteuid() not in (0, entry.pw_uid):
-        raise UnknownUser(f"only root can run the script as another user: sudo cvtrace run --user {name} …")
+        raise UnknownUser(f"only root can run the script as another user: {SUDO} run --user {name} …")
     return _by_uid(entry.pw_uid, None, None)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from cvtrace.probes.command import SUDO
 from cvtrace.probes.cvmfs.daemon import cache_managers
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.probes.cvmfs.mounts import Mount, chosen_mounts, describe, is_below, read_xattrs
@@ -120,7 +121,7 @@ def _talk(client: Client) -> Finding:
     if client.talk_error is None:
         return _finding(client, "cvmfs_talk", OK, "answers")
     says = f"{client.talk_error}: reads and bytes of the client's own count are not compared"
-    return _finding(client, "cvmfs_talk", FAILED, says, "sudo cvtrace run …")
+    return _finding(client, "cvmfs_talk", FAILED, says, f"{SUDO} run …")
 
 
 def _counters(client: Client) -> Finding:
@@ -167,7 +168,7 @@ def _quota(client: Client, model: Path | None) -> Finding:
             return _finding(client, "cache_quota", OK, "none: nothing is evicted")
         if client.talk_error is None:
             return _finding(client, "cache_quota", UNKNOWN, "the client does not tell")
-        return _finding(client, "cache_quota", UNKNOWN, "only the talk socket tells", "sudo cvtrace doctor")
+        return _finding(client, "cache_quota", UNKNOWN, "only the talk socket tells", f"{SUDO} doctor")
     quota, used = _mb(client.quota_bytes), client.used_bytes
     says = quota if used is None else f"{quota}, {_mb(used)} used"
     if model is None or (size := model_bytes(model)) <= client.quota_bytes:
@@ -184,7 +185,7 @@ def _space(client: Client, model: Path | None) -> Finding:
             raise PermissionError
         status = os.statvfs(f"/proc/{daemon.pid}/cwd")
     except OSError:
-        return _finding(client, "cache_space", UNKNOWN, "only root may look at the cache", "sudo cvtrace doctor")
+        return _finding(client, "cache_space", UNKNOWN, "only root may look at the cache", f"{SUDO} doctor")
     free = status.f_bavail * status.f_frsize
     wanted = max((client.quota_bytes or 0) - (client.used_bytes or 0), 0)
     if model is not None:
@@ -207,7 +208,7 @@ def _managers(client: Client) -> Finding | None:
 
 def _options(client: Client) -> Finding:
     if client.talk_error is not None:
-        return _finding(client, "options", UNKNOWN, "only the talk socket tells", "sudo cvtrace doctor")
+        return _finding(client, "options", UNKNOWN, "only the talk socket tells", f"{SUDO} doctor")
     unusual = [
         f"{name}={value}: {_UNUSUAL[name]}"
         for name, value in client.parameters.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cvtrace.probes.command import SUDO
 from cvtrace.probes.cvmfs.mounts import Mount
 from cvtrace.probes.doctor.finding import OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.ebpf.client import ClientLibrary, libraries_of
@@ -19,7 +20,7 @@ def client_functions(mount: Mount) -> Finding | None:
     try:
         libraries = libraries_of(mount.daemon.pid)
     except (OSError, NotElf):
-        return Finding("cvmfs", NAME, UNKNOWN, "only root may look into the client", "sudo cvtrace doctor", mount.path)
+        return Finding("cvmfs", NAME, UNKNOWN, "only root may look into the client", f"{SUDO} doctor", mount.path)
     if not libraries:
         says = "no libcvmfs_fuse in the client: clean-ups of its cache and its back-off are not seen"
         return Finding("cvmfs", NAME, WARNING, says, None, mount.path)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from cvtrace.probes.command import SUDO
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.ebpf import bcc, loader, uprobes
 from cvtrace.probes.probe import CannotObserve
@@ -66,7 +67,7 @@ def _root() -> Finding:
     if os.geteuid() == 0:
         return Finding(_GROUP, "root", OK, "this is root")
     says = "not root: no single read, fetch or page fault is seen"
-    return Finding(_GROUP, "root", FAILED, says, "sudo cvtrace run …")
+    return Finding(_GROUP, "root", FAILED, says, f"{SUDO} run …")
 
 
 def _capabilities() -> Finding:
@@ -78,7 +79,7 @@ def _capabilities() -> Finding:
     missing = [name for name, bit in CAPABILITIES.items() if not have >> bit & 1]
     if not missing:
         return Finding(_GROUP, "capabilities", OK, "all that are needed are there")
-    mend = "sudo cvtrace run …; in a container: --privileged, or --cap-add of these"
+    mend = f"{SUDO} run …; in a container: --privileged, or --cap-add of these"
     return Finding(_GROUP, "capabilities", FAILED, f"missing: {', '.join(missing)}", mend)
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import psutil
 
+from cvtrace.probes.command import SUDO
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.phases.hook import environment
 
@@ -45,7 +46,7 @@ def _attach(program: str) -> Finding:
     if attached:
         return Finding("strace", "strace", OK, "attached to a process and detached")
     reason = (said.splitlines() or ["it did not attach in time"])[0]
-    return Finding("strace", "strace", FAILED, reason, "sudo cvtrace run …; in a container: --cap-add SYS_PTRACE")
+    return Finding("strace", "strace", FAILED, reason, f"{SUDO} run …; in a container: --cap-add SYS_PTRACE")
 
 
 def _traced_by(pid: int, tracer: subprocess.Popen[str]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from cvtrace.probes.command import SUDO
 from cvtrace.probes.ebpf import bcc, client, cost, kprobes, loader, uprobes
 from cvtrace.probes.ebpf.client import ClientFunctions, ClientLibrary
 from cvtrace.probes.ebpf.detach import descriptors, held_by_child
@@ -92,7 +93,7 @@ class EbpfProbe:
     def start(self, scope: Scope) -> None:
         """Compile, load and attach. Raises CannotObserve with one sentence, leaving nothing attached."""
         if os.geteuid() != 0:
-            raise CannotObserve("eBPF needs root: run `sudo cvtrace run …`, or use `--probes portable`")
+            raise CannotObserve(f"eBPF needs root: run `{SUDO} run …`, or use `--probes portable`")
         source = loader.source(self._event_pages, self._text_pages)
         self._missing = list(source.missing)
         self._sched = "sched.bpf.c" in source.programs
