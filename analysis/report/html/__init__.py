@@ -5,7 +5,7 @@
     pictures   how a picture is made of rectangles; palette: their colours
     phases, timeline, flame, heat, waterfall, tokens   one picture each; borders: of tensors and chunks
     tables     the same as text
-    page       all of it in one file
+    page       what is said of the run; document: all of it in one file
     static/    the page's template, style and glue
 
 Drawing is Bokeh's, whose JavaScript comes with its package.

@@ -112,7 +112,9 @@ function applyToTables() {
 
 function zoomToChosen() {
   const key = ["fetch", "token", "phase"].find((each) => each in chosen && data.spans[each][chosen[each]]?.length);
-  const [low, high] = model("time-timeline").bounds;
+  const time = model("time-timeline");
+  if (!time) return;
+  const [low, high] = time.bounds;
   if (!key) { if (!Object.keys(chosen).length) zoomTime(low, high); return; }
   const [start, end] = data.spans[key][chosen[key]];
   const margin = Math.max((end - start) * 0.08, data.duration * 1e-6);

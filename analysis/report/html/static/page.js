@@ -31,7 +31,7 @@ function follow() {
     const place = document.getElementById(`plot-${key}`);
     place.addEventListener("keydown", (event) => pictureKey(event, key));
   }
-  for (const key of ["flame", "timeline"]) {
+  for (const key of ["flame", "timeline"].filter((each) => each in data.roots)) {
     const { x_range: range } = doc.get_model_by_id(data.roots[key]);
     for (const name of ["start", "end"]) range.properties[name].change.connect(labelAll);
   }

@@ -95,7 +95,7 @@ function labelAll() {
   cancelAnimationFrame(labelling);
   labelling = requestAnimationFrame(() => {
     label("flame", model(`flame-${flameMode()}`), model("flame-labels"), () => true);
-    label("timeline", model("timeline"), model("timeline-labels"), (bottom) => bottom < 0);
+    if (data.roots.timeline) label("timeline", model("timeline"), model("timeline-labels"), (bottom) => bottom < 0);
   });
 }
 
@@ -107,7 +107,7 @@ function rendererOf(name) {
 }
 
 function showFlame() {
-  for (const mode of ["all", "waiting", "computing"]) rendererOf(`flame-${mode}`).visible = mode === flameMode();
+  for (const { value: mode } of document.querySelectorAll("#flame-mode input")) rendererOf(`flame-${mode}`).visible = mode === flameMode();
   labelAll();
 }
 

@@ -1,0 +1,120 @@
+"""One file of HTML: library, data, styles and glue inlined, and a policy under which nothing is asked of any network."""
+
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.resources import files as resources
+from typing import Any, Final
+
+from bokeh.document import Document
+from bokeh.resources import Resources
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from cvtrace.analysis.classes import GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.report.html.palette import COLOURS, PAINTS
+from cvtrace.analysis.report.html.pictures import Picture
+from cvtrace.analysis.report.html.tables import Column, Table
+from cvtrace.analysis.report.names import printable
+
+STATIC: Final = "cvtrace.analysis.report.html"
+SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "page.js")
+LEVEL: Final = 6
+
+
+def document(
+    template: str, pictures: Sequence[Picture], tables: Sequence[Table], data: dict[str, Any], **shown: Any
+) -> str:
+    """Return the page that a template makes of pictures, tables (each in the order in which they stand) and what is `shown`.
+
+    `data` goes to the glue: names and numbers by which marks and rows are linked.
+    """
+    scripts = [_library(), _glue()]
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_static),
+    )
+    environment.filters["shown"] = printable
+    by_picture = {picture.table for picture in pictures}
+    return environment.get_template(template).render(
+        policy=_policy(scripts),
+        style=Markup(_static("page.css")),
+        scripts=[Markup(script) for script in scripts],
+        data=_packed({**_drawn(pictures), **data, "tables": [_table(table) for table in tables]}),
+        pictures=pictures,
+        tables={table.key: table for table in tables},
+        others=[table for table in tables if table.key not in by_picture],
+        legend=[(group, [(LABELS[number], PAINTS[number]) for number in MEMBERS[group]]) for group in GROUPS],
+        **shown,
+    )
+
+
+def _static(name: str) -> str:
+    return (resources(STATIC) / "static" / name).read_text(encoding="utf-8")
+
+
+def _library() -> str:
+    """Return Bokeh's own JavaScript, as its package carries it."""
+    return _harmless(Resources(mode="inline", components=["bokeh"]).js_raw[0])
+
+
+def _glue() -> str:
+    return _harmless("\n".join(["(() => {", '"use strict";', *map(_static, SCRIPTS), "})();"]))
+
+
+def _harmless(script: str) -> str:
+    """Return a script that cannot end the element it stands in."""
+    return "\n" + script.replace("</script", "<\\/script").replace("<!--", "<\\!--") + "\n"
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Return the policy: only these scripts run, nothing is loaded or sent, no form, no frame."""
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _packed(payload: dict[str, Any]) -> str:
+    """Return data as gzip in base64: names cannot be taken for markup, and a row costs a few bytes."""
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), LEVEL, mtime=0)).decode()
+
+
+def _drawn(pictures: Sequence[Picture]) -> dict[str, Any]:
+    drawing = Document()
+    for picture in pictures:
+        drawing.add_root(picture.model)
+    return {
+        "document": drawing.to_json(deferred=False),
+        "roots": {picture.key: picture.model.id for picture in pictures},
+        "paints": PAINTS,
+        "classes": len(COLOURS),
+    }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "key": table.key,
+        "columns": [_column(column) for column in table.columns],
+        "links": table.links,
+        "total": table.total,
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {"name": column.name, "unit": column.unit, "values": [_rounded(value) for value in column.values]}
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 9) if isinstance(value, float) else value
