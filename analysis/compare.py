@@ -114,6 +114,12 @@ def traces_in(path: Path) -> list[Path]:
     return sorted(each.parent for each in path.glob("*/meta.json")) or [path]
 
 
+def middle(reports: Sequence[Report]) -> int:
+    """Return which run is the median by time of load and decode; of an even number, the shorter of the two in the middle."""
+    spent = [sum(row.wall_s for row in report.phases if row.name in ("load", "decode")) for report in reports]
+    return sorted(range(len(spent)), key=spent.__getitem__)[(len(spent) - 1) // 2]
+
+
 def compare(path_a: Path, a: Sequence[Report], path_b: Path, b: Sequence[Report]) -> Comparison:
     """Compare two sets of reports, each of one run or more."""
     units = _units([*a, *b])

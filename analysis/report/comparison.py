@@ -29,6 +29,9 @@ SHOWN: Final = {
     "p99_s": "p99",
 }
 """Names of figures, where they are not those of the JSON."""
+WORDS: Final = {"verdict": "generation hits CVMFS", "hits_cvmfs": "hits CVMFS", "cache_state": "cache state"}
+CAUSES: Final = 2
+"""Classes that are told as the reason of a change, in short."""
 NAME: Final = 12
 PATH: Final = 60
 
@@ -65,16 +68,51 @@ def _side(side: Side) -> str:
 
 def _word(word: Word) -> str:
     of = "" if word.of == "run" else f"{shortened(word.of, NAME)}: "
-    name = {"verdict": "generation hits CVMFS", "hits_cvmfs": "hits CVMFS", "cache_state": "cache state"}[word.name]
-    a, b = _told(word.a), _told(word.b)
-    return f"{of}{name}: {a}" if a == b else f"{of}{name}: {a} → {b}"
+    a, b = told(word.a), told(word.b)
+    return f"{of}{WORDS[word.name]}: {a}" if a == b else f"{of}{WORDS[word.name]}: {a} → {b}"
 
 
-def _told(words: dict[str, int]) -> str:
+def told(words: dict[str, int]) -> str:
+    """Return the words of a side, with how many of its runs gave each, if there are several."""
     several = sum(words.values()) > 1
     return (
         ", ".join(f"{word} ×{count}" if several else word for word, count in sorted(words.items())) or "did not occur"
     )
+
+
+def in_short(found: Comparison) -> list[str]:
+    """Return a sentence on the run and on each phase: wall time of both sides, and the classes that changed most."""
+    groups = _grouped(found)
+    lines = [_in_short("whole run", groups["run"][0], [])]
+    for of, changes in groups.items():
+        by_name = {change.name: change for change in changes}
+        if "wall_s" not in by_name:
+            continue
+        classes = [change for change in _shown(changes)[1:] if change.name in LABELS]
+        lines.append(_in_short(shortened(of, PATH), by_name["wall_s"], classes[:CAUSES]))
+        if of == "decode":
+            lines += [
+                _in_short("a token", each, [])
+                for each in groups["tokens"]
+                if each.name == "median_s" and each.difference is not None
+            ]
+    return lines
+
+
+def _in_short(of: str, wall: Change, classes: list[Change]) -> str:
+    a, b, change, share = _cells(wall)
+    if change in ("", "="):
+        return f"{of}: {a} → {b}"
+    chance = "" if wall.certain is None or wall.certain else "; that may be chance"
+    why = ", ".join(f"{each.name} {_signed(each.difference or 0.0, each.unit)}" for each in classes)
+    return f"{of}: {a} → {b}, {change}{f' ({share})' if share else ''}{f': {why}' if why else ''}{chance}"
+
+
+def _grouped(found: Comparison) -> dict[str, list[Change]]:
+    groups: dict[str, list[Change]] = {}
+    for change in found.changes:
+        groups.setdefault(change.of, []).append(change)
+    return groups
 
 
 def _table(found: Comparison, intervals: bool) -> Table:
@@ -83,10 +121,7 @@ def _table(found: Comparison, intervals: bool) -> Table:
     table.add_column("", no_wrap=True)
     for name in ("A", "B", "change", "", *(("95 % of it",) if intervals else ())):
         table.add_column(name, justify="right", no_wrap=True)
-    groups: dict[str, list[Change]] = {}
-    for change in found.changes:
-        groups.setdefault(change.of, []).append(change)
-    for of, changes in groups.items():
+    for of, changes in _grouped(found).items():
         shown = _shown(changes)
         for number, change in enumerate(shown):
             cells = [shortened(of, NAME) if number == 0 else "", SHOWN.get(change.name, change.name), *_cells(change)]
@@ -125,8 +160,8 @@ def _share(ratio: float | None) -> str:
 def _interval(change: Change) -> str:
     if change.low is None or change.high is None or not change.difference:
         return ""
-    told = f"{_signed(change.low, change.unit)} … {_signed(change.high, change.unit)}"
-    return told if change.certain else f"({told})"
+    interval = f"{_signed(change.low, change.unit)} … {_signed(change.high, change.unit)}"
+    return interval if change.certain else f"({interval})"
 
 
 def _signed(value: float, unit: str) -> str:

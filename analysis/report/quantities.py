@@ -16,6 +16,11 @@ def seconds(value: float) -> str:
     return f"{_digits(value)} s"
 
 
+def signed(change_ns: float) -> str:
+    """Return a change of time with its sign: +12.3 ms, -1.93 s, 0 s."""
+    return f"{'+' if change_ns > 0 else ''}{seconds(change_ns / 1e9)}"
+
+
 def size(value: float) -> str:
     """Return bytes in decimal units with three digits: 0, 512 B, 1.37 MB."""
     if value == 0:

@@ -5,45 +5,74 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
-from cvtrace.commands.outputs import STDOUT, refuse_existing, writing
+from cvtrace.commands.outputs import STDOUT, refuse_existing, show_in_browser, writing
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
+    from cvtrace.analysis.report.html.comparison import Studied
+
+FORMATS: Final = ("text", "json", "html")
 
 
 @click.command(name="compare")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
     default=None,
-    help="Write to this file.  [default: the terminal]",
+    help="Write to this file.  [default: the terminal; A-B.html beside B with --open]",
 )
 @click.option("--force", is_flag=True, help="Replace what is there.")
-def command(a: Path, b: Path, form: str, output: Path | None, force: bool) -> None:
+@click.option(
+    "--open", "show", is_flag=True, help="Open the comparison (of HTML, if not told otherwise) in the browser."
+)
+@click.pass_context
+def command(context: click.Context, a: Path, b: Path, form: str, output: Path | None, force: bool, show: bool) -> None:
     """Tell what changed from A to B, each a trace or a folder with traces of several runs.
 
     Class by class, phase by phase: times, tokens, reads, fetches, verdicts. Of several runs, medians, and where the difference
-    lies with 95 % confidence; in brackets, if that may be none.
+    lies with 95 % confidence; in brackets, if that may be none. As HTML with pictures of both runs.
     """
+    if show and context.get_parameter_source("form") is ParameterSource.DEFAULT:
+        form = "html"
+    if show and output == STDOUT:
+        raise click.UsageError("--open needs a file: give one with -o, or leave -o out")
     refuse_existing(output, force)
+    if show and output is None:
+        output = b.resolve().with_name(f"{a.resolve().name}-{b.resolve().name}.{form}")
+    rendered = _html(a, b) if form == "html" else _text(a, b, form, output)
+    encoding = (sys.stdout.encoding or "utf-8") if output is None or output == STDOUT else "utf-8"
+    with writing(output) as stream:
+        stream.write(rendered.encode(encoding, "replace"))
+    if show and output is not None:
+        show_in_browser(output, "comparison")
+
+
+def _text(a: Path, b: Path, form: str, output: Path | None) -> str:
     from cvtrace.analysis.compare import compare
     from cvtrace.analysis.report import comparison
 
     found = compare(a, _reports(a), b, _reports(b))
-    to_stdout = output is None or output == STDOUT
-    width = max(shutil.get_terminal_size().columns, 80) if to_stdout and sys.stdout.isatty() else 80
-    rendered = comparison.as_json(found) if form == "json" else comparison.render(found, width)
-    encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"
-    with writing(output) as stream:
-        stream.write(rendered.encode(encoding, "replace"))
+    if form == "json":
+        return comparison.as_json(found)
+    terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
+    return comparison.render(found, max(shutil.get_terminal_size().columns, 80) if terminal else 80)
+
+
+def _html(a: Path, b: Path) -> str:
+    from cvtrace.analysis.compare import compare
+    from cvtrace.analysis.report.html.comparison import render
+
+    (reports_a, shown_a), (reports_b, shown_b) = _studied(a), _studied(b)
+    return render(compare(a, reports_a, b, reports_b), shown_a, shown_b)
 
 
 def _reports(path: Path) -> list[Report]:
@@ -53,3 +82,15 @@ def _reports(path: Path) -> list[Report]:
     from cvtrace.tracer.store import read_trace
 
     return [analyse(read_trace(each)) for each in traces_in(path)]
+
+
+def _studied(path: Path) -> tuple[list[Report], Studied]:
+    """Return the reports, and the tables of the run that pictures show: of several, that in the middle is looked at once more."""
+    from cvtrace.analysis.assemble import studied
+    from cvtrace.analysis.compare import middle, traces_in
+    from cvtrace.tracer.store import read_trace
+
+    traces = traces_in(path)
+    reports = _reports(path) if len(traces) > 1 else []
+    shown = studied(read_trace(traces[middle(reports)] if reports else traces[0]))
+    return reports or [shown[2]], shown

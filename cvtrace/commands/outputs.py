@@ -14,6 +14,10 @@ import click
 STDOUT: Final = Path("-")
 
 
+SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+"""Variables of which one is there where a browser can be started."""
+
+
 def refuse_existing(output: Path | None, force: bool) -> None:
     """Raise UsageError if there is a file or folder in the place of the output; devices and pipes are written to."""
     if output is None or output == STDOUT or force:
@@ -54,3 +58,11 @@ def unwritable(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise click.UsageError(f"cannot write {output}: {error.strerror or error}") from None
+
+
+def show_in_browser(output: Path, what: str = "report") -> None:
+    """Show a file in the user's browser; where there is none, say where the file is."""
+    import webbrowser
+
+    shown = any(name in os.environ for name in SCREENS) and webbrowser.open(output.resolve().as_uri())
+    click.echo(f"cvtrace: {'' if shown else 'no browser can be started here; '}the {what} is in {output}", err=True)

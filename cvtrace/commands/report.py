@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from cvtrace.commands.exports import EXPORTS, check_place, export
-from cvtrace.commands.outputs import STDOUT, refuse_existing, writing
+from cvtrace.commands.outputs import STDOUT, refuse_existing, show_in_browser, writing
 from cvtrace.commands.questions import questions
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from cvtrace.analysis.tables import Tables
 
 FORMATS: Final = ("text", "json", "html")
-SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-"""Variables of which one is there where a browser can be started."""
 
 
 @click.command(name="report")
@@ -107,15 +105,7 @@ def command(
     if found.trace.damage:
         click.echo(f"cvtrace: {found.trace.damage}", err=True)
     if show and output is not None:
-        _open(output)
-
-
-def _open(output: Path) -> None:
-    """Show a file in the user's browser; where there is none, say where the file is."""
-    import webbrowser
-
-    shown = any(name in os.environ for name in SCREENS) and webbrowser.open(output.resolve().as_uri())
-    click.echo(f"cvtrace: {'' if shown else 'no browser can be started here; '}the report is in {output}", err=True)
+        show_in_browser(output)
 
 
 def _rendered(

@@ -113,7 +113,8 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _column(column: Column) -> dict[str, Any]:
-    return {"name": column.name, "unit": column.unit, "values": [_rounded(value) for value in column.values]}
+    made = {"name": column.name, "unit": column.unit, "values": [_rounded(value) for value in column.values]}
+    return made | ({"units": column.units} if column.units else {}) | ({"signed": True} if column.signed else {})
 
 
 def _rounded(value: Any) -> Any:

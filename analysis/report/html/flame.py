@@ -1,15 +1,17 @@
 """The flame graph: phase, then file or tensor, then class; all of the time, or only that of waiting or computing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from bokeh.models import Range1d
 
 from cvtrace.analysis.classes import LABELS
 from cvtrace.analysis.intervals import Bools, Ints
 from cvtrace.analysis.report.html.palette import of_phase
-from cvtrace.analysis.report.html.pictures import Picture, blank, pointed_at, rectangles, room_for_labels
+from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, room_for_labels
 from cvtrace.analysis.report.html.scene import Marks, Scene
 from cvtrace.analysis.report.quantities import seconds
 from cvtrace.analysis.stacks import WAITING
@@ -18,6 +20,7 @@ FRAMES: Final = 400
 """Files and tensors that are drawn one by one, those of the longest time."""
 MODES: Final = ("all", "waiting", "computing")
 LEVELS: Final = 4
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,19 @@ class Frames:
     ns: Ints
 
 
+@dataclass(frozen=True)
+class Level:
+    """The frames of one depth, left to right: the row with which each begins, its place (0 to 1), and its time."""
+
+    first: Ints
+    left: Floats
+    right: Floats
+    ns: Ints
+
+
 def picture(scene: Scene) -> Picture:
     """Return the flame graph, the root on top; one source of rectangles for each mode, the first is shown."""
-    plot = blank("flame", 60 + 34 * LEVELS, Range1d(0, 1, bounds=(0, 1)), Range1d(LEVELS, 0), "")
-    renderers = [
-        rectangles(plot, f"flame-{mode}", _marks(scene, _frames(scene, mode)), visible=mode == MODES[0])
-        for mode in MODES
-    ]
-    pointed_at(plot, renderers)
-    room_for_labels(plot, "flame-labels")
-    plot.xaxis.visible = False
-    plot.yaxis.visible = False
-    plot.grid.visible = False
-    plot.min_border_left = 10
+    plot = drawn({mode: _marks(scene, _frames(scene, mode)) for mode in MODES})
     return Picture(
         key="flame",
         title="Flame graph",
@@ -56,6 +59,20 @@ def picture(scene: Scene) -> Picture:
     )
 
 
+def drawn(modes: dict[str, Marks]) -> Figure:
+    """Return the figure of a flame graph whose mode can be chosen in the page; the first is shown."""
+    plot = blank("flame", 60 + 34 * LEVELS, Range1d(0, 1, bounds=(0, 1)), Range1d(LEVELS, 0), "")
+    first = next(iter(modes))
+    renderers = [rectangles(plot, f"flame-{mode}", marks, visible=mode == first) for mode, marks in modes.items()]
+    pointed_at(plot, renderers)
+    room_for_labels(plot, "flame-labels")
+    plot.xaxis.visible = False
+    plot.yaxis.visible = False
+    plot.grid.visible = False
+    plot.min_border_left = 10
+    return plot
+
+
 def _frames(scene: Scene, mode: str) -> Frames:
     found = scene.stacks
     waiting = np.isin(found.value, WAITING)
@@ -64,86 +81,77 @@ def _frames(scene: Scene, mode: str) -> Frames:
     ]
     phase, file, value, ns = (column[chosen] for column in (found.phase, found.file, found.value, found.ns))
     part = np.where(found.tensor >= 0, len(found.files) + found.tensor, found.file)[chosen]
-    key = phase * (len(scene.parts) + 1) + part + 1
-    pairs, where = np.unique(key, return_inverse=True)
-    if len(pairs) > FRAMES:
-        total = np.bincount(where.ravel(), weights=ns)
-        small = np.ones(len(pairs), dtype=bool)
-        small[np.argsort(-total, kind="stable")[:FRAMES]] = False
-        part = np.where(small[where.ravel()] & (part >= 0), -2, part)
+    part = without_small(phase, part, ns)
     return Frames(phase, part, np.where(part >= 0, file, -1), value, ns)
 
 
+def without_small(phase: Ints, part: Ints, ns: Ints) -> Ints:
+    """Return the parts, with -2 for those of little time, where there are more than FRAMES in the phases together."""
+    key = phase * (int(part.max(initial=0)) + 2) + part + 1
+    pairs, where = np.unique(key, return_inverse=True)
+    if len(pairs) <= FRAMES:
+        return part
+    small = np.ones(len(pairs), dtype=bool)
+    small[np.argsort(-np.bincount(where.ravel(), weights=ns), kind="stable")[:FRAMES]] = False
+    return np.where(small[where.ravel()] & (part >= 0), -2, part)
+
+
 def _marks(scene: Scene, frames: Frames) -> Marks:
-    """Lay the frames out: phases in their order, within them files and classes by their time."""
     marks = Marks()
     total = int(frames.ns.sum())
     if not total:
         return marks
-    order = _order(frames)
-    phase, part, file, value, ns = (column[order] for column in vars(frames).values())
-    right = np.cumsum(ns) / total
-    left = right - ns / total
+    order = in_order(frames.phase, frames.part, frames.value, frames.ns)
+    frames = Frames(*(column[order] for column in vars(frames).values()))
+    names = (scene.phases, scene.parts)
     marks.add(["all"], [f"{seconds(total / 1e9)}"], left=0.0, right=1.0, bottom=1.0, top=0.0, paint=len(LABELS) + 8)
-    _level(marks, scene, 1, (phase,), left, right, ns, total, file)
-    _level(marks, scene, 2, (phase, part), left, right, ns, total, file)
-    _level(marks, scene, 3, (phase, part, value), left, right, ns, total, file)
+    for depth, level in enumerate(levels((frames.phase, frames.part, frames.value), frames.ns), start=1):
+        phase, value = frames.phase[level.first], frames.value[level.first]
+        marks.add(
+            named(depth, *names, phase, frames.part[level.first], value),
+            [
+                f"{seconds(each / 1e9)}, {100 * each / total:.1f} %, in {scene.phases[row]}"
+                for each, row in zip(level.ns.tolist(), phase.tolist(), strict=True)
+            ],
+            left=level.left,
+            right=level.right,
+            bottom=depth + 1.0,
+            top=float(depth),
+            paint=value if depth == LEVELS - 1 else [of_phase(each) for each in phase.tolist()],
+            phase=phase,
+            file=frames.file[level.first] if depth > 1 else -1,
+        )
     return marks
 
 
-def _order(frames: Frames) -> Ints:
-    """Sort by phase, then by the time of the part there, then by class."""
-    key = frames.phase * (int(frames.part.max(initial=0)) + 3) + frames.part + 2
+def in_order(phase: Ints, part: Ints, value: Ints, ns: Ints) -> Ints:
+    """Return the rows by phase, then by the time of the part there, then by class."""
+    key = phase * (int(part.max(initial=0)) + 3) + part + 2
     pairs, where = np.unique(key, return_inverse=True)
-    of_pair = np.bincount(where.ravel(), weights=frames.ns, minlength=len(pairs))[where.ravel()]
-    order: Ints = np.lexsort((frames.value, frames.part, -of_pair, frames.phase))
+    of_pair = np.bincount(where.ravel(), weights=ns, minlength=len(pairs))[where.ravel()]
+    order: Ints = np.lexsort((value, part, -of_pair, phase))
     return order
 
 
-def _level(
-    marks: Marks,
-    scene: Scene,
-    level: int,
-    keys: tuple[Ints, ...],
-    left: np.ndarray,
-    right: np.ndarray,
-    ns: Ints,
-    total: int,
-    file: Ints,
-) -> None:
+def levels(keys: Sequence[Ints], ns: Ints) -> list[Level]:
+    """Lay rows out that are in order: a level for each key, in which neighbours that agree so far are one frame."""
+    right = np.cumsum(ns) / int(ns.sum())
+    left = np.append(0.0, right[:-1])
     changed = np.zeros(len(ns), dtype=bool)
     changed[0] = True
+    made = []
     for key in keys:
         changed[1:] |= key[1:] != key[:-1]
-    first = np.flatnonzero(changed)
-    last = np.append(first[1:], len(ns)) - 1
-    spent = np.add.reduceat(ns, first)
-    phase = keys[0][first]
-    files = file[first] if level > 1 else np.full(len(first), -1)
-    if level == 1:
-        names = [scene.phases[each] for each in phase.tolist()]
-        paint = [of_phase(each) for each in phase.tolist()]
-    elif level == 2:
-        names = [_part(scene, each) for each in keys[1][first].tolist()]
-        paint = [of_phase(each) for each in phase.tolist()]
-    else:
-        value = keys[2][first]
-        names, paint = [LABELS[each] for each in value.tolist()], value.tolist()
-    marks.add(
-        names,
-        [
-            f"{seconds(each / 1e9)}, {100 * each / total:.1f} %, in {scene.phases[row]}"
-            for each, row in zip(spent.tolist(), phase.tolist(), strict=True)
-        ],
-        left=left[first],
-        right=right[last],
-        bottom=level + 1.0,
-        top=float(level),
-        paint=paint,
-        phase=phase,
-        file=np.maximum(files, -1),
-    )
+        first = np.flatnonzero(changed)
+        last = np.append(first[1:], len(ns)) - 1
+        made.append(Level(first, left[first], right[last], np.add.reduceat(ns, first)))
+    return made
 
 
-def _part(scene: Scene, part: int) -> str:
-    return scene.parts[part] if part >= 0 else "small parts" if part == -2 else "no file"
+def named(depth: int, phases: Sequence[str], parts: Sequence[str], phase: Ints, part: Ints, value: Ints) -> list[str]:
+    """Return what the frames of a depth (1: phases, 2: files and tensors, 3: classes) are called."""
+    if depth == 1:
+        return [phases[each] for each in phase.tolist()]
+    if depth == 2:
+        return [parts[each] if each >= 0 else "small parts" if each == -2 else "no file" for each in part.tolist()]
+    return [LABELS[each] for each in value.tolist()]

@@ -7,6 +7,8 @@ meaning alone: every mark names its class when pointed at, and every picture has
 
 from typing import Final
 
+from bokeh.palettes import Sunset11
+
 from cvtrace.analysis.classes import Class
 
 COLOURS: Final[dict[Class, str]] = {
@@ -29,9 +31,16 @@ COLOURS: Final[dict[Class, str]] = {
 PHASES: Final = ("#bbcc33", "#77aadd", "#ee8866", "#eedd88", "#99ddff", "#ffaabb", "#44bb99", "#aaaa00", "#dddddd")
 """Paul Tol's light scheme: phases are named in the picture, too."""
 
+CHANGES: Final = Sunset11
+"""Paul Tol's diverging scheme: much less, the same, much more."""
+SIDES: Final = ("#8a8f98", "#9a4ed1")
+"""Of two runs, A and B: apart in lightness too, and on light and dark ground."""
+
 CLASSES: Final = len(Class)
-PAINTS: Final = (*(COLOURS[member] for member in Class), *PHASES)
-"""What a column `paint` of a picture numbers: the classes, then the colours of phases."""
+PAINTS: Final = (*(COLOURS[member] for member in Class), *PHASES, *CHANGES, *SIDES)
+"""What a column `paint` of a picture numbers: the classes, then the colours of phases, of changes, of two runs."""
+FIRST_CHANGE: Final = CLASSES + len(PHASES)
+FIRST_SIDE: Final = FIRST_CHANGE + len(CHANGES)
 
 
 def of_phase(row: int) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 from bokeh.models import Range1d
 
 from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.model import Phase
 from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles
 from cvtrace.analysis.report.html.scene import Marks, Scene
 from cvtrace.analysis.report.quantities import seconds
@@ -17,23 +18,7 @@ def picture(scene: Scene) -> Picture:
     marks = Marks()
     number = {name: place for place, name in enumerate(scene.study.phases.names)}
     for place, row in enumerate(rows):
-        times = np.array([row.classes[name] for name in LABELS])
-        ends = np.cumsum(times)
-        there = np.flatnonzero(times)
-        name = scene.phases[number[row.name]]
-        marks.add(
-            [f"{name}: {LABELS[each]}" for each in there],
-            [
-                f"{seconds(times[each])}, {100 * times[each] / row.wall_s:.1f} % of {seconds(row.wall_s)}"
-                for each in there
-            ],
-            left=(ends - times)[there],
-            right=ends[there],
-            bottom=place - 0.38,
-            top=place + 0.38,
-            paint=there,
-            phase=number[row.name],
-        )
+        add_bar(marks, row, scene.phases[number[row.name]], number[row.name], place, 0.38)
     longest = max((row.wall_s for row in rows), default=1.0)
     plot = blank(
         "phases",
@@ -53,4 +38,21 @@ def picture(scene: Scene) -> Picture:
         model=plot,
         table="phases",
         label=f"Stacked bars of the phases: {told}",
+    )
+
+
+def add_bar(marks: Marks, row: Phase, name: str, number: int, middle: float, half: float) -> None:
+    """Add the bar of a phase, `half` as high on each side of the `middle`."""
+    times = np.array([row.classes[label] for label in LABELS])
+    ends = np.cumsum(times)
+    there = np.flatnonzero(times)
+    marks.add(
+        [f"{name}: {LABELS[each]}" for each in there],
+        [f"{seconds(times[each])}, {100 * times[each] / row.wall_s:.1f} % of {seconds(row.wall_s)}" for each in there],
+        left=(ends - times)[there],
+        right=ends[there],
+        bottom=middle - half,
+        top=middle + half,
+        paint=there,
+        phase=number,
     )

@@ -32,11 +32,16 @@ OTHERS: Final = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `unit` is s, bytes, n (a number), x (a ratio) or text."""
+    """One column: `unit` is s, bytes, n (a number), x (a ratio) or text; `units` are those of each value, where they differ.
+
+    `signed` values are changes: what is more than 0 has a plus.
+    """
 
     name: str
     unit: str
     values: list[Any]
+    units: list[str] | None = None
+    signed: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def picture(scene: Scene) -> Picture | None:
         return None
     wall = times.sum(axis=1)
     kept = longest(wall, np.zeros(len(wall), dtype=np.int64), MOST)
-    first, last, mean = _bars(times, kept)
+    first, last, mean = bars(times, kept)
     marks = Marks()
     ends = np.cumsum(mean, axis=1) / 1e6
     token, value = np.nonzero(mean > 0)
@@ -61,7 +61,7 @@ def picture(scene: Scene) -> Picture | None:
     )
 
 
-def _bars(times: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bars(times: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return first token, last token and mean nanoseconds by class of each bar."""
     other = ~kept
     begins = kept | np.append(True, kept[:-1])  # a run of merged tokens begins behind one that is kept

@@ -30,6 +30,12 @@ const FORMATS = {
   text: (value) => value,
 };
 
+// The text of a cell; what was not observed has none.
+function told({ values, unit, units, signed }, row) {
+  if (values[row] === null) return null;
+  return (signed && values[row] > 0 ? "+" : "") + FORMATS[units?.[row] ?? unit](values[row]);
+}
+
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
@@ -97,7 +103,7 @@ class DataTable {
   }
 
   contains(row) {
-    return this.spec.columns.some(({ values, unit }) => values[row] !== null && FORMATS[unit](values[row]).toString().toLowerCase().includes(this.text));
+    return this.spec.columns.some((column) => told(column, row)?.toLowerCase().includes(this.text));
   }
 
   draw(most = this.shown) {
@@ -109,8 +115,8 @@ class DataTable {
   }
 
   row(row, place) {
-    const cells = this.spec.columns.map(({ values, unit }) =>
-      element("td", { className: unit === "text" ? "text" : "", textContent: values[row] === null ? "n/a" : FORMATS[unit](values[row]) }));
+    const cells = this.spec.columns.map((column) =>
+      element("td", { className: column.unit === "text" ? "text" : "", textContent: told(column, row) ?? "n/a" }));
     const made = element("tr", { tabIndex: place === 0 ? 0 : -1 }, ...cells);
     made.dataset.row = row;
     if (Object.keys(this.spec.links).length) {

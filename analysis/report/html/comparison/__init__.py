@@ -1,0 +1,105 @@
+"""A comparison as one file of HTML: both runs side by side, made as the report of one is.
+
+sides     the runs that are shown, and one numbering of phases and files for both
+phases, tokens, flame   one picture each
+tables    the same as text, and all figures
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cvtrace.analysis.compare import Comparison, Side
+from cvtrace.analysis.model import Report
+from cvtrace.analysis.report import sentences
+from cvtrace.analysis.report.comparison import in_short, told
+from cvtrace.analysis.report.html.comparison import flame, phases, tokens
+from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
+from cvtrace.analysis.report.html.comparison.tables import tables
+from cvtrace.analysis.report.html.document import document
+from cvtrace.analysis.report.html.page import lines
+from cvtrace.analysis.report.html.palette import SIDES
+from cvtrace.analysis.report.html.scene import Scene, scene
+from cvtrace.analysis.report.names import printable
+from cvtrace.analysis.study import Study
+from cvtrace.analysis.tables import Tables
+
+Studied = tuple[Study, Tables, Report]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What is said of one side above the pictures; `shown` names the run that the pictures show, if there are several."""
+
+    letter: str
+    colour: str
+    path: str
+    what: str
+    verdict: str
+    mark: str
+    """Of the verdict of all runs: yes, no, inconclusive, or nothing if they differ."""
+    state: str
+    answer: list[str]
+    shown: str
+    report: Report
+    lacking: tuple[str, ...]
+
+
+def render(found: Comparison, a: Studied, b: Studied) -> str:
+    """Return the page on a comparison; the pictures show the runs `a` and `b`."""
+    sides = Sides(found, scene(*a), scene(*b))
+    pictures = [phases.picture(sides), tokens.picture(sides), flame.picture(sides)]
+    vanished, new = flame.gone(sides)
+    return document(
+        "comparison.html",
+        [each for each in pictures if each],
+        tables(sides),
+        _links(sides),
+        title=" · ".join(
+            f"{letter}: {printable(side.path)}" for letter, side in zip(LETTERS, (found.a, found.b), strict=True)
+        ),
+        headings=[_heading(found, number, shown) for number, shown in enumerate(sides.both)],
+        short=in_short(found),
+        notes=lines(found.notes),
+        vanished=vanished,
+        new=new,
+        changes=flame.legend(),
+    )
+
+
+def _heading(found: Comparison, number: int, shown: Scene) -> Heading:
+    side = (found.a, found.b)[number]
+    words = {word.name: (word.a, word.b)[number] for word in found.words if word.of == "run"}
+    report = shown.report
+    return Heading(
+        letter=LETTERS[number],
+        colour=SIDES[number],
+        path=printable(side.path),
+        what=printable(_what(side)),
+        verdict=told(words["verdict"]),
+        mark=next(iter(words["verdict"])) if len(words["verdict"]) == 1 else "",
+        state=told(words["cache_state"]),
+        answer=lines(sentences.answer(report)),
+        shown=printable(_run(report.trace.path)) if side.runs > 1 else "",
+        report=report,
+        lacking=(*report.trace.missing, *report.notes),
+    )
+
+
+def _what(side: Side) -> str:
+    runs = "" if side.runs == 1 else f", {side.runs:,} runs"
+    return f"{', '.join(side.scripts)}{runs}, probes: {', '.join(side.probes)}"
+
+
+def _run(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _links(sides: Sides) -> dict[str, Any]:
+    """Return what marks and rows are linked by; fetches are not shown, and times of two runs are not one axis."""
+    return {
+        "phases": sides.phases,
+        "files": [printable(name) for name in sides.differences.parts],
+        "spans": {"phase": [], "token": [[]] * len(sides.tokens[0]), "fetch": []},
+        "heats": [],
+        "fetches": {},
+    }

@@ -1,0 +1,59 @@
+"""What the pictures of a comparison share: the two runs that are shown, and one numbering of phases and files for both."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cvtrace.analysis.compare import Comparison
+from cvtrace.analysis.differences import Differences, Times, differences, merged
+from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.report.html.scene import SHOWN_NAME, Scene
+from cvtrace.analysis.report.names import shortened
+
+LETTERS = ("A", "B")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A comparison, and the run of each side that the pictures show."""
+
+    found: Comparison
+    a: Scene
+    b: Scene
+
+    @property
+    def both(self) -> tuple[Scene, Scene]:
+        return self.a, self.b
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Phases of both: the library's come first, with the numbers they have in a report of one run."""
+        return merged(self.a.study.phases.names, self.b.study.phases.names)
+
+    @cached_property
+    def phases(self) -> tuple[str, ...]:
+        """The same as they are shown."""
+        return tuple(shortened(name, SHOWN_NAME) for name in self.names)
+
+    @cached_property
+    def differences(self) -> Differences:
+        """Frame by frame; parts are files, below their mount: the same file may be mounted elsewhere, or its tensors be unknown, in the other run."""
+        return differences(*map(_times, self.both))
+
+    @cached_property
+    def short_files(self) -> tuple[str, ...]:
+        return tuple(shortened(name, SHOWN_NAME) for name in self.differences.parts)
+
+    @cached_property
+    def tokens(self) -> tuple[Ints, Ints]:
+        """Nanoseconds of each token of A and of B, as far as there are any in one; -1 where the other has more."""
+        walls = [scene.token_classes.sum(axis=1).astype(np.int64) for scene in self.both]
+        most = max(map(len, walls))
+        a, b = (np.concatenate([wall, np.full(most - len(wall), -1, dtype=np.int64)]) for wall in walls)
+        return a, b
+
+
+def _times(scene: Scene) -> Times:
+    found = scene.stacks
+    return Times(found.phases, scene.file_names, found.phase, found.file, found.value, found.ns)

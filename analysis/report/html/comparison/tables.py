@@ -1,0 +1,127 @@
+"""The tables of a comparison: one behind each picture, and all figures and words of its JSON."""
+
+from typing import Any
+
+import numpy as np
+
+from cvtrace.analysis.classes import LABELS
+from cvtrace.analysis.compare import Comparison
+from cvtrace.analysis.phases import DECODE
+from cvtrace.analysis.report.comparison import SHOWN, WORDS, told
+from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
+from cvtrace.analysis.report.html.tables import MOST, Column, Table
+from cvtrace.analysis.report.names import printable
+
+TIMES = ("wall_s", "network_s", "cache_s", "compute_s", "other_s", "unattributed_s")
+
+
+def tables(sides: Sides) -> list[Table]:
+    """Return all tables that have a row."""
+    made = [_phases(sides), _tokens(sides), _frames(sides), _figures(sides), _words(sides)]
+    return [table for table in made if table.total]
+
+
+def _phases(sides: Sides) -> Table:
+    """A row for each phase of each run, those of one phase below each other."""
+    number = {name: place for place, name in enumerate(sides.names)}
+    rows = [
+        (number[row.name], letter, row)
+        for letter, scene in zip(LETTERS, sides.both, strict=True)
+        for row in scene.report.phases
+    ]
+    rows.sort(key=lambda row: row[:2])
+    classes = [name for name in LABELS if any(row.classes[name] for *_, row in rows)]
+    columns = (
+        Column("phase", "text", [sides.phases[place] for place, *_ in rows]),
+        Column("run", "text", [letter for _, letter, _ in rows]),
+        Column("×", "n", [row.count for *_, row in rows]),
+        *(Column(name.removesuffix("_s"), "s", [getattr(row, name) for *_, row in rows]) for name in TIMES),
+        *(Column(name, "s", [row.classes[name] for *_, row in rows]) for name in classes),
+    )
+    return Table("phases", "Phases", columns, {"phase": [place for place, *_ in rows]}, len(rows))
+
+
+def _tokens(sides: Sides) -> Table:
+    """The tokens of both runs; of very many, those that changed most."""
+    a, b = sides.tokens
+    change = np.where((a >= 0) & (b >= 0), b - a, 0)
+    kept = np.sort(np.argsort(-np.abs(change), kind="stable")[:MOST])
+    columns = (
+        Column("token", "n", kept.tolist()),
+        *(Column(letter, "s", _known(ns[kept])) for letter, ns in zip(LETTERS, (a, b), strict=True)),
+        Column(
+            "change",
+            "s",
+            [
+                None if min(pair) < 0 else (pair[1] - pair[0]) / 1e9
+                for pair in zip(a[kept].tolist(), b[kept].tolist(), strict=True)
+            ],
+            signed=True,
+        ),
+    )
+    links = {"token": kept.tolist(), "phase": [DECODE] * len(kept)}
+    return Table("tokens", "Tokens", columns, links, len(a))
+
+
+def _known(ns: Any) -> list[float | None]:
+    return [each / 1e9 if each >= 0 else None for each in ns.tolist()]
+
+
+def _frames(sides: Sides) -> Table:
+    """The frames of the flame graph, those that changed most first."""
+    found = sides.differences
+    order = np.argsort(-np.abs(found.change_ns), kind="stable")[:MOST]
+    a_ns, b_ns = found.a_ns[order], found.b_ns[order]
+    columns = (
+        Column("phase", "text", [sides.phases[each] for each in found.phase[order].tolist()]),
+        Column("file", "text", [found.parts[each] if each >= 0 else "" for each in found.part[order].tolist()]),
+        Column("class", "text", [LABELS[each] for each in found.value[order].tolist()]),
+        Column("A", "s", (a_ns / 1e9).tolist()),
+        Column("B", "s", (b_ns / 1e9).tolist()),
+        Column("change", "s", ((b_ns - a_ns) / 1e9).tolist(), signed=True),
+        Column("", "text", np.select([a_ns == 0, b_ns == 0], ["new", "vanished"], "").tolist()),
+    )
+    links = {"phase": found.phase[order].tolist(), "file": found.part[order].tolist()}
+    return Table("frames", "Time by phase, file and class", columns, links, len(found))
+
+
+def _figures(sides: Sides) -> Table:
+    """Every figure of the comparison; rows of a phase are linked to it."""
+    found = sides.found
+    number = {name: place for place, name in enumerate(sides.names)}
+    rows = found.changes
+    units = [row.unit for row in rows]
+    columns = [
+        Column("of", "text", [printable(row.of) for row in rows]),
+        Column("figure", "text", [SHOWN.get(row.name, row.name) for row in rows]),
+        Column("A", "n", [row.a for row in rows], units),
+        Column("B", "n", [row.b for row in rows], units),
+        Column("change", "n", [row.difference for row in rows], units, signed=True),
+        Column("B / A", "x", [row.ratio for row in rows]),
+    ]
+    if any(row.low is not None for row in rows):
+        columns += [
+            Column("95 % from", "n", [row.low for row in rows], units, signed=True),
+            Column("to", "n", [row.high for row in rows], units, signed=True),
+            Column("certain", "text", [{None: "", True: "yes", False: "no"}[row.certain] for row in rows]),
+        ]
+    links = {"phase": [number.get(row.of, -1) for row in rows]}
+    return Table("figures", _title(found), tuple(columns), links, len(rows))
+
+
+def _title(found: Comparison) -> str:
+    return "All figures" if found.a.runs == found.b.runs == 1 else "All figures: medians of the runs"
+
+
+def _words(sides: Sides) -> Table:
+    rows = sides.found.words
+    number = {name: place for place, name in enumerate(sides.names)}
+    columns = (
+        Column("of", "text", [printable(row.of) for row in rows]),
+        Column("question", "text", [WORDS[row.name] for row in rows]),
+        Column("A", "text", [told(row.a) for row in rows]),
+        Column("B", "text", [told(row.b) for row in rows]),
+    )
+    return Table(
+        "words", "All answers in words", columns, {"phase": [number.get(row.of, -1) for row in rows]}, len(rows)
+    )
