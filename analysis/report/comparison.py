@@ -92,7 +92,7 @@ def in_short(found: Comparison) -> list[str]:
         lines.append(_in_short(shortened(of, PATH), by_name["wall_s"], classes[:CAUSES]))
         if of == "decode":
             lines += [
-                _in_short("a token", each, [])
+                _in_short("a token (median)", each, [])
                 for each in groups["tokens"]
                 if each.name == "median_s" and each.difference is not None
             ]

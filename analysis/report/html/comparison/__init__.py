@@ -6,7 +6,7 @@ tables    the same as text, and all figures
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cvtrace.analysis.compare import Comparison, Side
 from cvtrace.analysis.model import Report
@@ -23,6 +23,7 @@ from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tables import Tables
 
+HASHED: Final = "names are hashed in one of the traces: which file is the same in the other cannot be told"
 Studied = tuple[Study, Tables, Report]
 
 
@@ -59,7 +60,7 @@ def render(found: Comparison, a: Studied, b: Studied) -> str:
         ),
         headings=[_heading(found, number, shown) for number, shown in enumerate(sides.both)],
         short=in_short(found),
-        notes=lines(found.notes),
+        notes=lines((*found.notes, *([HASHED] if sides.hashed else []))),
         vanished=vanished,
         new=new,
         changes=flame.legend(),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report.html.scene import SHOWN_NAME, Scene
 from cvtrace.analysis.report.names import shortened
 
-LETTERS = ("A", "B")
+LETTERS: Final = ("A", "B")
+UNNAMED: Final = "a file that was not seen by name"
+"""The kernel's numbers of such files are not the same in two runs."""
+HASHED: Final = "files (their names are hashed)"
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,12 @@ class Sides:
     @cached_property
     def differences(self) -> Differences:
         """Frame by frame; parts are files, below their mount: the same file may be mounted elsewhere, or its tensors be unknown, in the other run."""
-        return differences(*map(_times, self.both))
+        return differences(*(_times(scene, self.hashed) for scene in self.both))
+
+    @cached_property
+    def hashed(self) -> bool:
+        """Names of files are hashed in one run or the other, each with its own key: equal names cannot be told."""
+        return any(bool(scene.study.recording.meta.get("redacted")) for scene in self.both)
 
     @cached_property
     def short_files(self) -> tuple[str, ...]:
@@ -54,6 +63,10 @@ class Sides:
         return a, b
 
 
-def _times(scene: Scene) -> Times:
+def _times(scene: Scene, hashed: bool) -> Times:
     found = scene.stacks
-    return Times(found.phases, scene.file_names, found.phase, found.file, found.value, found.ns)
+    parts = tuple(
+        HASHED if hashed else shown if path.startswith("/") else UNNAMED
+        for path, shown in zip(scene.files.names, scene.file_names, strict=True)
+    )
+    return Times(found.phases, parts, found.phase, found.file, found.value, found.ns)

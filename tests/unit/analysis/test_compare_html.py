@@ -1,0 +1,300 @@
+"""A comparison as HTML: what its pictures are made of, and the command that writes and opens it."""
+
+import base64
+import gzip
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from scene import MODEL, MOUNT, Scene
+from test_report import cold_run, hot_run, portable_run, stored
+
+from benchmarks.big_trace import big_trace
+from cvtrace.analysis.assemble import studied
+from cvtrace.analysis.classes import LABELS, Class
+from cvtrace.analysis.compare import compare, middle
+from cvtrace.analysis.report.html.comparison import Studied, flame, render, tokens
+from cvtrace.analysis.report.html.comparison.sides import HASHED, UNNAMED, Sides
+from cvtrace.analysis.report.html.palette import CHANGES, FIRST_CHANGE
+from cvtrace.analysis.report.html.scene import scene
+from cvtrace.analysis.report.html.tokens import MOST
+from cvtrace.cli import main
+from cvtrace.probes.events import Opcode
+from cvtrace.tracer.store import TraceWriter
+
+A, B = Path("a"), Path("b")
+FILE = MODEL.removeprefix(f"{MOUNT}/")
+MILLISECONDS = 1000
+SAME = FIRST_CHANGE + len(CHANGES) // 2
+
+
+def page(a: Studied, b: Studied) -> str:
+    return render(compare(A, [a[2]], B, [b[2]]), a, b)
+
+
+def sides(a: Studied, b: Studied) -> Sides:
+    return Sides(compare(A, [a[2]], B, [b[2]]), scene(*a), scene(*b))
+
+
+def payload(rendered: str) -> dict[str, Any]:
+    found = re.search(r'id="data">([^<]*)<', rendered)
+    assert found is not None
+    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[1])))
+    return unpacked
+
+
+def columns(rendered: str, table: str) -> dict[str, list[Any]]:
+    (found,) = (each for each in payload(rendered)["tables"] if each["key"] == table)
+    return {column["name"]: column["values"] for column in found["columns"]}
+
+
+def slower_run(more_ms: int) -> Scene:
+    """Return the cold run with a second wait in its load: one READ that the client answers from its cache."""
+    made = cold_run()
+    begin = 420 * MILLISECONDS
+    end = begin + more_ms * MILLISECONDS
+    made.off(begin, end, end + 100, by=7001, state=2)
+    made.request(Opcode.READ, begin + 100, end - 10, end + 10, sent=begin - 1, offset=2 << 20)
+    return made
+
+
+@pytest.fixture(scope="module")
+def cold() -> Studied:
+    return studied(cold_run().trace())
+
+
+@pytest.fixture(scope="module")
+def hot() -> Studied:
+    return studied(hot_run().trace())
+
+
+@pytest.mark.parametrize("made", [cold_run, hot_run, portable_run, Scene])
+def test_every_kind_of_trace_compares_with_every_other(made: Any, cold: Studied) -> None:
+    other = studied(made().trace())
+
+    for pair in ((cold, other), (other, cold), (other, other)):
+        rendered = page(*pair)
+        assert {"phases", "flame"} <= set(payload(rendered)["roots"])
+        assert ("tokens" in payload(rendered)["roots"]) == any(each[2].tokens for each in pair)
+
+
+def test_a_run_compared_with_itself_has_one_colour_and_nothing_new(cold: Studied) -> None:
+    found = sides(cold, cold)
+
+    assert not found.differences.change_ns.any()
+    for marks in (flame._marks(found, found.differences.a_ns), flame._marks(found, found.differences.b_ns)):
+        assert set(np.asarray(marks.columns()["paint"]).tolist()) == {SAME}
+    assert flame.gone(found) == ([], [])
+    assert set(columns(page(cold, cold), "frames")["change"]) == {0}
+
+
+def test_a_wait_that_was_put_in_is_the_frame_that_grew(cold: Studied) -> None:
+    # GIVEN a run whose load waits 60 ms more for the file
+    slower = studied(slower_run(60).trace())
+    # WHEN it is compared with the one without
+    found = sides(cold, slower).differences
+    # THEN 60 ms moved from where the load computed to where it waits for the file, and nothing else changed by more than 1 ms
+    of_file = found.part >= 0
+    load = found.phase == found.phases.index("load")
+    assert int(found.change_ns[load & of_file].sum()) == pytest.approx(60e6, abs=1e6)
+    assert int(found.change_ns[load & ~of_file].sum()) == pytest.approx(-60e6, abs=1e6)
+    assert abs(found.change_ns[~load]).max() < 1e6
+    first = {name: values[0] for name, values in columns(page(cold, slower), "frames").items()}
+    assert first["phase"] == "load"
+    assert abs(first["change"]) == pytest.approx(0.060, abs=0.001)
+
+
+def test_the_widths_of_a_flame_graph_are_the_times_of_its_run(cold: Studied, hot: Studied) -> None:
+    found = sides(cold, hot)
+
+    for study, ns in ((cold, found.differences.a_ns), (hot, found.differences.b_ns)):
+        marks = {name: np.asarray(values) for name, values in flame._marks(found, ns).columns().items()}
+        total = sum(row.wall_s for row in study[2].phases)
+        width = marks["right"] - marks["left"]
+        for depth in range(4):
+            assert width[marks["top"] == depth].sum() == pytest.approx(1)
+        for row in study[2].phases:
+            mine = (marks["top"] == 1) & (marks["phase"] == found.names.index(row.name))
+            assert width[mine].sum() * total == pytest.approx(row.wall_s)
+    assert int(found.differences.a_ns.sum()) == round(sum(row.wall_s for row in cold[2].phases) * 1e9)
+
+
+def test_what_vanished_and_what_is_new_is_told(cold: Studied, hot: Studied) -> None:
+    vanished, new = flame.gone(sides(cold, hot))
+
+    assert vanished[:2] == ["90.0 ms prefill › compute.cpu", f"80.0 ms load › {FILE} › network.transfer"]
+    assert flame.gone(sides(hot, cold)) == (new, vanished)
+    assert f"80.0 ms load › {FILE} › network.transfer" in page(cold, hot)
+
+
+@pytest.mark.parametrize(
+    "a, b, step", [(0, 7, 10), (7, 0, 0), (100, 101, 5), (100, 200, 9), (199, 100, 2), (100, 112, 7)]
+)
+def test_colours_tell_how_much_a_frame_changed(a: int, b: int, step: int) -> None:
+    assert flame.paint_of(np.array([a]), np.array([b])).tolist() == [FIRST_CHANGE + step]
+
+
+def test_the_same_file_under_another_mount_is_the_same(cold: Studied) -> None:
+    trace = cold_run().trace()
+    elsewhere = "/mnt/b/repo.test.org"
+    assert len(elsewhere) == len(MOUNT)
+    trace.texts["text"] = np.char.replace(trace.texts["text"], MOUNT.encode(), elsewhere.encode())
+    trace.meta["mounts"][0]["path"] = elsewhere
+    moved = studied(trace)
+    assert moved[2].files[0].path.startswith(elsewhere)
+
+    found = sides(cold, moved)
+
+    assert found.differences.parts == (FILE,)
+    assert not found.differences.change_ns.any()
+
+
+def test_files_whose_names_are_hashed_are_not_told_apart(cold: Studied) -> None:
+    trace = cold_run().trace()
+    trace.meta["redacted"] = True
+    hashed = studied(trace)
+
+    assert sides(cold, hashed).differences.parts == (HASHED,)
+    assert "names are hashed in one of the traces" in unescape(page(cold, hashed)).lower()
+
+
+def test_numbers_of_inodes_are_no_names(cold: Studied) -> None:
+    nameless = cold_run()
+    nameless.off(635_000, 636_000, 636_100, by=7001, state=2)
+    nameless.request(Opcode.READ, 635_100, 635_900, 636_000, sent=634_999, node=777)
+
+    assert UNNAMED in sides(cold, studied(nameless.trace())).differences.parts
+
+
+def test_all_figures_and_words_of_the_json_are_in_the_page(cold: Studied, hot: Studied) -> None:
+    found = compare(A, [cold[2]], B, [hot[2]])
+
+    rendered = page(cold, hot)
+
+    figures, words = columns(rendered, "figures"), columns(rendered, "words")
+    assert figures["of"] == [change.of for change in found.changes]
+    for name, title in (("a", "A"), ("b", "B"), ("difference", "change")):
+        assert figures[title] == [
+            None if (value := getattr(each, name)) is None else round(value, 9) for each in found.changes
+        ]
+    assert words["A"][:2] == ["yes", "cold"]
+    assert words["B"][:2] == ["no", "hot"]
+    assert len(words["of"]) == len(found.words)
+
+
+def test_sets_have_intervals_and_show_the_run_in_the_middle() -> None:
+    runs = [studied(big_trace(200 * number, tokens=5)) for number in (3, 1, 2)]
+    reports = [run[2] for run in runs]
+
+    shown = middle(reports)
+
+    assert shown == 2
+    assert middle(reports[:2]) == 1
+    rendered = render(compare(A, reports, B, reports), runs[shown], runs[shown])
+    assert rendered.count("the median by time of load and decode") == 2
+    figures = columns(rendered, "figures")
+    assert {"95 % from", "to", "certain"} <= set(figures)
+    assert "fewer than 6 runs" in rendered.lower()
+
+
+def test_tokens_are_those_of_both_and_a_shorter_run_just_ends(cold: Studied, hot: Studied) -> None:
+    found = columns(page(cold, hot), "tokens")
+
+    assert found["token"] == list(range(383))
+    assert found["A"][3:] == [None] * 380
+    assert found["A"][:3] == pytest.approx([0.018] * 3)
+    assert found["B"] == pytest.approx([0.00049] * 383)
+    assert found["change"][:3] == pytest.approx([0.00049 - 0.018] * 3)
+    assert found["change"][3:] == [None] * 380
+
+
+def test_of_very_many_tokens_means_are_drawn_and_none_goes_across_the_end_of_a_run() -> None:
+    random = np.random.default_rng(5)
+    a, b = random.integers(1, 1000, 9000), random.integers(1, 1000, 9000)
+    b[5003:] = -1
+    walls = np.column_stack([a, b])
+
+    first, last, mean = tokens.bars(walls, tokens._kept(walls))
+
+    length = last - first + 1
+    assert len(first) < 5 * MOST
+    assert (mean[:, 0] * length).sum() == pytest.approx(a.sum())
+    assert (mean[:, 1] * length)[mean[:, 1] >= 0].sum() == pytest.approx(b[:5003].sum())
+    assert set(mean[first >= 5003, 1].tolist()) == {-1}
+
+
+def test_nothing_is_loaded_from_elsewhere(cold: Studied, hot: Studied) -> None:
+    rendered = page(cold, hot)
+
+    assert "default-src 'none'" in unescape(rendered)
+    assert not re.search(r"<(?:script|link|img|iframe)[^>]*\b(?:src|href)=", rendered)
+    assert len(rendered) < 2_000_000
+
+
+# The command.
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, ["compare", *(str(word) for word in words)])
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> tuple[Path, Path]:
+    for name in ("cold", "hot"):
+        (tmp_path / name).mkdir()
+    return stored(tmp_path / "cold", cold_run()), stored(tmp_path / "hot", hot_run())
+
+
+def test_html_goes_to_a_file_which_is_replaced_only_when_told_to(traces: tuple[Path, Path], tmp_path: Path) -> None:
+    output = tmp_path / "changes.html"
+
+    first, second = (run(*traces, "--format", "html", "-o", output) for _ in range(2))
+
+    assert (first.exit_code, first.stdout, first.stderr) == (0, "", "")
+    assert output.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert second.exit_code == 2
+    assert "replace it with --force" in second.stderr
+    assert run(*traces, "--format", "html", "-o", output, "--force").exit_code == 0
+
+
+def test_open_writes_beside_b_and_starts_the_browser(
+    traces: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, shown = tmp_path / "browser", tmp_path / "shown"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+
+    result = run(tmp_path / "cold", traces[1], "--open")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert shown.read_text().strip() == (tmp_path / "hot" / "cold-trace.html").as_uri()
+    assert f"the comparison is in {tmp_path / 'hot' / 'cold-trace.html'}" in result.stderr
+
+
+def test_open_needs_a_file(traces: tuple[Path, Path]) -> None:
+    result = run(*traces, "--open", "-o", "-")
+
+    assert result.exit_code == 2
+    assert "--open needs a file" in result.stderr
+
+
+def test_folders_of_runs_are_written_as_html_too(tmp_path: Path) -> None:
+    for name, made in (("a", cold_run), ("b", hot_run)):
+        for number in range(3):
+            events, texts = made().arrays()
+            (tmp_path / name).mkdir(exist_ok=True)
+            writer = TraceWriter(tmp_path / name / f"run-{number}", made().trace().meta)
+            writer.write(events, texts)
+            writer.finish()
+
+    result = run(tmp_path / "a", tmp_path / "b", "--format", "html")
+
+    assert result.exit_code == 0
+    assert re.search(r"run <code>run-\d</code>", result.stdout)
+    assert LABELS[Class.NETWORK_TRANSFER] in result.stdout
