@@ -121,10 +121,11 @@ def _table(found: Comparison, intervals: bool) -> Table:
     table.add_column("", no_wrap=True)
     for name in ("A", "B", "change", "", *(("95 % of it",) if intervals else ())):
         table.add_column(name, justify="right", no_wrap=True)
+    name = NAME - 2 if intervals else NAME
     for of, changes in _grouped(found).items():
         shown = _shown(changes)
         for number, change in enumerate(shown):
-            cells = [shortened(of, NAME) if number == 0 else "", SHOWN.get(change.name, change.name), *_cells(change)]
+            cells = [shortened(of, name) if number == 0 else "", SHOWN.get(change.name, change.name), *_cells(change)]
             table.add_row(*cells, *([_interval(change)] if intervals else []))
     return table
 
@@ -160,7 +161,8 @@ def _share(ratio: float | None) -> str:
 def _interval(change: Change) -> str:
     if change.low is None or change.high is None or not change.difference:
         return ""
-    interval = f"{_signed(change.low, change.unit)} … {_signed(change.high, change.unit)}"
+    low, high = _signed(change.low, change.unit), _signed(change.high, change.unit)
+    interval = f"{low}..{high}"  # as short as can be: two names and five numbers share 80 columns
     return interval if change.certain else f"({interval})"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from scene import MODEL, MOUNT, Scene
+from scene import MODEL, MOUNT, WORKER, Scene
 from test_report import cold_run, hot_run, portable_run, stored
 
 from benchmarks.big_trace import big_trace
@@ -58,7 +58,7 @@ def slower_run(more_ms: int) -> Scene:
     made = cold_run()
     begin = 420 * MILLISECONDS
     end = begin + more_ms * MILLISECONDS
-    made.off(begin, end, end + 100, by=7001, state=2)
+    made.off(begin, end, end + 100, by=WORKER, state=2)
     made.request(Opcode.READ, begin + 100, end - 10, end + 10, sent=begin - 1, offset=2 << 20)
     return made
 
@@ -165,7 +165,7 @@ def test_files_whose_names_are_hashed_are_not_told_apart(cold: Studied) -> None:
 
 def test_numbers_of_inodes_are_no_names(cold: Studied) -> None:
     nameless = cold_run()
-    nameless.off(635_000, 636_000, 636_100, by=7001, state=2)
+    nameless.off(635_000, 636_000, 636_100, by=WORKER, state=2)
     nameless.request(Opcode.READ, 635_100, 635_900, 636_000, sent=634_999, node=777)
 
     assert UNNAMED in sides(cold, studied(nameless.trace())).differences.parts

@@ -17,16 +17,25 @@ function makeTable(details) {
   applyToTables();
 }
 
+// A click on marks of several sources, one above the other, changes what is selected in each: it is one choice, made when all have changed.
+let changed = [];
+
+function clicked(source) {
+  changed.push(source);
+  if (changed.length > 1) return;
+  queueMicrotask(() => {
+    const hit = changed.find((each) => each.selected.indices.length);
+    changed = [];
+    if (hit) chooseMark(hit, hit.selected.indices[0]); else choose({});
+  });
+}
+
 function follow() {
   for (const [key] of figures()) {
     const plot = doc.get_model_by_id(data.roots[key]);
     for (const { data_source: source } of plot.renderers) {
       if (!source?.name || !source.selected) continue;
-      source.selected.properties.indices.change.connect(() => {
-        if (applying) return;
-        const [index] = source.selected.indices;
-        if (index === undefined) choose({}); else chooseMark(source, index);
-      });
+      source.selected.properties.indices.change.connect(() => { if (!applying) clicked(source); });
     }
     const place = document.getElementById(`plot-${key}`);
     place.addEventListener("keydown", (event) => pictureKey(event, key));
