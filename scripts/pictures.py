@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WINDOW = {"light": (1400, 1560), "dark": (1400, 1560)}
 PHONE = (390, 844)
+COMPARED = (1400, 2060)
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
             take(browser, "mapped", f"reads-{colours}", colours, width, 900, "section:has(#plot-heat)")
         take(browser, "cold", "token-light", "light", 1400, 900, "section:has(#plot-timeline)", "#phase=decode&token=3")
         take(browser, "cold", "phone-dark", "dark", *PHONE)
+        take(browser, "comparison", "comparison-light", "light", *COMPARED)
         browser.close()
 
 

@@ -30,6 +30,7 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
         lacking=[*scene.report.trace.missing, *scene.report.notes],
         findings=scene.report.findings,
         heats=heats,
+        opened=("phases",),
     )
 
 

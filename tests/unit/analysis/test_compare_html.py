@@ -213,6 +213,13 @@ def test_tokens_are_those_of_both_and_a_shorter_run_just_ends(cold: Studied, hot
     assert found["change"][3:] == [None] * 380
 
 
+def test_the_higher_of_two_bars_tells_both_times_and_the_lower_its_own() -> None:
+    assert tokens._how(0, 9e6, 8e6) == "A 9.00 ms, B 8.00 ms: -1.00 ms"
+    assert tokens._how(1, 9e6, 8e6) == "8.00 ms"
+    assert tokens._how(1, 8e6, 9e6) == "A 8.00 ms, B 9.00 ms: +1.00 ms"
+    assert tokens._how(0, 8e6, -1) == "8.00 ms; the other run has no such token"
+
+
 def test_of_very_many_tokens_means_are_drawn_and_none_goes_across_the_end_of_a_run() -> None:
     random = np.random.default_rng(5)
     a, b = random.integers(1, 1000, 9000), random.integers(1, 1000, 9000)

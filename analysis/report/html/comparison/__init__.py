@@ -64,6 +64,7 @@ def render(found: Comparison, a: Studied, b: Studied) -> str:
         vanished=vanished,
         new=new,
         changes=flame.legend(),
+        opened=("figures",),
     )
 
 

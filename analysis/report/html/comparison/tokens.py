@@ -69,7 +69,7 @@ def _marks(letter: str, side: int, first: Ints, last: Ints, mean: np.ndarray) ->
             f"{letter}, token {a}" if a == b else f"{letter}, tokens {a} to {b}, mean"
             for a, b in zip(first, last, strict=True)
         ],
-        [_how(*both) for both in mean.tolist()],
+        [_how(side, *both) for both in mean.tolist()],
         left=first - 0.5,
         right=last + 0.5,
         bottom=0.0,
@@ -81,9 +81,12 @@ def _marks(letter: str, side: int, first: Ints, last: Ints, mean: np.ndarray) ->
     return marks
 
 
-def _how(a_ns: float, b_ns: float) -> str:
+def _how(side: int, a_ns: float, b_ns: float) -> str:
+    """Tell both times at the higher bar, which is under the pointer wherever the lower one is."""
     if min(a_ns, b_ns) < 0:
         return f"{seconds(max(a_ns, b_ns) / 1e9)}; the other run has no such token"
+    if side != int(b_ns > a_ns):
+        return seconds((a_ns, b_ns)[side] / 1e9)
     return f"A {seconds(a_ns / 1e9)}, B {seconds(b_ns / 1e9)}: {signed(b_ns - a_ns)}"
 
 
