@@ -3,7 +3,10 @@
 import base64
 import gzip
 import json
+import os
 import re
+import subprocess
+import sys
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -269,17 +272,17 @@ def test_html_goes_to_a_file_which_is_replaced_only_when_told_to(traces: tuple[P
     assert run(*traces, "--format", "html", "-o", output, "--force").exit_code == 0
 
 
-def test_open_writes_beside_b_and_starts_the_browser(
-    traces: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_writes_beside_b_and_starts_the_browser(traces: tuple[Path, Path], tmp_path: Path) -> None:
     browser, shown = tmp_path / "browser", tmp_path / "shown"
     browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
     browser.chmod(0o755)
-    monkeypatch.setenv("BROWSER", str(browser))
 
-    result = run(tmp_path / "cold", traces[1], "--open")
+    command = [sys.executable, "-m", "cvtrace", "compare", tmp_path / "cold", traces[1], "--open"]
+    result = subprocess.run(  # its own process: the library remembers the first browser it was told of
+        command, env={**os.environ, "BROWSER": str(browser)}, capture_output=True, text=True, check=True
+    )
 
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stdout == ""
     assert shown.read_text().strip() == (tmp_path / "hot" / "cold-trace.html").as_uri()
     assert f"the comparison is in {tmp_path / 'hot' / 'cold-trace.html'}" in result.stderr
 

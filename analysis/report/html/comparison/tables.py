@@ -79,7 +79,7 @@ def _frames(sides: Sides) -> Table:
         Column("A", "s", (a_ns / 1e9).tolist()),
         Column("B", "s", (b_ns / 1e9).tolist()),
         Column("change", "s", ((b_ns - a_ns) / 1e9).tolist(), signed=True),
-        Column("", "text", np.select([a_ns == 0, b_ns == 0], ["new", "vanished"], "").tolist()),
+        Column("new or gone", "text", np.select([a_ns == 0, b_ns == 0], ["new", "vanished"], "").tolist()),
     )
     links = {"phase": found.phase[order].tolist(), "file": found.part[order].tolist()}
     return Table("frames", "Time by phase, file and class", columns, links, len(found))
