@@ -30,7 +30,7 @@ class Arrivals:
         self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._table, select.POLLPRI)
-        self._described: queue.SimpleQueue[tuple[Observed, list[Process]]] = queue.SimpleQueue()
+        self._described: queue.SimpleQueue[tuple[Observed, list[Process], threading.Event]] = queue.SimpleQueue()
         self._looked = False
 
     def appeared(self) -> list[MountPoint]:
@@ -48,14 +48,18 @@ class Arrivals:
         return new
 
     def _describe(self, point: MountPoint) -> None:
-        observed = Observed(describe(point))
-        observed.count()
+        observed, watched = Observed(describe(point)), threading.Event()
         daemon = observed.mount.daemon
         managers = cache_managers({daemon.workspace}) if daemon and daemon.workspace else []
-        self._described.put((observed, managers))
+        self._described.put((observed, managers, watched))
+        watched.wait()
+        observed.count()
 
-    def described(self) -> list[tuple[Observed, list[Process]]]:
-        """Return what was learnt about mounts that appeared, with the cache managers that serve them."""
+    def described(self) -> list[tuple[Observed, list[Process], threading.Event]]:
+        """Return what was learnt about mounts that appeared, with the cache managers that serve them.
+
+        When the event is set, because the daemon is observed from now on, the client is asked for its counters, soon.
+        """
         found = []
         while not self._described.empty():
             found.append(self._described.get())

@@ -264,12 +264,13 @@ class Session:
         appeared = self.arrivals.appeared()
         if appeared and add_scope:
             add_scope((), [point.device for point in appeared])
-        for observed, managers in self.arrivals.described():
+        for observed, managers, watched in self.arrivals.described():
             self.surroundings = self.surroundings.with_mount(observed)
             daemons = [process for process in (observed.mount.daemon, *managers) if process is not None]
             if add_scope:
                 add_scope([Daemon(process.pid) for process in daemons], ())
-            at_s = (observed.counted_ns[0] - self.start_ns) / 1e9
+            watched.set()
+            at_s = (time.monotonic_ns() - self.start_ns) / 1e9
             self.missing.append(
                 f"{observed.mount.path} was mounted while the recording ran: what its cvmfs2 did before {at_s:.1f} s is not seen"
             )
