@@ -32,6 +32,8 @@ class Arrivals:
         self._poll.register(self._table, select.POLLPRI)
         self._described: queue.SimpleQueue[tuple[Observed, list[Process], threading.Event]] = queue.SimpleQueue()
         self._looked = False
+        self.counted = threading.Event()
+        """A client that appeared has told its counters; whoever took note of that clears it."""
 
     def appeared(self) -> list[MountPoint]:
         """Return the mounts that appeared since the last call; what they are is told by `described`, soon."""
@@ -54,6 +56,7 @@ class Arrivals:
         self._described.put((observed, managers, watched))
         watched.wait()
         observed.count()
+        self.counted.set()
 
     def described(self) -> list[tuple[Observed, list[Process], threading.Event]]:
         """Return what was learnt about mounts that appeared, with the cache managers that serve them.

@@ -275,6 +275,9 @@ class Session:
                 f"{observed.mount.path} was mounted while the recording ran: what its cvmfs2 did before {at_s:.1f} s is not seen"
             )
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
+        if self.arrivals.counted.is_set():
+            self.arrivals.counted.clear()
+            self.writer.update_meta(mounts=self._mounts_meta())
 
     def _stop(self, marks: _Marks | None = None) -> None:
         if self.options.watch is not None:
