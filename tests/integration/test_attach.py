@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from lab_mount import FQRN, Lab, LabMount, lab
-from test_run import CVTRACE, DEADLINE_S, here, needs_root, wait_for
+from test_run import CVTRACE, DEADLINE_S, here, wait_for
 
 from cvtrace.analysis import analyse
 from cvtrace.lab.model import build
@@ -20,7 +20,7 @@ from cvtrace.probes.events import Kind
 from cvtrace.tracer.store import Trace, read_trace
 
 __all__ = ["here"]
-pytestmark = [pytest.mark.root, needs_root]
+pytestmark = pytest.mark.root
 RUNGS = ["ebpf", "strace"]
 
 READS = """

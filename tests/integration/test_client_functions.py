@@ -30,7 +30,7 @@ from cvtrace.probes.ebpf.symbols import debug_file, locate
 from cvtrace.probes.events import NOT_KNOWN, UNFINISHED, Events, Kind
 from cvtrace.probes.probe import Daemon, Scope
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="eBPF needs root")]
+pytestmark = pytest.mark.root
 
 CALLS = {Kind.FETCH_CALL: 2, Kind.DOWNLOAD_CALL: 1, Kind.CLEANUP: 2, Kind.BACKOFF: 2}
 """What one `run` of the library does."""

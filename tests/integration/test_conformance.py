@@ -21,7 +21,6 @@ GOLDEN_CATALOG = "5e/bc65e7a1644d06fb09052803b079f8a3834681"
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: attaches strace and drops caches"),
     pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse"),
     pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace"),
 ]

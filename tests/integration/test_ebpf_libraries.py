@@ -34,7 +34,6 @@ ORT = [
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="eBPF needs root"),
     pytest.mark.skipif(not ORT, reason="needs onnxruntime-genai"),
 ]
 

@@ -20,7 +20,6 @@ from cvtrace.tracer.store import read_trace
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="eBPF needs root"),
     pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse"),
 ]
 

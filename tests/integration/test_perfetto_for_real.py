@@ -15,7 +15,7 @@ from cvtrace.lab.stack import Options, temporary
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
 CVTRACE = [sys.executable, "-m", "cvtrace"]
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")

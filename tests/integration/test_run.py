@@ -25,8 +25,7 @@ DEADLINE_S = 30.0
 NOBODY = 65534
 CVTRACE = [sys.executable, "-m", "cvtrace"]
 RUNGS = ["portable", "strace", "ebpf"]
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-pytestmark = [pytest.mark.root, needs_root]
+pytestmark = pytest.mark.root
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -12,13 +12,13 @@ import onnx
 import pytest
 from lab_mount import LabMount, lab
 from onnx import TensorProto, helper, numpy_helper
-from test_run import RUNGS, here, mount, needs_root, run, script, trace_of
+from test_run import RUNGS, here, mount, run, script, trace_of
 
 from cvtrace.analysis import analyse
 from cvtrace.lab.model import build
 
 __all__ = ["here", "mount"]
-pytestmark = [pytest.mark.root, needs_root]
+pytestmark = pytest.mark.root
 
 
 @pytest.mark.parametrize("probes", RUNGS)

@@ -23,7 +23,6 @@ from cvtrace.probes.strace import processes
 from cvtrace.probes.strace.probe import StraceProbe
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts, drops caches, changes user")
 
 NOTHING = Scope((), ())
 NOBODY = 65534
@@ -218,7 +217,6 @@ def test_attaching_to_a_running_process_and_letting_it_go(probe: StraceProbe) ->
 
 
 @pytest.mark.root
-@needs_root
 def test_a_target_of_another_user() -> None:
     # GIVEN a probe of root, and a target that is to run as somebody else
     probe = StraceProbe(owner=(NOBODY, NOBODY))
@@ -280,7 +278,6 @@ def test_a_daemon_that_is_traced_already(probe: StraceProbe) -> None:
 
 
 @pytest.mark.root
-@needs_root
 def test_a_daemon_of_somebody_else() -> None:
     # GIVEN a process of root WHEN an unprivileged user would trace it THEN one sentence says how to mend that
     process = subprocess.Popen(["sleep", "60"])
@@ -330,7 +327,6 @@ def observe(mounted: LabMount, argv: list[str]) -> tuple[Recording, dict[str, in
 
 
 @pytest.mark.root
-@needs_root
 def test_what_is_seen_is_what_client_and_server_counted(mounted: LabMount) -> None:
     argv = [sys.executable, "-c", READER, *(str(mounted.root / name) for name in FILES)]
     for state in ("cold", "warm", "hot"):
@@ -370,7 +366,6 @@ def test_what_is_seen_is_what_client_and_server_counted(mounted: LabMount) -> No
 
 
 @pytest.mark.root
-@needs_root
 def test_the_daemon_runs_on_untraced(mounted: LabMount) -> None:
     pid = mounted.mounted.pid
     threads = set(processes.task_ids(pid))
@@ -382,7 +377,6 @@ def test_the_daemon_runs_on_untraced(mounted: LabMount) -> None:
 
 
 @pytest.mark.root
-@needs_root
 def test_a_recorder_that_is_killed_leaves_the_daemon_as_it_was(mounted: LabMount) -> None:
     # GIVEN a recorder that traces the daemon
     pid = mounted.mounted.pid

@@ -81,7 +81,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield mount
 
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = pytest.mark.root
 
 
 def test_the_targets_lines_stay_and_the_last_row_is_given_back(mounted: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, wipe_c
 from cvtrace.probes.events import Opcode
 from cvtrace.tracer.store import read_trace
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="mounts and traces: needs root")]
+pytestmark = pytest.mark.root
 FOUR = Path(__file__).with_name("fleet_of_four.py")
 
 
