@@ -6,10 +6,11 @@ import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
+
+from waiting import wait_until
 
 from cvtrace.lab.client import Mounted, mount, unmount
 from cvtrace.lab.errors import LabError
@@ -134,14 +135,6 @@ def drop_caches() -> None:
     """Drop the page cache, so that the next read reaches the client."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
-    """Wait for a condition; fail when it does not come true."""
-    deadline = monotonic() + timeout_s
-    while not condition():
-        assert monotonic() < deadline, f"waited {timeout_s} s in vain: {what}"
-        sleep(0.005)
 
 
 @contextlib.contextmanager

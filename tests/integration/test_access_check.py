@@ -2,16 +2,15 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cvtrace_run import CVTRACE
 
 from cvtrace.lab.origin import control
 from cvtrace.lab.stack import Options, temporary
 
-CVTRACE = [sys.executable, "-m", "cvtrace"]
 pytestmark = pytest.mark.root
 
 

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE
 from lab_mount import FQRN, Lab, LabMount, lab
-from test_run import CVTRACE, DEADLINE_S, here, wait_for
+from waiting import DEADLINE_S, wait_until
 
 from cvtrace.analysis import analyse
 from cvtrace.lab.model import build
 from cvtrace.probes.events import Kind
 from cvtrace.tracer.store import Trace, read_trace
 
-__all__ = ["here"]
 pytestmark = pytest.mark.root
 RUNGS = ["ebpf", "strace"]
 
@@ -172,7 +172,7 @@ def test_phases_are_marked_from_then_on(here: Path, mounted: LabMount) -> None:
     with running(GENERATES, mounted.root / "model") as process:
         # WHEN it is recorded until it has ended
         recorder = start(process.pid, "--probes", "ebpf", "--no-summary", mount=mounted)
-        wait_for(recording_began)
+        wait_until(recording_began, "the recording has begun")
         Path("go").touch()
         _, stderr = recorder.communicate(timeout=DEADLINE_S)
     # THEN its tokens are told from what lies between them
@@ -193,7 +193,7 @@ def test_a_signal_ends_the_recording_and_not_the_process(
     with running(READS, mounted.root / "file") as process:
         before = state(process.pid)
         recorder = start(process.pid, "--probes", probes, "--no-summary", mount=mounted)
-        wait_for(recording_began)
+        wait_until(recording_began, "the recording has begun")
         recorder.send_signal(number)
         _, stderr = recorder.communicate(timeout=DEADLINE_S)
         assert recorder.returncode == 0, stderr
@@ -206,7 +206,7 @@ def test_a_signal_ends_the_recording_and_not_the_process(
 def test_the_end_of_the_process_ends_the_recording(here: Path, mounted: LabMount, probes: str) -> None:
     with running(READS, mounted.root / "file") as process:
         recorder = start(process.pid, "--probes", probes, mount=mounted)
-        wait_for(recording_began)
+        wait_until(recording_began, "the recording has begun")
         Path("enough").touch()
         _, stderr = recorder.communicate(timeout=DEADLINE_S)
         assert process.wait(DEADLINE_S) == 0
@@ -220,7 +220,7 @@ def test_a_recorder_that_is_killed_leaves_the_process_running(here: Path, mounte
     with running(READS, mounted.root / "file") as process:
         before = state(process.pid)
         recorder = start(process.pid, "--probes", "ebpf", mount=mounted)
-        wait_for(recording_began)
+        wait_until(recording_began, "the recording has begun")
         recorder.kill()
         recorder.communicate()
         assert state(process.pid) == before
@@ -237,7 +237,7 @@ def test_what_it_starts_from_then_on_is_recorded_and_what_ran_already_is_said(he
     )
     with running(program, mounted.root / "file") as process:
         recorder = start(process.pid, "--probes", "ebpf", "--no-summary", mount=mounted)
-        wait_for(recording_began)
+        wait_until(recording_began, "the recording has begun")
         Path("go").touch()
         recorder.communicate(timeout=DEADLINE_S)
     trace = recorded()
@@ -274,7 +274,8 @@ def test_what_cannot_be_recorded_is_refused_in_one_sentence(here: Path, mounted:
         refused(process.pid, 2, "is not a duration", "--for", "soon")
         refused(process.pid, 3, "is not on a CVMFS mount", "--mount", str(here))
         process.kill()
-        wait_for(lambda: (Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]) == "Z")
+        stat = Path(f"/proc/{process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "the process has ended")
         refused(process.pid, 2, "has ended already")
 
 
@@ -300,7 +301,8 @@ def test_a_process_that_is_traced_already_is_said(here: Path, mounted: LabMount)
         tracer = subprocess.Popen(
             ["strace", "-f", "-o", "/dev/null", "-p", str(process.pid)], stderr=subprocess.DEVNULL
         )
-        wait_for(lambda: f"TracerPid:\t{tracer.pid}" in Path(f"/proc/{process.pid}/status").read_text())
+        status = Path(f"/proc/{process.pid}/status")
+        wait_until(lambda: f"TracerPid:\t{tracer.pid}" in status.read_text(), "the tracer is attached")
         refused(process.pid, 3, "is already traced", "--probes", "strace", "--mount", str(mounted.root))
         tracer.terminate()
         tracer.wait()

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import CVTRACE, tiny_mount
+from cvtrace_run import CVTRACE
+from tiny import tiny_mount
 
 pytestmark = pytest.mark.root
 

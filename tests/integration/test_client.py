@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from lab_mount import FQRN, Lab, LabMount, drop_caches, lab, wait_until
+from lab_mount import FQRN, Lab, LabMount, drop_caches, lab
+from waiting import wait_until
 
 from cvtrace.lab.client import mount, unmount
 from cvtrace.lab.client.injection import read_injected

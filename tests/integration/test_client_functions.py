@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from client_library import LIBRARY, PROGRAM, SONAME, Client, build_library, compile_to, in_root
 from ebpf_recording import of_kind
-from lab_mount import wait_until
+from waiting import wait_until
 
 from cvtrace.probes.cvmfs.daemon import Process
 from cvtrace.probes.cvmfs.mounts import Mount

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from conformance import CLOSE, DOWNLOAD, HIT, MISS, PREAD, Grammar
-from lab_mount import LabMount, drop_caches, lab, strace, wait_until
+from lab_mount import LabMount, drop_caches, lab, strace
+from waiting import wait_until
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 GOLDEN_CATALOG = "5e/bc65e7a1644d06fb09052803b079f8a3834681"

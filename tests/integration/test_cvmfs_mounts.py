@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE
+from tiny import tiny_mount
 
 from cvtrace.probes.cvmfs.counters import counters
 from cvtrace.probes.cvmfs.mounts import Mount, describe, mount_points
@@ -19,32 +19,15 @@ from cvtrace.probes.events import Kind
 from cvtrace.probes.portable.counts import INDEX
 from cvtrace.tracer.store import read_trace
 
-DEADLINE_S = 30.0
 pytestmark = pytest.mark.root
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager
 def mounted(folder: Path, fqrn: str, *wrapper: str) -> Iterator[Path]:
-    """Mount one file with a process that looks like cvmfs2, started through `wrapper`."""
-    mount, workspace = folder / fqrn, folder / f"{fqrn}.cache"
-    mount.mkdir()
-    workspace.mkdir()
-    program = [sys.executable, str(Path(__file__).with_name("tiny_mount.py")), str(mount), str(workspace), fqrn]
-    daemon = subprocess.Popen([*wrapper, *program], stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: mount.is_mount() and (workspace / f"cvmfs_io.{fqrn}").exists())
-        yield mount
-    finally:
-        subprocess.run(["fusermount3", "-u", "-z", mount], stderr=subprocess.DEVNULL, check=False)
-        daemon.terminate()
-        daemon.wait()
+    """Mount one file in a folder called as the repository, with a daemon started through `wrapper`."""
+    (folder / fqrn).mkdir()
+    with tiny_mount(folder / fqrn, fqrn=fqrn, wrapper=wrapper) as (path, _):
+        yield path
 
 
 def told(mount: Path) -> Mount:
@@ -78,14 +61,14 @@ def test_a_daemon_in_another_pid_namespace_is_found_by_its_own_number(tmp_path):
         assert second.daemon is not None
         assert {first.daemon.pid, second.daemon.pid}.isdisjoint({1})
         assert first.daemon.pid != second.daemon.pid
-        assert first.daemon.workspace == str(tmp_path / "one.test.org.cache")
+        assert first.daemon.workspace == str(tmp_path / "one.test.org" / "workspace")
         assert counters(first).error is None
 
 
 def test_from_inside_a_pid_namespace_the_daemon_is_missed_and_its_counters_are_read(tmp_path):
     # GIVEN a recorder that cannot see the daemon's process
     with mounted(tmp_path, "one.test.org") as mount:
-        inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "cvtrace"]
+        inside = ["unshare", "--pid", "--fork", "--mount-proc", *CVTRACE]
         done = subprocess.run(
             [*inside, "doctor", "--json", "--mount", mount], capture_output=True, text=True, check=False
         )
@@ -118,7 +101,7 @@ def test_the_counters_of_several_mounts_keep_apart_in_a_trace(tmp_path):
     )
     with mounted(tmp_path, "one.test.org") as one, mounted(tmp_path, "two.test.org") as two:
         trace = tmp_path / "trace"
-        command = [sys.executable, "-m", "cvtrace", "run", "--probes", "portable", "--no-summary", "-o", trace]
+        command = [*CVTRACE, "run", "--probes", "portable", "--no-summary", "-o", trace]
         command += ["--mount", one, "--mount", two, script, two / "model"]
         environ = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
         subprocess.run(command, check=True, capture_output=True, env=environ)

@@ -5,22 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_run import tiny_mount
 
 pytestmark = pytest.mark.root
 
 STORM = "import os\nfd = os.open('/dev/zero', os.O_RDONLY)\nfor _ in range(300_000): os.read(fd, 1)"
-
-
-@pytest.fixture(scope="module")
-def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with tiny_mount(tmp_path_factory.mktemp("mount")) as (path, _):
-        yield path
 
 
 def run(

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ebpf_recording import of_kind
-from lab_mount import wait_until
-from test_run import tiny_mount
+from tiny import tiny_mount
+from waiting import wait_until
 
 from cvtrace.analysis.phases import LOAD, phases
 from cvtrace.analysis.recording import recording

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from ebpf_recording import of_kind
-from lab_mount import lab, wait_until
-from test_run import tiny_mount
+from lab_mount import lab
+from tiny import tiny_mount
+from waiting import wait_until
 
 from cvtrace.probes.events import Kind
 from cvtrace.tracer.store import read_trace

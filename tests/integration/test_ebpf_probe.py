@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ebpf_recording import of_kind, record
+from waiting import wait_until
 
 from cvtrace.probes.ebpf.probe import EbpfProbe, open_calls
 from cvtrace.probes.events import UNFINISHED, Kind
@@ -166,10 +166,7 @@ def test_others_are_not_recorded(probe: EbpfProbe) -> None:
 def test_a_thread_that_was_blocked_before_is_not_missed() -> None:
     # GIVEN a process that blocks in a read
     child = subprocess.Popen([sys.executable, "-S", "-c", "import os; os.read(0, 1)"], stdin=subprocess.PIPE)
-    deadline = time.monotonic() + 10
-    while (child.pid, 0) not in list(open_calls(child.pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: (child.pid, 0) in list(open_calls(child.pid)), "the process is in its read")
     probe = EbpfProbe()
     try:
         probe.start(Scope(daemons=(), devices=()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ebpf_recording import of_kind
-from lab_mount import wait_until
+from waiting import wait_until
 
 from cvtrace.analysis.recording import recording
 from cvtrace.probes.ebpf.probe import EbpfProbe, open_calls

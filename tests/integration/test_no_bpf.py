@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_run import tiny_mount
 
 from cvtrace.tracer.store import read_trace
 
@@ -25,12 +23,6 @@ for folder in /sys/kernel/tracing /sys/kernel/debug/tracing /sys/kernel/debug; d
   while umount "$folder" 2>/dev/null; do :; done
 done
 """
-
-
-@pytest.fixture(scope="module")
-def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with tiny_mount(tmp_path_factory.mktemp("mount")) as (path, _):
-        yield path
 
 
 def run_after(preparation: str, mount: Path, trace: Path, probes: str) -> subprocess.CompletedProcess[str]:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import AccessEntry, Injection, Origin, control, read_access_log
@@ -59,15 +60,6 @@ def get(connection: http.client.HTTPConnection, path: str = OBJECT, method: str 
 def logged(origin: Origin, tmp_path: Path) -> list[AccessEntry]:
     assert origin.wait_idle()
     return read_access_log(tmp_path / "access.log")
-
-
-def until(condition: Callable[[], bool], deadline_s: float = 30.0) -> bool:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.001)
-    return True
 
 
 def raw(origin: Origin, request: bytes) -> bytes:
@@ -280,7 +272,7 @@ def test_stopping_cuts_what_is_in_flight(store: Path, tmp_path: Path) -> None:
     answers: list[bytes] = []
     peer = threading.Thread(target=lambda: answers.append(raw(origin, b"GET %s HTTP/1.1\r\n\r\n" % OBJECT.encode())))
     peer.start()
-    assert until(lambda: not origin.wait_idle(0))
+    wait_until(lambda: not origin.wait_idle(0), "the request has come")
 
     # WHEN
     origin.stop()

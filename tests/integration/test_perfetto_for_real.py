@@ -9,12 +9,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 from cvtrace.lab.stack import Options, temporary
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
-CVTRACE = [sys.executable, "-m", "cvtrace"]
 pytestmark = pytest.mark.root
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import open_to_all, wait_for
+from tiny import open_to_all
+from waiting import wait_until
 
 from cvtrace.probes.cvmfs.counters import counters
 from cvtrace.probes.cvmfs.mounts import describe, mount_points
@@ -28,8 +29,8 @@ def private(tmp_path: Path) -> Iterator[Path]:
     program = [sys.executable, str(Path(__file__).with_name("tiny_mount.py")), str(mount), str(workspace)]
     daemon = subprocess.Popen([*program, "alone.test.org", str(NOBODY), "alone"], stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: str(mount) in [each.path for each in mount_points()])
-        wait_for(lambda: workspace.stat().st_uid == NOBODY)
+        wait_until(lambda: str(mount) in [each.path for each in mount_points()], "it is mounted")
+        wait_until(lambda: workspace.stat().st_uid == NOBODY, "it is the user's")
         yield mount
     finally:
         subprocess.run(["umount", "-l", mount], check=False)

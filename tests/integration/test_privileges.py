@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import CVTRACE, DEADLINE_S, open_to_all, tiny_mount, wait_for
+from cvtrace_run import RUNGS, WAITS, start_script
+from tiny import open_to_all, tiny_mount
+from unprivileged import NOBODY
+from waiting import DEADLINE_S, wait_until
 
 from cvtrace.probes.capabilities import Capability
 from cvtrace.probes.events import EVENT, Kind
 from cvtrace.probes.phases.hook import read_marks
 from cvtrace.tracer.store import read_trace
 
-NOBODY = 65534
-RUNGS = ["portable", "strace", "ebpf"]
 AS_NOBODY = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
 pytestmark = pytest.mark.root
 
@@ -42,28 +43,10 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    open_to_all(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SUDO_UID", raising=False)
-    os.chown(tmp_path, NOBODY, NOBODY)
-    return tmp_path
-
-
-def start(mount: Path, text: str, probes: str, *options: str, **environ: str) -> subprocess.Popen[str]:
-    """Begin to record a script and return once it says that it is ready."""
-    Path("script.py").write_text(text)
-    process = subprocess.Popen(
-        [*CVTRACE, "run", "-o", "trace", "--probes", probes, "--mount", str(mount), *options, "script.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environ},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n", process.communicate()[1]
-    return process
+def here(here: Path) -> Path:
+    """Work in a folder of nobody's."""
+    os.chown(here, NOBODY, NOBODY)
+    return here
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -71,9 +54,6 @@ def finish(process: subprocess.Popen[str]) -> str:
     _, said = process.communicate("go on\n", timeout=DEADLINE_S)
     assert process.returncode == 0, said
     return said
-
-
-WAITS = "print('ready', flush=True)\ninput()\n"
 
 
 def capabilities(pid: int) -> set[tuple[str, str]]:
@@ -91,7 +71,7 @@ def capabilities(pid: int) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("probes", RUNGS)
 def test_no_thread_of_the_recorder_keeps_more_than_is_written_out(here, mount, probes, sudo):
     # GIVEN a recording whose target runs
-    process = start(mount, WAITS, probes, **(AS_NOBODY if sudo else {}))
+    process = start_script(mount, WAITS, probes, **(AS_NOBODY if sudo else {}))
     kept = ALWAYS | OF_PROBE[probes] | (UNDER_SUDO if sudo else set())
     mask = f"{sum(1 << each for each in kept):016x}"
     none = "0" * 16
@@ -100,7 +80,7 @@ def test_no_thread_of_the_recorder_keeps_more_than_is_written_out(here, mount, p
         return {value for name, value in capabilities(process.pid) if name in ("CapPrm", "CapEff", "CapBnd")}
 
     # WHEN it is settled THEN it may do what is needed; a thread that needs nothing has nothing
-    wait_for(lambda: allowed() <= {mask, none})
+    wait_until(lambda: allowed() <= {mask, none}, "the recorder gives up its privileges")
     held = capabilities(process.pid)
     said = finish(process)
     assert {value for name, value in held if name in ("CapInh", "CapAmb")} == {none}
@@ -137,8 +117,8 @@ def test_the_counters_need_what_is_kept_for_them(here, mount):
 
 @pytest.mark.parametrize("probes", RUNGS)
 def test_signals_still_reach_a_target_of_another_user(here, mount, probes):
-    process = start(mount, WAITS, probes, **AS_NOBODY)
-    wait_for(lambda: ("NoNewPrivs", "0") not in capabilities(process.pid))
+    process = start_script(mount, WAITS, probes, **AS_NOBODY)
+    wait_until(lambda: ("NoNewPrivs", "0") not in capabilities(process.pid), "no thread can get privileges")
     process.terminate()
     process.wait(DEADLINE_S)  # before its input is closed: that would end it, too
     process.communicate()
@@ -187,14 +167,14 @@ def test_a_parent_that_is_swapped_for_a_link_leads_nowhere(here, mount, secret):
     os.chown(here / "own", NOBODY, NOBODY)
     swap = f"import os\nos.rename('own', 'moved')\nos.symlink({str(secret)!r}, 'own')\n" + WAITS
     # WHEN it puts a link to a folder of root's in its place while it is recorded
-    process = start(mount, swap, "portable", "-o", "own/trace", "--no-summary", **AS_NOBODY)
+    process = start_script(mount, swap, "portable", "-o", "own/trace", "--no-summary", **AS_NOBODY)
     finish(process)
     # THEN the trace is finished where it was begun, and root's folder is as before
     assert untouched(secret)
     assert read_trace(here / "moved/trace").damage is None
     # AND the same holds for the folder of the trace itself
     swap = f"import os\nos.rename('trace', 'taken')\nos.symlink({str(secret)!r}, 'trace')\n" + WAITS
-    finish(start(mount, swap, "portable", "--no-summary", **AS_NOBODY))
+    finish(start_script(mount, swap, "portable", "--no-summary", **AS_NOBODY))
     assert untouched(secret)
     assert read_trace(here / "taken").damage is None
 
@@ -209,7 +189,7 @@ def test_links_planted_in_the_trace_are_not_followed(here, mount, secret, name):
         f"os.symlink({str(secret / 'shadow')!r}, name)\n"
     )
     # WHEN the trace is finished THEN root's file is as before, and no other file is made in root's name
-    process = start(mount, plant + WAITS, "portable", "--no-summary", **AS_NOBODY)
+    process = start_script(mount, plant + WAITS, "portable", "--no-summary", **AS_NOBODY)
     finish(process)
     assert untouched(secret)
     assert {path.lstat().st_uid for path in (here / "trace").iterdir()} == {NOBODY}
@@ -217,13 +197,13 @@ def test_links_planted_in_the_trace_are_not_followed(here, mount, secret, name):
 
 def test_the_summary_shows_nothing_that_the_user_may_not_read(here, mount, secret):
     # GIVEN a trace of root's that others may not read
-    finish(start(mount, WAITS, "portable", "--no-summary"))
+    finish(start_script(mount, WAITS, "portable", "--no-summary"))
     shutil.move(here / "trace", secret / "trace")
     os.chown(secret / "trace", 0, 0)
     (secret / "trace").chmod(0o700)
     # WHEN a target puts a link to it in the place of its own
     swap = f"import os\nos.rename('trace', 'moved')\nos.symlink({str(secret / 'trace')!r}, 'trace')\n" + WAITS
-    said = finish(start(mount, swap, "portable", **AS_NOBODY))
+    said = finish(start_script(mount, swap, "portable", **AS_NOBODY))
     # THEN the summary is not made from it
     assert "the summary could not be made" in said
     assert "Permission denied" in said or "cannot read" in said
@@ -250,7 +230,7 @@ def marks_attack(how: str, secret: Path) -> str:
 )
 def test_a_hostile_file_of_marks_gives_nothing(here, mount, secret, how):
     # GIVEN a target that replaces the file of marks WHEN it is recorded
-    process = start(mount, marks_attack(how, secret), "portable", "--no-summary", **AS_NOBODY)
+    process = start_script(mount, marks_attack(how, secret), "portable", "--no-summary", **AS_NOBODY)
     finish(process)
     # THEN the recording ends, no mark comes from there, and root's files are as before
     trace = read_trace("trace")
@@ -279,7 +259,7 @@ def test_marks_that_cannot_be_are_left_out(tmp_path):
 
 def test_others_cannot_reach_the_files_of_a_recording(here, mount):
     # GIVEN recordings that use marks, and strace's log
-    process = start(mount, "import os\nprint('ready', flush=True)\ninput()\n", "strace", **AS_NOBODY)
+    process = start_script(mount, WAITS, "strace", **AS_NOBODY)
     log = next(
         Path(os.fsdecode(word))
         for pid in Path("/proc").glob("[0-9]*")
@@ -292,7 +272,7 @@ def test_others_cannot_reach_the_files_of_a_recording(here, mount):
     assert not log.parent.stat().st_mode & 0o022
     finish(process)
     assert not log.parent.exists()
-    process = start(
+    process = start_script(
         mount,
         "import os\nopen('where', 'w').write(os.environ['CVTRACE_MARKS'])\n" + WAITS,
         "portable",

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cvtrace_run import RUNGS, run, script, trace_of
 from lab_mount import LabMount, lab
 from onnx import TensorProto, helper, numpy_helper
-from test_run import RUNGS, here, mount, run, script, trace_of
 
 from cvtrace.analysis import analyse
 from cvtrace.lab.model import build
 
-__all__ = ["here", "mount"]
 pytestmark = pytest.mark.root
 
 

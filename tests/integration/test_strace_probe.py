@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lab_mount import LabMount, drop_caches, lab
+from unprivileged import NOBODY
+from waiting import wait_until
 
 from cvtrace.probes.events import UNFINISHED, Events, Kind, Opcode, Texts
 from cvtrace.probes.probe import CannotObserve, Daemon, Scope
@@ -25,7 +27,6 @@ from cvtrace.probes.strace.probe import StraceProbe
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
 NOTHING = Scope((), ())
-NOBODY = 65534
 OBJECT = re.compile(rb"\./[0-9a-f]{2}/[0-9a-f]{38}")
 
 
@@ -34,13 +35,6 @@ def probe() -> Iterator[StraceProbe]:
     probe = StraceProbe()
     yield probe
     probe.stop()
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain: {what}"
-        time.sleep(0.005)
 
 
 @dataclass

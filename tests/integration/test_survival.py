@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import CVTRACE, DEADLINE_S, open_to_all, tiny_mount, wait_for
+from cvtrace_run import CVTRACE, RUNGS, WAITS, start_script
+from tiny import MOUNTPOINT, tiny_mount
+from waiting import DEADLINE_S, wait_until
 
 from cvtrace.analysis.report.text import summary
 from cvtrace.probes.events import Kind
@@ -15,15 +17,6 @@ from cvtrace.tracer.store import TraceWriter, read_trace
 
 pytestmark = pytest.mark.root
 HOURS_NS = 8 * 3600 * 10**9
-WAITS = "print('ready', flush=True)\ninput()\n"
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    open_to_all(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SUDO_UID", raising=False)
-    return tmp_path
 
 
 @pytest.fixture
@@ -36,22 +29,6 @@ def disk(here: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", path], check=True)
 
 
-def start(mount: Path, text: str, probes: str, output: str = "trace") -> subprocess.Popen[str]:
-    """Begin to record a script and return once it says that it is ready."""
-    Path("script.py").write_text(text)
-    options = ["-o", output, "--probes", probes, "--mount", str(mount), "--no-summary"]
-    process = subprocess.Popen(
-        [*CVTRACE, "run", *options, "script.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n", process.communicate()[1]
-    return process
-
-
 def report(trace: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*CVTRACE, "report", trace], capture_output=True, text=True, check=False, timeout=60)
 
@@ -60,9 +37,8 @@ def test_a_full_disk_ends_the_trace_and_not_the_script(here, disk):
     # GIVEN a script that makes more events than the disk holds
     reads = "import os\nfd = os.open('/dev/zero', os.O_RDONLY)\nfor _ in range(100_000): os.read(fd, 1)\n"
     with tiny_mount(here) as (mount, _):
-        process = start(
-            mount, "print('ready', flush=True)\ninput()\n" + reads + "raise SystemExit(7)\n", "ebpf", "disk/trace"
-        )
+        text = WAITS + reads + "raise SystemExit(7)\n"
+        process = start_script(mount, text, "ebpf", "-o", "disk/trace", "--no-summary")
         # WHEN it is recorded onto it
         _, said = process.communicate("go on\n", timeout=DEADLINE_S)
     # THEN the script has run to its end, one sentence says so, and the report of what is left says where it ends
@@ -74,14 +50,14 @@ def test_a_full_disk_ends_the_trace_and_not_the_script(here, disk):
     assert "Traceback" not in told.stderr
 
 
-@pytest.mark.parametrize("probes", ["portable", "strace", "ebpf"])
+@pytest.mark.parametrize("probes", RUNGS)
 def test_a_mount_that_goes_away_does_not_end_the_recording(here, probes):
     # GIVEN a script that read from the mount
     with tiny_mount(here) as (mount, daemon):
-        process = start(mount, f"open('{mount}/model', 'rb').read(100)\n" + WAITS, probes)
+        process = start_script(mount, f"open('{mount}/model', 'rb').read(100)\n" + WAITS, probes, "--no-summary")
         # WHEN it is unmounted, and its daemon ends
         subprocess.run(["umount", "-l", mount], check=True)
-        wait_for(lambda: daemon.poll() is not None)
+        wait_until(lambda: daemon.poll() is not None, "the daemon ends")
         _, said = process.communicate("go on\n", timeout=DEADLINE_S)
     # THEN script and trace are whole, the trace knows when the daemon ended, and there is a report
     assert process.returncode == 0, said
@@ -97,11 +73,11 @@ def test_a_mount_that_goes_away_does_not_end_the_recording(here, probes):
 def test_a_target_that_is_killed_leaves_a_whole_trace(here, probes):
     # GIVEN a script that has children, and reads
     text = (
-        f"import os\nif os.fork() == 0:\n    open('{mount_of(here)}/model', 'rb').read(100)\n    os._exit(0)\nos.wait()\n"
+        f"import os\nif os.fork() == 0:\n    open('{here / MOUNTPOINT}/model', 'rb').read(100)\n    os._exit(0)\nos.wait()\n"
         "open('pid', 'w').write(str(os.getpid()))\n"
     )
     with tiny_mount(here) as (mount, _):
-        process = start(mount, text + WAITS, probes)
+        process = start_script(mount, text + WAITS, probes, "--no-summary")
         # WHEN it is killed
         os.kill(int(Path("pid").read_text()), 9)
         process.communicate(timeout=DEADLINE_S)
@@ -112,14 +88,10 @@ def test_a_target_that_is_killed_leaves_a_whole_trace(here, probes):
     assert report("trace").returncode == 0
 
 
-def mount_of(folder: Path) -> Path:
-    return folder / "mnt"
-
-
 def test_a_gap_of_hours_does_not_disturb_the_report(here):
     # GIVEN a recording, and the same with eight hours in its middle, as of a job that was stopped
     with tiny_mount(here) as (mount, _):
-        process = start(mount, WAITS + f"open('{mount}/model', 'rb').read(100)\n", "ebpf")
+        process = start_script(mount, WAITS + f"open('{mount}/model', 'rb').read(100)\n", "ebpf", "--no-summary")
         process.communicate("go on\n", timeout=DEADLINE_S)
     trace = read_trace("trace")
     middle = int(np.median(trace.events["ts"]))

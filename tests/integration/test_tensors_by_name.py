@@ -13,12 +13,12 @@ from typing import Any
 
 import onnx
 import pytest
+from cvtrace_run import CVTRACE
+from unprivileged import NOBODY
 
 from cvtrace.lab.stack import Options, Stack, temporary
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
-CVTRACE = [sys.executable, "-m", "cvtrace"]
-NOBODY = 65534
 pytestmark = pytest.mark.root
 
 

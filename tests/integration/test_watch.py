@@ -12,12 +12,12 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyte
 import pytest
-from tiny import CVTRACE, DEADLINE_S, tiny_mount
+from cvtrace_run import CVTRACE
+from waiting import DEADLINE_S
 
 ROWS, COLUMNS = 8, 110
 SAYS = """
@@ -75,18 +75,12 @@ def command(trace: Path, *words: str, probes: str = "portable") -> list[str]:
     return [*CVTRACE, "run", "--watch", "--no-summary", "--probes", probes, "-o", str(trace), *words]
 
 
-@pytest.fixture(scope="module")
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with tiny_mount(tmp_path_factory.mktemp("watch")) as (mount, _):
-        yield mount
-
-
 pytestmark = pytest.mark.root
 
 
-def test_the_targets_lines_stay_and_the_last_row_is_given_back(mounted: Path, tmp_path: Path) -> None:
+def test_the_targets_lines_stay_and_the_last_row_is_given_back(mount: Path, tmp_path: Path) -> None:
     # WHEN a script prints more lines than the terminal has rows
-    words = ["--mount", str(mounted), "--", sys.executable, "-c", SAYS]
+    words = ["--mount", str(mount), "--", sys.executable, "-c", SAYS]
     seen = Terminal(command(tmp_path / "trace", *words))
 
     # THEN the line was in the last row, and only there
@@ -101,8 +95,8 @@ def test_the_targets_lines_stay_and_the_last_row_is_given_back(mounted: Path, tm
     assert seen.screen.margins in (None, pyte.screens.Margins(0, ROWS - 1))
 
 
-def test_stdout_is_unchanged(mounted: Path, tmp_path: Path) -> None:
-    words = ["--mount", str(mounted), "--", sys.executable, "-c", SAYS]
+def test_stdout_is_unchanged(mount: Path, tmp_path: Path) -> None:
+    words = ["--mount", str(mount), "--", sys.executable, "-c", SAYS]
 
     seen = Terminal(command(tmp_path / "trace", *words), stdout=tmp_path / "out")
 
@@ -113,8 +107,8 @@ def test_stdout_is_unchanged(mounted: Path, tmp_path: Path) -> None:
     assert seen.lines == []
 
 
-def test_in_a_pipe_it_is_silent(mounted: Path, tmp_path: Path) -> None:
-    words = ["--mount", str(mounted), "--", sys.executable, "-c", SAYS]
+def test_in_a_pipe_it_is_silent(mount: Path, tmp_path: Path) -> None:
+    words = ["--mount", str(mount), "--", sys.executable, "-c", SAYS]
 
     done = subprocess.run(command(tmp_path / "trace", *words), capture_output=True, check=True)
 
@@ -122,8 +116,8 @@ def test_in_a_pipe_it_is_silent(mounted: Path, tmp_path: Path) -> None:
     assert done.stderr == b""
 
 
-def test_reads_are_counted_while_they_happen(mounted: Path, tmp_path: Path) -> None:
-    words = ["--mount", str(mounted), "--", sys.executable, "-c", READS, str(mounted / "model")]
+def test_reads_are_counted_while_they_happen(mount: Path, tmp_path: Path) -> None:
+    words = ["--mount", str(mount), "--", sys.executable, "-c", READS, str(mount / "model")]
 
     seen = Terminal(command(tmp_path / "trace", *words, probes="ebpf"))
 

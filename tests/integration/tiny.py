@@ -1,4 +1,4 @@
-"""Recording on a mount of one file, for tests: the mount, waiting, and folders that others may enter."""
+"""A mount of one file, for tests that need a CVMFS mount and not what is on it; and folders that others may enter."""
 
 from __future__ import annotations
 
@@ -6,33 +6,28 @@ import contextlib
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-DEADLINE_S = 30.0
-CVTRACE = [sys.executable, "-m", "cvtrace"]
+from waiting import wait_until
 
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds; fail after a deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+MOUNTPOINT = "cvmfs mount"
+"""Has a space, as a mount point may."""
 
 
 @contextlib.contextmanager
-def tiny_mount(folder: Path, *uid: str) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """Mount one file with a process that looks like cvmfs2, and may have let go of root."""
-    mount, workspace = folder / "mnt", folder / "workspace"
+def tiny_mount(
+    folder: Path, *uid: str, fqrn: str = "tiny.test.org", wrapper: tuple[str, ...] = ()
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """Mount one file in `folder` with a process that looks like cvmfs2, is started through `wrapper`, and may have let go of root."""
+    mount, workspace = folder / MOUNTPOINT, folder / "workspace"
     mount.mkdir()
     workspace.mkdir()
-    program = [sys.executable, Path(__file__).with_name("tiny_mount.py"), mount, workspace, "tiny.test.org", *uid]
-    daemon = subprocess.Popen(program, stderr=subprocess.DEVNULL)
+    program = [sys.executable, Path(__file__).with_name("tiny_mount.py"), mount, workspace, fqrn, *uid]
+    daemon = subprocess.Popen([*wrapper, *program], stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: mount.is_mount() and (workspace / "cvmfs_io.tiny.test.org").exists())
-        wait_for(lambda: not uid or workspace.stat().st_uid == int(uid[0]))
+        wait_until(lambda: mount.is_mount() and (workspace / f"cvmfs_io.{fqrn}").exists(), f"{fqrn} is mounted")
+        wait_until(lambda: not uid or workspace.stat().st_uid == int(uid[0]), "the daemon has let go of root")
         yield mount, daemon
     finally:
         daemon.send_signal(signal.SIGCONT)
@@ -42,6 +37,6 @@ def tiny_mount(folder: Path, *uid: str) -> Iterator[tuple[Path, subprocess.Popen
 
 
 def open_to_all(folder: Path) -> None:
-    """Let other users into a temporary folder of pytest."""
+    """Let other users into a temporary folder of pytest, which lies two folders below the one for temporary files."""
     for parent in (folder, folder.parent, folder.parent.parent):
         parent.chmod(0o755)

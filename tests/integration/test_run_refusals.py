@@ -1,0 +1,83 @@
+"""Bad input to `cvtrace run`: one sentence, before anything starts."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from cvtrace_run import CVTRACE, run, script
+
+pytestmark = pytest.mark.root
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not Path("ran").exists()
+
+
+RAN = "open('ran', 'w')"
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        ([], "nothing to run"),
+        (["missing.py"], "there is no script missing.py"),
+        (["folder.py"], "is a folder"),
+        (["--", "no-such-program"], "there is no script or program no-such-program"),
+        (["--", "./script.py.txt"], "not executable"),
+        (["--", "script.py.txt"], "write ./script.py.txt"),
+        (["--python", "/no/python", "script.py"], "no interpreter /no/python"),
+        (["--user", "no-such-user", "script.py"], "no user no-such-user"),
+    ],
+)
+def test_a_wrong_target_is_refused(here, mount, arguments, says):
+    script(RAN)
+    Path("folder.py").mkdir()
+    Path("script.py.txt").write_text(RAN)
+    refused(run(mount, *arguments), 2, says)
+    assert not Path("trace").exists()
+
+
+def test_an_existing_output_is_refused(here, mount):
+    Path("trace").mkdir()
+    refused(run(mount, script(RAN)), 2, "trace is already there")
+
+
+def test_force_does_not_replace_what_is_no_trace(here, mount):
+    Path("trace").mkdir()
+    Path("trace/thesis.txt").write_text("years of work")
+    refused(run(mount, "--force", script(RAN)), 2, "is not a trace")
+    assert Path("trace/thesis.txt").read_text() == "years of work"
+
+
+def test_an_unwritable_output_is_refused(here, mount):
+    refused(run(mount, "-o", "missing/trace", script(RAN)), 2, "cannot create missing/trace")
+    refused(run(mount, "-o", "/proc/trace", script(RAN)), 2, "cannot create /proc/trace")
+
+
+def test_a_mount_that_is_none_cannot_be_observed(here, mount):
+    refused(run(here, script(RAN)), 3, "is not on a CVMFS mount")
+    assert not Path("trace").exists()
+
+
+def test_without_any_mount_the_way_out_is_named(here):
+    # GIVEN a mount namespace without CVMFS
+    hide = 'umount -l -a -t fuse; exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", hide, "sh", *CVTRACE, "run", script(RAN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused(done, 3, "no CVMFS mount found")
+    assert "cvtrace lab up" in done.stderr
+    assert [path.name for path in here.iterdir()] == ["script.py"]
+
+
+def test_a_program_that_cannot_be_executed_is_said(here, mount):
+    # GIVEN an executable in no known format
+    Path("program").write_bytes(b"\x7fELF nonsense")
+    Path("program").chmod(0o755)
+    done = run(mount, "--", "./program")
+    assert done.returncode == 126
+    assert done.stderr == "cvtrace: cannot run ./program: Exec format error\n"
+    assert not Path("trace").exists()
