@@ -9,16 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hostile import hostile_run
 from lab_mount import lab
 from playwright.sync_api import Page
-from scene import MOUNT, Fetch, Scene
-from test_report import cold_run
 from watched import Watched
 
 from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import html, text
 from cvtrace.analysis.report.names import UNSEEN, printable
-from cvtrace.probes.events import Opcode
 
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=2</script>"
 HOSTILE = (
@@ -33,37 +31,6 @@ HOSTILE = (
 )
 
 
-def hostile_run() -> Scene:
-    """Return a run in which everything that can have a name has a hostile one."""
-    scene = cold_run()
-    for number, name in enumerate(HOSTILE):
-        at, node = 300_000 + 1000 * number, 50 + number
-        path = f"{MOUNT}/{name}".replace("\x00", "")
-        scene.named(name.replace("\x00", "")[:400], 700_000 + 1000 * number, 700_900 + 1000 * number)
-        scene.opened(at, at + 90, 20 + number, path)
-        scene.request(Opcode.OPEN, at + 20, at + 50, at + 60, sent=at + 10, node=node)
-        scene.request(Opcode.READ, at + 120, at + 180, at + 200, sent=at + 110, node=node, offset=number << 20)
-        scene.fetch(
-            Fetch(
-                at + 130,
-                at + 135,
-                at + 140,
-                at + 150,
-                at + 160,
-                number=90 + number,
-                path=f"/{name}",
-                descriptor=70 + number,
-            )
-        )
-    words = ["sh", "-c", *HOSTILE]
-    scene.meta = {
-        "target": {"argv": words, "pid": 100, "cwd": "/", "exit_code": 0},
-        "host": MARKUP,
-        "missing": [MARKUP, HOSTILE[4]],
-    }
-    return scene
-
-
 def assert_harmless(page: Page) -> None:
     """Nothing of a name became an element, ran, or moved the text around."""
     assert page.evaluate("window.hacked") is None
@@ -75,7 +42,7 @@ def assert_harmless(page: Page) -> None:
 def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: Path) -> None:
     # GIVEN a report full of hostile names
     report = tmp_path / "report.html"
-    report.write_text(html.render(*studied(hostile_run().trace())), encoding="utf-8", errors="strict")
+    report.write_text(html.render(*studied(hostile_run(HOSTILE).trace())), encoding="utf-8", errors="strict")
     watched = opened(report)
     # WHEN everything is opened, chosen and pointed at
     for table in ("phases", "tokens", "files", "fetches", "waits", "stacks"):
@@ -107,7 +74,7 @@ def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: P
 
 
 def test_the_summary_shows_them_as_text_too() -> None:
-    _, _, report = studied(hostile_run().trace())
+    _, _, report = studied(hostile_run(HOSTILE).trace())
 
     summary = text.render(report, 120)
 
