@@ -3,9 +3,10 @@
 What lives here, from the wire to the mount: `repository` (manifest, whitelist, certificate), `catalog` (the SQLite catalogs),
 `download` (one thread, libcurl), `cache` and `quota` (content-addressed files, LRU), `fetch` (hit, miss, waiting for a running fetch),
 `filesystem` (the FUSE operations, on the binding in `libfuse`), `counters`, `xattrs` and `talk` (what it says about itself),
-`daemon` and `mounting` (its process). Import `mount`, `unmount` and `Mounted` from here, nothing else.
+`daemon` and `mounting` (its process). Import from here, nothing else: a mount is `start(configure(…))`, and ends
+by `unmount`.
 """
 
-from cvtrace.lab.client.mounting import Mounted, mount, unmount
+from cvtrace.lab.client.mounting import Mounted, configure, start, unmount
 
-__all__ = ["Mounted", "mount", "unmount"]
+__all__ = ["Mounted", "configure", "start", "unmount"]

@@ -88,39 +88,6 @@ def first_proxy(proxies: str) -> str:
     return next((name for name in names if name and name != "auto"), "DIRECT")
 
 
-def mount(
-    fqrn: str,
-    mountpoint: Path | str,
-    url: str,
-    key: Path | str,
-    cache: Path | str,
-    quota_bytes: int = DEFAULT_QUOTA_BYTES,
-    *,
-    proxy: str | None = None,
-    max_retries: int = 1,
-    backoff_s: tuple[float, float] = (2.0, 10.0),
-    timeout_s: int = 10,
-) -> Mounted:
-    """Start the client as a daemon and return when the mount answers; raises LabError with the reason otherwise.
-
-    The arguments are those of `configure`.
-    """
-    return start(
-        configure(
-            fqrn,
-            mountpoint,
-            url,
-            key,
-            cache,
-            quota_bytes,
-            proxy=proxy,
-            max_retries=max_retries,
-            backoff_s=backoff_s,
-            timeout_s=timeout_s,
-        )
-    )
-
-
 def start(configuration: Configuration) -> Mounted:
     """Start the client as a daemon and return when the mount answers; raises LabError with the reason otherwise."""
     workspace = Path(configuration.workspace)

@@ -52,10 +52,10 @@ def mount(which: str, wanted: Mount) -> int:
     """Mount and return the daemon's pid once it answers; raises LabError with the reason."""
     if which == LAB:
         url = f"{wanted.url}/cvmfs/{wanted.fqrn}"
-        mounted = client.mount(
+        configuration = client.configure(
             wanted.fqrn, wanted.mountpoint, url, wanted.key, wanted.cache, wanted.quota_bytes, proxy="DIRECT"
         )
-        return mounted.pid
+        return client.start(configuration).pid
     return _mount_cvmfs2(which, wanted)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from waiting import wait_until
 
-from cvtrace.lab.client import Mounted, mount, unmount
+from cvtrace.lab.client import Mounted, configure, start, unmount
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import AccessEntry, Injection, Origin, read_access_log
 from cvtrace.lab.publish import Published, publish
@@ -81,7 +81,7 @@ class Lab:
         """Mount with little patience, what the origin serves or what is at `url`."""
         mountpoint = self.folder / "mnt"
         mountpoint.mkdir(exist_ok=True)
-        mounted = mount(
+        configuration = configure(
             FQRN,
             mountpoint,
             url or self.url,
@@ -92,6 +92,7 @@ class Lab:
             backoff_s=(0.02, 0.1),
             timeout_s=2,
         )
+        mounted = start(configuration)
         try:
             yield LabMount(mounted, self.origin, self.published, self.access_log)
         finally:

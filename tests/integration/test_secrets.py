@@ -13,7 +13,7 @@ import pytest
 from lab_mount import FQRN, lab
 
 from cvtrace.analysis import analyse
-from cvtrace.lab.client import mount, unmount
+from cvtrace.lab.client import configure, start, unmount
 from cvtrace.probes.events import EVENT, TEXT, Kind
 from cvtrace.probes.http import drop_contents, redact_texts
 from cvtrace.tracer.store import read_trace
@@ -64,7 +64,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
         mountpoint = folder / "mnt"
         mountpoint.mkdir()
         url = f"http://user:{SECRET.decode()}@{host}:{port}/cvmfs/{FQRN}"
-        mount(FQRN, mountpoint, url, up.published.key_path, folder / "cache")
+        start(configure(FQRN, mountpoint, url, up.published.key_path, folder / "cache"))
         try:
             yield mountpoint, host, port
         finally:

@@ -11,7 +11,7 @@ import pytest
 from client_files import FILES, WEIGHTS
 from lab_mount import FQRN, Lab, LabMount
 
-from cvtrace.lab.client import mount
+from cvtrace.lab.client import configure, start
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import Injection
 from cvtrace.lab.publish import publish
@@ -144,7 +144,7 @@ def test_wrong_key_refuses_the_mount(served: Lab) -> None:
     mountpoint = served.folder / "mnt"
     mountpoint.mkdir()
     with pytest.raises(LabError, match="not signed with the given key"):
-        mount(FQRN, mountpoint, served.url, other_key(served), served.folder / "cache")
+        start(configure(FQRN, mountpoint, served.url, other_key(served), served.folder / "cache"))
 
 
 def test_mistakes_are_explained(served: Lab, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_mistakes_are_explained(served: Lab, tmp_path: Path) -> None:
             "max_retries": 0,
         }
         with pytest.raises(LabError, match=match) as caught:
-            mount(**{**arguments, **changes})  # type: ignore[arg-type]
+            start(configure(**{**arguments, **changes}))  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
 
     refused("not a directory")

@@ -13,7 +13,7 @@ from cvtrace_run import CVTRACE
 from lab_mount import FQRN, Lab, LabMount
 from waiting import wait_until
 
-from cvtrace.lab.client import mount, unmount
+from cvtrace.lab.client import configure, start, unmount
 from cvtrace.lab.client.mounting import is_running
 from cvtrace.lab.errors import LabError
 
@@ -108,7 +108,7 @@ def test_a_killed_client_is_noticed_and_can_be_replaced(served: Lab) -> None:
 
         # WHEN it is mounted again / THEN the reason why not is said; after unmounting it works
         with pytest.raises(LabError, match="unmount"):
-            mount(FQRN, mounted.root, served.url, served.published.key_path, served.folder / "cache")
+            start(configure(FQRN, mounted.root, served.url, served.published.key_path, served.folder / "cache"))
         unmount(mounted.root)
     with served.mount() as again:
         assert (again.root / "models/config.json").read_bytes() == FILES["models/config.json"]
