@@ -9,9 +9,9 @@ from typing import Final
 from cvtrace.probes import http
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.probes.strace import decode
-from cvtrace.probes.strace.columns import Columns
-from cvtrace.probes.strace.parse import EXITED, Handler, LineParser
-from cvtrace.probes.strace.threads import CLONES, Threads
+from cvtrace.probes.strace.parse import EXITED, Handler
+from cvtrace.probes.strace.threads import CLONES
+from cvtrace.probes.strace.translator import Translator
 
 FUSE_DEVICE: Final = b"<char 10:229>"
 """-yy decorates every descriptor of /dev/fuse with its device number, under whatever path it was opened."""
@@ -37,22 +37,20 @@ LRU_SIZE_MASK: Final = 2**61 - 1
 """The three highest bits of LruCommand.size hold the hash algorithm."""
 
 
-class DaemonTranslator:
+class DaemonTranslator(Translator):
     """Translates the log of one or more daemons; FUSE requests are kept until they are answered."""
 
     def __init__(
         self, *, realtime_offset_ns: int, tgids: Mapping[int, int] | None, default_tgid: int | None = None
     ) -> None:
-        self.columns = Columns()
-        self.parser = LineParser(self._handlers(), realtime_offset_ns=realtime_offset_ns)
-        self._threads = Threads(tgids, default_tgid)
+        super().__init__(realtime_offset_ns=realtime_offset_ns, tgids=tgids, default_tgid=default_tgid)
         self._requests: dict[tuple[int, int], tuple[int, int, decode.Request]] = {}
         self._waiting: set[int] = set()
         """Workers that handed a job over and have not read its result."""
 
     def finish(self, end_ns: int | None = None) -> None:
         """Emit every call that has not returned and every request that was not answered as UNFINISHED."""
-        self.parser.finish(end_ns)
+        super().finish(end_ns)
         end = max(self.parser.last_ns, end_ns or 0)
         for (tgid, _), (ts, tid, request) in self._requests.items():
             self._fuse_daemon(ts, max(0, end - ts), tgid, tid, request, None)
@@ -79,11 +77,6 @@ class DaemonTranslator:
         handlers |= dict.fromkeys((b"sendto", b"sendmsg"), self._send)
         handlers |= dict.fromkeys((b"recvfrom", b"recvmsg"), self._receive)
         return handlers | dict.fromkeys(CLONES, self._clone)
-
-    def _event(
-        self, kind: Kind, tid: int, ts: int, dur: int, ret: int | None, a: int = 0, b: int = 0, c: int = 0
-    ) -> None:
-        self.columns.event(kind, ts, dur, self._threads.tgid(tid, self.parser), tid, ret, a, b, c)
 
     # FUSE
 

@@ -26,7 +26,7 @@ from cvtrace.probes.strace.command import DAEMON_CALLS, TARGET_CALLS, attach_com
 from cvtrace.probes.strace.daemon import DaemonTranslator
 from cvtrace.probes.strace.logs import Log, LogReader
 from cvtrace.probes.strace.target import TargetTranslator
-from cvtrace.probes.strace.translate import Translator
+from cvtrace.probes.strace.translator import Translator
 
 ATTACH_S: Final = 15.0
 DETACH_S: Final = 10.0

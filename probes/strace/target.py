@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from cvtrace.probes.events import NO_OFFSET, Kind
 from cvtrace.probes.strace import decode
-from cvtrace.probes.strace.columns import Columns
-from cvtrace.probes.strace.parse import EXITED, Handler, LineParser
-from cvtrace.probes.strace.threads import CLONES, Threads
+from cvtrace.probes.strace.parse import EXITED, Handler
+from cvtrace.probes.strace.threads import CLONES
+from cvtrace.probes.strace.translator import Translator
 
 WAITS: Final = {
     b"poll": 7,
@@ -40,19 +39,8 @@ CREAT_FLAGS: Final = 0o1101
 """What creat() means: O_WRONLY | O_CREAT | O_TRUNC."""
 
 
-class TargetTranslator:
+class TargetTranslator(Translator):
     """Translates the log of the target and of all that it forked."""
-
-    def __init__(
-        self, *, realtime_offset_ns: int, tgids: Mapping[int, int] | None, default_tgid: int | None = None
-    ) -> None:
-        self.columns = Columns()
-        self.parser = LineParser(self._handlers(), realtime_offset_ns=realtime_offset_ns)
-        self._threads = Threads(tgids, default_tgid)
-
-    def finish(self, end_ns: int | None = None) -> None:
-        """Emit every call that has not returned as UNFINISHED."""
-        self.parser.finish(end_ns)
 
     def _handlers(self) -> dict[bytes, Handler]:
         handlers: dict[bytes, Handler] = {
@@ -79,11 +67,6 @@ class TargetTranslator:
         handlers |= dict.fromkeys((b"execve", b"execveat"), self._exec)
         handlers |= dict.fromkeys(CLONES, self._clone)
         return handlers | {name: self._waiting(name, number) for name, number in WAITS.items()}
-
-    def _event(
-        self, kind: Kind, tid: int, ts: int, dur: int, ret: int | None, a: int = 0, b: int = 0, c: int = 0
-    ) -> None:
-        self.columns.event(kind, ts, dur, self._threads.tgid(tid, self.parser), tid, ret, a, b, c)
 
     # Files
 

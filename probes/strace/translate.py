@@ -10,8 +10,7 @@ import numpy as np
 from cvtrace.probes.events import Events, Texts
 from cvtrace.probes.strace.daemon import DaemonTranslator
 from cvtrace.probes.strace.target import TargetTranslator
-
-Translator = DaemonTranslator | TargetTranslator
+from cvtrace.probes.strace.translator import Translator
 
 
 @dataclass(frozen=True)
