@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE, cvtrace
 from hostile import hostile_run
 from lab_mount import lab
 from playwright.sync_api import Page
@@ -102,11 +103,10 @@ def test_real_files_of_such_names_are_traced_and_shown(opened: Callable[..., Wat
     ]
     with lab(tmp_path, {name: os.urandom(5000) for name in names}) as served, served.mount() as mounted:
         # WHEN a program that reads them is traced, and the trace reported in both forms
-        command = [sys.executable, "-m", "cvtrace"]
         where = ["-o", tmp_path / "trace", "--mount", mounted.root, "--no-summary", "--"]
-        subprocess.run([*command, "run", *where, sys.executable, "-c", PROGRAM, mounted.root], check=True)
-    told = subprocess.run([*command, "report", tmp_path / "trace"], check=True, capture_output=True)
-    subprocess.run([*command, "report", tmp_path / "trace", "--format", "html", "-o", tmp_path / "r.html"], check=True)
+        cvtrace("run", *where, sys.executable, "-c", PROGRAM, mounted.root)
+    told = subprocess.run([*CVTRACE, "report", tmp_path / "trace"], check=True, capture_output=True)
+    cvtrace("report", tmp_path / "trace", "--format", "html", "-o", tmp_path / "r.html")
     watched = opened(tmp_path / "r.html")
     # THEN all of them are there, as text
     files = [row[0] for row in watched.rows("files")]

@@ -1,18 +1,44 @@
-"""`cvtrace run` as a user types it, for tests: of a script in the current folder, into `trace` there."""
+"""cvtrace as a user types it, for tests; mostly `cvtrace run` of a script in the current folder, into `trace` there."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cvtrace.tracer.store import Trace, read_trace
 
 CVTRACE = [sys.executable, "-m", "cvtrace"]
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
 RUNGS = ["portable", "strace", "ebpf"]
 WAITS = "print('ready', flush=True)\ninput()\n"
 """A script, or its end, that says that it is ready and goes on when it is given a line."""
+
+
+def cvtrace(*words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run cvtrace, which has to succeed."""
+    return succeed([*CVTRACE, *words], **environ)
+
+
+def succeed(command: Sequence[str | Path], **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command, which has to succeed."""
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", **environ},
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def example(model: Path, tokens: int, *more: str) -> list[str]:
+    """Return the command line that asks the model for so many tokens."""
+    words = ["-m", str(model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", str(tokens)]
+    return [sys.executable, str(EXAMPLE), *words, *more]
 
 
 def options(mount: Path, probes: str = "portable") -> list[str]:

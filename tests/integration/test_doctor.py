@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cvtrace_run import CVTRACE
 from lab_mount import Lab, LabMount, lab
+from tiny import open_to_all
 from unprivileged import cannot, run_as_nobody
 
-DOCTOR = [sys.executable, "-m", "cvtrace", "doctor"]
+DOCTOR = [*CVTRACE, "doctor"]
 pytestmark = [pytest.mark.root, pytest.mark.skipif(cannot() is not None, reason=str(cannot()))]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("site")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
+    open_to_all(folder)
     with lab(folder, {"model/genai_config.json": b"{}", "model/weights": bytes(range(256)) * 20_000}) as found:
         yield found
 

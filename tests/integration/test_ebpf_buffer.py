@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cvtrace_run import CVTRACE
 
 pytestmark = pytest.mark.root
 
@@ -18,7 +19,7 @@ STORM = "import os\nfd = os.open('/dev/zero', os.O_RDONLY)\nfor _ in range(300_0
 def run(
     mount: Path, trace: Path, program: str, *options: str
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    argv = [sys.executable, "-m", "cvtrace", "run", "-o", str(trace), "--probes", "ebpf", "--no-summary"]
+    argv = [*CVTRACE, "run", "-o", str(trace), "--probes", "ebpf", "--no-summary"]
     argv += ["--mount", str(mount), *options, "--", sys.executable, "-S", "-c", program]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     meta = trace / "meta.json"

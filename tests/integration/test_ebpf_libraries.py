@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cvtrace_run import CVTRACE
 from ebpf_recording import of_kind
 from tiny import tiny_mount
 from waiting import wait_until
@@ -178,7 +179,7 @@ def test_a_program_that_is_linked_to_the_library_may_call_it_at_once(tmp_path: P
 
     # WHEN
     with tiny_mount(tmp_path) as (mount, _):
-        argv = [sys.executable, "-m", "cvtrace", "run", "-o", tmp_path / "trace", "--probes", "ebpf", "--no-summary"]
+        argv = [*CVTRACE, "run", "-o", tmp_path / "trace", "--probes", "ebpf", "--no-summary"]
         done = subprocess.run([*argv, "--mount", mount, "--", program], capture_output=True, text=True, check=False)
 
     # THEN its call is not missed
@@ -199,7 +200,7 @@ def test_a_python_behind_a_shell_script_marks_its_phases_once(tmp_path: Path) ->
     environ = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     with tiny_mount(tmp_path) as (mount, _):
         # WHEN
-        argv = [sys.executable, "-m", "cvtrace", "run", "-o", tmp_path / "trace", "--probes", "ebpf", "--no-summary"]
+        argv = [*CVTRACE, "run", "-o", tmp_path / "trace", "--probes", "ebpf", "--no-summary"]
         done = subprocess.run(
             [*argv, "--mount", mount, "--", wrapper], env=environ, capture_output=True, text=True, check=False
         )

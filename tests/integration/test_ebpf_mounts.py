@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cvtrace_run import CVTRACE
 from ebpf_recording import of_kind
 from lab_mount import lab
 from tiny import tiny_mount
@@ -47,7 +48,7 @@ def test_a_repository_that_is_mounted_and_mounted_again_during_the_run(tmp_path:
     # GIVEN a recording that began with another mount, of a program that reads the files it is told
     trace = tmp_path / "trace"
     (tmp_path / "other").mkdir()
-    argv = [sys.executable, "-m", "cvtrace", "run", "-o", str(trace), "--probes", "ebpf", "--no-summary"]
+    argv = [*CVTRACE, "run", "-o", str(trace), "--probes", "ebpf", "--no-summary"]
     with tiny_mount(tmp_path / "other"), lab(tmp_path, {"weights": os.urandom(300_000)}) as served:
         target = subprocess.Popen(
             [*argv, "--", sys.executable, "-S", "-c", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE
 
 from cvtrace.analysis import Report, analyse
 from cvtrace.lab.stack import Options, Stack, temporary
@@ -38,7 +39,7 @@ def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         trace = folder / "trace"
         run = ["run", "--no-summary", "--probes", "ebpf", "-o", str(trace), "--mount", str(stack.mountpoint)]
         run += ["--python", sys.executable, str(folder / "twice.py"), str(stack.model / "model.onnx.data")]
-        done = subprocess.run([sys.executable, "-m", "cvtrace", *run], capture_output=True, text=True, check=False)
+        done = subprocess.run([*CVTRACE, *run], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         yield stack, analyse(read_trace(trace))
 

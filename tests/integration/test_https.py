@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE
 from lab_mount import FQRN, drop_caches, lab
 from tls_front import tls_front
 
@@ -37,7 +38,7 @@ def test_fetches_over_https_are_counted_and_timed(tmp_path: Path, monkeypatch: p
 
             # WHEN files are read under observation
             trace = tmp_path / "trace"
-            command = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", probes, "-o", str(trace)]
+            command = [*CVTRACE, "run", "--no-summary", "--probes", probes, "-o", str(trace)]
             paths = [str(mounted.root / name) for name in FILES]
             command += ["--mount", str(mounted.root), "--", sys.executable, "-c", READ, *paths]
             done = subprocess.run(command, capture_output=True, text=True, check=False)

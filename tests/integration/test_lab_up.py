@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE
+from tiny import open_to_all
 
 from cvtrace.lab import stack as lab
 from cvtrace.lab.errors import LabError
@@ -36,7 +38,7 @@ def bring_up(folder: Path, **changes: object) -> lab.Stack:
 
 
 def cvtrace(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "cvtrace", *argv], capture_output=True, text=True, check=False)
+    return subprocess.run([*CVTRACE, *argv], capture_output=True, text=True, check=False)
 
 
 def nothing_is_left(stack: lab.Stack) -> bool:
@@ -147,7 +149,7 @@ def test_down_clears_a_dead_mount_away(folder: Path) -> None:
 
 def test_up_that_was_killed_in_the_middle_is_mended(folder: Path) -> None:
     # GIVEN a `lab up` that dies as soon as it has started the origin
-    argv = [sys.executable, "-m", "cvtrace", "lab", "up", "--size", "4MB", "--client", "lab"]
+    argv = [*CVTRACE, "lab", "up", "--size", "4MB", "--client", "lab"]
     argv += ["--state", str(folder / "state"), "--mount", str(folder / "mnt")]
     starting = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert eventually((folder / "state" / "origin.sock").exists)
@@ -297,11 +299,10 @@ def test_a_user_without_root_can_bring_it_up(tmp_path: Path) -> None:
     # GIVEN
     home = tmp_path / "home"
     home.mkdir()
-    for path in (home, *home.parents[:3]):
-        path.chmod(0o755)
+    open_to_all(tmp_path)
     home.chmod(0o777)
     as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", f"HOME={home}"]
-    verb = [*as_nobody, sys.executable, "-m", "cvtrace", "lab"]
+    verb = [*as_nobody, *CVTRACE, "lab"]
     state = ["--state", str(home / "state")]
     check = "import os, sys, cvtrace.lab.client; sys.exit(not os.access('/dev/fuse', os.R_OK | os.W_OK))"
     if subprocess.run([*as_nobody, sys.executable, "-c", check], stderr=subprocess.DEVNULL, check=False).returncode:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE
 
 from cvtrace.tracer.store import read_trace
 
@@ -27,7 +28,7 @@ done
 
 def run_after(preparation: str, mount: Path, trace: Path, probes: str) -> subprocess.CompletedProcess[str]:
     """Run `true` under cvtrace in a mount namespace of its own that was prepared by a piece of shell."""
-    argv = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", probes, "-o", str(trace)]
+    argv = [*CVTRACE, "run", "--no-summary", "--probes", probes, "-o", str(trace)]
     argv += ["--mount", str(mount), "--", "true"]
     command = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{preparation}\nexec "$@"', "sh", *argv]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cvtrace_run import CVTRACE
 from waiting import wait_until
 
 from cvtrace.lab.errors import LabError
@@ -368,7 +368,7 @@ def test_the_command_serves_until_it_is_told_to_end(store: Path, tmp_path: Path)
     # GIVEN
     log, path = tmp_path / "log", tmp_path / "socket"
     arguments = ["lab", "serve", str(store), "--port", "0", "--delay", "20ms", "--bandwidth", "100MB/s"]
-    command = [sys.executable, "-m", "cvtrace", *arguments, "--access-log", str(log), "--control", str(path)]
+    command = [*CVTRACE, *arguments, "--access-log", str(log), "--control", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         announced = process.stdout.readline()

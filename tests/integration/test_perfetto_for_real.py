@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from cvtrace_run import CVTRACE
+from cvtrace_run import CVTRACE, cvtrace, example
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 from cvtrace.lab.stack import Options, temporary
 
-SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
 pytestmark = pytest.mark.root
 
 
@@ -23,16 +20,8 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Record a cold load and 8 tokens of a model in small chunks, so that tokens fetch."""
     folder = tmp_path_factory.mktemp("perfetto") / "trace"
     with temporary(Options(size_bytes=20_000_000, client="lab", chunk_bytes=1 << 20)) as stack:
-        arguments = ["-m", str(stack.model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", "8"]
-        command = ["run", "--probes", "ebpf", "-o", str(folder), "--no-summary", "--mount", str(stack.mountpoint), "--"]
-        done = subprocess.run(
-            [*CVTRACE, *command, sys.executable, str(SCRIPT), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
-        )
-    assert done.returncode == 0, done.stderr
+        where = ["--probes", "ebpf", "-o", folder, "--no-summary", "--mount", stack.mountpoint]
+        cvtrace("run", *where, "--", *example(stack.model, 8))
     return folder
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unprivileged import ROOT, cannot, run_as_nobody
+from cvtrace_run import CVTRACE, example
+from unprivileged import cannot, run_as_nobody
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.model import Report
@@ -18,7 +18,6 @@ from cvtrace.probes.events import Kind
 from cvtrace.probes.portable.counts import INDEX
 from cvtrace.tracer.store import Trace, read_trace
 
-SCRIPT = ROOT / "examples" / "phi3-qa.py"
 pytestmark = [pytest.mark.root, pytest.mark.skipif(cannot() is not None, reason=str(cannot()))]
 
 
@@ -36,14 +35,9 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def phi3(stack: Stack, *arguments: str) -> list[str | Path]:
-    words = ["-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", "16", *arguments]
-    return [sys.executable, SCRIPT, "-m", stack.model, *words]
-
-
 def record(stack: Stack, folder: Path, *more: str) -> tuple[Trace, Report, subprocess.CompletedProcess[str]]:
-    command = [sys.executable, "-m", "cvtrace", "run", "-o", folder / "trace", "--mount", stack.mountpoint, *more, "--"]
-    done = run_as_nobody([*command, *phi3(stack)], folder, cwd=folder)
+    command = [*CVTRACE, "run", "-o", folder / "trace", "--mount", stack.mountpoint, *more, "--"]
+    done = run_as_nobody([*command, *example(stack.model, 16)], folder, cwd=folder)
     assert done.returncode == 0, done.stderr
     trace = read_trace(folder / "trace")
     return trace, analyse(trace), done
@@ -93,9 +87,12 @@ def test_without_a_fetch_the_answer_is_inconclusive_and_never_no(stack, folder):
 def test_with_the_talk_socket_reads_are_counted_and_no_is_proven(stack, folder):
     # GIVEN a hot client, and a user who may use its talk socket (as with a mount of one's own)
     warm(stack)
-    command = [sys.executable, "-m", "cvtrace", "run", "--probes", "portable", "--no-summary", "-o", folder / "trace"]
+    command = [*CVTRACE, "run", "--probes", "portable", "--no-summary", "-o", folder / "trace"]
     subprocess.run(
-        [*command, "--mount", stack.mountpoint, "--", *phi3(stack)], check=True, capture_output=True, cwd=folder
+        [*command, "--mount", stack.mountpoint, "--", *example(stack.model, 16)],
+        check=True,
+        capture_output=True,
+        cwd=folder,
     )
     # WHEN the run is analysed
     report = analyse(read_trace(folder / "trace"))

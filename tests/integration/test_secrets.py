@@ -4,12 +4,12 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cvtrace_run import CVTRACE
 from lab_mount import FQRN, lab
 
 from cvtrace.analysis import analyse
@@ -75,7 +75,7 @@ def record(mounted: tuple[Path, str, int], folder: Path, probes: str, *options: 
     """Record the target on a cold client; return the trace."""
     mountpoint, host, port = mounted
     (folder / "target.py").write_text(TARGET)
-    command = [sys.executable, "-m", "cvtrace", "run", "-o", "trace", "--probes", probes, "--mount", str(mountpoint)]
+    command = [*CVTRACE, "run", "-o", "trace", "--probes", probes, "--mount", str(mountpoint)]
     done = subprocess.run(
         [*command, *options, "--no-summary", "target.py", str(mountpoint), host, str(port)],
         cwd=folder,

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from tiny import open_to_all
 
 from cvtrace.probes.events import EVENT, TEXT
 from cvtrace.tracer.errors import TraceUnwritable
@@ -65,8 +66,7 @@ def test_a_killed_writer_leaves_a_readable_trace(tmp_path):
 @pytest.mark.root
 def test_the_trace_belongs_to_the_user_who_asked(tmp_path):
     # GIVEN a folder of nobody's, which the recorder runs as root for
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
+    open_to_all(tmp_path)
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, NOBODY.uid, NOBODY.gid)

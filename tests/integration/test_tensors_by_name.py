@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any
 
 import onnx
 import pytest
-from cvtrace_run import CVTRACE
+from cvtrace_run import cvtrace, example
+from tiny import open_to_all
 from unprivileged import NOBODY
 
 from cvtrace.lab.stack import Options, Stack, temporary
 
-SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
 pytestmark = pytest.mark.root
 
 
@@ -32,30 +31,12 @@ def stack() -> Iterator[Stack]:
 def traced(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Record a cold load and 8 tokens; return the trace and the summary."""
     trace = tmp_path_factory.mktemp("tensors") / "trace"
-    arguments = ["-m", str(stack.model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", "8"]
-    command = ["run", "--probes", "ebpf", "-o", str(trace), "--python", sys.executable]
-    command += ["--mount", str(stack.mountpoint), "--", sys.executable, str(SCRIPT), *arguments]
-    done = subprocess.run(
-        [*CVTRACE, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return trace, done.stderr
+    where = ["--probes", "ebpf", "-o", trace, "--python", sys.executable, "--mount", stack.mountpoint]
+    return trace, cvtrace("run", *where, "--", *example(stack.model, 8)).stderr
 
 
 def report(trace: Path, *options: str, **environ: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [*CVTRACE, "report", str(trace), "--format", "json", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environ},
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(cvtrace("report", trace, "--format", "json", *options, **environ).stdout)
     return found
 
 
@@ -143,8 +124,7 @@ def test_under_sudo_the_model_is_read_with_the_rights_of_the_caller(
     copy = tmp_path / "model"
     copy.mkdir()
     shutil.copy(stack.model / "model.onnx", copy)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
+    open_to_all(tmp_path)
     caller = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
 
     readable = report(traced[0], "--model", str(copy), **caller)

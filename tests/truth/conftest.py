@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from cvtrace_run import CVTRACE, example, succeed
 from laboratory import Laboratory, Truth
 
 from cvtrace.analysis import analyse
@@ -19,7 +20,6 @@ from cvtrace.lab.origin import AccessEntry, control, read_access_log
 from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, warm, wipe_client_cache
 from cvtrace.tracer.store import read_trace
 
-SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
 TOKENS = 16
 TABLE = pytest.StashKey[list[Truth]]()
 
@@ -64,27 +64,18 @@ class Bench:
 
     def argv(self, model: Path, tokens: int = TOKENS) -> list[str]:
         """Return the command line that asks the model for so many tokens."""
-        arguments = ["-m", str(model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", str(tokens)]
-        return [sys.executable, str(SCRIPT), *arguments]
+        return example(model, tokens)
 
     def command(self, probes: str, trace: Path, argv: Sequence[str] | None = None) -> list[str]:
         """Return the command line that records `argv` (default: the example) into `trace`."""
-        command = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", probes, "-o", str(trace)]
-        command += ["--python", sys.executable, "--mount", str(self.stack.mountpoint), "--"]
-        return [*command, *(argv or self.argv(self.stack.model))]
+        where = ["--no-summary", "--probes", probes, "-o", str(trace), "--mount", str(self.stack.mountpoint)]
+        return [*CVTRACE, "run", *where, "--python", sys.executable, "--", *(argv or self.argv(self.stack.model))]
 
     def run(self, probes: str = "ebpf", *, argv: Sequence[str] | None = None) -> Report:
         """Run the example under `cvtrace run`; return its analysis."""
         self.runs += 1
         trace = self.folder / f"trace-{self.runs}"
-        done = subprocess.run(
-            self.command(probes, trace, argv),
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
-        )
-        assert done.returncode == 0, done.stderr
+        succeed(self.command(probes, trace, argv))
         meta = json.loads((trace / "meta.json").read_text())
         assert meta["lost"] == {}
         return analyse(read_trace(trace))

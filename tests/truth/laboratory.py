@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cvtrace_run import CVTRACE
 from slow_disk import SlowDisk
 
 from cvtrace.analysis import analyse
@@ -251,7 +252,7 @@ class Laboratory:
         """Record a target that does the acts; `feed` is called meanwhile with the process and the target's log."""
         self._runs += 1
         trace, log = self.folder / f"acts-{self._runs}", self.folder / f"acts-{self._runs}.log"
-        command = [sys.executable, "-m", "cvtrace", "run", "--no-summary", "--probes", "ebpf", "-o", str(trace)]
+        command = [*CVTRACE, "run", "--no-summary", "--probes", "ebpf", "-o", str(trace)]
         command += ["--mount", str(self.stack.mountpoint), "--", sys.executable, str(script), str(log)]
         command += [json.dumps(act) for act in acts]
         environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
@@ -315,11 +316,3 @@ class Laboratory:
 def read_acts(log: Path) -> dict[str, Act]:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     return {line["act"]: Act(line.pop("act"), **line) for line in lines}
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    """Wait until something is so."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.01)

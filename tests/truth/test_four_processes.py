@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cvtrace_run import cvtrace
 
 from cvtrace.analysis.assemble import report
 from cvtrace.analysis.phases import NAMES
@@ -65,16 +65,9 @@ def observe(stacks: tuple[Stack, ...], folder: Path) -> Four:
     log, trace = folder / "log", folder / "trace"
     connections = tuple(os.minor(stack.mountpoint.stat().st_dev) for stack in stacks)
     served_before = [len(read_access_log(stack.access_log)) for stack in stacks]
-    command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "--no-summary", "-o", str(trace)]
-    command += [argument for stack in stacks for argument in ("--mount", str(stack.mountpoint))]
-    done = subprocess.run(
-        [*command, "--", sys.executable, str(FOUR), str(log), *models],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    mounted = [word for stack in stacks for word in ("--mount", stack.mountpoint)]
+    where = ["--probes", "ebpf", "--no-summary", "-o", trace, *mounted]
+    cvtrace("run", *where, "--", sys.executable, FOUR, log, *models)
     for stack in stacks:
         control(stack.control, {"command": "wait_idle"})
     logged = [json.loads(line) for line in log.read_text().splitlines()]

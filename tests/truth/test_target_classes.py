@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from laboratory import CHUNK, Run, read_acts, wait_for
+from laboratory import CHUNK, Run, read_acts
+from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -25,7 +26,9 @@ def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
     fed: list[int] = []
 
     def feed(process: subprocess.Popen[bytes], log: Path) -> None:
-        wait_for(lambda: (log.exists() and "sleep" in read_acts(log)) or process.poll() is not None)
+        wait_until(
+            lambda: (log.exists() and "sleep" in read_acts(log)) or process.poll() is not None, "it has slept", 60
+        )
         time.sleep(FED_S)
         fed.append(time.monotonic_ns())
         process.stdin.write(b"go\n")
