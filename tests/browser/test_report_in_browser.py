@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from runs import hot_run, portable_run
 from scene import Scene
-from test_report import hot_run, portable_run
 from watched import Watched
 
 from benchmarks.big_trace import big_trace

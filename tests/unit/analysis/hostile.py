@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from runs import cold_run
 from scene import MOUNT, Fetch, Scene
-from test_report import cold_run
 
 from cvtrace.probes.events import Opcode
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import generation
 from scene import START, Fetch, Scene, get_line
-from test_verdict import generation
 
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.access_log import LogUnreadable, read_access_log

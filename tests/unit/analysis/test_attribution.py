@@ -1,28 +1,11 @@
 """Known times in, the same times out, class by class."""
 
 import pytest
+from phase_rows import US, classes_us, load, phase
 from scene import DAEMON, DOWNLOADER, MODEL, TARGET, WORKER, WORKER2, Fetch, Scene
 
-from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.model import Phase
+from cvtrace.analysis import analyse
 from cvtrace.probes.events import Kind, Opcode
-
-US = 1e-6
-
-
-def phase(report: Report, name: str) -> Phase:
-    return next(row for row in report.phases if row.name == name)
-
-
-def classes_us(row: Phase) -> dict[str, float]:
-    """Return the classes of a phase that took any time, in µs."""
-    return {name: round(spent / US, 3) for name, spent in row.classes.items() if spent}
-
-
-def load(scene: Scene, to: float = 800.0) -> Phase:
-    """Return the load of a scene whose OgaCreateModel lasts from 100 µs to `to`."""
-    scene.call("OgaCreateModel", 100, to)
-    return phase(analyse(scene.trace()), "load")
 
 
 def test_a_cold_read_is_followed_into_the_download_thread() -> None:

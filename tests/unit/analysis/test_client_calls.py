@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from phase_rows import US, classes_us, phase
 from scene import DAEMON, DOWNLOADER, TARGET, WORKER, WORKER2, Fetch, Scene, get_line
-from test_attribution import US, classes_us, phase
 
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.report.client import client

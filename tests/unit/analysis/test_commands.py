@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from runs import cold_run, stored
 from scene import TARGET
-from test_report import cold_run, stored
 
 from cvtrace.cli import main
 from cvtrace.tracer.store import TraceWriter

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hostile import hostile_run
+from runs import cold_run, hot_run, stored
 from scene import Scene
-from test_report import cold_run, hot_run, stored
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis import analyse

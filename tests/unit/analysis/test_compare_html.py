@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from runs import cold_run, hot_run, portable_run, stored
 from scene import MODEL, MOUNT, WORKER, Scene
-from test_report import cold_run, hot_run, portable_run, stored
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.assemble import studied

@@ -6,9 +6,9 @@ from dataclasses import fields
 from typing import Any, Final
 
 import pytest
+from portable_scene import portable
+from runs import cold_run
 from scene import MODEL, Scene
-from test_portable import portable
-from test_report import cold_run
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.classes import LABELS

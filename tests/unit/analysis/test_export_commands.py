@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
-from test_report import cold_run, stored
+from runs import cold_run, stored
 
 from cvtrace.cli import main
 from cvtrace.commands.exports import EXPORTS, TEXTS

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hostile import NAMES, hostile_run
+from runs import cold_run
 from scene import MODEL
-from test_report import cold_run
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.assemble import studied

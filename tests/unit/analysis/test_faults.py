@@ -1,8 +1,8 @@
 """Kernel time of page faults: what is certain is cache.page, what is not stays the target's own."""
 
 import pytest
+from phase_rows import classes_us, load
 from scene import TARGET, WORKER, Scene
-from test_attribution import classes_us, load
 
 from cvtrace.probes.events import Kind, Opcode
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from runs import generation, hot_run
 from scene import DAEMON, DOWNLOADER, MODEL, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
-from test_report import hot_run
-from test_verdict import generation
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.findings import RULES

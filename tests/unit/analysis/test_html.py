@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from runs import cold_run, hot_run, large_run, portable_run, stored
 from scene import Scene
-from test_report import cold_run, hot_run, large_run, portable_run, stored
 
 from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import html

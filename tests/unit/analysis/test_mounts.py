@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from runs import generation
 from scene import CONNECTION, DAEMON, START, TARGET, US, Scene
-from test_verdict import generation
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.report import text

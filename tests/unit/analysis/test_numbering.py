@@ -1,8 +1,8 @@
 """The kernel numbers FUSE requests one after the other: a gap in the trace is a request that was missed."""
 
 import pytest
+from runs import generation
 from scene import MOUNT, WORKER, Scene
-from test_verdict import generation
 
 from cvtrace.analysis import analyse
 from cvtrace.probes.events import Opcode

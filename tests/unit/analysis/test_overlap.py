@@ -1,8 +1,8 @@
 """Two generators in two threads at once: no token is lost, and the target's time is still split, not counted twice."""
 
 import pytest
+from phase_rows import rows_us
 from scene import TARGET, WORKER, Scene
-from test_phases import rows_us
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.report import text

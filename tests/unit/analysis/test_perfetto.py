@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as PerfettoTrace
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket, TrackEvent
+from runs import cold_run, hot_run
 from scene import MODEL, START, TARGET
-from test_report import cold_run, hot_run
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.assemble import studied

@@ -1,15 +1,11 @@
 """The target's life in phases."""
 
 import pytest
+from phase_rows import rows_us
 from scene import TARGET, Scene
 
-from cvtrace.analysis import Report, analyse
+from cvtrace.analysis import analyse
 from cvtrace.probes.events import Kind, Opcode
-
-
-def rows_us(report: Report) -> dict[str, tuple[int, int]]:
-    """Return count and wall µs of each phase."""
-    return {row.name: (row.count, round(row.wall_s * 1e6)) for row in report.phases}
 
 
 def test_calls_are_phases_and_what_lies_between_is_script() -> None:

@@ -2,52 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from click.testing import CliRunner
-from scene import TARGET, Scene
-from test_report import stored
+from portable_scene import GREW, meta, portable, scene
+from runs import stored
+from scene import TARGET
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.expectations import check, parse
-from cvtrace.analysis.model import Report
 from cvtrace.analysis.report import json as json_report
 from cvtrace.analysis.report import text
 from cvtrace.cli import main
 from cvtrace.probes.events import Kind
-
-GREW = {
-    "cvmfs.n_fs_read": 407,
-    "cvmfs.n_fs_open": 5,
-    "download.n_requests": 16,
-    "download.sz_transferred_bytes": 95_505_093,
-}
-
-
-def scene() -> Scene:
-    """Return phases as an import hook marks them, and nothing else."""
-    found = Scene(end=1000)
-    found.call("OgaCreateModel", 100, 400)
-    for number in range(3):
-        found.call("OgaGenerator_GenerateNextToken", 500 + 20 * number, 515 + 20 * number)
-    return found
-
-
-def meta(**changes: Any) -> dict[str, Any]:
-    mount = {
-        **Scene().mount(scene().arrays()[0]),
-        "counters_before": dict.fromkeys(GREW, 7),
-        "counters_after": {name: 7 + count for name, count in GREW.items()},
-    }
-    return {
-        "probe": "portable",
-        "missing": ["single reads are not seen: nobody knows"],
-        "mounts": [{**mount, **changes}],
-    }
-
-
-def portable(**changes: Any) -> Report:
-    return analyse(scene().trace(**meta(**changes)))
 
 
 def test_the_clients_counts_are_told_and_nothing_is_compared() -> None:

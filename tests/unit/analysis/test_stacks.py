@@ -1,8 +1,8 @@
 """Stacks hold the same time as the phases, in another order."""
 
 import numpy as np
+from runs import cold_run
 from scene import MODEL
-from test_report import cold_run
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.assemble import studied

@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 from hostile import hostile_run
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from runs import cold_run, hot_run, large_run
 from scene import MODEL
-from test_report import cold_run, hot_run, large_run
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.assemble import studied

@@ -3,31 +3,12 @@
 from typing import Any
 
 import pytest
+from runs import generation
 from scene import DAEMON, MODEL, TARGET, WORKER, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.requests import PASSTHROUGH
 from cvtrace.probes.events import Kind, Opcode
-
-
-def generation(scene: Scene | None = None, tokens: int = 3) -> Scene:
-    """Return a load that opens and reads the model, then tokens of 20 µs each from 500 µs on."""
-    scene = scene or Scene()
-    scene.add(Kind.PROC_EXEC, 1, tid=TARGET, text="/usr/bin/python3")
-    scene.call("OgaCreateModel", 100, 400)
-    scene.opened(110, 130, 5)
-    scene.request(Opcode.OPEN, 115, 120, 125, sent=112)
-    scene.hit(116, 1)
-    scene.add(Kind.SYS_MMAP, 140, 141, tid=TARGET, a=5, c=1 << 20)
-    scene.off(200, 290, 300, by=WORKER, state=2)
-    scene.request(Opcode.READ, 210, 280, 295, sent=199)
-    scene.cache_read(220, 270)
-    scene.call("OgaGenerator_AppendTokens", 420, 480)
-    for number in range(tokens):
-        scene.call("OgaGenerator_GenerateNextToken", 500 + 20 * number, 515 + 20 * number)
-    scene.call("OgaDestroyModel", 700, 750)
-    scene.add(Kind.PROC_EXIT, 900, tid=TARGET)
-    return scene
 
 
 def reasons(report: Report) -> str:

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import stored
 from scene import DOWNLOADER, TARGET, WORKER, Fetch, Scene
-from test_report import stored
 
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.asked import Asked, Changes
