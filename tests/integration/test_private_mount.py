@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import os
-import pwd
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import open_to_all
-from waiting import wait_until
+from tiny import open_to_all, tiny_mount
+from unprivileged import NOBODY
 
 from cvtrace.probes.cvmfs.counters import counters
 from cvtrace.probes.cvmfs.mounts import describe, mount_points
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-NOBODY = pwd.getpwnam("nobody").pw_uid
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture
 def private(tmp_path: Path) -> Iterator[Path]:
-    mount, workspace = tmp_path / "mnt", tmp_path / "workspace"
-    mount.mkdir()
-    workspace.mkdir()
     open_to_all(tmp_path)
-    program = [sys.executable, str(Path(__file__).with_name("tiny_mount.py")), str(mount), str(workspace)]
-    daemon = subprocess.Popen([*program, "alone.test.org", str(NOBODY), "alone"], stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: str(mount) in [each.path for each in mount_points()], "it is mounted")
-        wait_until(lambda: workspace.stat().st_uid == NOBODY, "it is the user's")
+    with tiny_mount(tmp_path, fqrn="alone.test.org", uid=NOBODY, alone=True) as (mount, _):
         yield mount
-    finally:
-        subprocess.run(["umount", "-l", mount], check=False)
-        daemon.terminate()
-        daemon.wait()
 
 
 def test_root_asks_a_private_mount_as_its_owner(private: Path) -> None:

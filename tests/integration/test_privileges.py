@@ -38,7 +38,7 @@ OF_PROBE: dict[str, set[Capability]] = {
 def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("mount")
     open_to_all(folder)
-    with tiny_mount(folder, "1234") as (path, _):
+    with tiny_mount(folder, uid=1234) as (path, _):
         yield path
 
 

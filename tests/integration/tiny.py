@@ -6,10 +6,13 @@ import contextlib
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from waiting import wait_until
+
+from cvtrace.probes.cvmfs.mounts import mount_points
 
 MOUNTPOINT = "cvmfs mount"
 """Has a space, as a mount point may."""
@@ -17,17 +20,27 @@ MOUNTPOINT = "cvmfs mount"
 
 @contextlib.contextmanager
 def tiny_mount(
-    folder: Path, *uid: str, fqrn: str = "tiny.test.org", wrapper: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    fqrn: str = "tiny.test.org",
+    uid: int | None = None,
+    alone: bool = False,
+    wrapper: tuple[str, ...] = (),
 ) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """Mount one file in `folder` with a process that looks like cvmfs2, is started through `wrapper`, and may have let go of root."""
+    """Mount one file in `folder` with a process that looks like cvmfs2, started through `wrapper`.
+
+    With `uid` it lets go of root, and with `alone` nobody but that user may enter the mount.
+    """
     mount, workspace = folder / MOUNTPOINT, folder / "workspace"
     mount.mkdir()
     workspace.mkdir()
-    program = [sys.executable, Path(__file__).with_name("tiny_mount.py"), mount, workspace, fqrn, *uid]
+    program: list[str | Path] = [sys.executable, Path(__file__).with_name("tiny_mount.py"), mount, workspace, fqrn]
+    program += [] if uid is None else [str(uid), *(["alone"] if alone else [])]
     daemon = subprocess.Popen([*wrapper, *program], stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: mount.is_mount() and (workspace / f"cvmfs_io.{fqrn}").exists(), f"{fqrn} is mounted")
-        wait_until(lambda: not uid or workspace.stat().st_uid == int(uid[0]), "the daemon has let go of root")
+        wait_until(lambda: str(mount) in [each.path for each in mount_points()], f"{fqrn} is mounted")
+        wait_until((workspace / f"cvmfs_io.{fqrn}").exists, "the daemon can be talked to")
+        wait_until(lambda: uid is None or workspace.stat().st_uid == uid, "the daemon has let go of root")
         yield mount, daemon
     finally:
         daemon.send_signal(signal.SIGCONT)
@@ -37,6 +50,8 @@ def tiny_mount(
 
 
 def open_to_all(folder: Path) -> None:
-    """Let other users into a temporary folder of pytest, which lies two folders below the one for temporary files."""
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
+    """Let other users into a temporary folder of pytest, which lies three folders below the one for temporary files."""
+    opened = (folder, folder.parent, folder.parent.parent)
+    assert Path(tempfile.gettempdir()) not in opened, f"{folder} is no folder of pytest's"
+    for each in opened:
+        each.chmod(0o755)
