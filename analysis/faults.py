@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.intervals import Bools, Ints, empty, ints
+from cvtrace.analysis.paths import CALLS
 from cvtrace.analysis.recording import Recording, Rows
 from cvtrace.analysis.requests import Requests
 from cvtrace.probes.events import Kind, Opcode
@@ -20,20 +21,7 @@ from cvtrace.probes.events import Kind, Opcode
 PAGE_BITS: Final = 48
 PAGE_MASK: Final = (1 << PAGE_BITS) - 1
 UNINTERRUPTIBLE: Final = 2
-OUTSIDE: Final = (
-    Kind.PHASE,
-    Kind.SYS_OPEN,
-    Kind.SYS_READ,
-    Kind.SYS_MMAP,
-    Kind.SYS_CLOSE,
-    Kind.SYS_WAIT,
-    Kind.SYS_CHDIR,
-    Kind.SYS_DUP,
-    Kind.SYS_STAT,
-    Kind.SYS_LIST,
-    Kind.SYS_LINK,
-    Kind.SYS_UNMAP,
-)
+OUTSIDE: Final = (Kind.PHASE, *CALLS, Kind.SYS_UNMAP)
 """Calls: none begins or ends inside a fault."""
 
 
