@@ -167,23 +167,23 @@ class OriginServer(socketserver.ThreadingTCPServer):
         self._accepting.set()
         self.shutdown()
         self.server_close()
-        with self._lock:
-            for connection in self._connections:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+        self._cut()
         self.in_flight.wait_none(5.0)
         if self._access_log:
             self._access_log.close()
             self._access_log = None
 
-    def hold(self, for_s: float) -> None:
-        """Cut all connections and keep the queue of those that wait to be accepted full, with one of our own in it."""
-        self._accepting.clear()
-        self.socket.listen(0)  # room for one
+    def _cut(self) -> None:
         with self._lock:
             for connection in self._connections:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+
+    def hold(self, for_s: float) -> None:
+        """Cut all connections and keep the queue of those that wait to be accepted full, with one of our own in it."""
+        self._accepting.clear()
+        self.socket.listen(0)  # room for one
+        self._cut()
         filler = socket.create_connection(self.socket.getsockname()[:2], timeout=5.0)
 
         def release() -> None:
