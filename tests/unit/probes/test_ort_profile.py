@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvtrace.lab.model import build
 from cvtrace.probes.events import EVENT, Events, Kind
 from cvtrace.probes.phases.functions import INDEX
 from cvtrace.probes.phases.hook import environment, read_marks
@@ -48,13 +47,6 @@ try:
 except Exception as error:
     print(type(error).__name__)
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("model") / "tiny"
-    build(directory, 2 << 20)
-    return directory
 
 
 def run(script: str, folder: Path, *arguments: object, genai: bool = True) -> subprocess.CompletedProcess[str]:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper
 
-from cvtrace.lab.model import build
 from cvtrace.probes.events import EVENT, Kind
 from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
 from cvtrace.probes.phases.hook import INJECT, environment, read_marks
@@ -36,13 +34,6 @@ for _ in range(5):
 {then}
 del generator
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("model") / "tiny"
-    build(directory, 2 << 20)
-    return directory
 
 
 def python(script: str, environ: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
