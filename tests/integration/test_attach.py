@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cvtrace_run import CVTRACE
 from lab_mount import FQRN, Lab, LabMount, lab
+from unprivileged import AS_READER
 from waiting import DEADLINE_S, wait_until
 
 from cvtrace.analysis import analyse
@@ -281,9 +282,7 @@ def test_what_cannot_be_recorded_is_refused_in_one_sentence(here: Path, mounted:
 
 def test_anothers_process_is_not_permitted_without_root(here: Path, mounted: LabMount) -> None:
     with running(READS, mounted.root / "file") as process:
-        to = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        may_read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-        command = [*to, *may_read, *CVTRACE, "attach", str(process.pid), "-o", "trace"]
+        command = [*AS_READER, *CVTRACE, "attach", str(process.pid), "-o", "trace"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (3, "")
         assert (

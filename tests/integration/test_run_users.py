@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cvtrace_run import CVTRACE, options, run, script, trace_of
-from unprivileged import NOBODY
+from unprivileged import AS_READER, NOBODY
 
 pytestmark = pytest.mark.root
 
@@ -89,10 +89,7 @@ def test_without_a_place_for_temporary_files_the_way_out_is_said(here, mount, tm
 
 
 def as_nobody(mount: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run as nobody, who may read everything: the interpreter of the tests may be in a closed home folder."""
-    to = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    may_read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    command = [*to, *may_read, *CVTRACE, "run", "--mount", str(mount), "--no-summary", *arguments]
+    command = [*AS_READER, *CVTRACE, "run", "--mount", str(mount), "--no-summary", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 

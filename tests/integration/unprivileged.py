@@ -18,6 +18,11 @@ from pathlib import Path
 NOBODY = 65534
 NEEDED = ("unshare", "setpriv", "mount")
 ROOT = Path(__file__).resolve().parents[2]
+AS_READER = (
+    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+)
+"""Runs the rest of a command line as nobody who may read everything, where that is stranger enough."""
 
 
 def cannot() -> str | None:
