@@ -54,8 +54,7 @@ def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: P
     assert_harmless(watched.page)
     for key in ("timeline", "waterfall", "heat", "phases", "flame"):
         watched.show(key)
-        box = watched.page.locator(f"#plot-{key}").bounding_box()
-        assert box is not None
+        box = watched.box(key)
         for step in range(12):
             watched.page.mouse.move(box["x"] + 120 + 90 * step, box["y"] + 20 + 17 * step)
         watched.page.locator(f"#plot-{key}").focus()

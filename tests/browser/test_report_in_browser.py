@@ -129,8 +129,7 @@ def test_dragging_zooms_all_pictures_of_time(report: Path, opened: Open) -> None
     watched = opened(report)
     watched.show("timeline")
     before = watched.range("timeline")
-    box = watched.page.locator("#plot-timeline").bounding_box()
-    assert box is not None
+    box = watched.box("timeline")
 
     watched.page.mouse.move(box["x"] + 400, box["y"] + 60)
     watched.page.mouse.down()
@@ -149,8 +148,7 @@ def test_the_wheel_scrolls_the_page_and_zooms_with_ctrl_only(report: Path, opene
     watched = opened(report)
     watched.show("timeline")
     before = watched.range("timeline")
-    box = watched.page.locator("#plot-timeline").bounding_box()
-    assert box is not None
+    box = watched.box("timeline")
     watched.page.mouse.move(box["x"] + 400, box["y"] + 60)
 
     watched.page.mouse.wheel(0, -60)
@@ -158,8 +156,7 @@ def test_the_wheel_scrolls_the_page_and_zooms_with_ctrl_only(report: Path, opene
     assert watched.range("timeline") == before
 
     watched.show("timeline")
-    box = watched.page.locator("#plot-timeline").bounding_box()
-    assert box is not None
+    box = watched.box("timeline")
     watched.page.mouse.move(box["x"] + 400, box["y"] + 60)
     watched.page.keyboard.down("Control")
     watched.page.mouse.wheel(0, -240)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import FloatRect, Page
 
 DEADLINE_S = 10.0
 FIND = """([name, wanted]) => {
@@ -51,6 +51,12 @@ class Watched:
     @property
     def hash(self) -> str:
         found: str = self.page.evaluate("decodeURIComponent(location.hash)")
+        return found
+
+    def box(self, key: str) -> FloatRect:
+        """Return where a picture is in the window."""
+        found = self.page.locator(f"#plot-{key}").bounding_box()
+        assert found is not None
         return found
 
     def show(self, key: str) -> None:
