@@ -13,6 +13,8 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+CLOSE = 1 << 20
+"""Values of a range up to this are numbered by a table, whatever their number."""
 NOWHERE = -1
 """Position of something whose lane does not exist."""
 
@@ -89,6 +91,25 @@ def distinct(values: Ints) -> Ints:
     ordered = np.sort(values, kind="stable")
     found: Ints = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
     return found
+
+
+def numbered(values: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct values, sorted, and which of them each value is.
+
+    As np.unique with its inverse, but in linear time where the values lie close together.
+    """
+    if not len(values):
+        return empty(), empty()
+    low, high = int(values.min()), int(values.max())
+    if high - low >= max(CLOSE, 2 * len(values)):
+        found, which = np.unique(values, return_inverse=True)
+        return found, which.ravel().astype(np.int64)
+    there = np.zeros(high - low + 1, dtype=bool)
+    there[values - low] = True
+    found = np.flatnonzero(there)
+    rank = np.empty(len(there), dtype=np.int64)
+    rank[found] = np.arange(len(found))
+    return found + low, rank[values - low]
 
 
 def disjoint(start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:

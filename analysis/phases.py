@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Bools, Ints, Lanes, disjoint, latest, latest_within, match, pick
+from cvtrace.analysis.intervals import (
+    Bools,
+    Ints,
+    Lanes,
+    disjoint,
+    distinct,
+    latest,
+    latest_within,
+    match,
+    numbered,
+    pick,
+)
 from cvtrace.analysis.recording import Recording
 from cvtrace.analysis.user_phases import UserPhases, user_phases
 from cvtrace.probes.events import Kind
@@ -116,20 +129,45 @@ class Phases:
 
         Processes that never call the library work for those that do: theirs is the call that carries the time.
         """
+        return self._asked_once(self._call_at, thread, time_ns)
+
+    def row_at(self, thread: Ints, time_ns: Ints) -> Ints:
+        """Return the row of something that a thread did at a time, -1 outside the target's life."""
+        return self._asked_once(self._row_at, thread, time_ns)
+
+    @cached_property
+    def _edges(self) -> Ints:
+        """The times, sorted, at which the answer for any thread may become another."""
+        calls, parts = self.calls, (self.segments.start, self.segments.end, self.calls.start, self.calls.end)
+        turns = [np.append(each.lanes.time(each.places), each.until) for each in (calls.by_thread, calls.by_process)]
+        return distinct(np.concatenate([*parts, *turns]))
+
+    def _asked_once(self, ask: Callable[[Ints, Ints], Ints], thread: Ints, time_ns: Ints) -> Ints:
+        """Ask once for each thread and stretch between two edges if that is less than for each of very many times."""
+        if len(time_ns) <= 2 * len(self._edges):
+            return ask(thread, time_ns)
+        tids, which = numbered(thread)
+        when = np.append(int(time_ns.min()), self._edges)
+        if len(tids) * len(when) * 2 > len(time_ns):
+            return ask(thread, time_ns)
+        answers = ask(np.repeat(tids, len(when)), np.tile(when, len(tids)))
+        found: Ints = answers[which * len(when) + np.searchsorted(self._edges, time_ns, side="right")]
+        return found
+
+    def _call_at(self, thread: Ints, time_ns: Ints) -> Ints:
         process, calls_itself = self._process(thread)
         own = self.calls.by_thread.at(thread, time_ns)
         carrying = pick(self.segments.call, self.segments.at(time_ns), -1)
         of_process = np.where(calls_itself, self.calls.by_process.at(process, time_ns), carrying)
         return np.where(own >= 0, own, of_process)
 
-    def row_at(self, thread: Ints, time_ns: Ints) -> Ints:
-        """Return the row of something that a thread did at a time, -1 outside the target's life."""
+    def _row_at(self, thread: Ints, time_ns: Ints) -> Ints:
         segment = self.segments.at(time_ns)
         carrier = pick(self.calls.process, pick(self.segments.call, segment, -1), -1)
         process, calls_itself = self._process(thread)
         apart = calls_itself & (carrier >= 0) & (carrier != process)
         between = np.where(apart, self._between_calls(process, time_ns), pick(self.segments.row, segment, -1))
-        return np.where(segment >= 0, pick(self.calls.row, self.call_at(thread, time_ns), between), -1)
+        return np.where(segment >= 0, pick(self.calls.row, self._call_at(thread, time_ns), between), -1)
 
     def _process(self, thread: Ints) -> tuple[Ints, Bools]:
         """Return the process of each thread, and whether it calls the library."""

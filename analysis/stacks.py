@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.classes import LABELS, Class
-from cvtrace.analysis.intervals import Ints, pick
+from cvtrace.analysis.intervals import Ints, numbered, pick
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tensors import Tensors
 
@@ -100,14 +100,14 @@ def stacks(study: Study, parts: Tensors | None = None) -> Stacks:
         pick(main, path.request, -1),
         path.value,
     )
-    threads, thread = np.unique(columns[1], return_inverse=True)
+    threads, thread = numbered(columns[1])
     sizes = (len(study.phases.names), len(threads), len(known.names) + 1, len(names) + 1, len(LABELS))
     keys = (
-        np.ravel_multi_index((columns[0], thread.ravel(), columns[2] + 1, columns[3] + 1, columns[4]), sizes)
+        np.ravel_multi_index((columns[0], thread, columns[2] + 1, columns[3] + 1, columns[4]), sizes)
         if len(path.of)
         else path.of
     )
-    distinct, where = np.unique(keys, return_inverse=True)
+    distinct, where = numbered(keys)
     phase, thread, file, tensor, value = (
         np.asarray(each, dtype=np.int64) for each in np.unravel_index(distinct, sizes)
     )
@@ -117,12 +117,12 @@ def stacks(study: Study, parts: Tensors | None = None) -> Stacks:
         file=file - 1,
         tensor=tensor - 1,
         value=value,
-        ns=np.bincount(where.ravel(), weights=path.length, minlength=len(distinct)).astype(np.int64),
-        pieces=np.bincount(where.ravel(), minlength=len(distinct)).astype(np.int64),
+        ns=np.bincount(where, weights=path.length, minlength=len(distinct)).astype(np.int64),
+        pieces=np.bincount(where, minlength=len(distinct)).astype(np.int64),
         phases=study.phases.names,
         files=known.names,
         tensors=names,
-        of_piece=where.ravel().astype(np.int64),
+        of_piece=where,
         piece_ns=path.length,
     )
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Bools, Ints
+from cvtrace.analysis.intervals import CLOSE, Bools, Ints, numbered
 
 EACH: Final = 200
 """Longest of every phase that every picture holds one by one."""
@@ -26,16 +26,34 @@ def longest(length: Ints, group: Ints, most: int, each: int = EACH) -> Bools:
     """Tell which are kept one by one; `group` may be -1, which is a group like others."""
     if len(length) <= most:
         return np.ones(len(length), dtype=bool)
-    order = np.lexsort((-length, group))
-    starts = np.flatnonzero(np.append(True, group[order][1:] != group[order][:-1]))
-    size = np.diff(np.append(starts, len(order)))
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order)) - np.repeat(starts, size)
-    kept: Bools = rank < each
+    kept = np.zeros(len(length), dtype=bool)
+    which, order = _runs(group)
+    for mine in np.split(order, which):
+        kept[mine[_first_longest(length[mine], each)]] = True
     room = most - int(kept.sum())
     if room > 0:
         others = np.flatnonzero(~kept)
         kept[others[np.argpartition(-length[others], room - 1)[:room]]] = True
+    return kept
+
+
+def _runs(group: Ints) -> tuple[Ints, Ints]:
+    """Return the order in which groups follow each other, and the places in it where all but the first begin."""
+    number = numbered(group)[1]
+    narrow = (
+        number.astype(np.int16) if int(number.max()) < 2**15 else number
+    )  # of these, numpy sorts the narrow in linear time
+    order = np.argsort(narrow, kind="stable")
+    return np.flatnonzero(np.diff(narrow[order])) + 1, order
+
+
+def _first_longest(length: Ints, most: int) -> Bools:
+    """Tell which are the longest; of equally long ones, the first."""
+    if len(length) <= most:
+        return np.ones(len(length), dtype=bool)
+    least = np.partition(length, len(length) - most)[len(length) - most]
+    kept: Bools = length > least
+    kept[np.flatnonzero(length == least)[: most - int(kept.sum())]] = True
     return kept
 
 
@@ -62,39 +80,54 @@ def merged(start: Ints, end: Ints, keys: Ints, since: int, until: int, room: int
 
     Stretches are made longer until there are at most `room` marks, or only `coarsest` stretches.
     """
-    stretches = FINEST
+    kinds, kind = _distinct(keys)
+    stretches, since_start = FINEST, start - since
     while True:
         width = max(-(-(until - since) // stretches), 1)
-        stretch = np.clip((start - since) // width, 0, stretches - 1)
-        table = np.column_stack([stretch, keys])
-        distinct, where = _distinct(table)
-        if len(distinct) <= room or stretches <= coarsest:
+        code = np.clip(since_start // width, 0, stretches - 1)
+        code *= len(kinds)
+        code += kind
+        if stretches <= coarsest or _how_many(code, stretches * len(kinds)) <= room:
             break
         stretches = max(coarsest, stretches // 2)
-    where = where.ravel()
+    code, where = numbered(code)
     length = end - start
-    most = np.zeros(len(distinct), dtype=np.int64)
+    most = np.zeros(len(code), dtype=np.int64)
     np.maximum.at(most, where, length)
+    stretch = code // max(len(kinds), 1)
     return Merged(
-        keys=distinct[:, 1:],
-        start=since + distinct[:, 0] * width,
-        end=np.minimum(since + (distinct[:, 0] + 1) * width, max(until, since + 1)),
-        count=np.bincount(where, minlength=len(distinct)).astype(np.int64),
-        total=np.bincount(where, weights=length, minlength=len(distinct)).astype(np.int64),
+        keys=kinds[code % max(len(kinds), 1)],
+        start=since + stretch * width,
+        end=np.minimum(since + (stretch + 1) * width, max(until, since + 1)),
+        count=np.bincount(where, minlength=len(code)).astype(np.int64),
+        total=np.bincount(where, weights=length, minlength=len(code)).astype(np.int64),
         longest=most,
-        stretch=distinct[:, 0],
+        stretch=stretch,
     )
+
+
+def _how_many(code: Ints, limit: int) -> int:
+    """Return how many distinct numbers there are, all of them less than `limit`."""
+    if limit > max(CLOSE, 2 * len(code)):
+        return len(numbered(code)[0])
+    there = np.zeros(limit, dtype=bool)
+    there[code] = True
+    return int(np.count_nonzero(there))
 
 
 def _distinct(table: Ints) -> tuple[Ints, Ints]:
     """Return the distinct rows, sorted, and which of them each row is; far faster than np.unique with an axis."""
     if not len(table):
         return table, np.empty(0, dtype=np.int64)
-    low = table.min(axis=0)
-    sizes = tuple(int(size) for size in table.max(axis=0) - low + 1)
-    number = np.ravel_multi_index(tuple((table - low).T), sizes)
-    found, where = np.unique(number, return_inverse=True)
-    return np.column_stack(np.unravel_index(found, sizes)) + low, where.ravel().astype(np.int64)
+    number = np.zeros(len(table), dtype=np.int64)
+    columns = []
+    for column in table.T:
+        values, which = numbered(column)
+        number = number * len(values) + which
+        columns.append(values)
+    found, where = numbered(number)
+    places = np.unravel_index(found, [len(values) for values in columns])
+    return np.column_stack([values[place] for values, place in zip(columns, places, strict=True)]), where
 
 
 def shares(mark: Merged, lanes: Ints) -> tuple[Ints, Ints]:

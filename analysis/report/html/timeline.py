@@ -1,14 +1,16 @@
 """What happened when: phases and tokens, the target's threads, FUSE requests, the cache, the fetches, on one axis."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from bokeh.models import Range1d
 
 from cvtrace.analysis.attribution import Path
 from cvtrace.analysis.classes import LABELS, Class
-from cvtrace.analysis.intervals import Bools, Ints, pick
+from cvtrace.analysis.intervals import Ints, pick
 from cvtrace.analysis.report.html.detail import longest, merged, shares
 from cvtrace.analysis.report.html.palette import CLASSES, of_phase
 from cvtrace.analysis.report.html.pictures import (
@@ -34,50 +36,31 @@ ROW: Final = 22
 
 
 @dataclass(frozen=True)
+class Told:
+    """What is known of intervals that are drawn one by one: token and fetch, and what is said of each."""
+
+    token: Ints
+    fetch: Ints
+    what: list[str]
+
+
+@dataclass(frozen=True)
 class Intervals:
-    """What one band of the timeline shows, before it is reduced; `lane` counts from the band's first lane."""
+    """What one band of the timeline shows, before it is reduced; `lane` counts from the band's first lane.
+
+    Most are merged. What only those need that are not is asked for when it is known which: `told` of their numbers.
+    """
 
     start: Ints
     end: Ints
     lane: Ints
     paint: Ints
     phase: Ints
-    token: Ints
     file: Ints
-    fetch: Ints
-    what: "Names"
+    told: Callable[[Ints], Told]
 
     def __len__(self) -> int:
         return len(self.start)
-
-
-@dataclass(frozen=True)
-class Names:
-    """What is said of each interval, put together for those that are shown only."""
-
-    noun: str
-    opcode: Ints | None = None
-    offset: Ints | None = None
-    size: Ints | None = None
-    tid: Ints | None = None
-
-    def of(self, scene: Scene, band: Intervals, index: int) -> str:
-        """Return one line on one interval."""
-        paint, file = int(band.paint[index]), int(band.file[index])
-        parts = [self.noun]
-        if self.opcode is not None:
-            parts = [_opcode(int(self.opcode[index]))]
-        if self.tid is not None:
-            parts.append(f"thread {int(self.tid[index])}")
-        if self.size is not None and self.size[index] > 0:
-            parts.append(size(float(self.size[index])))
-        if self.offset is not None and self.offset[index] >= 0:
-            parts.append(f"at {int(self.offset[index]):,}")
-        if file >= 0:
-            parts.append(scene.short_files[file])
-        if paint < CLASSES:
-            parts.append(f"({LABELS[paint]})")
-        return " ".join(parts)
 
 
 def picture(scene: Scene) -> Picture:
@@ -168,8 +151,9 @@ def _threads(scene: Scene) -> tuple[Intervals, list[str]]:
     waiting, often = np.unique(study.waits.tid, return_counts=True)
     tids = waiting[np.argsort(-often, kind="stable")][:THREADS]
     events = study.recording.all
-    first = np.array([events.start[events.tid == tid].min() for tid in tids], dtype=np.int64)
-    last = np.array([events.end[events.tid == tid].max() for tid in tids], dtype=np.int64)
+    mine = [events.tid == tid for tid in tids]
+    first = np.array([events.start[each].min() for each in mine], dtype=np.int64)
+    last = np.array([events.end[each].max() for each in mine], dtype=np.int64)
     first, last = np.clip(first, scene.since, scene.until), np.clip(last, scene.since, scene.until)
     others = study.threads.between(tids, first, last)
     path = study.path
@@ -182,21 +166,32 @@ def _threads(scene: Scene) -> tuple[Intervals, list[str]]:
 
 
 def _intervals_of_paths(scene: Scene, path: Path, others: Path, carrier: Ints, tid: Ints) -> Intervals:
-    thread = np.concatenate([carrier, tid])
+    thread, request = _narrow(carrier, tid), _narrow(path.request, others.request)
     start = np.concatenate([path.start, others.start])
-    request = np.concatenate([path.request, others.request])
-    row = scene.study.phases.row_at(thread, start)
+    paint, file = _narrow(path.value, others.value), _narrow(scene.file_of(request))
+
+    def told(chosen: Ints) -> Told:
+        names = [f"thread {each}" for each in thread[chosen].tolist()]
+        return Told(
+            token=scene.token_at(thread[chosen], start[chosen]),
+            fetch=pick(scene.fetch_of_request, request[chosen], -1),
+            what=_said(scene, names, file[chosen], paint[chosen]),
+        )
+
     return Intervals(
         start=start,
         end=np.concatenate([path.end, others.end]),
-        lane=np.concatenate([np.zeros(len(path.of), dtype=np.int64), others.of + 1]),
-        paint=np.concatenate([path.value, others.value]),
-        phase=row,
-        token=scene.token_at(thread, start),
-        file=scene.file_of(request),
-        fetch=pick(scene.fetch_of_request, request, -1),
-        what=Names("", tid=thread),
+        lane=_narrow(np.zeros(len(path.of)), others.of + 1),
+        paint=paint,
+        phase=_narrow(scene.study.phases.row_at(thread, start)),
+        file=file,
+        told=told,
     )
+
+
+def _narrow(*columns: npt.NDArray[Any]) -> Any:
+    """Join columns that number few things: of every thread's every moment, each eight bytes more are felt."""
+    return np.concatenate(columns, dtype=np.int32, casting="unsafe")
 
 
 def _requests(scene: Scene) -> tuple[Intervals, list[str]]:
@@ -204,43 +199,67 @@ def _requests(scene: Scene) -> tuple[Intervals, list[str]]:
     study = scene.study
     asked, use = study.requests, study.use
     workers = np.unique(asked.worker[asked.worker >= 0])
-    lane = np.searchsorted(workers, np.maximum(asked.worker, 0)) % WORKERS
-    missed = (use.misses + use.shared) > 0
-    read = asked.is_(Opcode.READ)
+    inside = np.flatnonzero((asked.replied > scene.since) & (asked.sent < scene.until))
+    missed = ((use.misses + use.shared) > 0)[inside]
+    read = asked.is_(Opcode.READ)[inside]
     paint = np.where(missed, int(Class.NETWORK_REQUEST), np.where(read, int(Class.CACHE_READ), int(Class.CACHE_LOOKUP)))
-    inside = (asked.replied > scene.since) & (asked.sent < scene.until)
+
+    def told(chosen: Ints) -> Told:
+        request = inside[chosen]
+        names = [
+            _opcode(opcode) + _how_much(much) + (f" at {offset:,}" if offset >= 0 else "")
+            for opcode, offset, much in zip(
+                asked.opcode[request].tolist(),
+                asked.offset[request].tolist(),
+                asked.read_bytes[request].tolist(),
+                strict=True,
+            )
+        ]
+        return Told(
+            token=study.request_token[request],
+            fetch=scene.fetch_of_request[request],
+            what=_said(scene, names, scene.files.of_request[request], paint[chosen]),
+        )
+
     band = Intervals(
-        start=asked.sent,
-        end=asked.replied,
-        lane=lane,
+        start=asked.sent[inside],
+        end=asked.replied[inside],
+        lane=np.searchsorted(workers, np.maximum(asked.worker[inside], 0)) % WORKERS,
         paint=paint,
-        phase=study.request_row,
-        token=study.request_token,
-        file=scene.files.of_request,
-        fetch=scene.fetch_of_request,
-        what=Names("", opcode=asked.opcode, offset=asked.offset, size=asked.read_bytes),
+        phase=study.request_row[inside],
+        file=scene.files.of_request[inside],
+        told=told,
     )
     count = min(len(workers), WORKERS)
-    return _where(band, inside), [f"FUSE {number + 1}" for number in range(count)] or ["FUSE"]
+    return band, [f"FUSE {number + 1}" for number in range(count)] or ["FUSE"]
 
 
 def _cache(scene: Scene) -> tuple[Intervals, list[str]]:
     """Return what the client's workers read from the cache on disk."""
     study = scene.study
     rows = study.recording.of(Kind.CACHE_READ)
+    rows = rows.where((rows.end > scene.since) & (rows.start < scene.until))
     request = study.requests.of_worker(rows.tid, rows.start)
+    paint, file = np.full(len(rows), int(Class.CACHE_READ), dtype=np.int64), scene.file_of(request)
+
+    def told(chosen: Ints) -> Told:
+        names = [f"cache file read{_how_much(much)}" for much in rows.ret[chosen].tolist()]
+        return Told(
+            token=pick(study.request_token, request[chosen], -1),
+            fetch=np.full(len(chosen), -1, dtype=np.int64),
+            what=_said(scene, names, file[chosen], paint[chosen]),
+        )
+
     band = Intervals(
         start=rows.start,
         end=rows.end,
         lane=np.zeros(len(rows), dtype=np.int64),
-        paint=np.full(len(rows), int(Class.CACHE_READ), dtype=np.int64),
+        paint=paint,
         phase=pick(study.request_row, request, -1),
-        token=pick(study.request_token, request, -1),
-        file=scene.file_of(request),
-        fetch=np.full(len(rows), -1, dtype=np.int64),
-        what=Names("cache file read", size=rows.ret),
+        file=file,
+        told=told,
     )
-    return _where(band, (rows.end > scene.since) & (rows.start < scene.until)), ["disk cache"]
+    return band, ["disk cache"]
 
 
 def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
@@ -257,41 +276,45 @@ def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
     waits = time.waits
     start = np.concatenate([*cuts[:-1], waits.start])
     end = np.concatenate([*cuts[1:], waits.end])
-    get = np.concatenate([np.tile(np.arange(len(gets)), len(parts)), time.get])
+    there = np.flatnonzero(end > start)
+    get = np.concatenate([np.tile(np.arange(len(gets)), len(parts)), time.get])[there]
     paint = np.concatenate(
         [np.repeat([int(part) for part in parts], len(gets)), np.full(len(time.get), int(Class.NETWORK_TRANSFER))]
-    )
-    band = Intervals(
-        start=start,
-        end=end,
-        lane=lane[get],
-        paint=paint,
-        phase=study.get_row[get],
-        token=pick(study.request_token, gets.request[get], -1),
-        file=scene.file_of(gets.request[get]),
-        fetch=rank[get],
-        what=Names("fetch"),
-    )
+    )[there]
+    file = scene.file_of(gets.request[get])
+
+    def told(chosen: Ints) -> Told:
+        return Told(
+            token=pick(study.request_token, gets.request[get[chosen]], -1),
+            fetch=rank[get[chosen]],
+            what=_said(scene, ["fetch"] * len(chosen), file[chosen], paint[chosen]),
+        )
+
+    band = Intervals(start[there], end[there], lane[get], paint, study.get_row[get], file, told)
     count = max(min(len(sockets), CONNECTIONS), 1)
-    return _where(band, end > start), [f"HTTP {number + 1}" for number in range(count)]
+    return band, [f"HTTP {number + 1}" for number in range(count)]
 
 
-def _where(band: Intervals, chosen: Bools) -> Intervals:
-    told: dict[str, Any] = {
-        name: column[chosen] if isinstance(column, np.ndarray) else column for name, column in vars(band.what).items()
-    }
-    columns = {name: column[chosen] for name, column in vars(band).items() if name != "what"}
-    return Intervals(**columns, what=Names(**told))
+def _said(scene: Scene, names: Sequence[str], file: Ints, paint: Ints) -> list[str]:
+    """Return one line on each interval: its name, its file, its class."""
+    return [
+        name + (f" {scene.short_files[of]}" if of >= 0 else "") + (f" ({LABELS[kind]})" if kind < CLASSES else "")
+        for name, of, kind in zip(names, file.tolist(), paint.tolist(), strict=True)
+    ]
+
+
+def _how_much(number: int) -> str:
+    return f" {size(float(number))}" if number > 0 else ""
 
 
 def _draw(scene: Scene, band: Intervals, base: int, room: tuple[int, int], marks: Marks, below: Marks) -> bool:
     """Add a band from lane `base` on, what is merged `below`; return whether some of it was merged."""
     kept = longest(band.end - band.start, band.phase, room[0])
-    _draw_merged(scene, _where(band, ~kept), base, room[1], below)
+    _draw_merged(scene, band, np.flatnonzero(~kept), base, room[1], below)
     chosen = np.flatnonzero(kept)
-    start = scene.second(band.start[chosen])
+    start, told = scene.second(band.start[chosen]), band.told(chosen)
     marks.add(
-        [band.what.of(scene, band, index) for index in chosen.tolist()],
+        told.what,
         spans_told(start, (band.end - band.start)[chosen]),
         left=start,
         right=scene.second(band.end[chosen]),
@@ -299,18 +322,19 @@ def _draw(scene: Scene, band: Intervals, base: int, room: tuple[int, int], marks
         top=base + band.lane[chosen] + 0.4,
         paint=band.paint[chosen],
         phase=band.phase[chosen],
-        token=band.token[chosen],
+        token=told.token,
         file=band.file[chosen],
-        fetch=band.fetch[chosen],
+        fetch=told.fetch,
     )
     return not bool(kept.all())
 
 
-def _draw_merged(scene: Scene, band: Intervals, base: int, room: int, marks: Marks) -> None:
-    if not len(band):
+def _draw_merged(scene: Scene, band: Intervals, rest: Ints, base: int, room: int, marks: Marks) -> None:
+    if not len(rest):
         return
-    keys = np.column_stack([band.lane, band.phase, band.file, band.paint])
-    found = merged(band.start, band.end, keys, scene.since, scene.until, room)
+    # Narrow, and a column after the other: there may be millions of them.
+    keys: Any = np.array([column[rest] for column in (band.lane, band.phase, band.file, band.paint)], dtype=np.int32).T
+    found = merged(band.start[rest], band.end[rest], keys, scene.since, scene.until, room)
     lane, phase, file, paint = found.keys.T
     bottom, top = shares(found, lane)
     marks.add(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.assemble import studied
+from cvtrace.analysis.intervals import numbered
 from cvtrace.analysis.report.html import timeline
 from cvtrace.analysis.report.html.detail import EACH, longest, merged, shares
 from cvtrace.analysis.report.html.scene import scene
@@ -34,6 +35,25 @@ def test_room_that_is_left_goes_to_the_longest_of_all() -> None:
 
     assert kept.sum() == 100
     assert kept[-100:].all()
+
+
+def test_of_equally_long_ones_the_first_are_kept() -> None:
+    length = np.array([7, 5, 5, 9, 5, 5], dtype=np.int64)
+
+    kept = longest(length, np.zeros(6, dtype=np.int64), most=4, each=4)
+
+    assert np.flatnonzero(kept).tolist() == [0, 1, 2, 3]
+
+
+@given(st.lists(st.integers(-5, 2**21), max_size=50))
+def test_numbers_are_those_of_numpy(values: list[int]) -> None:
+    given_values = np.array(values, dtype=np.int64)
+
+    for some in (given_values, given_values % 7, given_values.astype(np.int32)):
+        found, which = numbered(some)
+        expected, inverse = np.unique(some, return_inverse=True)
+        assert found.tolist() == expected.tolist()
+        assert which.tolist() == inverse.tolist()
 
 
 @pytest.mark.parametrize("room", [10, 100, 100_000])
