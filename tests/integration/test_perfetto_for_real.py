@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def test_an_arrow_leads_from_a_token_to_its_fetch(trace: Path) -> None:
     # WHEN the trace is written for Perfetto
     done = subprocess.run([*CVTRACE, "report", str(trace), "--format", "perfetto"], capture_output=True, check=True)
     found = Trace.FromString(done.stdout)
+    for packet in [each for each in found.packet if each.HasField("compressed_packets")]:
+        found.MergeFromString(zlib.decompress(packet.compressed_packets))
 
     # THEN the slices that share an arrow are a token, a request of its time, and a GET within that
     names: dict[int, str] = {}

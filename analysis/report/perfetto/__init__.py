@@ -2,6 +2,7 @@
 
     stamp      messages of one shape, made by the million
     slices     slices and counters as columns, and their packets; lanes: what overlaps, side by side
+    packed     packets compressed
     tracks     processes, threads and what lies below them
     content    what is told: phases, tokens, threads, requests, the client's cache, fetches
     counters   bytes under way, and what is known of the page cache
@@ -18,22 +19,24 @@ from cvtrace.analysis.model import Report
 from cvtrace.analysis.phases import life
 from cvtrace.analysis.report.perfetto.content import Content
 from cvtrace.analysis.report.perfetto.counters import counters
+from cvtrace.analysis.report.perfetto.packed import packed
 from cvtrace.analysis.report.perfetto.slices import SEQUENCE, Counter, Interned, Slices
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tables import Tables
 
 
 def write(study: Study, more: Tables, report: Report, stream: BinaryIO) -> None:
-    """Write the trace; what is told of single events leaves in chunks."""
+    """Write the trace; what is told of single events leaves in chunks, each packed."""
     interned = Interned()
     content = Content(study, more, report, interned)
     parts: list[Slices | Counter] = [*content.slices(), *counters(study, content)]
     tokens = content.tokens()
-    for message in (_opening(study, interned), content.tracks.described, tokens):
+    for message in (_opening(study, interned), content.tracks.described):
         stream.write(message.SerializeToString())
+    stream.write(packed(tokens.SerializeToString()))
     for part in parts:
         for packets in part.packets():
-            stream.write(packets.data)
+            stream.write(packed(packets.data))
 
 
 def _opening(study: Study, interned: Interned) -> Trace:

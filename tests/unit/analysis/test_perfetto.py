@@ -1,6 +1,7 @@
 """The Perfetto trace, read back with the protobuf of Perfetto's own package; its trace processor reads it in tests/browser."""
 
 import io
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +55,20 @@ def read(trace: Trace) -> Read:
     """Write a trace, parse it, and follow it as a reader must: sorted by time, in the order of the file where times are equal."""
     stream = io.BytesIO()
     perfetto.write(*studied(trace), stream)
-    return parsed(PerfettoTrace.FromString(stream.getvalue()))
+    return parsed(unpacked(stream.getvalue()))
+
+
+def unpacked(data: bytes) -> PerfettoTrace:
+    """Return a trace with the packets that lie compressed in it, as a reader of Perfetto's unpacks them."""
+    trace, plain = PerfettoTrace.FromString(data), PerfettoTrace()
+    for packet in trace.packet:
+        if packet.HasField("compressed_packets"):
+            inside = PerfettoTrace.FromString(zlib.decompress(packet.compressed_packets))
+            assert not any(each.HasField("compressed_packets") for each in inside.packet)
+            plain.packet.extend(inside.packet)
+        else:
+            plain.packet.append(packet)
+    return plain
 
 
 def parsed(trace: PerfettoTrace) -> Read:
