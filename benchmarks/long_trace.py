@@ -7,52 +7,32 @@ mapped, and the switches of the threads that take part, in the proportions of a 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.probes.events import EVENT, TEXT, Events, Kind, Opcode, Texts, no_texts
+from benchmarks.made import CONNECTION, DOWNLOADER, MOUNT, READ_BYTES, TARGET, Fetch, Made, meta
+from cvtrace.probes.events import TEXT, Events, Kind, Opcode, Texts, no_texts
 from cvtrace.probes.phases.functions import INDEX
 from cvtrace.tracer.store import TraceWriter
 
 START_NS: Final = 10**12
 UNIT_NS: Final = 3_000_000
-TARGET, POOL, DAEMON, WORKERS, DOWNLOADER = 100, (101, 102, 103), 200, (201, 202), 209
-CONNECTION, NODE, READS, READ_BYTES = 42, 7, 64, 131_072
+POOL, WORKERS = (101, 102, 103), (201, 202)
+NODE, READS = 7, 64
 CHUNKS_OF_A_FILE: Final = 512
 RECEIVES, POLLS = 250, 20
 UNIQUES: Final = 2 * (READS + 2)
-MOUNT: Final = "/cvmfs/repo.test.org"
 PART: Final = 256
 """Units made at once."""
-
-
-@dataclass
-class _Unit:
-    """The events of one unit, with times from its start in ns."""
-
-    rows: list[tuple[int, ...]] = field(default_factory=list)
-    texts: list[tuple[int, int, int, str]] = field(default_factory=list)
-    """(ts, tid, kind, format of the text)"""
-
-    def add(self, kind: Kind, at: int, to: int = 0, *, tid: int = TARGET, text: str | None = None, **more: int) -> None:
-        tgid = TARGET if tid < DAEMON else DAEMON
-        values = {"ret": 0, "a": 0, "b": 0, "c": 0, **more}
-        self.rows.append((at, max(to - at, 0), tgid, tid, int(kind), 0, *values.values()))
-        if text is not None:
-            self.texts.append((at, tid, int(kind), text))
-
-    def events(self) -> Events:
-        return np.array(self.rows, dtype=EVENT)
 
 
 def write_long_trace(path: Path, events: int) -> int:
     """Write a finished trace of about so many events, replacing an older one. Returns how many there are."""
     shutil.rmtree(path, ignore_errors=True)
     unit = _unit()
-    template = unit.events()
+    template, texts = unit.events(), unit.texts()
     units = max(round(events / len(template)), 4)
     reads, gets = units * READS, units
     counted = {
@@ -61,10 +41,19 @@ def write_long_trace(path: Path, events: int) -> int:
         "download.n_requests": gets,
         "download.sz_transferred_bytes": gets * READS * READ_BYTES,
     }
-    writer = TraceWriter(path, _meta(counted, units))
+    said = meta(
+        START_NS,
+        START_NS + units * UNIT_NS,
+        ["phi3-qa.py"],
+        workspace="/var/lib/cvmfs/repo.test.org",
+        counters_before=dict.fromkeys(counted, 0),
+        counters_after=counted,
+        error=None,
+    )
+    writer = TraceWriter(path, said)
     for first in range(0, units, PART):
         numbers = np.arange(first, min(first + PART, units), dtype=np.uint64)
-        writer.write(_placed(template, numbers), _texts(unit, numbers))
+        writer.write(_placed(template, numbers), _texts(texts, numbers))
     writer.write(_phases(units), no_texts())
     writer.finish()
     return int(writer.meta["events"])
@@ -89,11 +78,12 @@ def _placed(template: Events, numbers: Any) -> Events:
     return found.reshape(-1)
 
 
-def _texts(unit: _Unit, numbers: Any) -> Texts:
+def _texts(template: Texts, numbers: Any) -> Texts:
+    forms = [(int(row["ts"]), int(row["tid"]), int(row["kind"]), row["text"].decode()) for row in template]
     records = [
         (at + START_NS + number * UNIT_NS, tid, kind, len(text), text.encode())
         for number in numbers.tolist()
-        for at, tid, kind, form in unit.texts
+        for at, tid, kind, form in forms
         for text in [form.format(head=f"{number % 256:02x}", tail=f"{number:038x}", file=number // CHUNKS_OF_A_FILE)]
     ]
     return np.array(records, dtype=TEXT)
@@ -101,20 +91,18 @@ def _texts(unit: _Unit, numbers: Any) -> Texts:
 
 def _phases(units: int) -> Events:
     """The first half is the load, then comes the prefill, then a token per unit."""
-    load, calls = units // 2, _Unit()
+    load, calls = units // 2, Made(START_NS)
     calls.add(Kind.PHASE, 0, load * UNIT_NS - 1000, a=INDEX["OgaCreateModel"])
     append = INDEX["OgaGenerator_AppendTokens"]
     calls.add(Kind.PHASE, load * UNIT_NS, (load + 1) * UNIT_NS - 1000, a=append)
     for number in range(load + 1, units):
         token = INDEX["OgaGenerator_GenerateNextToken"]
         calls.add(Kind.PHASE, number * UNIT_NS, (number + 1) * UNIT_NS - 1000, a=token)
-    found = calls.events()
-    found["ts"] += START_NS
-    return found
+    return calls.events()
 
 
-def _unit() -> _Unit:
-    unit = _Unit()
+def _unit() -> Made:
+    unit = Made(0)
     for number in range(2):
         _tensor(unit, number, at=1000 + number * 60_000)
     for number in range(READS):
@@ -125,10 +113,10 @@ def _unit() -> _Unit:
     return unit
 
 
-def _tensor(unit: _Unit, number: int, at: int) -> None:
+def _tensor(unit: Made, number: int, at: int) -> None:
     """Open, map and close the file of weights, as onnxruntime does for each tensor."""
     fd, unique = 9 + number, 2 * (READS + number + 1)
-    unit.add(Kind.SYS_OPEN, at, at + 20_000, ret=fd, a=-100 % 2**64, text=f"{MOUNT}/model-{{file}}.onnx.data")
+    unit.add(Kind.SYS_OPEN, at, at + 20_000, ret=fd, a=-100, text=[f"{MOUNT}/model-{{file}}.onnx.data".encode()])
     _request(unit, Opcode.OPEN, unique, at + 2_000, at + 18_000, WORKERS[number], reply=32)
     unit.add(Kind.SYS_STAT, at + 22_000, at + 23_000, a=CONNECTION, b=NODE, c=5)
     unit.add(Kind.SYS_MMAP, at + 24_000, at + 26_000, a=fd, c=1 << 22)
@@ -137,16 +125,14 @@ def _tensor(unit: _Unit, number: int, at: int) -> None:
     unit.add(Kind.SYS_UNMAP, at + 40_000, at + 42_000, a=0x7F0000000000, c=1 << 22)
 
 
-def _request(unit: _Unit, opcode: Opcode, unique: int, sent: int, ended: int, worker: int, reply: int) -> None:
+def _request(unit: Made, opcode: Opcode, unique: int, sent: int, ended: int, worker: int, reply: int) -> None:
     """A request that the target waits for, from its sending to the wake-up."""
-    unit.add(Kind.FUSE_SEND, sent, ended, a=unique, b=CONNECTION, c=opcode << 32 | 80)
+    unit.request(opcode, unique, NODE, sent, ended, worker, reply_bytes=reply, taken_ns=1_500, replying_ns=2_000)
     unit.add(Kind.OFFCPU, sent + 500, ended + 500, a=ended - 500, b=worker, c=2)
     unit.add(Kind.OFFCPU, ended + 1_000, ended + 8_000, tid=worker, a=ended + 7_000, b=TARGET, c=1)
-    unit.add(Kind.FUSE_DAEMON, sent + 1_500, ended, tid=worker, a=unique, b=NODE, c=opcode << 32 | TARGET)
-    unit.add(Kind.FUSE_REPLY, ended - 2_000, ended, tid=worker, a=unique, b=reply, ret=reply)
 
 
-def _read(unit: _Unit, number: int, at: int, length: int) -> None:
+def _read(unit: Made, number: int, at: int, length: int) -> None:
     """A fault that reads ahead, the READ it waits for, and the faults around on what came."""
     unique, page, worker = 2 * (number + 1), number * READ_BYTES // 4096, WORKERS[number % 2]
     if number:
@@ -162,30 +148,31 @@ def _read(unit: _Unit, number: int, at: int, length: int) -> None:
         unit.add(Kind.PAGE_MAP, late, a=CONNECTION, b=NODE, c=page + place | 16 << 48)
 
 
-def _fetch(unit: _Unit, at: int, worker: int) -> None:
+def _fetch(unit: Made, at: int, worker: int) -> None:
     """The fetch of the chunk: missed twice, handed over, received in pieces, committed."""
-    name = "{head}/{tail}"
-    for number in range(2):
-        unit.add(Kind.CACHE_OPEN, at + number * 1_000, at + number * 1_000 + 500, tid=worker, ret=-2, text=f"./{name}")
-    unit.add(Kind.HANDOVER, at + 3_000, at + 3_500, tid=worker, ret=8, a=0xF0000, b=41)
-    unit.add(Kind.HANDOVER_TAKEN, at + 5_000, tid=DOWNLOADER, ret=8, a=0xF0000, b=40)
-    line = f"GET /cvmfs/repo.test.org/data/{name}P HTTP/1.1"
-    unit.add(Kind.HTTP_SEND, at + 7_000, at + 8_000, tid=DOWNLOADER, ret=90, a=61, c=90, text=line)
-    size = READS * READ_BYTES
-    head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n"
+    name, size = "{head}/{tail}", READS * READ_BYTES
     each = size // RECEIVES
-    for number in range(RECEIVES):
-        begin, ret = at + 150_000 + number * 3_000, each if number else each + 200 + size % RECEIVES
-        text = None if number else head
-        unit.add(Kind.HTTP_RECV, begin, begin + 800, tid=DOWNLOADER, ret=ret, a=61, c=65_536, text=text)
+    when = Fetch(
+        missed=at,
+        handed=at + 3_000,
+        taken=at + 5_000,
+        sent=at + 7_000,
+        first=at + 150_000,
+        first_bytes=each + 200 + size % RECEIVES,
+        done=at + 920_000,
+        told=at + 921_000,
+        committed=at + 924_000,
+    )
+    unit.fetch(when, worker, 0xF0000, [name], size)
+    unit.add(Kind.CACHE_OPEN, at + 1_000, at + 1_500, tid=worker, ret=-2, text=[f"./{name}".encode()])
+    for number in range(1, RECEIVES):
+        begin = at + 150_000 + number * 3_000
+        unit.add(Kind.HTTP_RECV, begin, begin + 800, tid=DOWNLOADER, ret=each, a=61, c=65_536)
     for number in range(POLLS):
         begin = at + 151_000 + number * 36_000
         unit.add(Kind.DAEMON_POLL, begin, begin + 1_500, tid=DOWNLOADER, ret=1, a=3)
-    unit.add(Kind.HANDOVER_DONE, at + 920_000, tid=DOWNLOADER, ret=4, b=65)
-    unit.add(Kind.HANDOVER_RESULT, at + 4_000, at + 921_000, tid=worker, ret=4, b=64)
-    unit.add(Kind.CACHE_OPEN, at + 922_000, tid=worker, ret=30, text="./txn/fetchAbCdEf")
-    unit.add(Kind.CACHE_RENAME, at + 924_000, at + 930_000, tid=worker, text=f"./{name}")
-    part = "Part of /model-{file}.onnx.data"
+    unit.add(Kind.CACHE_OPEN, at + 922_000, tid=worker, ret=30, text=[b"./txn/fetchAbCdEf"])
+    part = [b"Part of /model-{file}.onnx.data"]
     unit.add(Kind.CACHE_INSERT, at + 931_000, at + 932_000, tid=worker, a=size, text=part)
     unit.add(Kind.CACHE_CLOSE, at + 933_000, tid=worker, a=31)
     for number in range(10):
@@ -193,7 +180,7 @@ def _fetch(unit: _Unit, at: int, worker: int) -> None:
         unit.add(Kind.DAEMON_FUTEX, begin, begin + 5_000, tid=WORKERS[1], a=0x1000)
 
 
-def _pool(unit: _Unit, at: int) -> None:
+def _pool(unit: Made, at: int) -> None:
     """The pool works while the target's thread waits for it, a few times."""
     for turn in range(4):
         begin = at + turn * 30_000
@@ -202,30 +189,3 @@ def _pool(unit: _Unit, at: int) -> None:
         for tid in POOL:
             unit.add(Kind.OFFCPU, begin + 23_500, begin + 30_000, tid=tid, a=begin + 29_000, b=TARGET, c=1)
         unit.add(Kind.OFFCPU, begin + 26_000, begin + 27_000)
-
-
-def _meta(counted: dict[str, int], units: int) -> dict[str, Any]:
-    mount = {
-        "path": MOUNT,
-        "fqrn": "repo.test.org",
-        "connection": CONNECTION,
-        "device": CONNECTION,
-        "daemon_pid": DAEMON,
-        "client": "cvmfs2",
-        "version": "2.12.0",
-        "workspace": "/var/lib/cvmfs/repo.test.org",
-        "counters_before": dict.fromkeys(counted, 0),
-        "counters_after": counted,
-        "error": None,
-    }
-    end_ns = START_NS + units * UNIT_NS
-    return {
-        "started": "2026-01-01T12:00:00+00:00",
-        "host": "node1",
-        "target": {"argv": ["phi3-qa.py"], "pid": TARGET, "cwd": "/", "user": "user", "exit_code": 0},
-        "clock": {"start_ns": START_NS, "end_ns": end_ns, "realtime_offset_ns": 0},
-        "probe": "ebpf",
-        "missing": [],
-        "lost": {},
-        "mounts": [mount],
-    }
