@@ -276,6 +276,52 @@ KERNEL_REQUESTS: Final = _texts(
     unanswered="n: requests sent that the client was not seen to take",
 )
 
+ACCESS_LOG: Final = _texts(
+    file="text: name of the log",
+    format="text: common or combined, Squid, cvtrace lab",
+    of_proxy="yes/no: whether a proxy wrote it",
+    lines="n: of the log",
+    unreadable="n: of them, in no known format",
+    elsewhere="n: of them, of other repositories",
+    fetches="n: GETs that were traced",
+    matched="n: of them, in the log as well",
+    traced_bytes="bytes: of these, as traced",
+    log_bytes="bytes: of these, as the log has them",
+    bytes_differ="n: of these, of another size in the log",
+    only_in_trace="n: GETs that the log lacks",
+    only_in_log="n: lines that the trace lacks, by this client or by nobody knows whom",
+    unknown_client="yes/no: whether it is not known whose those are",
+    of_others="n: lines of other clients",
+    at_edges="n: lines that may be of before or after the recording",
+    in_decode="n: of only_in_log, perhaps made while a token was generated",
+    clock_ahead_s="s: by which the log's clock was ahead",
+    examples="text: paths that only the log has, as JSON",
+    behind_proxy="yes/no: whether the client asked a proxy, and this is not its log",
+    agree="yes/no: whether both have the same; empty where that cannot be told",
+)
+
+WHAT_IF: Final = _texts(
+    rtt_s="s: round trip to the server in this run",
+    rtt_from="text: by what it is known",
+    bytes_per_s="x: bandwidth to the server, at least, in bytes per second",
+)
+
+PREDICTIONS: Final = _texts(
+    name="text: of the prediction",
+    what="text: what would be otherwise",
+    wall_s="s: predicted of the whole run",
+    assumptions="text: what it assumes, as JSON",
+    lab_error="x: largest error of such predictions in the lab, as a share of the predicted run; empty if not measured",
+    reason="text: why nothing can be told",
+)
+
+PREDICTED_PHASES: Final = _texts(
+    prediction="text: its name",
+    phase="text: name of the phase",
+    measured_s="s: as it was",
+    predicted_s="s: as it would be",
+)
+
 TABLES: Final = {
     "run": RUN,
     "phases": PHASES,
@@ -296,5 +342,11 @@ TABLES: Final = {
     "findings": FINDINGS,
     "checks": CHECKS,
     "kernel_requests": KERNEL_REQUESTS,
+    "access_log": ACCESS_LOG,
+    "what_if": WHAT_IF,
+    "predictions": PREDICTIONS,
+    "predicted_phases": PREDICTED_PHASES,
 }
 """Table -> its columns, in their order."""
+ASKED_WHAT_IF: Final = ("what_if", "predictions", "predicted_phases")
+"""Tables that are written if they are asked for (`--what-if`)."""

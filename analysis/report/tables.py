@@ -18,9 +18,9 @@ import pyarrow.parquet as pa_parquet
 from cvtrace.analysis.causes import CAUSES
 from cvtrace.analysis.classes import LABELS
 from cvtrace.analysis.intervals import Ints
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.model import Prediction, Report
 from cvtrace.analysis.phases import life
-from cvtrace.analysis.report.columns import TABLES, Column
+from cvtrace.analysis.report.columns import ASKED_WHAT_IF, TABLES, Column
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.stacks import Files, Stacks, files, stacks
 from cvtrace.analysis.study import Study
@@ -41,10 +41,10 @@ Opener = Callable[[str], Any]
 """Opens a new file of the export for writing bytes, by name."""
 
 
-def write(study: Study, more: Tables, report: Report, form: str, opener: Opener) -> None:
-    """Write every table that has a row, each as `<name>.csv` or `<name>.parquet`."""
+def write(study: Study, more: Tables, report: Report, form: str, opener: Opener, *, what_if: bool = False) -> None:
+    """Write every table that has a row, each as `<name>.csv` or `<name>.parquet`; predictions if asked `what_if`."""
     for name, table in tables(study, more, report):
-        if table.num_rows:
+        if table.num_rows and (what_if or name not in ASKED_WHAT_IF):
             with opener(f"{name}.{form}") as stream:
                 (_csv if form == "csv" else pa_parquet.write_table)(table, stream)
 
@@ -74,6 +74,8 @@ def tables(study: Study, more: Tables, report: Report) -> Iterator[tuple[str, pa
         "requests": lambda: _requests(study, more, known),
         "stacks": lambda: _stacks(found),
         "mounts": lambda: _of_rows(report.trace.mounts, TABLES["mounts"]),
+        "predictions": lambda: _of_rows(_predictions(report), TABLES["predictions"]),
+        "predicted_phases": lambda: _predicted_phases(report),
     }
     for name, columns in TABLES.items():
         make = makers.get(name)
@@ -135,6 +137,20 @@ def _run(report: Report) -> dict[str, Any]:
 def _classes(report: Report) -> dict[str, Any]:
     rows = [(printable(row.name), name, spent) for row in report.phases for name, spent in row.classes.items()]
     return dict(zip(TABLES["classes"], map(list, zip(*rows, strict=True)), strict=True)) if rows else _none("classes")
+
+
+def _predictions(report: Report) -> tuple[Prediction, ...]:
+    return report.what_if.predictions if report.what_if else ()
+
+
+def _predicted_phases(report: Report) -> dict[str, Any]:
+    rows = [
+        (printable(prediction.name), printable(row.name), row.measured_s, row.predicted_s)
+        for prediction in _predictions(report)
+        for row in prediction.phases
+    ]
+    name = "predicted_phases"
+    return dict(zip(TABLES[name], map(list, zip(*rows, strict=True)), strict=True)) if rows else _none(name)
 
 
 def _none(name: str) -> dict[str, Any]:

@@ -30,10 +30,12 @@ def check_place(form: str, output: Path | None) -> None:
         raise click.UsageError("--format perfetto is not for a terminal: name a file with -o")
 
 
-def export(study: Study, more: Tables, found: Report, form: str, stacks: str, output: Path | None) -> None:
-    """Write one form; raises UsageError if it cannot be written."""
+def export(
+    study: Study, more: Tables, found: Report, form: str, stacks: str, output: Path | None, *, what_if: bool = False
+) -> None:
+    """Write one form, tables with predictions if asked `what_if`; raises UsageError if it cannot be written."""
     if form in TABLES and output is not None:
-        _tables(study, more, found, form, output)
+        _tables(study, more, found, form, output, what_if)
         return
     with writing(output) as stream:
         if form == "perfetto":
@@ -55,12 +57,12 @@ def _text(study: Study, more: Tables, found: Report, form: str, choice: str) -> 
     return speedscope.render(stacks(study, more.tensors), choice, " ".join(found.trace.target), cvtrace.__version__)
 
 
-def _tables(study: Study, more: Tables, found: Report, form: str, output: Path) -> None:
+def _tables(study: Study, more: Tables, found: Report, form: str, output: Path, what_if: bool) -> None:
     from cvtrace.analysis.report import tables
 
     if output.suffix == ".zip":
         with writing(output) as stream, tables.zipped(stream) as opener:
-            tables.write(study, more, found, form, opener)
+            tables.write(study, more, found, form, opener, what_if=what_if)
         return
     with unwritable(output), tables.folder(output, form) as opener:
-        tables.write(study, more, found, form, opener)
+        tables.write(study, more, found, form, opener, what_if=what_if)

@@ -41,7 +41,9 @@ OPTIONS: Final = (
         metavar="ADDRESS",
         help="This client's address in that log. [default: as told by the fetches that are in both]",
     ),
-    click.option("--what-if", is_flag=True, help="Predict how long it takes if something were otherwise (text)."),
+    click.option(
+        "--what-if", is_flag=True, help="Predict how long it takes if something were otherwise (text, csv, parquet)."
+    ),
     click.option(
         "--rtt",
         callback=seconds,

@@ -94,7 +94,7 @@ def command(
     recorded = read_trace(trace)
     study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model), asked=asked)
     if form in EXPORTS:
-        export(study, tables, found, form, stacks, output)
+        export(study, tables, found, form, stacks, output, what_if=asked.show_what_if)
     else:
         to_stdout = output is None or output == STDOUT
         encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"

@@ -15,27 +15,30 @@ import pytest
 from hostile import NAMES, hostile_run
 from runs import cold_run
 from scene import MODEL
+from test_access_log import at_ms, lab, loaded
 
 from benchmarks.big_trace import big_trace
+from cvtrace.analysis.asked import NOTHING, Asked
 from cvtrace.analysis.assemble import studied
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.model import PredictedPhase, Prediction, Report
 from cvtrace.analysis.report import tables
 from cvtrace.analysis.report.columns import TABLES
 from cvtrace.analysis.report.names import UNSEEN, printable
 from cvtrace.tracer.store import Trace
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"
-OTHERS = {"schema", "trace", "verdict", "cache_state", "notes", "access_log", "what_if"}
-"""Fields of a report that are no table: what matters of them is in the table `run`, or a sentence, or asked for in JSON."""
-EMPTY = {"operators", "operator_layers", "tensors", "layers"}
-"""Tables that want onnxruntime's profile or the model's files."""
+OTHERS = {"schema", "trace", "verdict", "cache_state", "notes"}
+"""Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
+ASKED = {"access_log", "what_if", "predictions", "predicted_phases"}
+EMPTY = {"operators", "operator_layers", "tensors", "layers", *ASKED}
+"""Tables that want onnxruntime's profile or the model's files, or are asked for."""
 
 
-def written(trace: Trace, form: str, folder: Path) -> dict[str, pd.DataFrame]:
+def written(trace: Trace, form: str, folder: Path, asked: Asked = NOTHING) -> dict[str, pd.DataFrame]:
     """Write the tables and read them with pandas."""
-    study, more, report = studied(trace)
+    study, more, report = studied(trace, asked=asked)
     with tables.folder(folder, form) as opener:
-        tables.write(study, more, report, form, opener)
+        tables.write(study, more, report, form, opener, what_if=asked.show_what_if)
     read: Any = pd.read_csv if form == "csv" else pd.read_parquet
     return {path.stem: read(path) for path in folder.glob(f"*.{form}")}
 
@@ -77,6 +80,43 @@ def test_requests_are_those_of_the_study_and_find_their_fetch(form: str, tmp_pat
     assert len(caused) == sum(fetch.by_target for fetch in report.fetches) > 0
     begun = fetches["start_s"].to_numpy()[caused["fetch"].to_numpy().astype(int)]
     assert ((begun >= caused["sent_s"]) & (begun <= caused["replied_s"])).all()
+
+
+@both_forms
+def test_what_is_asked_for_is_a_table(form: str, tmp_path: Path) -> None:
+    # GIVEN a log that lacks one of four GETs, and has one that was not traced
+    log = tmp_path / "origin.jsonl"
+    lines = [*(lab(number, at_ms(number)) for number in range(3)), lab(9, at_ms(1))]
+    log.write_text("".join(f"{line}\n" for line in lines))
+    asked, trace = Asked(access_log=log, show_what_if=True), loaded().trace()
+    report = studied(trace, asked=asked)[2]
+    assert report.access_log is not None
+    assert report.what_if is not None
+
+    # WHEN the tables are written with what was asked, and without
+    found, plain = written(trace, form, tmp_path / "out", asked), written(trace, form, tmp_path / "plain")
+
+    # THEN the first have it, the second nothing of it
+    assert set(found) == set(plain) | ASKED
+    assert not set(plain) & ASKED
+    (access,) = found["access_log"].to_dict("records")
+    told = {name: value for name, value in vars(report.access_log).items() if name != "examples"}
+    assert {name: None if pd.isna(access[name]) else access[name] for name in told} == told
+    assert tuple(json.loads(access["examples"])) == report.access_log.examples
+    assert [access[name] for name in ("lines", "matched", "only_in_trace", "only_in_log")] == [4, 3, 1, 1]
+    assert found["what_if"]["rtt_s"].tolist() == [report.what_if.rtt_s]
+    predictions = found["predictions"]
+    assert predictions["name"].tolist() == [each.name for each in report.what_if.predictions]
+    assert predictions["wall_s"].dropna().tolist() == [
+        each.wall_s for each in report.what_if.predictions if each.wall_s is not None
+    ]
+    assert [tuple(json.loads(each)) for each in predictions["assumptions"]] == [
+        each.assumptions for each in report.what_if.predictions
+    ]
+    phases = found["predicted_phases"]
+    assert len(phases) == sum(len(each.phases) for each in report.what_if.predictions) > 0
+    hot = phases[phases["prediction"] == predictions["name"][0]].set_index("phase")["predicted_s"].to_dict()
+    assert hot == {row.name: row.predicted_s for row in report.what_if.predictions[0].phases}
 
 
 def test_stacks_and_classes_add_up_to_the_wall_time(tmp_path: Path) -> None:
@@ -142,11 +182,14 @@ def test_a_later_export_leaves_nothing_of_an_earlier_one_and_all_of_others(tmp_p
 def test_every_field_of_the_report_is_a_column() -> None:
     """A field that is added to the report is exported, or named in OTHERS."""
     rows = {name: row_type(hint) for name, hint in typing.get_type_hints(Report).items() if name not in OTHERS}
+    rows["predictions"] = Prediction
+    inner = {"classes", "predictions", "phases"}  # tables of their own
 
     assert rows.keys() <= TABLES.keys()
     for name, row in rows.items():
-        wanted = {field.name for field in dataclasses.fields(row)} - {"classes"}
+        wanted = {field.name for field in dataclasses.fields(row)} - inner
         assert wanted == set(TABLES[name]), name
+    assert len(dataclasses.fields(PredictedPhase)) == len(TABLES["predicted_phases"]) - 1  # and of which prediction
 
 
 def row_type(hint: Any) -> Any:
