@@ -1,7 +1,7 @@
 """What every probe can do, and how one is chosen."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cvtrace.probes.events import Events, Texts
 
@@ -72,3 +72,11 @@ class Probe(Protocol):
 
     def missing(self) -> list[str]:
         """Return one sentence for each thing this probe cannot see here and what that hides."""
+
+
+@runtime_checkable
+class KnowsCalls(Protocol):
+    """A probe that can tell, while it observes, which calls have begun and not returned."""
+
+    def calls_under_way(self) -> tuple[int, ...]:
+        """Return the calls that mark phases (indices into FUNCTIONS) that threads are in, the one that began first first."""

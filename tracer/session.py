@@ -23,7 +23,7 @@ from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
 from cvtrace.probes.phases.hook import Counted, environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
-from cvtrace.probes.probe import CannotObserve, Daemon, Probe
+from cvtrace.probes.probe import CannotObserve, Daemon, KnowsCalls, Probe
 from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
@@ -240,7 +240,8 @@ class Session:
         if self.options.ort_profile:
             self.calls.append(events[events["kind"] == Kind.PHASE])
         if self.options.watch is not None:
-            self.options.watch.take(events, lambda: self.probe.losses().total)
+            under_way = self.probe.calls_under_way if isinstance(self.probe, KnowsCalls) else tuple
+            self.options.watch.take(events, lambda: self.probe.losses().total, under_way)
         self.drain_ns += time.thread_time_ns() - before_ns
         if self.writer.error and not self.told_error:
             self.told_error = True

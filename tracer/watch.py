@@ -12,7 +12,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,15 +58,15 @@ class Watch:
         """Columns and rows that the line was set up for."""
         self._closed = False
 
-    def take(self, events: Events, lost: Callable[[], int]) -> None:
-        """Count a block, and draw if it is time; `lost` is asked then only."""
+    def take(self, events: Events, lost: Callable[[], int], under_way: Callable[[], Sequence[int]] = tuple) -> None:
+        """Count a block, and draw if it is time; then only is asked how many are `lost` and which calls are `under_way`."""
         if len(events):
             self._count(events)
         now_s = self._clock()
         if not self._closed and now_s - self._drawn_s >= EVERY_S:
             self._drawn_s = now_s
             if _may_draw(self._fd):
-                self._draw(lost())
+                self._draw(lost(), under_way())
 
     def _count(self, events: Events) -> None:
         kind = events["kind"] & np.uint16(~UNFINISHED & 0xFFFF)
@@ -78,8 +78,11 @@ class Watch:
             last = int(marks[-1])
             self._phase = FUNCTIONS[last].phase if last < len(FUNCTIONS) else self._phase
 
-    def line(self, lost: int, columns: int) -> str:
-        """Return what is drawn, rates over the last seconds and sums: as much as there is room for."""
+    def line(self, lost: int, columns: int, under_way: Sequence[int] = ()) -> str:
+        """Return what is drawn, rates over the last seconds and sums: as much as there is room for.
+
+        `under_way` are the calls (indices into FUNCTIONS) that threads are known to be in, the one that began first first.
+        """
         now = Counts(
             self._clock(),
             int(self._kinds[Kind.FUSE_READ]),
@@ -91,12 +94,13 @@ class Watch:
         self._past.append(now)
         while len(self._past) > 2 and now.time_s - self._past[1].time_s >= WINDOW_S:
             self._past.popleft()
+        phase = _phase(self._phase, under_way)
         time = f"cvtrace {now.time_s - self._began_s:.1f} s"
-        told = (_told(now, self._past[0], _phase(self._phase), f"{lost:,} lost", detail) for detail in (3, 2, 1, 0))
+        told = (_told(now, self._past[0], phase, f"{lost:,} lost", detail) for detail in (3, 2, 1, 0))
         lines = [" · ".join([time, *parts]) for parts in told]
         return next((line for line in lines if len(line) <= columns), lines[-1][:columns])
 
-    def _draw(self, lost: int) -> None:
+    def _draw(self, lost: int, under_way: Sequence[int]) -> None:
         columns, rows = os.get_terminal_size(self._fd)
         if rows < 2 or columns < 2:
             return
@@ -105,7 +109,7 @@ class Watch:
             # A line feed first: the cursor may stand in the last row, which is no longer the target's.
             setup = f"\n{SAVE}\033[1;{rows - 1}r{RESTORE}\033[1A"
             self._size = (columns, rows)
-        self._write(f"{setup}{SAVE}\033[{rows};1H{CLEAR}{self.line(lost, columns - 1)}{RESTORE}")
+        self._write(f"{setup}{SAVE}\033[{rows};1H{CLEAR}{self.line(lost, columns - 1, under_way)}{RESTORE}")
 
     def close(self) -> None:
         """Give the last row back; nothing is drawn any more."""
@@ -159,6 +163,9 @@ def _told(now: Counts, before: Counts, phase: str, lost: str, detail: int) -> li
     return [part for part in parts if part]
 
 
-def _phase(last: str) -> str:
-    """Name what runs: a call is told when it returns, so that only what came last is known."""
+def _phase(last: str, under_way: Sequence[int]) -> str:
+    """Name what runs: the call that a thread is in, else the one that returned last, as a call is told when it returns."""
+    inside = [FUNCTIONS[each].phase for each in under_way if each < len(FUNCTIONS)]
+    if inside and inside[0] != "user":
+        return inside[0] if inside[0] == "decode" else f"in {inside[0]}"
     return {"": "not loaded yet", "decode": "decode", "user": ""}.get(last, f"after {last}")

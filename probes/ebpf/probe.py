@@ -295,6 +295,12 @@ class EbpfProbe:
         ]
         return np.array(rows, dtype=EVENT)
 
+    def calls_under_way(self) -> tuple[int, ...]:
+        """Return the calls that mark phases that threads are in, the one that began first first."""
+        if self._bpf is None:
+            return ()
+        return tuple(np.sort(self._open_phases(), order="ts")["a"].tolist())
+
     def _open_absences(self) -> Events:
         rows = [
             (gone.ts, 0, gone.tgid, tid.value, Kind.OFFCPU, 0, 0, gone.wake_ts, gone.waker, gone.state)

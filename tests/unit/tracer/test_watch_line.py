@@ -65,6 +65,19 @@ def test_phases_and_tokens_come_from_marks(clock: Clock) -> None:
     assert watch.line(12_345, 200).endswith("12,345 lost")
 
 
+def test_a_call_under_way_is_what_runs(clock: Clock) -> None:
+    # GIVEN that the model's configuration was read, which counts as load, and that the model is being created
+    watch = Watch(-1, clock)
+    clock.now_s += 1
+    watch._count(events(Kind.PHASE, a=INDEX["OgaCreateConfig"]))
+
+    assert "· in load ·" in watch.line(0, 200, [INDEX["OgaCreateModelFromConfig"]])
+    assert "· after load ·" in watch.line(0, 200)
+    assert "· in prefill ·" in watch.line(0, 200, [INDEX["OgaGenerator_AppendTokens"], TOKEN])
+    assert "· decode ·" in watch.line(0, 200, [TOKEN])
+    assert "· after load ·" in watch.line(0, 200, [10_000])
+
+
 @pytest.mark.parametrize("columns", [200, 100, 79, 40, 1])
 def test_the_line_has_what_there_is_room_for(clock: Clock, columns: int) -> None:
     watch = Watch(-1, clock)

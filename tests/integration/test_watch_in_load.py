@@ -1,0 +1,32 @@
+"""`cvtrace run --watch` while a real model is loaded over a slow network: the phase is the one that runs, not the one before."""
+
+from __future__ import annotations
+
+import re
+import sys
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from test_watch import Terminal, command
+
+from cvtrace.lab.stack import Options, temporary
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
+DELAY_S = 0.1
+"""Of each answer: two dozen chunks are fetched one after the other, and the line is drawn more than twice a second."""
+pytestmark = pytest.mark.root
+
+
+def test_a_load_is_told_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
+    with temporary(Options(size_bytes=20_000_000, client="lab", chunk_bytes=1 << 20, delay_s=DELAY_S)) as stack:
+        arguments = ["-m", str(stack.model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", "8"]
+        words = ["--mount", str(stack.mountpoint), "--", sys.executable, str(SCRIPT), *arguments]
+
+        seen = Terminal(command(tmp_path / "trace", *words, probes="ebpf"))
+
+    assert seen.exit_code == 0, seen.lines
+    told = [re.match(r"cvtrace [\d.]+ s · ([a-z ]+) · ", rows[-1]) for rows in seen.shown]
+    phases = [phase for phase, _ in groupby(found[1] for found in told if found)]
+    assert phases[:2] == ["not loaded yet", "in load"], phases
