@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import analysis, html_report, model, read_loop, recorder, what_if
+from benchmarks import analysis, exports, html_report, model, read_loop, recorder, what_if
 from benchmarks.rows import Settings, machine, table
 
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "model": model.run,
     "analysis": analysis.run,
     "html": html_report.run,
+    "exports": exports.run,
     "what_if": what_if.run,
 }
 HEAD = """# What tracing costs

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.long_trace import write_long_trace
+from benchmarks.report_cost import Cost, report_cost
 from benchmarks.rows import Row, Settings
-from benchmarks.tracers import ENVIRONMENT
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 MOST_S = 30.0
 MOST_BYTES = 4e9
 MOST_GROWTH = 1.5
 """Of the CPU time per event, from the second size to the third against from the first to the second."""
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """What one report took."""
-
-    wall_s: float
-    cpu_s: float
-    rss_bytes: int
 
 
 def run(settings: Settings) -> list[Row]:
@@ -37,7 +24,7 @@ def run(settings: Settings) -> list[Row]:
         trace = settings.folder / f"long-{events}.trace"
         print(f"benchmark: report on {events:,} events", file=sys.stderr)
         counts.append(write_long_trace(trace, events))
-        costs.append([_report(trace) for _ in range(settings.repeats)])
+        costs.append([report_cost(trace, "json") for _ in range(settings.repeats)])
         shutil.rmtree(trace)
     rows = [row for events, measured in zip(SIZES, costs, strict=True) for row in _rows(events, measured)]
     small, middle, large = (statistics.median(cost.cpu_s for cost in measured) for measured in costs)
@@ -48,7 +35,7 @@ def run(settings: Settings) -> list[Row]:
     return [*rows, Row(what, growth, f"≤ {MOST_GROWTH} x", second / first <= MOST_GROWTH)]
 
 
-def _rows(events: int, measured: list[_Cost]) -> list[Row]:
+def _rows(events: int, measured: list[Cost]) -> list[Row]:
     wall_s, cpu_s = (statistics.median(column) for column in zip(*((c.wall_s, c.cpu_s) for c in measured), strict=True))
     rss_bytes = max(cost.rss_bytes for cost in measured)
     what = f"report on {events:,} events to JSON"
@@ -59,17 +46,3 @@ def _rows(events: int, measured: list[_Cost]) -> list[Row]:
         Row(what, time_text, f"≤ {MOST_S:.0f} s", wall_s <= MOST_S),
         Row(f"{what}, memory (RSS)", memory_text, f"≤ {MOST_BYTES / 1e6:,.0f} MB", rss_bytes <= MOST_BYTES),
     ]
-
-
-def _report(trace: Path) -> _Cost:
-    """Run the command as a user would; the kernel counts its time and memory."""
-    output = trace.with_suffix(".json")
-    argv = [sys.executable, "-m", "cvtrace", "report", "--format", "json", str(trace), "-o", str(output)]
-    began_s = time.monotonic()
-    process = os.posix_spawn(sys.executable, argv, ENVIRONMENT)
-    _, status, usage = os.wait4(process, 0)
-    wall_s = time.monotonic() - began_s
-    output.unlink(missing_ok=True)
-    if status:
-        raise SystemExit(f"benchmark: cvtrace report on {trace.name} ended with {os.waitstatus_to_exitcode(status)}")
-    return _Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)

@@ -1,0 +1,40 @@
+"""What `cvtrace report` takes, from its start to its end, as the kernel counts it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.tracers import ENVIRONMENT
+
+USAGE = Path(__file__).with_name("usage.py")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one report took, and how large it is."""
+
+    wall_s: float
+    cpu_s: float
+    rss_bytes: int
+    size_bytes: int
+
+
+def report_cost(trace: Path, form: str) -> Cost:
+    """Run the command as a user would. What it wrote is measured and removed."""
+    output = trace.with_suffix(f".{form}")
+    argv = [sys.executable, "-m", "cvtrace", "report", "--format", form, str(trace), "-o", str(output)]
+    done = subprocess.run(
+        [sys.executable, str(USAGE), *argv], capture_output=True, text=True, env=ENVIRONMENT, check=True
+    )
+    told = json.loads(done.stdout)
+    if told["status"]:
+        raise SystemExit(f"benchmark: cvtrace report on {trace.name} ended with {told['status']}: {done.stderr[-200:]}")
+    parts = list(output.iterdir()) if output.is_dir() else [output]
+    size = sum(part.stat().st_size for part in parts)
+    shutil.rmtree(output) if output.is_dir() else output.unlink()
+    return Cost(*told["took"], size)
