@@ -116,7 +116,7 @@ def _rows(report: Report, name: str) -> Sequence[Any]:
 
 def _told(value: Any) -> Any:
     if isinstance(value, tuple):
-        return json.dumps(value)
+        return json.dumps([_told(each) for each in value], ensure_ascii=False)
     return printable(value) if isinstance(value, str) else value
 
 

@@ -86,7 +86,8 @@ def test_requests_are_those_of_the_study_and_find_their_fetch(form: str, tmp_pat
 def test_what_is_asked_for_is_a_table(form: str, tmp_path: Path) -> None:
     # GIVEN a log that lacks one of four GETs, and has one that was not traced
     log = tmp_path / "origin.jsonl"
-    lines = [*(lab(number, at_ms(number)) for number in range(3)), lab(9, at_ms(1))]
+    strange = lab(9, at_ms(1)).replace(f"{9:038x}", f"{9:037x}\\u202e")
+    lines = [*(lab(number, at_ms(number)) for number in range(3)), strange]
     log.write_text("".join(f"{line}\n" for line in lines))
     asked, trace = Asked(access_log=log, show_what_if=True), loaded().trace()
     report = studied(trace, asked=asked)[2]
@@ -102,7 +103,9 @@ def test_what_is_asked_for_is_a_table(form: str, tmp_path: Path) -> None:
     (access,) = found["access_log"].to_dict("records")
     told = {name: value for name, value in vars(report.access_log).items() if name != "examples"}
     assert {name: None if pd.isna(access[name]) else access[name] for name in told} == told
-    assert tuple(json.loads(access["examples"])) == report.access_log.examples
+    assert [printable(each) for each in report.access_log.examples] == json.loads(access["examples"])
+    assert "\\u202e" in json.loads(access["examples"])[0]
+    assert not UNSEEN.search(access["examples"])
     assert [access[name] for name in ("lines", "matched", "only_in_trace", "only_in_log")] == [4, 3, 1, 1]
     assert found["what_if"]["rtt_s"].tolist() == [report.what_if.rtt_s]
     predictions = found["predictions"]
@@ -113,6 +116,7 @@ def test_what_is_asked_for_is_a_table(form: str, tmp_path: Path) -> None:
     assert [tuple(json.loads(each)) for each in predictions["assumptions"]] == [
         each.assumptions for each in report.what_if.predictions
     ]
+    assert "µs" in " ".join(predictions["assumptions"])
     phases = found["predicted_phases"]
     assert len(phases) == sum(len(each.phases) for each in report.what_if.predictions) > 0
     hot = phases[phases["prediction"] == predictions["name"][0]].set_index("phase")["predicted_s"].to_dict()
