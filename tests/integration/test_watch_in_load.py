@@ -29,4 +29,5 @@ def test_a_load_is_told_while_it_lasts(tmp_path: Path, monkeypatch: pytest.Monke
     assert seen.exit_code == 0, seen.lines
     told = [re.match(r"cvtrace [\d.]+ s · ([a-z ]+) · ", rows[-1]) for rows in seen.shown]
     phases = [phase for phase, _ in groupby(found[1] for found in told if found)]
-    assert phases[:2] == ["not loaded yet", "in load"], phases
+    # Whether the line is drawn before the load begins is chance.
+    assert next(phase for phase in phases if phase != "not loaded yet") == "in load", phases
