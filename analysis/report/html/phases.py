@@ -1,11 +1,13 @@
 """The phases as stacked bars, coloured by class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from bokeh.models import Range1d
 
 from cvtrace.analysis.classes import LABELS
 from cvtrace.analysis.model import Phase
-from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles
+from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, name_lanes, pointed_at, rectangles
 from cvtrace.analysis.report.html.scene import Marks, Scene
 from cvtrace.analysis.report.quantities import seconds
 
@@ -19,16 +21,8 @@ def picture(scene: Scene) -> Picture:
     number = {name: place for place, name in enumerate(scene.study.phases.names)}
     for place, row in enumerate(rows):
         add_bar(marks, row, scene.phases[number[row.name]], number[row.name], place, 0.38)
-    longest = max((row.wall_s for row in rows), default=1.0)
-    plot = blank(
-        "phases",
-        70 + BAR * max(len(rows), 1),
-        Range1d(0, longest * 1.02),
-        Range1d(max(len(rows), 1) - 0.5, -0.5),
-        "seconds",
-    )
-    pointed_at(plot, [rectangles(plot, "phases", marks)])
     names = [scene.phases[number[row.name]] for row in rows]
+    plot = bars(marks, rows, BAR, 0.5, len(rows))
     name_lanes(plot, [float(place) for place in range(len(rows))], names)
     told = ", ".join(f"{name} {seconds(row.wall_s)}" for name, row in zip(names, rows, strict=True))
     return Picture(
@@ -39,6 +33,15 @@ def picture(scene: Scene) -> Picture:
         table="phases",
         label=f"Stacked bars of the phases: {told}",
     )
+
+
+def bars(marks: Marks, rows: Sequence[Phase], height: int, edge: float, lanes: int) -> Figure:
+    """Draw the bars of `rows` in so many lanes of a `height` in pixels, the first on top, with an `edge` in lanes above it and below."""
+    lanes = max(lanes, 1)
+    longest = max((row.wall_s for row in rows), default=1.0)
+    plot = blank("phases", 70 + height * lanes, Range1d(0, longest * 1.02), Range1d(lanes - 1 + edge, -edge), "seconds")
+    pointed_at(plot, [rectangles(plot, "phases", marks)])
+    return plot
 
 
 def add_bar(marks: Marks, row: Phase, name: str, number: int, middle: float, half: float) -> None:

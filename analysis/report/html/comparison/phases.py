@@ -1,11 +1,9 @@
 """The phases of both runs as stacked bars on one scale, a pair for each phase."""
 
-from bokeh.models import Range1d
-
 from cvtrace.analysis.model import Phase
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
-from cvtrace.analysis.report.html.phases import add_bar
-from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles
+from cvtrace.analysis.report.html.phases import add_bar, bars
+from cvtrace.analysis.report.html.pictures import Picture, name_lanes
 from cvtrace.analysis.report.html.scene import Marks
 from cvtrace.analysis.report.quantities import seconds
 
@@ -27,15 +25,7 @@ def picture(sides: Sides) -> Picture:
                 add_bar(marks, row, f"{letter}, {name}", number, middle, HALF * 0.92)
             middles.append(middle)
             names.append(f"{name}  {letter}" if letter == "A" else letter)
-    longest = max((row.wall_s for side in rows for row in side.values()), default=1.0)
-    plot = blank(
-        "phases",
-        70 + PAIR * max(len(shown), 1),
-        Range1d(0, longest * 1.02),
-        Range1d(max(len(shown), 1) - 0.45, -0.55),
-        "seconds",
-    )
-    pointed_at(plot, [rectangles(plot, "phases", marks)])
+    plot = bars(marks, [row for side in rows for row in side.values()], PAIR, 0.55, len(shown))
     name_lanes(plot, middles, names)
     told = ", ".join(
         f"{sides.phases[number]} {' and '.join(_wall(side.get(sides.names[number])) for side in rows)}"
