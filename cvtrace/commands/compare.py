@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from click.core import ParameterSource
 
-from cvtrace.commands.outputs import STDOUT, refuse_existing, show_in_browser, writing
+from cvtrace.commands.outputs import (
+    STDOUT,
+    destination,
+    encoding_of,
+    output_options,
+    show_in_browser,
+    wanted_form,
+    writing,
+)
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
@@ -23,14 +30,7 @@ FORMATS: Final = ("text", "json", "html")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, allow_dash=True),
-    default=None,
-    help="Write to this file.  [default: the terminal; A-B.html beside B with --open]",
-)
-@click.option("--force", is_flag=True, help="Replace what is there.")
+@output_options("Write to this file.  [default: the terminal; A-B.html beside B with --open]")
 @click.option(
     "--open", "show", is_flag=True, help="Open the comparison (of HTML, if not told otherwise) in the browser."
 )
@@ -41,17 +41,13 @@ def command(context: click.Context, a: Path, b: Path, form: str, output: Path | 
     Class by class, phase by phase: times, tokens, reads, fetches, verdicts. Of several runs, medians, and where the difference
     lies with 95 % confidence; in brackets, if that may be none. As HTML with pictures of both runs.
     """
-    if show and context.get_parameter_source("form") is ParameterSource.DEFAULT:
-        form = "html"
-    if show and output == STDOUT:
-        raise click.UsageError("--open needs a file: give one with -o, or leave -o out")
-    refuse_existing(output, force)
-    if show and output is None:
-        output = b.resolve().with_name(f"{a.resolve().name}-{b.resolve().name}.{form}")
+    form = wanted_form(context, form, show)
+    output = destination(
+        output, lambda: b.resolve().with_name(f"{a.resolve().name}-{b.resolve().name}.{form}"), force, show
+    )
     rendered = _html(a, b) if form == "html" else _text(a, b, form, output)
-    encoding = (sys.stdout.encoding or "utf-8") if output is None or output == STDOUT else "utf-8"
     with writing(output) as stream:
-        stream.write(rendered.encode(encoding, "replace"))
+        stream.write(rendered.encode(encoding_of(output), "replace"))
     if show and output is not None:
         show_in_browser(output, "comparison")
 

@@ -5,17 +5,50 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 STDOUT: Final = Path("-")
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 """Variables of which one is there where a browser can be started."""
+
+
+def output_options(told: str) -> Callable[[Command], Command]:
+    """Give a command the options of where to write; `told` is the help of -o."""
+
+    def add(command: Command) -> Command:
+        force = click.option("--force", is_flag=True, help="Replace what is there.")
+        place = click.option(
+            "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), default=None, help=told
+        )
+        return place(force(command))
+
+    return add
+
+
+def wanted_form(context: click.Context, form: str, show: bool) -> str:
+    """Return the form asked for; what is shown in the browser is HTML if not told otherwise."""
+    return "html" if show and context.get_parameter_source("form") is ParameterSource.DEFAULT else form
+
+
+def destination(output: Path | None, beside: Callable[[], Path], force: bool, show: bool) -> Path | None:
+    """Return where to write: `beside` what it is about, if it is to be shown and no place is named. Raises UsageError."""
+    if show and output == STDOUT:
+        raise click.UsageError("--open needs a file: give one with -o, or leave -o out")
+    refuse_existing(output, force)
+    return beside() if show and output is None else output
+
+
+def encoding_of(output: Path | None) -> str:
+    """Return the encoding of stdout, and UTF-8 for a file."""
+    return (sys.stdout.encoding or "utf-8") if output is None or output == STDOUT else "utf-8"
 
 
 def refuse_existing(output: Path | None, force: bool) -> None:

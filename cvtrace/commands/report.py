@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from click.core import ParameterSource
 
 from cvtrace.commands.exports import EXPORTS, check_place, export
-from cvtrace.commands.outputs import STDOUT, refuse_existing, show_in_browser, writing
+from cvtrace.commands.outputs import (
+    STDOUT,
+    destination,
+    encoding_of,
+    output_options,
+    show_in_browser,
+    wanted_form,
+    writing,
+)
 from cvtrace.commands.questions import questions
 
 if TYPE_CHECKING:
@@ -40,14 +47,9 @@ FORMATS: Final = ("text", "json", "html")
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Look for the model's files here; default: where the target opened them.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, allow_dash=True),
-    default=None,
-    help="Write to this file; of csv and parquet, a folder or a .zip.  [default: the terminal; TRACE.html with --open]",
+@output_options(
+    "Write to this file; of csv and parquet, a folder or a .zip.  [default: the terminal; TRACE.html with --open]"
 )
-@click.option("--force", is_flag=True, help="Replace what is there.")
 @click.option(
     "--stacks",
     type=click.Choice(("both", "on-cpu", "waiting")),
@@ -75,17 +77,12 @@ def command(
 
     A trace that was cut off is reported as far as it goes; where it ends is said on stderr, too.
     """
-    if show and context.get_parameter_source("form") is ParameterSource.DEFAULT:
-        form = "html"
+    form = wanted_form(context, form, show)
     if show and form in EXPORTS:
         raise click.UsageError(f"--open shows {', '.join(FORMATS)}: --format {form} is for other programs")
-    if show and output == STDOUT:
-        raise click.UsageError("--open needs a file: give one with -o, or leave -o out")
     if form in EXPORTS:
         check_place(form, output)
-    refuse_existing(output, force)
-    if show and output is None:
-        output = trace.resolve().with_name(f"{trace.resolve().name}.{form}")
+    output = destination(output, lambda: trace.resolve().with_name(f"{trace.resolve().name}.{form}"), force, show)
     from cvtrace.analysis.assemble import studied
     from cvtrace.analysis.headers import headers_of
     from cvtrace.tracer.store import read_trace
@@ -96,9 +93,8 @@ def command(
     if form in EXPORTS:
         export(study, tables, found, form, stacks, output, what_if=asked.show_what_if)
     else:
-        to_stdout = output is None or output == STDOUT
-        encoding = (sys.stdout.encoding or "utf-8") if to_stdout else "utf-8"
-        terminal = to_stdout and sys.stdout.isatty()
+        encoding = encoding_of(output)
+        terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
         rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, what_if=asked.show_what_if)
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
