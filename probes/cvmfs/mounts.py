@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -74,23 +74,28 @@ def parse_mountinfo(text: str, served: Set[str] = frozenset()) -> list[MountPoin
     known by `served`, the paths that running clients name. The type is `fuse`, or `fuse.<subtype>`.
     """
     seen: dict[str, MountPoint | None] = {}
+    for path, device, kind in _mount_lines(text):
+        is_fuse = kind[0] == "fuse" or kind[0].startswith("fuse.")
+        is_cvmfs = is_fuse and (_unescape(kind[1]) == "cvmfs2" or path in served)
+        seen.pop(path, None)  # a later mount on the same path hides the earlier one
+        seen[path] = MountPoint(path, device) if is_cvmfs else None
+    by_device: dict[int, MountPoint] = {}
+    for mount in seen.values():
+        if mount is not None:
+            by_device.setdefault(mount.device, mount)  # a bind mount is the same file system
+    return list(by_device.values())
+
+
+def _mount_lines(text: str) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield the path, the st_dev, and what follows the dash (type, source, options) of each line of mountinfo."""
     for line in text.splitlines():
         before, separator, after = line.partition(" - ")
         fields, kind = before.split(" "), after.split(" ")
         if not separator or len(fields) < 6 or len(kind) < 2 or (device := DEVICE.fullmatch(fields[2])) is None:
             continue
         path = _unescape(fields[4])
-        if not path.startswith("/"):
-            continue
-        is_fuse = kind[0] == "fuse" or kind[0].startswith("fuse.")
-        is_cvmfs = is_fuse and (_unescape(kind[1]) == "cvmfs2" or path in served)
-        seen.pop(path, None)  # a later mount on the same path hides the earlier one
-        seen[path] = MountPoint(path, os.makedev(int(device[1]), int(device[2]))) if is_cvmfs else None
-    by_device: dict[int, MountPoint] = {}
-    for mount in seen.values():
-        if mount is not None:
-            by_device.setdefault(mount.device, mount)  # a bind mount is the same file system
-    return list(by_device.values())
+        if path.startswith("/"):
+            yield path, os.makedev(int(device[1]), int(device[2])), kind
 
 
 def mount_points() -> list[MountPoint]:
@@ -207,8 +212,8 @@ def _become_owner(path: str) -> bool:
     """Take the user and group of a FUSE mount, which lets in nobody else without `allow_other`, not even root."""
     if os.geteuid() != 0:
         return False
-    lines = (line.partition(" - ") for line in MOUNTINFO.read_text(errors="surrogateescape").splitlines())
-    owners = [OWNER.search(after) for before, _, after in lines if _unescape((before.split(" ") + [""] * 5)[4]) == path]
+    lines = _mount_lines(MOUNTINFO.read_text(errors="surrogateescape"))
+    owners = [OWNER.search(kind[-1]) for mounted, _, kind in lines if mounted == path]
     if not owners or owners[-1] is None:  # the last mount on a path hides those before it
         return False
     user, group = (int(number) for number in owners[-1].groups())
