@@ -42,15 +42,12 @@ def reconcile(
             alone = [shown for mount in counted if (shown := _told(mount, name)) is not None]
             checks += [Check(name, None, sum(alone), None)] if alone else []
             continue
-        pairs = [
-            (traced[name].near(client), client)
-            for mount, traced in zip(counted, seen, strict=True)
-            for client in [mount.counted(counter)]
-        ]
+        clients = [mount.counted(counter) for mount in counted]
+        pairs = [(traced[name].near(client), client) for traced, client in zip(seen, clients, strict=True)]
         if name == "http_bytes" and gets.encrypted.any():
             absent.append("bytes cannot be compared with what cvmfs2 counted: those of HTTPS are seen as on the wire")
             continue
-        told = [client for _, client in pairs if client is not None]
+        told = [client for client in clients if client is not None]
         if len(told) < len(pairs):
             absent.append(f"cvmfs2 did not tell {counter}")
             continue
