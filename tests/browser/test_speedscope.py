@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,8 +39,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run([npm, "pack", PACKAGE], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
         pytest.skip(f"npm cannot fetch {PACKAGE}: {done.stderr.strip().splitlines()[-1:]}")
-    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(next(folder.glob("*.tgz")), folder)
     return folder / "package" / "dist" / "release"
 
 
