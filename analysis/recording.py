@@ -9,7 +9,7 @@ import numpy as np
 
 from cvtrace.analysis.intervals import Bools, Ints, Lanes, earliest_within, empty, ints, latest_within, match
 from cvtrace.analysis.meta import checked
-from cvtrace.probes.events import UNFINISHED, Events, Kind, Texts
+from cvtrace.probes.events import UNFINISHED, Events, Kind, Texts, in_order
 from cvtrace.tracer.store import Trace
 
 LONGEST_NS: Final = 2**50
@@ -194,11 +194,8 @@ def recording(trace: Trace) -> Recording:
     Raises TraceDamaged if meta.json is not one.
     """
     meta = checked(trace)
-    events = trace.events
+    events = in_order(trace.events)
     when = events["ts"].view(np.int64)
-    if len(when) and not bool(np.all(when[1:] >= when[:-1])):
-        events = events[np.lexsort((events["tid"], events["kind"], when))]
-        when = events["ts"].view(np.int64)
     rows = _rows(events, when)
     kind = rows.kind
     order = np.argsort(kind.astype(np.uint16), kind="stable")

@@ -17,6 +17,7 @@ to by (ts, tid, kind). Text longer than TEXT_MAX is cut; `size` keeps the full l
 Numbers of processes and threads are those of the initial PID namespace.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
@@ -185,3 +186,26 @@ def no_events() -> Events:
 def no_texts() -> Texts:
     """Return an empty array of texts."""
     return np.empty(0, dtype=TEXT)
+
+
+def sorting(
+    ts: npt.NDArray[np.uint64], records: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.void]]
+) -> npt.NDArray[np.intp]:
+    """Return the order by (ts, kind, tid) of the records with these times.
+
+    `records` returns those at some places; it is asked for those only that have their time in common with others.
+    """
+    order = np.argsort(ts, kind="stable")
+    in_turn = ts[order]
+    tied = np.flatnonzero(in_turn[1:] == in_turn[:-1])
+    if len(tied):
+        places = np.union1d(tied, tied + 1)
+        same = records(order[places])
+        order[places] = order[places][np.lexsort((same["tid"], same["kind"], same["ts"]))]
+    return order
+
+
+def in_order(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return events or texts sorted by (ts, kind, tid); the same array if it is sorted already."""
+    order = sorting(records["ts"], lambda places: records[places])
+    return records if bool(np.all(order[1:] > order[:-1])) else records[order]

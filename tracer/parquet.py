@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.probes.events import EVENT, TEXT, Events, Texts
+from cvtrace.probes.events import EVENT, TEXT, Events, Texts, sorting
 from cvtrace.tracer.arrow import pa, pq
 from cvtrace.tracer.blocks import Blocks, scan, word_offsets
 
@@ -38,12 +38,12 @@ Progress = Callable[[int, int], None]
 
 
 def write_events(source_fd: int, target: BinaryIO, progress: Progress | None = None) -> int:
-    """Write the event blocks of `source_fd` as Parquet, sorted by ts; returns the number of events."""
+    """Write the event blocks of `source_fd` as Parquet, sorted by (ts, kind, tid); returns the number of events."""
     return _convert(source_fd, target, EVENT, EVENT_SCHEMA, ROWS_PER_GROUP, progress)
 
 
 def write_texts(source_fd: int, target: BinaryIO) -> int:
-    """Write the text blocks of `source_fd` as Parquet, sorted by ts; returns the number of texts."""
+    """Write the text blocks of `source_fd` as Parquet, sorted by (ts, kind, tid); returns the number of texts."""
     return _convert(source_fd, target, TEXT, TEXT_SCHEMA, ROWS_PER_TEXT_GROUP, None)
 
 
@@ -83,17 +83,24 @@ def _write_groups(
     # Only the times and the order of the records are held in memory; the rest is gathered group by group.
     words = np.frombuffer(view, dtype="<u8", count=len(view) // 8)
     offsets = word_offsets(blocks, dtype)
-    offsets = offsets[np.argsort(words[offsets], kind="stable")]  # ts is the first word of both records
+    # ts is the first word of both records.
+    offsets = offsets[sorting(words[offsets], lambda places: _records(words, offsets[places], dtype))]
     done = 0
     for group in _groups(offsets, rows):
-        records = words[group[:, None] + np.arange(dtype.itemsize // 8)].view(dtype).reshape(-1)
+        records = _records(words, group, dtype)
         arrays = [pa.array(_column(records, name), type=schema.field(name).type) for name in schema.names]
         writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=rows)
         done += len(group)
         if progress is not None:
             progress(done, len(offsets))
-    del words
     return len(offsets)
+
+
+def _records(
+    words: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64], dtype: np.dtype[Any]
+) -> npt.NDArray[np.void]:
+    records: npt.NDArray[np.void] = words[offsets[:, None] + np.arange(dtype.itemsize // 8)].view(dtype).reshape(-1)
+    return records
 
 
 def _groups(offsets: npt.NDArray[np.int64], rows: int) -> Iterator[npt.NDArray[np.int64]]:

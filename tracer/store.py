@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.probes.events import EVENT, TEXT, Events, Texts
+from cvtrace.probes.events import EVENT, TEXT, Events, Texts, in_order
 from cvtrace.tracer.blocks import BlockFile, records, scan
 from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceUnwritable
 from cvtrace.tracer.folder import (
@@ -316,8 +316,7 @@ def _read_blocks(path: Path, meta: dict[str, Any]) -> Trace:
         texts, text_damage = _read_block_file(path / TEXTS_BLOCKS, TEXT)
     except OSError as error:
         raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None
-    events = events[np.argsort(events["ts"], kind="stable")]
-    texts = texts[np.argsort(texts["ts"], kind="stable")]
+    events, texts = in_order(events), in_order(texts)
     start_ns = meta["clock"].get("start_ns")
     where = "before its first event"
     if len(events):

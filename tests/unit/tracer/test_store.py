@@ -55,12 +55,17 @@ def unfinished(path: Path, blocks: int = 3, events: int = 20) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 50), max_size=6), st.randoms())
-def test_finished_trace_gives_back_every_record_sorted_by_time(tmp_path_factory, counts, shuffle):
-    # GIVEN records in any order, in blocks of any size
+@given(st.lists(st.integers(0, 50), max_size=6), st.integers(1, 7), st.booleans(), st.randoms())
+def test_a_trace_gives_back_every_record_in_one_order(tmp_path_factory, counts, tied, finished, shuffle):
+    # GIVEN records in any order, in blocks of any size, some of the same time but of other kinds or threads
     path = tmp_path_factory.mktemp("traces") / "trace"
     events = make_events(sum(counts))
     texts = make_texts(sum(counts))
+    for records in (events, texts):
+        number = np.arange(len(records))
+        records["ts"] = number // tied * 1000
+        records["kind"] = Kind.SYS_OPEN + number % tied // 3
+        records["tid"] = number % tied % 3
     order = list(range(sum(counts)))
     shuffle.shuffle(order)
     # WHEN they are written and the trace is finished
@@ -71,11 +76,17 @@ def test_finished_trace_gives_back_every_record_sorted_by_time(tmp_path_factory,
         writer.write(events[part], texts[part])
         writer.flush()
         begin += count
-    writer.finish(end="exited")
-    # THEN all of them are read back, sorted, and nothing else is in the folder
+    if finished:
+        writer.finish(end="exited")
+    else:
+        writer.close()
+    # THEN all of them are read back, sorted by time, kind and thread, and nothing else is in the folder
     trace = read_trace(path)
     assert np.array_equal(trace.events, events)
     assert np.array_equal(trace.texts, texts)
+    if not finished:
+        assert trace.damage is not None
+        return
     assert trace.damage is None
     assert trace.meta["end"] == "exited"
     assert (trace.meta["events"], trace.meta["texts"]) == (len(order), len(order))
