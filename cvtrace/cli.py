@@ -11,6 +11,7 @@ import click
 
 import cvtrace
 from cvtrace.commands.lazy import LazyGroup, Verb
+from cvtrace.commands.telling import say, take_the_place_of_closed_streams
 
 VERBS: Final = {
     "run": Verb("cvtrace.commands.run", "Record a script or program, then print the summary."),
@@ -63,7 +64,7 @@ class CommandLine(LazyGroup):
             if told is None:
                 raise
             message, code = told
-            click.echo(f"cvtrace: {message}", err=True)
+            say(message)
             ctx.exit(code)
 
 
@@ -75,3 +76,4 @@ class CommandLine(LazyGroup):
 @click.version_option(cvtrace.__version__, prog_name="cvtrace")
 def main() -> None:
     """Where a model load from CVMFS spends its time, and whether generating tokens hits CVMFS."""
+    take_the_place_of_closed_streams()

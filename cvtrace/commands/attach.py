@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.run import _print_summary, _progress, _say
+from cvtrace.commands.telling import progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES
 
 
@@ -49,7 +49,7 @@ def command(
     process = find_process(pid)
     asked = who_asked(os.environ)
     with watching(watch) as shown:
-        options = Options(output, force, probes, mounts, asked, _say, _progress(), redact=redact, watch=shown)
+        options = Options(output, force, probes, mounts, asked, say, progress(), redact=redact, watch=shown)
         recording = attach(process, options, for_s)
     if not no_summary:
-        _print_summary(recording.path, asked)
+        tell_summary(recording.path, asked)

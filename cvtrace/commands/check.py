@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cvtrace.commands.telling import say
+
 
 @click.command(name="check")
 @click.argument("trace", type=click.Path(path_type=Path))
@@ -26,7 +28,7 @@ def command(trace: Path, expressions: tuple[str, ...]) -> None:
     except BadExpression as error:
         raise click.UsageError(str(error)) from None
     if report.trace.damage:
-        click.echo(f"cvtrace: {report.trace.damage}", err=True)
+        say(report.trace.damage)
     outcomes = check(report, expectations)
     for outcome in outcomes:
         if not outcome.met:

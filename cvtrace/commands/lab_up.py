@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cvtrace.commands.telling import tell
+
 
 @click.command()
 @click.option("--mount", type=click.Path(path_type=Path), help="Mountpoint. [default: below /cvmfs if writable]")
@@ -48,7 +50,7 @@ def command(
         delay_s=quantities.parse_duration_s(delay),
         bandwidth_bytes_per_s=quantities.parse_bandwidth_bytes_per_s(bandwidth) if bandwidth else None,
     )
-    stack = up(options, state=state, say=lambda text: click.echo(f"cvtrace lab: {text}", err=True))
+    stack = up(options, state=state, say=lambda text: tell(f"cvtrace lab: {text}"))
     click.echo(f"{stack.fqrn} is mounted on {stack.mountpoint} (pid {stack.client_pid}), served by {stack.url}")
     for name, path in stack.models.items():
         click.echo(f"  {name:<18} {path}")

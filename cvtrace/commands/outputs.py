@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, Final, TypeVar
 import click
 from click.core import ParameterSource
 
+from cvtrace.commands.telling import say
+
 STDOUT: Final = Path("-")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -98,4 +100,4 @@ def show_in_browser(output: Path, what: str = "report") -> None:
     import webbrowser
 
     shown = any(name in os.environ for name in SCREENS) and webbrowser.open(output.resolve().as_uri())
-    click.echo(f"cvtrace: {'' if shown else 'no browser can be started here; '}the {what} is in {output}", err=True)
+    say(f"{'' if shown else 'no browser can be started here; '}the {what} is in {output}")

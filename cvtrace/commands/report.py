@@ -21,6 +21,7 @@ from cvtrace.commands.outputs import (
     writing,
 )
 from cvtrace.commands.questions import questions
+from cvtrace.commands.telling import say
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
@@ -99,7 +100,7 @@ def command(
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
     if found.trace.damage:
-        click.echo(f"cvtrace: {found.trace.damage}", err=True)
+        say(found.trace.damage)
     if show and output is not None:
         show_in_browser(output)
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
+from cvtrace.commands.telling import progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES, Settings
 
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
 BUFFER_MIN_BYTES: Final = 64_000
 BUFFER_MAX_BYTES: Final = 2_000_000_000
-
-if TYPE_CHECKING:
-    from cvtrace.tracer.user import User
 
 
 @click.command(
@@ -74,14 +68,14 @@ def command(
     found = find_command(list(arguments), python, os.environ, runs_as)
     settings = Settings(parse_buffer_bytes(buffer) if buffer else None, cost)
     with watching(watch) as shown:
-        options = Options(output, force, probes, mounts, asked, _say, _progress(), ort_profile, settings, redact, shown)
+        options = Options(output, force, probes, mounts, asked, say, progress(), ort_profile, settings, redact, shown)
         try:
             recording = record(found, options)
         except NotStarted as error:
-            _say(str(error))
+            say(str(error))
             ctx.exit(error.exit_code)
     if not no_summary:
-        _print_summary(recording.path, asked)
+        tell_summary(recording.path, asked)
     ctx.exit(recording.exit_code)
 
 
@@ -95,40 +89,3 @@ def parse_buffer_bytes(text: str) -> int:
     if not BUFFER_MIN_BYTES <= size_bytes <= BUFFER_MAX_BYTES:
         raise click.BadParameter(f"{text} is not between 64KB and 2GB", param_hint="--buffer")
     return size_bytes
-
-
-def _say(sentence: str) -> None:
-    with contextlib.suppress(OSError):  # nobody may be listening any more; the recording goes on
-        click.echo(f"cvtrace: {sentence}", err=True)
-
-
-def _progress() -> Callable[[int, int], None] | None:
-    """Return what shows how far the finishing of a long trace is: on a terminal only, after a second."""
-    if not sys.stderr.isatty():
-        return None
-    began_s = 0.0
-
-    def show(done: int, total: int) -> None:
-        nonlocal began_s
-        began_s = began_s or time.monotonic()
-        if time.monotonic() - began_s > 1.0:
-            end = "\r\033[K" if done >= total else ""
-            click.echo(f"\rcvtrace: finishing the trace: {100 * done // max(total, 1)} %{end}", err=True, nl=False)
-
-    return show
-
-
-def _print_summary(path: Path, owner: User) -> None:
-    """Print the summary; whatever goes wrong with it, the trace is whole and the exit code the script's."""
-    try:
-        from cvtrace.analysis.headers import headers_of
-        from cvtrace.analysis.report.text import summary
-        from cvtrace.tracer.store import read_trace
-        from cvtrace.tracer.user import acting_as
-
-        with acting_as(owner):  # the target may have put a link to something else in the trace's place
-            trace = read_trace(path)
-        click.echo(summary(trace, headers_of(trace, owner)), err=True)
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        _say(f"the summary could not be made ({type(error).__name__}: {first}); the trace is in {path}")

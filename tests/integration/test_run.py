@@ -105,15 +105,33 @@ def test_the_end_of_the_script_is_noticed_at_once(here, mount):
     assert trace_of(done).meta["clock"]["end_ns"] - int(done.stdout) < 0.5e9
 
 
-def test_a_closed_stderr_does_not_end_the_recording(here, mount):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words, code, output", [(["script.py"], 3, "done\n"), (["missing.py"], 2, "")], ids=["script", "refusal"]
+)
+def test_a_closed_stderr_changes_nothing(here, mount, words, code, output, unbuffered):
     # GIVEN nobody who reads what the recorder says
     reading, writing = os.pipe()
     os.close(reading)
-    command = [*CVTRACE, "run", "-o", "trace", "--probes", "portable", "--mount", str(mount), script("print('done')")]
-    # WHEN it has something to say THEN script and trace are not concerned
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writing, text=True, check=False)
+    script("print('done')\nraise SystemExit(3)\n")
+    command = [*CVTRACE, "run", "-o", "trace", "--probes", "portable", "--mount", str(mount), *words]
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    # WHEN it has something to say THEN script, exit code and trace are not concerned
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writing, text=True, check=False, env=environ)
     os.close(writing)
-    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert (done.returncode, done.stdout) == (code, output)
+    assert code == 2 or read_trace("trace").damage is None
+
+
+@pytest.mark.parametrize("probes", RUNGS)
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_descriptors_closed_from_the_start_change_nothing(here, mount, closed, probes):
+    name = script("import sys; print('done', sys.stdin is None, sys.stderr is None); sys.exit(3)")
+    words = [*CVTRACE, "run", *options(mount, probes), name]
+    # WHEN the shell closes stdin or stderr before cvtrace starts
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True, text=True, check=False)
+    # THEN the script finds them closed, too
+    assert (done.returncode, done.stdout) == (3, f"done {'<' in closed} {'2>' in closed}\n"), done.stderr
     assert read_trace("trace").damage is None
 
 
