@@ -72,6 +72,8 @@ def redact_texts(texts: Texts) -> Texts:
     A record of the ring still holds what an earlier one left there: headers, say. HTTP texts are few (two per fetch),
     so a loop is fine.
     """
+    if not len(texts):
+        return texts
     characters = texts.view(np.uint8).reshape(len(texts), TEXT.itemsize)[:, TEXT.itemsize - TEXT_MAX :]
     characters *= np.arange(TEXT_MAX) < texts["size"][:, None]
     for kind, cut in ((Kind.HTTP_SEND, request_line), (Kind.HTTP_RECV, response_head)):
@@ -94,6 +96,8 @@ def drop_contents(events: Events) -> Events:
     BPF programs see the bytes of a write and not whether it goes to a pipe. An address of a job is a multiple of 8 in user
     space, which no 8 letters are.
     """
+    if not len(events):
+        return events
     kinds = events["kind"]
     suspects = np.flatnonzero((kinds >= Kind.HANDOVER) & (kinds <= Kind.HANDOVER_RESULT))
     if not len(suspects):

@@ -75,6 +75,15 @@ class Probe(Protocol):
 
 
 @runtime_checkable
+class Hurries(Protocol):
+    """A probe that can tell when `drain` must not wait any longer."""
+
+    @property
+    def hurries(self) -> int | None:
+        """A descriptor that is readable then; None if there is none."""
+
+
+@runtime_checkable
 class KnowsCalls(Protocol):
     """A probe that can tell, while it observes, which calls have begun and not returned."""
 

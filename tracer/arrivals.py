@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import select
@@ -21,19 +22,29 @@ class Arrivals:
     """Tells of CVMFS mounts that were not there before; only of those that hold `paths`, if there are any.
 
     The kernel says when the table of mounts changes (proc(5): POLLPRI on mountinfo), so that looking costs one call. New mounts
-    are asked who they are in a thread: the recorder must not wait for a client that hangs.
+    are asked who they are in a thread: the recorder must not wait for a client that hangs. `descriptors` get ready when
+    there is news.
     """
 
     def __init__(self, paths: Sequence[str], known: Sequence[MountPoint]) -> None:
         self._paths = paths
         self._present = {(point.path, point.device) for point in known}
         self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
+        self._changes = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)  # each tells once: whoever polls, knows
+        self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._table, select.POLLPRI)
         self._described: queue.SimpleQueue[tuple[Observed, list[Process], threading.Event]] = queue.SimpleQueue()
         self._looked = False
+        self._closing = threading.Lock()
+        self._closed = False
         self.counted = threading.Event()
         """A client that appeared has told its counters; whoever took note of that clears it."""
+
+    @property
+    def descriptors(self) -> dict[int, int]:
+        """Descriptors and the events of poll(2) that tell of news; `described` has to be called then."""
+        return {self._changes: select.POLLPRI, self._news: select.POLLIN}
 
     def appeared(self) -> list[MountPoint]:
         """Return the mounts that appeared since the last call; what they are is told by `described`, soon."""
@@ -54,15 +65,24 @@ class Arrivals:
         daemon = observed.mount.daemon
         managers = cache_managers({daemon.workspace}) if daemon and daemon.workspace else []
         self._described.put((observed, managers, watched))
+        self._tell()
         watched.wait()
         observed.count()
         self.counted.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._closing:  # closed, its number may be another file's
+            if not self._closed:
+                os.eventfd_write(self._news, 1)
 
     def described(self) -> list[tuple[Observed, list[Process], threading.Event]]:
         """Return what was learnt about mounts that appeared, with the cache managers that serve them.
 
         When the event is set, because the daemon is observed from now on, the client is asked for its counters, soon.
         """
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._news)
         found = []
         while not self._described.empty():
             found.append(self._described.get())
@@ -70,4 +90,7 @@ class Arrivals:
 
     def close(self) -> None:
         """Look no more."""
-        os.close(self._table)
+        with self._closing:
+            self._closed = True
+            for descriptor in (self._table, self._changes, self._news):
+                os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -101,17 +102,22 @@ class _Attached(Session):
     def _wait(self, signals: Signals, until_s: float | None) -> str:
         """Drain until the process ends, or somebody asks to end; returns `end`."""
         looked_s = time.monotonic()
-        while self.process.is_alive:
-            now_s = time.monotonic()
-            if signals.take() or (until_s is not None and now_s >= until_s):
-                return "detached"
-            signals.wait(self.probe.drain_every_s)
-            self._keep()
-            self._look_after_mounts()
-            if now_s - looked_s >= LOOK_AFTER_S:
-                looked_s = now_s
-                self._look_after_daemons()
-        return "exited"
+        self._watch(signals)
+        with self.process.ending() as ended:
+            if ended is not None:
+                signals.watch(ended)
+            while self.process.is_alive:
+                now_s = time.monotonic()
+                left_s = math.inf if until_s is None else until_s - now_s
+                if signals.take() or left_s <= 0:
+                    return "detached"
+                signals.wait(min(self.probe.drain_every_s, left_s))
+                self._keep()
+                self._look_after_mounts()
+                if now_s - looked_s >= LOOK_AFTER_S:
+                    looked_s = now_s
+                    self._look_after_daemons()
+            return "exited"
 
     def _target_meta(self, target: Target | None) -> dict[str, Any]:
         process = self.process

@@ -44,6 +44,19 @@ class Process:
         """Whether this very process still exists and is not a zombie."""
         return _stat(self.pid) == (self.started, False)
 
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[int | None]:
+        """Give a descriptor that is readable when the process has ended, None where the kernel offers none."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except (OSError, AttributeError):  # ended by now, an old kernel, or another system
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def children(self) -> int:
         """Return how many processes it has started that still run."""
         found = 0

@@ -23,7 +23,7 @@ from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
 from cvtrace.probes.phases.hook import Counted, environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
-from cvtrace.probes.probe import CannotObserve, Daemon, KnowsCalls, Probe
+from cvtrace.probes.probe import CannotObserve, Daemon, Hurries, KnowsCalls, Probe
 from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
@@ -208,9 +208,17 @@ class Session:
             raise
         return target
 
+    def _watch(self, signals: Signals) -> None:
+        """Let the wait for signals end when there is something to do before its time."""
+        for descriptor, events in self.arrivals.descriptors.items():
+            signals.watch(descriptor, events)
+        if isinstance(self.probe, Hurries) and self.probe.hurries is not None:
+            signals.watch(self.probe.hurries)
+
     def _follow(self, target: Target, signals: Signals) -> tuple[str, int]:
         """Drain until the target ends, or a second SIGTERM asks to leave it alone; returns `end` and the exit code."""
         interrupted, terminations, looked_s = False, 0, time.monotonic()
+        self._watch(signals)
         while not target.poll():
             signals.wait(self.probe.drain_every_s)
             for number in signals.take():

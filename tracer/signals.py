@@ -25,9 +25,11 @@ class Signals:
         self._received: deque[int] = deque()
         self._before: dict[int, Any] = {}
         self._reading, self._writing = -1, -1
+        self._awaited = select.poll()
 
     def __enter__(self) -> Signals:
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watch(self._reading)
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         for number in (*NOTED, signal.SIGCHLD):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -47,10 +49,13 @@ class Signals:
         if number != signal.SIGCHLD:
             self._received.append(number)
 
+    def watch(self, descriptor: int, events: int = select.POLLIN) -> None:
+        """Let `wait` return when that descriptor is ready, too; whoever watches it has to see to it that it is not for ever."""
+        self._awaited.register(descriptor, events)
+
     def wait(self, seconds: float) -> None:
-        """Sleep until a signal comes (the end of a child is one) or the time is over."""
-        ready, _, _ = select.select([self._reading], [], [], seconds)
-        if ready:
+        """Sleep until a signal comes (the end of a child is one), a watched descriptor is ready, or the time is over."""
+        if any(descriptor == self._reading for descriptor, _ in self._awaited.poll(seconds * 1000)):
             os.read(self._reading, 1 << 12)
 
     def take(self) -> list[int]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cvtrace.probes.ebpf import btf, client, kprobes, uprobes
 from cvtrace.probes.ebpf.kprobes import Attachment, Chosen, Kprobes, NoKprobes
+from cvtrace.probes.ebpf.ring import record_bytes
 from cvtrace.probes.ebpf.syscalls import numbers
-from cvtrace.probes.events import Kind
+from cvtrace.probes.events import EVENT, TEXT, Kind
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.probe import CannotObserve
 
@@ -127,8 +130,28 @@ def climb(rung: Rung, root: Path, types: Path = btf.SYSFS) -> Step:
     return Step((), missing=f"{rung.hides}; nor can kprobes help: {reasons[0]}" if reasons else rung.hides)
 
 
-def source(event_pages: int, text_pages: int) -> Source:
-    """Return the program for this kernel; the rings have so many pages. Raises CannotObserve without the base layer."""
+@dataclass(frozen=True)
+class Rings:
+    """How many pages the rings have."""
+
+    event_pages: int
+    text_pages: int
+
+    def defines(self) -> list[str]:
+        """Return what the programs have to know: also after how many records of one CPU the recorder is woken.
+
+        If all CPUs write as much as that, half a ring is full.
+        """
+        cpus = os.cpu_count() or 1
+        lines = []
+        for name, pages, record in (("EVENT", self.event_pages, EVENT), ("TEXT", self.text_pages, TEXT)):
+            fit = pages * mmap.PAGESIZE // record_bytes(record)
+            lines += [f"#define {name}_PAGES {pages}", f"#define {name}_WAKE {max(fit // 2 // cpus, 1)}"]
+        return lines
+
+
+def source(rings: Rings) -> Source:
+    """Return the program for this kernel. Raises CannotObserve without the base layer."""
     root = tracefs()
     if not _available(root, BASE):
         raise CannotObserve("the kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS): use `--probes strace`")
@@ -137,7 +160,7 @@ def source(event_pages: int, text_pages: int) -> Source:
     chosen = [step.kprobes for step in steps if step.kprobes]
     programs = ["common.h", "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c", "client.bpf.c"]
     programs += dict.fromkeys(name for step in steps for name in step.programs)
-    defines = [f"#define EVENT_PAGES {event_pages}", f"#define TEXT_PAGES {text_pages}"]
+    defines = rings.defines()
     defines += [f"#define KIND_{kind.name} {kind.value}" for kind in Kind]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
     defines += [line for one in chosen for line in one.defines]

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import select
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -31,11 +32,7 @@ TEXT_SHARE: Final = 4
 """The ring of texts is so many times smaller."""
 _SLOTS: Final = 65536
 _LOST_TEXT: Final = 128
-_RING_RECORD_BYTES: Final = 8 + EVENT.itemsize
-_FASTEST_PER_S: Final = 1_000_000
-_SHARE: Final = 0.1
-_SOONEST_S: Final = 0.001
-_LATEST_S: Final = 0.05
+_LATEST_S: Final = 0.25
 _LOOK_FOR_LIBRARY_S: Final = 0.01
 _ROLE_TARGET: Final = 1
 _ROLE_DAEMON: Final = 2
@@ -74,8 +71,9 @@ class EbpfProbe:
     name = "ebpf"
 
     def __init__(self, buffer_bytes: int | None = None, cost: bool = False) -> None:
-        self._event_pages = EVENT_PAGES if buffer_bytes is None else _pages(buffer_bytes)
-        self._text_pages = max(self._event_pages // TEXT_SHARE, 1)
+        pages = EVENT_PAGES if buffer_bytes is None else _pages(buffer_bytes)
+        self._rings = loader.Rings(pages, max(pages // TEXT_SHARE, 1))
+        self._filling: select.epoll | None = None
         self._cost = cost
         self._statistics: int | None = None
         self._bpf: Any = None
@@ -94,7 +92,7 @@ class EbpfProbe:
         """Compile, load and attach. Raises CannotObserve with one sentence, leaving nothing attached."""
         if os.geteuid() != 0:
             raise CannotObserve(f"eBPF needs root: run `{SUDO} run …`, or use `--probes portable`")
-        source = loader.source(self._event_pages, self._text_pages)
+        source = loader.source(self._rings)
         self._missing = list(source.missing)
         self._sched = "sched.bpf.c" in source.programs
         self._fuse = "fuse_requests.h" in source.programs
@@ -105,8 +103,9 @@ class EbpfProbe:
             self._fill_filters(scope)
             self._attach_kprobes(source.attachments)
             self._attach_phases(scope.libraries)
-            self._events = Ring(self._bpf[b"events"].map_fd, self._event_pages, EVENT)
-            self._texts = Ring(self._bpf[b"texts"].map_fd, self._text_pages, TEXT)
+            self._events = Ring(self._bpf[b"events"].map_fd, self._rings.event_pages, EVENT)
+            self._texts = Ring(self._bpf[b"texts"].map_fd, self._rings.text_pages, TEXT)
+            self._wait_for_rings()
             self._measure_cost()
             release_compiler()
         except BaseException:
@@ -142,9 +141,10 @@ class EbpfProbe:
         """
         with _mapped_calls(self._bpf) as mapped:
             calls = np.frombuffer(mapped, dtype=_CALL)
+            calls["role"][calls["tgid"] == tgid] = role  # the target may have started a daemon
             for tid, nr in open_calls(tgid):
                 slot = tid & (_SLOTS - 1)
-                if calls["tid"][slot] == 0:
+                if calls["ts"][slot] == 0:
                     calls[slot] = (tid, tgid, nr, role, time.monotonic_ns())
             del calls
 
@@ -215,18 +215,29 @@ class EbpfProbe:
 
     @property
     def drain_every_s(self) -> float:
-        """A tenth of the ring at a million events per second; sooner as long as a library may be loaded that marks phases.
+        """How long what is in the rings may wait; shorter as long as a library may be loaded that marks phases.
 
         Each drain takes 0.3 ms of a CPU, whatever there is: caches are cold by then.
         """
-        filled_s = self._event_pages * mmap.PAGESIZE / _RING_RECORD_BYTES / _FASTEST_PER_S
-        return min(max(_SHARE * filled_s, _SOONEST_S), _LATEST_S if self.marks_phases else _LOOK_FOR_LIBRARY_S)
+        return _LATEST_S if self.marks_phases else _LOOK_FOR_LIBRARY_S
+
+    def _wait_for_rings(self) -> None:
+        self._filling = select.epoll()
+        for name in (b"events", b"texts"):
+            # By edges: there is something in a ring most of the time, but a wake-up only when it fills.
+            self._filling.register(self._bpf[name].map_fd, select.EPOLLIN | select.EPOLLET)
+
+    @property
+    def hurries(self) -> int | None:
+        """A descriptor that is readable when a ring is filling."""
+        return None if self._filling is None else self._filling.fileno()
 
     def drain(self) -> tuple[Events, Texts]:
         """Take what is in the rings; see ring.py. After `stop`, also the calls that were still open."""
-        if self._bpf is None:
+        if self._bpf is None or self._filling is None:
             late, self._late = self._late, (no_events(), no_texts())
             return late
+        self._filling.poll(0)  # so that it tells of what is written from now on
         texts = redact_texts(self._texts.drain())
         for watch in (self._libraries, self._client):
             watch.notice(texts)
@@ -246,6 +257,9 @@ class EbpfProbe:
         self._losses = self._count_losses()
         self._events.close()
         self._texts.close()
+        if self._filling is not None:
+            self._filling.close()
+            self._filling = None
         with held_by_child(descriptors(self._bpf, self._links)):
             self._detach(self._bpf, self._links)
         self._bpf = None
@@ -274,7 +288,7 @@ class EbpfProbe:
     def _open_syscalls(self) -> Events:
         with _mapped_calls(self._bpf) as mapped:
             calls = np.frombuffer(bytes(mapped), dtype=_CALL)
-        calls = calls[calls["tid"] != 0]
+        calls = calls[calls["ts"] != 0]
         events = np.zeros(len(calls), dtype=EVENT)
         for field in ("ts", "tgid", "tid"):
             events[field] = calls[field]
@@ -305,6 +319,7 @@ class EbpfProbe:
         rows = [
             (gone.ts, 0, gone.tgid, tid.value, Kind.OFFCPU, 0, 0, gone.wake_ts, gone.waker, gone.state)
             for tid, gone in self._bpf[b"absences"].items()
+            if gone.ts
         ]
         return np.array(rows, dtype=EVENT)
 

@@ -20,6 +20,11 @@ _BUSY: Final = np.uint64(1 << 31)
 _DISCARDED: Final = np.uint64(1 << 30)
 
 
+def record_bytes(dtype: np.dtype[np.void]) -> int:
+    """Return the bytes that a record takes in a ring."""
+    return _WORD + dtype.itemsize
+
+
 class Ring:
     """One BPF ring buffer of records of `dtype`; `pages` is its size, a power of two."""
 
@@ -27,7 +32,7 @@ class Ring:
         page = mmap.PAGESIZE
         self._size = pages * page
         self._dtype = dtype
-        self._record_bytes = _WORD + dtype.itemsize
+        self._record_bytes = record_bytes(dtype)
         assert self._record_bytes % _WORD == 0
         self._consumer_page = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._consumer = ctypes.c_uint64.from_buffer(self._consumer_page)

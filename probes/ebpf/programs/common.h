@@ -1,7 +1,7 @@
 /*
  * What every program shares: the records of probes/events.py, the two rings, who is observed, and the count of losses.
  *
- * EVENT_PAGES and TEXT_PAGES come from the loader, as do the KIND_* numbers (from probes/events.py).
+ * EVENT_PAGES, TEXT_PAGES, EVENT_WAKE and TEXT_WAKE come from the loader, as do the KIND_* numbers (from probes/events.py).
  */
 #include <linux/types.h>
 #include <uapi/linux/ptrace.h>
@@ -54,6 +54,19 @@ static __always_inline void count_loss(u32 slot) {
     *count += 1;
 }
 
+/* The recorder sleeps until its time is over, or until a CPU has written so many records that the ring may be filling. */
+#define EVENTS 0
+#define TEXTS 1
+BPF_PERCPU_ARRAY(written, u32, 2);
+
+static __always_inline u64 wake_up(u32 ring, u32 every) {
+  u32 *count = written.lookup(&ring);
+  if (!count || ++*count < every)
+    return BPF_RB_NO_WAKEUP;
+  *count = 0;
+  return BPF_RB_FORCE_WAKEUP;
+}
+
 static __always_inline u32 role_of(u32 tgid) {
   u32 *role = processes.lookup(&tgid);
   return role ? *role : 0;
@@ -75,7 +88,7 @@ static __always_inline void emit(u16 kind, u32 tgid, u32 tid, u64 ts, u64 dur, s
   e->a = a;
   e->b = b;
   e->c = c;
-  events.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+  events.ringbuf_submit(e, wake_up(EVENTS, EVENT_WAKE));
 }
 
 /* Text of the process: `size` bytes, of which the reader learns when they are more than TEXT_MAX, or up to its NUL (-1). */
@@ -97,5 +110,5 @@ static __always_inline void emit_text(u16 kind, u32 tid, u64 ts, u64 user_addres
       n = 0;
     t->size = n ? size : 0;
   }
-  texts.ringbuf_submit(t, BPF_RB_NO_WAKEUP);
+  texts.ringbuf_submit(t, wake_up(TEXTS, TEXT_WAKE));
 }

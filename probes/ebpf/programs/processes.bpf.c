@@ -29,7 +29,7 @@ TRACEPOINT_PROBE(sched, sched_process_exec) {
   t->kind = KIND_PROC_EXEC;
   long n = bpf_probe_read_kernel_str(t->text, TEXT_MAX, (char *)args + (args->data_loc_filename & 0xffff));
   t->size = n > 0 ? n - 1 : 0;
-  texts.ringbuf_submit(t, BPF_RB_NO_WAKEUP);
+  texts.ringbuf_submit(t, wake_up(TEXTS, TEXT_WAKE));
   return 0;
 }
 
@@ -40,8 +40,10 @@ TRACEPOINT_PROBE(sched, sched_process_exit) {
   if (!role)
     return 0;
   struct call *call = calls.lookup(&slot);
-  if (call && call->tid == tid) /* exit_group does not return, and a fatal signal ends any call */
+  if (call && call->tid == tid) { /* exit_group does not return, and a fatal signal ends any call */
+    call->ts = 0;
     call->tid = 0;
+  }
   calls_displaced.delete(&tid);
   if (role == ROLE_TARGET)
     emit(KIND_PROC_EXIT, tgid, tid, bpf_ktime_get_ns(), 0, 0, 0, 0, 0);

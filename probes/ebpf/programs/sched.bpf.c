@@ -1,10 +1,10 @@
 /*
  * When threads of the target and of the daemons are off the CPU, since when they could run again, and who woke them: one
- * record per absence.
+ * record per absence. Each thread has one entry for all its absences, until it ends: adding and removing costs more than looking.
  */
 
 struct absence {
-  u64 ts;
+  u64 ts; /* 0: it is there */
   u64 wake_ts;
   u64 state;
   u32 tgid;
@@ -28,25 +28,26 @@ TRACEPOINT_PROBE(sched, sched_switch) {
   u64 *last = last_switch.lookup(&zero);
   if (!last)
     return 0;
-  if (prev && role_of(tgid)) {
-    struct absence *unseen = absences.lookup(&prev);
-    if (unseen) { /* it came back in a switch that was not seen: after its wake-up, and after the one seen before on this CPU */
-      u64 at = unseen->wake_ts > *last ? unseen->wake_ts : *last;
-      came_back(prev, unseen, at > unseen->ts ? at : unseen->ts);
+  struct absence *former = absences.lookup(&prev);
+  if (former || (prev && role_of(tgid))) {
+    /* Above the low byte are flags such as "preempted" (0x100). */
+    struct absence gone = {.ts = now, .state = args->prev_state & 0xff, .tgid = tgid};
+    if (former && former->ts) { /* it came back in a switch that was not seen: after its wake-up, and after the last on this CPU */
+      u64 at = former->wake_ts > *last ? former->wake_ts : *last;
+      came_back(prev, former, at > former->ts ? at : former->ts);
+    }
+    if (args->prev_state & DEAD)
       absences.delete(&prev);
-    }
-    if (!(args->prev_state & DEAD)) {
-      /* Above the low byte are flags such as "preempted" (0x100). */
-      struct absence gone = {.ts = now, .state = args->prev_state & 0xff, .tgid = tgid};
-      if (absences.update(&prev, &gone))
-        count_loss(KIND_OFFCPU);
-    }
+    else if (former)
+      *former = gone;
+    else if (absences.update(&prev, &gone))
+      count_loss(KIND_OFFCPU);
   }
   *last = now;
   struct absence *back = absences.lookup(&next);
-  if (back) {
+  if (back && back->ts) {
     came_back(next, back, now);
-    absences.delete(&next);
+    back->ts = 0;
   }
   return 0;
 }
@@ -55,7 +56,7 @@ TRACEPOINT_PROBE(sched, sched_switch) {
 TRACEPOINT_PROBE(sched, sched_waking) {
   u32 tid = args->pid;
   struct absence *gone = absences.lookup(&tid);
-  if (gone && !gone->wake_ts) {
+  if (gone && gone->ts && !gone->wake_ts) {
     gone->waker = bpf_get_current_pid_tgid();
     gone->wake_ts = bpf_ktime_get_ns();
   }

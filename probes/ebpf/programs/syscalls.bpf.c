@@ -6,14 +6,14 @@
  */
 
 /* Open calls. Slots by tid, because a lookup in an array is inlined; two threads whose tids meet in one slot: the second
-   is kept in the hash. */
+   is kept in the hash. A slot stays the last thread's until that ends, which saves it the search for its role. */
 #define SLOTS 65536
 struct call {
   u32 tid;
   u32 tgid;
   u32 nr;
   u32 role;
-  u64 ts;
+  u64 ts; /* 0: the thread is in none */
 };
 BPF_F_TABLE("array", u32, struct call, calls, SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(calls_displaced, u32, struct call, 1024);
@@ -49,15 +49,14 @@ RAW_TRACEPOINT_PROBE(sys_enter) {
   if (!watched || !*watched)
     return 0;
   u64 pid_tgid = bpf_get_current_pid_tgid();
-  u32 tgid = pid_tgid >> 32, tid = pid_tgid;
-  u32 role = role_of(tgid);
-  if (!(*watched & role))
-    return 0;
-  u32 slot = tid & (SLOTS - 1);
+  u32 tgid = pid_tgid >> 32, tid = pid_tgid, slot = tid & (SLOTS - 1);
   struct call *call = calls.lookup(&slot);
   if (!call)
     return 0;
-  if (call->tid && call->tid != tid) {
+  u32 role = call->tid == tid ? call->role : role_of(tgid);
+  if (!(*watched & role))
+    return 0;
+  if (call->ts && call->tid != tid) {
     struct call displaced = {.tid = tid, .tgid = tgid, .nr = nr, .role = role, .ts = bpf_ktime_get_ns()};
     u64 *count = displaced_count();
     if (count)
@@ -203,6 +202,7 @@ struct lru_command {
 #define LRU_SIZE 48
 #define LRU_INSERT 1
 #define LRU_INSERT_VOLATILE 17
+#define WRITE_MAX 4096
 #define LRU_SIZE_MASK 0x1fffffffffffffffULL /* the top bits of the size name the hash algorithm */
 
 static __always_inline void daemon_write(struct finished *f) {
@@ -210,7 +210,7 @@ static __always_inline void daemon_write(struct finished *f) {
     tell(f, KIND_HANDOVER, user_u64(f->a1), f->a0, 0);
   else if (f->a2 == 4)
     tell(f, KIND_HANDOVER_DONE, (u32)user_u64(f->a1), f->a0, 0);
-  else if (f->a2 > LRU_SIZE && f->a2 < 4096) {
+  else if (f->a2 > LRU_SIZE && f->a2 < WRITE_MAX) {
     struct lru_command lru = {};
     read_user(&lru, sizeof(lru), (void *)f->a1);
     if ((lru.command != LRU_INSERT && lru.command != LRU_INSERT_VOLATILE) || lru.marker != 0xffffffff)
@@ -428,7 +428,7 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
   if (!call)
     return 0;
   int displaced = 0;
-  if (call->tid != tid) {
+  if (call->tid != tid || !call->ts) {
     u64 *count = displaced_count();
     if (!count || !*count)
       return 0;
@@ -439,11 +439,15 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
   }
   struct finished f = {.ts = call->ts, .tgid = call->tgid, .tid = tid, .nr = call->nr, .ret = ctx->args[1]};
   u32 role = call->role;
+  if (role == ROLE_DAEMON && f.nr == NR_write && f.ret >= WRITE_MAX && !displaced) { /* thousands of these fill the cache */
+    call->ts = 0;
+    return 0;
+  }
   f.dur = bpf_ktime_get_ns() - f.ts;
   if (displaced)
     calls_displaced.delete(&tid);
   else
-    call->tid = 0;
+    call->ts = 0;
 
   struct arguments args = {};
   struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
