@@ -7,6 +7,7 @@ import numpy as np
 
 from cvtrace.analysis.chunks import blocked_ns
 from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
+from cvtrace.analysis.intervals import pick
 from cvtrace.analysis.model import Finding
 from cvtrace.analysis.report.quantities import counted, seconds
 from cvtrace.probes.events import Kind, Opcode
@@ -58,8 +59,7 @@ def cpu_starved(scene: Scene) -> Finding | None:
     waits = study.waits
     if not waits.scheduler:
         return None
-    segment = study.segments.at(waits.woken)
-    carries = (segment >= 0) & (study.segments.thread[np.maximum(segment, 0)] == waits.tid)
+    carries = pick(study.segments.thread, study.segments.at(waits.woken), -1) == waits.tid
     ready_s = int((waits.end - waits.woken)[carries].sum()) / 1e9
     if not scene.is_share(ready_s, STARVED_SHARE):
         return None

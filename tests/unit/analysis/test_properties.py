@@ -5,7 +5,7 @@ import itertools
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scene import CONNECTION, DOWNLOADER, MOUNT, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
 
@@ -264,6 +264,7 @@ def test_a_cut_only_moves_time_to_unattributed(scene: Scene, records: int) -> No
         max_size=30,
     )
 )
+@example([(START, 0, TARGET, Kind.OFFCPU, 0, 0, 0, 0)])  # in a recording of no length
 @SLOW
 def test_events_that_make_no_sense_have_a_report(rows: list[tuple[int, ...]]) -> None:
     events = np.array(
