@@ -133,7 +133,7 @@ class Kind(IntEnum):
     HTTP_SEND = 65  # ret = bytes, a = fd, c = bytes asked; text = request line without credentials and query; b = 1: over TLS, and
     #                 nothing of the request is seen but its length
     HTTP_RECV = 66  # ret = bytes, a = fd, c = bytes asked; text = status line and chosen headers, if a head begins here
-    DAEMON_POLL = 67  # ret = ready descriptors, a = number of descriptors, b = timeout in ms (as u64)
+    DAEMON_POLL = 67  # a wait; eBPF leaves out those under 5 µs: ret = ready descriptors, a = number of descriptors, b = timeout in ms (as u64)
     DAEMON_FUTEX = 68  # futex wait of the daemon: a = address
 
     # What somebody else counts, read from outside; [ts, ts+dur] is how long reading took.

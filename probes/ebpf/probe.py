@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.ebpf import bcc, client, cost, kprobes, loader, uprobes
@@ -37,6 +38,15 @@ _LOOK_FOR_LIBRARY_S: Final = 0.01
 _ROLE_TARGET: Final = 1
 _ROLE_DAEMON: Final = 2
 _CALL: Final = np.dtype([("tid", "<u4"), ("tgid", "<u4"), ("nr", "<u4"), ("role", "<u4"), ("ts", "<u8")])
+_DEVICE_SLOTS: Final = 1024
+_REQUEST_SLOTS: Final = 4096
+_ABSENCE: Final = np.dtype(
+    [("tid", "<u4"), ("waker", "<u4"), ("ts", "<u8"), ("wake_ts", "<u8"), ("tgid", "<u4"), ("state", "<u4")]
+)
+_REQUEST: Final = np.dtype(
+    [("id", "<u8"), ("connection", "<u8"), ("ts", "<u8"), ("unique", "<u8"), ("tgid", "<u4"), ("tid", "<u4"),
+     ("opcode", "<u4"), ("len", "<u4")]
+)  # fmt: skip
 
 
 def open_calls(tgid: int) -> Iterator[tuple[int, int]]:
@@ -48,9 +58,23 @@ def open_calls(tgid: int) -> Iterator[tuple[int, int]]:
                 yield int(task.name), number
 
 
+def _mapped(bpf: Any, table: bytes, dtype: np.dtype[Any], slots: int) -> contextlib.closing[mmap.mmap]:
+    """Map an array of the programs."""
+    return contextlib.closing(mmap.mmap(bpf[table].map_fd, slots * dtype.itemsize, mmap.MAP_SHARED))
+
+
 def _mapped_calls(bpf: Any) -> contextlib.closing[mmap.mmap]:
-    """Map the programs' table of open calls, `calls`."""
-    return contextlib.closing(mmap.mmap(bpf[b"calls"].map_fd, _SLOTS * _CALL.itemsize, mmap.MAP_SHARED))
+    """Map the programs' table of open calls."""
+    return _mapped(bpf, b"calls", _CALL, _SLOTS)
+
+
+def _events(entries: npt.NDArray[np.void], kind: Any, a: Any, b: Any, c: Any) -> Events:
+    """Return an event for each entry, of its `ts`, `tgid` and `tid`."""
+    events = np.zeros(len(entries), dtype=EVENT)
+    for field in ("ts", "tgid", "tid"):
+        events[field] = entries[field]
+    events["kind"], events["a"], events["b"], events["c"] = kind, a, b, c
+    return events
 
 
 def _pages(size_bytes: int) -> int:
@@ -122,10 +146,13 @@ class EbpfProbe:
 
     def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int]) -> None:
         """Observe these daemons and mounts (st_dev), too."""
-        observed = self._bpf[b"devices"]
+        observed, slots = self._bpf[b"devices"], self._bpf[b"device_slots"]
         for st_dev in devices:
             kernel_dev = os.major(st_dev) << 20 | os.minor(st_dev)
             observed[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
+            slot = ctypes.c_int(kernel_dev & (_DEVICE_SLOTS - 1))
+            if not slots[slot].dev:
+                slots[slot] = slots.Leaf(kernel_dev, st_dev)
         for daemon in daemons:
             self._observe(daemon.pid, _ROLE_DAEMON)
             self._client.look_into(daemon.pid)
@@ -286,21 +313,15 @@ class EbpfProbe:
         return events
 
     def _open_syscalls(self) -> Events:
-        with _mapped_calls(self._bpf) as mapped:
-            calls = np.frombuffer(bytes(mapped), dtype=_CALL)
-        calls = calls[calls["ts"] != 0]
-        events = np.zeros(len(calls), dtype=EVENT)
-        for field in ("ts", "tgid", "tid"):
-            events[field] = calls[field]
-        kinds = np.zeros((3, 512), dtype=np.uint16)
-        for role, table in ((_ROLE_TARGET, TARGET), (_ROLE_DAEMON, DAEMON)):
-            for name, kind in table.items():
-                kinds[role, numbers()[name]] = kind or 0
-        events["kind"] = kinds[calls["role"], np.minimum(calls["nr"], 511)]
-        events["a"] = np.where(events["kind"] == Kind.SYS_WAIT, calls["nr"], 0)
+        calls = self._under_way(b"calls", _CALL, _SLOTS)
+        kinds = np.zeros(512, dtype=np.uint16)
+        for name, known in TARGET.items():
+            kinds[numbers()[name]] = known or 0
         # A daemon's open write, poll or futex says nothing that its request does not say better.
-        kept: Events = events[(events["kind"] != 0) & (calls["role"] == _ROLE_TARGET)]
-        return kept
+        calls = calls[calls["role"] == _ROLE_TARGET]
+        kind = kinds[np.minimum(calls["nr"], 511)]
+        events = _events(calls, kind, np.where(kind == Kind.SYS_WAIT, calls["nr"], 0), 0, 0)
+        return np.compress(kind != 0, events)
 
     def _open_phases(self) -> Events:
         rows = [
@@ -316,20 +337,21 @@ class EbpfProbe:
         return tuple(np.sort(self._open_phases(), order="ts")["a"].tolist())
 
     def _open_absences(self) -> Events:
-        rows = [
-            (gone.ts, 0, gone.tgid, tid.value, Kind.OFFCPU, 0, 0, gone.wake_ts, gone.waker, gone.state)
-            for tid, gone in self._bpf[b"absences"].items()
-            if gone.ts
-        ]
-        return np.array(rows, dtype=EVENT)
+        gone = self._under_way(b"absences", _ABSENCE, _SLOTS)
+        return _events(gone, Kind.OFFCPU, gone["wake_ts"], gone["waker"], gone["state"])
 
     def _open_requests(self) -> Events:
-        rows = [
-            (sent.ts, 0, sent.tgid, sent.tid, Kind.FUSE_SEND, 0, 0, sent.unique, key.connection & 0xFFFFF,
-             sent.opcode << 32 | sent.len)
-            for key, sent in self._bpf[b"requests"].items()
-        ]  # fmt: skip
-        return np.array(rows, dtype=EVENT)
+        sent = self._under_way(b"requests", _REQUEST, _REQUEST_SLOTS)
+        head = sent["opcode"].astype(np.uint64) << np.uint64(32) | sent["len"]
+        return _events(sent, Kind.FUSE_SEND, sent["unique"], sent["connection"] & np.uint64(0xFFFFF), head)
+
+    def _under_way(self, table: bytes, dtype: np.dtype[Any], slots: int) -> npt.NDArray[np.void]:
+        """Return what is in a table of slots, and in the hash of what found its slot taken."""
+        with _mapped(self._bpf, table, dtype, slots) as mapped:
+            inside = np.frombuffer(bytes(mapped), dtype=dtype)
+        displaced = b"".join(bytes(entry) for entry in self._bpf[table + b"_displaced"].values())
+        every: npt.NDArray[np.void] = np.concatenate([inside, np.frombuffer(displaced, dtype=dtype)])
+        return np.compress(every["ts"] != 0, every)
 
     def _open_faults(self) -> Events:
         rows = [

@@ -41,8 +41,23 @@ BPF_RINGBUF_OUTPUT(texts, TEXT_PAGES);
 #define ROLE_DAEMON 2
 BPF_HASH(processes, u32, u32, 16384);
 
-/* The observed mounts: kernel dev_t -> st_dev as stat(2) gives it. */
+/* The observed mounts: kernel dev_t -> st_dev as stat(2) gives it. Slots by number, because a lookup in a hash costs more than
+   all the rest of a record where the caches are cold; a second mount of a slot is in the hash only. */
+#define DEVICE_SLOTS 1024
+struct device {
+  u64 dev; /* 0: none */
+  u64 st_dev;
+};
+BPF_ARRAY(device_slots, struct device, DEVICE_SLOTS);
 BPF_HASH(devices, u32, u64, 256);
+
+static __always_inline u64 *observed_device(u32 dev) {
+  u32 slot = dev & (DEVICE_SLOTS - 1);
+  struct device *device = device_slots.lookup(&slot);
+  if (!device || !device->dev)
+    return 0;
+  return device->dev == dev ? &device->st_dev : devices.lookup(&dev);
+}
 
 /* Events that found no room in a ring, by kind; + LOST_TEXT for their texts. */
 #define LOST_TEXT 128

@@ -30,17 +30,22 @@ static __always_inline u32 device_of(u64 mount) {
 /* Without BTF: a kernel with CONFIG_VIRTIO_FS has a pointer more before `fm`. What is not an observed mount is not taken. */
 static __always_inline u32 connection_of(u64 request) {
   u32 connection = device_of(read_pointer(request + OFFSET_fuse_req_fm));
-  if (!devices.lookup(&connection))
+  if (!observed_device(connection))
     connection = device_of(read_pointer(request + OFFSET_fuse_req_fm + 8));
   return connection;
 }
 #endif
 
+/* An address is a multiple of more than a hundred. */
+static __always_inline u32 number_of(u64 request) {
+  return request >> 7;
+}
+
 /* A kprobe comes before its length, a tracepoint perhaps before its unique is in the header: both are there when it ends. */
 static __always_inline int fuse_request_queued(void *ctx, u64 request) {
   struct request_head head = {};
   read_kernel(&head, sizeof(head), (void *)(request + OFFSET_fuse_req_in_h));
-  return request_sent(connection_of(request), request, head.unique, head.opcode, head.len);
+  return request_sent(connection_of(request), request, number_of(request), head.unique, head.opcode, head.len);
 }
 
 static __always_inline int fuse_request_done(void *ctx, u64 request) {
@@ -48,5 +53,5 @@ static __always_inline int fuse_request_done(void *ctx, u64 request) {
   s32 error = 0;
   read_kernel(&head, sizeof(head), (void *)(request + OFFSET_fuse_req_in_h));
   read_kernel(&error, sizeof(error), (void *)(request + OFFSET_fuse_req_out_h_error));
-  return request_ended(connection_of(request), request, head.unique, error, head.len);
+  return request_ended(connection_of(request), request, number_of(request), head.unique, error, head.len);
 }

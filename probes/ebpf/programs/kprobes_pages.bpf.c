@@ -32,7 +32,7 @@ static __always_inline int begins(struct page_call *call, u64 file) {
   u64 inode = read_pointer(read_pointer(file + OFFSET_file_f_mapping) + OFFSET_address_space_host);
   u32 dev = 0;
   read_kernel(&dev, sizeof(dev), (void *)(read_pointer(inode + OFFSET_inode_i_sb) + OFFSET_super_block_s_dev));
-  u64 *st_dev = devices.lookup(&dev);
+  u64 *st_dev = observed_device(dev);
   if (!st_dev)
     return 0;
   call->st_dev = *st_dev;

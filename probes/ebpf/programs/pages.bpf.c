@@ -23,8 +23,8 @@ static __always_inline void note_demand(u32 tid, u64 inode, u64 index, u64 pages
 
 /* The st_dev of a device that is observed, if the target is at work. */
 static __always_inline u64 *used_by_target(u32 dev) {
-  u64 *st_dev = devices.lookup(&dev);
-  return st_dev && role_of(bpf_get_current_pid_tgid() >> 32) == ROLE_TARGET ? st_dev : 0;
+  u64 *st_dev = observed_device(dev);
+  return st_dev && current_role() == ROLE_TARGET ? st_dev : 0;
 }
 
 static __always_inline void emit_pages(u16 kind, u64 st_dev, u64 inode, u64 index, u64 last_index, s32 ret) {

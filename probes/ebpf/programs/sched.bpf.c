@@ -4,19 +4,50 @@
  */
 
 struct absence {
+  u32 tid, waker;
   u64 ts; /* 0: it is there */
   u64 wake_ts;
-  u64 state;
-  u32 tgid;
-  u32 waker;
+  u32 tgid, state;
 };
-BPF_HASH(absences, u32, struct absence, 32768);
+/* Slots by tid, as for calls. */
+BPF_F_TABLE("array", u32, struct absence, absences, SLOTS, BPF_F_MMAPABLE);
+BPF_HASH(absences_displaced, u32, struct absence, 1024);
+
+/* The absence of a thread, if it is observed and was away before. */
+static __always_inline struct absence *absence_of(u32 tid) {
+  u32 slot = tid & (SLOTS - 1);
+  struct absence *absence = absences.lookup(&slot);
+  if (absence && absence->tid == tid)
+    return absence;
+  return any_displaced(ABSENCES) ? absences_displaced.lookup(&tid) : 0;
+}
+
+static __always_inline void leaves(struct absence *gone) {
+  u32 slot = gone->tid & (SLOTS - 1);
+  struct absence *absence = absences.lookup(&slot);
+  if (absence && !absence->ts) {
+    *absence = *gone;
+    return;
+  }
+  displace(ABSENCES);
+  if (absences_displaced.update(&gone->tid, gone))
+    count_loss(KIND_OFFCPU);
+}
 
 /* When each CPU was last seen to switch. Some switches are not seen: a BPF program is not run where it would interrupt another on that
    CPU, nor, on some machines, in the threads of the host's agent. */
 BPF_PERCPU_ARRAY(last_switch, u64, 1);
 
 #define DEAD 0x30 /* 'X' and 'Z' in the print format of sched_switch: this thread does not come back */
+
+static __always_inline void forget(u32 tid, struct absence *absence) {
+  if (absence) {
+    absence->ts = 0;
+    absence->tid = 0;
+  }
+  if (any_displaced(ABSENCES))
+    absences_displaced.delete(&tid);
+}
 
 static __always_inline void came_back(u32 tid, struct absence *gone, u64 at) {
   emit(KIND_OFFCPU, gone->tgid, tid, gone->ts, at - gone->ts, 0, gone->wake_ts, gone->waker, gone->state);
@@ -28,23 +59,23 @@ TRACEPOINT_PROBE(sched, sched_switch) {
   u64 *last = last_switch.lookup(&zero);
   if (!last)
     return 0;
-  struct absence *former = absences.lookup(&prev);
-  if (former || (prev && role_of(tgid))) {
+  struct absence *former = absence_of(prev);
+  if (prev && (former || role_of(tgid))) {
     /* Above the low byte are flags such as "preempted" (0x100). */
-    struct absence gone = {.ts = now, .state = args->prev_state & 0xff, .tgid = tgid};
+    struct absence gone = {.tid = prev, .ts = now, .tgid = tgid, .state = args->prev_state & 0xff};
     if (former && former->ts) { /* it came back in a switch that was not seen: after its wake-up, and after the last on this CPU */
       u64 at = former->wake_ts > *last ? former->wake_ts : *last;
       came_back(prev, former, at > former->ts ? at : former->ts);
     }
     if (args->prev_state & DEAD)
-      absences.delete(&prev);
+      forget(prev, former);
     else if (former)
       *former = gone;
-    else if (absences.update(&prev, &gone))
-      count_loss(KIND_OFFCPU);
+    else
+      leaves(&gone);
   }
   *last = now;
-  struct absence *back = absences.lookup(&next);
+  struct absence *back = absence_of(next);
   if (back && back->ts) {
     came_back(next, back, now);
     back->ts = 0;
@@ -55,7 +86,7 @@ TRACEPOINT_PROBE(sched, sched_switch) {
 /* sched_waking runs in the waker, sched_wakeup perhaps on the CPU that gets the thread. */
 TRACEPOINT_PROBE(sched, sched_waking) {
   u32 tid = args->pid;
-  struct absence *gone = absences.lookup(&tid);
+  struct absence *gone = absence_of(tid);
   if (gone && gone->ts && !gone->wake_ts) {
     gone->waker = bpf_get_current_pid_tgid();
     gone->wake_ts = bpf_ktime_get_ns();

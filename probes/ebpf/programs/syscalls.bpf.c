@@ -17,11 +17,29 @@ struct call {
 };
 BPF_F_TABLE("array", u32, struct call, calls, SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(calls_displaced, u32, struct call, 1024);
-BPF_ARRAY(displacements, u64, 1); /* how often that happened: usually never, so that no exit has to look there */
 
-static __always_inline u64 *displaced_count() {
-  u32 zero = 0;
-  return displacements.lookup(&zero);
+/* How often something found its slot taken: usually never, so that nothing has to be looked for in a hash. */
+#define CALLS 0
+#define ABSENCES 1
+BPF_ARRAY(displacements, u64, 2);
+
+static __always_inline void displace(u32 what) {
+  u64 *count = displacements.lookup(&what);
+  if (count)
+    *count += 1;
+}
+
+static __always_inline int any_displaced(u32 what) {
+  u64 *count = displacements.lookup(&what);
+  return count && *count;
+}
+
+/* The role of the thread at work, which its slot knows if it has made a call that is watched. */
+static __always_inline u32 current_role() {
+  u64 pid_tgid = bpf_get_current_pid_tgid();
+  u32 tid = pid_tgid, slot = tid & (SLOTS - 1);
+  struct call *call = calls.lookup(&slot);
+  return call && call->tid == tid ? call->role : role_of(pid_tgid >> 32);
 }
 
 /* Calls of interest by number: WATCH_TARGET and WATCH_DAEMON, or-ed. */
@@ -29,19 +47,27 @@ static __always_inline u64 *displaced_count() {
 #define WATCH_DAEMON 2
 BPF_ARRAY(watch, u32, 512);
 
-/* FUSE requests that a daemon read and has not answered. */
+/* FUSE requests that a daemon read and has not answered. Slots by number, as for calls: numbers of one daemon follow each other. */
+#define REQUEST_SLOTS 4096
 struct serving_key {
   u64 unique;
   u64 tgid;
 };
 struct serving {
-  u64 ts;
+  struct serving_key key;
+  u64 ts; /* 0: none */
   u64 nodeid;
   u64 opcode_pid;
   u32 tid;
   u32 pad;
 };
-BPF_HASH(serving, struct serving_key, struct serving, 16384);
+BPF_ARRAY(serving, struct serving, REQUEST_SLOTS);
+BPF_HASH(serving_displaced, struct serving_key, struct serving, 16384);
+
+static __always_inline struct serving *serving_slot(struct serving_key *key) {
+  u32 slot = ((u32)(key->unique >> 1) + (u32)key->tgid * 61) & (REQUEST_SLOTS - 1);
+  return serving.lookup(&slot);
+}
 
 RAW_TRACEPOINT_PROBE(sys_enter) {
   u32 nr = ctx->args[1];
@@ -58,9 +84,7 @@ RAW_TRACEPOINT_PROBE(sys_enter) {
     return 0;
   if (call->ts && call->tid != tid) {
     struct call displaced = {.tid = tid, .tgid = tgid, .nr = nr, .role = role, .ts = bpf_ktime_get_ns()};
-    u64 *count = displaced_count();
-    if (count)
-      *count += 1;
+    displace(CALLS);
     calls_displaced.update(&tid, &displaced);
     return 0;
   }
@@ -149,9 +173,13 @@ static __always_inline void fuse_request(struct finished *f) {
     emit(KIND_FUSE_DAEMON, f->tgid, f->tid, ts, 0, 0, in.unique, in.nodeid, opcode_pid);
     return;
   }
-  struct serving_key key = {.unique = in.unique, .tgid = f->tgid};
   struct serving value = {.ts = ts, .nodeid = in.nodeid, .opcode_pid = opcode_pid, .tid = f->tid};
-  if (serving.update(&key, &value))
+  value.key.unique = in.unique;
+  value.key.tgid = f->tgid;
+  struct serving *request = serving_slot(&value.key);
+  if (request && !request->ts)
+    *request = value;
+  else if (serving_displaced.update(&value.key, &value))
     count_loss(KIND_FUSE_DAEMON);
 }
 
@@ -162,9 +190,14 @@ static __always_inline void fuse_reply(struct finished *f) {
       read_user(&out, sizeof(out), (void *)iov.base) || !out.unique)
     return;
   struct serving_key key = {.unique = out.unique, .tgid = f->tgid};
-  struct serving *request = serving.lookup(&key);
-  if (!request)
-    return; /* a notification, or a request read before the recording */
+  struct serving *request = serving_slot(&key);
+  int displaced = 0;
+  if (!request || !request->ts || request->key.unique != key.unique || request->key.tgid != key.tgid) {
+    displaced = 1;
+    request = serving_displaced.lookup(&key);
+    if (!request)
+      return; /* a notification, or a request read before the recording */
+  }
   u32 opcode = request->opcode_pid >> 32;
   u64 body[2] = {};
   if (f->a2 > 1 && !out.error && (opcode == OP_LOOKUP || opcode == OP_OPEN)) {
@@ -175,7 +208,10 @@ static __always_inline void fuse_reply(struct finished *f) {
   emit(KIND_FUSE_REPLY, f->tgid, f->tid, f->ts, f->dur, f->ret, out.unique, out.len | open_flags << 32, body[0]);
   emit(KIND_FUSE_DAEMON, f->tgid, request->tid, request->ts, f->ts + f->dur - request->ts, out.error, out.unique,
        request->nodeid, request->opcode_pid);
-  serving.delete(&key);
+  if (displaced)
+    serving_displaced.delete(&key);
+  else
+    request->ts = 0;
 }
 
 static __always_inline u64 user_u64(u64 address) {
@@ -258,6 +294,14 @@ static __always_inline void daemon_receive(struct finished *f) {
     add_text(f, f->a1, f->ret);
 }
 
+/* libcurl polls at every step, before each receive: with a timeout of 0, or with data there already. Those are not waits. */
+#define POLL_MIN_NS 5000
+
+static __always_inline void waited(struct finished *f, u64 descriptors, u64 timeout_ms) {
+  if (timeout_ms && f->dur >= POLL_MIN_NS)
+    tell(f, KIND_DAEMON_POLL, descriptors, (s64)(s32)timeout_ms, 0);
+}
+
 static __always_inline void daemon_exit(struct finished *f) {
   switch (f->nr) {
   case NR_read:
@@ -292,11 +336,9 @@ static __always_inline void daemon_exit(struct finished *f) {
   case NR_recvfrom:
     return daemon_receive(f);
   case NR_poll:
-    if (f->a2) /* a timeout of 0 only looks, and libcurl looks at every step */
-      tell(f, KIND_DAEMON_POLL, f->a1, (s64)(s32)f->a2, 0);
-    return;
+    return waited(f, f->a1, f->a2);
   case NR_epoll_wait:
-    return tell(f, KIND_DAEMON_POLL, f->a2, (s64)(s32)f->a3, 0);
+    return waited(f, f->a2, f->a3);
   case NR_futex:
     if ((f->a1 & 0x7f) == 0 || (f->a1 & 0x7f) == 9) /* FUTEX_WAIT, FUTEX_WAIT_BITSET */
       tell(f, KIND_DAEMON_FUTEX, f->a0, 0, 0);
@@ -336,7 +378,7 @@ static __always_inline void checked(struct finished *f, u64 directory, u64 path,
       dev = ((head.dev >> 8) & 0xfff) << 20 | (head.dev & 0xff) | ((head.dev >> 12) & 0xfff00);
     }
     inode = head.ino;
-    st_dev = devices.lookup(&dev);
+    st_dev = observed_device(dev);
     if (!st_dev)
       return;
   }
@@ -429,8 +471,7 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
     return 0;
   int displaced = 0;
   if (call->tid != tid || !call->ts) {
-    u64 *count = displaced_count();
-    if (!count || !*count)
+    if (!any_displaced(CALLS))
       return 0;
     call = calls_displaced.lookup(&tid);
     if (!call)
