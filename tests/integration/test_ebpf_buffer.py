@@ -27,7 +27,7 @@ def run(
 
 
 def test_too_little_room_is_said_with_the_way_out(mount: Path, tmp_path: Path) -> None:
-    # GIVEN room for a thousand events / WHEN hundreds of thousands come between two looks of the recorder
+    # GIVEN room for a thousand events / WHEN hundreds of thousands come faster than the recorder wakes up
     done, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "64KiB")
 
     # THEN the trace says what is missing, by kind and CPU, and the user is told what to do
@@ -35,6 +35,14 @@ def test_too_little_room_is_said_with_the_way_out(mount: Path, tmp_path: Path) -
     assert meta["lost"]["SYS_READ"] > 0
     assert {name: sum(counts) for name, counts in meta["lost_by_cpu"].items()} == meta["lost"]
     assert f"{sum(meta['lost'].values()):,} events lost: run again with --buffer 1MB" in done.stderr
+
+
+def test_a_ring_that_fills_wakes_the_recorder(mount: Path, tmp_path: Path) -> None:
+    # GIVEN room for 131,000 events, which the recorder looks at four times a second if nothing wakes it
+    done, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "8MiB")
+    # WHEN 300,000 come in a third of a second THEN none is lost
+    assert (meta["lost"], done.stderr) == ({}, "")
+    assert meta["events"] > 300_000
 
 
 def test_enough_room_loses_nothing_and_says_nothing(mount: Path, tmp_path: Path) -> None:
