@@ -131,6 +131,19 @@ def climb(rung: Rung, root: Path, types: Path = btf.SYSFS) -> Step:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """How many slots the programs have for what is under way; powers of two."""
+
+    thread: int = 65536
+    request: int = 4096
+    device: int = 1024
+
+    def defines(self) -> list[str]:
+        """Return what the programs have to know."""
+        return [f"#define {name.upper()}_SLOTS {number}" for name, number in vars(self).items()]
+
+
+@dataclass(frozen=True)
 class Rings:
     """How many pages the rings have."""
 
@@ -150,7 +163,7 @@ class Rings:
         return lines
 
 
-def source(rings: Rings) -> Source:
+def source(rings: Rings, slots: Slots) -> Source:
     """Return the program for this kernel. Raises CannotObserve without the base layer."""
     root = tracefs()
     if not _available(root, BASE):
@@ -160,7 +173,7 @@ def source(rings: Rings) -> Source:
     chosen = [step.kprobes for step in steps if step.kprobes]
     programs = ["common.h", "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c", "client.bpf.c"]
     programs += dict.fromkeys(name for step in steps for name in step.programs)
-    defines = rings.defines()
+    defines = rings.defines() + slots.defines()
     defines += [f"#define KIND_{kind.name} {kind.value}" for kind in Kind]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
     defines += [line for one in chosen for line in one.defines]

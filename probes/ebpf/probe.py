@@ -31,15 +31,12 @@ from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
 EVENT_PAGES: Final = 8192  # 32 MiB: half a second of a million events per second
 TEXT_SHARE: Final = 4
 """The ring of texts is so many times smaller."""
-_SLOTS: Final = 65536
 _LOST_TEXT: Final = 128
 _LATEST_S: Final = 0.25
 _LOOK_FOR_LIBRARY_S: Final = 0.01
 _ROLE_TARGET: Final = 1
 _ROLE_DAEMON: Final = 2
 _CALL: Final = np.dtype([("tid", "<u4"), ("tgid", "<u4"), ("nr", "<u4"), ("role", "<u4"), ("ts", "<u8")])
-_DEVICE_SLOTS: Final = 1024
-_REQUEST_SLOTS: Final = 4096
 _ABSENCE: Final = np.dtype(
     [("tid", "<u4"), ("waker", "<u4"), ("ts", "<u8"), ("wake_ts", "<u8"), ("tgid", "<u4"), ("state", "<u4")]
 )
@@ -61,11 +58,6 @@ def open_calls(tgid: int) -> Iterator[tuple[int, int]]:
 def _mapped(bpf: Any, table: bytes, dtype: np.dtype[Any], slots: int) -> contextlib.closing[mmap.mmap]:
     """Map an array of the programs."""
     return contextlib.closing(mmap.mmap(bpf[table].map_fd, slots * dtype.itemsize, mmap.MAP_SHARED))
-
-
-def _mapped_calls(bpf: Any) -> contextlib.closing[mmap.mmap]:
-    """Map the programs' table of open calls."""
-    return _mapped(bpf, b"calls", _CALL, _SLOTS)
 
 
 def _events(entries: npt.NDArray[np.void], kind: Any, a: Any, b: Any, c: Any) -> Events:
@@ -93,6 +85,7 @@ class EbpfProbe:
     """Observes with BPF programs in the running kernel; needs root (CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)."""
 
     name = "ebpf"
+    slots = loader.Slots()
 
     def __init__(self, buffer_bytes: int | None = None, cost: bool = False) -> None:
         pages = EVENT_PAGES if buffer_bytes is None else _pages(buffer_bytes)
@@ -116,7 +109,7 @@ class EbpfProbe:
         """Compile, load and attach. Raises CannotObserve with one sentence, leaving nothing attached."""
         if os.geteuid() != 0:
             raise CannotObserve(f"eBPF needs root: run `{SUDO} run …`, or use `--probes portable`")
-        source = loader.source(self._rings)
+        source = loader.source(self._rings, self.slots)
         self._missing = list(source.missing)
         self._sched = "sched.bpf.c" in source.programs
         self._fuse = "fuse_requests.h" in source.programs
@@ -150,7 +143,7 @@ class EbpfProbe:
         for st_dev in devices:
             kernel_dev = os.major(st_dev) << 20 | os.minor(st_dev)
             observed[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
-            slot = ctypes.c_int(kernel_dev & (_DEVICE_SLOTS - 1))
+            slot = ctypes.c_int(kernel_dev & (self.slots.device - 1))
             if not slots[slot].dev:
                 slots[slot] = slots.Leaf(kernel_dev, st_dev)
         for daemon in daemons:
@@ -166,13 +159,18 @@ class EbpfProbe:
 
         A daemon's workers spend their idle time in a read of /dev/fuse: the first request of each would be lost.
         """
-        with _mapped_calls(self._bpf) as mapped:
+        with _mapped(self._bpf, b"calls", _CALL, self.slots.thread) as mapped:
             calls = np.frombuffer(mapped, dtype=_CALL)
             calls["role"][calls["tgid"] == tgid] = role  # the target may have started a daemon
             for tid, nr in open_calls(tgid):
-                slot = tid & (_SLOTS - 1)
+                slot = tid & (self.slots.thread - 1)
+                call = (tid, tgid, nr, role, time.monotonic_ns())
                 if calls["ts"][slot] == 0:
-                    calls[slot] = (tid, tgid, nr, role, time.monotonic_ns())
+                    calls[slot] = call
+                elif calls["tid"][slot] != tid:
+                    displaced, count = self._bpf[b"calls_displaced"], self._bpf[b"displacements"]
+                    displaced[ctypes.c_uint32(tid)] = displaced.Leaf(*call)
+                    count[0] = ctypes.c_uint64(count[0].value + 1)
             del calls
 
     def _attach_kprobes(self, attachments: tuple[kprobes.Attachment, ...]) -> None:
@@ -313,7 +311,7 @@ class EbpfProbe:
         return events
 
     def _open_syscalls(self) -> Events:
-        calls = self._under_way(b"calls", _CALL, _SLOTS)
+        calls = self._under_way(b"calls", _CALL, self.slots.thread)
         kinds = np.zeros(512, dtype=np.uint16)
         for name, known in TARGET.items():
             kinds[numbers()[name]] = known or 0
@@ -337,11 +335,11 @@ class EbpfProbe:
         return tuple(np.sort(self._open_phases(), order="ts")["a"].tolist())
 
     def _open_absences(self) -> Events:
-        gone = self._under_way(b"absences", _ABSENCE, _SLOTS)
+        gone = self._under_way(b"absences", _ABSENCE, self.slots.thread)
         return _events(gone, Kind.OFFCPU, gone["wake_ts"], gone["waker"], gone["state"])
 
     def _open_requests(self) -> Events:
-        sent = self._under_way(b"requests", _REQUEST, _REQUEST_SLOTS)
+        sent = self._under_way(b"requests", _REQUEST, self.slots.request)
         head = sent["opcode"].astype(np.uint64) << np.uint64(32) | sent["len"]
         return _events(sent, Kind.FUSE_SEND, sent["unique"], sent["connection"] & np.uint64(0xFFFFF), head)
 

@@ -1,7 +1,11 @@
 /*
  * What every program shares: the records of probes/events.py, the two rings, who is observed, and the count of losses.
  *
- * EVENT_PAGES, TEXT_PAGES, EVENT_WAKE and TEXT_WAKE come from the loader, as do the KIND_* numbers (from probes/events.py).
+ * EVENT_PAGES, TEXT_PAGES, EVENT_WAKE, TEXT_WAKE and the numbers of SLOTS come from the loader, as do the KIND_* numbers (from
+ * probes/events.py).
+ *
+ * What is under way is kept in slots, by the low bits of its number: where the caches are cold, a lookup in a hash costs more than all the
+ * rest of a record, and one in an array nearly nothing. What finds its slot taken is kept in a hash.
  */
 #include <linux/types.h>
 #include <uapi/linux/ptrace.h>
@@ -41,9 +45,7 @@ BPF_RINGBUF_OUTPUT(texts, TEXT_PAGES);
 #define ROLE_DAEMON 2
 BPF_HASH(processes, u32, u32, 16384);
 
-/* The observed mounts: kernel dev_t -> st_dev as stat(2) gives it. Slots by number, because a lookup in a hash costs more than
-   all the rest of a record where the caches are cold; a second mount of a slot is in the hash only. */
-#define DEVICE_SLOTS 1024
+/* The observed mounts: kernel dev_t -> st_dev as stat(2) gives it. All are in the hash. */
 struct device {
   u64 dev; /* 0: none */
   u64 st_dev;

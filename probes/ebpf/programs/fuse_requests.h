@@ -1,7 +1,6 @@
 /* FUSE requests on the observed mounts, from when the kernel sent them to when they ended: one record for each. */
 
-/* Between the two a request is known by its unique number or, where that is given to it later, by its address. Slots by that number,
-   as for calls. */
+/* Between the two a request is known by its unique number or, where that is given to it later, by its address. */
 struct request_key {
   u64 id;
   u64 connection;

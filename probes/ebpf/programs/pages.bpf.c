@@ -1,17 +1,16 @@
 /* Pages of files on the observed mounts that the target touches, through mappings and through read(). */
 
-/* What a thread wants last, for the readahead that may follow (readahead.bpf.c). Slots by tid; of two threads whose tids meet in one
-   slot, only the last is known. */
+/* What a thread wants last, for the readahead that may follow (readahead.bpf.c). Of two threads that share a slot, only the last's. */
 struct demand {
   u32 tid, pad;
   u64 inode;
   u64 index;
   u64 pages;
 };
-BPF_ARRAY(demands, struct demand, SLOTS);
+BPF_ARRAY(demands, struct demand, THREAD_SLOTS);
 
 static __always_inline void note_demand(u32 tid, u64 inode, u64 index, u64 pages) {
-  u32 slot = tid & (SLOTS - 1);
+  u32 slot = tid & (THREAD_SLOTS - 1);
   struct demand *demand = demands.lookup(&slot);
   if (!demand)
     return;

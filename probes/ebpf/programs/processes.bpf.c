@@ -35,7 +35,7 @@ TRACEPOINT_PROBE(sched, sched_process_exec) {
 
 TRACEPOINT_PROBE(sched, sched_process_exit) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
-  u32 tgid = pid_tgid >> 32, tid = pid_tgid, slot = tid & (SLOTS - 1);
+  u32 tgid = pid_tgid >> 32, tid = pid_tgid, slot = tid & (THREAD_SLOTS - 1);
   u32 role = role_of(tgid);
   if (!role)
     return 0;

@@ -21,7 +21,7 @@ TRACEPOINT_PROBE(readahead, page_cache_ra_unbounded) {
   u64 *st_dev = used_by_target(args->s_dev);
   if (!st_dev)
     return 0;
-  u32 tid = bpf_get_current_pid_tgid(), slot = tid & (SLOTS - 1);
+  u32 tid = bpf_get_current_pid_tgid(), slot = tid & (THREAD_SLOTS - 1);
   u64 first = args->index, last = first + args->nr_to_read, asked = 0;
   struct demand *demand = demands.lookup(&slot);
   if (demand && demand->tid == tid && demand->inode == args->i_ino) {

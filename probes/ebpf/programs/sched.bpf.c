@@ -1,6 +1,6 @@
 /*
  * When threads of the target and of the daemons are off the CPU, since when they could run again, and who woke them: one
- * record per absence. Each thread has one entry for all its absences, until it ends: adding and removing costs more than looking.
+ * record per absence. A thread keeps its entry until it ends.
  */
 
 struct absence {
@@ -9,13 +9,12 @@ struct absence {
   u64 wake_ts;
   u32 tgid, state;
 };
-/* Slots by tid, as for calls. */
-BPF_F_TABLE("array", u32, struct absence, absences, SLOTS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct absence, absences, THREAD_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(absences_displaced, u32, struct absence, 1024);
 
 /* The absence of a thread, if it is observed and was away before. */
 static __always_inline struct absence *absence_of(u32 tid) {
-  u32 slot = tid & (SLOTS - 1);
+  u32 slot = tid & (THREAD_SLOTS - 1);
   struct absence *absence = absences.lookup(&slot);
   if (absence && absence->tid == tid)
     return absence;
@@ -23,7 +22,7 @@ static __always_inline struct absence *absence_of(u32 tid) {
 }
 
 static __always_inline void leaves(struct absence *gone) {
-  u32 slot = gone->tid & (SLOTS - 1);
+  u32 slot = gone->tid & (THREAD_SLOTS - 1);
   struct absence *absence = absences.lookup(&slot);
   if (absence && !absence->ts) {
     *absence = *gone;

@@ -5,9 +5,7 @@
  * notes only when the call began; `sys_exit` reads the arguments, which are still in the registers then.
  */
 
-/* Open calls. Slots by tid, because a lookup in an array is inlined; two threads whose tids meet in one slot: the second
-   is kept in the hash. A slot stays the last thread's until that ends, which saves it the search for its role. */
-#define SLOTS 65536
+/* Open calls. A slot stays the last thread's until that ends, which saves it the search for its role. */
 struct call {
   u32 tid;
   u32 tgid;
@@ -15,7 +13,7 @@ struct call {
   u32 role;
   u64 ts; /* 0: the thread is in none */
 };
-BPF_F_TABLE("array", u32, struct call, calls, SLOTS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct call, calls, THREAD_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(calls_displaced, u32, struct call, 1024);
 
 /* How often something found its slot taken: usually never, so that nothing has to be looked for in a hash. */
@@ -37,7 +35,7 @@ static __always_inline int any_displaced(u32 what) {
 /* The role of the thread at work, which its slot knows if it has made a call that is watched. */
 static __always_inline u32 current_role() {
   u64 pid_tgid = bpf_get_current_pid_tgid();
-  u32 tid = pid_tgid, slot = tid & (SLOTS - 1);
+  u32 tid = pid_tgid, slot = tid & (THREAD_SLOTS - 1);
   struct call *call = calls.lookup(&slot);
   return call && call->tid == tid ? call->role : role_of(pid_tgid >> 32);
 }
@@ -47,8 +45,7 @@ static __always_inline u32 current_role() {
 #define WATCH_DAEMON 2
 BPF_ARRAY(watch, u32, 512);
 
-/* FUSE requests that a daemon read and has not answered. Slots by number, as for calls: numbers of one daemon follow each other. */
-#define REQUEST_SLOTS 4096
+/* FUSE requests that a daemon read and has not answered. The numbers of a mount follow each other. */
 struct serving_key {
   u64 unique;
   u64 tgid;
@@ -75,7 +72,7 @@ RAW_TRACEPOINT_PROBE(sys_enter) {
   if (!watched || !*watched)
     return 0;
   u64 pid_tgid = bpf_get_current_pid_tgid();
-  u32 tgid = pid_tgid >> 32, tid = pid_tgid, slot = tid & (SLOTS - 1);
+  u32 tgid = pid_tgid >> 32, tid = pid_tgid, slot = tid & (THREAD_SLOTS - 1);
   struct call *call = calls.lookup(&slot);
   if (!call)
     return 0;
@@ -465,7 +462,7 @@ static __always_inline void mapped(struct finished *f, struct arguments *args) {
 
 RAW_TRACEPOINT_PROBE(sys_exit) {
   u32 tid = bpf_get_current_pid_tgid();
-  u32 slot = tid & (SLOTS - 1);
+  u32 slot = tid & (THREAD_SLOTS - 1);
   struct call *call = calls.lookup(&slot);
   if (!call)
     return 0;

@@ -1,0 +1,90 @@
+"""What finds its slot taken, because a thread, request or mount with the same low bits came first, is told like everything else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ebpf_recording import of_kind, record
+from lab_mount import drop_caches, lab
+
+from cvtrace.probes.ebpf.loader import Slots
+from cvtrace.probes.ebpf.probe import EbpfProbe
+from cvtrace.probes.events import UNFINISHED, Events, Kind, Opcode
+from cvtrace.probes.probe import Daemon, Scope
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse"),
+]
+
+THREADS, FILES, NAPS = 8, 40, 20
+PROGRAM = f"""
+import os, sys, threading, time
+os.sched_setaffinity(0, {{0}})
+started = threading.Barrier({THREADS})
+def work(number):
+    fd = os.dup2(os.open('/dev/zero', os.O_RDONLY), 300 + number)
+    started.wait()
+    for name in range(number, {FILES}, {THREADS}):
+        with open(f'{{sys.argv[1]}}/{{name}}', 'rb', buffering=0) as file:
+            file.read(4096)
+    for _ in range({NAPS}):
+        os.read(fd, 1)
+        time.sleep(0.001)
+threads = [threading.Thread(target=work, args=(number,)) for number in range({THREADS})]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+threading.Thread(target=os.read, args=(os.dup2(os.pipe()[0], 400), 1)).start()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("slots", [Slots(), Slots(thread=1, request=1, device=1), Slots(thread=4, request=2, device=1)])
+def test_what_finds_its_slot_taken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: Slots) -> None:
+    # GIVEN a mount, and threads that all read through it, wait, and read from elsewhere; on one CPU, as two could take the only slot at once
+    monkeypatch.setattr(EbpfProbe, "slots", slots)
+    probe = EbpfProbe()
+    files = {str(name): os.urandom(4096) for name in range(FILES)}
+    with lab(tmp_path, files) as served, served.mount() as mounted:
+        for task in Path(f"/proc/{mounted.mounted.pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {0})
+        drop_caches()
+        before = mounted.counters()
+        other = 0xFFFFE
+        device = mounted.root.stat().st_dev
+        probe.start(Scope(daemons=(Daemon(mounted.mounted.pid),), devices=(other, device)))
+        # WHEN
+        pid, events, _ = record(probe, PROGRAM, str(mounted.root), kill_after=3.0)
+        after = mounted.counters()
+
+    # THEN every call, request, and absence is told, as many as the program and the client count
+    for number in range(THREADS):
+        reads = of_kind(events, Kind.SYS_READ)
+        assert (reads["a"] == 300 + number).sum() == NAPS
+    sent, served_by = of_kind(events, Kind.FUSE_SEND), of_kind(events, Kind.FUSE_DAEMON)
+    assert (sent["b"] == device).all()
+    assert opcodes(sent).count(Opcode.READ) == opcodes(served_by).count(Opcode.READ) == FILES
+    assert after["cvmfs.n_fs_read"] - before["cvmfs.n_fs_read"] == FILES
+    assert set(sent["a"].tolist()) <= set(served_by["a"].tolist())
+    away = of_kind(events, Kind.OFFCPU)
+    for tid in np.unique(of_kind(events, Kind.SYS_READ)["tid"][of_kind(events, Kind.SYS_READ)["a"] >= 300]):
+        assert (away["tid"][away["c"] == 1] == tid).sum() >= NAPS or tid_of_last(events) == tid
+    assert probe.losses().total == 0
+
+    # THEN what was under way at the end is told as that
+    assert tid_of_last(events)
+    assert {pid, tid_of_last(events)} <= set(of_kind(events, Kind.OFFCPU | UNFINISHED)["tid"].tolist())
+
+
+def opcodes(requests: Events) -> list[int]:
+    opcode = requests["c"] >> np.uint64(32)
+    return [int(number) for number in opcode]
+
+
+def tid_of_last(events: Events) -> int:
+    """Return the thread whose read did not return."""
+    blocked = events[events["kind"] == Kind.SYS_READ | UNFINISHED]
+    return int(blocked["tid"][0])
