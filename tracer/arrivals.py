@@ -29,26 +29,27 @@ class Arrivals:
     def __init__(self, paths: Sequence[str], known: Sequence[MountPoint]) -> None:
         self._paths = paths
         self._present = {(point.path, point.device) for point in known}
-        self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
-        self._changes = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)  # each tells once: whoever polls, knows
-        self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._table, select.POLLPRI)
         self._described: queue.SimpleQueue[tuple[Observed, list[Process], threading.Event]] = queue.SimpleQueue()
         self._looked = False
+        self._poll = select.poll()
         self._closing = threading.Lock()
-        self._closed = False
+        self._closed = not MOUNTINFO.exists()  # on another system nothing is told
+        if not self._closed:
+            self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
+            self._changes = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)  # each tells once: whoever polls, knows
+            self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._poll.register(self._table, select.POLLPRI)
         self.counted = threading.Event()
         """A client that appeared has told its counters; whoever took note of that clears it."""
 
     @property
     def descriptors(self) -> dict[int, int]:
         """Descriptors and the events of poll(2) that tell of news; `described` has to be called then."""
-        return {self._changes: select.POLLPRI, self._news: select.POLLIN}
+        return {} if self._closed else {self._changes: select.POLLPRI, self._news: select.POLLIN}
 
     def appeared(self) -> list[MountPoint]:
         """Return the mounts that appeared since the last call; what they are is told by `described`, soon."""
-        if self._looked and not self._poll.poll(0):
+        if self._closed or (self._looked and not self._poll.poll(0)):
             return []
         self._looked = True
         points = mount_points()
@@ -81,9 +82,11 @@ class Arrivals:
 
         When the event is set, because the daemon is observed from now on, the client is asked for its counters, soon.
         """
+        found: list[tuple[Observed, list[Process], threading.Event]] = []
+        if self._closed:
+            return found
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._news)
-        found = []
         while not self._described.empty():
             found.append(self._described.get())
         return found
@@ -91,6 +94,7 @@ class Arrivals:
     def close(self) -> None:
         """Look no more."""
         with self._closing:
-            self._closed = True
-            for descriptor in (self._table, self._changes, self._news):
-                os.close(descriptor)
+            if not self._closed:
+                self._closed = True
+                for descriptor in (self._table, self._changes, self._news):
+                    os.close(descriptor)
