@@ -153,13 +153,13 @@ class Rings:
     def defines(self) -> list[str]:
         """Return what the programs have to know: also after how many records of one CPU the recorder is woken.
 
-        If all CPUs write as much as that, half a ring is full.
+        If all CPUs write as much as that, an eighth of a ring is full: little to copy at once, and time for the recorder to come.
         """
         cpus = os.cpu_count() or 1
         lines = []
         for name, pages, record in (("EVENT", self.event_pages, EVENT), ("TEXT", self.text_pages, TEXT)):
             fit = pages * mmap.PAGESIZE // record_bytes(record)
-            lines += [f"#define {name}_PAGES {pages}", f"#define {name}_WAKE {max(fit // 2 // cpus, 1)}"]
+            lines += [f"#define {name}_PAGES {pages}", f"#define {name}_WAKE {max(fit // 8 // cpus, 1)}"]
         return lines
 
 
