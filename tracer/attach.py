@@ -111,9 +111,7 @@ class _Attached(Session):
                 left_s = math.inf if until_s is None else until_s - now_s
                 if signals.take() or left_s <= 0:
                     return "detached"
-                signals.wait(min(self.probe.drain_every_s, left_s))
-                self._keep()
-                self._look_after_mounts()
+                self._catch_up(signals.wait(min(self.probe.drain_every_s, left_s)))
                 if now_s - looked_s >= LOOK_AFTER_S:
                     looked_s = now_s
                     self._look_after_daemons()

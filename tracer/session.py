@@ -214,13 +214,20 @@ class Session:
             signals.watch(descriptor, events)
         if isinstance(self.probe, Hurries) and self.probe.hurries is not None:
             signals.watch(self.probe.hurries)
+        self._look_after_mounts()
+
+    def _catch_up(self, ready: set[int]) -> None:
+        """Take what the probe has seen, and see to mounts if one of the descriptors that are `ready` has news of them."""
+        self._keep()
+        if not ready.isdisjoint(self.arrivals.descriptors):
+            self._look_after_mounts()
 
     def _follow(self, target: Target, signals: Signals) -> tuple[str, int]:
         """Drain until the target ends, or a second SIGTERM asks to leave it alone; returns `end` and the exit code."""
         interrupted, terminations, looked_s = False, 0, time.monotonic()
         self._watch(signals)
         while not target.poll():
-            signals.wait(self.probe.drain_every_s)
+            ready = signals.wait(self.probe.drain_every_s)
             for number in signals.take():
                 interrupted |= number == signal.SIGINT
                 terminations += number == signal.SIGTERM
@@ -231,8 +238,7 @@ class Session:
                     return "detached", 128 + signal.SIGTERM
                 if not reached_target(number):
                     target.send(number)
-            self._keep()
-            self._look_after_mounts()
+            self._catch_up(ready)
             if time.monotonic() - looked_s >= LOOK_AFTER_S:
                 looked_s = time.monotonic()
                 self._look_after_daemons()

@@ -53,10 +53,15 @@ class Signals:
         """Let `wait` return when that descriptor is ready, too; whoever watches it has to see to it that it is not for ever."""
         self._awaited.register(descriptor, events)
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until a signal comes (the end of a child is one), a watched descriptor is ready, or the time is over."""
-        if any(descriptor == self._reading for descriptor, _ in self._awaited.poll(seconds * 1000)):
+    def wait(self, seconds: float) -> set[int]:
+        """Sleep until a signal comes (the end of a child is one), a watched descriptor is ready, or the time is over.
+
+        Returns the watched descriptors that are ready.
+        """
+        ready = {descriptor for descriptor, _ in self._awaited.poll(seconds * 1000)}
+        if self._reading in ready:
             os.read(self._reading, 1 << 12)
+        return ready - {self._reading}
 
     def take(self) -> list[int]:
         """Return the signals that came since the last call, without those that only tell of children."""

@@ -66,6 +66,15 @@ static __always_inline struct serving *serving_slot(struct serving_key *key) {
   return serving.lookup(&slot);
 }
 
+/* A daemon fills its cache with thousands of writes of which nothing is told; what is told of others is smaller. */
+#define WRITE_MAX 4096
+
+static __always_inline int fills_cache(struct pt_regs *regs) {
+  u64 size = 0;
+  bpf_probe_read_kernel(&size, sizeof(size), &regs->dx);
+  return size >= WRITE_MAX;
+}
+
 RAW_TRACEPOINT_PROBE(sys_enter) {
   u32 nr = ctx->args[1];
   u32 *watched = watch.lookup(&nr);
@@ -77,7 +86,7 @@ RAW_TRACEPOINT_PROBE(sys_enter) {
   if (!call)
     return 0;
   u32 role = call->tid == tid ? call->role : role_of(tgid);
-  if (!(*watched & role))
+  if (!(*watched & role) || (nr == NR_write && role == ROLE_DAEMON && fills_cache((struct pt_regs *)ctx->args[0])))
     return 0;
   if (call->ts && call->tid != tid) {
     struct call displaced = {.tid = tid, .tgid = tgid, .nr = nr, .role = role, .ts = bpf_ktime_get_ns()};
@@ -235,7 +244,6 @@ struct lru_command {
 #define LRU_SIZE 48
 #define LRU_INSERT 1
 #define LRU_INSERT_VOLATILE 17
-#define WRITE_MAX 4096
 #define LRU_SIZE_MASK 0x1fffffffffffffffULL /* the top bits of the size name the hash algorithm */
 
 static __always_inline void daemon_write(struct finished *f) {
@@ -294,9 +302,8 @@ static __always_inline void daemon_receive(struct finished *f) {
 /* libcurl polls at every step, before each receive: with a timeout of 0, or with data there already. Those are not waits. */
 #define POLL_MIN_NS 5000
 
-static __always_inline void waited(struct finished *f, u64 descriptors, u64 timeout_ms) {
-  if (timeout_ms && f->dur >= POLL_MIN_NS)
-    tell(f, KIND_DAEMON_POLL, descriptors, (s64)(s32)timeout_ms, 0);
+static __always_inline int is_poll(u32 nr) {
+  return nr == NR_poll || nr == NR_epoll_wait;
 }
 
 static __always_inline void daemon_exit(struct finished *f) {
@@ -333,9 +340,11 @@ static __always_inline void daemon_exit(struct finished *f) {
   case NR_recvfrom:
     return daemon_receive(f);
   case NR_poll:
-    return waited(f, f->a1, f->a2);
+    if (f->a2)
+      tell(f, KIND_DAEMON_POLL, f->a1, (s64)(s32)f->a2, 0);
+    return;
   case NR_epoll_wait:
-    return waited(f, f->a2, f->a3);
+    return tell(f, KIND_DAEMON_POLL, f->a2, (s64)(s32)f->a3, 0);
   case NR_futex:
     if ((f->a1 & 0x7f) == 0 || (f->a1 & 0x7f) == 9) /* FUTEX_WAIT, FUTEX_WAIT_BITSET */
       tell(f, KIND_DAEMON_FUTEX, f->a0, 0, 0);
@@ -477,15 +486,14 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
   }
   struct finished f = {.ts = call->ts, .tgid = call->tgid, .tid = tid, .nr = call->nr, .ret = ctx->args[1]};
   u32 role = call->role;
-  if (role == ROLE_DAEMON && f.nr == NR_write && f.ret >= WRITE_MAX && !displaced) { /* thousands of these fill the cache */
-    call->ts = 0;
-    return 0;
-  }
   f.dur = bpf_ktime_get_ns() - f.ts;
   if (displaced)
     calls_displaced.delete(&tid);
   else
     call->ts = 0;
+
+  if (role == ROLE_DAEMON && is_poll(f.nr) && f.dur < POLL_MIN_NS)
+    return 0;
 
   struct arguments args = {};
   struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
