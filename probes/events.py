@@ -207,5 +207,13 @@ def sorting(
 
 def in_order(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Return events or texts sorted by (ts, kind, tid); the same array if it is sorted already."""
-    order = sorting(records["ts"], lambda places: records[places])
-    return records if bool(np.all(order[1:] > order[:-1])) else records[order]
+    ts = records["ts"]
+    return records if _are_in_order(ts, records) else records[sorting(ts, lambda places: records[places])]
+
+
+def _are_in_order(ts: npt.NDArray[np.uint64], records: npt.NDArray[np.void]) -> bool:
+    if not bool(np.all(ts[1:] >= ts[:-1])):
+        return False
+    tied = np.flatnonzero(ts[1:] == ts[:-1])
+    (kind, later_kind), (tid, later_tid) = ((records[name][tied], records[name][tied + 1]) for name in ("kind", "tid"))
+    return bool(np.all((later_kind > kind) | ((later_kind == kind) & (later_tid >= tid))))
