@@ -79,8 +79,8 @@ class Hurries(Protocol):
     """A probe that can tell when `drain` must not wait any longer."""
 
     @property
-    def hurries(self) -> int | None:
-        """A descriptor that is readable then; None if there is none."""
+    def hurries(self) -> int:
+        """A descriptor that is readable then, while the probe observes."""
 
 
 @runtime_checkable

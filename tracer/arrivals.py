@@ -21,37 +21,31 @@ MOUNTINFO: Final = Path("/proc/self/mountinfo")
 class Arrivals:
     """Tells of CVMFS mounts that were not there before; only of those that hold `paths`, if there are any.
 
-    The kernel says when the table of mounts changes (proc(5): POLLPRI on mountinfo), so that looking costs one call. New mounts
-    are asked who they are in a thread: the recorder must not wait for a client that hangs. `descriptors` get ready when
-    there is news.
+    The kernel says when the table of mounts changes (proc(5): POLLPRI on mountinfo). New mounts are asked who they are in a thread: the
+    recorder must not wait for a client that hangs. `descriptors` get ready when there is news.
     """
 
     def __init__(self, paths: Sequence[str], known: Sequence[MountPoint]) -> None:
         self._paths = paths
         self._present = {(point.path, point.device) for point in known}
         self._described: queue.SimpleQueue[tuple[Observed, list[Process], threading.Event]] = queue.SimpleQueue()
-        self._looked = False
-        self._poll = select.poll()
         self._closing = threading.Lock()
         self._closed = not MOUNTINFO.exists()  # on another system nothing is told
         if not self._closed:
             self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
-            self._changes = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)  # each tells once: whoever polls, knows
             self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._poll.register(self._table, select.POLLPRI)
         self.counted = threading.Event()
         """A client that appeared has told its counters; whoever took note of that clears it."""
 
     @property
     def descriptors(self) -> dict[int, int]:
-        """Descriptors and the events of poll(2) that tell of news; `described` has to be called then."""
-        return {} if self._closed else {self._changes: select.POLLPRI, self._news: select.POLLIN}
+        """Descriptors and the events of poll(2) that tell of news, once; `appeared` and `described` have to be called then."""
+        return {} if self._closed else {self._table: select.POLLPRI, self._news: select.POLLIN}
 
     def appeared(self) -> list[MountPoint]:
         """Return the mounts that appeared since the last call; what they are is told by `described`, soon."""
-        if self._closed or (self._looked and not self._poll.poll(0)):
+        if self._closed:
             return []
-        self._looked = True
         points = mount_points()
         if self._paths:
             points, _ = mounts_of(self._paths, points)
@@ -96,5 +90,5 @@ class Arrivals:
         with self._closing:
             if not self._closed:
                 self._closed = True
-                for descriptor in (self._table, self._changes, self._news):
-                    os.close(descriptor)
+                os.close(self._table)
+                os.close(self._news)

@@ -212,7 +212,7 @@ class Session:
         """Let the wait for signals end when there is something to do before its time."""
         for descriptor, events in self.arrivals.descriptors.items():
             signals.watch(descriptor, events)
-        if isinstance(self.probe, Hurries) and self.probe.hurries is not None:
+        if isinstance(self.probe, Hurries):
             signals.watch(self.probe.hurries)
         self._look_after_mounts()
 

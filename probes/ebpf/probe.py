@@ -90,7 +90,6 @@ class EbpfProbe:
     def __init__(self, buffer_bytes: int | None = None, cost: bool = False) -> None:
         pages = EVENT_PAGES if buffer_bytes is None else _pages(buffer_bytes)
         self._rings = loader.Rings(pages, max(pages // TEXT_SHARE, 1))
-        self._filling: select.epoll | None = None
         self._cost = cost
         self._statistics: int | None = None
         self._bpf: Any = None
@@ -122,7 +121,7 @@ class EbpfProbe:
             self._attach_phases(scope.libraries)
             self._events = Ring(self._bpf[b"events"].map_fd, self._rings.event_pages, EVENT)
             self._texts = Ring(self._bpf[b"texts"].map_fd, self._rings.text_pages, TEXT)
-            self._wait_for_rings()
+            self._filling = self._filling_rings()
             self._measure_cost()
             release_compiler()
         except BaseException:
@@ -246,20 +245,21 @@ class EbpfProbe:
         """
         return _LATEST_S if self.marks_phases else _LOOK_FOR_LIBRARY_S
 
-    def _wait_for_rings(self) -> None:
-        self._filling = select.epoll()
+    def _filling_rings(self) -> select.epoll:
+        filling = select.epoll()
         for name in (b"events", b"texts"):
             # By edges: there is something in a ring most of the time, but a wake-up only when it fills.
-            self._filling.register(self._bpf[name].map_fd, select.EPOLLIN | select.EPOLLET)
+            filling.register(self._bpf[name].map_fd, select.EPOLLIN | select.EPOLLET)
+        return filling
 
     @property
-    def hurries(self) -> int | None:
-        """A descriptor that is readable when a ring is filling."""
-        return None if self._filling is None else self._filling.fileno()
+    def hurries(self) -> int:
+        """A descriptor that is readable when a ring is filling, from `start` to `stop`."""
+        return self._filling.fileno()
 
     def drain(self) -> tuple[Events, Texts]:
         """Take what is in the rings; see ring.py. After `stop`, also the calls that were still open."""
-        if self._bpf is None or self._filling is None:
+        if self._bpf is None:
             late, self._late = self._late, (no_events(), no_texts())
             return late
         self._filling.poll(0)  # so that it tells of what is written from now on
@@ -282,9 +282,7 @@ class EbpfProbe:
         self._losses = self._count_losses()
         self._events.close()
         self._texts.close()
-        if self._filling is not None:
-            self._filling.close()
-            self._filling = None
+        self._filling.close()
         with held_by_child(descriptors(self._bpf, self._links)):
             self._detach(self._bpf, self._links)
         self._bpf = None
