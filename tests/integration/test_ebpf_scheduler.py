@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ebpf_recording import of_kind
 from waiting import wait_until
 
 from cvtrace.analysis.recording import recording
+from cvtrace.probes.ebpf import probe as probe_module
 from cvtrace.probes.ebpf.probe import EbpfProbe, open_calls
 from cvtrace.probes.events import UNFINISHED, Kind
 from cvtrace.probes.probe import Daemon, Scope
@@ -49,6 +51,17 @@ for turn in range(6):
         os._exit(0)
 for turn in range(6):
     os.wait()
+"""
+
+SPINNING = """
+import os, sys, time
+os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+sys.stdin.readline()
+print(flush=True)
+until_s = time.monotonic() + 0.5
+while time.monotonic() < until_s: pass
+time.sleep(0.01)
+time.sleep(0.01)
 """
 
 
@@ -93,6 +106,51 @@ def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
     found = recording(Trace(Path("trace"), meta, events, texts, None))
     assert daemon.pid not in found.target_tgids
     assert not found.is_target_thread(found.all.tid[found.all.tgid == daemon.pid]).any()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the thread must be on a CPU meanwhile")
+@pytest.mark.parametrize("later_ns", [50_000_000, 3600_000_000_000], ids=["while it was back", "while it left again"])
+def test_a_wake_up_of_later_does_not_make_an_unseen_absence_longer(later_ns: int) -> None:
+    # GIVEN a thread that computes, and by what the programs know was preempted and did not come back, but was woken later
+    cpus = os.sched_getaffinity(0)
+    target = subprocess.Popen(
+        [sys.executable, "-S", "-c", SPINNING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert target.stdin is not None
+    assert target.stdout is not None
+    probe = EbpfProbe()
+    try:
+        probe.start(Scope(daemons=(), devices=()))
+        probe.add_target(target.pid)
+        target.stdin.write("\n")
+        target.stdout.readline()
+        os.sched_setaffinity(0, cpus - {max(cpus)})
+        time.sleep(0.1)
+        preempted_ns = time.monotonic_ns()
+        note_absence(probe, target.pid, preempted_ns, preempted_ns + later_ns)
+        target.communicate()
+    finally:
+        os.sched_setaffinity(0, cpus)
+        target.kill()
+        probe.stop()
+    events, _ = probe.drain()
+
+    # THEN it was back when its CPU switched before, not when it was woken
+    away = of_kind(events, Kind.OFFCPU)
+    (unseen,) = away[(away["tid"] == target.pid) & (away["ts"] == preempted_ns)]
+    assert unseen["dur"] < 40_000_000
+    assert unseen["a"] == 0
+    # THEN the wake-up is that of the next absence, if it was later than that began
+    after = away[(away["tid"] == target.pid) & (away["ts"] > preempted_ns)]
+    assert ((after["a"] == preempted_ns + later_ns) == (np.arange(len(after)) == 0)).all() or later_ns < 1e9
+
+
+def note_absence(probe: EbpfProbe, pid: int, preempted_ns: int, woken_ns: int) -> None:
+    """Let the programs believe that the main thread of a process was preempted, and woken by this one."""
+    absence = np.array([(pid, os.getpid(), preempted_ns, woken_ns, pid, 0)], dtype=probe_module._ABSENCE)
+    size, slot = absence.itemsize, pid & (probe.slots.thread - 1)
+    with probe_module._mapped(probe._bpf, b"absences", absence.dtype, probe.slots.thread) as mapped:
+        mapped[slot * size : (slot + 1) * size] = absence.tobytes()
 
 
 def test_each_time_off_the_cpu_is_recorded_on_a_busy_machine() -> None:

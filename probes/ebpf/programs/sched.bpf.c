@@ -52,6 +52,19 @@ static __always_inline void came_back(u32 tid, struct absence *gone, u64 at) {
   emit(KIND_OFFCPU, gone->tgid, tid, gone->ts, at - gone->ts, 0, gone->wake_ts, gone->waker, gone->state);
 }
 
+/* It came back in a switch that was not seen: after the last on this CPU, and after its wake-up. A thread that was only preempted needed
+   none: one that it got is of later, when it was back and about to wait. A wake-up that is later than `gone` is of that absence. */
+static __always_inline void came_back_unseen(struct absence *former, struct absence *gone, u64 last) {
+  u64 at = last > former->ts ? last : former->ts, woken = former->wake_ts;
+  if (woken > gone->ts) {
+    gone->wake_ts = woken;
+    gone->waker = former->waker;
+  }
+  if (!former->state || woken > gone->ts)
+    former->wake_ts = former->waker = woken = 0;
+  came_back(former->tid, former, woken > at ? woken : at);
+}
+
 TRACEPOINT_PROBE(sched, sched_switch) {
   u64 now = bpf_ktime_get_ns(), pid_tgid = bpf_get_current_pid_tgid();
   u32 tgid = pid_tgid >> 32, prev = pid_tgid, next = args->next_pid, zero = 0;
@@ -62,10 +75,8 @@ TRACEPOINT_PROBE(sched, sched_switch) {
   if (prev && (former || role_of(tgid))) {
     /* Above the low byte are flags such as "preempted" (0x100). */
     struct absence gone = {.tid = prev, .ts = now, .tgid = tgid, .state = args->prev_state & 0xff};
-    if (former && former->ts) { /* it came back in a switch that was not seen: after its wake-up, and after the last on this CPU */
-      u64 at = former->wake_ts > *last ? former->wake_ts : *last;
-      came_back(prev, former, at > former->ts ? at : former->ts);
-    }
+    if (former && former->ts)
+      came_back_unseen(former, &gone, *last);
     if (args->prev_state & DEAD)
       forget(prev, former);
     else if (former)
