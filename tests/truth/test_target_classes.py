@@ -44,7 +44,7 @@ def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
         laboratory.origin({"first_byte_delay_s": 0.6}),
         ["in_thread", "thread reads", "read", "read in thread", laboratory.data, laboratory.fresh()],
         laboratory.origin(),
-        ["hot", "hot", laboratory.data, laboratory.fresh(), CHUNK, 0.4],
+        ["hot", "hot", laboratory.data, laboratory.fresh(4), 4 * CHUNK, 0.4],
         ["touch", "touch", laboratory.data, laboratory.fresh(), CHUNK, 2000],
         laboratory.origin({"first_byte_delay_s": 0.5}),
         ["spin_for", "spins", "read", "spun for", laboratory.data, laboratory.fresh()],
