@@ -297,7 +297,7 @@ def _asked_for_by_itself(
 
     `key` says what each job downloads for, `wanted` the same for each wait.
     """
-    everyone = rows_of_jobs(jobs)
+    everyone = rows_of_jobs(jobs, jobs.handed)
     asker = pick(requests.asker, jobs.request, NOBODY)
     asker = np.where(asker > 0, asker, NOBODY)
     _, number = np.unique(np.concatenate([key, wanted]), return_inverse=True)

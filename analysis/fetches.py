@@ -196,7 +196,7 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
 
 def _job_of(recording: Recording, jobs: Jobs, sends: Rows, wanted: Ints) -> Ints:
     key, width = jobs.object, 1 << 32
-    everyone = rows_of_jobs(jobs)
+    everyone = rows_of_jobs(jobs, jobs.handed)
     by_object = Placed(recording, everyone, jobs.daemon * width + key)
     found = by_object.before(sends.tgid * width + wanted, sends.start)
     by_hash = np.where(wanted >= 0, pick(by_object.rows.index, found, -1), -1)
@@ -215,17 +215,16 @@ def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows, connects: _
     Nothing in the request tells which; of jobs that are taken at once the last one gets it.
     """
     begin = np.where(connects.fresh, connects.began, sends.start)
-    everyone = rows_of_jobs(jobs)
-    taken = Placed(recording, Rows(**{**vars(everyone), "start": jobs.taken}), everyone.tid)
+    taken = Placed(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
     found = pick(taken.rows.index, taken.before(sends.tid, begin), -1)
     return np.where(pick(jobs.back, found, -1) >= sends.start, found, -1)
 
 
-def rows_of_jobs(jobs: Jobs) -> Rows:
-    """Present jobs as events of the download thread, so that they can be found by time; `index` is the job."""
+def rows_of_jobs(jobs: Jobs, start: Ints) -> Rows:
+    """Present jobs as events of the download thread that begin then, so that they can be found by time; `index` is the job."""
     nothing = np.zeros(len(jobs), dtype=np.int64)
     return Rows(
-        start=jobs.handed,
+        start=start,
         end=jobs.back,
         tgid=jobs.daemon,
         tid=jobs.downloader,
@@ -235,7 +234,6 @@ def rows_of_jobs(jobs: Jobs) -> Rows:
         b=nothing,
         c=nothing,
         unfinished=nothing.astype(bool),
-        index=np.arange(len(jobs), dtype=np.int64),
     )
 
 

@@ -1,6 +1,6 @@
 """A trace as columns: events by kind, their texts, and who is target and who is daemon."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,11 @@ OF_TARGET: Final = tuple(kind for kind in Kind if kind < Kind.FUSE_SEND and kind
 """Kinds that probes record for the target's process tree only."""
 
 
-@dataclass(frozen=True)
 class Rows:
-    """Events of some kinds, sorted by start; `index` is the place of each among all events of the recording."""
+    """Events of some kinds, sorted by start, in columns that are wide (int64, bool) and made when they are first asked for.
+
+    A table is either whole, of columns that are given, or rows chosen from such a one; `index` is the place of each row there.
+    """
 
     start: Ints
     end: Ints
@@ -33,18 +35,27 @@ class Rows:
     b: Ints
     c: Ints
     unfinished: Bools
-    index: Ints
+
+    def __init__(self, whole: "Rows | None" = None, index: Ints | None = None, **columns: Any) -> None:
+        self._whole = whole
+        self.index: Ints = np.arange(len(columns["start"]), dtype=np.int64) if index is None else index
+        vars(self).update(columns)
 
     def __len__(self) -> int:
-        return len(self.start)
+        return len(self.index)
+
+    def __getattr__(self, name: str) -> Any:
+        if self._whole is None or name not in Rows.__annotations__:
+            raise AttributeError(name)
+        column = vars(self._whole)[name][self.index]
+        if column.dtype != np.bool_:
+            column = column.astype(np.int64, copy=False)
+        setattr(self, name, column)
+        return column
 
     def where(self, chosen: Bools | Ints) -> "Rows":
-        """Return the chosen rows, by mask or by index, in wide columns."""
-        return replace(self, **{name: _wide(column[chosen]) for name, column in vars(self).items()})
-
-
-def _wide(column: Any) -> Any:
-    return column if column.dtype == np.bool_ else column.astype(np.int64, copy=False)
+        """Return the chosen rows, by mask or by index."""
+        return Rows(self if self._whole is None else self._whole, self.index[chosen])
 
 
 @dataclass(frozen=True)
@@ -233,7 +244,6 @@ def _rows(events: Events, when: Ints) -> Rows:
         b=events["b"].view(np.int64),
         c=events["c"].view(np.int64),
         unfinished=(flagged & np.uint16(UNFINISHED)) != 0,
-        index=np.arange(len(events), dtype=np.int64),
     )
 
 
