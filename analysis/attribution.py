@@ -6,6 +6,7 @@ meanwhile, a few threads deep.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -45,7 +46,7 @@ class Path:
     value: Ints
     request: Ints
 
-    @property
+    @cached_property
     def length(self) -> Ints:
         return self.end - self.start
 

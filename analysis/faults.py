@@ -95,9 +95,8 @@ def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints
     reads = (request >= 0) & requests.is_(Opcode.READ)[np.maximum(request, 0)] if len(requests) else request >= 0
     parts.append(_part(waits.tid[reads], waits.start[reads], until=waits.end[reads], inside=True, reading=True))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    chosen = np.isin(table["tid"], tids)
-    table = {name: column[chosen] for name, column in table.items()}
-    order = np.lexsort((table["time"], table["tid"]))
+    chosen = np.flatnonzero(np.isin(table["tid"], tids))
+    order = chosen[np.lexsort((table["time"][chosen], table["tid"][chosen]))]
     table = {name: column[order] for name, column in table.items()}
     kind, inside = table["kind"], table["inside"] == 1
     return _Steps(

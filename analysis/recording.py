@@ -124,7 +124,7 @@ class Recording:
         chosen = [self.kinds[kind] for kind in kinds if kind in self.kinds]
         if not chosen:
             return self.all.where(empty())
-        return self.all.where(chosen[0] if len(chosen) == 1 else np.sort(np.concatenate(chosen)))
+        return self.all.where(chosen[0] if len(chosen) == 1 else np.sort(np.concatenate(chosen), kind="stable"))
 
     def has(self, *kinds: Kind) -> bool:
         return any(kind in self.kinds for kind in kinds)
