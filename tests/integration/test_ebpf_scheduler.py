@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,12 +55,12 @@ for turn in range(6):
 """
 
 SPINNING = """
-import os, sys, time
+import os, signal, time
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-sys.stdin.readline()
+signalled = []
+signal.signal(signal.SIGUSR1, lambda *_: signalled.append(True))
 print(flush=True)
-until_s = time.monotonic() + 0.5
-while time.monotonic() < until_s: pass
+while not signalled: pass
 time.sleep(0.01)
 time.sleep(0.01)
 """
@@ -113,21 +114,17 @@ def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
 def test_a_wake_up_of_later_does_not_make_an_unseen_absence_longer(later_ns: int) -> None:
     # GIVEN a thread that computes, and by what the programs know was preempted and did not come back, but was woken later
     cpus = os.sched_getaffinity(0)
-    target = subprocess.Popen(
-        [sys.executable, "-S", "-c", SPINNING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert target.stdin is not None
+    target = subprocess.Popen([sys.executable, "-S", "-c", SPINNING], stdout=subprocess.PIPE, text=True)
     assert target.stdout is not None
+    target.stdout.readline()
     probe = EbpfProbe()
     try:
         probe.start(Scope(daemons=(), devices=()))
         probe.add_target(target.pid)
-        target.stdin.write("\n")
-        target.stdout.readline()
         os.sched_setaffinity(0, cpus - {max(cpus)})
+        preempted_ns = absent_while_it_runs(probe, target.pid, later_ns)
         time.sleep(0.1)
-        preempted_ns = time.monotonic_ns()
-        note_absence(probe, target.pid, preempted_ns, preempted_ns + later_ns)
+        target.send_signal(signal.SIGUSR1)
         target.communicate()
     finally:
         os.sched_setaffinity(0, cpus)
@@ -143,6 +140,25 @@ def test_a_wake_up_of_later_does_not_make_an_unseen_absence_longer(later_ns: int
     # THEN the wake-up is that of the next absence, if it was later than that began
     after = away[(away["tid"] == target.pid) & (away["ts"] > preempted_ns)]
     assert ((after["a"] == preempted_ns + later_ns) == (np.arange(len(after)) == 0)).all() or later_ns < 1e9
+
+
+def absent_while_it_runs(probe: EbpfProbe, pid: int, later_ns: int) -> int:
+    """Let the programs believe that a thread that is on a CPU was preempted, and woken so much later; return when."""
+    clock = ~pid << 3 | 2  # of the process's CPU time
+    for _ in range(1000):
+        time.sleep(0.02)
+        began_ns, ran_ns, preemptions = time.monotonic_ns(), time.clock_gettime_ns(clock), switches(pid)
+        preempted_ns = time.monotonic_ns()
+        note_absence(probe, pid, preempted_ns, preempted_ns + later_ns)
+        ran_ns = time.clock_gettime_ns(clock) - ran_ns
+        if ran_ns > 0.9 * (time.monotonic_ns() - began_ns) and switches(pid) == preemptions:
+            return preempted_ns
+    raise AssertionError("it was never on a CPU for long")
+
+
+def switches(pid: int) -> str:
+    """Return what the kernel counted of a thread leaving its CPU."""
+    return Path(f"/proc/{pid}/status").read_text().partition("\nvoluntary_ctxt_switches:")[2]
 
 
 def note_absence(probe: EbpfProbe, pid: int, preempted_ns: int, woken_ns: int) -> None:
