@@ -6,7 +6,6 @@ meanwhile, a few threads deep.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -46,7 +45,7 @@ class Path:
     value: Ints
     request: Ints
 
-    @cached_property
+    @property
     def length(self) -> Ints:
         return self.end - self.start
 
