@@ -24,9 +24,10 @@ HEAD = """# What tracing costs
 Made by `make bench` ({command}) on: {machine}.
 
 A ratio is the median of {repeats} rounds; in each, the untraced run and the traced one follow each other, in turns as first
-and second. In brackets the lowest and the highest. Other tools have three rounds (one in the loop of one-byte reads), with the client's daemon traced
-as well: strace and perf trace with all calls, bpftrace printing nine calls with their durations; their output goes to /dev/null. Times
-are this machine's; the ratios are what carries over. *Cold*: nothing in the client's cache. *Warm*: all of it there, nothing in the page cache.
+and second. In brackets the lowest and the highest. Other tools have three rounds at most (one in the loop of one-byte reads), with
+the client's daemon traced as well: strace and perf trace with all calls, bpftrace printing nine calls with their durations; their
+output goes to /dev/null. Times are this machine's; the ratios are what carries over. *Cold*: nothing in the client's cache. *Warm*: all
+of it there, nothing in the page cache.
 
 """
 
