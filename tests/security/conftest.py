@@ -1,0 +1,62 @@
+"""What attacks need: two users that nobody else is, a mount, a folder to work in, and a secret of root's.
+
+Every test in this folder runs an attack. Its docstring says what the attack got before it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from throwaway import SECRET, Somebody, cannot, somebody
+from tiny import open_to_all, tiny_mount
+
+
+@pytest.fixture(scope="session")
+def ann() -> Iterator[Somebody]:
+    """Add a user: the attacker, or who called sudo."""
+    yield from _added()
+
+
+@pytest.fixture(scope="session")
+def ben() -> Iterator[Somebody]:
+    """Add another user, who has nothing to do with the first."""
+    yield from _added()
+
+
+def _added() -> Iterator[Somebody]:
+    if reason := cannot():
+        pytest.skip(reason)
+    with somebody() as user:
+        yield user
+
+
+@pytest.fixture(scope="module")
+def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Mount one file, for everybody."""
+    folder = tmp_path_factory.mktemp("mount")
+    open_to_all(folder)
+    with tiny_mount(folder) as (path, _):
+        yield path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder of root's that other users may enter, called by nobody through sudo."""
+    open_to_all(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("SUDO_UID", "SUDO_GID", "SUDO_USER"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a file that only root may read, in a folder that everybody may enter."""
+    folder = tmp_path_factory.mktemp("root")
+    open_to_all(folder)
+    path = folder / "shadow"
+    path.write_text(SECRET)
+    path.chmod(0o600)
+    return path
