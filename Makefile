@@ -1,12 +1,14 @@
 # cvtrace: `make demo` and `make test` are all that a fresh machine needs; both install what is missing.
 PY := .venv/bin/python
-.PHONY: help setup test-tools demo test test-kernels lint bench fuzz soak clean
+.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 
 help:
 	@printf '%s\n' 'make setup  install what is missing' 'make demo   trace phi3-qa.py on an embedded CVMFS' \
 	  'make test   lint and all tests' 'make lint   ruff, mypy, import directions' \
+	  'make test-unit     the tests that need no privileges: a minute' \
+	  'make test-install  install in fresh roots of Debian 12 and 13, as root' \
 	  'make test-kernels  trace a load on other kernels, emulated: a quarter of an hour' \
 	  'make bench  what tracing costs, as ratios' 'make fuzz   fuzz the parsers, SECONDS_EACH=600' \
 	  'make soak   loads in a loop under one recording, MINUTES=30' 'make clean  remove what was built'
@@ -22,6 +24,12 @@ test-tools:
 
 test: test-tools lint
 	@$(PY) -m pytest -q
+
+test-unit: setup
+	@$(PY) -m pytest -q tests/unit
+
+test-install:
+	@python3 -m tests.install $(NAMES)
 
 test-kernels: setup
 	@$(PY) -m tests.kernels

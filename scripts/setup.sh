@@ -19,56 +19,84 @@ has_bcc() {
 # Not through a pipe: grep would end before ldconfig has written all, which then fails.
 has_libfuse() { command -v fusermount3 >/dev/null 2>&1 && [[ "$(ldconfig -p 2>/dev/null)" == *libfuse3.so* ]]; }
 
-install_system_packages() {
-  local missing=()
-  has_bcc >/dev/null || missing+=(bcc)
-  has_libfuse || missing+=(fuse)
-  command -v strace >/dev/null 2>&1 || missing+=(strace)
-  [ ${#missing[@]} -eq 0 ] && return 0
-  local packages=()
-  if command -v apt-get >/dev/null 2>&1; then
-    for name in "${missing[@]}"; do
-      case $name in bcc) packages+=(python3-bpfcc) ;; fuse) packages+=(fuse3 libfuse3-3) ;; *) packages+=("$name") ;; esac
-    done
-    say "installing ${packages[*]}"
-    { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}"; } \
-      >/dev/null 2>"$log" && return 0
-  elif command -v dnf >/dev/null 2>&1; then
-    for name in "${missing[@]}"; do
-      case $name in bcc) packages+=(python3-bcc) ;; fuse) packages+=(fuse3 fuse3-libs) ;; *) packages+=("$name") ;; esac
-    done
-    say "installing ${packages[*]}"
+# What brings a need with each package manager. fuse3 depends on the library, whatever it is called (libfuse3-3, libfuse3-4, fuse3-libs).
+packages_of() { # apt|dnf NEED
+  case $1:$2 in
+    apt:bcc) echo python3-bpfcc ;;
+    dnf:bcc) echo python3-bcc ;;
+    *:libfuse) echo fuse3 ;;
+    *:strace) echo strace ;;
+    apt:compiler) echo gcc libc6-dev ;;
+    dnf:compiler) echo gcc glibc-devel ;;
+    apt:browser) echo chromium fonts-dejavu-core ;;
+    dnf:browser) echo chromium dejavu-sans-fonts ;;
+    apt:venv) echo python3-venv ;;
+    dnf:venv) echo python3 ;;
+  esac
+}
+
+# What cvtrace does without it.
+without() {
+  case $1 in
+    bcc) echo "without it cvtrace observes with strace, or without privileges" ;;
+    libfuse) echo "without it the embedded CVMFS and 'make demo' do not work" ;;
+    strace) echo "without it --probes strace does not work" ;;
+    compiler) echo "tests that need a C compiler are skipped" ;;
+    browser) echo "tests that need a browser are skipped" ;;
+  esac
+}
+
+manager() {
+  if command -v apt-get >/dev/null 2>&1; then echo apt; elif command -v dnf >/dev/null 2>&1; then echo dnf; else return 1; fi
+}
+
+# apt's lists are fetched once for all needs; old lists, or those of one broken source, may still do.
+update_lists() {
+  [ -n "${lists_updated:-}" ] && return 0
+  lists_updated=yes
+  as_root apt-get update -qq >/dev/null 2>"$log" || true
+}
+
+# Install what one need takes. Each need is on its own, so that a package that does not exist keeps no other one away.
+install_need() {
+  local tool packages
+  tool=$(manager) || { say "no apt or dnf here: install $1 by hand; $(without "$1")"; return 1; }
+  read -ra packages <<<"$(packages_of "$tool" "$1")"
+  say "installing ${packages[*]}"
+  if [ "$tool" = apt ]; then
+    update_lists
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "${packages[@]}" >/dev/null 2>"$log" && return 0
+  else
     as_root dnf install -y -q "${packages[@]}" >/dev/null 2>"$log" && return 0
   fi
-  say "could not install ${missing[*]} (no root, no apt or dnf, or no network); going on with what works without:"
-  tail -n 3 "$log" >&2 || true
+  say "could not install ${packages[*]}: $(reason)"
+  say "install it with: sudo $tool install ${packages[*]}; $(without "$1")"
+  return 1
 }
 
-install_compiler() {
-  for name in gcc cc; do command -v "$name" >/dev/null 2>&1 && return 0; done
-  say "installing a C compiler for the tests"
-  if command -v apt-get >/dev/null 2>&1; then
-    { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-      --no-install-recommends gcc libc6-dev; } >/dev/null 2>"$log" && return 0
-  elif command -v dnf >/dev/null 2>&1; then
-    as_root dnf install -y -q gcc glibc-devel >/dev/null 2>"$log" && return 0
-  fi
-  say "could not install a C compiler; tests that need one are skipped"
+# Why the last command failed, in one line.
+reason() {
+  local line
+  line=$(grep -E '^(E|Error): ' "$log" | head -n 1) || line=$(tail -n 1 "$log")
+  [ -n "$line" ] || line="neither root nor sudo without a password is at hand"
+  printf '%s' "${line#E: }"
 }
 
-# On its own: where a distribution has no such package, the others are still installed.
-install_browser() {
+install_system_packages() {
+  has_bcc >/dev/null || install_need bcc || true
+  has_libfuse || install_need libfuse || true
+  command -v strace >/dev/null 2>&1 || install_need strace || true
+}
+
+has_one_of() {
   local name
-  for name in chromium chromium-browser google-chrome; do command -v "$name" >/dev/null 2>&1 && return 0; done
-  say "installing chromium for the tests of the report (120 MB)"
-  if command -v apt-get >/dev/null 2>&1; then
-    { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-      --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>"$log" && return 0
-  elif command -v dnf >/dev/null 2>&1; then
-    as_root dnf install -y -q chromium dejavu-sans-fonts >/dev/null 2>"$log" && return 0
-  fi
-  say "could not install chromium; tests that need a browser will say so:"
-  tail -n 3 "$log" >&2 || true
+  for name in "$@"; do command -v "$name" >/dev/null 2>&1 && return 0; done
+  return 1
+}
+
+install_test_tools() {
+  has_one_of gcc cc || install_need compiler || true
+  has_one_of chromium chromium-browser google-chrome || install_need browser || true
 }
 
 find_python() {
@@ -91,7 +119,7 @@ make_venv() {
     say "making .venv with $("$python" --version)"
     if ! "$python" -m venv .venv 2>"$log"; then
       rm -rf .venv
-      command -v apt-get >/dev/null 2>&1 && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null 2>"$log"
+      install_need venv || true # Debian keeps ensurepip in a package of its own
       "$python" -m venv .venv
     fi
   fi
@@ -112,9 +140,6 @@ mount_tracefs() {
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install_system_packages
-if [ "${1:-}" = --tests ]; then
-  install_compiler
-  install_browser
-fi
+[ "${1:-}" = --tests ] && install_test_tools
 make_venv
 mount_tracefs

@@ -23,7 +23,7 @@ try:
     import mfusepy
 except OSError as missing:
     raise LabError(
-        "the lab's client needs libfuse 3: apt install fuse3 libfuse3-3, or dnf install fuse3-libs"
+        "the lab's client needs libfuse 3: apt install fuse3, or dnf install fuse3"
     ) from missing
 
 _VOID_P = ctypes.c_void_p
@@ -98,7 +98,7 @@ class EntryReply(ctypes.Structure):
 
 def _library() -> ctypes.CDLL:
     if mfusepy.fuse_version_major != 3:
-        raise LabError("the lab's client needs libfuse 3: apt install fuse3 libfuse3-3, or dnf install fuse3-libs")
+        raise LabError("the lab's client needs libfuse 3: apt install fuse3, or dnf install fuse3")
     library = ctypes.CDLL(mfusepy._libfuse._name)
     library.fuse_reply_err.argtypes = (_VOID_P, ctypes.c_int)
     library.fuse_reply_none.argtypes = (_VOID_P,)

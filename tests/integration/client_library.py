@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from namespaces import unshare
 
 SONAME = "libcvmfs_fuse3.so.9.9.9"
 
@@ -137,4 +138,4 @@ def in_root(root: Path, library: Path, place: str) -> tuple[str, ...]:
         f"mount --bind / {root} && mount -t tmpfs none {root}{folder} && cp {library} {root}{place} && "
         f'exec chroot {root} "$0"'
     )
-    return ("unshare", "-m", "sh", "-c", script)
+    return (*unshare("--mount"), "sh", "-c", script)

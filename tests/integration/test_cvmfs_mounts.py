@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cvtrace_run import CVTRACE
+from namespaces import unshare
 from tiny import tiny_mount
 
 from cvtrace.probes.cvmfs.counters import counters
@@ -51,7 +52,7 @@ def test_each_mount_has_its_own_daemon_and_counters(tmp_path):
 
 def test_a_daemon_in_another_pid_namespace_is_found_by_its_own_number(tmp_path):
     # GIVEN two daemons that both are process 1 of a namespace of their own
-    apart = ("unshare", "--pid", "--fork", "--kill-child")
+    apart = unshare("--pid", "--fork", "--kill-child")
     with mounted(tmp_path, "one.test.org", *apart) as one, mounted(tmp_path, "two.test.org", *apart) as two:
         assert os.getxattr(one, "user.pid") == os.getxattr(two, "user.pid") == b"1"
         # THEN each is found under its number here, and its socket answers
@@ -68,7 +69,7 @@ def test_a_daemon_in_another_pid_namespace_is_found_by_its_own_number(tmp_path):
 def test_from_inside_a_pid_namespace_the_daemon_is_missed_and_its_counters_are_read(tmp_path):
     # GIVEN a recorder that cannot see the daemon's process
     with mounted(tmp_path, "one.test.org") as mount:
-        inside = ["unshare", "--pid", "--fork", "--mount-proc", *CVTRACE]
+        inside = [*unshare("--pid", "--fork", "--mount-proc"), *CVTRACE]
         done = subprocess.run(
             [*inside, "doctor", "--json", "--mount", mount], capture_output=True, text=True, check=False
         )

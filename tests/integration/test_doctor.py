@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cvtrace_run import CVTRACE
 from lab_mount import Lab, LabMount, lab
+from namespaces import WITHOUT_BCC, WITHOUT_TRACEFS, after
 from tiny import open_to_all
 from unprivileged import cannot, run_as_nobody
 
@@ -38,17 +39,7 @@ def doctor(*arguments: object, before: str = "", **environ: str) -> tuple[int, d
     """Run the doctor after `before`, a shell command in a mount namespace of its own; return exit code, JSON, checks by name."""
     command = [*DOCTOR, "--json", *map(str, arguments)]
     if before:
-        command = [
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            "sh",
-            "-ec",
-            f'{before}\nexec "$@"',
-            "sh",
-            *command,
-        ]
+        command = after(before, *command)
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environ}
     )
@@ -128,13 +119,9 @@ def test_a_stranger_learns_what_root_would_add(mount, tmp_path):
 
 @pytest.mark.parametrize(
     "before, name, rung",
-    [
-        ("umount -l /sys/kernel/debug /sys/kernel/tracing 2>/dev/null || umount -l /sys/kernel/tracing", "tracefs", "strace"),
-        ("for d in /usr/lib/python3/dist-packages /usr/lib/python3*/site-packages; do "
-         "[ -d $d/bcc ] && mount -t tmpfs tmpfs $d/bcc; done; true", "bcc", "strace"),
-    ],
+    [(WITHOUT_TRACEFS, "tracefs", "strace"), (WITHOUT_BCC, "bcc", "strace")],
     ids=["tracefs", "bcc"],
-)  # fmt: skip
+)
 def test_what_is_taken_away_is_missed_and_the_next_rung_taken(mount, before, name, rung):
     code, found, checks = doctor("--mount", mount.root, before=before)
     assert checks[name]["status"] == "failed"

@@ -9,33 +9,22 @@ from pathlib import Path
 
 import pytest
 from cvtrace_run import CVTRACE
+from namespaces import WITHOUT_BCC, WITHOUT_TRACEFS, after
 
 from cvtrace.tracer.store import read_trace
 
 pytestmark = pytest.mark.root
-
-HIDE_BCC = """
-for folder in /usr/lib/python3/dist-packages/bcc /usr/lib*/python3*/site-packages/bcc; do
-  [ -d "$folder" ] && mount -t tmpfs none "$folder"
-done
-"""
-NO_TRACEFS = """
-for folder in /sys/kernel/tracing /sys/kernel/debug/tracing /sys/kernel/debug; do
-  while umount "$folder" 2>/dev/null; do :; done
-done
-"""
 
 
 def run_after(preparation: str, mount: Path, trace: Path, probes: str) -> subprocess.CompletedProcess[str]:
     """Run `true` under cvtrace in a mount namespace of its own that was prepared by a piece of shell."""
     argv = [*CVTRACE, "run", "--no-summary", "--probes", probes, "-o", str(trace)]
     argv += ["--mount", str(mount), "--", "true"]
-    command = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{preparation}\nexec "$@"', "sh", *argv]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(after(preparation, *argv), capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
-    ("preparation", "says"), [(HIDE_BCC, "apt install python3-bpfcc"), (NO_TRACEFS, "mount -t tracefs")]
+    ("preparation", "says"), [(WITHOUT_BCC, "apt install python3-bpfcc"), (WITHOUT_TRACEFS, "mount -t tracefs")]
 )
 def test_ebpf_that_cannot_be_had_names_the_way_out(tmp_path: Path, mount: Path, preparation: str, says: str) -> None:
     # WHEN
@@ -49,7 +38,7 @@ def test_ebpf_that_cannot_be_had_names_the_way_out(tmp_path: Path, mount: Path, 
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("preparation", [HIDE_BCC, NO_TRACEFS])
+@pytest.mark.parametrize("preparation", [WITHOUT_BCC, WITHOUT_TRACEFS])
 def test_the_next_rung_is_taken_and_what_was_refused_is_kept(tmp_path: Path, mount: Path, preparation: str) -> None:
     # WHEN
     done = run_after(preparation, mount, tmp_path / "trace", "auto")

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from namespaces import PREPARED, unshare
+
 NOBODY = 65534
 NEEDED = ("unshare", "setpriv", "mount")
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +53,7 @@ def as_nobody(command: Sequence[str | Path], *paths: Path) -> list[str]:
         f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs"
     )
     lines.append(f"exec {drop} {shlex.join(map(str, command))}")
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(lines)]
+    return [*unshare(*PREPARED), "sh", "-c", "\n".join(lines)]
 
 
 def run_as_nobody(

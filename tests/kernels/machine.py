@@ -56,17 +56,22 @@ class Kernel:
     modules: Path
 
 
+def mirror() -> str:
+    """Return the address of the Debian mirror that apt uses on this machine. Raises NotThere."""
+    listing = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN)", "Created-By: Packages"]
+    lines = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines()
+    mirrors = [line.split()[0] for line in lines if line.endswith(" Debian") and "security" not in line]
+    if not mirrors:
+        raise NotThere("apt knows no mirror of Debian: its packages are needed here")
+    return mirrors[0]
+
+
 def _apt(suite: str) -> list[str]:
     """Return options of apt for Debian's `suite`, with lists of its own: this machine's sources stay as they are."""
     folder = CACHE / suite
     for name in ("lists/partial", "archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    listing = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN)", "Created-By: Packages"]
-    lines = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines()
-    mirrors = [line.split()[0] for line in lines if line.endswith(" Debian") and "security" not in line]
-    if not mirrors:
-        raise NotThere("apt knows no mirror of Debian: the kernels are taken from its packages")
-    source = f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirrors[0]} {suite} main\n"
+    source = f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror()} {suite} main\n"
     (folder / "sources.list").write_text(source)
     settings = {
         "Dir::Etc::SourceList": folder / "sources.list",

@@ -1,0 +1,1 @@
+"""`make test-install`: the README's commands in fresh roots of distributions."""

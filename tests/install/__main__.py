@@ -1,0 +1,146 @@
+"""`make test-install`: installs cvtrace in fresh roots of distributions, and runs the README's commands there.
+
+    python -m tests.install [--keep] [NAME …]       NAME: debian-12, debian-13; default is all of them
+
+A root is made with debootstrap and holds what the README asks for (Python, git, make) and nothing else. A clean clone of the
+committed project is put into it. The commands run in it as root, in a mount namespace of their own, on this machine's kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.kernels.machine import NotThere, mirror
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SUITES: Final = {"debian-12": "bookworm", "debian-13": "trixie"}
+"""Distribution -> Debian's name of it."""
+NEEDED: Final = ("ca-certificates", "git", "make", "python3")
+"""What the README asks for before its first command, and what TLS needs."""
+COMMANDS: Final = (("make demo", 1800.0), ("make demo", 900.0), ("make test-unit", 1200.0))
+"""What is run, in this order, and how many seconds it may take. The second demo finds everything installed."""
+PROJECT: Final = "/home/user/cvtrace"
+CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+PIP_SETTINGS: Final = (
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_DEFAULT_TIMEOUT",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+
+INSIDE: Final = """
+set -e
+mount --rbind /sys "$ROOT/sys"
+mount --rbind /dev "$ROOT/dev"
+mount -t proc proc "$ROOT/proc"
+mount -t tmpfs tmpfs "$ROOT/tmp"
+mount -t tmpfs tmpfs "$ROOT/run"
+exec chroot "$ROOT" /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "$@"
+"""
+"""Run with $ROOT in a new mount namespace, so that nothing stays mounted."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one command ended."""
+
+    name: str
+    command: str
+    seconds: float
+    exit_code: int
+    output: str
+
+
+def make_root(suite: str, root: Path) -> None:
+    """Make a minimal root of Debian's `suite`, with what the README asks for. Raises NotThere."""
+    if shutil.which("debootstrap") is None:
+        raise NotThere("debootstrap is not there: apt install debootstrap")
+    if os.geteuid() != 0:
+        raise NotThere("only root can make a root: sudo make test-install")
+    include = ",".join(NEEDED)
+    command = ["debootstrap", "--variant=minbase", f"--include={include}", suite, str(root), mirror()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NotThere(f"debootstrap of {suite} failed: {done.stdout[-300:]}{done.stderr[-300:]}")
+    if CERTIFICATES.is_file():  # a machine behind a proxy of its own trusts more than the distribution does
+        shutil.copy(CERTIFICATES, root / str(CERTIFICATES).lstrip("/"))
+    clone = root / PROJECT.lstrip("/")
+    subprocess.run(["git", "clone", "-q", "--no-local", str(ROOT), str(clone)], check=True)
+
+
+def run_in(root: Path, command: str, limit_s: float) -> tuple[int, str]:
+    """Run a shell command in the project's folder of the root; return the exit code and what it printed."""
+    settings = [f"{name}={os.environ[name]}" for name in PIP_SETTINGS if name in os.environ]
+    if CERTIFICATES.is_file():
+        settings.append(f"PIP_CERT={CERTIFICATES}")
+    words: Sequence[str] = (*settings, "sh", "-c", f"cd {PROJECT} && {command}")
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh", *words],
+            env={**os.environ, "ROOT": str(root)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        return 124, f"{(late.output or b'').decode(errors='replace')}\nnot done after {limit_s:.0f} s"
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def install(name: str, folder: Path) -> list[Outcome]:
+    """Make a root, run all commands in it until one fails, and remove the root."""
+    root = folder / name
+    try:
+        began_s = time.monotonic()
+        make_root(SUITES[name], root)
+        outcomes = [Outcome(name, "debootstrap", time.monotonic() - began_s, 0, "")]
+        for command, limit_s in COMMANDS:
+            began_s = time.monotonic()
+            exit_code, output = run_in(root, command, limit_s)
+            outcomes.append(Outcome(name, command, time.monotonic() - began_s, exit_code, output))
+            if exit_code != 0:
+                break
+        return outcomes
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def main() -> int:
+    """Install everywhere; print what was run, and all output of what failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.install", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *SUITES], default=[], metavar="NAME")
+    parser.add_argument("--verbose", action="store_true", help="print what every command printed")
+    arguments = parser.parse_args()
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="cvtrace-install-", dir="/var/tmp") as folder:
+        for name in arguments.names or SUITES:
+            try:
+                outcomes = install(name, Path(folder))
+            except NotThere as reason:
+                print(f"{name}: {reason}", flush=True)
+                return 1
+            for outcome in outcomes:
+                if arguments.verbose or outcome.exit_code:
+                    print(outcome.output)
+                verdict = "ok" if outcome.exit_code == 0 else f"failed with exit code {outcome.exit_code}"
+                print(f"{name:10} {outcome.command:16} {outcome.seconds:6.0f} s  {verdict}", flush=True)
+                failed += outcome.exit_code != 0
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
