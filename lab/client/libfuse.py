@@ -22,9 +22,7 @@ os.environ.setdefault("FUSE_LIBRARY_NAME", "fuse3")  # mfusepy would prefer libf
 try:
     import mfusepy
 except OSError as missing:
-    raise LabError(
-        "the lab's client needs libfuse 3: apt install fuse3, or dnf install fuse3"
-    ) from missing
+    raise LabError("the lab's client needs libfuse 3: apt install fuse3, or dnf install fuse3") from missing
 
 _VOID_P = ctypes.c_void_p
 _INODE = ctypes.c_uint64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 DEFAULT_QUOTA_BYTES: Final = 4000 * 1024 * 1024
 LOG_NAME: Final = "client.log"
+CLIENT_MODULE: Final = "cvtrace.lab.client"
+GRACE_S: Final = 1.0
+"""How long a client may take to end by itself once its mount is gone here."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,10 @@ def serve_here(configuration: Configuration, ready: Callable[[], None]) -> NoRet
 
 
 def unmount(mountpoint: Path | str, *, timeout_s: float = 10.0) -> None:
-    """Unmount and wait until the client has ended; raises LabError, when files are in use, for example."""
+    """Unmount and wait until the client has ended; raises LabError, when files are in use, for example.
+
+    A copy of the mount in another mount namespace (a container's) would keep the client alive: it is then asked to end.
+    """
     mountpoint = Path(mountpoint)
     try:
         pid = int(os.getxattr(mountpoint, "user.pid"))
@@ -130,11 +137,31 @@ def unmount(mountpoint: Path | str, *, timeout_s: float = 10.0) -> None:
     done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LabError(f"cannot unmount {mountpoint}: {done.stderr.strip() or 'is it mounted?'}")
+    if not pid or _ends(pid, GRACE_S):
+        return
+    if _is_lab_client(pid):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+    if not _ends(pid, timeout_s):
+        raise LabError(f"{mountpoint} is unmounted, but its client (pid {pid}) does not end: kill {pid}")
+
+
+def _ends(pid: int, timeout_s: float) -> bool:
+    """Wait until a process has ended; returns whether it has."""
     deadline_s = time.monotonic() + timeout_s
-    while pid and is_running(pid):
+    while is_running(pid):
         if time.monotonic() > deadline_s:
-            raise LabError(f"{mountpoint} is unmounted, but its client (pid {pid}) does not end: kill {pid}")
+            return False
         time.sleep(0.01)
+    return True
+
+
+def _is_lab_client(pid: int) -> bool:
+    """Whether a process is a client of the lab: the mount says which one serves it, and may say anything."""
+    try:
+        return CLIENT_MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def _launch(configuration: Configuration, log: Path) -> dict[str, object]:
@@ -142,7 +169,7 @@ def _launch(configuration: Configuration, log: Path) -> dict[str, object]:
     environment = dict(os.environ)
     root = str(Path(cvtrace.__file__).parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "cvtrace.lab.client", json.dumps(asdict(configuration)), str(writer)]
+    command = [sys.executable, "-m", CLIENT_MODULE, json.dumps(asdict(configuration)), str(writer)]
     with log.open("ab") as output, os.fdopen(reader, "rb") as status:
         starter = subprocess.Popen(
             command,

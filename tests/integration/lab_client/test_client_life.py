@@ -11,6 +11,7 @@ import pytest
 from client_files import FILES
 from cvtrace_run import CVTRACE
 from lab_mount import FQRN, Lab, LabMount
+from namespaces import unshare
 from waiting import wait_until
 
 from cvtrace.lab.client import configure, start, unmount
@@ -46,6 +47,21 @@ def test_the_client_ends_cleanly(served: Lab, end: str) -> None:
     with served.mount() as again:
         assert (again.root / "models/config.json").read_bytes() == FILES["models/config.json"]
         assert again.counters()["cache.n_certificate_hits"] == 1
+
+
+def test_a_client_whose_mount_lives_on_in_another_namespace_ends(served: Lab) -> None:
+    # GIVEN a mount, and a copy of it in a mount namespace that was made since, as a container has it
+    with served.mount() as mounted:
+        pid = mounted.mounted.pid
+        command = [*unshare("--mount", "--propagation", "private"), "sh", "-c", "echo; read end"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+
+            # WHEN it is unmounted here / THEN its client ends all the same
+            unmount(mounted.root)
+            assert not is_running(pid)
+            other.communicate(b"\n")
 
 
 def test_busy_mount_is_not_unmounted(mounted: LabMount) -> None:
