@@ -7,6 +7,8 @@ observe is None.
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cvtrace.analysis.verdict_model import Answer, Verdict
+
 SCHEMA: Final = "cvtrace-report/1"
 
 
@@ -38,29 +40,6 @@ class TraceInfo:
     missing: tuple[str, ...]
     mounts: tuple[MountInfo, ...]
     damage: str | None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Does generating tokens hit CVMFS: the answer, its numbers, its proof, and what is missing for a better one.
-
-    `spin_overlap_s`: besides `blocked_s`, at most so much of the tokens' time on a CPU may have been spinning for a thread that was
-    blocked on CVMFS.
-    """
-
-    generation_hits_cvmfs: str
-    tokens: int
-    fuse_requests: int | None
-    fuse_reads: int | None
-    fuse_read_bytes: int | None
-    http_fetches: int | None
-    http_bytes: int | None
-    blocked_s: float | None
-    tokens_affected: tuple[int, ...]
-    causes: dict[str, int]
-    proof: tuple[str, ...]
-    missing: tuple[str, ...]
-    spin_overlap_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -417,6 +396,7 @@ class Report:
     kernel_requests: tuple[Numbering, ...] = ()
     access_log: AccessCheck | None = None
     what_if: WhatIf | None = None
+    answers: tuple[Answer, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

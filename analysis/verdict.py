@@ -12,16 +12,14 @@ from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.counted import BYTES, FETCHES, OPENS, READS
 from cvtrace.analysis.counted_evidence import counted_evidence, may_pass
 from cvtrace.analysis.intervals import Ints
-from cvtrace.analysis.model import Check, Verdict
-from cvtrace.analysis.phases import DECODE, LOAD, is_attached
+from cvtrace.analysis.model import Check
+from cvtrace.analysis.phases import DECODE, LOAD, PREFILL, RUN, is_attached
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.requests import PASSTHROUGH
 from cvtrace.analysis.study import Study
+from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Verdict
 from cvtrace.probes.events import Kind, Opcode
 
-YES: Final = "yes"
-NO: Final = "no"
-INCONCLUSIVE: Final = "inconclusive"
 SPINNING: Final = (
     "while tokens were generated, another thread was blocked on a request sent before: generation may have spun for it"
 )
@@ -158,6 +156,14 @@ def _mapping(study: Study) -> tuple[list[str], list[str]]:
     return ([f"weights observed in {counted(mapped, 'mapping')}"] if mapped else ["page faults observed"]), missing
 
 
+def question_of(study: Study) -> str:
+    """Tell what is asked of the target: about generation if it made or began to make tokens, about inference if it ran sessions."""
+    rows = study.phase_calls.row
+    if np.isin(rows, (PREFILL, DECODE)).any():
+        return GENERATION
+    return INFERENCE if (rows == RUN).any() else PROGRAM
+
+
 def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
     """Answer for generation; `cause` is that of each request (causes.request_causes)."""
     tokens = study.phase_calls.tokens
@@ -175,7 +181,10 @@ def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
     seen = study.recording.sees_requests
     return Verdict(
         generation_hits_cvmfs=answer,
+        question=question_of(study),
+        answer=answer,
         tokens=tokens,
+        steps=tokens,
         fuse_requests=len(chosen) if seen else None,
         fuse_reads=int(study.requests.is_(Opcode.READ)[chosen].sum()) if seen else counters.total(DECODE, READS),
         fuse_read_bytes=int(study.requests.read_bytes[chosen].sum()) if seen else None,

@@ -74,7 +74,7 @@ def mapped_weights_evicted(scene: Scene) -> Finding | None:
     """Generation reads pages again that had been in memory."""
     study = scene.study
     mine = (scene.tables.cause == EVICTED_PAGE) & np.isin(study.request_row, GENERATION)
-    count, tokens = int(mine.sum()), scene.report.verdict.tokens
+    count, tokens = int(mine.sum()), scene.report.verdict.steps
     if count < max(EVICTED_READS, tokens // 2):
         return None
     brought = int(study.requests.read_bytes[mine].sum())

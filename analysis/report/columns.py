@@ -38,8 +38,12 @@ RUN: Final = _texts(
     lost="n: events lost",
     damage="text: what is wrong with the trace",
     cache_state="text: cold, warm, hot, mixed or none",
-    generation_hits_cvmfs="text: yes, no or inconclusive",
-    tokens="n: calls of GenerateNextToken",
+    question="text: what is asked of the target: generation, inference or program",
+    answer="text: yes, no or inconclusive",
+    generation_hits_cvmfs="text: the same for generation, inconclusive for other questions",
+    tokens="n: tokens made, of all sequences of a batch",
+    steps="n: calls that made them",
+    failed_steps="n: calls that were to make a token and returned an error",
     fuse_requests="n: FUSE requests of generation",
     fuse_reads="n: FUSE READ requests of generation",
     fuse_read_bytes="bytes: brought by them",
@@ -93,6 +97,21 @@ TOKENS: Final = _texts(
     wall_s="s: of the call of GenerateNextToken",
     **{name: f"{column.unit}: {column.meaning}" for name, column in GROUPS.items()},
     fuse_reads="n: READ requests for the token",
+)
+
+ANSWERS: Final = _texts(
+    index="index: of the answer (of an engine: of the request), from 0",
+    start_s="s: begin of its prefill, since the start of the target",
+    wall_s="s: from the begin of its prefill to the end of its last token",
+    first_token_s="s: from the begin of its prefill to the end of its first token",
+    tokens="n: tokens of all its sequences",
+    steps="n: calls that made them",
+    failed_steps="n: calls that returned an error",
+    hits_cvmfs="text: yes, no or inconclusive",
+    blocked_s="s: its thread blocked on CVMFS",
+    fuse_requests="n: FUSE requests in its time",
+    fuse_reads="n: READ requests among them",
+    http_fetches="n: GETs for them",
 )
 
 FILES: Final = _texts(
@@ -327,6 +346,7 @@ TABLES: Final = {
     "phases": PHASES,
     "classes": CLASSES,
     "tokens": TOKENS,
+    "answers": ANSWERS,
     "files": FILES,
     "fetches": FETCHES,
     "requests": REQUESTS,

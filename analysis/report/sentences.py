@@ -7,6 +7,7 @@ import numpy as np
 
 from cvtrace.analysis.model import Check, MountInfo, Report
 from cvtrace.analysis.report.quantities import counted, listed, seconds, size
+from cvtrace.analysis.verdict_model import Verdict
 
 CHECKS: Final = {"fuse_reads": "reads", "opens": "opens", "http_fetches": "downloads", "http_bytes": "bytes"}
 CAUSES: Final = {
@@ -77,23 +78,30 @@ def answer(report: Report) -> list[str]:
         lines += _spinning(report)
     if reply == "inconclusive":
         lines += [f"Why: {reason}." for reason in verdict.missing]
-    if verdict.proof and verdict.tokens:
+    if verdict.proof and verdict.steps:
         lines.append(f"{'Proof' if reply != 'inconclusive' else 'Known'}: {'; '.join(verdict.proof)}.")
     if reply == "yes" and verdict.missing:
         lines.append(f"At least that; not certain: {'; '.join(verdict.missing)}.")
     return lines
 
 
+def made(verdict: Verdict) -> str:
+    """Return how many tokens were made, or by how many steps where the size of the batch is not known."""
+    if verdict.tokens is None:
+        return f"{counted(verdict.steps, 'step')} of a batch"
+    return counted(verdict.tokens, "token")
+
+
 def _numbers(report: Report) -> list[str]:
     verdict = report.verdict
-    tokens = counted(verdict.tokens, "token")
+    tokens = made(verdict)
     if verdict.fuse_reads is None or verdict.http_fetches is None or verdict.blocked_s is None:
-        parts = [f"{tokens}."] if verdict.tokens else []
+        parts = [f"{tokens}."] if verdict.steps else []
         if report.checks:
             told = ", ".join(_told(check) for check in report.checks)
             parts.append(f"Over the whole run {_client(report)} counted {told}, whoever asked.")
         return [" ".join(parts)] if parts else []
-    if not verdict.tokens:
+    if not verdict.steps:
         return []
     return [
         f"{tokens}: {counted(verdict.fuse_reads, 'read')}, {counted(verdict.http_fetches, 'fetch')}, "

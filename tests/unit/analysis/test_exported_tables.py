@@ -30,7 +30,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"
 OTHERS = {"schema", "trace", "verdict", "cache_state", "notes"}
 """Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
 ASKED = {"access_log", "what_if", "predictions", "predicted_phases"}
-EMPTY = {"operators", "operator_layers", "tensors", "layers", *ASKED}
+EMPTY = {"answers", "operators", "operator_layers", "tensors", "layers", *ASKED}
 """Tables that want onnxruntime's profile or the model's files, or are asked for."""
 
 
