@@ -8,6 +8,7 @@ from typing import Any
 
 from cvtrace.probes.ladder import start_probe
 from cvtrace.tracer.errors import WrongTarget
+from cvtrace.tracer.preload import preloading
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.process import Process
 from cvtrace.tracer.session import LOOK_AFTER_S, Options, Recording, Session, create_writer
@@ -41,7 +42,8 @@ def attach(process: Process, options: Options, for_s: float | None) -> Recording
             if any(process.pid == daemon.pid for daemon in surroundings.scope(()).daemons):
                 raise WrongTarget(f"process {process.pid} serves a mount: attach to one that reads from it")
             libraries = process.libraries()
-            started = start_probe(options.probes, surroundings.scope(libraries))
+            with preloading():
+                started = start_probe(options.probes, surroundings.scope(libraries))
         except BaseException:
             writer.abandon()
             raise

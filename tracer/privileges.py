@@ -52,10 +52,8 @@ def _release() -> tuple[int, ...]:
 
 
 def give_up(probe: str, users: Iterable[User]) -> None:
-    """Keep only what is `needed`. Raises OSError, which no kernel since 3.5 has a reason for."""
-    # What would be loaded late, when its files may be out of reach; not sooner, as the target waited for it to start.
-    import numpy.ma  # noqa: F401
+    """Keep only what is `needed`. Raises OSError, which no kernel since 3.5 has a reason for.
 
-    import cvtrace.tracer.parquet  # noqa: F401
-
+    Files of Python's may be out of reach afterwards: see preload.py.
+    """
     keep_only(needed(probe, users))

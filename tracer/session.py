@@ -27,6 +27,7 @@ from cvtrace.probes.probe import CannotObserve, Daemon, Hurries, KnowsCalls, Pro
 from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
+from cvtrace.tracer.preload import preloading
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
@@ -113,7 +114,8 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
         libraries = find_libraries(
             command.python, command.environ, program=command.executable, as_user=other, groups=user.groups
         )
-        started = start_probe(options.probes, surroundings.scope(libraries), other, options.settings)
+        with preloading():
+            started = start_probe(options.probes, surroundings.scope(libraries), other, options.settings)
     except BaseException:
         writer.abandon()
         raise
