@@ -132,13 +132,15 @@ class Downloader:
         self._stop_reader, self._stop_writer = os.pipe()
         self._job_reader, self._job_writer = os.pipe()
         self._thread: threading.Thread | None = None
+        self._stopped = False
+        """Whether the thread takes no job any more."""
 
     def start(self) -> None:
         """Start the thread."""
         self._thread = start_thread(self._run)
 
     def stop(self) -> None:
-        """End the thread; running transfers are dropped and reported as cancelled."""
+        """End the thread; jobs that are not done, taken or still in the pipe, are reported as cancelled, and so are later ones."""
         if self._thread is not None:
             os.write(self._stop_writer, _OUTCOME.pack(1))
             self._thread.join(timeout=5)
@@ -154,6 +156,9 @@ class Downloader:
         address = id(job)
         self._jobs[address] = job
         os.write(self._job_writer, _ADDRESS.pack(address))
+        if self._stopped and self._jobs.pop(address, None) is not None:  # nobody else has taken it
+            self._reply_pipes.append(pipe)
+            return Failure.CANCELLED
         failure = Failure(_OUTCOME.unpack(os.read(pipe[0], _OUTCOME.size))[0])
         self._reply_pipes.append(pipe)
         return failure
@@ -178,6 +183,14 @@ class Downloader:
             pass
         for job in [*self._waiting, *(transfer.job for transfer in self._running.values())]:
             self._answer(job, Failure.CANCELLED)
+        self._stopped = True
+        # Jobs may still be in the pipe: their workers wait for an answer, too. Who writes from now on sees `_stopped`.
+        in_pipe = select.poll()
+        in_pipe.register(self._job_reader, select.POLLIN)
+        while in_pipe.poll(0):
+            job = self._jobs.pop(self._next_address(), None)
+            if job is not None:
+                self._answer(job, Failure.CANCELLED)
 
     def _turn(self) -> bool:
         for fd, events in self._poll.poll(self._poll_timeout_ms()):
@@ -205,8 +218,12 @@ class Downloader:
             return None
         return max(0.0, (min(deadlines) - time.monotonic()) * 1000)
 
-    def _take_job(self) -> None:
+    def _next_address(self) -> int:
         (address,) = _ADDRESS.unpack(os.read(self._job_reader, _ADDRESS.size))
+        return int(address)
+
+    def _take_job(self) -> None:
+        address = self._next_address()
         self._counters.add("download.n_requests")
         self._injector.take()
         self._begin(self._jobs.pop(address))
