@@ -1,8 +1,8 @@
 """Every nanosecond of the target's threads into exactly one class: the critical path.
 
 A thread's lane is painted from the bottom up: on a CPU; in a call on CVMFS pages; off the CPU and why. A wait for a FUSE
-request becomes what the daemon did for that request; a wait for another thread of the process becomes what that thread did
-meanwhile, a few threads deep.
+request becomes what the daemon did for that request; a wait for another thread of the target, of the same process or of another one,
+becomes what that thread did meanwhile, a few threads deep.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,17 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.classes import Class
-from cvtrace.analysis.intervals import Ints, Lanes, Pieces, Steps, cut, disjoint, overlay
+from cvtrace.analysis.intervals import Ints, Lanes, Pieces, Steps, cut, disjoint, match, overlay, pick
 from cvtrace.analysis.phases import PhaseCalls, Segments
 from cvtrace.analysis.recording import Recording
 from cvtrace.analysis.requests import Requests
 from cvtrace.analysis.waits import Waits
 from cvtrace.probes.events import Kind
 
-DEPTH: Final = 4
-"""Threads that a wait is followed through; what lies deeper counts as compute.wait."""
+DEPTH: Final = 6
+"""Threads that a wait is followed through; what lies deeper keeps the class of the call it is in."""
+ANCESTORS: Final = 3
+"""Makers of threads that are looked for, one before the other."""
 
 _AS_WAITED_FOR: Final = np.array(
     [Class.COMPUTE_WAIT if member is Class.COMPUTE_CPU else member for member in Class], dtype=np.int64
@@ -129,16 +131,42 @@ def thread_steps(
     lives = _lives(requests, workers, waits, np.flatnonzero(own), torn=unknown is not None)
     shift = start[lives.which] - waits.start[lives.which]
     steps = overlay(steps, lives.start + shift, lives.end + shift, lives.value)
-    follow = np.flatnonzero(waits.follow >= 0)
-    from_, to = lanes.at(waits.follow[follow], waits.start[follow]), lanes.at(waits.follow[follow], waits.woken[follow])
-    good = (from_ >= 0) & (start[follow] >= 0)
-    follow, from_, to = follow[good], from_[good], to[good]
-    for _ in range(DEPTH if len(follow) else 0):
+    waiter, whom, since, until = _followed(waits)
+    here, from_, to = lanes.at(waiter, since), lanes.at(whom, since), lanes.at(whom, until)
+    good = (from_ >= 0) & (here >= 0)
+    here, from_, to = here[good], from_[good], to[good]
+    for _ in range(DEPTH if len(here) else 0):
         others = cut(steps, from_, to)
-        back = start[follow][others.which] - from_[others.which]
+        back = here[others.which] - from_[others.which]
         value = packed(_AS_WAITED_FOR[others.value % _CLASSES], others.value // _CLASSES - 1)
-        steps = overlay(steps, others.start + back, others.end + back, value)
+        before, steps = steps, overlay(steps, others.start + back, others.end + back, value)
+        if np.array_equal(before.at, steps.at) and np.array_equal(before.value, steps.value):
+            break
     return steps
+
+
+def _followed(waits: Waits) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return which threads are followed: waiter, whom it waits for, from when, until when.
+
+    A thread that is younger than the wait that it ends did nothing before it was made: who waits for it waits for its maker until then.
+    """
+    chosen = np.flatnonzero(waits.follow >= 0)
+    parts = [(waits.tid[chosen], waits.follow[chosen], waits.start[chosen], waits.woken[chosen])]
+    whom, since = parts[0][1], parts[0][2]
+    for _ in range(ANCESTORS):
+        birth = match(waits.births[0], whom)
+        young = pick(waits.births[1], birth, 0) > since
+        if not young.any():
+            break
+        child, which = np.unique(whom[young], return_inverse=True)
+        first = np.full(len(child), np.iinfo(np.int64).max, dtype=np.int64)
+        np.minimum.at(first, which.ravel(), since[young])
+        birth = match(waits.births[0], child)
+        maker, born = waits.births[2][birth], waits.births[1][birth]
+        parts.append((child, maker, first, born))
+        whom, since = maker, first
+    waiter, followed, start, end = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return waiter, followed, start, end
 
 
 def _lives(requests: Requests, workers: Steps, waits: Waits, own: Ints, torn: bool) -> Pieces:

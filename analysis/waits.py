@@ -16,12 +16,21 @@ from cvtrace.probes.events import Kind
 UNINTERRUPTIBLE: Final = 2
 
 # Numbers of x86-64; probes on other machines translate.
-SLEEPS: Final = (7, 23, 34, 35, 61, 128, 130, 230, 232, 247, 270, 271, 281, 441)
-"""poll, select, pause, nanosleep, wait4, sigtimedwait, sigsuspend, clock_nanosleep, epoll_wait, waitid, pselect6, ppoll, …"""
-LOCKS: Final = (202, 449, 455)
-"""futex, futex_waitv, futex_wait."""
-TRANSFERS: Final = (1, 18, 20, 40, 42, 43, 44, 45, 46, 47, 73, 74, 75, 162, 208, 275, 288, 299, 307, 328, 426)
-"""write and its kin, sendfile, connect, accept, send, recv, flock, fsync, sync, io_getevents, splice, io_uring_enter, …"""
+SLEEPS: Final = (7, 23, 34, 35, 56, 58, 61, 128, 130, 230, 232, 247, 270, 271, 281, 435, 441)
+"""poll, select, pause, nanosleep, clone and vfork (until the child has executed), wait4, sigtimedwait, sigsuspend, clock_nanosleep, …"""
+BY_THE_CLOCK: Final = (35, 230)
+"""nanosleep, clock_nanosleep: no thread ends them but by a signal."""
+POLLS: Final = (7, 23, 208, 232, 270, 271, 281, 333, 441)
+"""poll and its kin, which return 0 if their time is over."""
+EXPIRED: Final = (-11, -62, -110)
+"""EAGAIN, ETIME, ETIMEDOUT of the others."""
+LOCKS: Final = (65, 202, 220, 449, 455)
+"""semop, futex, semtimedop, futex_waitv, futex_wait."""
+TRANSFERS: Final = (
+    1, 18, 20, 40, 42, 43, 44, 45, 46, 47, 69, 70, 73, 74, 75, 162, 187, 208, 209, 221, 242, 243, 275, 288, 299, 307, 310, 326, 328,
+    333, 426,
+)  # fmt: skip
+"""write and its kin, sendfile, connect, accept, send, recv, messages, flock, fsync, sync, readahead, io_submit, io_uring_enter, …"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Waits:
     """When threads of the target were off the CPU, disjoint per thread: blocked in [start, woken], then runnable to `end`.
 
     `value` is the class of the blocked part where neither `request` (the FUSE request waited for) nor `follow` (the
-    thread of the same process waited for) is known, -1 both. `busy` are calls and page faults with the class of the
+    thread of the target waited for, of the same process or of another) is known, -1 both. `busy` are calls and page faults with the class of the
     time they take on the CPU. `scheduler` tells whether the waits were seen, or put together from requests and calls.
     """
 
@@ -40,6 +49,8 @@ class Waits:
     value: Ints
     request: Ints
     follow: Ints
+    births: tuple[Ints, Ints, Ints]
+    """When threads of the target were made, and by which thread: (tid, time, maker)."""
     busy: tuple[tuple[Rows | Spans, Class], ...]
     scheduler: bool
 
@@ -73,8 +84,7 @@ def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows) -> 
     woken = np.where(blocked, np.where(off.a > 0, np.clip(off.a, start, end), end), start)
     call = enclosing_call(recording, calls, off.tid, start, woken)
     value = np.where(blocked, _reason(calls, call, off.c), int(Class.COMPUTE_WAIT))
-    tids, tgids = recording.target_threads
-    follows = blocked & (off.b != off.tid) & (pick(tgids, match(tids, off.b), -1) == off.tgid)
+    follows = blocked & _woken_by_own(recording, calls, off, call)
     request = np.where(blocked, _answered(recording, requests, off.b, woken), -1)
     unknown = blocked & (request < 0) & ~follows & ~_names_itself(calls, call)
     request = np.where(unknown, _outstanding(recording, requests, off.tid, start, woken), request)
@@ -86,9 +96,33 @@ def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows) -> 
         value=value,
         request=request,
         follow=np.where(follows & (request < 0), off.b, -1),
+        births=_births(recording),
         busy=_on_pages(recording, requests, calls, Spans(off.tid, start, end), request),
         scheduler=True,
     )
+
+
+def _births(recording: Recording) -> tuple[Ints, Ints, Ints]:
+    forks = recording.of(Kind.PROC_FORK)
+    child, last = np.unique(forks.b[::-1], return_index=True)  # a number that was used again is that of the last
+    return child, forks.start[::-1][last], forks.tid[::-1][last]
+
+
+def _woken_by_own(recording: Recording, calls: Calls, off: Rows, call: Ints) -> Bools:
+    """Tell which waits a thread of the target ended, of the same process or of another, that the waiter waited for.
+
+    The scheduler names the thread that was on the CPU. Where a clock or a disk ended the wait, that is whoever was interrupted.
+    """
+    tids, tgids = recording.target_threads
+    process = pick(tgids, match(tids, off.b), -1)
+    number = np.where(pick(calls.rows.kind, call, -1) == Kind.SYS_WAIT, pick(calls.rows.a, call, -1), -1)
+    result = pick(calls.rows.ret, call, 0)
+    by_clock = np.isin(number, BY_THE_CLOCK) | (np.isin(number, POLLS) & (result == 0))
+    by_clock |= (number >= 0) & np.isin(result, EXPIRED)
+    of_file = pick(_call_class(calls), call, -1) == Class.OTHER_IO
+    by_disk = ((off.c & UNINTERRUPTIBLE) != 0) & (of_file | ((call < 0) & (process != off.tgid)))
+    found: Bools = (process >= 0) & (off.b != off.tid) & ~by_clock & ~by_disk
+    return found
 
 
 def _answered(recording: Recording, requests: Requests, waker: Ints, woken: Ints) -> Ints:
@@ -184,6 +218,7 @@ def _assembled(recording: Recording, requests: Requests, calls: Calls) -> Waits:
         value=np.full(len(index), int(Class.CACHE_TRANSPORT), dtype=np.int64),
         request=asked[index],
         follow=nobody,
+        births=(nobody[:0], nobody[:0], nobody[:0]),
         busy=(*by_call, *on_pages),
         scheduler=False,
     )

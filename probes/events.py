@@ -50,6 +50,9 @@ UNFINISHED: Final = 0x8000
 NO_OFFSET: Final = 2**64 - 1
 """`b` of a read that goes by the file position instead of an explicit offset."""
 
+DIRECT: Final = 1 << 32
+"""Flag in `c` of a FUSE_READ."""
+
 NOT_KNOWN: Final = 2**64 - 1
 """`b` and `c` of a CLEANUP whose bytes are not known."""
 
@@ -76,9 +79,15 @@ class Kind(IntEnum):
     OFFCPU = 5  # thread of the target or of a daemon off the CPU in [ts, ts+dur]: a = ts of the wake-up (0: was never
     #             blocked), b = waker tid, c = scheduler state (0 runnable i.e. preempted, 1 interruptible, 2 uninterruptible)
 
+    PROC_SIGNAL = 6  # a signal whose default action ends the process was delivered, and nothing handles it: ret = signal,
+    #                  a = address of the fault (SIGBUS, SIGSEGV), else 0, c = si_code (as u64). SIGKILL comes to every thread of a process that
+    #                  ends while others of its threads run, too
+    PROC_REAPED = 7  # a process learned how a child ended (wait4, waitid): a = child's tgid, b = status as wait(2) encodes it
+
     # System calls of the target.
     SYS_OPEN = 16  # open, openat, openat2: ret = fd, a = directory fd (as u64), b = flags, text = path as given
-    SYS_READ = 17  # read, pread64, readv, preadv, preadv2: ret = bytes, a = fd, b = offset or NO_OFFSET, c = bytes asked
+    SYS_READ = 17  # read, pread64, readv, preadv, preadv2; sendfile, splice and copy_file_range, of the file they
+    #               take from: ret = bytes, a = fd, b = offset or NO_OFFSET, c = bytes asked
     SYS_MMAP = 18  # of a file: ret = 0 or -errno, a = fd, b = offset, c = length
     SYS_CLOSE = 19  # a = fd
     SYS_WAIT = 20  # any other call that may block: a = number of the call (x86-64 numbering), b = first argument, c = second
@@ -110,7 +119,7 @@ class Kind(IntEnum):
     FUSE_DAEMON = 40  # read from /dev/fuse .. reply written: ret = error of the reply (0 or -errno), a = unique,
     #                   b = nodeid, c = opcode << 32 | pid of the asking thread; text = name for a LOOKUP
     FUSE_READ = 41  # arguments of a READ (point, at FUSE_DAEMON's ts): ret = low half of fh (negative: chunked file),
-    #                 a = unique, b = offset, c = size
+    #                 a = unique, b = offset, c = size | DIRECT if it goes past the page cache (O_DIRECT)
     FUSE_REPLY = 42  # the writev of the reply: a = unique, b = length | open_flags << 32 (OPEN),
     #                  c = first 8 bytes of the body for LOOKUP (nodeid) and OPEN (fh), else 0; ret = bytes written
 

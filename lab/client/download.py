@@ -188,9 +188,9 @@ class Downloader:
         in_pipe = select.poll()
         in_pipe.register(self._job_reader, select.POLLIN)
         while in_pipe.poll(0):
-            job = self._jobs.pop(self._next_address(), None)
-            if job is not None:
-                self._answer(job, Failure.CANCELLED)
+            left = self._jobs.pop(self._next_address(), None)
+            if left is not None:  # else its worker has taken it back
+                self._answer(left, Failure.CANCELLED)
 
     def _turn(self) -> bool:
         for fd, events in self._poll.poll(self._poll_timeout_ms()):

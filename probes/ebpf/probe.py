@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.recfunctions import rename_fields
 
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.ebpf import bcc, client, cost, kprobes, loader, uprobes
@@ -39,6 +40,9 @@ _ROLE_DAEMON: Final = 2
 _CALL: Final = np.dtype([("tid", "<u4"), ("tgid", "<u4"), ("nr", "<u4"), ("role", "<u4"), ("ts", "<u8")])
 _ABSENCE: Final = np.dtype(
     [("tid", "<u4"), ("waker", "<u4"), ("ts", "<u8"), ("wake_ts", "<u8"), ("tgid", "<u4"), ("state", "<u4")]
+)
+_SERVING: Final = np.dtype(
+    [(name, "<u8") for name in ("unique", "daemon", "ts", "nodeid", "opcode_pid")] + [("tid", "<u4"), ("pad", "<u4")]
 )
 _REQUEST: Final = np.dtype(
     [("id", "<u8"), ("connection", "<u8"), ("ts", "<u8"), ("unique", "<u8"), ("tgid", "<u4"), ("tid", "<u4"),
@@ -295,7 +299,7 @@ class EbpfProbe:
 
     def _open_calls(self, stopped_ns: int) -> Events:
         """Return one UNFINISHED event for each call, phase, absence and FUSE request that has not ended."""
-        parts = [self._open_syscalls(), self._open_phases(), client.open_calls(self._bpf)]
+        parts = [self._open_syscalls(), self._open_phases(), client.open_calls(self._bpf), self._open_serving()]
         if self._sched:
             parts.append(self._open_absences())
         if self._fuse:
@@ -340,6 +344,13 @@ class EbpfProbe:
         sent = self._under_way(b"requests", _REQUEST, self.slots.request)
         head = sent["opcode"].astype(np.uint64) << np.uint64(32) | sent["len"]
         return _events(sent, Kind.FUSE_SEND, sent["unique"], sent["connection"] & np.uint64(0xFFFFF), head)
+
+    def _open_serving(self) -> Events:
+        """Return the requests that a daemon has read and not answered."""
+        read = self._under_way(b"serving", _SERVING, self.slots.request)
+        events = _events(rename_fields(read, {"daemon": "tgid"}), Kind.FUSE_DAEMON, read["unique"], read["nodeid"], 0)
+        events["c"] = read["opcode_pid"]
+        return events
 
     def _under_way(self, table: bytes, dtype: np.dtype[Any], slots: int) -> npt.NDArray[np.void]:
         """Return what is in a table of slots, and in the hash of what found its slot taken."""

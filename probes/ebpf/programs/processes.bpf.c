@@ -33,6 +33,32 @@ TRACEPOINT_PROBE(sched, sched_process_exec) {
   return 0;
 }
 
+/* The heads of the kernel's siginfo and sigaction, which are those of the user's. */
+struct signal_info {
+  s32 signo, error, code, pad;
+  u64 address;
+};
+#define SIGBUS 7
+#define SIGSEGV 11
+#define HANDLED_QUIETLY ((1 << 17) | (1 << 18) | (1 << 19) | (1 << 20) | (1 << 21) | (1 << 22) | (1 << 23) | (1 << 28))
+/* SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH: they end nobody. */
+
+/* A signal that nothing handles, as far as its default is to end the process. SIGKILL tells nothing of itself. */
+RAW_TRACEPOINT_PROBE(signal_deliver) {
+  u64 pid_tgid = bpf_get_current_pid_tgid(), handler = 0;
+  u32 tgid = pid_tgid >> 32, number = ctx->args[0];
+  if (number > 64 || (number < 32 && (HANDLED_QUIETLY >> number) & 1) || role_of(tgid) != ROLE_TARGET)
+    return 0;
+  bpf_probe_read_kernel(&handler, sizeof(handler), (void *)ctx->args[2]);
+  if (handler) /* ignored or handled */
+    return 0;
+  struct signal_info info = {};
+  bpf_probe_read_kernel(&info, sizeof(info), (void *)ctx->args[1]);
+  u64 address = number == SIGBUS || number == SIGSEGV ? info.address : 0;
+  emit(KIND_PROC_SIGNAL, tgid, (u32)pid_tgid, bpf_ktime_get_ns(), 0, number, address, 0, (s64)info.code);
+  return 0;
+}
+
 TRACEPOINT_PROBE(sched, sched_process_exit) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
   u32 tgid = pid_tgid >> 32, tid = pid_tgid, slot = tid & (THREAD_SLOTS - 1);

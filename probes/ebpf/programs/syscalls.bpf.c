@@ -58,7 +58,7 @@ struct serving {
   u32 tid;
   u32 pad;
 };
-BPF_ARRAY(serving, struct serving, REQUEST_SLOTS);
+BPF_F_TABLE("array", u32, struct serving, serving, REQUEST_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(serving_displaced, struct serving_key, struct serving, 16384);
 
 static __always_inline struct serving *serving_slot(struct serving_key *key) {
@@ -141,8 +141,12 @@ struct fuse_in {
 };
 struct fuse_read_in {
   u64 fh, offset;
-  u32 size, flags;
+  u32 size, read_flags;
+  u64 lock_owner;
+  u32 flags, pad;
 };
+#define O_DIRECT 040000
+#define DIRECT (1ULL << 32)
 struct fuse_out {
   u32 len;
   s32 error;
@@ -173,7 +177,8 @@ static __always_inline void fuse_request(struct finished *f) {
   if (in.opcode == OP_READ) {
     struct fuse_read_in args = {};
     read_user(&args, sizeof(args), (void *)(f->a1 + sizeof(in)));
-    emit(KIND_FUSE_READ, f->tgid, f->tid, ts, 0, (s32)args.fh, in.unique, args.offset, args.size);
+    emit(KIND_FUSE_READ, f->tgid, f->tid, ts, 0, (s32)args.fh, in.unique, args.offset,
+         args.size | (args.flags & O_DIRECT ? DIRECT : 0));
   }
   if (!answered(in.opcode)) {
     emit(KIND_FUSE_DAEMON, f->tgid, f->tid, ts, 0, 0, in.unique, in.nodeid, opcode_pid);
@@ -393,6 +398,29 @@ static __always_inline void checked(struct finished *f, u64 directory, u64 path,
     add_text(f, path, STRING);
 }
 
+static __always_inline void waited(struct finished *f) {
+  if (f->dur >= WAIT_MIN_NS)
+    tell(f, KIND_SYS_WAIT, f->nr, f->a0, f->a1);
+}
+
+/* What waitid tells of a child (siginfo), as wait4 would. */
+#define CLD_EXITED 1
+#define CLD_KILLED 2
+#define CLD_DUMPED 3
+struct child_info {
+  s32 signo, error, code, pad;
+  s32 pid, uid, status;
+};
+
+static __always_inline void reaped(struct finished *f) {
+  struct child_info info = {};
+  if (f->ret || !f->a2 || read_user(&info, sizeof(info), (void *)f->a2) || !info.pid || info.code < CLD_EXITED ||
+      info.code > CLD_DUMPED)
+    return;
+  u32 status = info.code == CLD_EXITED ? (info.status & 0xff) << 8 : info.status & 0x7f;
+  emit(KIND_PROC_REAPED, f->tgid, f->tid, f->ts + f->dur, 0, 0, info.pid, status, 0);
+}
+
 static __always_inline void target_exit(struct finished *f) {
   switch (f->nr) {
   case NR_read:
@@ -402,6 +430,18 @@ static __always_inline void target_exit(struct finished *f) {
   case NR_preadv:
   case NR_preadv2: /* an offset of -1 is the file position, as in NO_OFFSET */
     return tell(f, KIND_SYS_READ, f->a0, f->a3, f->a2);
+  case NR_sendfile: /* to, from */
+    return tell(f, KIND_SYS_READ, f->a1, -1, f->a3);
+  case NR_splice:
+  case NR_copy_file_range:
+    return tell(f, KIND_SYS_READ, f->a0, -1, f->a4);
+  case NR_wait4:
+    if (f->ret > 0 && f->a1)
+      emit(KIND_PROC_REAPED, f->tgid, f->tid, f->ts + f->dur, 0, 0, f->ret, (u32)user_u64(f->a1), 0);
+    return waited(f);
+  case NR_waitid:
+    reaped(f);
+    return waited(f);
   case NR_open:
     tell(f, KIND_SYS_OPEN, -100, f->a1, 0); /* AT_FDCWD */
     return add_text(f, f->a0, STRING);
@@ -454,8 +494,7 @@ static __always_inline void target_exit(struct finished *f) {
   case NR_munmap:
     return tell(f, KIND_SYS_UNMAP, f->a0, 0, f->a1);
   default:
-    if (f->dur >= WAIT_MIN_NS)
-      tell(f, KIND_SYS_WAIT, f->nr, f->a0, f->a1);
+    waited(f);
   }
 }
 

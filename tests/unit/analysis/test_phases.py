@@ -68,7 +68,7 @@ def test_phases_of_a_child_process_are_carried_by_the_child() -> None:
     classes = {row.name: {name: round(s * 1e6) for name, s in row.classes.items() if s} for row in report.phases}
     assert rows_us(report) == {"import": (2, 100), "load": (1, 200), "script": (2, 700)}
     assert classes["import"] == {"compute.cpu": 100}
-    assert classes["script"] == {"compute.cpu": 390 + 300, "other.idle": 10}
+    assert classes["script"] == {"compute.cpu": 390 + 300, "compute.wait": 10}  # until the child is gone
 
 
 def test_an_empty_trace_has_a_report() -> None:
