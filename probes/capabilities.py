@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -76,15 +76,38 @@ def held(tid: int | None = None) -> int:
     return int(line.split()[1], 16)
 
 
+@contextlib.contextmanager
+def none_effective() -> Iterator[None]:
+    """Let this thread use no capability for a while. It keeps them permitted, which is how it gets them back."""
+    before = _data()
+    during = [(0, permitted, inheritable) for _, permitted, inheritable in before]
+    _capset(during)
+    try:
+        yield
+    finally:
+        _capset(before)
+
+
 def _mask(capabilities: Collection[Capability]) -> int:
     return sum(1 << capability for capability in capabilities)
 
 
 def _set(mask: int) -> None:
+    words = [mask >> 32 * half & 0xFFFFFFFF for half in range(2)]
+    _capset([(word, word, 0) for word in words])
+
+
+def _data() -> list[tuple[int, int, int]]:
+    """Return effective, permitted and inheritable capabilities of this thread, 32 at a time."""
     halves = (_Data * 2)()
-    for half, data in enumerate(halves):
-        data.permitted = data.effective = mask >> 32 * half & 0xFFFFFFFF
-        data.inheritable = 0
+    header = _Header(_VERSION_3, 0)
+    if _libc.capget(ctypes.byref(header), ctypes.byref(halves)) != 0:
+        raise OSError(ctypes.get_errno(), f"capget: {os.strerror(ctypes.get_errno())}")
+    return [(half.effective, half.permitted, half.inheritable) for half in halves]
+
+
+def _capset(words: Sequence[tuple[int, int, int]]) -> None:
+    halves = (_Data * 2)(*(_Data(*word) for word in words))
     header = _Header(_VERSION_3, 0)
     if _libc.capset(ctypes.byref(header), ctypes.byref(halves)) != 0:
         raise OSError(ctypes.get_errno(), f"capset: {os.strerror(ctypes.get_errno())}")

@@ -72,8 +72,10 @@ class _Attached(Session):
                 self._stop()
                 self._finish(None, end, end_ns)
             except BaseException:
-                self.probe.stop()
-                self.writer.close()  # what was written stays readable
+                try:
+                    self.probe.stop()
+                finally:
+                    self.writer.close()  # what was written stays readable
                 raise
         return Recording(self.writer.path, 0, self.writer.error)
 

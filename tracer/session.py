@@ -178,7 +178,10 @@ class Session:
                 self._stop(marks)
                 self._finish(target, end, end_ns)
             except BaseException:
-                self.writer.close()  # what was written stays readable
+                try:
+                    self.probe.stop()
+                finally:
+                    self.writer.close()  # what was written stays readable
                 raise
         return Recording(self.writer.path, exit_code, self.writer.error)
 

@@ -13,7 +13,6 @@ import pwd
 import resource
 import shutil
 import signal
-import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -169,7 +168,7 @@ def _environment_of_sudo(uid: int) -> dict[str, str] | None:
             name, _, rest = (proc / "stat").read_text(errors="replace").rpartition(")")
             if name.partition("(")[2] == "sudo":
                 pairs = (proc / "environ").read_bytes().split(b"\0")
-                held = dict(os.fsdecode(pair).split("=", 1) for pair in pairs if b"=" in pair)
+                held = dict(os.fsdecode(pair).split("=", 1) for pair in pairs if pair.find(b"=") > 0)
                 return held if held.get("USER") == _name(uid) or held.get("LOGNAME") == _name(uid) else None
             pid = int(rest.split()[1])
         except OSError:
@@ -197,6 +196,8 @@ class Inheritance:
         self.ignored = [number for number in _FATAL if signal.getsignal(number) is signal.SIG_IGN]
 
 
+MOST_OF_REASON: Final = 1000
+"""Bytes that tell why a target did not start; less than a pipe takes at once."""
 _FATAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -225,15 +226,15 @@ class Target:
         os.write(self._go, b"g")
         os.close(self._go)
         self._go = -1
-        data = os.read(self._failure, 8)
+        data = os.read(self._failure, MOST_OF_REASON)
         os.close(self._failure)
         self._failure = -1
-        if len(data) < 8:
+        if not data:  # closed by the exec
             return
-        number, _ = struct.unpack("<ii", data)
         self._reap()
+        number, reason = int.from_bytes(data[:4], "little"), data[4:].decode(errors="replace")
         code = 127 if number in (errno.ENOENT, errno.ENOTDIR) else 126
-        raise NotStarted(f"cannot run {self._argv[0]}: {os.strerror(number)}", code)
+        raise NotStarted(f"cannot run {self._argv[0]}: {reason}", code)
 
     def discard(self) -> None:
         """End it if it has not been released: the recording could not begin."""
@@ -292,8 +293,10 @@ def _become(
         wrapped = argv != list(command.argv)
         executable = shutil.which(argv[0], path=command.environ.get("PATH")) if wrapped else command.executable
         os.execve(executable or argv[0], argv, environ)
-    except OSError as error:
-        os.write(failure, struct.pack("<ii", error.errno or errno.EINVAL, 0))
+    except BaseException as error:  # the parent takes silence for a start
+        number = error.errno if isinstance(error, OSError) and error.errno else 0
+        reason = os.strerror(number) if number else f"{type(error).__name__}: {error}"
+        os.write(failure, (number.to_bytes(4, "little") + reason.encode(errors="replace"))[:MOST_OF_REASON])
     finally:
         os._exit(126)
 

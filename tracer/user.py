@@ -14,8 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cvtrace.probes.capabilities import none_effective
 from cvtrace.probes.command import SUDO
 from cvtrace.tracer.errors import UnknownUser
+
+NOBODY_AT_ALL: Final = 2**32 - 1
+"""(uid_t)-1, which system calls take for "leave it as it is" (setresuid(2))."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def who_asked(environ: Mapping[str, str]) -> User:
         uid, gid = int(environ["SUDO_UID"]), int(environ.get("SUDO_GID", "-1"))
     except ValueError:
         raise UnknownUser("SUDO_UID and SUDO_GID are not numbers: say who is to run the script with --user") from None
-    if uid < 0:
+    if not 0 <= uid < NOBODY_AT_ALL or gid >= NOBODY_AT_ALL:
         raise UnknownUser(f"SUDO_UID is {uid}: say who is to run the script with --user")
     return current_user() if uid == 0 else _by_uid(uid, gid if gid >= 0 else None, None)
 
@@ -101,11 +105,11 @@ def _set_groups(groups: Sequence[int]) -> None:
 
 @contextlib.contextmanager
 def acting_as(user: User | None) -> Iterator[None]:
-    """Let this thread look up, create and remove files with the permissions of `user`.
+    """Let this thread look up, create and remove files with the permissions of `user`, and no others.
 
-    setfsuid(2) counts for the calling thread alone, so a probe in another thread keeps its privileges; it
-    also takes the capabilities that override permissions (capabilities(7)), and it works on file systems
-    where root is nobody (NFS).
+    setfsuid(2) counts for the calling thread alone, so a probe in another thread keeps its privileges, and it works on
+    file systems where root is nobody (NFS). It takes only the capabilities that override permissions (capabilities(7));
+    the others are set aside too: with CAP_SYS_PTRACE a path could lead through another's /proc/PID/cwd.
     """
     if user is None or os.geteuid() != 0 or user.uid == 0:
         yield
@@ -117,7 +121,8 @@ def acting_as(user: User | None) -> Iterator[None]:
     try:
         if _libc.setfsuid(-1) != user.uid:  # setfsuid reports nothing; asking again is the documented check
             raise PermissionError(f"cannot act as {user.name} (uid {user.uid})")
-        yield
+        with none_effective():
+            yield
     finally:
         _libc.setfsuid(0)
         _libc.setfsgid(gid)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -33,6 +34,8 @@ DETACH_S: Final = 10.0
 GRACE_S: Final = 2.0
 """How long strace may take to end by itself after its target did."""
 STEP_S: Final = 0.01
+LOG: Final = "log"
+"""Name of the FIFO that the target's strace writes to."""
 JUMP_NS: Final = 100_000_000
 """The wall clock is led by less than this within a recording (adjtimex(2): 0.5 ms per second); more is a jump."""
 
@@ -72,7 +75,7 @@ class StraceProbe:
         self._strace = ""
         self._reader = LogReader()
         self._streams: list[Stream] = []
-        self._folder: Path | None = None
+        self._folder: LogFolder | None = None
         self._fifo: Path | None = None
         self._target: int | None = None
         self._offset_ns = 0
@@ -108,16 +111,10 @@ class StraceProbe:
 
     def command(self, argv: list[str]) -> list[str]:
         """Return the command line that becomes `argv` under strace, with its process, parent and exit code unchanged."""
-        self._folder = Path(tempfile.mkdtemp(prefix="cvtrace-strace-"))
-        self._fifo = self._folder / "log"
-        os.mkfifo(self._fifo, 0o600)
-        if self._owner is not None:
-            # The FIFO is the user's to write; the folder may be entered by anybody and listed or changed by nobody else.
-            os.chown(self._fifo, *self._owner)
-            self._folder.chmod(0o711)
-        reading = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._folder = LogFolder(self._owner)
+        self._fifo = self._folder.log
         translator = TargetTranslator(realtime_offset_ns=self._offset_ns, tgids=None)
-        self._streams.append(Stream(self._reader.add(reading), translator))
+        self._streams.append(Stream(self._reader.add(self._folder.reading), translator))
         return target_command(self._strace, argv, str(self._fifo))
 
     def drain(self) -> tuple[Events, Texts]:
@@ -162,7 +159,7 @@ class StraceProbe:
         self._reader.close()
         self._stopped = True
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
 
     def losses(self) -> Losses:
         """strace loses nothing; lines that could not be read are counted as `unparsed`."""
@@ -213,6 +210,44 @@ class StraceProbe:
                     os.kill(pid, number)
             if not tracers or log.ended.wait(DETACH_S):
                 return
+
+
+class LogFolder:
+    """A folder of root's with the FIFO that the target's strace writes to, which is `owner`'s (uid, gid).
+
+    Who may rename the folder may have put something else in its place at any time: everything is done by descriptors, to
+    what was made here. The folder may be entered by anybody, and listed or changed by nobody else. Raises CannotObserve.
+    """
+
+    def __init__(self, owner: tuple[int, int] | None) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="cvtrace-strace-"))
+        self.log = self.path / LOG
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._fd = os.open(self.path, flags | os.O_DIRECTORY)
+            os.mkfifo(LOG, 0o600, dir_fd=self._fd)
+            self.reading = os.open(LOG, flags, dir_fd=self._fd)
+            made = os.fstat(self.reading)
+            if (
+                os.fstat(self._fd).st_uid != os.geteuid()
+                or made.st_uid != os.geteuid()
+                or not stat.S_ISFIFO(made.st_mode)
+            ):
+                raise PermissionError("it belongs to somebody else")
+            if owner is not None:
+                os.fchown(self.reading, *owner)
+                os.fchmod(self._fd, 0o711)
+        except OSError as error:
+            raise CannotObserve(
+                f"{self.path} was replaced while it was made ({error}): set TMPDIR to a folder that only root may change"
+            ) from None
+
+    def remove(self) -> None:
+        """Remove the FIFO, and the folder if it is still there."""
+        with contextlib.suppress(OSError):
+            os.unlink(LOG, dir_fd=self._fd)
+            os.rmdir(self.path)  # noqa: PTH106
+        os.close(self._fd)
 
 
 def realtime_offset_ns() -> int:

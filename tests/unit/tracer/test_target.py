@@ -8,7 +8,7 @@ import pytest
 
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.tracer.errors import UnknownUser, WrongTarget
-from cvtrace.tracer.target import caller_environment, find_command, runs_models
+from cvtrace.tracer.target import Inheritance, NotStarted, caller_environment, find_command, runs_models, start_target
 from cvtrace.tracer.user import User, current_user, who_asked
 
 SOMEBODY = User(12345, 12345, (12345,), "somebody", "/home/somebody")
@@ -77,7 +77,7 @@ def test_the_user_is_the_caller_of_sudo():
     if os.geteuid() == 0:
         assert (asked.uid, asked.gid, asked.groups) == (12345, 54321, (54321,))
         assert who_asked({"SUDO_UID": "0", "SUDO_GID": "0"}) == current_user()
-        for broken in ("", "x", "-1"):
+        for broken in ("", "x", "-1", str(2**32 - 1), str(2**32)):
             with pytest.raises(UnknownUser, match="--user"):
                 who_asked({"SUDO_UID": broken})
     else:
@@ -126,3 +126,15 @@ def test_the_library_is_found_by_asking_the_interpreter(tmp_path):
 def test_no_library_is_no_error(tmp_path):
     assert find_libraries(None, {}) == ()
     assert find_libraries("/no/such/python", {"PYTHONPATH": "/nowhere", "LD_LIBRARY_PATH": str(tmp_path)}) == ()
+
+
+def test_whatever_goes_wrong_before_the_exec_is_no_start(script):
+    # GIVEN an environment that cannot be handed over WHEN the target is let go
+    command = find_command(["true"], None, dict(os.environ), current_user())
+    target = start_target(command, ["true"], {"": "a name is missing"}, Inheritance())
+    # THEN it is said that nothing ran, and the process is gone
+    with pytest.raises(NotStarted, match="cannot run true: ValueError: illegal environment") as refused:
+        target.release()
+    assert refused.value.exit_code == 126
+    with pytest.raises(ChildProcessError):
+        os.waitpid(target.pid, os.WNOHANG)
