@@ -245,13 +245,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something worth knowing or mending; `severity` is high, medium or low."""
+    """Something worth knowing or mending; `severity` is high, medium or low.
+
+    `title` and `evidence` are clauses with a subject and a verb, `advice` is an imperative. `saves_s` is what following the advice
+    saves at most; None if that is not known.
+    """
 
     id: str
     severity: str
     title: str
     evidence: str
     advice: str
+    saves_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.causes import CATALOG_EXPIRED, EVICTED_PAGE, STREAMING_CACHE
-from cvtrace.analysis.chunks import CHUNK, FILE
+from cvtrace.analysis.chunks import CHUNK, FILE, blocked_ns
 from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
-from cvtrace.analysis.intervals import pick
+from cvtrace.analysis.intervals import Bools, pick
 from cvtrace.analysis.model import Finding
 from cvtrace.analysis.reloads import reloads
 from cvtrace.analysis.report.quantities import counted, seconds, size
@@ -34,9 +34,9 @@ def quota_too_small(scene: Scene) -> Finding | None:
         return None
     limit = f"; the cache may hold {size(cache.quota)}" if cache.quota is not None else ""
     again = (
-        f"{counted(cache.evicted, 'object')} fetched again ({size(cache.again_bytes)})"
+        f"the client had to fetch {counted(cache.evicted, 'object')} again ({size(cache.again_bytes)})"
         if cache.thrash
-        else "no re-fetch"
+        else "the client fetched nothing twice so far"
     )
     cleanups = sum(row.cleanups or 0 for row in scene.report.phases)
     cleaned = f"; the client cleaned up {counted(cleanups, 'time')}" if cleanups else ""
@@ -46,7 +46,7 @@ def quota_too_small(scene: Scene) -> Finding | None:
         severity=HIGH if cache.thrash else MEDIUM,
         title="the client's cache is too small for what the run uses",
         evidence=f"{again}; the run used {size(cache.working_set)}{limit}{cleaned}",
-        advice=f"CVMFS_QUOTA_LIMIT={wanted} or more (MB), then cvmfs_config reload; if it is that large, others fill the cache",
+        advice=f"set CVMFS_QUOTA_LIMIT={wanted} or more (MB), then run cvmfs_config reload; if it is that large already, other jobs fill the cache",
     )
 
 
@@ -54,6 +54,11 @@ def _streamed(scene: Scene) -> int:
     """Return how many reads were answered from a download that was not kept; one may be a cache that was full."""
     count = int((scene.tables.cause == STREAMING_CACHE).sum())
     return count if count > 1 else 0
+
+
+def _blocked_s(scene: Scene, chosen: Bools) -> float:
+    """Return how long the run waited for the requests chosen."""
+    return int(blocked_ns(scene.study)[chosen].sum()) / 1e9
 
 
 def streaming_cache(scene: Scene) -> Finding | None:
@@ -66,7 +71,8 @@ def streaming_cache(scene: Scene) -> Finding | None:
         severity=HIGH,
         title="the client keeps nothing of what it downloads",
         evidence=f"{counted(count, 'read')} each downloaded an object that was not put into the cache",
-        advice="CVMFS_STREAMING_CACHE=no for this repository",
+        advice="set CVMFS_STREAMING_CACHE=no for this repository",
+        saves_s=_blocked_s(scene, scene.tables.cause == STREAMING_CACHE),
     )
 
 
@@ -84,8 +90,9 @@ def mapped_weights_evicted(scene: Scene) -> Finding | None:
         severity=HIGH,
         title="weights are used from the mapping, and memory does not hold them",
         evidence=f"generation read {size(brought)} again in {counted(count, 'read')} of pages that had been in memory"
-        + (f", {seconds(waited)} waited for tensors" if waited else ""),
+        + (f", and waited {seconds(waited)} for tensors" if waited else ""),
         advice="give the job more memory (the limit of its cgroup counts), or have the weights copied into memory when they are loaded",
+        saves_s=_blocked_s(scene, mine),
     )
 
 
@@ -99,9 +106,10 @@ def cold_cache(scene: Scene) -> Finding | None:
         id="cold_cache",
         severity=HIGH if scene.is_share(fetching.waited_s, 0.5) else MEDIUM,
         title="the client's cache was cold",
-        evidence=f"{seconds(fetching.waited_s)} of {seconds(scene.duration_s)} waited for {counted(len(mine), 'fetch')} "
+        evidence=f"the run waited {seconds(fetching.waited_s)} of its {seconds(scene.duration_s)} for {counted(len(mine), 'fetch')} "
         f"of {size(sum(fetch.bytes for fetch in mine))}",
-        advice="keep the client's cache between jobs, or read the model once before they start",
+        advice="keep the client's cache between jobs, or read the files once before the job starts",
+        saves_s=fetching.waited_s,
     )
 
 
@@ -121,9 +129,10 @@ def unchunked_file(scene: Scene) -> Finding | None:
     return Finding(
         id="unchunked_file",
         severity=MEDIUM,
-        title="a large file is not cut into chunks: open fetches all of it",
-        evidence=f"{path}: {size(int(found.fetched[worst]))} fetched in open, {seconds(int(found.blocked_ns[worst]) / 1e9)} waited"
-        + (f"; {len(chosen) - 1} more such" if len(chosen) > 1 else ""),
+        title="a large file is not cut into chunks, so that open fetches all of it",
+        evidence=f"to open {path}, the client fetched {size(int(found.fetched[worst]))}, and the run waited "
+        f"{seconds(int(found.blocked_ns[worst]) / 1e9)}"
+        + (f"; there {'is' if len(chosen) == 2 else 'are'} {len(chosen) - 1} more such" if len(chosen) > 1 else ""),
         advice="publish it with CVMFS_USE_FILE_CHUNKING=true",
     )
 
@@ -144,8 +153,9 @@ def over_fetch(scene: Scene) -> Finding | None:
         id="over_fetch",
         severity=LOW,
         title="much more is fetched than is read",
-        evidence=f"{size(got)} in {counted(int(chosen.sum()), 'chunk')} fetched, {size(read)} of them read ({got / read:,.{0 if got > 100 * read else 1}f}x)",
-        advice="smaller chunks where the file is published (CVMFS_AVG_CHUNK_SIZE), if it is read here and there on purpose",
+        evidence=f"the client fetched {size(got)} in {counted(int(chosen.sum()), 'chunk')}, and the run read {size(read)} of them "
+        f"({got / read:,.{0 if got > 100 * read else 1}f} times as much fetched as read)",
+        advice="publish the file in smaller chunks (CVMFS_AVG_CHUNK_SIZE), if it is read here and there on purpose",
     )
 
 
@@ -161,7 +171,7 @@ def catalogs_reloaded(scene: Scene) -> Finding | None:
         id="catalogs_reloaded",
         severity=MEDIUM if again else LOW,
         title="the repository changed while the run used it",
-        evidence=f"a new catalog was taken over {counted(int(used.sum()), 'time')}; {counted(again, 'request')} of the run asked again "
+        evidence=f"the client took over a new catalog {counted(int(used.sum()), 'time')}; {counted(again, 'request')} of the run asked again "
         "for what had been known",
         advice="mount a fixed revision for runs that must be alike (CVMFS_REPOSITORY_TAG), or measure again",
     )

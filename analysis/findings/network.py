@@ -42,7 +42,7 @@ def server_errors(scene: Scene) -> Finding | None:
         id="server_errors",
         severity=HIGH,
         title="the server or a proxy failed",
-        evidence=f"{count:,} of {counted(int(mine.sum()), 'fetch')}: {', '.join(told)}; the client then waits and tries again",
+        evidence=f"{count:,} of {counted(int(mine.sum()), 'fetch')} failed ({', '.join(told)}); the client then waits and tries again",
         advice="ask who runs the server or proxy named in the fetches; more than one of each lets the client change over",
     )
 
@@ -65,8 +65,10 @@ def back_off(scene: Scene) -> Finding | None:
         id="back_off",
         severity=HIGH if scene.is_share(waited, BACK_OFF_SHARE) else MEDIUM,
         title="the client waits before it asks again",
-        evidence=f"{seconds(waited)} of {seconds(scene.duration_s)} waited for its back-off after failed requests (in network.queue)",
+        evidence=f"the run waited {seconds(waited)} of its {seconds(scene.duration_s)} while the client slept after failed requests "
+        "(in network.queue)",
         advice="mend what fails (the server or proxy named in the fetches); CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX bound the sleep",
+        saves_s=waited,
     )
 
 
@@ -101,9 +103,11 @@ def slow_first_byte(scene: Scene) -> Finding | None:
     return Finding(
         id="slow_first_byte",
         severity=MEDIUM,
-        title="server or proxy are slow to answer",
-        evidence=f"{seconds(middle)} from a request to its first byte (median of {counted(len(mine), 'fetch')}), {seconds(waited)} in all",
-        advice="a proxy nearby, or one that has the objects; larger chunks need fewer requests",
+        title="the server or proxy is slow to answer",
+        evidence=f"the first byte of an answer comes {seconds(middle)} after the request (median of {counted(len(mine), 'fetch')}); "
+        f"the run waited {seconds(waited)} for first bytes in all",
+        advice="use a proxy nearby, or one that has the objects; larger chunks need fewer requests",
+        saves_s=waited,
     )
 
 
@@ -118,7 +122,9 @@ def sequential_fetches(scene: Scene) -> Finding | None:
         id="sequential_fetches",
         severity=MEDIUM,
         title="objects are fetched one after the other",
-        evidence=f"{100 * found.sequential_share:.0f} % of {seconds(found.waited_s)} waited with no two fetches under way; fetching them at "
-        f"once would save at most {seconds(found.parallel_saves_at_most_s)}, ahead of time {seconds(found.sequential_s)}",
-        advice="read the model's files with several readers before it is loaded, parts of large files at once: the client then fetches in parallel",
+        evidence=f"no two fetches were under way in {100 * found.sequential_share:.0f} % of the {seconds(found.waited_s)} that the run waited "
+        f"for fetches; fetching in parallel could save up to {seconds(found.parallel_saves_at_most_s)}, fetching ahead of time up to "
+        f"{seconds(found.sequential_s)}",
+        advice="read the files with several readers before the job needs them, parts of large files at once: the client then fetches in parallel",
+        saves_s=found.parallel_saves_at_most_s,
     )

@@ -14,7 +14,7 @@ def events_lost(scene: Scene) -> Finding | None:
         id="events_lost",
         severity=HIGH,
         title="events were lost",
-        evidence=f"{counted(sum(lost.values()), 'event')} lost ({', '.join(f'{name} {count:,}' for name, count in lost.items())})",
+        evidence=f"the recorder lost {counted(sum(lost.values()), 'event')} ({', '.join(f'{name} {count:,}' for name, count in lost.items())})",
         advice="record again with a larger --buffer; until then counts are lower bounds",
     )
 

@@ -49,7 +49,9 @@ def path_checks(scene: Scene) -> Finding | None:
         severity=MEDIUM,
         title="looking for files takes long",
         evidence=f"{counted(int(mine.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {absent:,} of the names do not exist",
-        advice="fewer and shorter search paths (sys.path, LD_LIBRARY_PATH), environments packed into few files; a longer CVMFS_KCACHE_TIMEOUT",
+        advice="use fewer and shorter search paths (sys.path, LD_LIBRARY_PATH), pack the environment into few files, or set a longer "
+        "CVMFS_KCACHE_TIMEOUT",
+        saves_s=waited_s,
     )
 
 
@@ -68,7 +70,8 @@ def cpu_starved(scene: Scene) -> Finding | None:
         severity=MEDIUM,
         title="the run had too few CPUs",
         evidence=f"the thread that carries it was ready to run, without a CPU, for {seconds(ready_s)} of {seconds(scene.duration_s)}",
-        advice="fewer jobs on the node, or fewer threads in the run (intra_op_num_threads) than it has CPUs",
+        advice="put fewer jobs on the node, or give the run fewer threads (intra_op_num_threads) than it has CPUs",
+        saves_s=ready_s,
     )
 
 
@@ -81,9 +84,11 @@ def other_io(scene: Scene) -> Finding | None:
     return Finding(
         id="other_io",
         severity=LOW,
-        title="files or sockets that are not of CVMFS are waited for",
-        evidence=f"{seconds(waited)} of {seconds(scene.duration_s)} in other.io, most in {worst.name} ({seconds(worst.classes['other.io'])})",
-        advice="look where the program itself and its libraries lie, and what it writes: a slow home folder, a cold local disk",
+        title="the run waits for files or sockets that are not of CVMFS",
+        evidence=f"it waited {seconds(waited)} of its {seconds(scene.duration_s)} for them (other.io), most in {worst.name} "
+        f"({seconds(worst.classes['other.io'])})",
+        advice="look where the program itself and its libraries lie, and what it writes: a home folder may be slow, a local disk cold",
+        saves_s=waited,
     )
 
 
@@ -108,8 +113,9 @@ def _dominates(scene: Scene, name: str, share: float, advice: str) -> Finding | 
     return Finding(
         id=f"{name}_dominates",
         severity=LOW,
-        title=f"most of the time is {name}" if share >= 0.5 else f"much of the time is {name}",
-        evidence=f"{seconds(row.wall_s)} of {seconds(scene.duration_s)}, {seconds(row.network_s + row.cache_s)} of it on CVMFS",
+        title=f"{name} takes {'most' if share >= 0.5 else 'much'} of the time",
+        evidence=f"{name} took {seconds(row.wall_s)} of {seconds(scene.duration_s)}, and waited {seconds(row.network_s + row.cache_s)} "
+        "of that for CVMFS",
         advice=advice,
     )
 
@@ -125,6 +131,6 @@ def telemetry(scene: Scene) -> Finding | None:
         id="telemetry",
         severity=LOW,
         title="onnxruntime writes telemetry",
-        evidence=f"opened for writing: {', '.join(path.rpartition('/')[2] for path in written)}",
-        advice="ORT_DISABLE_TELEMETRY=1, above all where homes are on a network",
+        evidence=f"the run opened {', '.join(path.rpartition('/')[2] for path in written)} to write",
+        advice="set ORT_DISABLE_TELEMETRY=1, above all where home folders are on a network",
     )

@@ -276,7 +276,8 @@ FINDINGS: Final = _texts(
     severity="text: high, medium or low",
     title="text: what it is",
     evidence="text: by what it is known",
-    advice="text: what mends it",
+    advice="text: what to do about it",
+    saves_s="s: saved at most by following the advice",
 )
 
 OPERATOR_LAYERS: Final = _texts(

@@ -137,7 +137,7 @@ CONTRACT: Final[dict[str, Any]] = {
         }
     ],
     "layers": [{"layer": COUNT, "tensors": SURE, "size_bytes": SURE, **TENSOR}],
-    "findings": [dict.fromkeys(("id", "severity", "title", "evidence", "advice"), TEXT)],
+    "findings": [dict.fromkeys(("id", "severity", "title", "evidence", "advice"), TEXT) | {"saves_s": (float, NULL)}],
     "operator_layers": [{"phase": TEXT, "layer": COUNT, "count": SURE, "time_s": TIME}],
     "checks": [{"name": TEXT, "traced": COUNT, "client": SURE, "agree": (bool, NULL)}],
 }
