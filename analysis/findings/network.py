@@ -43,7 +43,7 @@ def server_errors(scene: Scene) -> Finding | None:
         severity=HIGH,
         title="the server or a proxy failed",
         evidence=f"{count:,} of {counted(int(mine.sum()), 'fetch')} failed ({', '.join(told)}); the client then waits and tries again",
-        advice="ask who runs the server or proxy named in the fetches; more than one of each lets the client change over",
+        advice="ask whoever runs the server or proxy named in the fetches; with more than one of each the client changes over",
     )
 
 
@@ -67,7 +67,7 @@ def back_off(scene: Scene) -> Finding | None:
         title="the client waits before it asks again",
         evidence=f"the run waited {seconds(waited)} of its {seconds(scene.duration_s)} while the client slept after failed requests "
         "(in network.queue)",
-        advice="mend what fails (the server or proxy named in the fetches); CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX bound the sleep",
+        advice="repair the server or proxy named in the fetches; CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX limit the sleep",
         saves_s=waited,
     )
 
@@ -125,6 +125,6 @@ def sequential_fetches(scene: Scene) -> Finding | None:
         evidence=f"no two fetches were under way in {100 * found.sequential_share:.0f} % of the {seconds(found.waited_s)} that the run waited "
         f"for fetches; fetching in parallel could save up to {seconds(found.parallel_saves_at_most_s)}, fetching ahead of time up to "
         f"{seconds(found.sequential_s)}",
-        advice="read the files with several readers before the job needs them, parts of large files at once: the client then fetches in parallel",
+        advice="read the files ahead with several readers, parts of large files at once, so that the client fetches in parallel",
         saves_s=found.parallel_saves_at_most_s,
     )

@@ -49,8 +49,7 @@ def path_checks(scene: Scene) -> Finding | None:
         severity=MEDIUM,
         title="looking for files takes long",
         evidence=f"{counted(int(mine.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {absent:,} of the names do not exist",
-        advice="use fewer and shorter search paths (sys.path, LD_LIBRARY_PATH), pack the environment into few files, or set a longer "
-        "CVMFS_KCACHE_TIMEOUT",
+        advice="shorten the search paths (sys.path, LD_LIBRARY_PATH), pack the environment into few files, or raise CVMFS_KCACHE_TIMEOUT",
         saves_s=waited_s,
     )
 

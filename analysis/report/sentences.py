@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.model import Check, MountInfo, Report
+from cvtrace.analysis.report.lines import NO_BREAK
 from cvtrace.analysis.report.quantities import counted, listed, seconds, size
 from cvtrace.analysis.verdict_model import Verdict
 
@@ -24,7 +25,6 @@ CHUNK: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]+(?:-[a-z0-9]+)?P$")
 TOP_CLASSES: Final = 3
 SHOWN_MOUNTS: Final = 3
 SHOWN_RANGES: Final = 8
-NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 LONG_PART: Final = 72
 """Characters from which on a part of the title may be broken."""
 WORTH_A_LINE: Final = 0.02
@@ -187,7 +187,7 @@ def caches(report: Report) -> list[str]:
     if mine:
         what = "chunk" if all(CHUNK.search(fetch.url) for fetch in mine) else "object"
         line += f"  {counted(len(mine), what)} fetched"
-        line += f" {_together(report)}" if len(mine) > 1 else ""
+        line += f" {together(report)}" if len(mine) > 1 else ""
         line += f"{_amplified(report)}."
     others = len(report.fetches) - len(mine)
     return [line, *([f"{counted(others, 'fetch')} for others or for the client itself."] if others else [])]
@@ -207,9 +207,11 @@ def _amplified(report: Report) -> str:
     return f"; {ratio:,.0f}x more fetched than read" if ratio >= 100 else f"; {ratio:.1f}x more fetched than read"
 
 
-def _together(report: Report) -> str:
-    """Tell how many GETs were under way at once."""
-    mine = [fetch for fetch in report.fetches if fetch.by_target]
+def together(report: Report, phase: str | None = None) -> str:
+    """Tell how many GETs of the run, or of a phase, were under way at once."""
+    mine = [fetch for fetch in report.fetches if fetch.by_target and phase in (None, fetch.phase)]
+    if not mine:
+        return ""
     sent = np.array([each.start_s + each.queue_s + each.connect_s for each in mine])
     until = sent + np.array([each.request_s + each.transfer_s + each.fill_s for each in mine])
     order = np.argsort(np.concatenate([until, sent]), kind="stable")

@@ -22,6 +22,7 @@ from cvtrace.probes.ladder import CHOICES
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
 @click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
 @click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal.")
+@click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 def command(
     pid: int,
@@ -32,6 +33,7 @@ def command(
     mounts: tuple[str, ...],
     redact: bool,
     watch: bool,
+    verbose: bool,
     no_summary: bool,
 ) -> None:
     """Record the running process PID with its threads, and what it starts from now on; then print the summary.
@@ -52,4 +54,4 @@ def command(
         options = Options(output, force, probes, mounts, asked, say, progress(), redact=redact, watch=shown)
         recording = attach(process, options, for_s)
     if not no_summary:
-        tell_summary(recording.path, asked)
+        tell_summary(recording.path, asked, verbose=verbose)

@@ -59,6 +59,7 @@ FORMATS: Final = ("text", "json", "html")
     help="Of folded and speedscope.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the report (of HTML, if not told otherwise) in the browser.")
+@click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines (text).")
 @questions
 @click.pass_context
 def command(
@@ -70,6 +71,7 @@ def command(
     force: bool,
     stacks: str,
     show: bool,
+    verbose: bool,
     asked: Asked,
 ) -> None:
     """Turn TRACE into a report.
@@ -96,7 +98,7 @@ def command(
     else:
         encoding = encoding_of(output)
         terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
-        rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, what_if=asked.show_what_if)
+        rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, asked=asked, verbose=verbose)
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
     if found.trace.damage:
@@ -106,7 +108,15 @@ def command(
 
 
 def _rendered(
-    study: Study, tables: Tables, found: Report, form: str, encoding: str, *, terminal: bool, what_if: bool
+    study: Study,
+    tables: Tables,
+    found: Report,
+    form: str,
+    encoding: str,
+    *,
+    terminal: bool,
+    asked: Asked,
+    verbose: bool,
 ) -> str:
     if form == "html":
         from cvtrace.analysis.report import html
@@ -117,4 +127,5 @@ def _rendered(
     if form == "json":
         return json.render(found, ascii_only=not encoding.lower().startswith("utf"))
     width = max(shutil.get_terminal_size().columns, text.COLUMNS) if terminal else text.COLUMNS
-    return text.render(found, width, color=terminal and "NO_COLOR" not in os.environ, what_if=what_if)
+    color = terminal and "NO_COLOR" not in os.environ
+    return text.render(found, width, color, what_if=asked.show_what_if, verbose=verbose)

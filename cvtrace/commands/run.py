@@ -34,6 +34,7 @@ BUFFER_MAX_BYTES: Final = 2_000_000_000
 @click.option("--cost", is_flag=True, help="Measure what the recording costs in the kernel, for the trace's meta.json.")
 @click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
 @click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal.")
+@click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -50,6 +51,7 @@ def command(
     cost: bool,
     redact: bool,
     watch: bool,
+    verbose: bool,
     no_summary: bool,
     arguments: tuple[str, ...],
 ) -> None:
@@ -75,7 +77,7 @@ def command(
             say(str(error))
             ctx.exit(error.exit_code)
     if not no_summary:
-        tell_summary(recording.path, asked)
+        tell_summary(recording.path, asked, verbose=verbose)
     ctx.exit(recording.exit_code)
 
 

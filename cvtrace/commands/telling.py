@@ -64,8 +64,8 @@ def progress() -> Callable[[int, int], None] | None:
     return show
 
 
-def tell_summary(path: Path, owner: User) -> None:
-    """Print the summary of a trace; whatever goes wrong with it, the trace is whole and the exit code the script's."""
+def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
+    """Print the summary of a trace, or everything; whatever goes wrong with it, the trace is whole and the exit code the script's."""
     try:
         from cvtrace.analysis.headers import headers_of
         from cvtrace.analysis.report.text import summary
@@ -74,7 +74,7 @@ def tell_summary(path: Path, owner: User) -> None:
 
         with acting_as(owner):  # the target may have put a link to something else in the trace's place
             trace = read_trace(path)
-        tell(summary(trace, headers_of(trace, owner)))
+        tell(summary(trace, headers_of(trace, owner), verbose=verbose))
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         say(f"the summary could not be made ({type(error).__name__}: {first}); the trace is in {path}")

@@ -7,13 +7,13 @@ import numpy as np
 
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report import sentences
+from cvtrace.analysis.report.full import BLOCKS
 from cvtrace.analysis.report.html.document import document
 from cvtrace.analysis.report.html.heat import Heat
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.scene import Scene
 from cvtrace.analysis.report.html.tables import Table
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.report.text import BLOCKS
 
 
 def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], tables: Sequence[Table]) -> str:

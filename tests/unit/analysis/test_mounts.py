@@ -45,7 +45,7 @@ def test_a_mount_never_touched_lowers_no_certainty() -> None:
     )
     assert [mount.used for mount in report.trace.mounts] == [False, True]
     assert report.trace.missing == ("something else",)
-    assert "other.test.org" not in text.render(report)
+    assert "other.test.org" not in text.render(report, verbose=True)
 
 
 @pytest.mark.parametrize("touch", ["request", "page", "open"])
@@ -64,7 +64,7 @@ def test_a_mount_that_was_touched_counts(touch: str) -> None:
     assert any(UNREADABLE in reason for reason in report.verdict.missing)
     assert [mount.used for mount in report.trace.mounts] == [True, True]
     assert report.trace.missing == (UNREADABLE,)
-    assert "other.test.org (cvmfs2 2.11.0, pid 250)" in text.render(report)
+    assert "other.test.org (cvmfs2 2.11.0, pid 250)" in text.render(report, verbose=True)
 
 
 def test_forgetting_inodes_of_a_mount_is_no_use_of_it() -> None:
@@ -117,7 +117,7 @@ def test_mounts_that_were_all_unused_are_named_shortly() -> None:
 
     report = analyse(Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace(mounts=mounts))
 
-    assert "CVMFS not used (m0.org, m1.org, m2.org, 9 more)" in text.render(report, width=200)
+    assert "CVMFS not used (m0.org, m1.org, m2.org, 9 more)" in text.render(report, width=200, verbose=True)
     assert report.checks == ()
 
 
@@ -134,4 +134,4 @@ def test_mounts_that_were_all_unused_are_named_shortly() -> None:
 def test_the_title_is_the_script(argv: list[str], name: str) -> None:
     report = analyse(Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace(target={"argv": argv, "pid": TARGET}))
 
-    assert text.render(report).startswith(f"{name} · ")
+    assert text.render(report, verbose=True).startswith(f"{name} · ")

@@ -38,7 +38,7 @@ def test_a_token_inside_another_threads_phase_counts() -> None:
     assert rows_us(report)["decode"] == (4, 150 + 100)
     assert sum(wall for _, wall in rows_us(report).values()) == 1000
     assert report.notes[-1].startswith("phases overlap: 2 calls of the library")
-    assert "Note: phases overlap: 2 calls" in text.render(report)
+    assert "Note: phases overlap: 2 calls" in text.render(report, verbose=True)
 
 
 def test_each_token_has_the_time_and_the_reads_of_its_own_thread() -> None:
@@ -95,4 +95,4 @@ def test_one_thread_after_the_other_is_no_overlap() -> None:
     report = analyse(scene.trace())
 
     assert not any("overlap" in note for note in report.notes)
-    assert "Note:" not in text.render(report)
+    assert "Note:" not in text.render(report, verbose=True)

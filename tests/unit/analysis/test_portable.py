@@ -19,7 +19,7 @@ from cvtrace.probes.events import Kind
 def test_the_clients_counts_are_told_and_nothing_is_compared() -> None:
     report = portable()
 
-    summary = text.render(report)
+    summary = text.render(report, verbose=True)
 
     assert (
         "3 tokens. Over the whole run cvmfs2 counted 407 reads, 5 opens, 16 downloads,\n  95.5 MB, whoever asked."
@@ -59,7 +59,7 @@ def test_what_was_not_observed_is_null_and_not_zero() -> None:
 
 
 def test_the_table_says_so_too() -> None:
-    row = next(line for line in text.render(portable()).splitlines() if line.startswith("load"))
+    row = next(line for line in text.render(portable(), verbose=True).splitlines() if line.startswith("load"))
     assert row.split() == ["load", "300", "µs", *["n/a"] * 7]
 
 
@@ -77,7 +77,7 @@ def test_counters_that_cannot_be_read_are_no_use_and_no_check() -> None:
 
     assert report.checks == ()
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
-    assert text.render(report)
+    assert text.render(report, verbose=True)
 
 
 def test_expectations_of_what_was_not_observed_fail_and_say_so(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from scene import CONNECTION, DOWNLOADER, MOUNT, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
@@ -42,7 +43,16 @@ def assert_sound(report: Report) -> None:
         assert sum(round(spent * 1e9) for spent in groups) == round(token.wall_s * 1e9) >= 0
     assert report.verdict.tokens == len(report.tokens)
     assert json.render(report)
-    assert text.render(report)
+    assert text.render(report, verbose=True)
+    assert_short(text.render(report))
+
+
+def assert_short(summary: str) -> None:
+    """Check that a summary fits a terminal."""
+    lines = summary.splitlines()
+    assert len(lines) <= 30, summary
+    assert max(map(cell_len, lines)) <= 80, summary
+    assert not any(line != line.rstrip() for line in lines)
 
 
 class TwoMounts(Scene):

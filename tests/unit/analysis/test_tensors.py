@@ -199,7 +199,7 @@ def test_a_name_cannot_steer_the_terminal() -> None:
     read(scene, 100, 0)
     evil = [header("\x1b]0;owned\x07\x1b[31mw\n\u202e", 0, MIB)]
 
-    summary = text.render(analyse(scene.trace(), lambda paths: (evil, [])))
+    summary = text.render(analyse(scene.trace(), lambda paths: (evil, [])), verbose=True)
 
     assert "owned" in summary
     assert not set(summary) & {"\x1b", "\x07", "\u202e"}

@@ -1,0 +1,123 @@
+"""The summary: at most 30 lines at 80 columns, the answer first, what to do last, and nothing that is zero or agrees.
+
+`cvtrace report -v` has everything (full.py).
+"""
+
+import re
+import shlex
+from typing import Final
+
+from rich.cells import cell_len
+
+from cvtrace.analysis.model import Finding, Report
+from cvtrace.analysis.report import brief_answers as answers
+from cvtrace.analysis.report import sentences
+from cvtrace.analysis.report.brief_table import table
+from cvtrace.analysis.report.lines import wrapped
+from cvtrace.analysis.report.names import printable
+from cvtrace.analysis.report.quantities import counted, seconds
+
+LINES: Final = 30
+LABEL, QUESTION = 16, 20
+"""Cells of what stands before an answer."""
+MOST_ROWS: Final = 12
+FEWEST_ROWS: Final = 3
+TOP: Final = 3
+"""Findings that are told."""
+EACH: Final = 2
+"""Lines of an answer, and of a finding."""
+REASON: Final = 4
+"""Lines of why there is no answer."""
+SAID_ABOVE: Final = frozenset({"cut_off"})
+"""Findings that the first lines have told already."""
+PLAIN: Final = re.compile(r"[\w./:@%+=,-]+", re.ASCII)
+"""A path that a shell takes as it is."""
+COMMAND_LINES: Final = 3
+
+
+def brief(report: Report, width: int) -> list[str]:
+    """Return the summary as at most LINES lines of at most `width` cells."""
+    head = _head(report, width)
+    last = _more(report, width)
+    advice = _advice(report, width)
+    rows: list[str] = []
+    while True:
+        left = LINES - len(head) - len(last) - sum(len(block) + 1 for block in (advice,) if block)
+        rows = table(report, width, min(left - 1, MOST_ROWS))
+        if len(rows) >= min(FEWEST_ROWS, len(report.phases)) or not advice:
+            break
+        advice = _advice(report, width, most=_told(advice) - 1)
+    blocks = [head, rows, advice]
+    found = [line for block in blocks if block for line in [*block, ""]]
+    return [*found[: LINES - len(last)], *last]
+
+
+def _head(report: Report, width: int) -> list[str]:
+    lines = wrapped(answers.title(report), width, most=EACH)
+    for sentence in answers.trouble(report):
+        lines += wrapped(sentence, width, most=EACH)
+    question, number = answers.headline(report)
+    reply = report.verdict.generation_hits_cvmfs.upper()
+    lines += ["", *wrapped(f"{question}  {reply}{f': {number}' if number else ''}", width, rest="  ", most=EACH)]
+    for label, said in answers.generation(report):
+        most = REASON if reply == "INCONCLUSIVE" else EACH
+        lines += wrapped(said, width, first=f"  {label:<{LABEL - 2}}", rest=" " * LABEL, most=most)
+    loaded = answers.load(report)
+    lines += [""] if loaded else []
+    for label, said in loaded:
+        lines += wrapped(said, width, first=f"{label:<{QUESTION}}", rest=" " * QUESTION, most=EACH)
+    for sentence in sentences.access_log(report):  # somebody gave the log to know that
+        lines += wrapped(sentence, width, most=EACH)
+    return lines
+
+
+def _advice(report: Report, width: int, most: int = TOP) -> list[str]:
+    """Return what to do, the most useful first."""
+    found = sorted((each for each in report.findings if each.id not in SAID_ABOVE), key=_usefulness)
+    if not found or most <= 0:
+        return []
+    more = len(found) - most
+    others = f" ({counted(more, 'more finding')}: -v)" if more > 0 else ""
+    lines = [f"What to do{others}"]
+    for number, finding in enumerate(found[:most], 1):
+        lines += _told_of(finding, number, width)
+    return lines
+
+
+def _told(advice: list[str]) -> int:
+    return sum(line[2:3].isdigit() for line in advice)
+
+
+def _usefulness(finding: Finding) -> tuple[bool, float]:
+    """Order findings: what makes the run or its recording wrong, then what saves most."""
+    wrong = finding.severity == "high" and finding.saves_s is None
+    return not wrong, -(finding.saves_s or 0.0)
+
+
+def _told_of(finding: Finding, number: int, width: int) -> list[str]:
+    """Return a finding in EACH lines: with its title if there is room for that, with its saving in any case."""
+    saves = f" (saves up to {seconds(finding.saves_s)})" if finding.saves_s else ""
+    indent = " " * 5
+    for text in (f"{finding.title}: {finding.advice}", finding.advice):
+        lines = wrapped(f"{text[:1].upper()}{text[1:]}{saves}", width, first=f"  {number}. ", rest=indent)
+        if len(lines) <= EACH:
+            return lines
+    words = text[: EACH * width].split(" ")
+    while len(lines) > EACH and words:  # the saving is not what is cut
+        words.pop()
+        lines = wrapped(f"{' '.join(words)} …{saves}", width, first=f"  {number}. ", rest=indent)
+    return lines
+
+
+def _more(report: Report, width: int) -> list[str]:
+    """Return the command that shows everything, in one line, or cut so that a shell puts it together again."""
+    path, hint = printable(report.trace.path), "    (-v for everything)"
+    line = f"More: cvtrace report {path if PLAIN.fullmatch(path) else shlex.quote(path)} --open"
+    if cell_len(line) + len(hint) <= width:
+        return [line + hint]
+    if cell_len(line) <= width:
+        return [line]
+    pieces = [line[start : start + width - 1] for start in range(0, len(line), width - 1)]
+    if PLAIN.fullmatch(path) and len(pieces) <= COMMAND_LINES:
+        return [*(f"{piece}\\" for piece in pieces[:-1]), pieces[-1]]
+    return ["More: cvtrace report TRACE --open" + hint]

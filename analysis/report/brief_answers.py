@@ -1,0 +1,206 @@
+"""What the summary answers, a plain line each: how it was loaded, from where, first token, further tokens, why, how sure."""
+
+import signal
+from typing import Final
+
+from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, LABELS
+from cvtrace.analysis.model import Phase, Report, Verdict
+from cvtrace.analysis.report.lines import fitted
+from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.analysis.report.sentences import CHUNK, script, together
+
+Line = tuple[str, str]
+"""A label and what is said."""
+
+SCRIPT, MOUNT, VERSION = 30, 40, 24
+"""Cells of a name in the title."""
+SHOWN_MOUNTS: Final = 2
+WHY: Final = {
+    "first_touch": (
+        "read was for a page that had not been used before",
+        "reads were for pages that had not been used before",
+    ),
+    "evicted_page": ("read was for a page that memory had dropped", "reads were for pages that memory had dropped"),
+    "evicted_object": (
+        "read was for an object that the client's cache had dropped",
+        "reads were for objects that the client's cache had dropped",
+    ),
+    "new_file": ("file was opened", "files were opened"),
+    "metadata": ("name was looked up", "names were looked up"),
+    "catalog_expired": ("request needed a new catalog", "requests needed a new catalog"),
+    "streaming_cache": ("read was downloaded and not kept", "reads were downloaded and not kept"),
+}
+"""Cause of requests -> what is said of one, and of several."""
+KILLED: Final = 128
+"""Exit codes above are this plus the number of a signal."""
+WORTH_TELLING: Final = 0.005
+"""Share of a phase from which on its waiting is told."""
+
+
+def title(report: Report) -> str:
+    """Return script, mounts, client, probe and events."""
+    trace = report.trace
+    used = [mount for mount in trace.mounts if mount.used]
+    where = " and ".join(fitted(mount.path, MOUNT) for mount in used[:SHOWN_MOUNTS])
+    more = len(used) - SHOWN_MOUNTS
+    where += f" and {more} more" if more > 0 else ""
+    clients = dict.fromkeys(fitted(f"{mount.client} {mount.version}".strip(), VERSION) for mount in used[:SHOWN_MOUNTS])
+    name = fitted(script(trace.target), SCRIPT)
+    probes = {"ebpf": "eBPF"}.get(trace.probes, trace.probes)
+    parts = [f"{name} on {where}", *clients] if used else [name, "CVMFS not used" if trace.mounts else "no CVMFS mount"]
+    return " · ".join([*parts, f"{probes}, {counted(trace.events, 'event')}"])
+
+
+def trouble(report: Report) -> list[str]:
+    """Return what is said before anything else: that the target failed, and that the recording is not whole."""
+    trace = report.trace
+    lines = []
+    if trace.exit_code:
+        name = fitted(script(trace.target), SCRIPT)
+        lines.append(f"{name} failed: {_ended(trace.exit_code)}.")
+    if trace.damage:
+        lines.append(f"The recording is not whole: {trace.damage}.")
+    return lines
+
+
+def _ended(code: int) -> str:
+    try:
+        return f"it was killed by {signal.Signals(code - KILLED).name}"
+    except ValueError:
+        return f"its exit code is {code}"
+
+
+def headline(report: Report) -> Line:
+    """Return the question, and what is said of the answer: one number."""
+    return "Does generation hit CVMFS?", _reason(report)
+
+
+def _reason(report: Report) -> str:
+    verdict = report.verdict
+    tokens = counted(verdict.tokens, "token")
+    if verdict.generation_hits_cvmfs == "no":
+        return f"none of {tokens} needed CVMFS" if verdict.tokens > 1 else "its one token did not need CVMFS"
+    if verdict.generation_hits_cvmfs == "inconclusive":
+        return ""
+    if verdict.blocked_s is None:
+        return f"the client counted {counted(verdict.fuse_reads or 0, 'read')} while tokens were generated"
+    wall = sum(row.wall_s for row in report.phases if row.name == "decode")
+    return f"it waited {seconds(verdict.blocked_s)} of its {seconds(wall)} for CVMFS"
+
+
+def generation(report: Report) -> list[Line]:
+    """Return a line on the first token, on the further ones, why they needed CVMFS, and how sure that is."""
+    verdict = report.verdict
+    by_name = {row.name: row for row in report.phases}
+    lines = []
+    if "prefill" in by_name:
+        lines += _part("first token", by_name["prefill"])
+    if "decode" in by_name:
+        lines += _part(counted(verdict.tokens, "token"), by_name["decode"], _worst(report))
+    if verdict.fuse_reads is None and report.checks:
+        lines.append(("the client", f"counted {_counted_by_client(report)} over the whole run, whoever needed them"))
+    if verdict.causes:
+        lines.append(("why", _why(verdict)))
+    return [*lines, *_sure(report)]
+
+
+def _part(label: str, row: Phase, more: str = "") -> list[Line]:
+    if row.fuse_requests is None or not row.wall_s:
+        return []
+    needed = what(row)
+    if not needed:
+        return [(label, f"needed nothing from CVMFS, and took {seconds(row.wall_s)}")]
+    return [(label, f"waited {seconds(waited_s(row))} of {seconds(row.wall_s)} for {needed}{more}")]
+
+
+def waited_s(row: Phase) -> float:
+    """Return how long a phase was blocked on CVMFS: copies of pages that were there are no waiting."""
+    return sum(row.classes[LABELS[number]] for number in BLOCKED_ON_CVMFS)
+
+
+def what(row: Phase) -> str:
+    """Return what a phase needed from CVMFS: reads, other requests, fetches and their bytes; nothing if nothing."""
+    reads, fetches = row.fuse_reads or 0, row.http_fetches or 0
+    others = (row.fuse_requests or 0) - reads
+    parts = [counted(reads, "read")] if reads else []
+    parts += [counted(others, "other request" if reads else "request")] if others > 0 else []
+    parts += [f"{counted(fetches, 'fetch')} ({size(row.http_bytes or 0)})"] if fetches else []
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def _worst(report: Report) -> str:
+    worst = max((token.network_s + token.cache_s for token in report.tokens), default=0.0)
+    return f"; the worst one {seconds(worst)}" if len(report.tokens) > 1 and worst else ""
+
+
+def _counted_by_client(report: Report) -> str:
+    names = {"fuse_reads": "read", "opens": "open", "http_fetches": "download"}
+    parts = [
+        counted(check.client, names[check.name]) for check in report.checks if check.name in names and check.client
+    ]
+    return ", ".join(parts) or "no read"
+
+
+def _why(verdict: Verdict) -> str:
+    parts = []
+    for name, number in verdict.causes.items():
+        one, several = WHY.get(name, (f"request: {name}", f"requests: {name}"))
+        parts.append(f"{number:,} {one if number == 1 else several}")
+    return "; ".join(parts)
+
+
+def _sure(report: Report) -> list[Line]:
+    """Return why the answer is certain, or what is missing for that."""
+    verdict = report.verdict
+    if verdict.missing:
+        more = len(verdict.missing) - 1
+        rest = f" (and {more} more: -v)" if more else ""
+        label = "why" if verdict.generation_hits_cvmfs == "inconclusive" else "not sure"
+        return [(label, f"{verdict.missing[0]}{rest}")]
+    parts = ["no event was lost"] if not report.trace.lost else []
+    agree = [check for check in report.checks if check.traced is not None]
+    kernel = any(each.missing == 0 for each in report.kernel_requests)
+    who = ["the client"] if agree and all(check.agree for check in agree) else []
+    who += ["the kernel"] if kernel else []
+    if who:
+        parts.append(f"{' and '.join(who)} {'count' if len(who) > 1 else 'counts'} the same")
+    return [("sure", "; ".join(parts))] if parts and verdict.proof else []
+
+
+def load(report: Report) -> list[Line]:
+    """Return how the model was loaded, and from where its bytes came."""
+    row = next((each for each in report.phases if each.name == "load" and each.wall_s), None)
+    if row is None:
+        return []
+    if row.fuse_requests is None:
+        return [("How was it loaded?", f"in {seconds(row.wall_s)}")]
+    waited = waited_s(row)
+    worth = waited > WORTH_TELLING * row.wall_s
+    how = f"in {seconds(row.wall_s)}" + (f", {seconds(waited)} of it waiting for CVMFS" if worth else "")
+    source = _sources(report, row)
+    return [("How was it loaded?", how), *([("From where?", source)] if source else [])]
+
+
+def _sources(report: Report, row: Phase) -> str:
+    sizes = (row.network_bytes or 0, row.disk_bytes or 0, row.page_cache_bytes or 0)
+    total = sum(sizes)
+    if not total:
+        return ""
+    mine = [fetch for fetch in report.fetches if fetch.by_target and fetch.phase == "load"]
+    over = f"over HTTP ({_fetched(report, row, bool(mine) and all(CHUNK.search(fetch.url) for fetch in mine))})"
+    places = (over if mine else "over HTTP", "from the client's cache on disk", "from memory")
+    parts = [
+        f"{_percent(size_bytes, total)} {place}" for size_bytes, place in zip(sizes, places, strict=True) if size_bytes
+    ]
+    return ", ".join(parts)
+
+
+def _fetched(report: Report, row: Phase, chunks: bool) -> str:
+    number = row.http_fetches or 0
+    told = f"{counted(number, 'chunk' if chunks else 'fetch')}, {size(row.http_bytes or 0)}"
+    return f"{told}, {together(report, 'load')}" if number > 1 else told
+
+
+def _percent(part: int, total: int) -> str:
+    share = 100 * part / total
+    return "less than 1 %" if share < 0.5 else "almost 100 %" if 99.5 <= share < 100 else f"{share:.0f} %"

@@ -1,0 +1,92 @@
+"""The table of phases in the summary: no column and no cell of what is zero or was not observed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cvtrace.analysis.model import Phase, Report
+from cvtrace.analysis.phases import NAMES
+from cvtrace.analysis.report.lines import columns, fitted
+from cvtrace.analysis.report.quantities import seconds, size
+
+LONGEST_NAME: Final = 18
+"""Of a phase that a script named."""
+MAIN: Final = ("load", "prefill", "decode", "run")
+"""Phases that are never put together with others."""
+SHOWN: Final = {"prefill": "first token", "decode": "tokens"}
+NOTHING: Final = "–"
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    wall_s: float
+    times: tuple[float, ...]
+    counts: tuple[int, int]
+
+    def __add__(self, other: "_Row") -> "_Row":
+        times = tuple(mine + its for mine, its in zip(self.times, other.times, strict=True))
+        counts = (self.counts[0] + other.counts[0], self.counts[1] + other.counts[1])
+        return _Row(self.name, self.wall_s + other.wall_s, times, counts)
+
+
+TIMES: Final = ("network", "cache", "compute", "other", "unknown")
+COUNTS: Final = ("reads", "fetched")
+
+
+def table(report: Report, width: int, most: int) -> list[str]:
+    """Return heading and rows, together at most `most` lines; what is least waited for goes into one row at the end."""
+    phases = [row for row in report.phases if row.wall_s]
+    if not phases or most < 2:
+        return []
+    rows = _put_together(phases, most - 1)
+    times = [place for place in range(len(TIMES)) if any(seconds(row.times[place]) != "0 s" for row in rows)]
+    counts = [place for place in range(len(COUNTS)) if any(row.counts[place] for row in rows)]
+    head = ["phase", "wall", *(TIMES[place] for place in times), *(COUNTS[place] for place in counts)]
+    told = [
+        [row.name, seconds(row.wall_s), *(_time(row.times[place]) for place in times)]
+        + [_count(row.counts[place], COUNTS[place]) for place in counts]
+        for row in rows
+    ]
+    return columns([head, *told], width)
+
+
+def _put_together(phases: Sequence[Phase], most: int) -> list[_Row]:
+    """Return a row for each phase; of more than `most`, the last one is the sum of those that matter least."""
+    if len(phases) <= most:
+        return [_row(phase) for phase in phases]
+    weight = [(phase.name in MAIN, phase.network_s + phase.cache_s, phase.wall_s) for phase in phases]
+    order = sorted(range(len(phases)), key=weight.__getitem__, reverse=True)
+    kept, left = sorted(order[: most - 1]), sorted(order[most - 1 :])
+    rest = _row(phases[left[0]])
+    for place in left[1:]:
+        rest += _row(phases[place])
+    name = f"{len(left)} other phases" if kept else f"{len(left)} phases"
+    return [*(_row(phases[place]) for place in kept), _Row(name, rest.wall_s, rest.times, rest.counts)]
+
+
+def _row(phase: Phase) -> _Row:
+    seen = phase.fuse_requests is not None
+    times = (phase.network_s, phase.cache_s, phase.compute_s, phase.other_s, phase.unattributed_s)
+    return _Row(
+        _name(phase),
+        phase.wall_s,
+        times if seen else (0.0,) * len(times),
+        (phase.fuse_reads or 0, phase.http_bytes or 0),
+    )
+
+
+def _name(phase: Phase) -> str:
+    name = fitted(SHOWN.get(phase.name, phase.name), LONGEST_NAME)
+    several = phase.name in ("decode", "run") or (phase.name not in NAMES and phase.count > 1)
+    return f"{name} ×{phase.count:,}" if several else name
+
+
+def _time(spent_s: float) -> str:
+    return seconds(spent_s) if spent_s else NOTHING
+
+
+def _count(number: int, what: str) -> str:
+    if not number:
+        return NOTHING
+    return size(number) if what == "fetched" else f"{number:,}"
