@@ -76,7 +76,7 @@ def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: P
 def test_the_summary_shows_them_as_text_too() -> None:
     _, _, report = studied(hostile_run(HOSTILE).trace())
 
-    summary = text.render(report, 120)
+    summary = text.render(report, 120, verbose=True)
 
     assert not [each for each in UNSEEN.findall(summary) if each != "\n"]
     assert printable(MARKUP) in summary

@@ -65,4 +65,4 @@ def test_fetches_over_https_are_counted_and_timed(tmp_path: Path, monkeypatch: p
     assert checks.get("http_fetches") is True
     assert "http_bytes" not in checks
     assert any("over HTTPS" in each for each in report.trace.missing)
-    assert "over HTTPS" in summary(read_trace(trace))
+    assert "over HTTPS" in summary(read_trace(trace), verbose=True)
