@@ -16,6 +16,7 @@ from cvtrace.analysis.report.brief_table import table
 from cvtrace.analysis.report.lines import wrapped
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.report.quantities import counted, seconds
+from cvtrace.analysis.verdict_model import INCONCLUSIVE
 
 LINES: Final = 30
 LABEL, QUESTION = 16, 20
@@ -56,11 +57,10 @@ def _head(report: Report, width: int) -> list[str]:
     lines = wrapped(answers.title(report), width, most=EACH)
     for sentence in answers.trouble(report):
         lines += wrapped(sentence, width, most=EACH)
-    question, number = answers.headline(report)
-    reply = report.verdict.generation_hits_cvmfs.upper()
-    lines += ["", *wrapped(f"{question}  {reply}{f': {number}' if number else ''}", width, rest="  ", most=EACH)]
+    question, reply = answers.headline(report)
+    lines += ["", *wrapped(f"{question}  {reply}", width, rest="  ", most=EACH)]
     for label, said in answers.generation(report):
-        most = REASON if reply == "INCONCLUSIVE" else EACH
+        most = REASON if report.verdict.answer == INCONCLUSIVE else EACH
         lines += wrapped(said, width, first=f"  {label:<{LABEL - 2}}", rest=" " * LABEL, most=most)
     loaded = answers.load(report)
     lines += [""] if loaded else []

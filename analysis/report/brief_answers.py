@@ -4,10 +4,11 @@ import signal
 from typing import Final
 
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, LABELS
-from cvtrace.analysis.model import Phase, Report, Verdict
+from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.report.lines import fitted
 from cvtrace.analysis.report.quantities import counted, seconds, size
-from cvtrace.analysis.report.sentences import CHUNK, script, together
+from cvtrace.analysis.report.sentences import CHUNK, made, script, together
+from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Part, Verdict
 
 Line = tuple[str, str]
 """A label and what is said."""
@@ -15,6 +16,11 @@ Line = tuple[str, str]
 SCRIPT, MOUNT, VERSION = 30, 40, 24
 """Cells of a name in the title."""
 SHOWN_MOUNTS: Final = 2
+QUESTIONS: Final = {
+    GENERATION: "Does generation hit CVMFS?",
+    INFERENCE: "Does inference hit CVMFS?",
+    PROGRAM: "Does it wait for CVMFS?",
+}
 WHY: Final = {
     "first_touch": (
         "read was for a page that had not been used before",
@@ -71,46 +77,91 @@ def _ended(code: int) -> str:
 
 
 def headline(report: Report) -> Line:
-    """Return the question, and what is said of the answer: one number."""
-    return "Does generation hit CVMFS?", _reason(report)
-
-
-def _reason(report: Report) -> str:
+    """Return the question and the answer, with its one number."""
     verdict = report.verdict
-    tokens = counted(verdict.tokens, "token")
-    if verdict.generation_hits_cvmfs == "no":
-        return f"none of {tokens} needed CVMFS" if verdict.tokens > 1 else "its one token did not need CVMFS"
-    if verdict.generation_hits_cvmfs == "inconclusive":
-        return ""
+    reason = {YES: _waiting, NO: _nothing}.get(verdict.answer)
+    number = reason(report) if reason else ""
+    return QUESTIONS.get(
+        verdict.question, QUESTIONS[PROGRAM]
+    ), f"{verdict.answer.upper()}{f': {number}' if number else ''}"
+
+
+def _waiting(report: Report) -> str:
+    verdict = report.verdict
+    if verdict.question != GENERATION:
+        rows = _concerned(report)
+        waited, wall = sum(waited_s(row) for row in rows), sum(row.wall_s for row in rows)
+        return f"it waited {seconds(waited)} of its {seconds(wall)} for CVMFS"
     if verdict.blocked_s is None:
         return f"the client counted {counted(verdict.fuse_reads or 0, 'read')} while tokens were generated"
-    wall = sum(row.wall_s for row in report.phases if row.name == "decode")
-    return f"it waited {seconds(verdict.blocked_s)} of its {seconds(wall)} for CVMFS"
+    wall = sum(part.wall_s for _, part, _ in _parts(report))
+    return f"it waited {seconds(verdict.blocked_s)} of its {seconds(max(wall, verdict.blocked_s))} for CVMFS"
+
+
+def _nothing(report: Report) -> str:
+    verdict = report.verdict
+    elsewhere = [file for file in verdict.model_files if not file.on_cvmfs]
+    if verdict.model_from == "elsewhere" and elsewhere:
+        largest = max(elsewhere, key=lambda file: file.mapped_bytes + file.read_bytes)
+        return (
+            f"the model was opened from {fitted(largest.path.rpartition('/')[0] or '/', MOUNT)}, which is not on CVMFS"
+        )
+    if verdict.question == GENERATION:
+        return f"none of {made(verdict)} needed CVMFS" if verdict.tokens != 1 else "its one token did not need CVMFS"
+    return "inference needed nothing from it" if verdict.question == INFERENCE else "it needed nothing from it"
+
+
+def _concerned(report: Report) -> list[Phase]:
+    """Return the phases that the question is about."""
+    if report.verdict.question == INFERENCE:
+        return [row for row in report.phases if row.name == "run"]
+    return list(report.phases)
+
+
+def _parts(report: Report) -> list[tuple[str, Part, str]]:
+    """Return the first token and the further ones: a label each, what it needed, and what else is said of it."""
+    verdict = report.verdict
+    by_name = {row.name: row for row in report.phases}
+    if verdict.first_token and verdict.further_tokens:
+        further = None if verdict.tokens is None else max(verdict.tokens - 1, 0)
+        label = "further tokens" if further is None else f"{counted(further, 'more token')}"
+        return [("first token", verdict.first_token, ""), (label, verdict.further_tokens, _worst(report))]
+    parts = [("first token", _part_of(by_name["prefill"]), "")] if "prefill" in by_name else []
+    if "decode" in by_name:
+        parts.append((made(verdict), _part_of(by_name["decode"]), _worst(report)))
+    return parts
+
+
+def _part_of(row: Phase) -> Part:
+    waited = None if row.fuse_requests is None else waited_s(row)
+    counts = (row.fuse_requests, row.fuse_reads, row.fuse_read_bytes, row.http_fetches, row.http_bytes)
+    return Part(row.hits_cvmfs, row.wall_s, waited, *counts, {})
 
 
 def generation(report: Report) -> list[Line]:
     """Return a line on the first token, on the further ones, why they needed CVMFS, and how sure that is."""
     verdict = report.verdict
-    by_name = {row.name: row for row in report.phases}
-    lines = []
-    if "prefill" in by_name:
-        lines += _part("first token", by_name["prefill"])
-    if "decode" in by_name:
-        lines += _part(counted(verdict.tokens, "token"), by_name["decode"], _worst(report))
+    lines = [line for each in _parts(report) for line in _told(*each)]
+    between = verdict.between_calls
+    if between is not None and between.fuse_requests:
+        lines += _told("between calls", between, "")
+    if verdict.failed_steps:
+        lines.append(("failed", f"{counted(verdict.failed_steps, 'call')} for a token failed, and made none"))
     if verdict.fuse_reads is None and report.checks:
         lines.append(("the client", f"counted {_counted_by_client(report)} over the whole run, whoever needed them"))
     if verdict.causes:
         lines.append(("why", _why(verdict)))
-    return [*lines, *_sure(report)]
+    return [*lines, *_tensors(report), *_sure(report)]
 
 
-def _part(label: str, row: Phase, more: str = "") -> list[Line]:
-    if row.fuse_requests is None or not row.wall_s:
+def _told(label: str, part: Part, more: str) -> list[Line]:
+    if part.fuse_requests is None or not part.wall_s:
         return []
-    needed = what(row)
+    needed = what(part)
     if not needed:
-        return [(label, f"needed nothing from CVMFS, and took {seconds(row.wall_s)}")]
-    return [(label, f"waited {seconds(waited_s(row))} of {seconds(row.wall_s)} for {needed}{more}")]
+        return [(label, f"needed nothing from CVMFS, and took {seconds(part.wall_s)}")]
+    waited = part.blocked_s or 0.0
+    return [(label, f"waited {seconds(waited)} of {seconds(max(part.wall_s, waited))} for {needed}{more}")]
 
 
 def waited_s(row: Phase) -> float:
@@ -118,8 +169,8 @@ def waited_s(row: Phase) -> float:
     return sum(row.classes[LABELS[number]] for number in BLOCKED_ON_CVMFS)
 
 
-def what(row: Phase) -> str:
-    """Return what a phase needed from CVMFS: reads, other requests, fetches and their bytes; nothing if nothing."""
+def what(row: Part | Phase) -> str:
+    """Return what a part of the run needed from CVMFS: reads, other requests, fetches and their bytes; nothing if nothing."""
     reads, fetches = row.fuse_reads or 0, row.http_fetches or 0
     others = (row.fuse_requests or 0) - reads
     parts = [counted(reads, "read")] if reads else []
@@ -131,6 +182,15 @@ def what(row: Phase) -> str:
 def _worst(report: Report) -> str:
     worst = max((token.network_s + token.cache_s for token in report.tokens), default=0.0)
     return f"; the worst one {seconds(worst)}" if len(report.tokens) > 1 and worst else ""
+
+
+def _tensors(report: Report) -> list[Line]:
+    """Return the tensor that generation waited for most."""
+    worst = max(report.tensors, key=lambda row: row.generation_blocked_s, default=None)
+    if worst is None or not worst.name or not worst.generation_blocked_s:
+        return []
+    waited, reads = seconds(worst.generation_blocked_s), counted(worst.generation_reads, "read")
+    return [("most of it", f"was for {fitted(worst.name, MOUNT)}: {waited}, {reads}")]
 
 
 def _counted_by_client(report: Report) -> str:
@@ -155,7 +215,7 @@ def _sure(report: Report) -> list[Line]:
     if verdict.missing:
         more = len(verdict.missing) - 1
         rest = f" (and {more} more: -v)" if more else ""
-        label = "why" if verdict.generation_hits_cvmfs == "inconclusive" else "not sure"
+        label = "why" if verdict.answer == INCONCLUSIVE else "not sure"
         return [(label, f"{verdict.missing[0]}{rest}")]
     parts = ["no event was lost"] if not report.trace.lost else []
     agree = [check for check in report.checks if check.traced is not None]

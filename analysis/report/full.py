@@ -11,6 +11,7 @@ from rich.text import Text
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
 from cvtrace.analysis.report import details, predicted, sentences
+from cvtrace.analysis.report.brief_answers import QUESTIONS
 from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.lines import NO_BREAK, TOGETHER
 from cvtrace.analysis.report.names import printable
@@ -40,8 +41,8 @@ def render(report: Report, width: int, color: bool = False, *, what_if: bool = F
     console = _console(out, width, color)
     _print(console, sentences.title(report))
     console.print()
-    reply = report.verdict.generation_hits_cvmfs
-    console.print(Text("Does generation hit CVMFS?  ", style="bold").append(reply.upper(), style=COLOURS[reply]))
+    question, reply = QUESTIONS[report.verdict.question], report.verdict.answer
+    console.print(Text(f"{question}  ", style="bold").append(reply.upper(), style=COLOURS[reply]))
     for line in sentences.answer(report):
         _print(console, line, indent=2)
     if report.phases:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cvtrace_run import CVTRACE
-from lab_mount import FQRN, Lab, LabMount, lab
+from lab_mount import Lab, LabMount, lab
 from unprivileged import AS_READER
 from waiting import DEADLINE_S, wait_until
 

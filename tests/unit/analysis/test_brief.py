@@ -70,7 +70,7 @@ def test_whatever_the_names_are_it_fits(names: list[str], path: str, count: int)
     verdict = dataclasses.replace(report.verdict, missing=tuple(names), causes=dict.fromkeys(names, 7))
     # THEN the summary fits
     for reply in ("yes", "no", "inconclusive"):
-        said = dataclasses.replace(verdict, generation_hits_cvmfs=reply)
+        said = dataclasses.replace(verdict, generation_hits_cvmfs=reply, answer=reply)
         assert_fits(
             text.render(dataclasses.replace(changed, verdict=said, phases=(*report.phases, *phases), findings=findings))
         )
@@ -82,7 +82,7 @@ COLD = analyse(cold_run().trace())
 def test_the_answer_comes_first_with_its_number() -> None:
     lines = text.render(COLD).splitlines()
 
-    assert lines[2] == "Does generation hit CVMFS?  YES: it waited 2.00 ms of its 54.0 ms for CVMFS"
+    assert lines[2] == "Does generation hit CVMFS?  YES: it waited 2.00 ms of its 144 ms for CVMFS"
 
 
 def test_nothing_that_is_zero_or_agrees_is_said() -> None:
