@@ -7,11 +7,14 @@ from cvtrace.analysis.access_check import access_check
 from cvtrace.analysis.asked import NOTHING, Asked
 from cvtrace.analysis.cache_state import cache_state
 from cvtrace.analysis.findings import findings
+from cvtrace.analysis.folders import folder_rows
 from cvtrace.analysis.headers import Headers
+from cvtrace.analysis.imports import imports
 from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
 from cvtrace.analysis.numbering import kernel_count
 from cvtrace.analysis.operators import COST, operator_layers, operators
 from cvtrace.analysis.phases import is_attached, life
+from cvtrace.analysis.program_rows import import_rows, package_rows, run_rows
 from cvtrace.analysis.reconcile import reconcile
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.rows import fetch_rows, file_rows, phase_rows, token_rows
@@ -54,6 +57,7 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: As
     logged = access_check(found, asked.access_log, asked.log_clients) if asked.access_log else None
     proof = evidence(found, checks, absent, kernel, *([logged] if logged else []))
     profiled = operators(found.recording.path)
+    imported = imports(found)
     return Report(
         schema=SCHEMA,
         trace=_trace(found, lacking),
@@ -75,6 +79,10 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: As
         kernel_requests=kernel.mounts,
         access_log=logged.check if logged else None,
         what_if=what_if(found, more.cause, asked.changes),
+        runs=run_rows(found),
+        imports=import_rows(found, imported),
+        import_packages=package_rows(found, imported),
+        folders=folder_rows(found),
     )
 
 

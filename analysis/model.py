@@ -7,6 +7,7 @@ observe is None.
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cvtrace.analysis.program_model import Folder, Import, ImportedPackage, Run
 from cvtrace.analysis.verdict_model import Answer, Verdict
 
 SCHEMA: Final = "cvtrace-report/1"
@@ -112,7 +113,9 @@ class Token:
 @dataclass(frozen=True)
 class File:
     """A file on a mount. `fetched_bytes` are those of its objects as sent, compressed; `amplification` is None if
-    nothing was read or nothing fetched. `asked_bytes` are those of pages that the target read or had mapped in, each once."""
+    nothing was read or nothing fetched. `asked_bytes` are those of pages that the target read or had mapped in, each once,
+    `used_bytes` those that it used at least: what read() returned, and a page for each fault that is not followed by the next one.
+    `access` is sequential, random or mixed, None if nothing was read."""
 
     path: str
     opens: int
@@ -124,6 +127,8 @@ class File:
     cache_misses: int
     blocked_s: float
     asked_bytes: int | None
+    access: str | None = None
+    used_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -402,6 +407,10 @@ class Report:
     access_log: AccessCheck | None = None
     what_if: WhatIf | None = None
     answers: tuple[Answer, ...] = ()
+    runs: tuple[Run, ...] = ()
+    imports: tuple[Import, ...] = ()
+    import_packages: tuple[ImportedPackage, ...] = ()
+    folders: tuple[Folder, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

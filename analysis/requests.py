@@ -17,6 +17,20 @@ UNASKED: Final = tuple(
 )
 """Requests that no thread waits for."""
 
+PATHS: Final = tuple(
+    int(opcode)
+    for opcode in (
+        Opcode.LOOKUP,
+        Opcode.GETATTR,
+        Opcode.STATX,
+        Opcode.READLINK,
+        Opcode.OPENDIR,
+        Opcode.READDIR,
+        Opcode.READDIRPLUS,
+    )
+)
+"""Requests for names and attributes."""
+
 PASSTHROUGH: Final = 1 << 7
 """FOPEN_PASSTHROUGH of the reply to OPEN (linux/fuse.h): reads go to a backing file, past the daemon."""
 

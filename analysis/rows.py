@@ -5,6 +5,7 @@ from typing import Final, TypedDict
 
 import numpy as np
 
+from cvtrace.analysis.access import access
 from cvtrace.analysis.attribution import class_times
 from cvtrace.analysis.chunks import asked_of_files
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
@@ -40,7 +41,7 @@ class _Groups(TypedDict):
     unattributed_s: float
 
 
-def _seconds(times: Ints) -> _Groups:
+def group_seconds(times: Ints) -> _Groups:
     """Return the groups of one row of nanoseconds by class."""
     network, cache, compute, other, unattributed = (int(times[list(MEMBERS[group])].sum()) / 1e9 for group in GROUPS)
     return _Groups(network_s=network, cache_s=cache, compute_s=compute, other_s=other, unattributed_s=unattributed)
@@ -71,7 +72,7 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
                 wall_s=int(wall[row]) / 1e9,
                 count=int(has_calls[row] or users.counts[row] or parts[row]),
                 span_s=max(int(spans[row]), int(wall[row])) / 1e9,
-                **_seconds(times[row]),
+                **group_seconds(times[row]),
                 classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True)},
                 **{name: _observed(column, row) for name, column in numbers.items()},
                 hits_cvmfs=hits_cvmfs(study, row, evidence),
@@ -187,7 +188,7 @@ def token_rows(study: Study) -> tuple[Token, ...]:
             number,
             int(start[number]) / 1e9,
             int(wall[number]) / 1e9,
-            **_seconds(times[number]),
+            **group_seconds(times[number]),
             fuse_reads=int(reads[number]) if study.recording.sees_requests else None,
         )
         for number in range(count)
@@ -219,7 +220,7 @@ def file_rows(study: Study) -> tuple[File, ...]:
         blocked,
         asked_of_files(study, files),
     )
-    pages = study.recording.sees_pages
+    pages, gone = study.recording.sees_pages, access(study, files)
     rows = [
         File(
             path=name,
@@ -232,9 +233,11 @@ def file_rows(study: Study) -> tuple[File, ...]:
             cache_misses=misses,
             blocked_s=waited / 1e9,
             asked_bytes=asked if pages else None,
+            access=pattern,
+            used_bytes=used if pages and used >= 0 else None,
         )
-        for name, opened, times, size, got, hits, misses, waited, asked in zip(
-            names, *(column.tolist() for column in columns), strict=True
+        for name, opened, times, size, got, hits, misses, waited, asked, used, pattern in zip(
+            names, *(column.tolist() for column in columns), gone.used.tolist(), gone.pattern, strict=True
         )
     ]
     return tuple(sorted(rows, key=lambda row: (-row.blocked_s, -row.read_bytes, row.path)))

@@ -83,6 +83,8 @@ class Kind(IntEnum):
     #                  a = address of the fault (SIGBUS, SIGSEGV), else 0, c = si_code (as u64). SIGKILL comes to every thread of a process that
     #                  ends while others of its threads run, too
     PROC_REAPED = 7  # a process learned how a child ended (wait4, waitid): a = child's tgid, b = status as wait(2) encodes it
+    IMPORT = 12  # import of a module that was not loaded yet, as the target's interpreter marks it: ret = -1 if it raised, b = how many
+    #              imports it is nested in; text = the module. a = 1: a point without text, from where on imports are marked
 
     # System calls of the target.
     SYS_OPEN = 16  # open, openat, openat2: ret = fd, a = directory fd (as u64), b = flags, text = path as given

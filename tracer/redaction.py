@@ -70,11 +70,19 @@ class Redaction:
         kinds = texts["kind"]
         for index in np.flatnonzero(~np.isin(kinds, list(NO_PATHS))).tolist():
             given = bytes(texts["text"][index]).decode("utf-8", "surrogateescape")
-            told = self._request(given) if kinds[index] == Kind.HTTP_SEND else self.path(given)
+            told = self._told(int(kinds[index]), given)
             data = told.encode("utf-8", "surrogateescape")
             texts["text"][index] = data[:TEXT_MAX]
             texts["size"][index] = min(len(data), 0xFFFF)
         return texts
+
+    def _told(self, kind: int, given: str) -> str:
+        """Return what stands for a text of an event."""
+        if kind == Kind.HTTP_SEND:
+            return self._request(given)
+        if kind == Kind.IMPORT:  # the parts of a module's name are those of its path
+            return ".".join(map(self.name, given.split(".")))
+        return self.path(given)
 
     def _request(self, line: str) -> str:
         method, _, rest = line.partition(" ")

@@ -309,7 +309,8 @@ class Session:
         while self._keep():
             pass
         if marks is not None:
-            self.calls.append(marks.write_to(self.writer))
+            events = marks.write_to(self.writer)
+            self.calls.append(events[events["kind"] == Kind.PHASE])
             if self.options.ort_profile:
                 self._add_profile(marks)
 

@@ -10,17 +10,9 @@ from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
 from cvtrace.analysis.intervals import pick
 from cvtrace.analysis.model import Finding
 from cvtrace.analysis.report.quantities import counted, seconds
-from cvtrace.probes.events import Kind, Opcode
+from cvtrace.analysis.requests import PATHS
+from cvtrace.probes.events import Kind
 
-PATHS: Final = (
-    Opcode.LOOKUP,
-    Opcode.GETATTR,
-    Opcode.STATX,
-    Opcode.READLINK,
-    Opcode.OPENDIR,
-    Opcode.READDIR,
-    Opcode.READDIRPLUS,
-)
 MANY: Final = 100
 PATHS_SHARE: Final = 0.1
 STARVED_SHARE: Final = 0.1

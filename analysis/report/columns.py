@@ -5,6 +5,8 @@ Units: s, bytes, n (a number of things), index, text, yes/no, x (a ratio). A cel
 
 from typing import Final, NamedTuple
 
+from cvtrace.analysis.report.program_columns import OF_FOLDER, OF_IMPORT, OF_PACKAGE, OF_RUN
+
 
 class Column(NamedTuple):
     """Unit and meaning."""
@@ -125,6 +127,8 @@ FILES: Final = _texts(
     cache_misses="n: objects fetched",
     blocked_s="s: the critical path waited for requests on it",
     asked_bytes="bytes: pages the target read or had mapped in, each once",
+    access="text: sequential, random or mixed; empty if nothing was read",
+    used_bytes="bytes: used at least: what read() returned, and a page for each fault that the next one does not follow",
 )
 
 FETCHES: Final = _texts(
@@ -342,13 +346,22 @@ PREDICTED_PHASES: Final = _texts(
     predicted_s="s: as it would be",
 )
 
+RUNS: Final = _texts(**OF_RUN)
+IMPORTS: Final = _texts(**OF_IMPORT)
+IMPORT_PACKAGES: Final = _texts(**OF_PACKAGE)
+FOLDERS: Final = _texts(**OF_FOLDER)
+
 TABLES: Final = {
     "run": RUN,
     "phases": PHASES,
     "classes": CLASSES,
     "tokens": TOKENS,
     "answers": ANSWERS,
+    "runs": RUNS,
     "files": FILES,
+    "folders": FOLDERS,
+    "imports": IMPORTS,
+    "import_packages": IMPORT_PACKAGES,
     "fetches": FETCHES,
     "requests": REQUESTS,
     "stacks": STACKS,

@@ -28,16 +28,20 @@ MARKS: Final = "CVTRACE_MARKS"
 PROFILE: Final = "CVTRACE_PROFILE"
 """Environment variable that says how the names of onnxruntime's profiles begin."""
 HOOK: Final = "CVTRACE_HOOK"
-"""Environment variable that names the packages to wrap."""
+"""Environment variable that names the packages to wrap, and `imports` if imports are to be marked."""
 MOUNTS: Final = "CVTRACE_MOUNTS"
 """Paths of the mounts whose counters are read at phase boundaries, a line each; empty lines keep the numbering."""
 SOCKETS: Final = "CVTRACE_SOCKETS"
 """Talk sockets of the same mounts; used if the target's user may."""
 NAME: Final = 0x7F04
+IMPORT_NAME: Final = 0x7F0C
+ARMED: Final = 1
+"""`a` of the IMPORT event that tells from where on imports are marked."""
 NAME_BYTES: Final = 24
 MAX_CELLS: Final = -(-TEXT_MAX // NAME_BYTES)
 """A user's phase is a PHASE event flagged UNFINISHED when it begins, one without the flag and with the same ts and tid when it
-ends, and its name in records of kind NAME with that ts and tid, 24 bytes in a, b and c of each."""
+ends, and its name in records of kind NAME with that ts and tid, 24 bytes in a, b and c of each. An import is the same with IMPORT events and
+IMPORT_NAME, but its begin is only there if it was written before the end (inject/_cvtrace_imports.py)."""
 
 MOST_BYTES: Final = 1_000_000 * EVENT.itemsize
 """A million calls; more is no model's doing."""
@@ -68,7 +72,7 @@ def environment(
     """
     before = base_env.get("PYTHONPATH")
     path = os.pathsep.join([str(INJECT), before] if before else [str(INJECT)])
-    wanted = ",".join(["onnxruntime_genai", "onnxruntime"] if genai else ["onnxruntime"])
+    wanted = ",".join(["imports", "onnxruntime", *(["onnxruntime_genai"] if genai else [])])
     profiling = {PROFILE: profile} if profile else {}
     environ = {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted, **profiling}
     if counted:
@@ -83,10 +87,10 @@ def read_marks(path: Path, end_ns: int = 0) -> tuple[Events, Texts]:
 
 
 def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
-    """Return marks sorted by ts: PHASE events, `b` the id of the object, `ret` -1 for an exception.
+    """Return marks sorted by ts: PHASE events (`b` the id of the object, `ret` -1 for an exception) and IMPORT events.
 
-    Phases of the user that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. Whatever is not
-    a mark (half a record at the end, a foreign write, one from the future) is left out.
+    Phases of the user and imports that have not ended reach to `end_ns`, flagged UNFINISHED; their names are the texts. Whatever
+    is not a mark (half a record at the end, a foreign write, one from the future) is left out.
     """
     records = np.frombuffer(data[: len(data) - len(data) % EVENT.itemsize], dtype=EVENT)
     now_ns = np.uint64(time.monotonic_ns())
@@ -94,10 +98,22 @@ def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
     ended = records[(records["kind"] == Kind.PHASE) & (records["a"] < len(FUNCTIONS))]
     begun = records[(records["kind"] == Kind.PHASE | UNFINISHED) & (records["a"] == USER_PHASE)]
     users = ended[ended["a"] == USER_PHASE]
-    open_ones = begun[~np.isin(begun[["ts", "tid"]], users[["ts", "tid"]])].copy()
-    open_ones["dur"] = np.maximum(end_ns, open_ones["ts"].astype(np.int64)) - open_ones["ts"].astype(np.int64)
-    marks: Events = np.concatenate([ended, open_ones, records[records["kind"] == Kind.COUNTER]])
-    return np.sort(marks, order="ts", kind="stable"), _names(records[records["kind"] == NAME])
+    imports = records[records["kind"] == Kind.IMPORT]
+    importing = records[records["kind"] == Kind.IMPORT | UNFINISHED]
+    parts = [ended, _left_open(begun, users, end_ns), imports, _left_open(importing, imports, end_ns)]
+    marks: Events = np.concatenate([*parts, records[records["kind"] == Kind.COUNTER]])
+    names = [
+        _names(records[records["kind"] == cell], kind)
+        for cell, kind in ((NAME, Kind.PHASE), (IMPORT_NAME, Kind.IMPORT))
+    ]
+    return np.sort(marks, order="ts", kind="stable"), np.concatenate(names)
+
+
+def _left_open(begun: Events, ended: Events, end_ns: int) -> Events:
+    """Return those of `begun` that have no end, and let them reach to `end_ns`."""
+    found = begun[~np.isin(begun[["ts", "tid"]], ended[["ts", "tid"]])].copy()
+    found["dur"] = np.maximum(end_ns, found["ts"].astype(np.int64)) - found["ts"].astype(np.int64)
+    return found
 
 
 def written(path: Path) -> bytes:
@@ -117,8 +133,8 @@ def written(path: Path) -> bytes:
         return file.read(MOST_BYTES)
 
 
-def _names(cells: Events) -> Texts:
-    """Put the names of the user's phases together from their cells: `cpu` counts them, `ret` is the size in bytes."""
+def _names(cells: Events, kind: Kind) -> Texts:
+    """Put names together from their cells: `cpu` counts them, `ret` is the size in bytes."""
     cells = cells[cells["cpu"] < MAX_CELLS]
     if not len(cells):
         return no_texts()
@@ -127,7 +143,7 @@ def _names(cells: Events) -> Texts:
     words = np.stack([cells["a"], cells["b"], cells["c"]], axis=1)
     pieces[which, cells["cpu"]] = np.ascontiguousarray(words, dtype="<u8").view("u1").reshape(-1, NAME_BYTES)
     texts = np.zeros(len(keys), dtype=TEXT)
-    texts["ts"], texts["tid"], texts["kind"] = keys["ts"], keys["tid"], Kind.PHASE
+    texts["ts"], texts["tid"], texts["kind"] = keys["ts"], keys["tid"], kind
     texts["size"][which] = np.clip(cells["ret"], 0, 2**16 - 1)
     texts["text"] = np.ascontiguousarray(pieces.reshape(len(keys), -1)[:, :TEXT_MAX]).view(f"S{TEXT_MAX}").reshape(-1)
     return texts

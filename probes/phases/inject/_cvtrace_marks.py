@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GENAI = "onnxruntime_genai"
 SESSIONS = "onnxruntime"
+IMPORTS = "imports"
 PHASE = 4
 RECORD = struct.Struct("<QQIIHHiQQQ")
 MASK = 2**64 - 1
@@ -247,10 +248,15 @@ class Finder:
 def arm(path: str, wanted: str, profile: str = "", mounts: str = "", sockets: str = "") -> None:
     """Wait for the packages that `wanted` names, separated by commas; their marks go to the file `path`.
 
+    `imports` among them has every import marked.
     With `profile`, what they make writes onnxruntime's profile to files that begin so. The counters of `mounts` (a line
     each) are read around the calls, if there are any.
     """
     known = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
+    if IMPORTS in wanted.split(","):
+        import _cvtrace_imports  # type: ignore[import-not-found]
+
+        _cvtrace_imports.watch_imports(path)
     packages = {name: known[name] for name in wanted.split(",") if name in known}
     then = None
     if profile:

@@ -25,6 +25,7 @@ def _arm(folder: str) -> None:
         sys.modules.pop("_cvtrace_marks", None)
         sys.modules.pop("_cvtrace_profile", None)
         sys.modules.pop("_cvtrace_counts", None)
+        sys.modules.pop("_cvtrace_imports", None)
         sys.path_importer_cache.pop(folder, None)
         while folder in sys.path:
             sys.path.remove(folder)
