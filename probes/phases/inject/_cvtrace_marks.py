@@ -253,10 +253,6 @@ def arm(path: str, wanted: str, profile: str = "", mounts: str = "", sockets: st
     each) are read around the calls, if there are any.
     """
     known = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
-    if IMPORTS in wanted.split(","):
-        import _cvtrace_imports  # type: ignore[import-not-found]
-
-        _cvtrace_imports.watch_imports(path)
     packages = {name: known[name] for name in wanted.split(",") if name in known}
     then = None
     if profile:
@@ -267,11 +263,14 @@ def arm(path: str, wanted: str, profile: str = "", mounts: str = "", sockets: st
         def then(name: str, module: ModuleType) -> None:
             profile_package(name, module, profile)
 
-    if not packages:
-        return
-    marks = Marks(path)
-    if mounts:
-        import _cvtrace_counts  # type: ignore[import-not-found]
+    if packages:
+        marks = Marks(path)
+        if mounts:
+            import _cvtrace_counts  # type: ignore[import-not-found]
 
-        marks = _cvtrace_counts.Counting(path, mounts.split("\n"), sockets.split("\n"))
-    sys.meta_path.insert(0, Finder(marks, packages, then))
+            marks = _cvtrace_counts.Counting(path, mounts.split("\n"), sockets.split("\n"))
+        sys.meta_path.insert(0, Finder(marks, packages, then))
+    if IMPORTS in wanted.split(","):
+        import _cvtrace_imports  # type: ignore[import-not-found]
+
+        _cvtrace_imports.watch_imports(path)

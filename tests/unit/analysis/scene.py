@@ -96,6 +96,9 @@ class Scene:
     def named(self, name: str, at: float, to: float, *, tid: int = TARGET, **more: Any) -> "Scene":
         return self.add(Kind.PHASE, at, to, tid=tid, a=USER_PHASE, text=name, **more)
 
+    def imported(self, module: str, at: float, to: float, depth: int = 0, *, tid: int = TARGET, **more: Any) -> "Scene":
+        return self.add(Kind.IMPORT, at, to, tid=tid, b=depth, text=module, **more)
+
     def off(self, at: float, woken: float, to: float, *, by: int, tid: int = TARGET, state: int = 1) -> "Scene":
         return self.add(Kind.OFFCPU, at, to, tid=tid, a=START + round(woken * US), b=by, c=state)
 
