@@ -118,6 +118,8 @@ class Recording:
     start_ns: int
     end_ns: int
     mounts: tuple[Mount, ...]
+    elsewhere: Events
+    """FUSE requests of the target and pages it touched on mounts that are not observed (`meta["other_mounts"]`), in order."""
 
     def of(self, *kinds: Kind) -> Rows:
         """Return the events of these kinds."""
@@ -205,7 +207,8 @@ def recording(trace: Trace) -> Recording:
     Raises TraceDamaged if meta.json is not one.
     """
     meta = checked(trace)
-    events = in_order(trace.events)
+    mounts = tuple(Mount.of(said) for said in meta.get("mounts") or ())
+    events, elsewhere = _split(in_order(trace.events), mounts, meta)
     when = events["ts"].view(np.int64)
     rows = _rows(events, when)
     kind = rows.kind
@@ -225,8 +228,30 @@ def recording(trace: Trace) -> Recording:
         texts=trace.texts,
         start_ns=start_ns,
         end_ns=end_ns,
-        mounts=tuple(Mount.of(said) for said in meta.get("mounts") or ()),
+        mounts=mounts,
+        elsewhere=elsewhere,
     )
+
+
+ON_DEVICES: Final = (Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP, Kind.READAHEAD, Kind.SYS_STAT)
+"""Kinds whose `a` is the device of a file."""
+
+
+def _split(events: Events, mounts: tuple[Mount, ...], meta: dict[str, Any]) -> tuple[Events, Events]:
+    """Tell events on observed mounts and of no mount at all from those on other FUSE mounts, which newer traces have as well."""
+    others = [other for other in meta.get("other_mounts") or () if isinstance(other, dict)]
+    connections, devices = (
+        ints([other[name] for other in others if type(other.get(name)) is int and 0 <= other[name] < 2**63])
+        for name in ("connection", "device")
+    )
+    if not len(others):
+        return events, events[:0]
+    kind = events["kind"] & ~np.uint16(UNFINISHED)
+    connections = np.setdiff1d(connections, [mount.connection for mount in mounts])
+    devices = np.setdiff1d(devices, [mount.device for mount in mounts])
+    away = (kind == Kind.FUSE_SEND) & np.isin(events["b"].view(np.int64), connections)
+    away |= np.isin(kind, ON_DEVICES) & np.isin(events["a"].view(np.int64), devices)
+    return (events, events[:0]) if not away.any() else (events[~away], events[away])
 
 
 def _rows(events: Events, when: Ints) -> Rows:

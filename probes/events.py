@@ -78,7 +78,6 @@ class Kind(IntEnum):
     #            text = name of a phase that the script names
     OFFCPU = 5  # thread of the target or of a daemon off the CPU in [ts, ts+dur]: a = ts of the wake-up (0: was never
     #             blocked), b = waker tid, c = scheduler state (0 runnable i.e. preempted, 1 interruptible, 2 uninterruptible)
-
     PROC_SIGNAL = 6  # a signal whose default action ends the process was delivered, and nothing handles it: ret = signal,
     #                  a = address of the fault (SIGBUS, SIGSEGV), else 0, c = si_code (as u64). SIGKILL comes to every thread of a process that
     #                  ends while others of its threads run, too
@@ -95,11 +94,11 @@ class Kind(IntEnum):
     SYS_WAIT = 20  # any other call that may block: a = number of the call (x86-64 numbering), b = first argument, c = second
     SYS_CHDIR = 21  # text = directory; without text: fchdir to the descriptor a
     SYS_DUP = 22  # dup, dup2, dup3, fcntl(F_DUPFD…) that succeeded: ret = new fd, a = old fd
-    SYS_STAT = 23  # a path check: stat, lstat, fstat, newfstatat, statx that found a file on an observed mount, or that
+    SYS_STAT = 23  # a path check: stat, lstat, fstat, newfstatat, statx that found a file on a FUSE mount, or that
     #                failed and took more than 20 µs: a = st_dev (0: failed), b = inode, c = number of the call | directory
     #                fd << 32; text = path as given, if it took more than 20 µs (asked the daemon). Seen by eBPF only
 
-    # Pages of files on the observed mounts, touched by the target.
+    # Pages of files on FUSE mounts, observed or not, touched by the target.
     FAULT = 24  # page fault that found no mapped page (mm_filemap_fault): a = st_dev, b = inode, c = page index; dur is known
     #             from kprobes, where the kernel has no tracepoint
     PAGE_READ = 25  # read() copied from the page cache (get_pages): a = st_dev, b = inode, c = page | pages << 48
@@ -115,7 +114,8 @@ class Kind(IntEnum):
     SYS_MAPPED = 31  # where a SYS_MMAP that succeeded put the file (same ts): a = address, b = fd, c = length
 
     # A FUSE request as the kernel sees it; tid is the thread that sent it, which need not wait for it.
-    FUSE_SEND = 32  # sent .. ended: ret = error, a = unique, b = connection, c = opcode << 32 | length
+    FUSE_SEND = 32  # sent .. ended: ret = error, a = unique, b = connection (the mount's dev_t as the kernel has it, major << 20 |
+    #                 minor), c = opcode << 32 | length. Of observed mounts everybody's, of other FUSE mounts the target's
 
     # A FUSE request as the daemon sees it; tid is the daemon's worker. Joined to FUSE_SEND by (connection, unique).
     FUSE_DAEMON = 40  # read from /dev/fuse .. reply written: ret = error of the reply (0 or -errno), a = unique,
@@ -161,6 +161,10 @@ class Kind(IntEnum):
     #               b = c = NOT_KNOWN where the layout of the quota manager does not show them
     BACKOFF = 83  # sleep after a failure: DownloadManager::Backoff in the download thread before it asks again, a = address of
     #               the job; or BackoffThrottle::Throttle in any thread (a = 0), which does not sleep after the first failure
+
+    # For the recorder, never in a trace.
+    MARK = 112  # the target wrote a mark of its own, from within a PID namespace: a = ts of the mark, b = tid and c = tgid there.
+    #             The mark gets the numbers of this event
     # fmt: on
 
 

@@ -1,5 +1,6 @@
 """What every probe can do, and how one is chosen."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -15,7 +16,9 @@ class Daemon:
     """One CVMFS client process to observe."""
 
     pid: int
-    """tgid in the initial PID namespace."""
+    """As /proc shows it."""
+    device: int = 0
+    """st_dev of the mount that it serves; 0 for a manager of caches."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Scope:
     """st_dev of every observed mount, as os.stat gives it; its minor number is the FUSE connection."""
     libraries: tuple[str, ...] = ()
     """Paths of libonnxruntime-genai.so that the target may map."""
+    others: tuple[int, ...] = ()
+    """st_dev of the FUSE mounts that are not observed: only what the target does there is recorded."""
 
 
 @dataclass(frozen=True)
@@ -89,3 +94,22 @@ class KnowsCalls(Protocol):
 
     def calls_under_way(self) -> tuple[int, ...]:
         """Return the calls that mark phases (indices into FUNCTIONS) that threads are in, the one that began first first."""
+
+
+@runtime_checkable
+class AddsScope(Protocol):
+    """A probe that can observe more while it observes."""
+
+    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int], others: Iterable[int] = ()) -> None:
+        """Observe these daemons and mounts (st_dev), too, and what the target does on `others`."""
+
+
+@runtime_checkable
+class KnowsNumbers(Protocol):
+    """A probe that learns the numbers that processes have in the initial PID namespace, where this process does not see them."""
+
+    def kernel_number(self, pid: int) -> int | None:
+        """Return the number of a process that was named as `pid`, None if it was not seen at work."""
+
+    def server_of(self, device: int) -> int | None:
+        """Return the number of the process that answers the requests on a mount (st_dev), None if it was not seen to."""

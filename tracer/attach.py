@@ -83,6 +83,7 @@ class _Attached(Session):
         try:
             for observed in self.surroundings.observed:
                 observed.count()
+            self.surroundings.meet()
             self.start_ns = time.monotonic_ns()
             self.probe.add_target(self.process.pid)
             if not self.process.is_alive:
@@ -123,7 +124,7 @@ class _Attached(Session):
 
     def _target_meta(self, target: Target | None) -> dict[str, Any]:
         process = self.process
-        told = {"pid": process.pid, "cwd": process.cwd, "user": process.user, "attached": True}
+        told = {"pid": self._kernel_number(process.pid), "cwd": process.cwd, "user": process.user, "attached": True}
         return {**super()._target_meta(target), **told}
 
 

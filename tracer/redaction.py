@@ -99,6 +99,9 @@ class Redaction:
             redacted["target"] |= {"argv": argv, "cwd": self.path(str(target.get("cwd") or ""))}
         for told, mount in zip(redacted.get("mounts") or (), meta.get("mounts") or (), strict=True):
             told |= {name: self.path(mount[name]) for name in ("path", "workspace") if mount.get(name)}
+        for told, mount in zip(redacted.get("other_mounts") or (), meta.get("other_mounts") or (), strict=True):
+            paths = [self.path(str(path)) for path in mount["paths"]]
+            told |= {"path": paths[0], "paths": paths, "source": self.path(str(mount["source"]))}
         return redacted
 
     def _argument(self, word: str) -> str:

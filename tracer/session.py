@@ -13,26 +13,30 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 import cvtrace
-from cvtrace.probes.events import Events, Kind
+from cvtrace.probes.events import UNFINISHED, Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
+from cvtrace.probes.namespaces import sees_initial
 from cvtrace.probes.phases.hook import Counted, environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
-from cvtrace.probes.probe import CannotObserve, Daemon, Hurries, KnowsCalls, Probe
+from cvtrace.probes.probe import AddsScope, CannotObserve, Hurries, KnowsCalls, KnowsNumbers, Probe
 from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
+from cvtrace.tracer.numbers import Numbers, raw_records, without_doubles
 from cvtrace.tracer.preload import preloading
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
-from cvtrace.tracer.surroundings import Surroundings, find_surroundings
+from cvtrace.tracer.surroundings import Observed, Surroundings, find_surroundings
 from cvtrace.tracer.target import Command, Inheritance, Target, start_target
 from cvtrace.tracer.user import User, acting_as
 
@@ -159,7 +163,8 @@ class Session:
         self.told_error = False
         self.drain_ns = 0
         self.calls: list[Events] = []
-        """Phase marks so far, if the profile needs them."""
+        """Phase marks of the probe so far."""
+        self.numbers = Numbers()
         self.arrivals = Arrivals(options.mounts, surroundings.points())
 
     def run(self, inheritance: Inheritance) -> Recording:
@@ -193,6 +198,7 @@ class Session:
             self.probe.add_target(target.pid)
             for observed in self.surroundings.observed:
                 observed.count()
+            self.surroundings.meet()
             self.start_ns = time.monotonic_ns()
             self.writer.update_meta(
                 probe=self.probe.name,
@@ -219,6 +225,7 @@ class Session:
             signals.watch(descriptor, events)
         if isinstance(self.probe, Hurries):
             signals.watch(self.probe.hurries)
+        self.writer.update_meta(other_mounts=self.surroundings.elsewhere.meta())
         self._look_after_mounts()
 
     def _catch_up(self, ready: set[int]) -> None:
@@ -255,9 +262,10 @@ class Session:
         """Take what the probe has seen; returns how much that was."""
         before_ns = time.thread_time_ns()
         events, texts = self.probe.drain()
+        events = self.numbers.take(events)
         self.writer.write(events, texts)
-        if self.options.ort_profile:
-            self.calls.append(events[events["kind"] == Kind.PHASE])
+        self._add_others(self.surroundings.elsewhere.notice(events))
+        self.calls.append(events[events["kind"] & ~np.uint16(UNFINISHED) == Kind.PHASE])
         if self.options.watch is not None:
             under_way = self.probe.calls_under_way if isinstance(self.probe, KnowsCalls) else tuple
             self.options.watch.take(events, lambda: self.probe.losses().total, under_way)
@@ -266,6 +274,13 @@ class Session:
             self.told_error = True
             self.options.say(self.writer.error)
         return len(events) + len(texts)
+
+    def _add_others(self, devices: list[int]) -> None:
+        """Observe what the target does on FUSE mounts that were not known."""
+        if devices:
+            if isinstance(self.probe, AddsScope):
+                self.probe.add_scope((), (), devices)
+            self.writer.update_meta(other_mounts=self.surroundings.elsewhere.meta())
 
     def _look_after_daemons(self) -> None:
         for observed in self.surroundings.deaths():
@@ -280,15 +295,16 @@ class Session:
 
     def _look_after_mounts(self) -> None:
         """Observe mounts that appear. Their pages and requests at once, their daemons when they said who they are."""
-        add_scope = getattr(self.probe, "add_scope", None)  # only some probes can
+        adding = self.probe if isinstance(self.probe, AddsScope) else None
         appeared = self.arrivals.appeared()
-        if appeared and add_scope:
-            add_scope((), [point.device for point in appeared])
+        self.surroundings.elsewhere.observe(point.device for point in appeared)
+        if appeared and adding:
+            adding.add_scope((), [point.device for point in appeared])
+        self._add_others(self.surroundings.elsewhere.look())
         for observed, managers, watched in self.arrivals.described():
             self.surroundings = self.surroundings.with_mount(observed)
-            daemons = [process for process in (observed.mount.daemon, *managers) if process is not None]
-            if add_scope:
-                add_scope([Daemon(process.pid) for process in daemons], ())
+            if adding:
+                adding.add_scope(Surroundings((observed,), tuple(managers), self.surroundings.elsewhere).daemons(), ())
             watched.set()
             at_s = (time.monotonic_ns() - self.start_ns) / 1e9
             self.missing.append(
@@ -309,7 +325,7 @@ class Session:
         while self._keep():
             pass
         if marks is not None:
-            events = marks.write_to(self.writer)
+            events = marks.write_to(self.writer, self.numbers, self.calls)
             self.calls.append(events[events["kind"] == Kind.PHASE])
             if self.options.ort_profile:
                 self._add_profile(marks)
@@ -333,6 +349,7 @@ class Session:
             target=self._target_meta(target),
             clock=self._clock(end_ns),
             mounts=self._mounts_meta(),
+            other_mounts=self.surroundings.elsewhere.meta(),
             missing=self._missing(),
             lost={name: count for name, count in losses.by_kind.items() if count},
             lost_by_cpu=losses.by_cpu,
@@ -351,7 +368,7 @@ class Session:
         return {"drain_cpu_s": self.drain_ns / 1e9, "max_rss_bytes": max_rss_bytes, **costs}
 
     def _missing(self) -> list[str]:
-        said = [*self.missing, *self.probe.missing(), *self.surroundings.errors()]
+        said = [*self.missing, *self.probe.missing(), *self.surroundings.errors(self._server_of)]
         if getattr(self.probe, "marks_phases", False):  # the target loaded a library that can be observed
             said = [sentence for sentence in said if sentence != MARKED]
         return list(dict.fromkeys(said))
@@ -359,12 +376,28 @@ class Session:
     def _mounts_meta(self) -> list[dict[str, Any]]:
         library_of = getattr(self.probe, "client_library", lambda _: None)  # only some probes can tell
         return [
-            observed.meta() | self.surroundings.client_meta(observed, library_of)
+            observed.meta() | self.surroundings.client_meta(observed, library_of) | self._daemon_meta(observed)
             for observed in self.surroundings.observed
         ]
 
+    def _daemon_meta(self, observed: Observed) -> dict[str, Any]:
+        """Return the daemon's number in the initial PID namespace, as the events have it."""
+        daemon = observed.mount.daemon
+        if not isinstance(self.probe, KnowsNumbers) or (daemon is not None and sees_initial()):
+            return {}
+        known = None if daemon is None else self.probe.kernel_number(daemon.pid)
+        server = self._server_of(observed.mount.device)
+        return {"daemon_pid": known or server} | ({"error": None} if daemon is None and server else {})
+
+    def _server_of(self, device: int) -> int | None:
+        return self.probe.server_of(device) if isinstance(self.probe, KnowsNumbers) else None
+
+    def _kernel_number(self, pid: int) -> int:
+        """Return the number that the events have of a process."""
+        return (self.probe.kernel_number(pid) if isinstance(self.probe, KnowsNumbers) else None) or pid
+
     def _target_meta(self, target: Target | None) -> dict[str, Any]:
-        found = {} if target is None else {"pid": target.pid, "exit_code": target.exit_code}
+        found = {} if target is None else {"pid": self._kernel_number(target.pid), "exit_code": target.exit_code}
         return {**_target_meta(self.command), **found}
 
     def _clock(self, end_ns: int | None) -> dict[str, int | None]:
@@ -385,11 +418,12 @@ class _Marks:
         self.environ = environ
         self.user = user
 
-    def write_to(self, writer: TraceWriter) -> Events:
-        """Add the marks to the trace, and return them."""
+    def write_to(self, writer: TraceWriter, numbers: Numbers, calls: Sequence[Events]) -> Events:
+        """Add the marks to the trace, without those of `calls`, which the probe has seen, and return them."""
         with acting_as(self.user):  # what the target points to, it must be able to read itself
             data = written(self.path)
-        events, texts = parse_marks(data, time.monotonic_ns())
+        raw = without_doubles(numbers.translate(raw_records(data)), calls)
+        events, texts = parse_marks(raw.tobytes(), time.monotonic_ns())
         writer.write(events, texts)
         return events
 

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cvtrace.probes.cvmfs.counters import Counters, counters
 from cvtrace.probes.cvmfs.daemon import Process, cache_managers
+from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, chosen_mounts, describe
 from cvtrace.probes.cvmfs.quota import quota_bytes
 from cvtrace.probes.cvmfs.talk import talk_address
 from cvtrace.probes.ebpf.client import ClientLibrary
 from cvtrace.probes.phases.hook import Counted
 from cvtrace.probes.probe import CannotObserve, Daemon, Scope
+from cvtrace.tracer.other_mounts import OtherMounts
 
 NO_MOUNT = "no CVMFS mount found: mount a repository (`ls /cvmfs/<repository>` does where autofs runs), or try `cvtrace lab up`"
+
+MEET_S: Final = 3.0
+
+OUTSIDE = (
+    "the client that serves {path} (process {pid} of the host) is in no PID namespace that can be seen from here: its requests, cache "
+    "and fetches are recorded, its cache folder, its cache manager and functions of its library are not looked at"
+)
 
 
 @dataclass
@@ -76,13 +88,26 @@ class Surroundings:
 
     observed: tuple[Observed, ...]
     managers: tuple[Process, ...]
+    elsewhere: OtherMounts = field(default_factory=OtherMounts)
+    """The FUSE mounts that are not observed."""
 
     def scope(self, libraries: tuple[str, ...]) -> Scope:
         """Return what the probes are to observe."""
-        daemons = [observed.mount.daemon for observed in self.observed if observed.mount.daemon]
-        pids = dict.fromkeys(process.pid for process in (*daemons, *self.managers))
         devices = tuple(observed.mount.device for observed in self.observed)
-        return Scope(tuple(Daemon(pid) for pid in pids), devices, libraries)
+        return Scope(tuple(self.daemons()), devices, libraries, self.elsewhere.devices)
+
+    def daemons(self) -> list[Daemon]:
+        """Return the processes of the client."""
+        serving = {each.mount.daemon.pid: each.mount.device for each in self.observed if each.mount.daemon}
+        managing = {manager.pid: 0 for manager in self.managers}
+        return [Daemon(pid, device) for pid, device in {**managing, **serving}.items()]
+
+    def meet(self) -> None:
+        """Ask the mounts whose daemon is not known for something that only the daemon can answer, so that the probe sees who does."""
+        for observed in self.observed:
+            if observed.mount.daemon is None and observed.mount.answers:
+                with contextlib.suppress(NoAnswer, OSError):
+                    within(MEET_S, partial(_ask, observed.mount.path))
 
     def points(self) -> list[MountPoint]:
         """Return the mounts as the table of mounts has them."""
@@ -106,9 +131,17 @@ class Surroundings:
         seen = [name for name in library.functions if all(other and name in other.functions for other in theirs)]
         return {"client_functions": seen, "client_build_id": library.build_id}
 
-    def errors(self) -> list[str]:
-        """Return what could not be learnt about the mounts, a sentence each."""
-        return [error for observed in self.observed if (error := observed.meta()["error"])]
+    def errors(self, server_of: Callable[[int], int | None]) -> list[str]:
+        """Return what could not be learnt about the mounts, a sentence each; `server_of` tells who answers on a mount (st_dev)."""
+        told = []
+        for observed in self.observed:
+            mount = observed.mount
+            server = server_of(mount.device) if mount.daemon is None else None
+            if server is not None:
+                told.append(OUTSIDE.format(path=mount.path, pid=server))
+            elif error := observed.meta()["error"]:
+                told.append(error)
+        return told
 
     def deaths(self) -> list[Observed]:
         """Return the mounts whose daemon was found dead just now, and take note of it."""
@@ -133,7 +166,13 @@ def find_surroundings(paths: Sequence[str], arguments: Sequence[str]) -> Surroun
         raise CannotObserve(NO_MOUNT)
     observed = tuple(Observed(describe(point)) for point in points)
     workspaces = {one.mount.daemon.workspace for one in observed if one.mount.daemon and one.mount.daemon.workspace}
-    return Surroundings(observed, tuple(cache_managers(workspaces)))
+    elsewhere = OtherMounts(point.device for point in points)
+    return Surroundings(observed, tuple(cache_managers(workspaces)), elsewhere)
+
+
+def _ask(path: str) -> bool:
+    os.statvfs(path)  # the kernel does not keep the answer
+    return True
 
 
 def _addresses(observed: Observed) -> tuple[str, str]:

@@ -27,6 +27,9 @@ DEVICE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
 OWNER: Final = re.compile(r"\buser_id=([0-9]{1,9}),group_id=([0-9]{1,9})\b")
 
+FUSE_TYPES: Final = frozenset({"fuse", "fuseblk", "virtiofs"})
+"""Types of mounts whose requests the kernel sends as FUSE requests; besides `fuse.<subtype>`."""
+
 LAB: Final = "cvtrace-lab"
 """How the lab's client begins its `user.version`."""
 XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
@@ -84,6 +87,27 @@ def parse_mountinfo(text: str, served: Set[str] = frozenset()) -> list[MountPoin
         if mount is not None:
             by_device.setdefault(mount.device, mount)  # a bind mount is the same file system
     return list(by_device.values())
+
+
+@dataclass(frozen=True)
+class FuseMount:
+    """A FUSE mount of whatever kind: a file system, and all paths where it can be reached."""
+
+    paths: tuple[str, ...]
+    device: int
+    """st_dev."""
+    type: str
+    source: str
+
+
+def fuse_mounts(text: str) -> list[FuseMount]:
+    """Return all FUSE mounts in a mountinfo file (proc(5)), bind mounts of one together, also those that are hidden by later ones."""
+    found: dict[int, FuseMount] = {}
+    for path, device, kind in _mount_lines(text):
+        if kind[0] in FUSE_TYPES or kind[0].startswith("fuse."):
+            paths = (*found[device].paths, path) if device in found else (path,)
+            found[device] = FuseMount(tuple(dict.fromkeys(paths)), device, kind[0], _unescape(kind[1]))
+    return list(found.values())
 
 
 def _mount_lines(text: str) -> Iterator[tuple[str, int, list[str]]]:

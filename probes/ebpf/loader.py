@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cvtrace.probes import namespaces
 from cvtrace.probes.ebpf import btf, client, kprobes, uprobes
 from cvtrace.probes.ebpf.kprobes import Attachment, Chosen, Kprobes, NoKprobes
 from cvtrace.probes.ebpf.ring import record_bytes
 from cvtrace.probes.ebpf.syscalls import numbers
-from cvtrace.probes.events import EVENT, TEXT, Kind
+from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Kind
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.probe import CannotObserve
 
 PROGRAMS: Final = Path(__file__).resolve().parent / "programs"
+REQUESTS: Final = "fuse_requests.h"
+NAMESPACES: Final = 4
+"""PID namespaces that processes may be named in, besides the initial one."""
 _TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
 
@@ -40,7 +45,7 @@ RUNGS: Final = (
         "fuse.bpf.c",
         ("fuse/fuse_request_send", "fuse/fuse_request_end"),
         "the kernel has no FUSE tracepoints (6.11 and newer do): how long a request waits for the daemon is not seen",
-        ("fuse_requests.h",),
+        (REQUESTS,),
         kprobes.FUSE_TRACED,
         (kprobes.FUSE, kprobes.FUSE_WITHOUT_BTF),
     ),
@@ -135,6 +140,8 @@ class Slots:
     """How many slots the programs have for what is under way; powers of two."""
 
     thread: int = 65536
+    displaced: int = 1024
+    """Room for calls that find their slot taken; any number."""
     request: int = 4096
     device: int = 1024
 
@@ -163,6 +170,15 @@ class Rings:
         return lines
 
 
+def _namespace_defines() -> list[str]:
+    """Return what the programs have to know where this process does not see the kernel's own numbers of processes."""
+    if namespaces.sees_initial():
+        return []
+    device = namespaces.device()
+    kernel_device = os.major(device) << 20 | os.minor(device)
+    return [f"#define NAMESPACES {NAMESPACES}", f"#define NAMESPACE_DEVICE {kernel_device}"]
+
+
 def source(rings: Rings, slots: Slots) -> Source:
     """Return the program for this kernel. Raises CannotObserve without the base layer."""
     root = tracefs()
@@ -171,9 +187,13 @@ def source(rings: Rings, slots: Slots) -> Source:
     steps = [climb(rung, root) for rung in RUNGS]
     btf.forget()
     chosen = [step.kprobes for step in steps if step.kprobes]
-    programs = ["common.h", "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c", "client.bpf.c"]
-    programs += dict.fromkeys(name for step in steps for name in step.programs)
-    defines = rings.defines() + slots.defines()
+    optional = list(dict.fromkeys(name for step in steps for name in step.programs))
+    needed = [name for name in (REQUESTS,) if name in optional]  # by the system calls
+    programs = ["common.h", "calls.h", *needed, "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c", "client.bpf.c"]
+    programs += [name for name in optional if name not in needed]
+    defines = rings.defines() + slots.defines() + _namespace_defines()
+    defines += ["#define FUSE_REQUESTS"] if needed else []
+    defines += [f"#define UNFINISHED {UNFINISHED}", f"#define LOADED_NS {time.monotonic_ns()}ULL"]
     defines += [f"#define KIND_{kind.name} {kind.value}" for kind in Kind]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
     defines += [line for one in chosen for line in one.defines]

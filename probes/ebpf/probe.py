@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.recfunctions import rename_fields
 
+from cvtrace.probes import namespaces
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.ebpf import bcc, client, cost, kprobes, loader, uprobes
 from cvtrace.probes.ebpf.client import ClientFunctions, ClientLibrary
@@ -26,6 +27,7 @@ from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
 from cvtrace.probes.http import drop_contents, redact_texts
+from cvtrace.probes.names import Names
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
 
@@ -37,6 +39,8 @@ _LATEST_S: Final = 0.25
 _LOOK_FOR_LIBRARY_S: Final = 0.01
 _ROLE_TARGET: Final = 1
 _ROLE_DAEMON: Final = 2
+_LATECOMERS: Final = 2
+_LOST_CALLS: Final = 127
 _CALL: Final = np.dtype([("tid", "<u4"), ("tgid", "<u4"), ("nr", "<u4"), ("role", "<u4"), ("ts", "<u8")])
 _ABSENCE: Final = np.dtype(
     [("tid", "<u4"), ("waker", "<u4"), ("ts", "<u8"), ("wake_ts", "<u8"), ("tgid", "<u4"), ("state", "<u4")]
@@ -48,6 +52,16 @@ _REQUEST: Final = np.dtype(
     [("id", "<u8"), ("connection", "<u8"), ("ts", "<u8"), ("unique", "<u8"), ("tgid", "<u4"), ("tid", "<u4"),
      ("opcode", "<u4"), ("len", "<u4")]
 )  # fmt: skip
+
+
+def kernel_device(st_dev: int) -> int:
+    """Return a device number as the kernel has it (MKDEV of linux/kdev_t.h)."""
+    return os.major(st_dev) << 20 | os.minor(st_dev)
+
+
+def task_ids(pid: int) -> list[int]:
+    """Return the threads of a process, none if it is gone."""
+    return [int(task.name) for task in Path(f"/proc/{pid}/task").glob("[0-9]*")]
 
 
 def open_calls(tgid: int) -> Iterator[tuple[int, int]]:
@@ -103,8 +117,14 @@ class EbpfProbe:
         self._links: list[int] = []
         self.costs: dict[str, float] = {}
         """After `stop`, if asked for: `bpf_s`, seconds that the programs ran, and `bpf_runs`, how often."""
+        self._namespaced = not namespaces.sees_initial()
+        self._namespaces: list[int] = []
+        self._namesakes: dict[int, namespaces.Namesake] = {}
+        self._recognised: dict[int, int] = {}
+        self._servers: dict[int, int] = {}
         self._libraries = GenaiLibraries(self._attach_running)
         self._client = ClientFunctions(self._attach_client)
+        self._names = Names()
         self.marks_phases = False
         """Whether calls of a GenAI library are seen: from the start, or since the target loaded one."""
 
@@ -138,24 +158,84 @@ class EbpfProbe:
         for name, number in numbers().items():
             watched = (_ROLE_TARGET if name in TARGET else 0) | (_ROLE_DAEMON if name in DAEMON else 0)
             watch[ctypes.c_uint32(number)] = ctypes.c_uint32(watched)
-        self.add_scope(scope.daemons, scope.devices)
+        if self._namespaced:  # processes are recognised while they are in calls whose begin was not noted
+            self._bpf[b"displacements"][_LATECOMERS] = ctypes.c_uint64(1)
+        self.add_scope(scope.daemons, scope.devices, scope.others)
 
-    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int]) -> None:
-        """Observe these daemons and mounts (st_dev), too."""
-        observed, slots = self._bpf[b"devices"], self._bpf[b"device_slots"]
-        for st_dev in devices:
-            kernel_dev = os.major(st_dev) << 20 | os.minor(st_dev)
-            observed[ctypes.c_uint32(kernel_dev)] = ctypes.c_uint64(st_dev)
-            slot = ctypes.c_int(kernel_dev & (self.slots.device - 1))
-            if not slots[slot].dev:
-                slots[slot] = slots.Leaf(kernel_dev, st_dev)
+    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int], others: Iterable[int] = ()) -> None:
+        """Observe these daemons and mounts (st_dev), too, and what the target does on `others`."""
+        for st_devs, everybody in ((others, 0), (devices, 1)):
+            for st_dev in st_devs:
+                self._add_device(st_dev, everybody)
         for daemon in daemons:
             self._observe(daemon.pid, _ROLE_DAEMON)
+            self._note_served(daemon)
             self._client.look_into(daemon.pid)
 
-    def _observe(self, tgid: int, role: int) -> None:
-        self._bpf[b"processes"][ctypes.c_uint32(tgid)] = ctypes.c_uint32(role)
-        self._note_open_calls(tgid, role)
+    def _add_device(self, st_dev: int, everybody: int) -> None:
+        known, slots = self._bpf[b"devices"], self._bpf[b"device_slots"]
+        dev = kernel_device(st_dev)
+        slot = ctypes.c_int(dev & (self.slots.device - 1))
+        if slots[slot].dev in (0, dev):
+            slots[slot] = slots.Leaf(dev, st_dev, everybody, 0)
+        known[ctypes.c_uint32(dev)] = known.Leaf(dev, st_dev, everybody, 0)
+
+    def _note_served(self, daemon: Daemon) -> None:
+        """Tell the programs what is known of a daemon before it answers its first request."""
+        if self._namespaced:
+            return
+        pid = ctypes.c_uint32(daemon.pid)
+        if daemon.device and self._fuse:
+            self._bpf[b"served"][pid] = ctypes.c_uint32(kernel_device(daemon.device))
+        if namespaces.namespace_of(daemon.pid) != namespaces.INITIAL:
+            self._bpf[b"numbers_elsewhere"][pid] = ctypes.c_uint32(1)
+
+    def _observe(self, pid: int, role: int) -> None:
+        if self._namespaced:
+            self._await(pid, role)
+            return
+        processes = self._bpf[b"processes"]
+        for tid in (pid, *task_ids(pid)):
+            processes[ctypes.c_uint32(tid)] = ctypes.c_uint32(role)
+        self._note_open_calls(pid, role)
+
+    def _await(self, pid: int, role: int) -> None:
+        """Let the programs recognise a process by its number in its own PID namespace."""
+        namesake = namespaces.namesake(pid)
+        if namesake is None:
+            return
+        if namesake.namespace not in self._namespaces:
+            if len(self._namespaces) == loader.NAMESPACES:
+                self._missing.append(f"process {pid} is in one PID namespace too many: it is not observed")
+                return
+            self._bpf[b"namespaces"][len(self._namespaces)] = ctypes.c_uint64(namesake.namespace)
+            self._namespaces.append(namesake.namespace)
+        self._namesakes[pid] = namesake
+        awaited = self._bpf[b"awaited"]
+        awaited[awaited.Key(namesake.namespace, namesake.number)] = ctypes.c_uint32(role)
+
+    def kernel_number(self, pid: int) -> int | None:
+        """Return the number in the initial PID namespace of a process that was named as `pid`, None if it was not seen at work."""
+        if not self._namespaced:
+            return pid
+        namesake = self._namesakes.get(pid)
+        if self._bpf is not None and namesake is not None and pid not in self._recognised:
+            table = self._bpf[b"recognised"]
+            with contextlib.suppress(KeyError):
+                self._recognised[pid] = table[table.Key(namesake.namespace, namesake.number)].value
+        return self._recognised.get(pid)
+
+    def server_of(self, device: int) -> int | None:
+        """Return the number in the initial PID namespace of who answers requests on a mount, None if nobody was seen to."""
+        if self._bpf is not None:
+            dev = kernel_device(device)
+            slot = self._bpf[b"device_slots"][ctypes.c_int(dev & (self.slots.device - 1))]
+            if slot.dev != dev:
+                with contextlib.suppress(KeyError):
+                    slot = self._bpf[b"devices"][ctypes.c_uint32(dev)]
+            if slot.dev == dev and slot.server:
+                self._servers[device] = slot.server
+        return self._servers.get(device)
 
     def _note_open_calls(self, tgid: int, role: int) -> None:
         """Enter the calls in which the threads of `tgid` are blocked already, so that their return is not missed.
@@ -267,7 +347,7 @@ class EbpfProbe:
             late, self._late = self._late, (no_events(), no_texts())
             return late
         self._filling.poll(0)  # so that it tells of what is written from now on
-        texts = redact_texts(self._texts.drain())
+        texts = redact_texts(self._names.take(self._texts.drain()))
         for watch in (self._libraries, self._client):
             watch.notice(texts)
             watch.look()
@@ -343,7 +423,7 @@ class EbpfProbe:
     def _open_requests(self) -> Events:
         sent = self._under_way(b"requests", _REQUEST, self.slots.request)
         head = sent["opcode"].astype(np.uint64) << np.uint64(32) | sent["len"]
-        return _events(sent, Kind.FUSE_SEND, sent["unique"], sent["connection"] & np.uint64(0xFFFFF), head)
+        return _events(sent, Kind.FUSE_SEND, sent["unique"], sent["connection"], head)
 
     def _open_serving(self) -> Events:
         """Return the requests that a daemon has read and not answered."""
@@ -369,11 +449,12 @@ class EbpfProbe:
 
     def _count_losses(self) -> Losses:
         by_cpu: dict[str, list[int]] = {}
-        for kind in Kind:
-            for slot, name in ((kind.value, kind.name), (_LOST_TEXT + kind.value, f"{kind.name} text")):
-                counts = [int(count) for count in self._bpf[b"lost"][ctypes.c_int(slot)]]
-                if any(counts):
-                    by_cpu[name] = counts
+        slots = [(kind.value, kind.name) for kind in Kind]
+        slots += [(_LOST_TEXT + kind.value, f"{kind.name} text") for kind in Kind]
+        for slot, name in (*slots, (_LOST_CALLS, "system calls")):
+            counts = [int(count) for count in self._bpf[b"lost"][ctypes.c_int(slot)]]
+            if any(counts):
+                by_cpu[name] = counts
         return Losses({name: sum(counts) for name, counts in by_cpu.items()}, by_cpu)
 
     def losses(self) -> Losses:

@@ -41,6 +41,13 @@ threading.Thread(target=os.read, args=(os.dup2(os.pipe()[0], 400), 1)).start()
 time.sleep(60)
 """
 
+CROWD = """
+import threading, time
+threads = [threading.Thread(target=time.sleep, args=(0.2,)) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
 
 @pytest.mark.parametrize("slots", [Slots(), Slots(thread=1, request=1, device=1), Slots(thread=4, request=2, device=1)])
 def test_what_finds_its_slot_taken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: Slots) -> None:
@@ -77,6 +84,17 @@ def test_what_finds_its_slot_taken_is_told(tmp_path: Path, monkeypatch: pytest.M
     # THEN what was under way at the end is told as that
     assert tid_of_last(events)
     assert {pid, tid_of_last(events)} <= set(of_kind(events, Kind.OFFCPU | UNFINISHED)["tid"].tolist())
+
+
+def test_calls_that_find_no_room_at_all_are_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN room for one call that is under way, and for one more that finds that taken
+    monkeypatch.setattr(EbpfProbe, "slots", Slots(thread=1, displaced=1))
+    probe = EbpfProbe()
+    probe.start(Scope(daemons=(), devices=()))
+    # WHEN threads are in calls at the same time
+    record(probe, CROWD)
+    # THEN the loss is known
+    assert probe.losses().by_kind["system calls"] > 0
 
 
 def opcodes(requests: Events) -> list[int]:

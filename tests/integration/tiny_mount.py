@@ -96,7 +96,8 @@ if __name__ == "__main__":
     if alone:
         mountpoint = mounted_for(int(sys.argv[4]), mountpoint)
     os.chdir(workspace)
-    Path("/proc/self/comm").write_text("cvmfs2")
+    source = os.environ.get("TINY_SOURCE", "cvmfs2")
+    Path("/proc/self/comm").write_text(source)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"cvmfs_io.{name}")  # here, and not in the thread: libfuse goes elsewhere
     listener.listen(1)
@@ -105,7 +106,7 @@ if __name__ == "__main__":
         OneFile(name, workspace, int(sys.argv[4]) if len(sys.argv) > 4 else None),
         mountpoint,
         foreground=True,
-        fsname="cvmfs2",
+        fsname=source,
         allow_other=os.geteuid() == 0 and not alone,
         nothreads=True,
     )

@@ -42,7 +42,7 @@ static __always_inline struct quota_manager *read_quota_manager(u64 object) {
 static __always_inline int client_enter(struct pt_regs *ctx, u32 function) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
   u32 tgid = pid_tgid >> 32, tid = pid_tgid;
-  if (role_of(tgid) != ROLE_DAEMON)
+  if (role_of_current(tgid) != ROLE_DAEMON)
     return 0;
   struct client_key key = {.tid = tid, .function = function};
   struct client_call call = {.object = PT_REGS_PARM1(ctx), .argument = PT_REGS_PARM2(ctx), .tgid = tgid};

@@ -45,24 +45,32 @@ BPF_RINGBUF_OUTPUT(texts, TEXT_PAGES);
 #define ROLE_DAEMON 2
 BPF_HASH(processes, u32, u32, 16384);
 
-/* The observed mounts: kernel dev_t -> st_dev as stat(2) gives it. All are in the hash. */
+/* The FUSE mounts that the loader knows: kernel dev_t -> st_dev as stat(2) gives it. All are in the hash. */
 struct device {
   u64 dev; /* 0: none */
   u64 st_dev;
+  u32 everybody; /* an observed mount: everybody's requests are recorded; else those of the target alone */
+  u32 server; /* who answered a request last, 0 until then */
 };
 BPF_ARRAY(device_slots, struct device, DEVICE_SLOTS);
-BPF_HASH(devices, u32, u64, 256);
+BPF_HASH(devices, u32, struct device, 1024);
 
-static __always_inline u64 *observed_device(u32 dev) {
+static __always_inline struct device *known_device(u32 dev) {
   u32 slot = dev & (DEVICE_SLOTS - 1);
   struct device *device = device_slots.lookup(&slot);
   if (!device || !device->dev)
     return 0;
-  return device->dev == dev ? &device->st_dev : devices.lookup(&dev);
+  return device->dev == dev ? device : devices.lookup(&dev);
+}
+
+static __always_inline u64 *observed_device(u32 dev) {
+  struct device *device = known_device(dev);
+  return device ? &device->st_dev : 0;
 }
 
 /* Events that found no room in a ring, by kind; + LOST_TEXT for their texts. */
 #define LOST_TEXT 128
+#define LOST_CALLS 127 /* calls whose begin found no room: what they would have become is not known */
 BPF_PERCPU_ARRAY(lost, u64, 256);
 
 static __always_inline void count_loss(u32 slot) {
@@ -89,6 +97,60 @@ static __always_inline u32 role_of(u32 tgid) {
   return role ? *role : 0;
 }
 
+/* A process that the loader names is known to it by a number of a PID namespace where the recorder does not see the initial one. What
+   it has in the initial one is known when it is first at work. */
+struct namesake {
+  u64 namespace; /* inode of the PID namespace */
+  u64 number;
+};
+BPF_HASH(awaited, struct namesake, u32, 256); /* -> role */
+BPF_HASH(recognised, struct namesake, u32, 256); /* -> tgid */
+
+#ifdef NAMESPACES
+BPF_ARRAY(namespaces, u64, NAMESPACES); /* inodes; 0: none from here on */
+
+struct namespace_numbers {
+  u32 tid, tgid;
+};
+static long (*numbers_in_namespace)(u64 dev, u64 inode, struct namespace_numbers *numbers, u32 size) =
+    (void *)BPF_FUNC_get_ns_current_pid_tgid;
+
+static __always_inline u32 recognise(u32 tgid) {
+#pragma unroll
+  for (u32 i = 0; i < NAMESPACES; i++) {
+    u32 slot = i;
+    struct namespace_numbers numbers = {};
+    struct namesake key = {};
+    u64 *inode = namespaces.lookup(&slot);
+    if (!inode || !*inode)
+      return 0;
+    if (numbers_in_namespace(NAMESPACE_DEVICE, *inode, &numbers, sizeof(numbers)))
+      continue; /* it is in another one */
+    key.namespace = *inode;
+    key.number = numbers.tgid;
+    u32 *role = awaited.lookup(&key);
+    if (!role)
+      return 0;
+    u32 found = *role;
+    processes.update(&tgid, &found);
+    recognised.update(&key, &tgid);
+    awaited.delete(&key);
+    return found;
+  }
+  return 0;
+}
+#endif
+
+/* The role of the process at work, which is `tgid`. */
+static __always_inline u32 role_of_current(u32 tgid) {
+  u32 role = role_of(tgid);
+#ifdef NAMESPACES
+  if (!role)
+    role = recognise(tgid);
+#endif
+  return role;
+}
+
 static __always_inline void emit(u16 kind, u32 tgid, u32 tid, u64 ts, u64 dur, s32 ret, u64 a, u64 b, u64 c) {
   struct event *e = events.ringbuf_reserve(sizeof(struct event));
   if (!e) {
@@ -109,7 +171,7 @@ static __always_inline void emit(u16 kind, u32 tgid, u32 tid, u64 ts, u64 dur, s
 }
 
 /* Text of the process: `size` bytes, of which the reader learns when they are more than TEXT_MAX, or up to its NUL (-1). */
-static __always_inline void emit_text(u16 kind, u32 tid, u64 ts, u64 user_address, s64 size) {
+static __always_inline void emit_text(u16 kind, u32 tid, u64 ts, u64 user_address, s64 size, u16 flags) {
   struct text *t = texts.ringbuf_reserve(sizeof(struct text));
   if (!t) {
     count_loss(LOST_TEXT + kind);
@@ -117,7 +179,7 @@ static __always_inline void emit_text(u16 kind, u32 tid, u64 ts, u64 user_addres
   }
   t->ts = ts;
   t->tid = tid;
-  t->kind = kind;
+  t->kind = kind | flags;
   if (size < 0) {
     long n = read_user_string(t->text, TEXT_MAX, (void *)user_address);
     t->size = n > 0 ? n - 1 : 0;

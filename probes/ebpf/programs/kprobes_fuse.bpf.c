@@ -27,12 +27,12 @@ static __always_inline u32 device_of(u64 mount) {
   return device;
 }
 
-/* Without BTF: a kernel with CONFIG_VIRTIO_FS has a pointer more before `fm`. What is not an observed mount is not taken. */
+/* Without BTF: a kernel with CONFIG_VIRTIO_FS has a pointer more before `fm`. What is not a mount that is known is not taken. */
 static __always_inline u32 connection_of(u64 request) {
   u32 connection = device_of(read_pointer(request + OFFSET_fuse_req_fm));
   if (!observed_device(connection))
     connection = device_of(read_pointer(request + OFFSET_fuse_req_fm + 8));
-  return connection;
+  return observed_device(connection) ? connection : 0;
 }
 #endif
 

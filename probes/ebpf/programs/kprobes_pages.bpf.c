@@ -27,7 +27,7 @@ BPF_HASH(page_reads, u32, struct page_call, 16384);
 static __always_inline int begins(struct page_call *call, u64 file) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
   call->tgid = pid_tgid >> 32;
-  if (role_of(call->tgid) != ROLE_TARGET)
+  if (role_of_current(call->tgid) != ROLE_TARGET)
     return 0;
   u64 inode = read_pointer(read_pointer(file + OFFSET_file_f_mapping) + OFFSET_address_space_host);
   u32 dev = 0;

@@ -18,7 +18,7 @@ BPF_HASH(phase_calls, struct phase_key, struct phase_call, 4096);
 static __always_inline int phase_enter(struct pt_regs *ctx, u32 function) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
   u32 tgid = pid_tgid >> 32;
-  if (role_of(tgid) != ROLE_TARGET)
+  if (role_of_current(tgid) != ROLE_TARGET)
     return 0;
   struct phase_key key = {.tid = (u32)pid_tgid, .function = function};
   struct phase_call call = {.argument = PT_REGS_PARM1(ctx), .tgid = tgid, .ts = bpf_ktime_get_ns()};

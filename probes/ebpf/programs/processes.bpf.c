@@ -2,9 +2,12 @@
 
 TRACEPOINT_PROBE(sched, sched_process_fork) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
-  u32 tgid = pid_tgid >> 32, child = args->child_pid, role = role_of(tgid);
-  if (role != ROLE_TARGET)
+  u32 tgid = pid_tgid >> 32, child = args->child_pid, role = role_of_current(tgid);
+  if (role != ROLE_TARGET) {
+    if (role_of(child)) /* the number of a process that has ended is used again */
+      processes.delete(&child);
     return 0;
+  }
   /* A new thread has its tid here, too; its entry is as harmless as it is unused, and goes when it ends. */
   if (processes.update(&child, &role))
     count_loss(KIND_PROC_FORK);
@@ -15,7 +18,7 @@ TRACEPOINT_PROBE(sched, sched_process_fork) {
 TRACEPOINT_PROBE(sched, sched_process_exec) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
   u32 tgid = pid_tgid >> 32, tid = pid_tgid;
-  if (role_of(tgid) != ROLE_TARGET)
+  if (role_of_current(tgid) != ROLE_TARGET)
     return 0;
   u64 ts = bpf_ktime_get_ns();
   emit(KIND_PROC_EXEC, tgid, tid, ts, 0, 0, 0, 0, 0);
@@ -71,6 +74,7 @@ TRACEPOINT_PROBE(sched, sched_process_exit) {
     call->tid = 0;
   }
   calls_displaced.delete(&tid);
+  asked_by_target.delete(&tid);
   if (role == ROLE_TARGET)
     emit(KIND_PROC_EXIT, tgid, tid, bpf_ktime_get_ns(), 0, 0, 0, 0, 0);
   if (tid != tgid)

@@ -72,7 +72,7 @@ TRACEPOINT_PROBE(sched, sched_switch) {
   if (!last)
     return 0;
   struct absence *former = absence_of(prev);
-  if (prev && (former || role_of(tgid))) {
+  if (prev && (former || role_of_current(tgid))) {
     /* Above the low byte are flags such as "preempted" (0x100). */
     struct absence gone = {.tid = prev, .ts = now, .tgid = tgid, .state = args->prev_state & 0xff};
     if (former && former->ts)

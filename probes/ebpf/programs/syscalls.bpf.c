@@ -5,41 +5,6 @@
  * notes only when the call began; `sys_exit` reads the arguments, which are still in the registers then.
  */
 
-/* Open calls. A slot stays the last thread's until that ends, which saves it the search for its role. */
-struct call {
-  u32 tid;
-  u32 tgid;
-  u32 nr;
-  u32 role;
-  u64 ts; /* 0: the thread is in none */
-};
-BPF_F_TABLE("array", u32, struct call, calls, THREAD_SLOTS, BPF_F_MMAPABLE);
-BPF_HASH(calls_displaced, u32, struct call, 1024);
-
-/* How often something found its slot taken: usually never, so that nothing has to be looked for in a hash. */
-#define CALLS 0
-#define ABSENCES 1
-BPF_ARRAY(displacements, u64, 2);
-
-static __always_inline void displace(u32 what) {
-  u64 *count = displacements.lookup(&what);
-  if (count)
-    *count += 1;
-}
-
-static __always_inline int any_displaced(u32 what) {
-  u64 *count = displacements.lookup(&what);
-  return count && *count;
-}
-
-/* The role of the thread at work, which its slot knows if it has made a call that is watched. */
-static __always_inline u32 current_role() {
-  u64 pid_tgid = bpf_get_current_pid_tgid();
-  u32 tid = pid_tgid, slot = tid & (THREAD_SLOTS - 1);
-  struct call *call = calls.lookup(&slot);
-  return call && call->tid == tid ? call->role : role_of(pid_tgid >> 32);
-}
-
 /* Calls of interest by number: WATCH_TARGET and WATCH_DAEMON, or-ed. */
 #define WATCH_TARGET 1
 #define WATCH_DAEMON 2
@@ -60,6 +25,16 @@ struct serving {
 };
 BPF_F_TABLE("array", u32, struct serving, serving, REQUEST_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(serving_displaced, struct serving_key, struct serving, 16384);
+
+/* Threads of daemons that are at work for the target: the last request that they read was the target's. Names of what others ask for
+   never leave the kernel, and what is done for others is told without saying for what. */
+BPF_HASH(asked_by_target, u32, u32, 16384);
+BPF_HASH(numbers_elsewhere, u32, u32, 256); /* daemons that mounted in another PID namespace than the initial one */
+#define FOR_TARGET 0x4000 /* flag in the kind of a daemon's text */
+
+static __always_inline u16 for_target(u32 tid) {
+  return asked_by_target.lookup(&tid) ? FOR_TARGET : 0;
+}
 
 static __always_inline struct serving *serving_slot(struct serving_key *key) {
   u32 slot = ((u32)(key->unique >> 1) + (u32)key->tgid * 61) & (REQUEST_SLOTS - 1);
@@ -85,13 +60,14 @@ RAW_TRACEPOINT_PROBE(sys_enter) {
   struct call *call = calls.lookup(&slot);
   if (!call)
     return 0;
-  u32 role = call->tid == tid ? call->role : role_of(tgid);
+  u32 role = call->tid == tid ? call->role : role_of_current(tgid);
   if (!(*watched & role) || (nr == NR_write && role == ROLE_DAEMON && fills_cache((struct pt_regs *)ctx->args[0])))
     return 0;
   if (call->ts && call->tid != tid) {
     struct call displaced = {.tid = tid, .tgid = tgid, .nr = nr, .role = role, .ts = bpf_ktime_get_ns()};
     displace(CALLS);
-    calls_displaced.update(&tid, &displaced);
+    if (calls_displaced.update(&tid, &displaced))
+      count_loss(LOST_CALLS);
     return 0;
   }
   call->tgid = tgid;
@@ -167,13 +143,34 @@ static __always_inline int answered(u32 opcode) {
   return opcode != OP_FORGET && opcode != OP_BATCH_FORGET && opcode != OP_INTERRUPT;
 }
 
+/* Whether a request is the target's. Its header has the number of the thread in the PID namespace of whoever mounted: that is used
+   only where nothing better is known, and only where the loader says that it is the initial one. */
+static __always_inline int is_of_target(struct finished *f, struct fuse_in *in) {
+#ifdef FUSE_REQUESTS
+  u32 asker = asker_of(f->tgid, in->unique);
+  if (asker)
+    return role_of(asker) == ROLE_TARGET;
+#endif
+  return !numbers_elsewhere.lookup(&f->tgid) && in->pid && role_of(in->pid) == ROLE_TARGET;
+}
+
+static __always_inline void note_asker(u32 tid, int is_target) {
+  u32 one = 1, *noted = asked_by_target.lookup(&tid);
+  if (is_target && !noted)
+    asked_by_target.update(&tid, &one);
+  else if (!is_target && noted)
+    asked_by_target.delete(&tid);
+}
+
 static __always_inline void fuse_request(struct finished *f) {
   struct fuse_in in = {};
   if (read_user(&in, sizeof(in), (void *)f->a1) || in.len != f->ret)
     return;
   u64 ts = f->ts + f->dur, opcode_pid = ((u64)in.opcode << 32) | in.pid;
-  if (in.opcode == OP_LOOKUP)
-    emit_text(KIND_FUSE_DAEMON, f->tid, ts, f->a1 + sizeof(in), STRING);
+  int is_target = is_of_target(f, &in);
+  note_asker(f->tid, is_target);
+  if (in.opcode == OP_LOOKUP && is_target)
+    emit_text(KIND_FUSE_DAEMON, f->tid, ts, f->a1 + sizeof(in), STRING, FOR_TARGET);
   if (in.opcode == OP_READ) {
     struct fuse_read_in args = {};
     read_user(&args, sizeof(args), (void *)(f->a1 + sizeof(in)));
@@ -262,7 +259,8 @@ static __always_inline void daemon_write(struct finished *f) {
     if ((lru.command != LRU_INSERT && lru.command != LRU_INSERT_VOLATILE) || lru.marker != 0xffffffff)
       return;
     tell(f, KIND_CACHE_INSERT, lru.size & LRU_SIZE_MASK, 0, 0);
-    add_text(f, f->a1 + LRU_SIZE, f->a2 - LRU_SIZE);
+    if (for_target(f->tid)) /* the path of what was fetched */
+      add_text(f, f->a1 + LRU_SIZE, f->a2 - LRU_SIZE);
   }
 }
 
@@ -421,8 +419,23 @@ static __always_inline void reaped(struct finished *f) {
   emit(KIND_PROC_REAPED, f->tgid, f->tid, f->ts + f->dur, 0, 0, info.pid, status, 0);
 }
 
+/* A mark that the target writes itself (probes/phases/hook.py) has the numbers that its threads have in their PID namespace: where they
+   are others than the kernel's, both are told. */
+#define MOST_MARKS 32
+static __always_inline void written_mark(struct finished *f) {
+  struct event mark = {};
+  if (!f->a2 || f->a2 % sizeof(mark) || f->a2 > MOST_MARKS * sizeof(mark) || f->ret != f->a2 ||
+      read_user(&mark, sizeof(mark), (void *)f->a1))
+    return;
+  if ((mark.kind & ~UNFINISHED) == KIND_PHASE && mark.ts && mark.ts <= f->ts && (mark.tgid != f->tgid || mark.tid != f->tid))
+    emit(KIND_MARK, f->tgid, f->tid, f->ts, 0, 0, mark.ts, mark.tid, mark.tgid);
+}
+
 static __always_inline void target_exit(struct finished *f) {
   switch (f->nr) {
+  case NR_write:
+    written_mark(f);
+    return waited(f);
   case NR_read:
   case NR_readv:
     return tell(f, KIND_SYS_READ, f->a0, -1, f->a2);
@@ -508,6 +521,30 @@ static __always_inline void mapped(struct finished *f, struct arguments *args) {
   tell(f, KIND_SYS_MMAP, args->r8, args->r9, args->si);
 }
 
+/* A process whose role became known while its threads were in calls: what such a call is was not noted, its begin is not known. */
+static __always_inline int call_of_latecomer(struct call *late, struct call *slot, struct bpf_raw_tracepoint_args *ctx) {
+  u64 pid_tgid = bpf_get_current_pid_tgid(), nr = 0;
+  u32 tgid = pid_tgid >> 32, tid = pid_tgid, role = role_of_current(tgid);
+  if (!role)
+    return 0;
+  bpf_probe_read_kernel(&nr, sizeof(nr), &((struct pt_regs *)ctx->args[0])->orig_ax);
+  u32 number = nr;
+  u32 *watched = watch.lookup(&number);
+  if (!slot->ts) { /* so that its next call is not taken for a late one */
+    slot->tgid = tgid;
+    slot->role = role;
+    slot->tid = tid;
+  }
+  if (!watched || !(*watched & role))
+    return 0;
+  late->tid = tid;
+  late->tgid = tgid;
+  late->nr = number;
+  late->role = role;
+  late->ts = LOADED_NS;
+  return 1;
+}
+
 RAW_TRACEPOINT_PROBE(sys_exit) {
   u32 tid = bpf_get_current_pid_tgid();
   u32 slot = tid & (THREAD_SLOTS - 1);
@@ -515,13 +552,15 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
   if (!call)
     return 0;
   int displaced = 0;
+  struct call late = {};
   if (call->tid != tid || !call->ts) {
-    if (!any_displaced(CALLS))
+    struct call *noted = any_displaced(CALLS) ? calls_displaced.lookup(&tid) : 0;
+    displaced = noted != 0;
+    if (!noted && call->tid != tid && any_displaced(LATECOMERS) && call_of_latecomer(&late, call, ctx))
+      noted = &late;
+    if (!noted)
       return 0;
-    call = calls_displaced.lookup(&tid);
-    if (!call)
-      return 0;
-    displaced = 1;
+    call = noted;
   }
   struct finished f = {.ts = call->ts, .tgid = call->tgid, .tid = tid, .nr = call->nr, .ret = ctx->args[1]};
   u32 role = call->role;
@@ -554,6 +593,6 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
     return 0;
   emit(f.kind, f.tgid, f.tid, f.ts, f.dur, f.ret, f.a, f.b, f.c);
   if (f.text_size)
-    emit_text(f.kind, f.tid, f.ts, f.text, f.text_size);
+    emit_text(f.kind, f.tid, f.ts, f.text, f.text_size, role == ROLE_DAEMON ? for_target(f.tid) : 0);
   return 0;
 }

@@ -1,0 +1,141 @@
+"""What the target does on FUSE mounts that are not observed: because of --mount, because they are no CVMFS, or because it alone sees them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cvtrace_run import run, script, trace_of
+from ebpf_recording import of_kind
+from tiny import open_to_all, tiny_mount
+from unshared import may_unshare
+from waiting import wait_until
+
+from cvtrace.analysis.recording import recording
+from cvtrace.probes.events import Kind, Opcode
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse"),
+]
+
+READS = "import sys\nfor path in sys.argv[1:]: print(len(open(path, 'rb').read()))\n"
+IN_ITS_OWN_NAMESPACE = """
+import os, subprocess, sys, time
+mount, workspace = sys.argv[2:]
+daemon = subprocess.Popen([sys.executable, sys.argv[1], mount, workspace, 'x.test.org'], env={**os.environ, 'TINY_SOURCE': 'inside'})
+while not os.path.exists(mount + '/model'): time.sleep(0.01)
+print(len(open(mount + '/model', 'rb').read()))
+subprocess.run(['umount', mount], check=True)
+daemon.wait()
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Path]:
+    """Mount another CVMFS."""
+    (tmp_path / "other").mkdir()
+    open_to_all(tmp_path)
+    with tiny_mount(tmp_path / "other", fqrn="other.test.org") as (path, _):
+        yield path
+
+
+@contextlib.contextmanager
+def stranger(folder: Path) -> Iterator[Path]:
+    """Mount one file with FUSE that has nothing to do with CVMFS."""
+    mount, workspace = folder / "plain", folder / "plain-workspace"
+    mount.mkdir()
+    workspace.mkdir()
+    program = [sys.executable, Path(__file__).with_name("tiny_mount.py"), mount, workspace, "plain"]
+    daemon = subprocess.Popen(program, env={**os.environ, "TINY_SOURCE": "sshfs"}, stderr=subprocess.DEVNULL)
+    try:
+        wait_until((mount / "model").exists, "it is mounted")
+        yield mount
+    finally:
+        subprocess.run(["umount", mount], check=False)
+        daemon.wait()
+
+
+def others(meta: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {mount["path"]: mount for mount in meta["other_mounts"]}
+
+
+def test_what_the_target_reads_on_mounts_left_out_is_recorded(here: Path, mount: Path, other: Path) -> None:
+    # GIVEN a recording of one mount; another CVMFS mount and a mount of something else
+    with stranger(here) as plain:
+        reads = subprocess.Popen(
+            [sys.executable, "-c", "import sys\nwhile True: open(sys.argv[1], 'rb').read()", str(plain / "model")]
+        )
+        try:
+            # WHEN the target reads from the others, while a stranger does as well
+            done = run(mount, script(READS), str(other / "model"), str(plain / "model"), probes="ebpf")
+        finally:
+            reads.kill()
+            reads.wait()
+        devices = {path: path.stat().st_dev for path in (mount, other, plain)}
+    trace = trace_of(done)
+
+    # THEN both are named, with their type and source, as used
+    found = others(trace.meta)
+    assert [found[str(path)]["used"] for path in (other, plain)] == [True, True]
+    assert (found[str(plain)]["type"], found[str(plain)]["source"]) == ("fuse", "sshfs")
+    assert {path: found[str(path)]["device"] for path in (other, plain)} == {
+        path: devices[path] for path in (other, plain)
+    }
+    assert str(mount) not in found
+
+    # THEN each request is there that the target sent, with its times, and none of the stranger's
+    sent = of_kind(trace.events, Kind.FUSE_SEND)
+    assert set(sent["tgid"][np.isin(sent["b"], [devices[other], devices[plain]])].tolist()) == {
+        trace.meta["target"]["pid"]
+    }
+    for path in (other, plain):
+        opcodes = (sent["c"][sent["b"] == found[str(path)]["connection"]] >> np.uint64(32)).tolist()
+        assert Opcode.OPEN in opcodes
+    opcodes = (sent["c"][sent["b"] == found[str(other)]["connection"]] >> np.uint64(32)).tolist()
+    assert Opcode.READ in opcodes
+    assert (sent["dur"] > 0).all()
+
+    # THEN the pages that it touched are there, and none of that is taken for something of the observed mount
+    touched = of_kind(trace.events, Kind.PAGE_READ)
+    assert {devices[other], devices[plain]} <= set(touched["a"].tolist())
+    read = recording(trace)
+    assert set(read.of(Kind.FUSE_SEND).b.tolist()) <= {devices[mount]}
+    assert devices[other] in of_kind(read.elsewhere, Kind.FUSE_SEND)["b"].tolist()
+    assert not np.isin(read.of(Kind.PAGE_READ).a, [devices[other], devices[plain]]).any()
+
+
+@pytest.mark.skipif(not may_unshare("--mount"), reason="unshare is refused here")
+def test_a_mount_that_the_target_alone_sees(here: Path, mount: Path) -> None:
+    # GIVEN a target that mounts something in a mount namespace of its own
+    (here / "inside").mkdir()
+    (here / "workspace").mkdir()
+    program = Path(__file__).with_name("tiny_mount.py")
+
+    # WHEN it reads there
+    words = [script(IN_ITS_OWN_NAMESPACE), str(program), str(here / "inside"), str(here / "workspace")]
+    done = run(mount, "--", "unshare", "--mount", sys.executable, *words, probes="ebpf")
+
+    # THEN the mount is named by the path that it has there
+    trace = trace_of(done)
+    assert done.stdout == "800000\n", done.stderr
+    found = others(trace.meta)[str(here / "inside")]
+    assert (found["used"], found["source"]) == (True, "inside")
+    sent = of_kind(trace.events, Kind.FUSE_SEND)
+    assert Opcode.READ in (sent["c"][sent["b"] == found["connection"]] >> np.uint64(32)).tolist()
+
+
+def test_a_mount_nobody_uses_is_listed_as_that(here: Path, mount: Path, other: Path) -> None:
+    # WHEN the target reads from the observed mount only
+    done = run(mount, script(READS), str(mount / "model"), probes="ebpf")
+    # THEN
+    meta = json.loads(Path("trace/meta.json").read_text())
+    assert others(meta)[str(other)]["used"] is False, done.stderr
