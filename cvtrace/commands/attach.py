@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.telling import progress, say, tell_summary
+from cvtrace.commands.forms import refuse_useless
+from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES
 
 
@@ -24,7 +25,9 @@ from cvtrace.probes.ladder import CHOICES
 @click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     pid: int,
     duration: str | None,
     output: Path | None,
@@ -47,10 +50,14 @@ def command(
     from cvtrace.tracer.user import who_asked
     from cvtrace.tracer.watch import watching
 
+    refuse_useless(ctx, output, force=force, probes=probes, no_summary=no_summary)
+
     for_s = None if duration is None else parse_duration_s(duration)
     process = find_process(pid)
     asked = who_asked(os.environ)
     with watching(watch) as shown:
+        if watch and shown is None:
+            say(NOTHING_TO_DRAW_ON)
         options = Options(output, force, probes, mounts, asked, say, progress(), redact=redact, watch=shown)
         recording = attach(process, options, for_s)
     if not no_summary:

@@ -10,7 +10,7 @@ from cvtrace.commands.telling import say
 
 
 @click.command(name="check")
-@click.argument("trace", type=click.Path(path_type=Path))
+@click.argument("trace", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("expressions", metavar="EXPR...", nargs=-1, required=True)
 def command(trace: Path, expressions: tuple[str, ...]) -> None:
     """Hold TRACE against expressions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.

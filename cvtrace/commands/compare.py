@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cvtrace.commands.forms import refuse_force_for_nothing, wanted_form
 from cvtrace.commands.outputs import (
     STDOUT,
     destination,
     encoding_of,
     output_options,
     show_in_browser,
-    wanted_form,
     writing,
 )
 
@@ -27,8 +27,8 @@ FORMATS: Final = ("text", "json", "html")
 
 
 @click.command(name="compare")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("b", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @output_options("Write to this file.  [default: the terminal; A-B.html beside B with --open]")
 @click.option(
@@ -41,7 +41,9 @@ def command(context: click.Context, a: Path, b: Path, form: str, output: Path | 
     Class by class, phase by phase: times, tokens, reads, fetches, verdicts. Of several runs, medians, and where the difference
     lies with 95 % confidence; in brackets, if that may be none. As HTML with pictures of both runs.
     """
-    form = wanted_form(context, form, show)
+    form = wanted_form(context, form, output, show=show, known=FORMATS)
+    if not show:
+        refuse_force_for_nothing(force, output, "the file")
     output = destination(
         output, lambda: b.resolve().with_name(f"{a.resolve().name}-{b.resolve().name}.{form}"), force, show
     )

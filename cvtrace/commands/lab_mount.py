@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cvtrace.commands.forms import refuse_without
 from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
 
 
@@ -29,7 +30,9 @@ from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
 @click.option("--backoff", default="2s", show_default=True, help="Pause before the first retry, doubled each time.")
 @click.option("--timeout", default="10s", show_default=True, help="Patience with a server that does not answer.")
 @click.option("--foreground", is_flag=True, help="Stay, and end the mount with Ctrl-C.")
+@click.pass_context
 def command(
+    context: click.Context,
     name: str,
     mountpoint: Path,
     url: str,
@@ -48,6 +51,7 @@ def command(
     """
     from cvtrace.lab.client import mounting
 
+    refuse_without(context, "backoff", "--backoff", retries > 0, "retries (--retries 0)")
     first_s = parse_duration_s(backoff)
     configuration = mounting.configure(
         name,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cvtrace.commands.forms import refuse_without
 from cvtrace.lab.publish import DEFAULT_URL, Compression, publish
 from cvtrace.lab.quantities import parse_size_bytes
 
@@ -19,7 +20,9 @@ from cvtrace.lab.quantities import parse_size_bytes
 @click.option("--compression", type=click.Choice(["zlib", "none"]), default="zlib", show_default=True)
 @click.option("--level", type=click.IntRange(0, 9), default=1, show_default=True, help="zlib level.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="Origin to name in the client's configuration.")
+@click.pass_context
 def command(
+    context: click.Context,
     folder: Path,
     fqrn: str,
     store: Path,
@@ -33,6 +36,7 @@ def command(
 
     Writes STORE/cvmfs/NAME, the key STORE/keys/NAME.pub and STORE/NAME.conf for a real client.
     """
+    refuse_without(context, "level", "--level", compression == "zlib", "--compression zlib")
     published = publish(
         folder,
         fqrn=fqrn,

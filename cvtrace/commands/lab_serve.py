@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from cvtrace.commands.forms import given, refuse_without
 from cvtrace.lab.origin import Injection, Origin
 from cvtrace.lab.quantities import parse_bandwidth_bytes_per_s, parse_duration_s, parse_size_bytes
 
@@ -25,7 +26,9 @@ from cvtrace.lab.quantities import parse_bandwidth_bytes_per_s, parse_duration_s
 @click.option("--match", metavar="GLOB", default="*", help="Inject into these URL paths only; re:… is a regex.")
 @click.option("--access-log", type=click.Path(path_type=Path), help="Append one JSON object per request.")
 @click.option("--control", type=click.Path(path_type=Path), help="Unix socket to change injections with.")
+@click.pass_context
 def command(
+    context: click.Context,
     store: Path,
     port: int,
     host: str,
@@ -40,6 +43,17 @@ def command(
     control: Path | None,
 ) -> None:
     """Serve the repositories in STORE over HTTP until Ctrl-C, as slow and as faulty as asked for."""
+    harms = [name for name in ("delay", "bandwidth", "status", "truncate", "drop") if given(context, name)]
+    for name in ("every", "match"):
+        refuse_without(
+            context,
+            name,
+            f"--{name}",
+            bool(harms),
+            "something to inject (--delay, --bandwidth, --status, --truncate, --drop)",
+        )
+    for name in ("bandwidth", "status", "truncate"):
+        refuse_without(context, name, f"--{name}", not drop, "an answer (--drop sends none)")
     injection = Injection(
         match=match,
         every=every,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from cvtrace.commands.telling import say
 
@@ -33,11 +32,6 @@ def output_options(told: str) -> Callable[[Command], Command]:
         return place(force(command))
 
     return add
-
-
-def wanted_form(context: click.Context, form: str, show: bool) -> str:
-    """Return the form asked for; what is shown in the browser is HTML if not told otherwise."""
-    return "html" if show and context.get_parameter_source("form") is ParameterSource.DEFAULT else form
 
 
 def destination(output: Path | None, beside: Callable[[], Path], force: bool, show: bool) -> Path | None:

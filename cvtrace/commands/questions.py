@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import click
 
+from cvtrace.commands.forms import given, refuse_without
+
 DURATION: Final = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>us|µs|ms|s)")
 UNITS: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -41,23 +43,21 @@ OPTIONS: Final = (
         metavar="ADDRESS",
         help="This client's address in that log. [default: as told by the fetches that are in both]",
     ),
-    click.option(
-        "--what-if", is_flag=True, help="Predict how long it takes if something were otherwise (text, csv, parquet)."
-    ),
+    click.option("--what-if", is_flag=True, help="Predict how long it takes if something were otherwise."),
     click.option(
         "--rtt",
         callback=seconds,
         default="20ms",
         metavar="TIME",
         show_default=True,
-        help="With --what-if: a round trip.",
+        help="What if: a round trip; implies --what-if.",
     ),
     click.option(
         "--parallel",
         type=click.IntRange(1, 1000),
         default=8,
         show_default=True,
-        help="With --what-if: chunks fetched at once.",
+        help="What if: chunks fetched at once; implies --what-if.",
     ),
     click.option(
         "--scale",
@@ -65,7 +65,7 @@ OPTIONS: Final = (
         callback=factor,
         default=4.0,
         show_default=True,
-        help="With --what-if: a model so many times larger.",
+        help="What if: a model so many times larger; implies --what-if.",
     ),
 )
 
@@ -86,7 +86,10 @@ def questions(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         from cvtrace.analysis.asked import Asked, Changes
 
-        asked = Asked(access_log, log_client, Changes(rtt, parallel, scale), what_if)
+        context = click.get_current_context()
+        refuse_without(context, "log_client", "--log-client", access_log is not None, "--access-log")
+        predicts = what_if or any(given(context, name) for name in ("rtt", "parallel", "scale"))
+        asked = Asked(access_log, log_client, Changes(rtt, parallel, scale), predicts)
         command(*args, asked=asked, **others)
 
     found: Callable[..., None] = asking

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cvtrace.commands.exports import EXPORTS, check_place, export
+from cvtrace.commands.forms import given, refuse_force_for_nothing, refuse_without, wanted_form
 from cvtrace.commands.outputs import (
     STDOUT,
     destination,
     encoding_of,
     output_options,
     show_in_browser,
-    wanted_form,
     writing,
 )
 from cvtrace.commands.questions import questions
@@ -30,10 +30,14 @@ if TYPE_CHECKING:
     from cvtrace.analysis.tables import Tables
 
 FORMATS: Final = ("text", "json", "html")
+STACKS: Final = ("folded", "speedscope")
+PICTURES: Final = ("perfetto", "speedscope", "folded", "openmetrics")
+"""Forms that have neither predictions nor what others counted."""
+NO_PICTURE: Final = "--format text, html, json, csv or parquet"
 
 
 @click.command(name="report")
-@click.argument("trace", type=click.Path(path_type=Path))
+@click.argument("trace", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option(
     "--format",
     "form",
@@ -80,9 +84,16 @@ def command(
 
     A trace that was cut off is reported as far as it goes; where it ends is said on stderr, too.
     """
-    form = wanted_form(context, form, show)
+    form = wanted_form(context, form, output, show=show, known=(*FORMATS, *EXPORTS))
     if show and form in EXPORTS:
         raise click.UsageError(f"--open shows {', '.join(FORMATS)}: --format {form} is for other programs")
+    if not show:
+        refuse_force_for_nothing(force, output, "the file")
+    refuse_without(context, "stacks", "--stacks", form in STACKS, f"--format {' or '.join(STACKS)}")
+    refuse_without(context, "verbose", "--verbose", form == "text", "--format text")
+    for name in ("what_if", "rtt", "parallel", "scale"):
+        refuse_without(context, name, f"--{name.replace('_', '-')}", form not in PICTURES, NO_PICTURE)
+    refuse_without(context, "access_log", "--access-log", form not in PICTURES, NO_PICTURE)
     if form in EXPORTS:
         check_place(form, output)
     output = destination(output, lambda: trace.resolve().with_name(f"{trace.resolve().name}.{form}"), force, show)
@@ -101,6 +112,8 @@ def command(
         rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, asked=asked, verbose=verbose)
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
+    if given(context, "model") and not found.tensors:
+        say(f"--model {model}: no tensors were found there for the files that the run read")
     if found.trace.damage:
         say(found.trace.damage)
     if show and output is not None:

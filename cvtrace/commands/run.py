@@ -9,7 +9,8 @@ from typing import Final
 
 import click
 
-from cvtrace.commands.telling import progress, say, tell_summary
+from cvtrace.commands.forms import refuse_useless
+from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES, Settings
 
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
@@ -18,7 +19,7 @@ BUFFER_MAX_BYTES: Final = 2_000_000_000
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     short_help="Record a script or program, then print the summary.",
 )
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the trace.")
@@ -65,11 +66,15 @@ def command(
     from cvtrace.tracer.user import user_named, who_asked
     from cvtrace.tracer.watch import watching
 
+    refuse_useless(ctx, output, force=force, probes=probes, no_summary=no_summary)
+
     asked = who_asked(os.environ)
     runs_as = user_named(user) if user else asked
     found = find_command(list(arguments), python, os.environ, runs_as)
     settings = Settings(parse_buffer_bytes(buffer) if buffer else None, cost)
     with watching(watch) as shown:
+        if watch and shown is None:
+            say(NOTHING_TO_DRAW_ON)
         options = Options(output, force, probes, mounts, asked, say, progress(), ort_profile, settings, redact, shown)
         try:
             recording = record(found, options)

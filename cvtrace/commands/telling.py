@@ -14,6 +14,8 @@ import click
 if TYPE_CHECKING:
     from cvtrace.tracer.user import User
 
+NOTHING_TO_DRAW_ON = "--watch shows nothing here: stderr is not a terminal that can be drawn on"
+
 
 def take_the_place_of_closed_streams() -> None:
     """Open the null device for stdin, stdout and stderr as far as they are closed, so that no other file becomes one of them.

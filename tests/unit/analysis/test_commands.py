@@ -26,15 +26,6 @@ def change_meta(trace: Path, **changes: Any) -> None:
     (trace / "meta.json").write_text(json.dumps({**meta, **changes}))
 
 
-def missing(folder: Path) -> Path:
-    return folder / "nowhere"
-
-
-def a_file(folder: Path) -> Path:
-    (folder / "file").write_text("no trace")
-    return folder / "file"
-
-
 def an_empty_folder(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
@@ -82,8 +73,6 @@ def with_absurd_times(folder: Path) -> Path:
 
 
 BAD: tuple[tuple[Callable[[Path], Path], str], ...] = (
-    (missing, "there is no such folder"),
-    (a_file, "a trace is a folder"),
     (an_empty_folder, "empty folder"),
     (a_foreign_folder, "no meta.json"),
     (of_a_newer_version, "newer cvtrace"),
