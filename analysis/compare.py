@@ -48,6 +48,8 @@ class Side:
     targets: tuple[str, ...]
     """Command lines."""
     probes: tuple[str, ...]
+    questions: tuple[str, ...] = ()
+    """What the verdicts answer: generation, inference, program (verdict_model.QUESTIONS)."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def _side(path: Path, reports: Sequence[Report]) -> Side:
         tuple(scripts),
         tuple(targets),
         tuple(sorted({report.trace.probes for report in reports})),
+        tuple(sorted({report.verdict.question for report in reports})),
     )
 
 
@@ -241,9 +244,7 @@ def _known(value: float) -> float | None:
 
 def _words(a: Sequence[Report], b: Sequence[Report]) -> tuple[Word, ...]:
     found = [
-        Word(
-            "run", "verdict", *(dict(Counter(each.verdict.generation_hits_cvmfs for each in side)) for side in (a, b))
-        ),
+        Word("run", "verdict", *(dict(Counter(each.verdict.answer for each in side)) for side in (a, b))),
         Word(
             "run",
             "cache_state",

@@ -1,5 +1,6 @@
 """Expectations of a report, such as `decode.fuse_reads == 0`: parsed, never evaluated as code."""
 
+import difflib
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -37,6 +38,9 @@ NUMBERS: Final = tuple(
     each.name for each in fields(Phase) if each.name not in ("name", "classes", "start_s", *PHASE_WORDS)
 )
 VERDICT: Final = ("tokens", "fuse_requests", "fuse_reads", "fuse_read_bytes", "http_fetches", "http_bytes", "blocked_s")
+TRACE: Final = ("lost", "events", "duration_s", "exit_code")
+SUGGESTED: Final = 2
+"""Names that may be meant, at most."""
 TOKEN_TIMES: Final = ("median_s", "p99_s", "max_s")
 
 
@@ -73,7 +77,7 @@ def known_names(named: Iterable[str] = ()) -> str:
     phases = ", ".join(dict.fromkeys((*NAMES, *map(spelt, named))))
     return (
         f"verdict, cache_state, agreement, verdict.<{'|'.join((*VERDICT, 'tokens_affected'))}>, "
-        f"trace.<lost|events|duration_s|exit_code>, decode.<{'|'.join(TOKEN_TIMES)}>, "
+        f"trace.<{'|'.join(TRACE)}>, decode.<{'|'.join(TOKEN_TIMES)}>, "
         f"for each of {phases} and total: .<{'|'.join(NUMBERS)}>, .<{'|'.join(LABELS)}> (seconds), "
         f"and for each but total: .<{'|'.join(PHASE_WORDS)}>"
     )
@@ -87,7 +91,7 @@ def parse(text: str, named: Iterable[str] = ()) -> Expectation:
         raise BadExpression(f"cannot read '{text}': write NAME ==|!=|<|<=|>|>= VALUE, e.g. 'decode.fuse_reads == 0'")
     name, comparison, value = found.groups()
     if not _is_known(name, phases):
-        raise BadExpression(f"unknown name '{name}' in '{text}'; known are: {known_names(named)}")
+        raise BadExpression(f"unknown name '{name}' in '{text}'{_meant(name, phases)}; known are: {known_names(named)}")
     tail = name.partition(".")[2]
     words = WORDS.get(PHASE_WORDS.get(tail, name))
     if words:
@@ -102,6 +106,20 @@ def parse(text: str, named: Iterable[str] = ()) -> Expectation:
     return Expectation(text, name, comparison, number)
 
 
+def _meant(name: str, phases: Collection[str]) -> str:
+    """Return a question for the known names that are most like this one."""
+    tails = (*NUMBERS, *LABELS)
+    known = [word for word in WORDS if word not in PHASE_WORDS.values()]
+    known += [f"verdict.{tail}" for tail in (*VERDICT, "tokens_affected")]
+    known += [f"trace.{tail}" for tail in TRACE] + [f"decode.{tail}" for tail in TOKEN_TIMES]
+    known += [f"{phase}.{tail}" for phase in sorted(phases) for tail in (*tails, *PHASE_WORDS)]
+    known += [f"total.{tail}" for tail in tails]
+    head, _, tail = name.lower().partition(".")
+    ending = [each for each in known if tail and each.startswith(f"{head}.") and each.endswith(tail)]
+    found = list(dict.fromkeys([*ending, *difflib.get_close_matches(name.lower(), known, n=SUGGESTED, cutoff=0.7)]))
+    return f": did you mean {' or '.join(found[:SUGGESTED])}?" if found else ""
+
+
 def _is_known(name: str, phases: Collection[str]) -> bool:
     head, _, tail = name.partition(".")
     if name in WORDS:
@@ -109,7 +127,7 @@ def _is_known(name: str, phases: Collection[str]) -> bool:
     if head == "verdict":
         return tail in (*VERDICT, "tokens_affected")
     if head == "trace":
-        return tail in ("lost", "events", "duration_s", "exit_code")
+        return tail in TRACE
     if head == "total":
         return tail in NUMBERS or tail in LABELS
     if head == "decode" and tail in TOKEN_TIMES:

@@ -214,7 +214,7 @@ def _sure(report: Report) -> list[Line]:
     verdict = report.verdict
     if verdict.missing:
         more = len(verdict.missing) - 1
-        rest = f" (and {more} more: -v)" if more else ""
+        rest = f" (and {counted(more, 'more reason')})" if more else ""
         label = "why" if verdict.answer == INCONCLUSIVE else "not sure"
         return [(label, f"{verdict.missing[0]}{rest}")]
     parts = ["no event was lost"] if not report.trace.lost else []

@@ -9,8 +9,10 @@ from rich.table import Table
 
 from cvtrace.analysis.classes import LABELS
 from cvtrace.analysis.compare import Change, Comparison, Side, Word
+from cvtrace.analysis.report.lines import wrapped
 from cvtrace.analysis.report.names import printable, shortened
 from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.analysis.verdict_model import GENERATION, INFERENCE, PROGRAM
 
 WORTH: Final = 0.02
 """Share of a phase's wall time from which on the change of a class is shown."""
@@ -29,7 +31,13 @@ SHOWN: Final = {
     "p99_s": "p99",
 }
 """Names of figures, where they are not those of the JSON."""
-WORDS: Final = {"verdict": "generation hits CVMFS", "hits_cvmfs": "hits CVMFS", "cache_state": "cache state"}
+WORDS: Final = {"hits_cvmfs": "hits CVMFS", "cache_state": "cache state"}
+VERDICTS: Final = {
+    GENERATION: "generation hits CVMFS",
+    INFERENCE: "inference hits CVMFS",
+    PROGRAM: "it waits for CVMFS",
+}
+"""Question of a verdict -> what its answer is to."""
 CAUSES: Final = 2
 """Classes that are told as the reason of a change, in short."""
 NAME: Final = 12
@@ -47,11 +55,16 @@ def render(found: Comparison, width: int) -> str:
     console = Console(
         file=out, width=width, color_system=None, markup=False, emoji=False, highlight=False, legacy_windows=False
     )
+    console.print(answer(found))
+    for line in in_short(found)[1:]:
+        for each in wrapped(line, width, first="  ", rest="    "):
+            console.print(each)
+    console.print()
     for letter, side in (("A", found.a), ("B", found.b)):
         console.print(f"{letter}: {_side(side)}")
-    console.print()
+        console.print(f"   {_verdict_of(found, letter)}")
     for word in found.words:
-        if word.a != word.b or word.of == "run":
+        if word.a != word.b and word.of != "run":
             console.print(_word(word))
     console.print()
     intervals = any(change.low is not None for change in found.changes)
@@ -67,9 +80,33 @@ def _side(side: Side) -> str:
 
 
 def _word(word: Word) -> str:
-    of = "" if word.of == "run" else f"{shortened(word.of, NAME)}: "
-    a, b = told(word.a), told(word.b)
-    return f"{of}{WORDS[word.name]}: {a}" if a == b else f"{of}{WORDS[word.name]}: {a} → {b}"
+    return f"{shortened(word.of, NAME)}: {WORDS[word.name]}: A {told(word.a)}, B {told(word.b)}"
+
+
+def _verdict_of(found: Comparison, letter: str) -> str:
+    """Return what was found of one side: its verdict, and how warm its caches were."""
+    words = {word.name: word.a if letter == "A" else word.b for word in found.words if word.of == "run"}
+    asked = asked_of(found.a if letter == "A" else found.b)
+    return " · ".join(f"{WORDS.get(name, asked)}: {told(each)}" for name, each in words.items())
+
+
+def asked_of(side: Side) -> str:
+    """Return what the verdict of a side is on; of runs that are asked different things, only that it is a verdict."""
+    return VERDICTS.get(side.questions[0], "verdict") if len(side.questions) == 1 else "verdict"
+
+
+def answer(found: Comparison) -> str:
+    """Return which side is faster, in one sentence."""
+    change = _grouped(found)["run"][0]
+    if change.a is None or change.b is None or change.difference is None:
+        return "The two sides cannot be compared: the time of one is not known."
+    a, b = seconds(change.a), seconds(change.b)
+    if a == b:
+        return f"A and B took the same time: {a}."
+    slow, fast = ("A", "B") if change.difference < 0 else ("B", "A")
+    share = abs(change.difference) / max(change.a, change.b)
+    chance = "" if change.certain is None or change.certain else "; that may be chance"
+    return f"{fast} is faster than {slow} by {seconds(abs(change.difference))} ({100 * share:.0f} %): A took {a}, B {b}{chance}."
 
 
 def told(words: dict[str, int]) -> str:

@@ -13,19 +13,30 @@ UNKNOWN: Final = "?"
 
 def table(found: WhatIf, report: Report) -> Table:
     """Return one row per prediction: the run, and the phases one waits for."""
-    shown = [name for name in COLUMNS if any(row.name == name for row in report.phases)]
+    first, *others = rows(found, report)
     head = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    head.add_column("what if", vertical="bottom")
-    for name in ("run", *shown, "error in\nthe lab"):
-        head.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+    head.add_column(first[0], vertical="bottom")
+    for name in first[1:]:
+        head.add_column(name.replace("error in ", "error in\n"), justify="right", no_wrap=True, vertical="bottom")
+    for row in others:
+        head.add_row(*row)
+    return head
+
+
+def rows(found: WhatIf, report: Report) -> list[list[str]]:
+    """Return the cells of the table, the heading first."""
+    shown = [name for name in COLUMNS if any(row.name == name for row in report.phases)]
     walls = {row.name: row.wall_s for row in report.phases}
-    head.add_row("as it was", seconds(sum(walls.values())), *(seconds(walls[name]) for name in shown), "")
+    made = [
+        ["what if", "run", *shown, "error in the lab"],
+        ["as it was", seconds(sum(walls.values())), *(seconds(walls[name]) for name in shown), ""],
+    ]
     for each in found.predictions:
         after = {row.name: row.predicted_s for row in each.phases}
         cells = [each.wall_s, *(after.get(name) for name in shown)]
         error = "" if each.lab_error is None else f"±{100 * each.lab_error:.0f} %"
-        head.add_row(each.what, *(UNKNOWN if cell is None else seconds(cell) for cell in cells), error)
-    return head
+        made.append([each.what, *(UNKNOWN if cell is None else seconds(cell) for cell in cells), error])
+    return made
 
 
 def sentences(found: WhatIf) -> list[str]:

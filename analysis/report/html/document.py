@@ -18,6 +18,7 @@ from cvtrace.analysis.report.html.palette import COLOURS, PAINTS
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.tables import Column, Table
 from cvtrace.analysis.report.names import printable
+from cvtrace.analysis.report.quantities import seconds
 
 STATIC: Final = "cvtrace.analysis.report.html"
 SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "page.js")
@@ -40,6 +41,7 @@ def document(
         loader=FunctionLoader(_static),
     )
     environment.filters["shown"] = printable
+    environment.filters["seconds"] = seconds
     by_picture = {picture.table for picture in pictures}
     return environment.get_template(template).render(
         policy=_policy(scripts),

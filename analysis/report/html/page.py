@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from cvtrace.analysis.intervals import Ints
-from cvtrace.analysis.report import sentences
+from cvtrace.analysis.report import brief_answers as answers
+from cvtrace.analysis.report import predicted, sentences
 from cvtrace.analysis.report.full import BLOCKS
 from cvtrace.analysis.report.html.document import document
 from cvtrace.analysis.report.html.heat import Heat
@@ -18,17 +19,25 @@ from cvtrace.analysis.report.names import printable
 
 def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], tables: Sequence[Table]) -> str:
     """Return the page. `pictures` and `tables` are in the order in which they stand."""
+    report = scene.report
+    question, reply = answers.headline(report)
     return document(
         "report.html",
         pictures,
         tables,
         _links(scene, heats),
-        report=scene.report,
-        answer=lines(sentences.answer(scene.report)),
-        said=[line for block in BLOCKS if block is not sentences.lacking for line in lines(block(scene.report))],
-        title=printable(sentences.title(scene.report)),
-        lacking=[*scene.report.trace.missing, *scene.report.notes],
-        findings=scene.report.findings,
+        report=report,
+        question=question,
+        number=printable(reply.partition(": ")[2]),
+        trouble=lines(answers.trouble(report)),
+        brief=[(label, printable(said)) for label, said in (*answers.generation(report), *answers.load(report))],
+        predicted=predicted.rows(report.what_if, report) if report.what_if else [],
+        assumed=lines(predicted.sentences(report.what_if)) if report.what_if else [],
+        answer=lines(sentences.answer(report)),
+        said=[line for block in BLOCKS if block is not sentences.lacking for line in lines(block(report))],
+        title=printable(sentences.title(report)),
+        lacking=[*report.trace.missing, *report.notes],
+        findings=report.findings,
         heats=heats,
         opened=("phases",),
     )

@@ -148,8 +148,16 @@ def test_the_text_fits_80_columns_and_nothing_is_cut(sets: tuple[list[Report], l
 def test_the_text_says_what_changed() -> None:
     told = comparison.render(compared([analyse(cold_run().trace())], [analyse(hot_run().trace())]), 80)
 
-    assert "generation hits CVMFS: yes → no\n" in told
-    assert "cache state: cold → hot\n" in told
+    assert told.splitlines()[0] == "A and B took the same time: 900 ms."
+    lines = [line.strip() for line in told.splitlines()]
+    assert (
+        lines[lines.index("A: a: phi3-qa.py, 1 run, probes: ebpf") + 1]
+        == "generation hits CVMFS: yes · cache state: cold"
+    )
+    assert (
+        lines[lines.index("B: b: phi3-qa.py, 1 run, probes: ebpf") + 1]
+        == "generation hits CVMFS: no · cache state: hot"
+    )
     assert "network.transfer 80.0 ms     0 s -80.0 ms -100 %" in " ".join(told.split("           "))
     assert "fetched" in told
 
@@ -196,7 +204,8 @@ def test_two_traces_as_text_and_json(cold: Path, tmp_path: Path) -> None:
     text, told = run(cold, hot), run(cold, hot, "--format", "json")
 
     assert (text.exit_code, told.exit_code, text.stderr, told.stderr) == (0, 0, "", "")
-    assert text.stdout.replace("\n", " ").startswith(f"A: {cold}: phi3-qa.py, 1 run, probes: ebpf ")
+    assert text.stdout.startswith("A and B took the same time: ")
+    assert f"A: {cold}: phi3-qa.py, 1 run, probes: ebpf " in text.stdout.replace("\n", " ")
     content = json.loads(told.stdout)
     assert content["schema"] == "cvtrace-compare/1"
     assert (content["a"]["runs"], content["b"]["path"]) == (1, str(hot))

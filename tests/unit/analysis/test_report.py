@@ -1,6 +1,7 @@
 """The summary, the JSON contract, and the commands that print and check them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,30 @@ def test_phases_that_the_script_names_can_be_checked() -> None:
 def test_bad_expressions_say_what_is_known(expression: str, complaint: str) -> None:
     with pytest.raises(BadExpression, match=complaint):
         parse(expression)
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [
+        ("decode.reads", "decode.fuse_reads"),
+        ("decode.fuse_read", "decode.fuse_reads"),
+        ("load.wall", "load.wall_s"),
+        ("lod.wall_s", "load.wall_s"),
+        ("Verdict", "verdict"),
+        ("decode.median", "decode.median_s"),
+        ("trace.loss", "trace.lost"),
+        ("warmup.wall_s", "warm_up.wall_s"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_one_that_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(BadExpression, match=rf"did you mean .*{re.escape(meant)}.*\?"):
+        parse(f"{name} == 0", ["warm up"])
+
+
+def test_nothing_is_suggested_for_what_is_like_no_name() -> None:
+    with pytest.raises(BadExpression) as refused:
+        parse("xyzzy == 0")
+    assert "did you mean" not in str(refused.value)
 
 
 def test_check_prints_what_failed_with_its_value(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from cvtrace.analysis.compare import Comparison, Side
 from cvtrace.analysis.model import Report
 from cvtrace.analysis.report import sentences
-from cvtrace.analysis.report.comparison import in_short, told
+from cvtrace.analysis.report.comparison import asked_of, in_short, told
 from cvtrace.analysis.report.html.comparison import flame, phases, tokens
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.comparison.tables import tables
@@ -35,6 +35,7 @@ class Heading:
     colour: str
     path: str
     what: str
+    asked: str
     verdict: str
     mark: str
     """Of the verdict of all runs: yes, no, inconclusive, or nothing if they differ."""
@@ -77,6 +78,7 @@ def _heading(found: Comparison, number: int, shown: Scene) -> Heading:
         colour=SIDES[number],
         path=printable(side.path),
         what=printable(_what(side)),
+        asked=asked_of(side),
         verdict=told(words["verdict"]),
         mark=next(iter(words["verdict"])) if len(words["verdict"]) == 1 else "",
         state=told(words["cache_state"]),

@@ -118,7 +118,7 @@ def _words(sides: Sides) -> Table:
     number = {name: place for place, name in enumerate(sides.names)}
     columns = (
         Column("of", "text", [printable(row.of) for row in rows]),
-        Column("question", "text", [WORDS[row.name] for row in rows]),
+        Column("question", "text", [WORDS.get(row.name, row.name) for row in rows]),
         Column("A", "text", [told(row.a) for row in rows]),
         Column("B", "text", [told(row.b) for row in rows]),
     )
