@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from cvtrace.analysis.access_check import access_check
 from cvtrace.analysis.asked import NOTHING, Asked
 from cvtrace.analysis.cache_state import cache_state
+from cvtrace.analysis.failures import failure_rows
 from cvtrace.analysis.findings import findings
 from cvtrace.analysis.folders import folder_rows
 from cvtrace.analysis.headers import Headers
@@ -14,6 +16,7 @@ from cvtrace.analysis.model import SCHEMA, MountInfo, Report, TraceInfo
 from cvtrace.analysis.numbering import kernel_count
 from cvtrace.analysis.operators import COST, operator_layers, operators
 from cvtrace.analysis.phases import is_attached, life
+from cvtrace.analysis.processes import process_rows, signal_name
 from cvtrace.analysis.program_rows import import_rows, package_rows, run_rows
 from cvtrace.analysis.reconcile import reconcile
 from cvtrace.analysis.report.quantities import counted
@@ -83,6 +86,8 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: As
         imports=import_rows(found, imported),
         import_packages=package_rows(found, imported),
         folders=folder_rows(found),
+        failures=failure_rows(found),
+        processes=process_rows(found),
     )
 
 
@@ -107,7 +112,13 @@ def _trace(found: Study, lacking: Sequence[str]) -> TraceInfo:
             for mount in recording.mounts
         ),
         damage=recording.damage,
+        signal=_signal(target),
     )
+
+
+def _signal(target: dict[str, Any]) -> str | None:
+    number = target.get("signal")
+    return signal_name(number) if isinstance(number, int) else None
 
 
 def _overlaps(found: Study) -> tuple[str, ...]:

@@ -20,14 +20,18 @@ UNINTERRUPTIBLE: Final = 2
 def cache_state(study: Study) -> str | None:
     """Return cold, warm (reads, all from the client's cache), hot (no reads, no fetches), mixed, or none (no CVMFS).
 
-    None where requests cannot be observed.
+    None where requests cannot be observed, or all failed: a failed one tells nothing of the caches.
     """
     if not study.recording.sees_requests:
         return None
-    mine = study.requests.by_target & study.requests.asked
-    reads = bool((mine & study.requests.is_(Opcode.READ)).any())
-    fetched = np.unique(study.get_object[study.gets_of_target & (study.get_object >= 0)])
-    fetches = int(study.gets_of_target.sum())
+    wanted = study.requests.by_target & study.requests.asked
+    mine = wanted & ~study.requests.failed
+    reads = bool((mine & study.requests.reads).any())
+    got = pick(mine.astype(np.int64), study.gets.request, 0) == 1
+    fetched = np.unique(study.get_object[got & (study.get_object >= 0)])
+    fetches = int(got.sum())
+    if wanted.any() and not mine.any():
+        return None
     if not mine.any() and not study.recording.has(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT):
         return "none"
     if not fetches:
@@ -50,8 +54,10 @@ def states_by_row(study: Study) -> list[str | None]:
     if not study.recording.sees_requests:
         return [None for _ in rows]
     requests, use = study.requests, study.use
-    reads = np.where(requests.is_(Opcode.READ), study.request_row, -1)
-    asked = np.where(requests.is_(Opcode.OPEN), study.request_row, -1)
+    reads = np.where(requests.reads, study.request_row, -1)
+    asked = np.where(requests.is_(Opcode.OPEN) & ~requests.failed, study.request_row, -1)
+    failed = pick(requests.failed.astype(np.int64), study.gets.request, 0) == 1
+    get_row = np.where(failed, -1, study.get_row)
     pages = study.recording.of(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT)
     page_row = study.phases.row_at(pages.tid, pages.start)
     of_use = pick(study.request_row, use.use_request, -1)
@@ -59,10 +65,10 @@ def states_by_row(study: Study) -> list[str | None]:
     waits = disk_waits(study)
     found: list[str | None] = []
     for row in rows:
-        got = np.unique(study.get_object[study.get_row == row])
+        got = np.unique(study.get_object[get_row == row])
         there = np.concatenate([use.use_object[(of_use == row) & (use.use == FOUND)], use.read_object[of_read == row]])
         kept = len(np.setdiff1d(np.unique(there[there >= 0]), got))
-        if (study.get_row == row).any():
+        if (get_row == row).any():
             found.append("cold" if len(got) / max(len(got) + kept, 1) >= COLD_SHARE else "mixed")
         elif (reads == row).any():
             found.append(_warm(waits, of_read == row))

@@ -20,29 +20,42 @@ CAUSES: Final = (
     "metadata",
     "catalog_expired",
     "streaming_cache",
+    "direct_io",
+    "client_reloaded",
 )
-FIRST_TOUCH, EVICTED_PAGE, EVICTED_OBJECT, NEW_FILE, METADATA, CATALOG_EXPIRED, STREAMING_CACHE = range(len(CAUSES))
+(
+    FIRST_TOUCH,
+    EVICTED_PAGE,
+    EVICTED_OBJECT,
+    NEW_FILE,
+    METADATA,
+    CATALOG_EXPIRED,
+    STREAMING_CACHE,
+    DIRECT_IO,
+    CLIENT_RELOADED,
+) = range(len(CAUSES))
 
 
 def request_causes(study: Study) -> Ints:
-    """Return the cause of each request, as a number of CAUSES; -1 for those that nobody needs (RELEASE, FORGET).
+    """Return the cause of each request, as a number of CAUSES; -1 for those that nobody needs (RELEASE, FORGET) and those that failed.
 
-    streaming_cache: a READ that fetched, and nothing was put into the cache. evicted_object: the client missed an object that it
+    direct_io: a READ that goes past the page cache. streaming_cache: a READ that fetched, and nothing was put into the cache. evicted_object: the client missed an object that it
     had found or fetched before in this recording. catalog_expired: the client took over a new catalog, and fetched one for
     this request, or dropped the page or name that it is about. evicted_page: a READ of a page that was read, or seen in the page
     cache, before. first_touch: any other READ. new_file: OPEN. metadata: everything else.
     """
     requests = study.requests
-    read = requests.is_(Opcode.READ)
+    read = requests.reads
     cause = np.where(read, FIRST_TOUCH, np.where(requests.is_(Opcode.OPEN), NEW_FILE, METADATA))
     seen = _page_last_seen(study)
     cause[read & (seen >= 0)] = EVICTED_PAGE
+    cause[read & requests.direct] = DIRECT_IO
     reloaded = reload_before(study, requests.connection, requests.sent)
     renewed = read & (seen >= 0) & (seen < reloaded)
     cause[renewed | asked_again(study, reloaded) | (fetched_catalog(study) & (reloaded >= 0))] = CATALOG_EXPIRED
     cause[_object_was_there(study)] = EVICTED_OBJECT
     cause[read & _streamed(study)] = STREAMING_CACHE
-    return np.where(requests.asked, cause, -1)
+    return np.where(requests.asked & ~requests.failed, cause, -1)
 
 
 def counted_causes(cause: Ints) -> dict[str, int]:
@@ -84,7 +97,7 @@ def _page_last_seen(study: Study) -> Ints:
     begins or ends within.
     """
     requests = study.requests
-    reads = np.flatnonzero(requests.is_(Opcode.READ) & (requests.offset >= 0) & (requests.size > 0))
+    reads = np.flatnonzero(requests.reads & ~requests.direct & (requests.offset >= 0) & (requests.size > 0))
     found = np.full(len(requests), -1, dtype=np.int64)
     if not len(reads):
         return found

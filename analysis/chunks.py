@@ -16,6 +16,7 @@ from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.file_map import LARGEST_FILE, Axis, FileMap, add_up, union
 from cvtrace.analysis.intervals import Bools, Ints, match, pick
 from cvtrace.analysis.reloads import suffix
+from cvtrace.analysis.requests import DIRECT_IO
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.touched import file_of, touched
 from cvtrace.probes.events import Opcode
@@ -208,7 +209,7 @@ def asked_bytes(study: Study, found: Chunks) -> Ints:
 def asked_of_files(study: Study, file: Ints) -> Ints:
     """Return the bytes of pages of each file (touched.file_key, distinct) that the target read or had mapped in, each once.
 
-    The end of a file is known from a READ that brought less than it asked for.
+    What goes past the page cache is asked for by the READs themselves. The end of a file is known from a READ that brought less than it asked for.
     """
     pages, requests = touched(study.recording), study.requests
     place = match(file, file_of(requests))
@@ -216,6 +217,19 @@ def asked_of_files(study: Study, file: Ints) -> Ints:
     size = np.full(len(file) + 1, HUGE, dtype=np.int64)
     np.minimum.at(size, place[short], (requests.offset + requests.read_bytes)[short])
     end = np.minimum(pages.end, size[match(file, pages.file)])
+    read, begin, stop = _direct(study)
+    of_page, first = np.concatenate([pages.file, read]), np.concatenate([pages.start, begin])
+    end = np.concatenate([end, stop])
     axis = Axis.of(file, end)
-    of, start, stop = union(axis, pages.file, pages.start, end)
+    of, start, stop = union(axis, of_page, first, end)
     return add_up(match(file, of), stop - start, len(file))
+
+
+def _direct(study: Study) -> tuple[Ints, Ints, Ints]:
+    """Return what the target read past the page cache (O_DIRECT, or a mount that says so): file, begin and end of each READ."""
+    requests = study.requests
+    past = np.unique(file_of(requests)[requests.is_(Opcode.OPEN) & ((requests.open_flags & DIRECT_IO) != 0)])
+    direct = requests.direct | (requests.is_(Opcode.READ) & np.isin(file_of(requests), past))
+    chosen = requests.by_target & direct & (requests.read_bytes > 0)
+    begin = requests.offset[chosen]
+    return file_of(requests)[chosen], begin, begin + requests.read_bytes[chosen]

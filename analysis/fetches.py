@@ -16,6 +16,11 @@ STATUS: Final = re.compile(r"^HTTP/[0-9.]+ ([0-9]{3})")
 CONTENT_LENGTH: Final = re.compile(r"content-length:\s*([0-9]+)", re.IGNORECASE)
 
 
+FINE, SILENT, CUT = range(3)
+"""How a GET ended: as it should, without an answer, with less than was announced."""
+BAD_STATUS: Final = 400
+
+
 @dataclass(frozen=True)
 class Jobs:
     """Downloads asked for by workers, sorted by `handed`. Times in ns; a job cut by the end ends there.
@@ -39,6 +44,8 @@ class Jobs:
     """The object was put into the cache."""
     inserted: tuple[str, ...]
     """Path in the repository as the quota manager was told, empty if it was not."""
+    result: Ints
+    """What the download thread wrote: 0, or the client's number of a failure (failures.CLIENT); -1 if it was not seen."""
     inserted_bytes: Ints
     """Size of the object, unpacked, as the quota manager was told, -1 if it was not."""
 
@@ -68,12 +75,22 @@ class Gets:
     body_bytes: Ints
     address: Ints
     """IPv4 address << 16 | port of the connection, -1 if it was made before the recording."""
+    outcome: Ints
+    """FINE (or under way at the end), SILENT, CUT, or a status from 400 on."""
+    length: Ints
+    """Bytes of the body as the answer announced them, -1 if it did not."""
     encrypted: Bools
     """Over TLS: `line` is empty, `status` 0, `body_bytes` are those on the wire."""
     line: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.sent)
+
+    @property
+    def failed(self) -> Bools:
+        """GETs that brought nothing that can be used."""
+        failed: Bools = self.outcome != FINE
+        return failed
 
 
 @dataclass(frozen=True)
@@ -127,6 +144,9 @@ def _jobs(recording: Recording, requests: Requests, opens: CacheOpens) -> Jobs:
         committed=commit > 0,
         inserted=inserted,
         inserted_bytes=inserted_bytes,
+        result=np.where(
+            pick(worker.rows.start, result, following + 1) <= following, pick(worker.rows.a, result, -1), -1
+        ),
     )
 
 
@@ -173,8 +193,9 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
     made_for_it = connects.fresh & (connects.began >= pick(jobs.handed, job, 0))
     connecting = np.where(made_for_it, connects.began, -1)
     first, last, received, head = _received(recording, sends)
-    status, body_bytes = _heads(recording, received, head)
+    status, body_bytes, length = _heads(recording, received, head)
     order = np.lexsort((sends.start, np.where(job >= 0, job, len(jobs))))
+    outcome = _outcomes(jobs, job[order], status[order], received[order], length[order], encrypted[order])
     return Gets(
         job=job[order],
         request=pick(jobs.request, job, -1)[order],
@@ -189,6 +210,8 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
         status=status[order],
         body_bytes=body_bytes[order],
         address=connects.address[order],
+        outcome=outcome,
+        length=length[order],
         encrypted=encrypted[order],
         line=tuple(lines[place] for place in order.tolist()),
     )
@@ -276,8 +299,19 @@ def _received(recording: Recording, sends: Rows) -> tuple[Ints, Ints, Ints, Rows
     )
 
 
-def _heads(recording: Recording, received: Ints, head: Rows) -> tuple[Ints, Ints]:
-    """Return status and bytes of the body: Content-Length if all of it came, else what came less a usual head."""
+def _outcomes(jobs: Jobs, job: Ints, status: Ints, received: Ints, length: Ints, encrypted: Bools) -> Ints:
+    """Return how each GET (by job) ended. What its job did not go on after was under way when the recording ended."""
+    again = np.append((job[1:] == job[:-1]) & (job[1:] >= 0), False)[: len(job)]
+    over = again | (pick(jobs.result, job, -1) >= 0)
+    silent = over & (received == 0)
+    cut = over & (length >= 0) & (received < length)
+    # Over TLS statuses and lengths are not seen, and what came may be the server's ticket.
+    found = np.select([status >= BAD_STATUS, silent, cut], [status, SILENT, CUT], FINE)
+    return np.where(encrypted, np.where(silent, SILENT, FINE), found)
+
+
+def _heads(recording: Recording, received: Ints, head: Rows) -> tuple[Ints, Ints, Ints]:
+    """Return status, bytes of the body (Content-Length if all of it came, else what came less a usual head), Content-Length."""
     texts = recording.text(head) if len(head) else [""] * len(received)
     found = [STATUS.match(text) for text in texts]
     lengths = [CONTENT_LENGTH.search(text) for text in texts]
@@ -286,7 +320,7 @@ def _heads(recording: Recording, received: Ints, head: Rows) -> tuple[Ints, Ints
     length = np.array([int(each[1]) if each else -1 for each in lengths], dtype=np.int64)
     whole = got & (length >= 0) & (received >= length)
     usual_head = int(np.median((received - length)[whole])) if whole.any() else 0
-    return status, np.where(whole, length, np.maximum(received - usual_head, 0))
+    return status, np.where(whole, length, np.maximum(received - usual_head, 0)), np.where(got, length, -1)
 
 
 def _finish(recording: Recording, jobs: Jobs, gets: Gets) -> Jobs:

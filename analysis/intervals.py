@@ -176,6 +176,12 @@ def cut(steps: Steps, start: Ints, end: Ints) -> Pieces:
     )
 
 
+def add_by_group(group: Ints, amount: Ints | Bools, groups: int) -> Ints:
+    """Add up amounts by group; group -1 is left out."""
+    chosen = group >= 0
+    return np.bincount(group[chosen], weights=amount[chosen], minlength=groups).astype(np.int64)
+
+
 def latest(positions: Ints, query: Ints) -> Ints:
     """Return the index of the last of sorted `positions` at or before each query, -1 if there is none."""
     return np.searchsorted(positions, query, side="right").astype(np.int64) - 1

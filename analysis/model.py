@@ -41,6 +41,8 @@ class TraceInfo:
     missing: tuple[str, ...]
     mounts: tuple[MountInfo, ...]
     damage: str | None
+    signal: str | None = None
+    """Name of the signal that ended the target, if one did; `exit_code` is 128 + its number then."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,62 @@ class Fetch:
     by_target: bool
     encrypted: bool
     """Over HTTPS: `url` is empty, `status` 0, `bytes` are those on the wire."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something the target wanted of a mount and did not get; `count` alike ones of one file, the first is told.
+
+    `what` is read, open, look up, …; `error` the name of the errno, empty where only the signal shows it. `signal` ended process `pid`
+    after it. The rest is what the client tried for it, as far as it was seen: `outcomes` of its tries in words, `statuses` (0: none),
+    `server` the peer that was asked last (a proxy if `proxied`), `client_said` the client's own reason, `object` the hash.
+    """
+
+    what: str
+    path: str
+    offset_bytes: int | None
+    size_bytes: int | None
+    error: str
+    count: int
+    start_s: float
+    waited_s: float
+    pid: int
+    signal: str | None = None
+    object: str | None = None
+    url: str | None = None
+    server: str | None = None
+    proxied: bool = False
+    outcomes: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
+    tries: int = 0
+    client_said: str | None = None
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of the target. Times and `classes` are those of its main thread, and add up to `wall_s`; counts are those of all its
+    threads. `command` is the program that it executed, or its parent's. `exit_code` and `signal` are None where they are not known."""
+
+    pid: int
+    parent: int | None
+    command: str
+    start_s: float
+    wall_s: float
+    exit_code: int | None
+    signal: str | None
+    threads: int
+    network_s: float
+    cache_s: float
+    compute_s: float
+    other_s: float
+    unattributed_s: float
+    classes: dict[str, float]
+    fuse_requests: int | None
+    fuse_reads: int | None
+    fuse_read_bytes: int | None
+    failed_requests: int | None
+    http_fetches: int | None
+    http_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -411,6 +469,8 @@ class Report:
     imports: tuple[Import, ...] = ()
     import_packages: tuple[ImportedPackage, ...] = ()
     folders: tuple[Folder, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    processes: tuple[Process, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

@@ -1,5 +1,6 @@
 """FUSE requests: what the kernel sent joined with what the daemon answered."""
 
+import errno
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from cvtrace.analysis.intervals import Bools, Ints, Lanes, latest, match, pick
 from cvtrace.analysis.recording import Recording, Rows
-from cvtrace.probes.events import Kind, Opcode
+from cvtrace.probes.events import DIRECT, Kind, Opcode
 
 UNIQUE_BITS: Final = 44
 """FUSE numbers the requests of a connection 2, 4, 6 …: 44 bits are 2 days of 50 million requests a second."""
@@ -30,6 +31,18 @@ PATHS: Final = tuple(
     )
 )
 """Requests for names and attributes."""
+
+HARMLESS: Final = tuple(
+    -number
+    for number in (
+        errno.EPERM, errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.EACCES, errno.EEXIST, errno.EXDEV, errno.ENOTDIR, errno.EISDIR, errno.EINVAL,
+        errno.EROFS, errno.ERANGE, errno.ENAMETOOLONG, errno.ENOSYS, errno.ENOTEMPTY, errno.ELOOP, errno.ENODATA, errno.EOPNOTSUPP, errno.ECANCELED,
+    )
+)  # fmt: skip
+"""Errors that are an answer: there is no such name, no right, no such function. Any other is a failure of the client."""
+
+DIRECT_IO: Final = 1
+"""FOPEN_DIRECT_IO of the reply to OPEN (linux/fuse.h): reads of the file go past the page cache."""
 
 PASSTHROUGH: Final = 1 << 7
 """FOPEN_PASSTHROUGH of the reply to OPEN (linux/fuse.h): reads go to a backing file, past the daemon."""
@@ -62,6 +75,10 @@ class Requests:
     node_of_reply: Ints
     by_target: Bools
     seen_by_daemon: Bools
+    answered: Bools
+    """Whether it has ended: what was under way when the recording or the client ended has not."""
+    direct: Bools
+    """READs that go past the page cache."""
     row: Ints
     """Index of FUSE_DAEMON among all events, -1 without."""
     lanes: Lanes
@@ -83,9 +100,21 @@ class Requests:
         return asked
 
     @property
+    def failed(self) -> Bools:
+        """Requests that the client did not do: answered with an error that is no answer."""
+        failed: Bools = (self.error < 0) & ~np.isin(self.error, HARMLESS)
+        return failed
+
+    @property
+    def reads(self) -> Bools:
+        """READs that did not fail: a failed one brought nothing, and tells nothing of caches."""
+        reads: Bools = self.is_(Opcode.READ) & ~self.failed
+        return reads
+
+    @property
     def read_bytes(self) -> Ints:
         """Bytes a READ brought; what it asked for where the reply was not seen."""
-        read = self.is_(Opcode.READ)
+        read = self.is_(Opcode.READ) & (self.error == 0) & self.answered
         brought = np.where(self.reply_bytes >= 0, np.maximum(self.reply_bytes - 16, 0), self.size)
         return np.where(read, np.maximum(brought, 0), 0)
 
@@ -146,7 +175,10 @@ def _table(
     reply = match(connections.key(connections.of_daemon(replies.tgid), replies.a), key)
     ended = np.where(send >= 0, pick(sends.end, send, 0), pick(served.end, daemon, 0))
     received = pick(served.start, daemon, ended)
-    replied = np.maximum(pick(served.end, daemon, ended), received)
+    told = (daemon >= 0) & ~_is(served.unfinished, daemon)
+    of_kernel = (send >= 0) & ~_is(sends.unfinished, send)  # which ends what a client that is gone will not answer
+    replied = np.where(told | ~of_kernel, pick(served.end, daemon, ended), ended)
+    replied = np.maximum(replied, received)
     replying = np.clip(pick(replies.start, reply, replied), received, replied)
     sent = np.minimum(pick(sends.start, send, received), received)
     size_word, head = pick(replies.b, reply, -1), pick(served.c, daemon, 0)
@@ -158,6 +190,7 @@ def _table(
     worker = pick(served.tid, daemon, -1)[order]
     received = received[order]
     lanes = recording.lanes(np.unique(served.tid))
+    brought = pick(reads.c, read, 0)
     opcode = np.where(daemon >= 0, head >> 32, pick(sends.c, send, 0) >> 32)
     return Requests(
         connection=np.where(send >= 0, pick(sends.b, send, 0), connections.of_daemon(pick(served.tgid, daemon, 0)))[
@@ -173,18 +206,26 @@ def _table(
         received=received,
         replying=replying[order],
         replied=replied[order],
-        error=np.where(daemon >= 0, pick(served.ret, daemon, 0), pick(sends.ret, send, 0))[order],
+        error=np.where(told, pick(served.ret, daemon, 0), pick(sends.ret, send, 0))[order],
         offset=pick(reads.b, read, -1)[order],
-        size=pick(reads.c, read, 0)[order],
+        size=(brought & (DIRECT - 1))[order],
         reply_bytes=np.where(size_word >= 0, size_word & 0xFFFFFFFF, -1)[order],
         open_flags=np.where(size_word >= 0, size_word >> 32, 0)[order],
         node_of_reply=pick(replies.c, reply, 0)[order],
         by_target=recording.is_target_thread(asker)[order],
         seen_by_daemon=(daemon >= 0)[order],
+        answered=(told | of_kernel)[order],
+        direct=(brought & DIRECT != 0)[order],
         row=pick(served.index, daemon, -1)[order],
         lanes=lanes,
         in_worker=_by_worker(worker, received),
     )
+
+
+def _is(flags: Bools, index: Ints) -> Bools:
+    """Return the flag at each index, False where it points nowhere."""
+    found: Bools = pick(flags.astype(np.int64), index, 0) == 1
+    return found
 
 
 def _by_worker(worker: Ints, received: Ints) -> Ints:

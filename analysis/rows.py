@@ -101,7 +101,7 @@ def _observed(column: Ints | None, row: int) -> int | None:
 def _phase_numbers(study: Study) -> dict[str, Ints | None]:
     """Return the counts of Phase, each with one entry per phase; None for what the probe cannot observe."""
     count, requests, use = len(study.phases.names), study.requests, study.use
-    row, read = study.request_row, requests.is_(Opcode.READ)
+    row, read = study.request_row, requests.reads
     get_row = study.get_row
     faults = study.recording.of(Kind.FAULT)
     network = np.minimum(_sum(row, _from_network(study), count), _sum(row, requests.read_bytes, count))
@@ -160,7 +160,7 @@ def _page_cache_bytes(study: Study) -> Ints:
     pages, row = pages.where(row >= 0), row[row >= 0]
     first = pages.c & ((1 << 48) - 1)
     last = first + np.maximum(pages.c >> 48, 1)
-    read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_row >= 0) & (requests.offset >= 0))
+    read = np.flatnonzero(requests.reads & (study.request_row >= 0) & (requests.offset >= 0))
     brought = requests.offset[read] // PAGE
     until = -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE)
     files = np.unique(np.concatenate([pages.b, requests.nodeid[read]]))
@@ -180,7 +180,7 @@ def token_rows(study: Study) -> tuple[Token, ...]:
         return ()
     times = class_times(study.call_path, calls.token[study.call_path.of], count)
     start_ns, _ = life(study.recording)
-    reads = _sum(study.request_token, study.requests.is_(Opcode.READ), count)
+    reads = _sum(study.request_token, study.requests.reads, count)
     of_token = np.flatnonzero(calls.token >= 0)
     start, wall = calls.start[of_token] - start_ns, (calls.end - calls.start)[of_token]
     return tuple(
@@ -207,7 +207,7 @@ def file_rows(study: Study) -> tuple[File, ...]:
     blocked_class = np.isin(study.path.value, BLOCKED_ON_CVMFS)
     blocked = _sum(pick(place, study.path.request, -1), np.where(blocked_class, study.path.length, 0), count)
     names = study.paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
-    opens, reads = requests.is_(Opcode.OPEN), requests.is_(Opcode.READ)
+    opens, reads = requests.is_(Opcode.OPEN), requests.reads
     read_bytes = _sum(place, requests.read_bytes, count)
     fetched = _sum(pick(place, study.gets.request, -1), study.gets.body_bytes, count)
     columns = (

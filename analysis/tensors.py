@@ -137,7 +137,7 @@ def _counts(study: Study, layout: _Layout, cause: Ints) -> dict[str, Ints]:
     """Count READs, and the time blocked for any request, by row."""
     requests, rows = study.requests, layout.rows
     file = layout.files.of(file_of(requests))
-    main = np.where(requests.by_target & requests.is_(Opcode.READ), layout.rest(file), -1)
+    main = np.where(requests.by_target & requests.reads, layout.rest(file), -1)
     reads = np.flatnonzero((main >= 0) & (requests.offset >= 0))
     begin, got = requests.offset[reads], requests.read_bytes[reads]
     which, row, length = layout.split(file[reads], begin, begin + got)

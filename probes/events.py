@@ -146,6 +146,7 @@ class Kind(IntEnum):
     HTTP_RECV = 66  # ret = bytes, a = fd, c = bytes asked; text = status line and chosen headers, if a head begins here
     DAEMON_POLL = 67  # a wait; eBPF leaves out those under 5 µs: ret = ready descriptors, a = number of descriptors, b = timeout in ms (as u64)
     DAEMON_FUTEX = 68  # futex wait of the daemon: a = address
+    HTTP_ERROR = 69  # the daemon learned that a connection did not come about: ret = -errno (SO_ERROR), a = fd. Seen by eBPF only
 
     # What somebody else counts, read from outside; [ts, ts+dur] is how long reading took.
     COUNTER = 72  # ret = 0: read by the target where a phase begins or ends, 1: by the recorder; a = index into the mounts

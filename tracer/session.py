@@ -397,7 +397,9 @@ class Session:
         return (self.probe.kernel_number(pid) if isinstance(self.probe, KnowsNumbers) else None) or pid
 
     def _target_meta(self, target: Target | None) -> dict[str, Any]:
-        found = {} if target is None else {"pid": self._kernel_number(target.pid), "exit_code": target.exit_code}
+        found: dict[str, Any] = {}
+        if target is not None:
+            found = {"pid": self._kernel_number(target.pid), "exit_code": target.exit_code, "signal": target.signal}
         return {**_target_meta(self.command), **found}
 
     def _clock(self, end_ns: int | None) -> dict[str, int | None]:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from cvtrace.analysis.model import Finding, Report
 from cvtrace.analysis.report import brief_answers as answers
-from cvtrace.analysis.report import sentences
+from cvtrace.analysis.report import failed, sentences
 from cvtrace.analysis.report.brief_table import table
 from cvtrace.analysis.report.lines import wrapped
 from cvtrace.analysis.report.names import printable
@@ -54,7 +54,8 @@ def brief(report: Report, width: int) -> list[str]:
 
 
 def _head(report: Report, width: int) -> list[str]:
-    lines = wrapped(answers.title(report), width, most=EACH)
+    lines = [line for sentence in failed.sentences(report) for line in wrapped(sentence, width, most=EACH)]
+    lines += wrapped(answers.title(report), width, most=EACH)
     for sentence in answers.trouble(report):
         lines += wrapped(sentence, width, most=EACH)
     question, reply = answers.headline(report)

@@ -1,6 +1,5 @@
 """What the summary answers, a plain line each: how it was loaded, from where, first token, further tokens, why, how sure."""
 
-import signal
 from typing import Final
 
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, LABELS
@@ -35,10 +34,13 @@ WHY: Final = {
     "metadata": ("name was looked up", "names were looked up"),
     "catalog_expired": ("request needed a new catalog", "requests needed a new catalog"),
     "streaming_cache": ("read was downloaded and not kept", "reads were downloaded and not kept"),
+    "direct_io": ("read went past the page cache", "reads went past the page cache"),
+    "client_reloaded": (
+        "read was for a page that a reload of the client had dropped",
+        "reads were for pages that a reload of the client had dropped",
+    ),
 }
 """Cause of requests -> what is said of one, and of several."""
-KILLED: Final = 128
-"""Exit codes above are this plus the number of a signal."""
 WORTH_TELLING: Final = 0.005
 """Share of a phase from which on its waiting is told."""
 
@@ -58,22 +60,8 @@ def title(report: Report) -> str:
 
 
 def trouble(report: Report) -> list[str]:
-    """Return what is said before anything else: that the target failed, and that the recording is not whole."""
-    trace = report.trace
-    lines = []
-    if trace.exit_code:
-        name = fitted(script(trace.target), SCRIPT)
-        lines.append(f"{name} failed: {_ended(trace.exit_code)}.")
-    if trace.damage:
-        lines.append(f"The recording is not whole: {trace.damage}.")
-    return lines
-
-
-def _ended(code: int) -> str:
-    try:
-        return f"it was killed by {signal.Signals(code - KILLED).name}"
-    except ValueError:
-        return f"its exit code is {code}"
+    """Return what is said before any answer: that the recording is not whole."""
+    return [f"The recording is not whole: {report.trace.damage}."] if report.trace.damage else []
 
 
 def headline(report: Report) -> Line:

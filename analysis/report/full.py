@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
-from cvtrace.analysis.report import details, predicted, sentences
+from cvtrace.analysis.report import details, failed, predicted, sentences
 from cvtrace.analysis.report.brief_answers import QUESTIONS
 from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.lines import NO_BREAK, TOGETHER
@@ -39,6 +39,8 @@ def render(report: Report, width: int, color: bool = False, *, what_if: bool = F
     """Return the text as lines of at most `width` columns, with ANSI colours and predictions if wanted."""
     out = io.StringIO()
     console = _console(out, width, color)
+    for line in failed.sentences(report):
+        _print(console, line)
     _print(console, sentences.title(report))
     console.print()
     question, reply = QUESTIONS[report.verdict.question], report.verdict.answer

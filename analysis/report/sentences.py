@@ -19,6 +19,8 @@ CAUSES: Final = {
     "metadata": "path lookup",
     "catalog_expired": "new catalog",
     "streaming_cache": "streamed without being cached",
+    "direct_io": "read past the page cache",
+    "client_reloaded": "page dropped by a reload of the client",
 }
 CHUNK: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]+(?:-[a-z0-9]+)?P$")
 """Path of a chunk's URL; other suffixes are catalogs, none is a whole file."""

@@ -12,7 +12,7 @@ _X86_64: Final = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "mmap": 9, "munmap": 11,
     "pread64": 17, "readv": 19, "writev": 20, "select": 23, "madvise": 28, "dup": 32, "dup2": 33, "pause": 34, "nanosleep": 35,
     "sendfile": 40, "connect": 42, "accept": 43, "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "clone": 56,
-    "vfork": 58, "wait4": 61,
+    "vfork": 58, "getsockopt": 55, "wait4": 61,
     "semop": 65, "msgsnd": 69, "msgrcv": 70, "fcntl": 72, "flock": 73, "fsync": 74, "chdir": 80, "fchdir": 81, "rename": 82,
     "readlink": 89, "rt_sigtimedwait": 128, "rt_sigsuspend": 130, "mlock": 149, "mlockall": 151, "readahead": 187, "futex": 202,
     "io_getevents": 208, "io_submit": 209, "getdents64": 217, "semtimedop": 220, "fadvise64": 221, "clock_nanosleep": 230,
@@ -44,7 +44,7 @@ TARGET: Final[dict[str, Kind | None]] = {
 DAEMON: Final[dict[str, Kind | None]] = {
     "read": None, "write": Kind.HANDOVER, "writev": Kind.FUSE_REPLY, "pread64": Kind.CACHE_READ,
     "open": Kind.CACHE_OPEN, "openat": Kind.CACHE_OPEN, "close": Kind.CACHE_CLOSE, "rename": Kind.CACHE_RENAME, "renameat": Kind.CACHE_RENAME,
-    "renameat2": Kind.CACHE_RENAME, "connect": Kind.HTTP_CONNECT, "sendto": Kind.HTTP_SEND,
+    "renameat2": Kind.CACHE_RENAME, "connect": Kind.HTTP_CONNECT, "getsockopt": None, "sendto": Kind.HTTP_SEND,
     "recvfrom": Kind.HTTP_RECV, "poll": Kind.DAEMON_POLL, "epoll_wait": Kind.DAEMON_POLL, "futex": Kind.DAEMON_FUTEX,
 }  # fmt: skip
 """Call -> kind it has when it is still open at the stop; None: not told, a worker that waits for requests is idle."""

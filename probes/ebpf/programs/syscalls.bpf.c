@@ -279,6 +279,19 @@ static __always_inline void daemon_connect(struct finished *f) {
   tell(f, KIND_HTTP_CONNECT, f->a0, to.family | port, ipv4);
 }
 
+/* What became of a connect that was in progress, when somebody asks. */
+#define SOL_SOCKET 1
+#define SO_ERROR 4
+
+static __always_inline void daemon_asks(struct finished *f) {
+  if (f->ret || f->a1 != SOL_SOCKET || f->a2 != SO_ERROR)
+    return;
+  s32 error = (s32)user_u64(f->a3);
+  f->ret = -error;
+  if (error)
+    tell(f, KIND_HTTP_ERROR, f->a0, 0, 0);
+}
+
 /* Application data of TLS that is long enough for a request; an alert that closes a connection is not. */
 #define TLS_DATA 0x0317
 #define TLS_REQUEST_MIN 64
@@ -338,6 +351,8 @@ static __always_inline void daemon_exit(struct finished *f) {
     return add_text(f, f->a3, STRING);
   case NR_connect:
     return daemon_connect(f);
+  case NR_getsockopt:
+    return daemon_asks(f);
   case NR_sendto:
     return daemon_send(f);
   case NR_recvfrom:

@@ -30,7 +30,18 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"
 OTHERS = {"schema", "trace", "verdict", "cache_state", "notes"}
 """Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
 ASKED = {"access_log", "what_if", "predictions", "predicted_phases"}
-EMPTY = {"answers", "operators", "operator_layers", "tensors", "layers", "runs", "imports", "import_packages", *ASKED}
+EMPTY = {
+    "answers",
+    "failures",
+    "operators",
+    "operator_layers",
+    "tensors",
+    "layers",
+    "runs",
+    "imports",
+    "import_packages",
+    *ASKED,
+}
 """Tables that want onnxruntime's profile, the model's files, a session or marked imports, or are asked for."""
 
 

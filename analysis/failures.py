@@ -1,0 +1,357 @@
+"""What the target wanted of a mount and did not get: which bytes of which file, what the client tried for it, and what became of it."""
+
+import errno
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.fetches import BAD_STATUS, CUT, SILENT, is_proxied, rows_of_jobs
+from cvtrace.analysis.intervals import Ints, match, pick
+from cvtrace.analysis.model import Failure
+from cvtrace.analysis.phases import life
+from cvtrace.analysis.processes import Ends, ends, signal_name
+from cvtrace.analysis.recording import Placed, Recording
+from cvtrace.analysis.report.quantities import size
+from cvtrace.analysis.requests import HARMLESS
+from cvtrace.analysis.study import Study
+from cvtrace.probes.events import Kind, Opcode
+
+CLIENT: Final = (
+    "", "the cache could not be written", "the URL is wrong", "the proxy's name has no address", "the server's name has no address",
+    "all proxies failed", "no connection to the proxy", "no connection to the server", "the proxy answered with an error",
+    "the server answered with an error", "the data is damaged", "the object is too large", "unknown", "the URL cannot be used",
+    "the proxy is too slow", "the server is too slow", "the proxy cut the data short", "the server cut the data short", "cancelled",
+)  # fmt: skip
+"""The client's reasons by its own numbers (enum Failures in cvmfs/network/network_errors.h of 2.12)."""
+WHAT: Final = {
+    int(Opcode.READ): "read",
+    int(Opcode.OPEN): "open",
+    int(Opcode.LOOKUP): "look up",
+    int(Opcode.OPENDIR): "list",
+    int(Opcode.READDIR): "list",
+    int(Opcode.READDIRPLUS): "list",
+    int(Opcode.GETATTR): "stat",
+    int(Opcode.READLINK): "read link",
+    int(Opcode.GETXATTR): "read attribute of",
+}
+OF_CALL: Final = {
+    int(Kind.SYS_READ): "read",
+    int(Kind.SYS_OPEN): "open",
+    int(Kind.SYS_MMAP): "map",
+    int(Kind.SYS_LIST): "list",
+    int(Kind.SYS_LINK): "read link",
+}
+MOST: Final = 200
+"""Failures that are told one by one."""
+HOST: Final = re.compile(r"^[A-Z]+ [a-z]+://([^/ ]+)")
+CONNECTION: Final = {
+    -errno.ECONNREFUSED: "connection refused",
+    -errno.ECONNRESET: "connection reset",
+    -errno.ETIMEDOUT: "connection timed out",
+    -errno.EHOSTUNREACH: "host unreachable",
+    -errno.ENETUNREACH: "network unreachable",
+}
+SIGBUS: Final = 7
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Connections of the download thread on which nothing was ever sent, with the job each was for (-1: not known)."""
+
+    job: Ints
+    start: Ints
+    error: Ints
+    """The errno that the client was told, negative; 0 if that was not seen."""
+    daemon: Ints
+    address: Ints
+    """IPv4 address << 16 | port."""
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def refused(study: Study) -> Refused:
+    """Find the connections that did not come about.
+
+    Left out are those that may be under way at the end, and an attempt by IPv6 of which libcurl made a second by IPv4 in the same breath.
+    """
+    recording, jobs = study.recording, study.jobs
+    turns = recording.of(Kind.HTTP_CONNECT, Kind.HTTP_SEND)
+    on_socket = Placed(recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
+    rows = on_socket.rows
+    next_same = np.append(
+        (on_socket.places[1:] // on_socket.lanes.span_ns) == (on_socket.places[:-1] // on_socket.lanes.span_ns), False
+    )
+    used = next_same[: len(rows)] & (np.append(rows.kind[1:], 0)[: len(rows)] == Kind.HTTP_SEND)
+    lost = rows.where((rows.kind == Kind.HTTP_CONNECT) & ~used)
+    taken = Placed(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
+    job = pick(taken.rows.index, taken.before(lost.tid, lost.start), -1)
+    job = np.where(pick(jobs.back, job, -1) >= lost.start, job, -1)
+    over = pick(jobs.result, job, -1) >= 0
+    second = Placed(recording, recording.of(Kind.HTTP_CONNECT), recording.of(Kind.HTTP_CONNECT).tid)
+    follower = second.after(lost.tid, lost.start + 1)
+    soon = (follower >= 0) & (pick(second.rows.start, follower, 0) - lost.start < 250_000_000)
+    told = recording.of(Kind.HTTP_ERROR)
+    of_socket = Placed(recording, told, told.tgid << 32 | told.a & 0xFFFFFFFF)
+    answer = of_socket.after(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start)
+    turn = on_socket.after(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start + 1)
+    before_next = pick(of_socket.rows.start, answer, -1) < pick(rows.start, turn, recording.end_ns + 1)
+    error = np.where((answer >= 0) & before_next, pick(of_socket.rows.ret, answer, 0), 0)
+    error = np.where((lost.ret < 0) & (lost.ret != -errno.EINPROGRESS), lost.ret, error)
+    over |= error < 0
+    other_family = soon & ((lost.b & 0xFFFF) == 10) & ((pick(second.rows.b, follower, 10) & 0xFFFF) == 2)
+    chosen = over & ~other_family
+    lost, job = lost.where(chosen), job[chosen]
+    return Refused(
+        job=job,
+        start=lost.start,
+        error=error[chosen],
+        daemon=lost.tgid,
+        address=np.where(lost.c > 0, lost.c << 16 | lost.b >> 32, -1),
+    )
+
+
+@dataclass(frozen=True)
+class _Tries:
+    """What the client tried for a download: words, statuses, and where it asked."""
+
+    words: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
+    url: str | None = None
+    server: str | None = None
+    proxied: bool = False
+    client_said: str | None = None
+    object: str | None = None
+
+
+def failure_rows(study: Study, ended: Ends | None = None) -> tuple[Failure, ...]:
+    """Return what failed, what ended a process first, then by time; alike failures of one file are one row."""
+    recording, requests = study.recording, study.requests
+    ended = ended if ended is not None else ends(recording)
+    failed = np.flatnonzero(requests.failed & requests.by_target & requests.asked)
+    deadly = _deadly(study, ended, failed)
+    key = np.stack(
+        [requests.connection[failed], requests.nodeid[failed], requests.opcode[failed], requests.error[failed]]
+    )
+    own = np.array([deadly.get(int(each), -1) for each in failed.tolist()], dtype=np.int64)
+    groups, which = np.unique(np.vstack([key, own]), axis=1, return_inverse=True)
+    which = which.ravel()
+    count = np.bincount(which, minlength=groups.shape[1]) if len(failed) else np.zeros(0, dtype=np.int64)
+    first = np.full(groups.shape[1], len(failed), dtype=np.int64)
+    np.minimum.at(first, which, np.arange(len(failed)))
+    begun = np.argsort(requests.sent[failed[first]], kind="stable")[:MOST]
+    lost = refused(study)
+    rows = [
+        _of_request(study, lost, int(failed[first[each]]), int(count[each]), ended, deadly) for each in begun.tolist()
+    ]
+    rows += _of_calls(study, failed)
+    rows += _of_signals(study, ended, deadly)
+    return tuple(sorted(rows, key=lambda row: (row.signal is None, row.start_s)))
+
+
+def _deadly(study: Study, ended: Ends, failed: Ints) -> dict[int, int]:
+    """Return which failed requests a SIGBUS followed: request -> place in `ended`. It is the thread's own last one before."""
+    found: dict[int, int] = {}
+    requests = study.requests
+    for place in np.flatnonzero((ended.signal == SIGBUS) & (ended.time >= 0)).tolist():
+        before = failed[(requests.asker[failed] == ended.tid[place]) & (requests.replied[failed] <= ended.time[place])]
+        if len(before):
+            found[int(before[np.argmax(requests.replied[before])])] = place
+    return found
+
+
+def _of_request(study: Study, lost: Refused, request: int, count: int, ended: Ends, deadly: dict[int, int]) -> Failure:
+    requests = study.requests
+    opcode = int(requests.opcode[request])
+    (path,) = study.paths.of(requests.connection[[request]], requests.nodeid[[request]])
+    tries, place = _tried(study, lost, request), deadly.get(request)
+    tids, tgids = study.recording.target_threads
+    pid = int(pick(tgids, match(tids, requests.asker[[request]]), 0)[0])
+    reading = opcode == Opcode.READ
+    offset = int(requests.offset[request]) if reading and requests.offset[request] >= 0 else None
+    if place is not None and reading:
+        offset = _touched(study, request, offset, int(ended.tid[place]))
+    return Failure(
+        what=WHAT.get(opcode, "ask for"),
+        path=path,
+        offset_bytes=offset,
+        size_bytes=int(requests.size[request]) if reading else None,
+        error=errno.errorcode.get(-int(requests.error[request]), str(int(requests.error[request]))),
+        count=count,
+        start_s=_since_start(study, int(requests.sent[request])),
+        waited_s=int(requests.replied[request] - requests.sent[request]) / 1e9,
+        pid=pid,
+        signal=None if place is None else signal_name(int(ended.signal[place])),
+        object=tries.object,
+        url=tries.url,
+        server=tries.server,
+        proxied=tries.proxied,
+        outcomes=tries.words,
+        statuses=tries.statuses,
+        tries=len(tries.words),
+        client_said=tries.client_said,
+    )
+
+
+def _touched(study: Study, request: int, offset: int | None, tid: int) -> int | None:
+    """Return the page that the thread touched last before a READ, which may have asked for more before and behind it."""
+    faults = study.recording.of(Kind.FAULT)
+    mine = faults.where((faults.tid == tid) & (faults.start <= study.requests.replied[request]))
+    return int(mine.c[-1]) * 4096 if len(mine) else offset
+
+
+def _tried(study: Study, lost: Refused, request: int) -> _Tries:
+    """Return what the client tried for a request: in its own download, or in one that it waited for."""
+    jobs, gets = study.jobs, study.gets
+    failing = np.flatnonzero((jobs.request == request) & (jobs.result > 0))
+    if not len(failing):
+        begun, over = study.requests.received[request], study.requests.replied[request]
+        wanted = study.use.object[request]
+        at_once = (jobs.filled >= begun) & (jobs.handed <= over) & (jobs.daemon == study.requests.daemon[request])
+        failing = np.flatnonzero(at_once & (jobs.result > 0) & ((jobs.object == wanted) | (wanted < 0)))
+    if not len(failing):
+        return _Tries()
+    job = int(failing[-1])
+    mine, without = np.flatnonzero(gets.job == job), np.flatnonzero(lost.job == job)
+    told = [(int(gets.sent[each]), _outcome(study, each), int(gets.status[each])) for each in mine.tolist()]
+    told += [
+        (int(lost.start[each]), CONNECTION.get(int(lost.error[each]), "no connection"), 0) for each in without.tolist()
+    ]
+    told.sort()
+    number = int(jobs.result[job])
+    return _Tries(
+        words=tuple(word for _, word, _ in told),
+        statuses=tuple(status for _, _, status in told),
+        url=_url(gets.line[mine[-1]]) if len(mine) else None,
+        server=_server(study, lost, mine, without),
+        proxied=bool(len(mine)) and is_proxied(gets.line[mine[-1]]),
+        client_said=CLIENT[number] if number < len(CLIENT) else f"failure {number}",
+        object=study.opens.names[jobs.object[job]] if jobs.object[job] >= 0 else None,
+    )
+
+
+def _outcome(study: Study, get: int) -> str:
+    gets = study.gets
+    outcome = int(gets.outcome[get])
+    if outcome >= BAD_STATUS:
+        return str(outcome)
+    if outcome == SILENT:
+        return "no answer"
+    if outcome == CUT:
+        return f"cut after {size(int(gets.body_bytes[get]))} of {size(int(gets.length[get]))}"
+    return (
+        "damaged data"
+        if int(pick(study.jobs.result, gets.job[[get]], -1)[0]) == CLIENT.index("the data is damaged")
+        else "answered"
+    )
+
+
+def _url(line: str) -> str | None:
+    return line.split(" ", 2)[1] if line.count(" ") else None
+
+
+def _server(study: Study, lost: Refused, mine: Ints, without: Ints) -> str | None:
+    """Return address and port of the peer that was asked last: of a proxy if one is used."""
+    gets = study.gets
+    asked = [(int(gets.sent[each]), int(gets.address[each])) for each in mine.tolist()]
+    asked += [(int(lost.start[each]), int(lost.address[each])) for each in without.tolist()]
+    known = [address for _, address in sorted(asked) if address >= 0]
+    return address_of(known[-1]) if known else None
+
+
+def address_of(packed: int) -> str:
+    """Return `10.0.0.7:8000` for an IPv4 address << 16 | port."""
+    host, port = packed >> 16, packed & 0xFFFF
+    return f"{'.'.join(str(host >> shift & 255) for shift in (24, 16, 8, 0))}:{port}"
+
+
+def _since_start(study: Study, time_ns: int) -> float:
+    return (time_ns - life(study.recording)[0]) / 1e9
+
+
+def _of_calls(study: Study, failed: Ints) -> list[Failure]:
+    """Return calls on a mount that failed without a request that did: the client was gone."""
+    rows = study.calls.rows
+    wrong = (rows.ret < 0) & ~np.isin(rows.ret, HARMLESS) & np.isin(rows.kind, tuple(OF_CALL)) & study.calls.on_mount
+    chosen = np.flatnonzero(wrong & ~rows.unfinished)
+    if not len(chosen):
+        return []
+    requests = study.requests
+    by_thread = np.lexsort((requests.sent[failed], requests.asker[failed]))
+    lanes = study.recording.lanes(requests.asker[failed])
+    places = lanes.at(requests.asker[failed], requests.sent[failed])[by_thread]
+    begin = np.searchsorted(places, lanes.at(rows.tid[chosen], rows.start[chosen]))
+    end = np.searchsorted(places, lanes.at(rows.tid[chosen], rows.end[chosen]))
+    chosen = chosen[(begin == end) | (lanes.rank(rows.tid[chosen]) < 0)]
+    opens = study.calls.rows.where(chosen)
+    texts = dict(zip(chosen.tolist(), study.recording.text(opens), strict=True))
+    key = np.stack([rows.kind[chosen], rows.ret[chosen], rows.tgid[chosen]])
+    _, first, count = np.unique(key, axis=1, return_index=True, return_counts=True)
+    return [
+        Failure(
+            what=OF_CALL[int(rows.kind[call])],
+            path=texts[call]
+            or descriptor_path(study.recording, int(rows.tgid[call]), int(rows.a[call]), int(rows.start[call])),
+            offset_bytes=int(rows.b[call]) if rows.kind[call] == Kind.SYS_READ and rows.b[call] >= 0 else None,
+            size_bytes=int(rows.c[call]) if rows.kind[call] == Kind.SYS_READ else None,
+            error=errno.errorcode.get(-int(rows.ret[call]), str(int(rows.ret[call]))),
+            count=int(times),
+            start_s=_since_start(study, int(rows.start[call])),
+            waited_s=int(rows.end[call] - rows.start[call]) / 1e9,
+            pid=int(rows.tgid[call]),
+        )
+        for call, times in zip(chosen[first[:MOST]].tolist(), count.tolist(), strict=False)
+    ]
+
+
+def descriptor_path(recording: Recording, tgid: int, fd: int, when_ns: int) -> str:
+    """Return what a process opened last as a descriptor before a time, as it gave it; empty if that was not seen."""
+    opens = recording.of(Kind.SYS_OPEN)
+    mine = opens.where((opens.tgid == tgid) & (opens.ret == (fd & 0xFFFFFFFF)) & (opens.end <= when_ns))
+    return recording.text(mine.where(np.array([len(mine) - 1])))[0] if len(mine) else ""
+
+
+def _of_signals(study: Study, ended: Ends, deadly: dict[int, int]) -> list[Failure]:
+    """Return the SIGBUS of processes that touched a page of a mapping on a mount without a request that failed."""
+    places = set(np.flatnonzero((ended.signal == SIGBUS) & (ended.time >= 0)).tolist()) - set(deadly.values())
+    found = []
+    for place in sorted(places):
+        mapped = mapping_at(study.recording, int(ended.pid[place]), int(ended.address[place]), int(ended.time[place]))
+        if mapped is None or not any(mapped[0].startswith(f"{mount.path}/") for mount in study.recording.mounts):
+            continue
+        found.append(
+            Failure(
+                what="read",
+                path=mapped[0],
+                offset_bytes=mapped[1],
+                size_bytes=None,
+                error="",
+                count=1,
+                start_s=_since_start(study, int(ended.time[place])),
+                waited_s=0.0,
+                pid=int(ended.pid[place]),
+                signal=signal_name(SIGBUS),
+            )
+        )
+    return found
+
+
+def mapping_at(recording: Recording, pid: int, address: int, when_ns: int) -> tuple[str, int] | None:
+    """Return file and offset of what a process, or one that it was forked from, had mapped at an address."""
+    placed, maps, forks = recording.of(Kind.SYS_MAPPED), recording.of(Kind.SYS_MMAP), recording.of(Kind.PROC_FORK)
+    for _ in range(8):
+        mine = placed.where(
+            (placed.tgid == pid) & (placed.start <= when_ns) & (placed.a <= address) & (address < placed.a + placed.c)
+        )
+        if len(mine):
+            begun = maps.where((maps.tgid == pid) & (maps.start == mine.start[-1]))
+            path = descriptor_path(recording, pid, int(mine.b[-1]), int(mine.start[-1]))
+            offset = address - int(mine.a[-1]) + (int(begun.b[-1]) if len(begun) else 0)
+            return (path, offset) if path else None
+        born = forks.where((forks.a == pid) & (forks.tgid != pid))
+        if not len(born):
+            return None
+        pid, when_ns = int(born.tgid[-1]), int(born.start[-1])
+    return None
