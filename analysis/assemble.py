@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from cvtrace.analysis.access_check import access_check
+from cvtrace.analysis.answer_rows import answer_rows
 from cvtrace.analysis.asked import NOTHING, Asked
 from cvtrace.analysis.cache_state import cache_state
 from cvtrace.analysis.failures import failure_rows
@@ -88,6 +89,7 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: As
         folders=folder_rows(found),
         failures=failure_rows(found),
         processes=process_rows(found),
+        answers=answer_rows(found, proof),
     )
 
 

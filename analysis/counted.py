@@ -46,17 +46,17 @@ class Counted:
     def __len__(self) -> int:
         return len(self.row)
 
-    def total(self, row: int, names: tuple[str, ...]) -> int | None:
-        """Return how much these counters of all mounts grew in a phase, bytes for `rx`; None if none was read there."""
-        chosen = self._of(row, names)
+    def total(self, names: tuple[str, ...], *rows: int) -> int | None:
+        """Return how much these counters of all mounts grew in phases, bytes for `rx`; None if none was read there."""
+        chosen = self._of(rows, names)
         if not chosen.any():
             return None
         factor = np.where(self.count[chosen] == INDEX["rx"], KIB, 1)
         return int((self.grown[chosen] * factor).sum())
 
-    def moved(self, row: int) -> bool:
-        """Return whether any mount was used in a phase, as far as its counters tell."""
-        return bool((self.grown[self._of(row, MOVES)] != 0).any())
+    def moved(self, *rows: int) -> bool:
+        """Return whether any mount was used in phases, as far as its counters tell."""
+        return bool((self.grown[self._of(rows, MOVES)] != 0).any())
 
     def tells_reads(self, mounts: int) -> bool:
         """Return whether reads were counted, too, on each of so many mounts."""
@@ -68,8 +68,8 @@ class Counted:
         ends = self.end[(self.row == DECODE) & (self.mount != OF_PROCESS)]
         return max(int(ends.max()) - last_token_end, 0) if len(ends) else 0
 
-    def _of(self, row: int, names: tuple[str, ...]) -> Bools:
-        chosen: Bools = (self.row == row) & np.isin(self.count, [INDEX[name] for name in names])
+    def _of(self, rows: tuple[int, ...], names: tuple[str, ...]) -> Bools:
+        chosen: Bools = np.isin(self.row, rows) & np.isin(self.count, [INDEX[name] for name in names])
         return chosen
 
 

@@ -1,10 +1,12 @@
 """What the client's counters prove where no request can be observed."""
 
 from cvtrace.analysis.counted import BYTES, FETCHES, OPENS, READS, Counted
-from cvtrace.analysis.phases import DECODE, LOAD
+from cvtrace.analysis.phases import BETWEEN, DECODE, LOAD, PREFILL
 from cvtrace.analysis.report.quantities import counted, seconds, size
 from cvtrace.analysis.study import Study
 
+ROWS = (PREFILL, DECODE, BETWEEN)
+"""Those of generation."""
 TAIL_NS = 10_000_000
 """A reading later than this after the last token is said."""
 PASSTHROUGH = (2, 13)
@@ -16,7 +18,7 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
     found, mounts = study.counted, study.recording.mounts
     proof = [_said(study, found)]
     missing = []
-    if found.moved(DECODE):
+    if found.moved(*ROWS):
         missing.append("the counters do not tell who asked: another process that used the mount counts, too")
     if not found.tells_reads(len(mounts)):
         missing.append(
@@ -27,29 +29,29 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
     passing = [mount.version for mount in mounts if may_pass(mount.version)]
     if passing:
         missing.append(f"cvmfs2 {passing[0]} may let reads pass it by (FUSE passthrough), and does not count those")
-    if not found.total(LOAD, OPENS):
+    if not found.total(OPENS, LOAD):
         missing.append("no file of CVMFS was opened in the load: the model may not come from there")
     else:
-        reads, opens = found.total(LOAD, READS) or 0, found.total(LOAD, OPENS) or 0
+        reads, opens = found.total(READS, LOAD) or 0, found.total(OPENS, LOAD) or 0
         proof.append(f"it counted {counted(reads, 'read')} and {counted(opens, 'open')} in the load")
     return proof, missing
 
 
 def _said(study: Study, found: Counted) -> str:
-    """Tell what grew between the first and the last token."""
+    """Tell what grew from the prefill to the last token."""
     numbers = [
         counted(grown, what)
         for what, names in (("read", READS), ("open", OPENS), ("download", FETCHES))
-        if (grown := found.total(DECODE, names)) is not None
+        if (grown := found.total(names, *ROWS)) is not None
     ]
-    received = found.total(DECODE, BYTES)
+    received = found.total(BYTES, *ROWS)
     numbers += [f"{size(received)} received"] if received else []
-    looked = found.total(DECODE, ("fetch.n_invocations",))
+    looked = found.total(("fetch.n_invocations",), *ROWS)
     numbers += [f"{counted(looked, 'object')} looked up in its cache"] if looked else []
-    if found.total(DECODE, ("hitrate",)):
+    if found.total(("hitrate",), *ROWS):
         numbers.append("a changed hit rate (objects were looked up in its cache)")
     told = f"{_span(study, found)} cvmfs2 counted {', '.join(numbers) or 'nothing'}"
-    faults, read_bytes = found.total(DECODE, ("process.major_faults",)), found.total(DECODE, ("process.read_bytes",))
+    faults, read_bytes = found.total(("process.major_faults",), *ROWS), found.total(("process.read_bytes",), *ROWS)
     if faults is not None:
         told += f"; the target had {counted(faults, 'major page fault')}"
         told += (
@@ -64,8 +66,8 @@ def _span(study: Study, found: Counted) -> str:
     ends = study.phase_calls.end[study.phase_calls.row == DECODE]
     tail_ns = found.tail_ns(int(ends.max())) if len(ends) else 0
     if tail_ns > TAIL_NS:
-        return f"from the first token until {seconds(tail_ns / 1e9)} after the last"
-    return "between the first and the last token"
+        return f"from the prefill until {seconds(tail_ns / 1e9)} after the last"
+    return "from the prefill to the last token"
 
 
 def may_pass(version: str) -> bool:

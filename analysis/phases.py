@@ -3,83 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import (
-    Bools,
-    Ints,
-    Lanes,
-    disjoint,
-    distinct,
-    latest,
-    latest_within,
-    match,
-    numbered,
-    pick,
+from cvtrace.analysis.answers import Answers, Made, answers, made
+from cvtrace.analysis.idle import Idle
+from cvtrace.analysis.intervals import Bools, Ints, Steps, disjoint, distinct, latest, match, numbered, overlay, pick
+from cvtrace.analysis.library_calls import (
+    BETWEEN,
+    DECODE,
+    GENERATING,
+    IMPORT,
+    LOAD,
+    NAMES,
+    PREFILL,
+    RUN,
+    SCRIPT,
+    TEARDOWN,
+    TOKENIZER,
+    WAITING,
+    LibraryCalls,
+    Turns,
+    is_attached,
+    library_calls,
+    life,
 )
 from cvtrace.analysis.recording import Recording
 from cvtrace.analysis.user_phases import UserPhases, user_phases
 from cvtrace.probes.events import Kind
-from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
 
-NAMES: Final = ("import", "load", "tokenizer", "prefill", "decode", "run", "teardown", "script")
-IMPORT, LOAD, TOKENIZER, PREFILL, DECODE, RUN, TEARDOWN, SCRIPT = range(len(NAMES))
-_OF_FUNCTION: Final = np.array(
-    [-1 if function.phase == "user" else NAMES.index(function.phase) for function in FUNCTIONS], dtype=np.int64
-)
-
-
-@dataclass(frozen=True)
-class Turns:
-    """Intervals of many keys, those of one key disjoint: `places` are sorted positions in the `lanes` of the keys."""
-
-    lanes: Lanes
-    places: Ints
-    until: Ints
-    which: Ints
-
-    @classmethod
-    def of(cls, recording: Recording, key: Ints, start: Ints, end: Ints) -> Turns:
-        """Make the intervals of each key disjoint, earlier ones first."""
-        lanes = recording.lanes(key)
-        index, begin, stop = disjoint(lanes.at(key, start), lanes.at(key, end))
-        return cls(lanes, begin, lanes.time(begin) + (stop - begin), index)
-
-    def at(self, key: Ints, time_ns: Ints) -> Ints:
-        """Return which interval of a key is at a time, -1 if none."""
-        found = latest_within(self.places, self.lanes.at(key, time_ns), self.lanes.span_ns)
-        return np.where(pick(self.until, found, -1) > time_ns, pick(self.which, found, -1), -1)
+__all__ = [
+    "BETWEEN",
+    "DECODE",
+    "GENERATING",
+    "IMPORT",
+    "LOAD",
+    "NAMES",
+    "PREFILL",
+    "RUN",
+    "SCRIPT",
+    "TEARDOWN",
+    "TOKENIZER",
+    "WAITING",
+    "PhaseCalls",
+    "Phases",
+    "Segments",
+    "is_attached",
+    "life",
+    "phases",
+]
 
 
 @dataclass(frozen=True)
-class PhaseCalls:
-    """Calls of the library within the target's life, sorted by start: of nested ones the outermost of each thread.
+class PhaseCalls(LibraryCalls):
+    """The calls of the library, with what they made: `token` numbers the steps (those that made tokens), -1 elsewhere.
 
-    `row` numbers NAMES, `token` the GenerateNextToken calls (-1 elsewhere), `cut` tells those that the end of the recording
-    cut off, `by_thread` and `by_process` find them by time.
+    `first` tells those that work for the first token of an answer. `by_thread` and `by_process` find calls by time.
     """
 
-    start: Ints
-    end: Ints
-    thread: Ints
-    process: Ints
-    row: Ints
+    made: Made
     token: Ints
-    cut: Bools
+    first: Bools
     by_thread: Turns
     by_process: Turns
     """Of calls of one process that overlap, the one that began first."""
 
-    def __len__(self) -> int:
-        return len(self.start)
-
     @property
-    def tokens(self) -> int:
-        return int((self.row == DECODE).sum())
+    def steps(self) -> int:
+        return int(self.made.step.sum())
 
     @property
     def overlapping(self) -> int:
@@ -109,6 +102,17 @@ class Segments:
         found = latest(self.start, time_ns)
         return np.where(pick(self.end, found, -1) > time_ns, found, -1)
 
+    def split(self, edges: Ints) -> Segments:
+        """Return the segments cut at the edges (sorted, distinct) that lie inside one between calls."""
+        place = self.at(edges)
+        inside = (place >= 0) & (pick(self.call, place, 0) < 0) & (edges > pick(self.start, place, 0))
+        order = np.sort(np.concatenate([np.arange(len(self)), place[inside]]), kind="stable")
+        start, end = self.start[order], self.end[order]
+        again = np.concatenate([[False], order[1:] == order[:-1]])[: len(order)]
+        start[again] = edges[inside]
+        end[:-1][again[1:]] = start[again]
+        return Segments(start, end, self.row[order], self.thread[order], self.call[order])
+
 
 @dataclass(frozen=True)
 class Phases:
@@ -123,6 +127,7 @@ class Phases:
     names: tuple[str, ...]
     threads: tuple[Ints, Ints]
     """Those of the target, sorted: (tid, tgid)."""
+    answers: Answers
 
     def call_at(self, thread: Ints, time_ns: Ints) -> Ints:
         """Return the call that something at a time belongs to: the thread's own, else its process's.
@@ -188,57 +193,64 @@ class Phases:
         return np.where(time_ns >= pick(last, found, np.iinfo(np.int64).max), TEARDOWN, row)
 
 
-def life(recording: Recording) -> tuple[int, int]:
-    """Return when the target's life in the recording began and ended: its exec or the first sign of it, to its exit."""
-    pid = recording.target_pid
-    executed, exited = recording.of(Kind.PROC_EXEC), recording.of(Kind.PROC_EXIT)
-    executed = executed.where((executed.tgid == pid) & (not is_attached(recording)))
-    exited = exited.where((exited.tgid == pid) & (exited.tid == pid))
-    clock = recording.meta.get("clock") or {}
-    start_ns = int(executed.start[0]) if len(executed) else int(clock.get("start_ns") or recording.start_ns)
-    end_ns = int(exited.start[-1]) if len(exited) else int(clock.get("end_ns") or recording.end_ns)
-    return start_ns, max(start_ns, end_ns)
-
-
-def is_attached(recording: Recording) -> bool:
-    """Tell whether the target ran already: then neither an exec nor the first call tells of its begin."""
-    return bool((recording.meta.get("target") or {}).get("attached"))
-
-
 def phases(recording: Recording) -> Phases:
     """Find the calls of the library, and cut the target's life into them and what lies between them.
 
     What lies between them belongs to the phase that the script names, if it does.
     """
-    calls = _calls(recording)
+    library = library_calls(recording)
+    tokens = made(recording, library)
+    generation = answers(recording, library, tokens)
+    calls = _calls(recording, library, tokens, generation)
     users = user_phases(recording, *life(recording), NAMES)
-    found = _segments(recording, calls, users)
-    return Phases(calls, _named(found, users), users, users.names, recording.target_threads)
+    found = _between_calls(recording, _segments(recording, calls, users), generation)
+    return Phases(calls, _named(found, users), users, users.names, recording.target_threads, generation)
 
 
-def _calls(recording: Recording) -> PhaseCalls:
-    start_ns, end_ns = life(recording)
-    rows = recording.of(Kind.PHASE)
-    rows = rows.where((rows.a >= 0) & (rows.a < len(FUNCTIONS)) & (rows.a != USER_PHASE))
-    lanes = recording.lanes(rows.tid)
-    began, ended = np.clip(rows.start, start_ns, end_ns), np.clip(rows.end, start_ns, end_ns)
-    index, first, last = disjoint(lanes.at(rows.tid, began), lanes.at(rows.tid, ended))
-    start = lanes.time(first)
-    order = np.argsort(start, kind="stable")
-    rows, start, end = rows.where(index[order]), start[order], (start + (last - first))[order]
-    row = _OF_FUNCTION[rows.a]
-    decoding = row == DECODE
+def _between_calls(recording: Recording, found: Segments, generation: Answers) -> Segments:
+    """Name the time between calls: that within an answer, and that in which the target waits for something to answer."""
+    if not len(generation) or not len(found):
+        return found
+    since = int(found.start[found.call >= 0].min(initial=np.iinfo(np.int64).max))
+    gap = (found.call < 0) & np.isin(found.row, (SCRIPT, TEARDOWN))
+    steps = overlay(Steps.constant(0), generation.start, generation.end, 1)
+    within = gap & (steps.value_at(found.start) == 1)
+    found = replace(found, row=np.where(within, BETWEEN, found.row))
+    outside = np.flatnonzero(gap & ~within & (found.start >= since))
+    part, begin, end = Idle(recording).of(found.thread[outside], found.start[outside], found.end[outside])
+    if not len(part):
+        return found
+    edges = distinct(np.concatenate([begin, end]))
+    found = found.split(edges)
+    waiting = overlay(Steps.constant(0), begin, end, 1)
+    gap = (found.call < 0) & np.isin(found.row, (SCRIPT, TEARDOWN)) & (waiting.value_at(found.start) == 1)
+    return replace(found, row=np.where(gap, WAITING, found.row))
+
+
+def _calls(recording: Recording, found: LibraryCalls, tokens: Made, generation: Answers) -> PhaseCalls:
     return PhaseCalls(
-        start=start,
-        end=end,
-        thread=rows.tid,
-        process=rows.tgid,
-        row=row,
-        token=np.where(decoding, np.cumsum(decoding) - 1, -1),
-        cut=rows.unfinished,
-        by_thread=Turns.of(recording, rows.tid, start, end),
-        by_process=Turns.of(recording, rows.tgid, start, end),
+        **vars(found),
+        made=tokens,
+        token=np.where(tokens.step, np.cumsum(tokens.step) - 1, -1),
+        first=_for_first_token(recording, found, generation),
+        by_thread=Turns.of(recording, found.thread, found.start, found.end),
+        by_process=Turns.of(recording, found.process, found.start, found.end),
     )
+
+
+def _for_first_token(recording: Recording, calls: LibraryCalls, generation: Answers) -> Bools:
+    """Tell which calls work for a first token: those of a prefill, and those up to the one that made it.
+
+    Of an engine, one call may work for the first token of one request and for further ones of others: it counts as the former.
+    """
+    until = np.where(generation.first_end >= 0, generation.first_end, generation.end)
+    steps = Steps.constant(0)
+    lanes = recording.lanes(generation.thread)
+    steps = overlay(steps, lanes.at(generation.thread, generation.start), lanes.at(generation.thread, until), 1)
+    place = lanes.at(calls.thread, calls.start)
+    early: Bools = (place >= 0) & (steps.value_at(place) == 1)
+    found: Bools = (calls.row == PREFILL) | ((calls.row == DECODE) & early)
+    return found
 
 
 def _segments(recording: Recording, calls: PhaseCalls, users: UserPhases) -> Segments:
@@ -265,22 +277,12 @@ def _named(found: Segments, users: UserPhases) -> Segments:
     """Give the time between calls to the phases that the script names."""
     if not len(users) or not len(found):
         return found
-    place = found.at(users.edges)
-    inside = (place >= 0) & (pick(found.call, place, 0) < 0) & (users.edges > pick(found.start, place, 0))
-    order = np.sort(np.concatenate([np.arange(len(found)), place[inside]]), kind="stable")
-    start, end = found.start[order], found.end[order]
-    again = np.concatenate([[False], order[1:] == order[:-1]])
-    start[again] = users.edges[inside]
-    end[:-1][again[1:]] = start[again]
-    call = found.call[order]
-    owner = np.where(call >= 0, -1, users.owner_at(start))
-    row = pick(users.row, owner, -1)
-    return Segments(
-        start=start,
-        end=end,
-        row=np.where(owner >= 0, row, found.row[order]),
-        thread=np.where(owner >= 0, pick(users.thread, owner, -1), found.thread[order]),
-        call=call,
+    found = found.split(users.edges)
+    owner = np.where(found.call >= 0, -1, users.owner_at(found.start))
+    return replace(
+        found,
+        row=np.where(owner >= 0, pick(users.row, owner, -1), found.row),
+        thread=np.where(owner >= 0, pick(users.thread, owner, -1), found.thread),
     )
 
 

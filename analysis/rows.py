@@ -14,7 +14,7 @@ from cvtrace.analysis.counted import BYTES, FETCHES, READS
 from cvtrace.analysis.fetches import is_proxied
 from cvtrace.analysis.intervals import Bools, Ints, covered, pick
 from cvtrace.analysis.model import Fetch, File, Phase, Token
-from cvtrace.analysis.phases import life
+from cvtrace.analysis.phases import DECODE, life
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tables import Tables
 from cvtrace.analysis.touched import file_key
@@ -70,7 +70,9 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
                 name=study.phases.names[row],
                 start_s=int(first - start_ns) / 1e9,
                 wall_s=int(wall[row]) / 1e9,
-                count=int(has_calls[row] or users.counts[row] or parts[row]),
+                count=study.phase_calls.steps
+                if row == DECODE
+                else int(has_calls[row] or users.counts[row] or parts[row]),
                 span_s=max(int(spans[row]), int(wall[row])) / 1e9,
                 **group_seconds(times[row]),
                 classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True)},
@@ -129,7 +131,7 @@ def _of_client(study: Study) -> dict[str, Ints | None]:
     """Return the counts that the client's own counters tell of every phase that occurred."""
     names = {"fuse_reads": READS, "http_fetches": FETCHES, "http_bytes": BYTES}
     rows = range(len(study.phases.names))
-    told = {name: [study.counted.total(row, each) for row in rows] for name, each in names.items()}
+    told = {name: [study.counted.total(each, row) for row in rows] for name, each in names.items()}
     read = {name: any(number is not None for number in numbers) for name, numbers in told.items()}
     return {
         name: np.array([number or 0 for number in numbers], dtype=np.int64) if read[name] else None
@@ -175,7 +177,7 @@ def _page_cache_bytes(study: Study) -> Ints:
 def token_rows(study: Study) -> tuple[Token, ...]:
     """Return one row for each call of GenerateNextToken."""
     calls = study.phase_calls
-    count = calls.tokens
+    count = calls.steps
     if not count:
         return ()
     times = class_times(study.call_path, calls.token[study.call_path.of], count)

@@ -2,24 +2,32 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypedDict
 
 import numpy as np
 
-from cvtrace.analysis.attribution import class_times
 from cvtrace.analysis.causes import counted_causes
-from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.counted import BYTES, FETCHES, OPENS, READS
 from cvtrace.analysis.counted_evidence import counted_evidence, may_pass
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.generation import (
+    Needs,
+    Times,
+    generation_needs,
+    generation_times,
+    others_blocked_ns,
+    process_of,
+)
+from cvtrace.analysis.intervals import Bools, Ints, distinct
 from cvtrace.analysis.model import Check
-from cvtrace.analysis.phases import DECODE, LOAD, PREFILL, RUN, is_attached
+from cvtrace.analysis.phases import BETWEEN, DECODE, GENERATING, LOAD, PREFILL, RUN, is_attached
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.requests import PASSTHROUGH
 from cvtrace.analysis.study import Study
-from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Verdict
+from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Part, Verdict
 from cvtrace.probes.events import Kind, Opcode
 
+GENERATION_ROWS: Final = (PREFILL, DECODE, BETWEEN)
+SHOWN_PIDS: Final = 4
 SPINNING: Final = (
     "while tokens were generated, another thread was blocked on a request sent before: generation may have spun for it"
 )
@@ -90,7 +98,7 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *
 def _blind(study: Study) -> tuple[list[str], list[str]]:
     """Requests cannot be observed at all; the client's counters may have been."""
     _, missing = _whole(study)
-    if study.counted.total(DECODE, OPENS) is not None:
+    if study.counted.total(OPENS, *GENERATION_ROWS) is not None:
         proof, lacking = counted_evidence(study)
         return proof, [*lacking, *missing]
     return [], [
@@ -107,7 +115,7 @@ def _whole(study: Study) -> tuple[list[str], list[str]]:
     missing = [f"{counted(count, 'event')} of {name} lost" for name, count in lost.items()]
     if study.recording.damage:
         missing.append(study.recording.damage)
-    if bool((study.phase_calls.cut & (study.phase_calls.row == DECODE)).any()):
+    if bool((study.phase_calls.cut & np.isin(study.phase_calls.row, GENERATING)).any()):
         missing.append("the recording ended while a token was being generated")
     return ([] if missing else ["nothing lost"]), missing
 
@@ -165,54 +173,119 @@ def question_of(study: Study) -> str:
 
 
 def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
-    """Answer for generation; `cause` is that of each request (causes.request_causes)."""
-    tokens = study.phase_calls.tokens
-    chosen = needed(study, DECODE)
-    times = class_times(study.call_path, study.phase_calls.token[study.call_path.of], max(tokens, 1))
-    blocked = times[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
-    get = study.get_row == DECODE
-    get |= np.isin(study.gets.request, chosen)
-    counters = study.counted
-    missing = found.missing if tokens else (_no_tokens(study), *found.missing)
-    spin_ns = int(study.call_overlaps.spin[study.phase_calls.token[study.call_path.of] >= 0].sum())
+    """Answer the question of the target; `cause` is that of each request (causes.request_causes)."""
+    calls = study.phase_calls
+    needs, times, parts = generation_needs(study), generation_times(study), _Parts(study, cause)
+    chosen = np.flatnonzero(needs.all)
+    moved = study.counted.moved(*GENERATION_ROWS)
+    missing = (*_unmade(study), *found.missing, *_apart(study, needs))
+    spin_ns = int(study.call_overlaps.spin[np.isin(calls.row, GENERATING)[study.call_path.of]].sum())
     if spin_ns and not len(chosen):
         missing = (*missing, SPINNING)
-    answer = _answer(tokens, len(chosen) or counters.moved(DECODE), missing)
-    seen = study.recording.sees_requests
+    answer = YES if len(chosen) or moved else INCONCLUSIVE if missing else NO
+    whole = parts.part(needs.all, int(times.wall.sum()), int(times.blocked.sum()), answer, GENERATION_ROWS)
+    question = question_of(study)
     return Verdict(
         generation_hits_cvmfs=answer,
-        question=question_of(study),
+        question=question,
         answer=answer,
-        tokens=tokens,
-        steps=tokens,
-        fuse_requests=len(chosen) if seen else None,
-        fuse_reads=int(study.requests.is_(Opcode.READ)[chosen].sum()) if seen else counters.total(DECODE, READS),
-        fuse_read_bytes=int(study.requests.read_bytes[chosen].sum()) if seen else None,
-        http_fetches=int(get.sum()) if seen else counters.total(DECODE, FETCHES),
-        http_bytes=int(study.gets.body_bytes[get].sum()) if seen else counters.total(DECODE, BYTES),
-        blocked_s=int(blocked.sum()) / 1e9 if seen else None,
-        tokens_affected=tuple(_affected(study, chosen).tolist()),
-        causes=counted_causes(cause[chosen]),
+        tokens=calls.made.total,
+        steps=calls.steps,
+        failed_steps=int((calls.failed & (calls.row == DECODE)).sum()),
+        fuse_requests=whole.fuse_requests,
+        fuse_reads=whole.fuse_reads,
+        fuse_read_bytes=whole.fuse_read_bytes,
+        http_fetches=whole.http_fetches,
+        http_bytes=whole.http_bytes,
+        blocked_s=whole.blocked_s,
+        tokens_affected=tuple(distinct(needs.step[needs.step >= 0]).tolist()),
+        causes=whole.causes,
         proof=found.proof,
         missing=missing,
         spin_overlap_s=spin_ns / 1e9 if study.waits.scheduler else None,
+        **(_parts(study, parts, needs, times, missing) if question == GENERATION else {}),
     )
 
 
-def _answer(tokens: int, requests: int, missing: tuple[str, ...]) -> str:
-    if not tokens:
-        return INCONCLUSIVE
-    if requests:
-        return YES
-    return INCONCLUSIVE if missing else NO
+class _Cuts(TypedDict, total=False):
+    """The parts of generation."""
+
+    first_token: Part
+    further_tokens: Part
+    inside_calls: Part | None
+    between_calls: Part | None
 
 
-def _affected(study: Study, chosen: Ints) -> Ints:
-    """Return the tokens that sent one of the chosen requests, or waited for one."""
-    path = study.call_path
-    waiting = (path.request >= 0) & np.isin(path.request, chosen)
-    touched = np.concatenate([study.request_token[chosen], study.phase_calls.token[path.of[waiting]]])
-    return np.unique(touched[touched >= 0])
+def _parts(study: Study, parts: "_Parts", needs: Needs, times: Times, missing: tuple[str, ...]) -> _Cuts:
+    """Cut generation by what it was for, and by where it happened."""
+
+    def part(chosen: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
+        hits = bool(chosen.any()) or study.counted.moved(*rows)
+        answer = YES if hits else INCONCLUSIVE if missing else NO
+        others = others_blocked_ns(study, needs, chosen)
+        return parts.part(chosen, int(wall.sum()), int(blocked.sum()), answer, rows, others)
+
+    seen = study.recording.sees_requests
+    wall, blocked = times.wall, times.blocked
+    return _Cuts(
+        first_token=part(needs.all & needs.first, wall[:, 1], blocked[:, 1], (PREFILL,)),
+        further_tokens=part(needs.all & ~needs.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)),
+        inside_calls=part(needs.inside, wall[0], blocked[0], (PREFILL, DECODE)) if seen else None,
+        between_calls=part(needs.between, wall[1], blocked[1], (BETWEEN,)) if seen else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Makes a part of the verdict from the requests that belong to it."""
+
+    study: Study
+    cause: Ints
+
+    def part(
+        self, mine: Bools, wall_ns: int, blocked_ns: int, answer: str, rows: tuple[int, ...], others_ns: int = 0
+    ) -> Part:
+        """Return the numbers of the requests of `mine`, of the counters of these `rows` where no request is seen."""
+        study, chosen = self.study, np.flatnonzero(mine)
+        requests, counters = study.requests, study.counted
+        seen = study.recording.sees_requests
+        get = np.isin(study.gets.request, chosen)
+        return Part(
+            hits_cvmfs=answer,
+            wall_s=wall_ns / 1e9,
+            blocked_s=blocked_ns / 1e9 if seen else None,
+            fuse_requests=len(chosen) if seen else None,
+            fuse_reads=int(requests.is_(Opcode.READ)[chosen].sum()) if seen else counters.total(READS, *rows),
+            fuse_read_bytes=int(requests.read_bytes[chosen].sum()) if seen else None,
+            http_fetches=int(get.sum()) if seen else counters.total(FETCHES, *rows),
+            http_bytes=int(study.gets.body_bytes[get].sum()) if seen else counters.total(BYTES, *rows),
+            causes=counted_causes(self.cause[chosen]),
+            others_blocked_s=others_ns / 1e9 if seen else None,
+        )
+
+
+def _unmade(study: Study) -> tuple[str, ...]:
+    """Say that no token was made, if so."""
+    calls = study.phase_calls
+    if calls.steps:
+        return ()
+    failed = int((calls.failed & (calls.row == DECODE)).sum())
+    if failed:
+        return (f"no token was made: {counted(failed, 'call')} that should have made one returned an error",)
+    return (_no_tokens(study),)
+
+
+def _apart(study: Study, needs: Needs) -> tuple[str, ...]:
+    """Say that another process asked for something while tokens were made, one that works for itself."""
+    number = int(needs.apart.sum())
+    if not number:
+        return ()
+    pids = np.unique(process_of(study, study.requests.asker[needs.apart])).tolist()
+    who = ", ".join(f"{pid}" for pid in pids[:SHOWN_PIDS])
+    return (
+        f"while tokens were made, other processes of the target (pid {who}), which load or generate for themselves, sent "
+        f"{counted(number, 'request')}: whether generation waited for any is not known",
+    )
 
 
 def _no_tokens(study: Study) -> str:

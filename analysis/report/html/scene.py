@@ -79,7 +79,7 @@ class Scene:
     def token_classes(self) -> Ints:
         """Nanoseconds of each token by class."""
         calls = self.study.phase_calls
-        return class_times(self.study.call_path, calls.token[self.study.call_path.of], calls.tokens)
+        return class_times(self.study.call_path, calls.token[self.study.call_path.of], calls.steps)
 
     def second(self, time_ns: Ints) -> npt.NDArray[np.float64]:
         """Return times as seconds since the start of the target."""

@@ -196,7 +196,7 @@ def test_words_are_those_of_the_contract() -> None:
 
     assert found["verdict"]["generation_hits_cvmfs"] in ("yes", "no", "inconclusive")
     assert found["cache_state"] in ("cold", "warm", "hot", "mixed", "none")
-    names = {"import", "load", "tokenizer", "prefill", "decode", "teardown", "script"}
+    names = {"import", "load", "tokenizer", "prefill", "decode", "between", "teardown", "script"}
     assert {row["name"] for row in found["phases"]} <= names
     assert {row["name"] for row in found["checks"]} == {"fuse_reads", "http_fetches", "http_bytes", "opens"}
     assert set(found["phases"][0]["classes"]) == set(LABELS)

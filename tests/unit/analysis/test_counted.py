@@ -63,7 +63,7 @@ def test_a_counter_that_moves_between_tokens_is_a_yes(grown):
     report = loaded(SHOWN, nopen=4).tokens(**grown)
     assert report.verdict.generation_hits_cvmfs == "yes"
     assert any("who asked" in each for each in report.verdict.missing)
-    assert "between the first and the last token" in " ".join(text.render(report, verbose=True).split())
+    assert "from the prefill to the last token" in " ".join(text.render(report, verbose=True).split())
 
 
 def test_attributes_that_stand_still_prove_nothing():

@@ -31,7 +31,6 @@ OTHERS = {"schema", "trace", "verdict", "cache_state", "notes"}
 """Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
 ASKED = {"access_log", "what_if", "predictions", "predicted_phases"}
 EMPTY = {
-    "answers",
     "failures",
     "operators",
     "operator_layers",

@@ -33,8 +33,9 @@ def test_calls_are_phases_and_what_lies_between_is_script() -> None:
         "tokenizer": (2, 50),
         "prefill": (2, 100),
         "decode": (2, 25),
+        "between": (2, 10 + 5),
         "teardown": (2, 200),
-        "script": (6, 10 + 10 + 30 + 10 + 5 + 60),
+        "script": (4, 10 + 10 + 30 + 60),
     }
     assert [token.index for token in report.tokens] == [0, 1]
     assert report.trace.duration_s == pytest.approx(790e-6)

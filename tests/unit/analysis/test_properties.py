@@ -41,7 +41,7 @@ def assert_sound(report: Report) -> None:
     for token in report.tokens:
         groups = (token.network_s, token.cache_s, token.compute_s, token.other_s, token.unattributed_s)
         assert sum(round(spent * 1e9) for spent in groups) == round(token.wall_s * 1e9) >= 0
-    assert report.verdict.tokens == len(report.tokens)
+    assert report.verdict.steps == len(report.tokens)
     assert json.render(report)
     assert text.render(report, verbose=True)
     assert_short(text.render(report))
