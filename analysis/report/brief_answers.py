@@ -111,9 +111,11 @@ def _parts(report: Report) -> list[tuple[str, Part, str]]:
     verdict = report.verdict
     by_name = {row.name: row for row in report.phases}
     if verdict.first_token and verdict.further_tokens:
-        further = None if verdict.tokens is None else max(verdict.tokens - 1, 0)
-        label = "further tokens" if further is None else f"{counted(further, 'more token')}"
-        return [("first token", verdict.first_token, ""), (label, verdict.further_tokens, _worst(report))]
+        firsts = sum(answer.first_token_s is not None for answer in report.answers)
+        further = None if verdict.tokens is None else max(verdict.tokens - firsts, 0)
+        label = "further ones" if further is None else f"{further:,} further"
+        first = "first tokens" if firsts > 1 else "first token"
+        return [(first, verdict.first_token, ""), (label, verdict.further_tokens, _worst(report))]
     parts = [("first token", _part_of(by_name["prefill"]), "")] if "prefill" in by_name else []
     if "decode" in by_name:
         parts.append((made(verdict), _part_of(by_name["decode"]), _worst(report)))

@@ -82,7 +82,7 @@ COLD = analyse(cold_run().trace())
 def test_the_answer_comes_first_with_its_number() -> None:
     lines = text.render(COLD).splitlines()
 
-    assert lines[2] == "Does generation hit CVMFS?  YES: it waited 2.00 ms of its 144 ms for CVMFS"
+    assert lines[2] == "Does generation hit CVMFS?  YES: it waited 2.00 ms of its 158 ms for CVMFS"
 
 
 def test_nothing_that_is_zero_or_agrees_is_said() -> None:
