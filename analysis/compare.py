@@ -1,5 +1,6 @@
 """Two runs, or two sets of runs, figure by figure: what changed, and of sets, how sure that is."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from cvtrace.analysis.classes import GROUPS, LABELS
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.report.columns import PHASES
 from cvtrace.analysis.report.sentences import script
+from cvtrace.tracer.folder import is_trace
+from cvtrace.tracer.safe_open import open_below_or_linked, open_folder
 
 SCHEMA: Final = "cvtrace-compare/1"
 RESAMPLES: Final = 4000
@@ -111,9 +114,30 @@ def _plain(row: Any) -> dict[str, Any]:
 
 def traces_in(path: Path) -> list[Path]:
     """Return the trace at a path, or the traces in the folder there; if there is none, the path, which will say so itself."""
-    if (path / "meta.json").exists() or not path.is_dir():
+    try:
+        folder = open_folder(path)
+    except OSError:
         return [path]
-    return sorted(each.parent for each in path.glob("*/meta.json")) or [path]
+    try:
+        if is_trace(folder):
+            return [path]
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+        return [path / name for name in names if _holds_trace(folder, name)] or [path]
+    finally:
+        os.close(folder)
+
+
+def _holds_trace(folder: int, name: str) -> bool:
+    """Tell whether a trace is in a folder of this name, or where a link leads that may be followed."""
+    try:
+        inner = open_below_or_linked(folder, name)
+    except OSError:
+        return False
+    try:
+        return is_trace(inner)
+    finally:
+        os.close(inner)
 
 
 def middle(reports: Sequence[Report]) -> int:

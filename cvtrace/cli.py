@@ -5,20 +5,27 @@ A verb's module is imported when the verb is called, so that `cvtrace run` start
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
 
 import cvtrace
+from cvtrace.commands.caller import be_caller, explain_missing
 from cvtrace.commands.lazy import LazyGroup, Verb
-from cvtrace.commands.telling import say, take_the_place_of_closed_streams
+from cvtrace.commands.telling import say, take_the_place_of_closed_streams, tell_defect
+from cvtrace.probes.visible import printable_lines
 
 VERBS: Final = {
     "run": Verb("cvtrace.commands.run", "Record a script or program, then print the summary."),
     "attach": Verb("cvtrace.commands.attach", "Record a running process; it goes on as it was."),
-    "report": Verb("cvtrace.commands.report", "Turn a trace into text, JSON and other forms."),
-    "check": Verb("cvtrace.commands.check", "Hold a trace against expressions; exit 1 if one fails."),
-    "compare": Verb("cvtrace.commands.compare", "What changed from one run, or set of runs, to another."),
+    "report": Verb("cvtrace.commands.report", "Turn a trace into text, JSON and other forms.", as_caller=True),
+    "check": Verb("cvtrace.commands.check", "Hold a trace against expressions; exit 1 if one fails.", as_caller=True),
+    "compare": Verb(
+        "cvtrace.commands.compare", "What changed from one run, or set of runs, to another.", as_caller=True
+    ),
     "doctor": Verb("cvtrace.commands.doctor", "What can be observed here, why not, and what mends it."),
     "lab": Verb("cvtrace.commands.lab", "The embedded CVMFS: model, repository, origin, mount."),
 }
@@ -45,18 +52,49 @@ def refusal(error: Exception) -> tuple[str, int] | None:
         code = EXIT_CODES.get(f"{family.__module__}.{family.__qualname__}")
         if code is not None:
             return str(error), code
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this: use a machine with more, or record for a shorter time", 4
+    if isinstance(error, ModuleNotFoundError | FileNotFoundError | PermissionError) and (why := explain_missing()):
+        return why, 3
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in LAB_PACKAGES:
         return f"the lab needs the Python package {error.name}: pip install 'cvtrace[lab]'", 2
     return None
 
 
+@contextlib.contextmanager
+def _refusals_are_printable() -> Iterator[None]:
+    """Write control characters out in what click says of wrong usage: paths and names from traces are in it."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.args = (printable_lines(error.message),)
+        vars(error)["message"] = error.args[0]
+        raise
+
+
 class CommandLine(LazyGroup):
     """The group of all verbs; what a verb raises leaves it as an exit code."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options before the verb; what is wrong with them is said without control characters."""
+        with _refusals_are_printable():
+            return super().make_context(*args, **extra)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Give up root, before the verb looks at its first option, where the verb needs no privileges and sudo called."""
+        name = args[0] if args else ""
+        verb = self.verbs.get(name)
+        if verb is not None and verb.as_caller:
+            be_caller()
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; families of EXIT_CODES become one sentence and an exit code, Ctrl-C becomes 130."""
         try:
-            return super().invoke(ctx)
+            with _refusals_are_printable():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(130)
         except Exception as error:
@@ -77,3 +115,4 @@ class CommandLine(LazyGroup):
 def main() -> None:
     """Where a model load from CVMFS spends its time, and whether generating tokens hits CVMFS."""
     take_the_place_of_closed_streams()
+    sys.excepthook = tell_defect

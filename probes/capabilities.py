@@ -69,6 +69,13 @@ def keep_only(kept: Collection[Capability]) -> None:
     _set(held() & _mask(kept))
 
 
+def keep_none() -> None:
+    """Give up every capability of this thread, and nothing else: programs that it starts may still be set-user-ID."""
+    with contextlib.suppress(OSError):  # before Linux 4.3
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _set(0)
+
+
 def held(tid: int | None = None) -> int:
     """Return the permitted capabilities of a thread of this process, as a bit mask."""
     status = Path(f"/proc/self/task/{tid}/status") if tid else Path("/proc/thread-self/status")

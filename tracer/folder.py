@@ -1,7 +1,8 @@
 """The folder of a trace: created as the user who asked, never over something else.
 
 All files are reached through the descriptor of the folder, by names without a slash, and created with O_EXCL
-and O_NOFOLLOW: whatever is renamed or linked around it, nothing outside it is written or removed.
+and O_NOFOLLOW: whatever is renamed or linked around it, nothing outside it is written or removed. The folder is of mode
+0700: arguments and paths of the program are in it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import errno
 import fcntl
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any, Final
 
 from cvtrace.tracer.errors import TraceExists, TraceUnwritable
+from cvtrace.tracer.safe_open import Unsafe, open_below, open_folder, open_regular
 from cvtrace.tracer.user import User, acting_as
 
 META: Final = "meta.json"
@@ -27,7 +28,14 @@ TEMPORARY: Final = ".new"
 NODES_PARQUET: Final = "nodes.parquet"
 PROFILE_PREFIX: Final = "ort-profile"
 PROFILES: Final = tuple(f"{PROFILE_PREFIX}-{number}.json" for number in range(1, 17))
+MOST_META_BYTES: Final = 16_000_000
+"""The command line is the largest thing in it: `session` keeps at most 1 MB of that."""
+MOST_META_VALUES: Final = 1_000_000
+"""Each takes some 100 bytes of memory when it is read."""
 FILES: Final = (META, EVENTS_BLOCKS, TEXTS_BLOCKS, EVENTS_PARQUET, TEXTS_PARQUET, NODES_PARQUET, *PROFILES)
+
+SQUASHED: Final = (0, 65534)
+"""Whose the files are that root makes; on a network file system, nobody's."""
 
 
 class Folder:
@@ -42,7 +50,7 @@ class Folder:
         """Create a new file and return its descriptor, opened for reading and writing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with acting_as(self.owner):
-            return os.open(name, flags, 0o666, dir_fd=self.fd)
+            return os.open(name, flags, 0o600, dir_fd=self.fd)
 
     def replace(self, old: str, new: str) -> None:
         """Rename a file of the folder over another one."""
@@ -77,7 +85,11 @@ class Folder:
     def remove_itself(self) -> None:
         """Remove the folder if it is empty."""
         with acting_as(self.owner), contextlib.suppress(OSError):
-            self.path.rmdir()
+            parent = open_folder(self.path.parent)
+            try:
+                os.rmdir(self.path.name, dir_fd=parent)
+            finally:
+                os.close(parent)
 
     def close(self) -> None:
         """Close the folder, which also lets go of its lock."""
@@ -96,7 +108,7 @@ def create_folder(path: Path, owner: User | None, *, force: bool) -> Folder:
         if not path.name:
             raise _exists(path)
         with acting_as(owner):
-            folder = Folder(path, _open_new(path, force), owner)
+            folder = Folder(path, _open_new(path, owner, force=force), owner)
         try:
             _lock(folder)
             if force:
@@ -106,27 +118,30 @@ def create_folder(path: Path, owner: User | None, *, force: bool) -> Folder:
             raise
         return folder
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = error.strerror or str(error)
         raise TraceUnwritable(f"cannot create {path}: {reason}; choose another folder with -o DIR") from None
 
 
-def _open_new(path: Path, force: bool) -> int:
-    directory = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    parent = os.open(path.parent, directory)
+def _open_new(path: Path, owner: User | None, *, force: bool) -> int:
+    parent = open_folder(path.parent)
     try:
         try:
-            os.mkdir(path.name, dir_fd=parent)
+            os.mkdir(path.name, 0o700, dir_fd=parent)
         except FileExistsError:
             if not force:
                 raise _exists(path) from None
         try:
-            return os.open(path.name, directory | os.O_NOFOLLOW, dir_fd=parent)
+            fd = open_below(parent, path.name)
         except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            if isinstance(error, Unsafe) or error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise TraceExists(f"{path} is not a folder: it is left alone; choose another with -o DIR") from None
             raise
     finally:
         os.close(parent)
+    if os.fstat(fd).st_uid not in (os.geteuid() if owner is None else owner.uid, *SQUASHED):
+        os.close(fd)
+        raise TraceExists(f"{path} is a folder of another user: it is left alone; choose another with -o DIR")
+    return fd
 
 
 def _exists(path: Path) -> TraceExists:
@@ -142,10 +157,12 @@ def _lock(folder: Folder) -> None:
         return
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether a recorder is writing the trace `path` right now."""
+def is_locked(folder: int) -> bool:
+    """Return whether a recorder is writing the trace in an open folder right now."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(
+            ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder
+        )  # locks are of the opening, not the folder
     except OSError:
         return False
     try:
@@ -169,23 +186,47 @@ def _clear(folder: Folder) -> None:
     for name in FILES:
         folder.remove(name)
         folder.remove(name + TEMPORARY)
+    with acting_as(folder.owner), contextlib.suppress(OSError):  # one of an earlier version may be open to others
+        os.fchmod(folder.fd, 0o700)
+
+
+def is_trace(folder: int) -> bool:
+    """Tell whether a file in the place of meta.json is in an open folder; what it holds is not looked at."""
+    try:
+        open_regular(folder, META).close()
+    except OSError:
+        return False
+    return True
 
 
 def _is_trace(fd: int) -> bool:
-    meta = read_meta_at(fd)
+    try:
+        meta = read_meta_at(fd)
+    except TooLarge:
+        return False
     return isinstance(meta, dict) and str(meta.get("schema", "")).startswith("cvtrace-trace/")
 
 
+class TooLarge(ValueError):
+    """A meta.json that is larger than is read."""
+
+
 def read_meta_at(fd: int) -> Any:
-    """Return the parsed meta.json of the folder `fd`, or None if there is none that can be parsed."""
+    """Return the parsed meta.json of the folder `fd`, or None if there is none that can be parsed. Raises TooLarge."""
     try:
-        meta_fd = os.open(META, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+        file = open_regular(fd, META)
     except OSError:
         return None
-    with os.fdopen(meta_fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(meta_fd).st_mode):
-            return None
+    with file:
         try:
-            return json.loads(file.read())
-        except (OSError, ValueError, RecursionError):
+            data = file.read(MOST_META_BYTES + 1)
+        except OSError:
             return None
+    if len(data) > MOST_META_BYTES:
+        raise TooLarge(f"its {META} is larger than the {MOST_META_BYTES // 10**6} MB that are read")
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_META_VALUES:
+        raise TooLarge(f"its {META} has more than the {MOST_META_VALUES:,} values that are read")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

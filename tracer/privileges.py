@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import re
 from collections.abc import Iterable
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
-from cvtrace.probes.capabilities import Capability, keep_only
-from cvtrace.tracer.user import User
+from cvtrace.probes.capabilities import Capability, keep_none, keep_only
+from cvtrace.tracer.user import User, acting_as, become
 
 ANY_PROBE: Final = frozenset(
     {
@@ -57,3 +59,32 @@ def give_up(probe: str, users: Iterable[User]) -> None:
     Files of Python's may be out of reach afterwards: see preload.py.
     """
     keep_only(needed(probe, users))
+
+
+def be_for_good(user: User) -> None:
+    """Let this process be `user`'s, with user, groups and without any capability; there is no way back.
+
+    Call it in a process of one thread. Raises OSError, and leaves the process unusable for anything else, if that fails.
+    """
+    become(user)
+    keep_none()
+
+
+LOADED_LATE: Final = ("numpy", "pyarrow", "rich", "secrets")
+"""Of each place that programs are loaded from, one."""
+
+
+def closed_to(user: User) -> Path | None:
+    """Return a folder of programs that `user` cannot read, None if there is none: what is not loaded yet will be missing."""
+    places = [Path(__file__), *(Path(found.origin) for found in map(_spec, LOADED_LATE) if found and found.origin)]
+    with acting_as(user):
+        for place in places:
+            try:
+                place.open("rb").close()
+            except OSError:
+                return place.parent
+    return None
+
+
+def _spec(name: str) -> Any:
+    return importlib.util.find_spec(name)

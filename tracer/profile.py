@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +15,12 @@ from cvtrace.probes.events import Events, no_events
 from cvtrace.probes.phases.profile import Nodes, Profile, parse_profile, place
 from cvtrace.tracer.arrow import pa, pq
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
+from cvtrace.tracer.parquet import read_words
+from cvtrace.tracer.safe_open import open_folder, open_regular
 
 MOST_BYTES: Final = 2 << 30
+LONGEST_NAME: Final = 4096
+"""Bytes of a node's name."""
 
 NONE: Final = (
     "onnxruntime wrote no profile, which it does when a model is destroyed: the target was ended, is not Python, or its "
@@ -39,14 +43,18 @@ SCHEMA: Final = pa.schema(
 def read_profiles(folder: Path) -> list[bytes]:
     """Return the profiles in a folder that the target could write to: plain files only, the first few."""
     found = []
-    for path in sorted(folder.glob(f"{PROFILE_PREFIX}*.json"))[: len(PROFILES)]:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            continue
-        with os.fdopen(fd, "rb") as file:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        fd = open_folder(folder)
+    except OSError:
+        return []
+    try:
+        with os.scandir(fd) as entries:
+            names = sorted(each.name for each in entries if each.name.startswith(PROFILE_PREFIX))
+        for name in [each for each in names if each.endswith(".json")][: len(PROFILES)]:
+            with contextlib.suppress(OSError), open_regular(fd, name) as file:
                 found.append(file.read(MOST_BYTES))
+    finally:
+        os.close(fd)
     return [data for data in found if data]  # that of a session whose model could not be loaded stays empty
 
 
@@ -86,6 +94,11 @@ def _table(nodes: Nodes) -> Any:
 def read_nodes(trace: Path) -> Any | None:
     """Return nodes.parquet of a trace as a pyarrow table, None if there is none that can be read."""
     try:
-        return pq.read_table(trace / NODES_PARQUET, schema=SCHEMA)
+        folder = open_folder(trace)
+        try:
+            with open_regular(folder, NODES_PARQUET) as file:
+                return read_words(file, SCHEMA, LONGEST_NAME)
+        finally:
+            os.close(folder)
     except (OSError, ValueError):
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import stat
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from cvtrace.analysis.headers import gguf, onnx, safetensors
 from cvtrace.analysis.headers.source import Source, Unreadable
 from cvtrace.analysis.headers.tensor import HeaderTensor
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+from cvtrace.tracer.safe_open import Elsewhere, NotRegular, open_followed
 from cvtrace.tracer.store import Trace
 from cvtrace.tracer.user import User, become
 
@@ -103,16 +103,15 @@ def _sentence(path: str, reason: str) -> str:
 
 
 def _read(path: str, where: str, roots: tuple[str, ...]) -> list[HeaderTensor]:
-    fd = os.open(where, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise Unreadable("it is not a file")
-        if not _lies_below(fd, roots):
-            raise Unreadable("it is a link that leads out of its mount")
-        return PARSERS[posixpath.splitext(path)[1].lower()](Source(fd, status.st_size), path)
-    finally:
-        os.close(fd)
+        file = open_followed(where, lambda place: _lies_below(place, roots))
+    except NotRegular:
+        raise Unreadable("it is not a file") from None
+    except Elsewhere:
+        raise Unreadable("it is a link that leads out of its mount") from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        return PARSERS[posixpath.splitext(path)[1].lower()](Source(file.fileno(), size), path)
 
 
 def _lies_below(fd: int, roots: tuple[str, ...]) -> bool:

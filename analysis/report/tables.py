@@ -4,9 +4,10 @@ Parquet files carry unit and meaning of each column in its metadata.
 """
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,6 +27,7 @@ from cvtrace.analysis.stacks import Files, Stacks, files, stacks
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tables import Tables
 from cvtrace.probes.events import Opcode
+from cvtrace.tracer.safe_open import open_below_or_linked, open_folder, replacing
 
 FORMATS: Final = ("csv", "parquet")
 TYPES: Final = {
@@ -51,11 +53,25 @@ def write(study: Study, more: Tables, report: Report, form: str, opener: Opener,
 
 @contextmanager
 def folder(path: Path, form: str) -> Iterator[Opener]:
-    """Write into a folder, made if it is not there; tables of an earlier export in it are removed, other files stay."""
-    path.mkdir(exist_ok=True)
-    for name in TABLES:
-        (path / f"{name}.{form}").unlink(missing_ok=True)
-    yield lambda name: (path / name).open("wb")
+    """Write into a folder, made if it is not there; tables of an earlier export in it are removed, other files stay.
+
+    Raises OSError. Whatever is linked in the place of a table or of the folder, nothing outside of it is written.
+    """
+    parent = open_folder(path.parent if path.name else path)
+    inside = -1
+    try:
+        if path.name not in ("", ".."):
+            with suppress(FileExistsError):
+                os.mkdir(path.name, dir_fd=parent)
+        inside = open_below_or_linked(parent, path.name or ".")
+        for name in TABLES:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{name}.{form}", dir_fd=inside)
+        yield lambda name: replacing(inside, name)
+    finally:
+        os.close(parent)
+        if inside >= 0:
+            os.close(inside)
 
 
 @contextmanager

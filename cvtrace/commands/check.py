@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cvtrace.commands.telling import say
+from cvtrace.probes.visible import printable
 
 
 @click.command(name="check")
@@ -40,6 +41,6 @@ def command(trace: Path, expressions: tuple[str, ...]) -> None:
             )
             if outcome.actual is None:
                 actual = why_unknown(report, name)
-            click.echo(f"failed: {outcome.expectation.text}  ({actual})")
+            click.echo(printable(f"failed: {outcome.expectation.text}  ({actual})"))
     if not all(outcome.met for outcome in outcomes):
         raise click.exceptions.Exit(1)

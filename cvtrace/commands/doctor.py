@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cvtrace.probes.visible import printable
+
 if TYPE_CHECKING:
     from cvtrace.probes.doctor.finding import Examination, Finding
 
@@ -78,7 +80,7 @@ def _print(found: Examination) -> None:
     )
     heading = None
     for each in found.findings:
-        title = TITLES.get(each.group) or (f"CVMFS {each.mount}" if each.mount else "CVMFS")
+        title = TITLES.get(each.group) or (f"CVMFS {printable(each.mount)}" if each.mount else "CVMFS")
         if title != heading:
             console.print() if heading else None
             console.print(title, style="bold", markup=False)
@@ -98,10 +100,10 @@ def _row(finding: Finding) -> object:
     table.add_column(width=1)
     table.add_column(width=19, no_wrap=True)
     table.add_column(overflow="fold")
-    says = Text(finding.says)
+    says = Text(printable(finding.says))
     if finding.mend and finding.status != "ok":
-        says.append(f"\n→ {finding.mend}", style="cyan")
-    table.add_row(Text(mark, style=style), Text(finding.name), says)
+        says.append(f"\n→ {printable(finding.mend)}", style="cyan")
+    table.add_row(Text(mark, style=style), Text(printable(finding.name)), says)
     return table
 
 

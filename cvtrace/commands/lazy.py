@@ -17,6 +17,8 @@ class Verb:
     module: str
     """Exports a click command named `command`."""
     help: str
+    as_caller: bool = False
+    """Whether it needs no privileges: under sudo it runs wholly as the user who called."""
 
 
 class LazyGroup(click.Group):

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 import click
 
 from cvtrace.commands.telling import say
+from cvtrace.tracer.safe_open import open_folder, open_special, replacing
 
 STDOUT: Final = Path("-")
 
@@ -65,19 +66,24 @@ def writing(output: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with unwritable(output):
-        if output.exists() and not output.is_file():
-            with output.open("wb") as stream:
+    with unwritable(output), opened_folder(output.parent) as folder:
+        special = open_special(folder, output.name)
+        if special is not None:
+            with special as stream:
                 yield stream
             return
-        part = output.with_name(f".{output.name[:100]}.{os.getpid()}.part")
-        try:
-            with part.open("xb") as stream:
-                yield stream
-            part.replace(output)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with replacing(folder, output.name) as stream:
+            yield stream
+
+
+@contextlib.contextmanager
+def opened_folder(path: Path) -> Iterator[int]:
+    """Open a folder to write into, without following links of others as root. Raises OSError."""
+    folder = open_folder(path)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager

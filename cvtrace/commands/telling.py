@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
+
+from cvtrace.probes.visible import printable, printable_lines
 
 if TYPE_CHECKING:
     from cvtrace.tracer.user import User
@@ -36,18 +41,26 @@ def _stderr_to_nowhere() -> None:
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
-def tell(text: str, *, end: str = "\n") -> None:
-    """Write a text to stderr; once that failed, whatever follows is dropped."""
+def tell(text: str, *, end: str = "\n", steers: bool = False) -> None:
+    """Write a text to stderr; once that failed, whatever follows is dropped.
+
+    Names in it come from anywhere: unless the text `steers` the terminal by itself, control characters are written out.
+    """
     try:
-        click.echo(text + end, err=True, nl=False)
+        click.echo((text if steers else printable_lines(text)) + end, err=True, nl=False)
     except OSError:
         # What could not be written is still in its buffer, and Python would exit with 120 for it.
         _stderr_to_nowhere()
 
 
 def say(sentence: str) -> None:
-    """Say one sentence in cvtrace's name."""
-    tell(f"cvtrace: {sentence}")
+    """Say one sentence in cvtrace's name; ends of lines in names are written out, too."""
+    tell(f"cvtrace: {printable(sentence)}")
+
+
+def tell_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write the traceback of a defect; in the place of sys.excepthook, as the message may hold any name."""
+    tell("".join(traceback.format_exception(kind, error, trace)), end="")
 
 
 def progress() -> Callable[[int, int], None] | None:
@@ -61,22 +74,49 @@ def progress() -> Callable[[int, int], None] | None:
         began_s = began_s or time.monotonic()
         if time.monotonic() - began_s > 1.0:
             end = "\r\033[K" if done >= total else ""
-            tell(f"\rcvtrace: finishing the trace: {100 * done // max(total, 1)} %", end=end)
+            tell(f"\rcvtrace: finishing the trace: {100 * done // max(total, 1)} %", end=end, steers=True)
 
     return show
 
 
 def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
-    """Print the summary of a trace, or everything; whatever goes wrong with it, the trace is whole and the exit code the script's."""
+    """Print the summary of a trace, or everything; whatever goes wrong with it, the trace is whole and the exit code the script's.
+
+    A trace of another user is read by a child that is wholly that user: the target may have put something else in its place.
+    """
+    if not owner.is_other:
+        _tell_summary(path, owner, verbose=verbose)
+        return
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # forking beside threads: pyarrow's are made anew in the child
+        pid = os.fork()
+    if pid == 0:
+        try:
+            _tell_summary(path, owner, verbose=verbose)
+            sys.stderr.flush()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        say(f"the summary could not be made; the trace is in {path}")
+
+
+def _tell_summary(path: Path, owner: User, *, verbose: bool) -> None:
     try:
         from cvtrace.analysis.headers import headers_of
         from cvtrace.analysis.report.text import summary
         from cvtrace.tracer.store import read_trace
-        from cvtrace.tracer.user import acting_as
 
-        with acting_as(owner):  # the target may have put a link to something else in the trace's place
-            trace = read_trace(path)
-        tell(summary(trace, headers_of(trace, owner), verbose=verbose))
+        if owner.is_other:
+            from cvtrace.commands.caller import become
+
+            become(owner)
+        trace = read_trace(path)
+        shown = summary(trace, headers_of(trace, owner), verbose=verbose)
+        tell(shown, steers=True)  # it has colours, and writes names out by itself
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         say(f"the summary could not be made ({type(error).__name__}: {first}); the trace is in {path}")

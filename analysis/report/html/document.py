@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files as resources
 from typing import Any, Final
 
@@ -56,10 +57,19 @@ def document(
     )
 
 
+def load_all() -> None:
+    """Read every file that a page is made of, for a process that is about to lose the right to read them."""
+    _library()
+    for each in (resources(STATIC) / "static").iterdir():
+        _static(each.name)
+
+
+@cache
 def _static(name: str) -> str:
     return (resources(STATIC) / "static" / name).read_text(encoding="utf-8")
 
 
+@cache
 def _library() -> str:
     """Return Bokeh's own JavaScript, as its package carries it."""
     return _harmless(Resources(mode="inline", components=["bokeh"]).js_raw[0])

@@ -1,0 +1,257 @@
+"""`report`, `compare` and `check` under sudo: no right of root's is left when they look at the first option."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cvtrace_run import CVTRACE
+from throwaway import SECRET, Somebody
+
+from cvtrace.probes.events import no_texts
+from cvtrace.tracer.store import TraceWriter
+
+pytestmark = pytest.mark.root
+
+EVERY = ("report", "check", "compare")
+
+
+@pytest.fixture
+def trace(ann: Somebody) -> Iterator[Path]:
+    """Make a trace of ann's, in her home."""
+    path = ann.home / "trace"
+    make_trace(path)
+    ann.owns(path, *path.iterdir())
+    yield path
+    subprocess.run(["rm", "-rf", path, ann.home / "out"], check=True)
+
+
+def make_trace(path: Path) -> None:
+    writer = TraceWriter(
+        path,
+        {
+            "clock": {"start_ns": 0, "end_ns": 10**9},
+            "target": {"argv": ["python", "qa.py"]},
+            "mounts": [{"path": "/cvmfs/a.example.org", "fqrn": "a.example.org"}],
+        },
+    )
+    import numpy as np
+
+    from cvtrace.probes.events import EVENT
+
+    events = np.zeros(100, dtype=EVENT)
+    events["ts"] = np.arange(100) * 10**6
+    events["kind"] = 17
+    writer.write(events, no_texts())
+    writer.finish(end="exited")
+
+
+def under_sudo(ann: Somebody, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Call cvtrace as sudo calls it for ann: as root, with her number in the environment."""
+    return subprocess.run(
+        [*CVTRACE, *map(str, words)],
+        cwd=ann.home,
+        env={"PATH": os.environ["PATH"], "HOME": "/root", **ann.under_sudo},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def as_root(here: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Call cvtrace as root itself."""
+    return subprocess.run(
+        [*CVTRACE, *map(str, words)], cwd=here, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_it_has_every_number_of_the_caller_and_no_capability(ann, trace):
+    """It ran as root with all capabilities."""
+    program = (
+        "import sys, cvtrace.cli as c\nsys.argv = ['cvtrace', 'report', '--help']\n"
+        "try:\n    c.main()\nexcept SystemExit:\n    pass\n"
+        "import os\nprint(os.getresuid(), os.getresgid(), os.getgroups(), os.environ['HOME'], 'SUDO_UID' in os.environ)\n"
+        "print(*[line for line in open('/proc/self/status') if line.startswith(('CapPrm', 'CapEff', 'CapAmb'))], sep='')\n"
+        "try:\n    os.setuid(0)\nexcept OSError as error:\n    print(error.strerror)\n"
+    )
+    done = subprocess.run(
+        [*CVTRACE[:1], "-c", program],
+        env={"HOME": "/root", **ann.under_sudo},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout[done.stdout.index(f"({ann.uid}") :].splitlines()
+    assert lines[0] == f"{(ann.uid,) * 3} {(ann.gid,) * 3} {[ann.gid]} {ann.home} False", done.stderr
+    assert {line.split()[1] for line in lines[1:4]} == {"0" * 16}
+    assert lines[-1] == "Operation not permitted"
+
+
+@pytest.mark.parametrize("verb", EVERY)
+def test_a_trace_that_only_root_may_read_is_not_read(ann, tmp_path, verb):
+    """The caller read any trace of root's, and whatever a file of it links to."""
+    make_trace(tmp_path / "roots")
+    rest = {"report": (), "check": ("trace.events == 100",), "compare": (tmp_path / "roots",)}[verb]
+    done = under_sudo(ann, verb, tmp_path / "roots", *rest)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "Permission denied" in done.stderr
+    assert done.stdout == ""
+
+
+def test_output_goes_only_where_the_caller_may_write(ann, trace, here):
+    """`-o /etc/cron.d/x` wrote there."""
+    (here / "closed").mkdir(mode=0o755)
+    for form, name in (("html", "x.html"), ("csv", "tables"), ("csv", "x.zip"), ("json", "x.json")):
+        done = under_sudo(ann, "report", trace, "--format", form, "-o", here / "closed" / name)
+        assert done.returncode == 2, done.stderr
+        assert "Permission denied" in done.stderr
+    assert list((here / "closed").iterdir()) == []
+    done = under_sudo(ann, "report", trace, "--format", "json", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert (ann.home / "out").stat().st_uid == ann.uid
+
+
+def test_options_do_not_tell_what_is_in_closed_folders(ann, trace, secret):
+    """`--access-log` and `--model` said as root whether a file is there."""
+    secret.parent.chmod(0o700)
+    for option in ("--access-log", "--model"):
+        there = under_sudo(ann, "report", trace, option, secret if option == "--access-log" else secret.parent / "d")
+        nowhere = under_sudo(ann, "report", trace, option, secret.parent / "nothing")
+        assert there.returncode == nowhere.returncode == 2
+        assert there.stderr.replace("shadow", "x").replace("/d'", "/x'") == nowhere.stderr.replace("nothing", "x")
+
+
+FORMS = ("text", "json", "html", "perfetto", "speedscope", "folded", "openmetrics", "csv", "parquet")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_written_where_cvtrace_is_closed_to_the_caller(ann, trace, form):
+    """GIVEN a cvtrace (or its interpreter) in a folder of root's, as in /root/.pyenv; all that is needed is loaded before."""
+    program = (
+        "import cvtrace.tracer.privileges as p, sys, pathlib\n"
+        "p.closed_to = lambda user: pathlib.Path('/root/closed')\n"
+        "from cvtrace.cli import main\nmain()\n"
+    )
+    out = ann.home / "out"
+    words = ["report", str(trace), "--format", form, "-o", str(out), "--force"]
+    done = subprocess.run(
+        [*CVTRACE[:1], "-c", program, *words],
+        env=ann.under_sudo,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert out.stat().st_uid == ann.uid
+
+
+# Root itself: no sudo, a folder of somebody else's.
+
+
+def test_tables_are_not_written_through_planted_links(ann, here, secret):
+    """`mounts.csv` was a link of ann's: root's file was overwritten on the first try."""
+    make_trace(here / "trace")
+    out = ann.home / "tables"
+    out.mkdir()
+    for form in ("csv", "parquet"):
+        for name in ("mounts", "run", "classes", "phases"):
+            (out / f"{name}.{form}").symlink_to(secret)
+        ann.owns(out, *out.iterdir())
+        done = as_root(here, "report", "trace", "--format", form, "-o", out, "--force")
+        assert done.returncode == 0, done.stderr
+        assert secret.read_text() == SECRET
+        assert (out / f"run.{form}").is_file()
+        assert not (out / f"run.{form}").is_symlink()
+
+
+def test_a_link_in_the_place_of_the_folder_or_on_the_way_is_not_followed(ann, here, secret):
+    """Root wrote wherever ann let it lead."""
+    make_trace(here / "trace")
+    (here / "roots").mkdir()
+    (ann.home / "out").symlink_to(here / "roots")
+    ann.owns(ann.home / "out")
+    for place in ("out/tables", "out"):
+        done = as_root(here, "report", "trace", "--format", "csv", "-o", ann.home / place, "--force")
+        assert done.returncode == 2, done.stderr
+        assert "link of another user" in done.stderr
+    done = as_root(here, "report", "trace", "--format", "html", "-o", ann.home / "out/x.html")
+    assert done.returncode == 2
+    done = as_root(here, "run", "--probes", "portable", "-o", ann.home / "out/trace", "--", "/bin/true")
+    assert done.returncode == 2, done.stderr
+    assert list((here / "roots").iterdir()) == []
+    (ann.home / "out").unlink()
+
+
+def test_a_report_is_not_written_through_a_link_or_into_a_pipe_of_others(ann, here, secret):
+    """A link to a device, or a FIFO, in the place of the report was written to."""
+    make_trace(here / "trace")
+    out = ann.home / "x.html"
+    for plant in (lambda: out.symlink_to(secret), lambda: out.symlink_to("/dev/zero"), lambda: os.mkfifo(out)):
+        plant()
+        ann.owns(out)
+        done = as_root(here, "report", "trace", "--format", "html", "-o", out, "--force")
+        assert secret.read_text() == SECRET
+        if done.returncode == 0:
+            assert out.is_file()
+            assert not out.is_symlink()
+        else:
+            assert (done.returncode, "another user" in done.stderr) == (2, True), done.stderr
+        out.unlink()
+
+
+@pytest.mark.parametrize("name", ["meta.json", "events.parquet", "texts.parquet", "nodes.parquet"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "fifo"])
+def test_a_file_of_a_trace_that_leads_elsewhere_is_not_read(ann, here, secret, name, kind):
+    """A trace whose `events.parquet` is a link to root's 0600 file was read; a FIFO was opened."""
+    make_trace(here / "trace")
+    target = here / "trace" / name
+    roots = here / "roots"
+    if target.exists():
+        target.rename(roots)
+    else:
+        roots.write_bytes(b"PAR1")
+    roots.chmod(0o600)
+    {"link": target.symlink_to, "hard link": target.hardlink_to, "fifo": lambda _: os.mkfifo(target)}[kind](roots)
+    ann.owns(here / "trace")
+    done = as_root(here, "report", "trace", "--format", "json")
+    if name == "nodes.parquet":  # the rest of the trace is whole
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 4, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_compare_does_not_search_where_links_of_others_lead(ann, here):
+    """`compare` took every trace that a link in the folder leads to."""
+    make_trace(here / "roots")
+    sets = ann.home / "sets"
+    sets.mkdir()
+    (sets / "a").symlink_to(here / "roots")
+    ann.owns(sets, sets / "a")
+    done = as_root(here, "compare", sets, here / "roots")
+    assert done.returncode == 4, done.stdout
+    # AND root's own links are followed
+    (sets / "b").symlink_to(here / "roots")
+    done = as_root(here, "compare", sets, here / "roots")
+    assert done.returncode == 0, done.stderr
+
+
+def test_devices_and_links_of_ones_own_still_work(here):
+    make_trace(here / "trace")
+    (here / "latest").symlink_to("trace")
+    done = as_root(here, "report", "latest", "--format", "json", "-o", "/dev/stdout")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("{")
+    done = subprocess.run(
+        ["bash", "-c", f"{' '.join(CVTRACE)} report latest --format json -o >(head -c 1 >first)"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
