@@ -4,9 +4,7 @@ Nothing in a log is trusted: lines of any length and content are read, and those
 """
 
 import json
-import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -16,9 +14,14 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.analysis.intervals import Ints
+from cvtrace.tracer.safe_open import NotRegular, open_followed
 
 LONGEST_LINE: Final = 1 << 16
 """Bytes; a longer one is unreadable."""
+LONGEST_PATH: Final = 1024
+"""Bytes; what a client asks for has some 100."""
+MOST_LINES: Final = 2_000_000
+"""Requests that are kept: some 1 GB of memory."""
 LARGEST: Final = 2**62
 SECOND_NS: Final = 1_000_000_000
 MS_NS: Final = 1_000_000
@@ -107,12 +110,16 @@ def read_access_log(file: Path, prefixes: tuple[str, ...]) -> AccessLog:
             elsewhere += 1
             continue
         line = known(raw) if known is not None else None
-        if line is None:
+        if line is None or len(line.path) > LONGEST_PATH:
             unreadable += 1
         elif not line.get or not line.path.startswith(prefixes):
             elsewhere += 1
         else:
             found.append(line)
+            if len(found) > MOST_LINES:
+                raise LogUnreadable(
+                    f"{file} has more than {MOST_LINES:,} requests for these repositories: cut it to the hour of the recording"
+                )
     if parse is None:
         raise LogUnreadable(
             f"{file} has no line of an access log: known are common and combined (Apache, nginx), Squid's native format, "
@@ -143,17 +150,15 @@ def _column(values: list[int]) -> Ints:
 def _lines(file: Path) -> Iterator[bytes]:
     """Yield the lines; of one that is too long, something that is none."""
     try:
-        # Non-blocking: opening a FIFO would wait for ever.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as source:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise LogUnreadable(f"cannot read {file}: it is not a file")
+        with open_followed(file) as source:
             whole = True
             while raw := source.readline(LONGEST_LINE):
                 ended = raw.endswith(b"\n")
                 if whole:
                     yield raw if ended or len(raw) < LONGEST_LINE else b"\0"
                 whole = ended
+    except NotRegular:
+        raise LogUnreadable(f"cannot read {file}: it is not a file") from None
     except OSError as error:
         raise LogUnreadable(f"cannot read {file}: {error.strerror}") from None
 

@@ -11,6 +11,7 @@ _before = os.environ.get(_SETTING)
 os.environ[_SETTING] = "background_thread:false"  # read when the library is loaded, and not for the target to see
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 finally:
     if _before is None:
@@ -18,4 +19,4 @@ finally:
     else:
         os.environ[_SETTING] = _before
 
-__all__ = ["pa", "pq"]
+__all__ = ["pa", "pc", "pq"]

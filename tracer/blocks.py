@@ -6,9 +6,10 @@ Header and records are multiples of 8 bytes, so that a whole file can be seen as
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,50 +90,168 @@ class Blocks:
     """None if the file ends with its last block, otherwise what stands there instead."""
 
 
-def scan(data: memoryview | bytes, dtype: np.dtype[Any]) -> Blocks:
-    """Find the blocks of `data` up to the first bad one."""
+class BlockSource:
+    """A file of blocks that is read by position, never mapped: whoever owns it may cut it short at any moment.
+
+    Reading behind the end of a mapped file is SIGBUS, which ends the process; here it is a CutShort.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.size = os.fstat(fd).st_size
+
+    def fill(self, target: memoryview, offset: int) -> None:
+        """Read as many bytes as `target` has, from `offset` on. Raises CutShort if the file has fewer, or OSError."""
+        while len(target):
+            got = os.preadv(self._fd, [target], offset)
+            if got == 0:
+                raise CutShort
+            target, offset = target[got:], offset + got
+
+
+class CutShort(OSError):
+    """The file became shorter while it was read."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EIO, "a file of the trace was cut short while it was read")
+
+
+Visit = Callable[[npt.NDArray[np.void]], None]
+"""Is shown the records of each good block in turn, in an array that is used again for the next one."""
+
+
+def scan(source: BlockSource, dtype: np.dtype[Any], visit: Visit | None = None) -> Blocks:
+    """Find the blocks of a file up to the first bad one, reading each once."""
     offsets: list[int] = []
     counts: list[int] = []
+    buffer = np.empty(0, dtype=dtype)
     position, damage = 0, None
-    while position < len(data):
-        count, damage = _check(data, position, dtype)
-        if damage is not None:
+    while position < source.size:
+        try:
+            count, crc = _header(source, position, dtype)
+            if count > len(buffer):
+                buffer = np.empty(count, dtype=dtype)
+            source.fill(_bytes_of(buffer[:count]), position + BLOCK.itemsize)
+            _check(buffer[:count], crc)
+        except BadBlock as reason:
+            damage = str(reason)
             break
+        except CutShort:
+            damage = CUT
+            break
+        if visit is not None:
+            visit(buffer[:count])
         offsets.append(position + BLOCK.itemsize)
         counts.append(count)
         position += BLOCK.itemsize + count * dtype.itemsize
     return Blocks(np.array(offsets, dtype=np.int64), np.array(counts, dtype=np.int64), damage)
 
 
-def _check(data: memoryview | bytes, position: int, dtype: np.dtype[Any]) -> tuple[int, str | None]:
-    if position + BLOCK.itemsize > len(data):
-        return 0, "a block is cut short"
-    header = np.frombuffer(data, dtype=BLOCK, count=1, offset=position)[0]
-    if bytes(header["magic"]) != MAGIC or header["version"] != VERSION or header["itemsize"] != dtype.itemsize:
-        return 0, "a block is garbled"
-    count = int(header["count"])
-    start = position + BLOCK.itemsize
-    end = start + count * dtype.itemsize
-    if end > len(data):
-        return 0, "a block is cut short"
-    if zlib.crc32(data[start:end]) != header["crc"]:
-        return 0, "a block is garbled"
-    return count, None
+def read_records(source: BlockSource, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.void], str | None]:
+    """Return the records of all good blocks in the order they were written, and what ends them, None for the file's end."""
+    found = np.empty(_claimed(source, dtype), dtype=dtype)
+    position, done = 0, 0
+    while position < source.size:
+        try:
+            count, crc = _header(source, position, dtype)
+            block = found[done : done + count]
+            if len(block) < count:
+                raise BadBlock(CUT)
+            source.fill(_bytes_of(block), position + BLOCK.itemsize)
+            _check(block, crc)
+        except BadBlock as reason:
+            return found[:done], str(reason)
+        except CutShort:
+            return found[:done], CUT
+        done += count
+        position += BLOCK.itemsize + count * dtype.itemsize
+    return found[:done], None
 
 
-def records(data: memoryview | bytes, blocks: Blocks, dtype: np.dtype[Any]) -> npt.NDArray[np.void]:
-    """Return the records of all blocks, copied, in the order they were written."""
-    parts = [
-        np.frombuffer(data, dtype=dtype, count=int(count), offset=int(offset))
-        for offset, count in zip(blocks.offsets, blocks.counts, strict=True)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+CUT: Final = "a block is cut short"
 
 
-def word_offsets(blocks: Blocks, dtype: np.dtype[Any]) -> npt.NDArray[np.int64]:
-    """Return for every record of the file, in order, at which 8-byte word of the file it begins."""
-    total = int(blocks.counts.sum())
-    before = np.concatenate([[0], np.cumsum(blocks.counts)[:-1]]) if len(blocks.counts) else np.empty(0, np.int64)
-    start = np.repeat(blocks.offsets - before * dtype.itemsize, blocks.counts)
-    offsets: npt.NDArray[np.int64] = (start + np.arange(total, dtype=np.int64) * dtype.itemsize) // 8
-    return offsets
+class BadBlock(Exception):
+    """What stands there is no block; the message is the damage."""
+
+
+def _claimed(source: BlockSource, dtype: np.dtype[Any]) -> int:
+    """Return how many records the headers tell of that have room in the file."""
+    position = total = 0
+    try:
+        while position < source.size:
+            count, _ = _header(source, position, dtype)
+            total += count
+            position += BLOCK.itemsize + count * dtype.itemsize
+    except (BadBlock, CutShort):
+        return total
+    return total
+
+
+def _header(source: BlockSource, position: int, dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Return number of records and checksum of the block at a position. Raises BadBlock."""
+    header = np.zeros(1, dtype=BLOCK)
+    if position + BLOCK.itemsize > source.size:
+        raise BadBlock(CUT)
+    source.fill(_bytes_of(header), position)
+    known = bytes(header["magic"][0]) == MAGIC and header["version"][0] == VERSION
+    if not known or header["itemsize"][0] != dtype.itemsize:
+        raise BadBlock("a block is garbled")
+    count = int(header["count"][0])
+    if position + BLOCK.itemsize + count * dtype.itemsize > source.size:
+        raise BadBlock(CUT)
+    return count, int(header["crc"][0])
+
+
+def _check(records: npt.NDArray[np.void], crc: int) -> None:
+    if zlib.crc32(_bytes_of(records)) != crc:
+        raise BadBlock("a block is garbled")
+
+
+def _bytes_of(records: npt.NDArray[np.void]) -> memoryview:
+    return records.view(np.uint8).data.cast("B") if len(records) else memoryview(b"")
+
+
+PIECE_SHIFT: Final = 6
+"""Records are read in pieces of 64."""
+MOST_PIECES: Final = 1 << 16
+"""235 MB of events: a million neighbours in time are in some 16,000 pieces, in a hostile order in as many as there are."""
+
+
+def gather(
+    source: BlockSource, blocks: Blocks, numbers: npt.NDArray[np.int64], dtype: np.dtype[Any]
+) -> npt.NDArray[np.void]:
+    """Return the records of these numbers, as they follow each other in the file. Raises OSError, CutShort."""
+    if not len(numbers):
+        return np.empty(0, dtype=dtype)
+    piece = numbers >> PIECE_SHIFT
+    starts = np.concatenate([[0], np.cumsum(blocks.counts)])
+    needed = np.zeros((int(starts[-1]) >> PIECE_SHIFT) + 1, dtype=bool)
+    needed[piece] = True
+    pieces = np.flatnonzero(needed)
+    if len(pieces) > MOST_PIECES and len(numbers) > MOST_PIECES:
+        parts = [numbers[at : at + MOST_PIECES] for at in range(0, len(numbers), MOST_PIECES)]
+        return np.concatenate([gather(source, blocks, part, dtype) for part in parts])
+    records = np.empty(len(pieces) << PIECE_SHIFT, dtype=dtype)
+    runs = np.flatnonzero(np.diff(pieces, prepend=-2) != 1)
+    for begin, end in zip(runs.tolist(), [*runs[1:].tolist(), len(pieces)], strict=True):
+        first = int(pieces[begin]) << PIECE_SHIFT
+        last = min((int(pieces[end - 1]) + 1) << PIECE_SHIFT, int(starts[-1]))
+        _read_run(source, blocks, starts, first, records[begin << PIECE_SHIFT :][: last - first])
+    left_out = np.zeros(len(needed), dtype=np.int64)
+    left_out[pieces] = (pieces - np.arange(len(pieces))) << PIECE_SHIFT
+    words = records.view("<u8").reshape(len(records), -1)  # rows of words are copied faster than records
+    chosen: npt.NDArray[np.void] = np.take(words, numbers - left_out[piece], axis=0).view(dtype).reshape(-1)
+    return chosen
+
+
+def _read_run(
+    source: BlockSource, blocks: Blocks, starts: npt.NDArray[np.int64], first: int, target: npt.NDArray[np.void]
+) -> None:
+    """Fill `target` with the records from `first` on, block by block."""
+    block = int(np.searchsorted(starts, first, side="right")) - 1
+    while len(target):
+        count = min(int(starts[block + 1]) - first, len(target))
+        offset = int(blocks.offsets[block]) + (first - int(starts[block])) * target.dtype.itemsize
+        source.fill(_bytes_of(target[:count]), offset)
+        target, first, block = target[count:], first + count, block + 1

@@ -19,3 +19,7 @@ class TraceUnwritable(Exception):
 
 class TraceDamaged(Exception):
     """The folder is not a trace, or one of a newer cvtrace, or damaged beyond use."""
+
+
+class TraceTooLarge(TraceDamaged):
+    """The trace claims more than this machine can hold, or more than a recording can be."""

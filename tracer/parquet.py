@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.probes.events import EVENT, TEXT, Events, Texts, sorting
-from cvtrace.tracer.arrow import pa, pq
-from cvtrace.tracer.blocks import Blocks, scan, word_offsets
+from cvtrace.probes.events import EVENT, TEXT, sorting
+from cvtrace.tracer.arrow import pa, pc, pq
+from cvtrace.tracer.blocks import BlockSource, gather, scan
+from cvtrace.tracer.pages import MOST_METADATA_BYTES, check_pages, metadata_bytes
 
 ROWS_PER_GROUP: Final = 1 << 20
 ROWS_PER_TEXT_GROUP: Final = 1 << 17
@@ -60,52 +59,24 @@ def _convert(
         column_encoding={name: "DELTA_BINARY_PACKED" for name in DELTAS if name in schema.names},
         write_page_checksum=True,
     ) as writer:
-        size = os.fstat(source_fd).st_size
-        if size == 0:
-            return 0
-        with mmap.mmap(source_fd, size, access=mmap.ACCESS_READ) as data:
-            view = memoryview(data)
-            try:
-                return _write_groups(writer, view, scan(view, dtype), dtype, schema, rows, progress)
-            finally:
-                view.release()
+        return _write_groups(writer, BlockSource(source_fd), dtype, schema, rows, progress)
 
 
 def _write_groups(
-    writer: Any,
-    view: memoryview,
-    blocks: Blocks,
-    dtype: np.dtype[Any],
-    schema: Any,
-    rows: int,
-    progress: Progress | None,
+    writer: Any, source: BlockSource, dtype: np.dtype[Any], schema: Any, rows: int, progress: Progress | None
 ) -> int:
     # Only the times and the order of the records are held in memory; the rest is gathered group by group.
-    words = np.frombuffer(view, dtype="<u8", count=len(view) // 8)
-    offsets = word_offsets(blocks, dtype)
-    # ts is the first word of both records.
-    offsets = offsets[sorting(words[offsets], lambda places: _records(words, offsets[places], dtype))]
-    done = 0
-    for group in _groups(offsets, rows):
-        records = _records(words, group, dtype)
-        arrays = [pa.array(_column(records, name), type=schema.field(name).type) for name in schema.names]
+    times: list[npt.NDArray[np.uint64]] = [np.empty(0, dtype="<u8")]
+    blocks = scan(source, dtype, lambda records: times.append(records["ts"].copy()))
+    order = sorting(np.concatenate(times), lambda places: gather(source, blocks, places, dtype))
+    times.clear()
+    for begin in range(0, len(order), rows):
+        group = gather(source, blocks, order[begin : begin + rows], dtype)
+        arrays = [pa.array(_column(group, name), type=schema.field(name).type) for name in schema.names]
         writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=rows)
-        done += len(group)
         if progress is not None:
-            progress(done, len(offsets))
-    return len(offsets)
-
-
-def _records(
-    words: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64], dtype: np.dtype[Any]
-) -> npt.NDArray[np.void]:
-    records: npt.NDArray[np.void] = words[offsets[:, None] + np.arange(dtype.itemsize // 8)].view(dtype).reshape(-1)
-    return records
-
-
-def _groups(offsets: npt.NDArray[np.int64], rows: int) -> Iterator[npt.NDArray[np.int64]]:
-    for begin in range(0, len(offsets), rows):
-        yield offsets[begin : begin + rows]
+            progress(begin + len(group), len(order))
+    return len(order)
 
 
 def _column(records: npt.NDArray[np.void], name: str) -> Any:
@@ -113,37 +84,108 @@ def _column(records: npt.NDArray[np.void], name: str) -> Any:
     return column.astype(object) if column.dtype.kind == "S" else column
 
 
-def read_events(path: Path) -> Events:
-    """Read events.parquet. Raises OSError, or ValueError if it is not one."""
-    return _read(path, EVENT, EVENT_SCHEMA)
+class TraceFile:
+    """A Parquet file of a trace, opened and looked over, not yet read. Close it with `with`."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype[Any], schema: Any) -> None:
+        """Take the file over. Raises OSError, or ValueError if it is not such a file or claims to be larger than is read."""
+        self._dtype, self._schema = dtype, schema
+        self._file = file
+        try:
+            self._parquet = _opened(file, schema)
+        except BaseException:
+            file.close()
+            raise
+        self.rows = int(self._parquet.metadata.num_rows)
+        self.size = os.fstat(file.fileno()).st_size
+
+    def __enter__(self) -> TraceFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parquet.close()
+        self._file.close()
+
+    def read(self) -> npt.NDArray[np.void]:
+        """Return its records. Raises OSError or ValueError."""
+        records = np.empty(self.rows, dtype=self._dtype)
+        done = 0
+        try:
+            for number in range(self._parquet.num_row_groups):  # one at a time: a long trace is in memory once
+                done = _fill(
+                    records, done, self._parquet.read_row_group(number, self._schema.names), self._schema, self._dtype
+                )
+        except pa.ArrowException as error:  # some of them are neither ValueErrors nor OSErrors
+            raise ValueError(str(error)) from error
+        if done != len(records):
+            raise ValueError("rows are missing")
+        return records
 
 
-def read_texts(path: Path) -> Texts:
-    """Read texts.parquet. Raises OSError, or ValueError if it is not one."""
-    return _read(path, TEXT, TEXT_SCHEMA)
+def events_file(file: BinaryIO) -> TraceFile:
+    """Look over events.parquet."""
+    return TraceFile(file, EVENT, EVENT_SCHEMA)
 
 
-def _read(path: Path, dtype: np.dtype[Any], schema: Any) -> npt.NDArray[np.void]:
+def texts_file(file: BinaryIO) -> TraceFile:
+    """Look over texts.parquet."""
+    return TraceFile(file, TEXT, TEXT_SCHEMA)
+
+
+def _opened(file: BinaryIO, schema: Any) -> Any:
+    metadata_bytes(file)
+    words = [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_string(field.type)]
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if not set(schema.names) <= set(file.schema_arrow.names):
-                raise ValueError("columns are missing")
-            records = np.empty(file.metadata.num_rows, dtype=dtype)
-            done = 0
-            for number in range(file.num_row_groups):  # one at a time: a long trace is in memory once
-                done = _fill(records, done, file.read_row_group(number, schema.names), schema)
-            if done != len(records):
-                raise ValueError("rows are missing")
-    except pa.ArrowException as error:  # some of them are neither ValueErrors nor OSErrors
+        # As a dictionary, a text that is there a million times is unpacked once.
+        opened = pq.ParquetFile(
+            file,
+            page_checksum_verification=True,
+            read_dictionary=words,
+            thrift_string_size_limit=MOST_METADATA_BYTES,
+            thrift_container_size_limit=MOST_METADATA_BYTES,
+        )
+        if not set(schema.names) <= set(opened.schema_arrow.names):
+            raise ValueError("columns are missing")
+        check_pages(file, opened.metadata, list(schema.names))
+    except pa.ArrowException as error:
         raise ValueError(str(error)) from error
-    return records
+    return opened
 
 
-def _fill(records: npt.NDArray[np.void], first: int, table: Any, schema: Any) -> int:
+def _fill(records: npt.NDArray[np.void], first: int, table: Any, schema: Any, dtype: np.dtype[Any]) -> int:
     """Copy a part of the table to its place among the records; return where the next one goes."""
     for name in schema.names:
         column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = _unpacked(column, dtype[name].itemsize)
         if column.type != schema.field(name).type:
             raise ValueError(f"column {name} is {column.type}")
         records[name][first : first + table.num_rows] = column.to_numpy()
     return first + int(table.num_rows)
+
+
+def _unpacked(column: Any, longest: int) -> Any:
+    """Return a column of texts as such. Raises ValueError if one is longer than is recorded."""
+    for chunk in column.chunks:
+        if (pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) > longest:
+            raise ValueError("a text is longer than is recorded")
+    return column.cast(column.type.value_type)
+
+
+def read_words(file: BinaryIO, schema: Any, longest: int) -> Any:
+    """Return another Parquet file of a trace as a table. Raises OSError, or ValueError if it is not one or too large."""
+    opened = _opened(file, schema)
+    if sum(opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)) > MOST_WORD_ROWS:
+        raise ValueError("it has more rows than are read")
+    try:
+        table = opened.read(schema.names)
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+    columns = [
+        _unpacked(column, longest) if pa.types.is_dictionary(column.type) else column for column in table.columns
+    ]
+    return pa.table(columns, schema=schema)
+
+
+MOST_WORD_ROWS: Final = 20_000_000
+"""onnxruntime keeps a million events of each of the few profiles."""

@@ -19,9 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import mmap
 import os
-import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,8 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts, in_order
-from cvtrace.tracer.blocks import BlockFile, records, scan
-from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceUnwritable
+from cvtrace.tracer.blocks import BlockFile, BlockSource, read_records
+from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceTooLarge, TraceUnwritable
 from cvtrace.tracer.folder import (
     EVENTS_BLOCKS,
     EVENTS_PARQUET,
@@ -41,11 +39,14 @@ from cvtrace.tracer.folder import (
     TEMPORARY,
     TEXTS_BLOCKS,
     TEXTS_PARQUET,
+    TooLarge,
     create_folder,
     is_locked,
     read_meta_at,
 )
 from cvtrace.tracer.redaction import Redaction
+from cvtrace.tracer.room import check_room
+from cvtrace.tracer.safe_open import open_folder, open_regular
 from cvtrace.tracer.user import User
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ class TraceWriter:
     def _fail(self, error: OSError) -> None:
         if self.error is None:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            reason = "the disk is full" if full else os.strerror(error.errno or 0)
+            reason = "the disk is full" if full else error.strerror or str(error)
             self.error = f"cannot write {self.path}: {reason}; what was recorded before is kept"
             self.meta["error"] = self.error
 
@@ -286,35 +287,68 @@ class TraceWriter:
 
 def read_trace(path: Path | str) -> Trace:
     """Read a trace, finished or not. Raises TraceDamaged with one sentence if there is nothing to read."""
+    path = Path(path)
+    folder = _opened(path)
+    try:
+        meta = _read_meta(path, folder)
+        if meta["finished"]:
+            try:
+                return _read_parquet(path, folder, meta)
+            except TraceDamaged:
+                raise
+            except (
+                OSError,
+                ValueError,
+                TypeError,
+                NotImplementedError,
+                MemoryError,
+            ) as error:  # pyarrow raises any of them
+                if not _is_there(folder, EVENTS_BLOCKS):
+                    raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None
+        return _read_blocks(path, folder, meta)
+    finally:
+        os.close(folder)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return open_folder(path)
+    except OSError as error:
+        reason = {
+            errno.ENOENT: "there is no such folder",
+            errno.ENOTDIR: "a trace is a folder, this is a file",
+        }.get(error.errno or 0, error.strerror or "it cannot be opened")
+        raise TraceDamaged(f"cannot read {path}: {reason}") from None
+
+
+def _read_parquet(path: Path, folder: int, meta: dict[str, Any]) -> Trace:
     from cvtrace.tracer import parquet
 
-    path = Path(path)
-    meta = _read_meta(path)
-    if meta["finished"]:
-        try:
-            for name in (EVENTS_PARQUET, TEXTS_PARQUET):
-                with os.fdopen(os.open(path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-                    _plain_size(file, path / name)
-            events = parquet.read_events(path / EVENTS_PARQUET)
-            texts = parquet.read_texts(path / TEXTS_PARQUET)
-            return Trace(path, meta, events, texts, meta.get("error"))
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            NotImplementedError,
-            MemoryError,
-        ) as error:  # pyarrow raises any of them
-            if not (path / EVENTS_BLOCKS).exists():
-                raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None
-    return _read_blocks(path, meta)
+    with (
+        parquet.events_file(open_regular(folder, EVENTS_PARQUET)) as events,
+        parquet.texts_file(open_regular(folder, TEXTS_PARQUET)) as texts,
+    ):
+        check_room(path, events.rows, texts.rows, events.size + texts.size)
+        return Trace(path, meta, events.read(), texts.read(), meta.get("error"))
 
 
-def _read_blocks(path: Path, meta: dict[str, Any]) -> Trace:
+def _is_there(folder: int, name: str) -> bool:
     try:
-        events, damage = _read_block_file(path / EVENTS_BLOCKS, EVENT)
-        texts, text_damage = _read_block_file(path / TEXTS_BLOCKS, TEXT)
-    except OSError as error:
+        open_regular(folder, name).close()
+    except OSError:
+        return False
+    return True
+
+
+def _read_blocks(path: Path, folder: int, meta: dict[str, Any]) -> Trace:
+    try:
+        with open_regular(folder, EVENTS_BLOCKS) as event_file, open_regular(folder, TEXTS_BLOCKS) as text_file:
+            sources = [BlockSource(file.fileno()) for file in (event_file, text_file)]
+            check_room(path, sources[0].size // EVENT.itemsize, sources[1].size // TEXT.itemsize)
+            (events, damage), (texts, text_damage) = (
+                read_records(source, dtype) for source, dtype in zip(sources, (EVENT, TEXT), strict=True)
+            )
+    except (OSError, MemoryError) as error:
         raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None
     events, texts = in_order(events), in_order(texts)
     start_ns = meta["clock"].get("start_ns")
@@ -324,7 +358,7 @@ def _read_blocks(path: Path, meta: dict[str, Any]) -> Trace:
         where = f"at {(int(events['ts'][-1]) - start_ns) / 1e9:.1f} s"
     if meta.get("error"):
         why = str(meta["error"])
-    elif is_locked(path):
+    elif is_locked(folder):
         why = "it is still being recorded"
     else:
         why = "the recorder was killed before it could finish"
@@ -333,47 +367,16 @@ def _read_blocks(path: Path, meta: dict[str, Any]) -> Trace:
     return Trace(path, meta, events, texts, sentence)
 
 
-def _read_block_file(path: Path, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.void], str | None]:
-    # Non-blocking: a trace from elsewhere may hold a FIFO of this name, and opening that would wait for ever.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        size = _plain_size(file, path)
-        if size == 0:
-            return np.empty(0, dtype=dtype), None
-        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
-            view = memoryview(data)
-            try:
-                blocks = scan(view, dtype)
-                return records(view, blocks, dtype), blocks.damage
-            finally:
-                view.release()
-
-
-def _plain_size(file: BinaryIO, path: Path) -> int:
-    """Return the size of an open file. Raises OSError if it is a FIFO, a device or the like."""
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"{path.name} is not a file")
-    return status.st_size
-
-
-def _read_meta(path: Path) -> dict[str, Any]:
+def _read_meta(path: Path, folder: int) -> dict[str, Any]:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        reason = {
-            errno.ENOENT: "there is no such folder",
-            errno.ENOTDIR: "a trace is a folder, this is a file",
-        }.get(error.errno or 0, os.strerror(error.errno or 0))
-        raise TraceDamaged(f"cannot read {path}: {reason}") from None
-    try:
-        meta = read_meta_at(fd)
-        names = os.listdir(fd)  # noqa: PTH208 - pathlib knows no descriptors
-    finally:
-        os.close(fd)
+        meta = read_meta_at(folder)
+    except TooLarge as error:
+        raise TraceTooLarge(f"{path} is not read: {error}") from None
     if not isinstance(meta, dict) or not str(meta.get("schema", "")).startswith("cvtrace-trace/"):
-        raise TraceDamaged(_no_meta(path, names))
+        raise TraceDamaged(_no_meta(path, os.listdir(folder)))
     if meta["schema"] != SCHEMA:
-        raise TraceDamaged(f"{path} is in the format {meta['schema']} of a newer cvtrace: update cvtrace to read it")
+        schema = str(meta["schema"])[:80]
+        raise TraceDamaged(f"{path} is in the format {schema} of a newer cvtrace: update cvtrace to read it")
     for name, kind in META_TYPES.items():
         if not isinstance(meta.setdefault(name, kind()), kind):
             raise TraceDamaged(f"{path} is damaged: {META} has no proper {name}")
@@ -392,4 +395,5 @@ def _no_meta(path: Path, names: list[str]) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (said.splitlines() or [type(error).__name__])[0]

@@ -20,6 +20,7 @@ import numpy as np
 
 from cvtrace.probes.events import UNFINISHED, Events, Kind
 from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
+from cvtrace.probes.visible import printable
 
 EVERY_S: Final = 0.4
 WINDOW_S: Final = 2.0
@@ -109,7 +110,7 @@ class Watch:
             # A line feed first: the cursor may stand in the last row, which is no longer the target's.
             setup = f"\n{SAVE}\033[1;{rows - 1}r{RESTORE}\033[1A"
             self._size = (columns, rows)
-        self._write(f"{setup}{SAVE}\033[{rows};1H{CLEAR}{self.line(lost, columns - 1, under_way)}{RESTORE}")
+        self._write(f"{setup}{SAVE}\033[{rows};1H{CLEAR}{printable(self.line(lost, columns - 1, under_way))}{RESTORE}")
 
     def close(self) -> None:
         """Give the last row back; nothing is drawn any more."""

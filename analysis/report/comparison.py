@@ -10,7 +10,7 @@ from rich.table import Table
 from cvtrace.analysis.classes import LABELS
 from cvtrace.analysis.compare import Change, Comparison, Side, Word
 from cvtrace.analysis.report.lines import wrapped
-from cvtrace.analysis.report.names import printable, shortened
+from cvtrace.analysis.report.names import printable, shortened, shown
 from cvtrace.analysis.report.quantities import counted, seconds, size
 from cvtrace.analysis.verdict_model import GENERATION, INFERENCE, PROGRAM
 
@@ -51,6 +51,7 @@ def as_json(found: Comparison) -> str:
 
 def render(found: Comparison, width: int) -> str:
     """Return what changed as lines of at most `width` columns."""
+    found = shown(found)
     out = io.StringIO()
     console = Console(
         file=out, width=width, color_system=None, markup=False, emoji=False, highlight=False, legacy_windows=False

@@ -1,17 +1,17 @@
-"""Names from outside (paths, arguments, phases) as harmless text: what cannot be seen is written out."""
+"""Names from outside (paths, arguments, phases) as text of a report."""
 
-import re
-from typing import Final
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import Any, Final, TypeVar, cast
 
-UNSEEN: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb]"
+from cvtrace.probes.visible import printable
+
+__all__ = ["printable", "shortened", "shown"]
+
+NUMBERS: Final = frozenset(
+    f"{each}{empty}" for kind in (int, float, bool) for each in (kind.__name__, str(kind)) for empty in ("", " | None")
 )
-"""Control characters, what has no width, what turns the direction of writing, and halves of characters."""
-
-
-def printable(name: str) -> str:
-    """Return a name with every character that cannot be seen written as in Python: `\\x1b`, `\\u202e`."""
-    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), name)
+"""How annotations of numbers are written."""
 
 
 def shortened(name: str, most: int) -> str:
@@ -21,3 +21,38 @@ def shortened(name: str, most: int) -> str:
         return name
     head = (most - 1) // 3
     return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+
+
+Shown = TypeVar("Shown")
+
+
+def shown(value: Shown) -> Shown:
+    """Return a report, or a part of one, in which every text is printable: for what a terminal is to show."""
+    found: Any = _shown(value)
+    return cast(Shown, found)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, tuple | list):
+        kind: Any = type(value[0]) if value else int
+        return value if _is_plain(kind) else type(value)([_shown(each) for each in value])
+    if isinstance(value, dict):
+        return {_shown(name): _shown(each) for name, each in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {}
+        for field in fields(value):
+            before = getattr(value, field.name)
+            if (after := _shown(before)) is not before and after != before:
+                changed[field.name] = after
+        return replace(value, **changed) if changed else value
+    return value
+
+
+@cache
+def _is_plain(kind: Any) -> bool:
+    """Tell whether values of a type hold no text: numbers, and rows of nothing but numbers."""
+    if kind in (int, float, bool, type(None)):
+        return True
+    return is_dataclass(kind) and all(str(field.type) in NUMBERS for field in fields(kind))

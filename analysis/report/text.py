@@ -11,6 +11,7 @@ from cvtrace.analysis.headers import Headers
 from cvtrace.analysis.model import Report
 from cvtrace.analysis.report import full
 from cvtrace.analysis.report.brief import brief
+from cvtrace.analysis.report.names import shown
 from cvtrace.tracer.store import Trace
 
 COLUMNS: Final = 80
@@ -28,6 +29,7 @@ def render(
 
     `verbose` has everything that is known of the run, in as many lines as that takes.
     """
+    report = shown(report)
     if verbose:
         return full.render(report, width, color, what_if=what_if)
     lines = brief(report, width)

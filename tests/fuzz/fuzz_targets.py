@@ -23,7 +23,7 @@ from cvtrace.probes.http import redact_texts, request_line, response_head
 from cvtrace.probes.phases.hook import read_marks
 from cvtrace.probes.strace import decode, parse_daemon, parse_target
 from cvtrace.probes.strace.parse import split_lines
-from cvtrace.tracer.blocks import records, scan
+from cvtrace.tracer.blocks import BlockSource, gather, read_records, scan
 from cvtrace.tracer.folder import EVENTS_BLOCKS, EVENTS_PARQUET, META, TEXTS_BLOCKS, TEXTS_PARQUET
 from cvtrace.tracer.store import TraceDamaged, read_trace
 
@@ -106,10 +106,17 @@ def marks(data: bytes) -> None:
 
 def blocks(data: bytes) -> None:
     """A file of blocks: what is returned was checked, and lies inside."""
-    for dtype in (EVENT, TEXT):
-        found = scan(data, dtype)
-        assert (found.offsets + found.counts * dtype.itemsize <= len(data)).all()
-        assert len(records(data, found, dtype)) == int(found.counts.sum())
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        file.write(data)
+        file.flush()
+        source = BlockSource(file.fileno())
+        for dtype in (EVENT, TEXT):
+            found = scan(source, dtype)
+            assert (found.offsets + found.counts * dtype.itemsize <= len(data)).all()
+            read, damage = read_records(source, dtype)
+            assert (len(read), damage) == (int(found.counts.sum()), found.damage)
+            order = np.arange(len(read))[::-1]
+            assert np.array_equal(gather(source, found, order, dtype), read[order])
 
 
 def trace(data: bytes) -> None:

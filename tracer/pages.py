@@ -1,0 +1,177 @@
+"""The sizes in a Parquet file, checked before anything is unpacked: a small file may claim to be as large as it likes.
+
+Arrow takes the sizes that a file gives for granted: a page of 100 kB may unpack to 2 GB, and a file of 3 MB may hold a hundred
+million rows. So the head of every page is read first. Format: https://parquet.apache.org/docs/file-format/, in the compact
+protocol of Thrift.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, BinaryIO, Final
+
+FOOTER_BYTES: Final = 8
+"""At the end: the length of the metadata, and a magic word."""
+MAGIC: Final = b"PAR1"
+MOST_METADATA_BYTES: Final = 8 << 20
+"""cvtrace writes some 2 kB for each million rows."""
+MOST_ROWS_PER_GROUP: Final = 4 << 20
+MOST_PAGE_BYTES: Final = 16 << 20
+"""cvtrace writes pages of 1 MB."""
+MOST_GROUP_BYTES: Final = 1 << 30
+HEAD_BYTES: Final = 8 << 10
+ROWS_PER_PAGE: Final = 50
+"""Pages may be at most so small, on average; writers take 20,000."""
+FEWEST_PAGES: Final = 10_000
+
+PLAIN, PLAIN_DICTIONARY, RLE, BIT_PACKED, DELTA, RLE_DICTIONARY = 0, 2, 3, 4, 5, 8
+ENCODINGS: Final = frozenset({PLAIN, PLAIN_DICTIONARY, RLE, BIT_PACKED, DELTA, RLE_DICTIONARY})
+"""Those in which a value takes no more room unpacked than its page, or is one of a dictionary."""
+DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_2 = 5, 7, 8
+"""Fields of a PageHeader that say what the page is."""
+ENCODING_FIELD: Final = {DATA_PAGE: 2, DICTIONARY_PAGE: 2, DATA_PAGE_2: 4}
+
+STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
+DEEPEST: Final = 8
+
+
+class TooLarge(ValueError):
+    """A file that claims more than is read."""
+
+
+def metadata_bytes(file: BinaryIO) -> int:
+    """Return the size of the metadata. Raises ValueError if it is no Parquet file, TooLarge."""
+    fd = file.fileno()
+    size = os.fstat(fd).st_size
+    footer = os.pread(fd, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
+    if len(footer) < FOOTER_BYTES or footer[4:] != MAGIC:
+        raise ValueError("a Parquet file has no end, or is none")
+    length = int.from_bytes(footer[:4], "little")
+    if length > size - FOOTER_BYTES:
+        raise ValueError("the metadata of a Parquet file is longer than the file")
+    if length > MOST_METADATA_BYTES:
+        raise TooLarge(f"the metadata of a Parquet file has {length:,} bytes")
+    return length
+
+
+def check_pages(file: BinaryIO, metadata: Any, names: list[str]) -> None:
+    """Look at every page of these columns. Raises ValueError, TooLarge if one would unpack to more than cvtrace writes."""
+    rows = sum(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+    if rows != metadata.num_rows:
+        raise ValueError("a Parquet file has not the rows that it says")
+    walk = _Walk(file, FEWEST_PAGES + rows // ROWS_PER_PAGE * len(names))
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if not 0 <= group.num_rows <= MOST_ROWS_PER_GROUP:
+            raise TooLarge(f"a group of a Parquet file has {group.num_rows:,} rows")
+        unpacked = 0
+        for place in range(group.num_columns):
+            column = group.column(place)
+            if column.path_in_schema in names:
+                unpacked += walk.column(column)
+        if unpacked > MOST_GROUP_BYTES:
+            raise TooLarge(f"a group of a Parquet file unpacks to {unpacked:,} bytes")
+
+
+class _Walk:
+    """Goes from page to page."""
+
+    def __init__(self, file: BinaryIO, most_pages: int) -> None:
+        self._fd = file.fileno()
+        self._size = os.fstat(self._fd).st_size
+        self._left = most_pages
+
+    def column(self, column: Any) -> int:
+        """Return how many bytes the pages of a column unpack to. Raises ValueError, TooLarge."""
+        position = column.data_page_offset
+        if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < position:
+            position = column.dictionary_page_offset
+        end = position + column.total_compressed_size
+        if not 0 < position <= end <= self._size:
+            raise ValueError("a column of a Parquet file lies outside of it")
+        total = 0
+        while position < end:
+            head = _Head(os.pread(self._fd, min(HEAD_BYTES, end - position), position))
+            try:
+                fields = head.struct(0)
+                unpacked, packed = fields[2], fields[3]
+                if not (isinstance(unpacked, int) and isinstance(packed, int) and packed >= 0 and unpacked >= 0):
+                    raise ValueError("a page of a Parquet file has no size")
+            except (IndexError, KeyError):
+                raise ValueError("a page of a Parquet file has no proper head") from None
+            self._left -= 1
+            if self._left < 0:
+                raise TooLarge("a Parquet file has more pages than its rows need")
+            if unpacked > MOST_PAGE_BYTES:
+                raise TooLarge(f"a page of a Parquet file unpacks to {unpacked:,} bytes")
+            _check_encoding(fields)
+            total += unpacked
+            position += head.position + packed
+        return total
+
+
+def _check_encoding(fields: dict[int, Any]) -> None:
+    for field, inner in ENCODING_FIELD.items():
+        if field in fields and (not isinstance(fields[field], dict) or fields[field].get(inner) not in ENCODINGS):
+            raise ValueError("a page of a Parquet file is in an encoding that cvtrace does not use")
+
+
+class _Head:
+    """A struct of Thrift's compact protocol. Reading behind the end is an IndexError."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.position = 0
+
+    def struct(self, depth: int) -> dict[int, Any]:
+        """Return the fields by number: numbers and structs; of other values that they are there."""
+        if depth > DEEPEST:
+            raise ValueError("a page of a Parquet file has no proper head")
+        fields: dict[int, Any] = {}
+        number = 0
+        while (head := self._byte()) != STOP:
+            step, kind = head >> 4, head & 0x0F
+            number = number + step if step else self._zigzag()
+            fields[number] = self._value(kind, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (TRUE, FALSE):
+            return kind == TRUE
+        if kind in (I16, I32, I64):
+            return self._zigzag()
+        if kind in (BYTE, DOUBLE, BINARY):
+            length = {BYTE: 1, DOUBLE: 8}.get(kind) or self._varint()
+            self.position += length
+            return None
+        if kind in (LIST, SET):
+            head = self._byte()
+            count = head >> 4 if head >> 4 < 15 else self._varint()
+            for _ in range(count):
+                self._value(BYTE if head & 0x0F in (TRUE, FALSE) else head & 0x0F, depth + 1)
+                if self.position > len(self._data):
+                    raise IndexError
+            return None
+        if kind == STRUCT:
+            return self.struct(depth + 1)
+        raise ValueError("a page of a Parquet file has no proper head")
+
+    def _byte(self) -> int:
+        byte = self._data[self.position]
+        self.position += 1
+        return byte
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+            if shift > 63:
+                raise ValueError("a page of a Parquet file has no proper head")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
