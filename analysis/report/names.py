@@ -4,9 +4,9 @@ from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import Any, Final, TypeVar, cast
 
-from cvtrace.probes.visible import printable
+from cvtrace.probes.visible import UNSEEN, printable
 
-__all__ = ["printable", "shortened", "shown"]
+__all__ = ["UNSEEN", "printable", "shortened", "shown"]
 
 NUMBERS: Final = frozenset(
     f"{each}{empty}" for kind in (int, float, bool) for each in (kind.__name__, str(kind)) for empty in ("", " | None")
