@@ -11,29 +11,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cvtrace.probes.cvmfs.daemon import Process, cache_managers
-from cvtrace.probes.cvmfs.mounts import MountPoint, describe, mount_points, mounts_of
-from cvtrace.tracer.surroundings import Observed
+from cvtrace.probes.cvmfs.choice import Wanted
+from cvtrace.probes.cvmfs.daemon import Process, serves
+from cvtrace.probes.cvmfs.mounts import MountPoint, cvmfs_and_others, mounts_of
+from cvtrace.probes.cvmfs.processes import clients
+from cvtrace.probes.cvmfs.survey import survey
+from cvtrace.tracer.surroundings import Observed, count
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
+MOST: Final = 64
+"""How many mounts that appear are asked who they are: somebody may mount and unmount all the time."""
 
 
 class Arrivals:
-    """Tells of CVMFS mounts that were not there before; only of those that hold `paths`, if there are any.
+    """Tells of CVMFS mounts that were not there before; only of those that are `wanted`.
 
     The kernel says when the table of mounts changes (proc(5): POLLPRI on mountinfo). New mounts are asked who they are in a thread: the
     recorder must not wait for a client that hangs. `descriptors` get ready when there is news.
     """
 
-    def __init__(self, paths: Sequence[str], known: Sequence[MountPoint]) -> None:
-        self._paths = paths
+    def __init__(self, wanted: Wanted, known: Sequence[MountPoint]) -> None:
+        self._wanted = wanted
         self._present = {(point.path, point.device) for point in known}
-        self._described: queue.SimpleQueue[tuple[Observed, list[Process], threading.Event]] = queue.SimpleQueue()
+        self._left = MOST
+        self._described: queue.SimpleQueue[tuple[Observed, tuple[Process, ...], threading.Event]] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = not MOUNTINFO.exists()  # on another system nothing is told
         if not self._closed:
             self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
             self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._others = {(point.path, point.device) for point in cvmfs_and_others()[1]}
         self.counted = threading.Event()
         """A client that appeared has told its counters; whoever took note of that clears it."""
 
@@ -46,23 +53,39 @@ class Arrivals:
         """Return the mounts that appeared since the last call; what they are is told by `described`, soon."""
         if self._closed:
             return []
-        points = mount_points()
-        if self._paths:
-            points, _ = mounts_of(self._paths, points)
-        new = [point for point in points if (point.path, point.device) not in self._present]
-        self._present = {(point.path, point.device) for point in points}
+        named, others = cvmfs_and_others()
+        new = self._new(named, self._present)
+        self._present = {(point.path, point.device) for point in named}
         for point in new:
-            threading.Thread(target=self._describe, args=(point,), daemon=True).start()
+            self._ask(point, is_certain=True)
+        unknown = self._new(others, self._others)
+        self._others = {(point.path, point.device) for point in others}
+        for point in unknown:  # a client that was started by hand, or something else
+            self._ask(point, is_certain=False)
         return new
 
-    def _describe(self, point: MountPoint) -> None:
-        observed, watched = Observed(describe(point)), threading.Event()
-        daemon = observed.mount.daemon
-        managers = cache_managers({daemon.workspace}) if daemon and daemon.workspace else []
-        self._described.put((observed, managers, watched))
+    def _new(self, points: list[MountPoint], present: set[tuple[str, int]]) -> list[MountPoint]:
+        """Return the mounts to observe that were not there; as many as may still be asked."""
+        if self._wanted.paths:
+            points, _ = mounts_of(self._wanted.paths, points)
+        fresh = [point for point in points if (point.path, point.device) not in present]
+        chosen = self._wanted.split(fresh)[0][: self._left]
+        self._left -= len(chosen)
+        return chosen
+
+    def _ask(self, point: MountPoint, *, is_certain: bool) -> None:
+        threading.Thread(target=self._describe, args=(point, is_certain), daemon=True).start()
+
+    def _describe(self, point: MountPoint, is_certain: bool) -> None:
+        known = clients()
+        if not is_certain and not serves(known, point.path, point.owner, point.connection):
+            return
+        found = survey([point], known)
+        observed, watched = Observed(found.mounts[0], is_named=self._wanted.names(point)), threading.Event()
+        self._described.put((observed, found.managers, watched))
         self._tell()
         watched.wait()
-        observed.count()
+        count([observed])
         self.counted.set()
         self._tell()
 
@@ -71,12 +94,12 @@ class Arrivals:
             if not self._closed:
                 os.eventfd_write(self._news, 1)
 
-    def described(self) -> list[tuple[Observed, list[Process], threading.Event]]:
+    def described(self) -> list[tuple[Observed, tuple[Process, ...], threading.Event]]:
         """Return what was learnt about mounts that appeared, with the cache managers that serve them.
 
         When the event is set, because the daemon is observed from now on, the client is asked for its counters, soon.
         """
-        found: list[tuple[Observed, list[Process], threading.Event]] = []
+        found: list[tuple[Observed, tuple[Process, ...], threading.Event]] = []
         if self._closed:
             return found
         with contextlib.suppress(BlockingIOError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+from pathlib import Path
 from typing import Any
 
+from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.ladder import start_probe
 from cvtrace.tracer.errors import WrongTarget
 from cvtrace.tracer.preload import preloading
@@ -13,7 +16,7 @@ from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.process import Process
 from cvtrace.tracer.session import LOOK_AFTER_S, Options, Recording, Session, create_writer
 from cvtrace.tracer.signals import Signals, ended_by_signals
-from cvtrace.tracer.surroundings import find_surroundings
+from cvtrace.tracer.surroundings import count, find_surroundings
 from cvtrace.tracer.target import Command, Target
 
 NO_LIBRARY = (
@@ -36,7 +39,8 @@ def attach(process: Process, options: Options, for_s: float | None) -> Recording
     with ended_by_signals():
         writer = create_writer(command, options)
         try:
-            surroundings = find_surroundings(options.mounts, process.argv)
+            users = frozenset({os.geteuid(), options.owner.uid, Path("/proc", str(process.pid)).stat().st_uid})
+            surroundings = find_surroundings(Wanted.of(options.mounts, process.cwd, process.argv, users))
             if writer.redaction is not None:
                 writer.redaction.show(observed.mount.path for observed in surroundings.observed)
             if any(process.pid == daemon.pid for daemon in surroundings.scope(()).daemons):
@@ -67,8 +71,7 @@ class _Attached(Session):
             try:
                 end = self._wait(signals, None if for_s is None else time.monotonic() + for_s)
                 end_ns = time.monotonic_ns()
-                for observed in self.surroundings.observed:
-                    observed.count()
+                count(self.surroundings.observed)
                 self._stop()
                 self._finish(None, end, end_ns)
             except BaseException:
@@ -81,8 +84,7 @@ class _Attached(Session):
 
     def _attach(self) -> None:
         try:
-            for observed in self.surroundings.observed:
-                observed.count()
+            count(self.surroundings.observed)
             self.surroundings.meet()
             self.start_ns = time.monotonic_ns()
             self.probe.add_target(self.process.pid)

@@ -14,13 +14,14 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 import cvtrace
+from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.events import UNFINISHED, Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
 from cvtrace.probes.namespaces import sees_initial
@@ -36,7 +37,7 @@ from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
-from cvtrace.tracer.surroundings import Observed, Surroundings, find_surroundings
+from cvtrace.tracer.surroundings import Observed, Surroundings, count, find_surroundings
 from cvtrace.tracer.target import Command, Inheritance, Target, start_target
 from cvtrace.tracer.user import User, acting_as
 
@@ -110,7 +111,8 @@ def record(command: Command, options: Options) -> Recording:
 
 def _observe(command: Command, options: Options, writer: TraceWriter, inheritance: Inheritance) -> Recording:
     try:
-        surroundings = find_surroundings(options.mounts, command.argv)
+        users = frozenset({os.geteuid(), options.owner.uid, command.user.uid})
+        surroundings = find_surroundings(Wanted.of(options.mounts, os.getcwd(), command.argv, users))  # noqa: PTH109
         if writer.redaction is not None:
             writer.redaction.show(observed.mount.path for observed in surroundings.observed)
         user = command.user
@@ -165,7 +167,7 @@ class Session:
         self.calls: list[Events] = []
         """Phase marks of the probe so far."""
         self.numbers = Numbers()
-        self.arrivals = Arrivals(options.mounts, surroundings.points())
+        self.arrivals = Arrivals(surroundings.wanted, surroundings.points())
 
     def run(self, inheritance: Inheritance) -> Recording:
         profiled = self.options.ort_profile
@@ -178,8 +180,7 @@ class Session:
             try:
                 end, exit_code = self._follow(target, signals)
                 end_ns = time.monotonic_ns()
-                for observed in self.surroundings.observed:
-                    observed.count()
+                count(self.surroundings.observed)
                 self._stop(marks)
                 self._finish(target, end, end_ns)
             except BaseException:
@@ -196,8 +197,7 @@ class Session:
         try:
             target = start_target(self.command, argv, marks.environ, inheritance)
             self.probe.add_target(target.pid)
-            for observed in self.surroundings.observed:
-                observed.count()
+            count(self.surroundings.observed)
             self.surroundings.meet()
             self.start_ns = time.monotonic_ns()
             self.writer.update_meta(
@@ -205,6 +205,7 @@ class Session:
                 target=self._target_meta(target),
                 clock=self._clock(None),
                 mounts=self._mounts_meta(),
+                mounts_left_out=self.surroundings.left_out_meta(),
                 missing=self._missing(),
             )
             if signals.take():
@@ -290,7 +291,8 @@ class Session:
                 f"{at_s:.1f} s; from there on nothing of it is seen"
             )
             self.missing.append(sentence)
-            self.options.say(sentence)
+            if observed.is_named or len(self.surroundings.observed) == 1:  # another may be none of the user's business
+                self.options.say(sentence)
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
 
     def _look_after_mounts(self) -> None:
@@ -304,7 +306,8 @@ class Session:
         for observed, managers, watched in self.arrivals.described():
             self.surroundings = self.surroundings.with_mount(observed)
             if adding:
-                adding.add_scope(Surroundings((observed,), tuple(managers), self.surroundings.elsewhere).daemons(), ())
+                found = replace(self.surroundings, observed=(observed,), managers=tuple(managers))
+                adding.add_scope(found.daemons(), (observed.mount.device,))
             watched.set()
             at_s = (time.monotonic_ns() - self.start_ns) / 1e9
             self.missing.append(

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from cvtrace.probes.cvmfs.counters import Counters, counters
-from cvtrace.probes.cvmfs.daemon import Process, cache_managers
-from cvtrace.probes.cvmfs.deadline import NoAnswer, within
-from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, chosen_mounts, describe
-from cvtrace.probes.cvmfs.quota import quota_bytes
+from cvtrace.probes.cvmfs.choice import LeftOut, Wanted
+from cvtrace.probes.cvmfs.counters import Counters, counters_of
+from cvtrace.probes.cvmfs.daemon import Process
+from cvtrace.probes.cvmfs.deadline import all_within
+from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, chosen_mounts
+from cvtrace.probes.cvmfs.processes import clients
+from cvtrace.probes.cvmfs.survey import survey
 from cvtrace.probes.cvmfs.talk import talk_address
 from cvtrace.probes.ebpf.client import ClientLibrary
 from cvtrace.probes.phases.hook import Counted
 from cvtrace.probes.probe import CannotObserve, Daemon, Scope
 from cvtrace.tracer.other_mounts import OtherMounts
 
-NO_MOUNT = "no CVMFS mount found: mount a repository (`ls /cvmfs/<repository>` does where autofs runs), or try `cvtrace lab up`"
+NO_MOUNT: Final = "no CVMFS mount found: mount a repository (`ls /cvmfs/<repository>` does where autofs runs), or try `cvtrace lab up`"
 
-MEET_S: Final = 3.0
+MEET_S: Final = 1.0
 
 OUTSIDE = (
     "the client that serves {path} (process {pid} of the host) is in no PID namespace that can be seen from here: its requests, cache "
@@ -47,15 +48,16 @@ class Observed:
     """When its daemon was found dead."""
     quota_bytes: int | None = None
     """Of its cache, where the talk socket tells."""
+    is_named: bool = False
+    """Whether the user named a path on it: what happens to it is the user's affair."""
 
-    def count(self) -> None:
-        """Read the client's counters, the first time those before the run, then those after it."""
-        self.counted_ns.append(time.monotonic_ns())
-        read = Counters({}, None) if self.ended_ns is not None else counters(self.mount)
-        self.answered_ns.append(time.monotonic_ns())
+    def took(self, read: Counters) -> None:
+        """Keep the client's counters, the first time those before the run, then those after it."""
+        self.counted_ns.append(read.asked_ns)
+        self.answered_ns.append(read.answered_ns)
         if self.before is None:
             self.before = read
-            self.quota_bytes = None if read.error else quota_bytes(self.mount)
+            self.quota_bytes = read.quota_bytes
         else:
             self.after = read
 
@@ -82,12 +84,24 @@ class Observed:
         }
 
 
+def count(observed: Sequence[Observed]) -> None:
+    """Read the counters of the mounts' clients, of all at the same time; of those that answer and live."""
+    asked = [each for each in observed if each.ended_ns is None and each.mount.answers]
+    is_first = any(each.before is None for each in asked)
+    answers = dict(zip(map(id, asked), counters_of([each.mount for each in asked], with_quota=is_first), strict=True))
+    for each in observed:
+        now_ns = time.monotonic_ns()
+        each.took(answers.get(id(each)) or Counters({}, None, now_ns, now_ns))
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """The mounts to observe and the cache managers that serve them."""
 
     observed: tuple[Observed, ...]
     managers: tuple[Process, ...]
+    wanted: Wanted = field(default_factory=Wanted)
+    left_out: tuple[LeftOut, ...] = ()
     elsewhere: OtherMounts = field(default_factory=OtherMounts)
     """The FUSE mounts that are not observed."""
 
@@ -104,14 +118,17 @@ class Surroundings:
 
     def meet(self) -> None:
         """Ask the mounts whose daemon is not known for something that only the daemon can answer, so that the probe sees who does."""
-        for observed in self.observed:
-            if observed.mount.daemon is None and observed.mount.answers:
-                with contextlib.suppress(NoAnswer, OSError):
-                    within(MEET_S, partial(_ask, observed.mount.path))
+        unknown = [each.mount for each in self.observed if each.mount.daemon is None and each.mount.answers]
+        all_within(MEET_S, [partial(_ask, mount.path) for mount in unknown])
 
     def points(self) -> list[MountPoint]:
-        """Return the mounts as the table of mounts has them."""
-        return [MountPoint(observed.mount.path, observed.mount.device) for observed in self.observed]
+        """Return the mounts that were there, observed or not, as the table of mounts has them."""
+        points = [MountPoint(observed.mount.path, observed.mount.device) for observed in self.observed]
+        return [*points, *(MountPoint(each.path, each.device) for each in self.left_out)]
+
+    def left_out_meta(self) -> list[dict[str, Any]]:
+        """Return what is not observed as meta.json has it."""
+        return [asdict(each) for each in self.left_out]
 
     def with_mount(self, observed: Observed) -> Surroundings:
         """Return these and a mount that appeared."""
@@ -119,7 +136,7 @@ class Surroundings:
 
     def counted(self) -> tuple[Counted, ...]:
         """Return the mounts whose counters the target is to read; one that did not answer would hang it."""
-        return tuple(Counted(*_addresses(observed)) for observed in self.observed)
+        return tuple(_counted(observed.mount) for observed in self.observed)
 
     def client_meta(self, observed: Observed, library_of: Callable[[int], ClientLibrary | None]) -> dict[str, Any]:
         """Return which functions of the client are seen: in the library of the daemon, and of the managers of its cache."""
@@ -154,20 +171,24 @@ class Surroundings:
         return dead
 
 
-def find_surroundings(paths: Sequence[str], arguments: Sequence[str]) -> Surroundings:
-    """Find the mounts that hold `paths`, or every CVMFS mount if there are none.
+def find_surroundings(wanted: Wanted) -> Surroundings:
+    """Find the mounts to observe.
 
-    Repositories that `arguments` name are mounted by the automounter first. Raises CannotObserve with one sentence.
+    Repositories that the arguments name are mounted by the automounter first. Raises CannotObserve with one sentence.
     """
     if Path("/cvmfs").is_dir():
-        awaken([*paths, *arguments])
-    points = chosen_mounts(paths)
+        awaken([*wanted.paths, *wanted.arguments])
+    known = clients()
+    points, left_out = wanted.split(chosen_mounts(wanted.paths, known))
     if not points:
-        raise CannotObserve(NO_MOUNT)
-    observed = tuple(Observed(describe(point)) for point in points)
-    workspaces = {one.mount.daemon.workspace for one in observed if one.mount.daemon and one.mount.daemon.workspace}
+        hint = f"; {left_out[0].path} is not observed, as {left_out[0].why}" if left_out else ""
+        raise CannotObserve(NO_MOUNT + hint)
+    found = survey(points, known)
+    observed = tuple(
+        Observed(mount, is_named=wanted.names(point)) for mount, point in zip(found.mounts, points, strict=True)
+    )
     elsewhere = OtherMounts(point.device for point in points)
-    return Surroundings(observed, tuple(cache_managers(workspaces)), elsewhere)
+    return Surroundings(observed, found.managers, wanted, left_out, elsewhere)
 
 
 def _ask(path: str) -> bool:
@@ -175,9 +196,8 @@ def _ask(path: str) -> bool:
     return True
 
 
-def _addresses(observed: Observed) -> tuple[str, str]:
-    """Return the path of a mount and of its talk socket, empty if it does not answer."""
-    mount = observed.mount
+def _counted(mount: Mount) -> Counted:
+    """Return where the counters of a mount are; nowhere if it does not answer."""
     if not mount.answers:
-        return "", ""
-    return mount.path, talk_address(mount) or ""
+        return Counted("", "")
+    return Counted(mount.path, talk_address(mount) or "", mount.daemon.uid if mount.daemon else 0)

@@ -11,7 +11,7 @@ import posixpath
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from cvtrace.analysis.headers import gguf, onnx, safetensors
 from cvtrace.analysis.headers.source import Source, Unreadable
@@ -24,6 +24,8 @@ from cvtrace.tracer.user import User, become
 PARSERS: Final = {".onnx": onnx.tensors, ".safetensors": safetensors.tensors, ".gguf": gguf.tensors}
 ALL_SECONDS: Final = 15.0
 MOST_FILES: Final = 64
+MOST_BYTES: Final = 128 << 20
+"""Of what the child tells of all tensors: half a million of them."""
 
 Found = tuple[list[HeaderTensor], list[str]]
 """Tensors, and a sentence for each file that could not be read."""
@@ -71,7 +73,10 @@ def _all(paths: Sequence[str], *, place: Callable[[str], str], roots: tuple[str,
     if not chosen:
         return [], []
     try:
-        tensors, troubles = within(ALL_SECONDS, lambda: _read_all(chosen[:MOST_FILES], place, roots, user))
+        rows, troubles = within(
+            ALL_SECONDS, lambda: _read_all(chosen[:MOST_FILES], place, roots, user), most_bytes=MOST_BYTES
+        )
+        tensors = [HeaderTensor(name, kind, tuple(shape), *place_of) for name, kind, shape, *place_of in rows]
     except NoAnswer:
         return [], [_sentence(chosen[0], f"nothing answered within {ALL_SECONDS:.0f} s")]
     except OSError as failure:
@@ -81,7 +86,9 @@ def _all(paths: Sequence[str], *, place: Callable[[str], str], roots: tuple[str,
     return tensors, troubles
 
 
-def _read_all(paths: Sequence[str], place: Callable[[str], str], roots: tuple[str, ...], user: User) -> Found:
+def _read_all(
+    paths: Sequence[str], place: Callable[[str], str], roots: tuple[str, ...], user: User
+) -> tuple[list[list[Any]], list[str]]:
     """In the child. A FUSE mount asks for the user of a process, not only for whom it acts."""
     tensors: list[HeaderTensor] = []
     troubles: list[str] = []
@@ -94,7 +101,8 @@ def _read_all(paths: Sequence[str], place: Callable[[str], str], roots: tuple[st
             troubles.append(_sentence(path, str(reason)))
         except OSError as failure:
             troubles.append(_sentence(path, os.strerror(failure.errno or 0)))
-    return tensors, troubles
+    rows = [[each.name, each.dtype, each.shape, each.path, each.offset, each.size] for each in tensors]
+    return rows, troubles
 
 
 def _sentence(path: str, reason: str) -> str:

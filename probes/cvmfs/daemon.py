@@ -1,18 +1,22 @@
-"""The processes of the CVMFS client: which one serves a mount, where it works, whether it still lives."""
+"""Which process serves a mount, which ones manage its cache, and whether they still live.
+
+A mount says itself who serves it (`user.pid`), and whoever mounted it may let it say anything. So that is believed of a process only
+if it has the mount's connection open, or, where the kernel does not tell, if it may at least be the process of who mounted.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-COMMAND: Final = "cvmfs2"
-CACHE_MANAGER: Final = b"__cachemgr__"
-PROC: Final = Path("/proc")
+from cvtrace.probes.cvmfs.processes import Client, clients, started_at
+
+CLIENT: Final = "cvmfs2"
+LAB: Final = "cvtrace-lab"
+"""How the lab's client begins its `user.version`."""
 
 
 @dataclass(frozen=True)
@@ -25,120 +29,75 @@ class Process:
     """Its working directory, the cache, where relative paths start. None if not readable."""
     client: str
     """`cvmfs2`, or `cvtrace-lab` for the lab's client, which is a Python program of that process name."""
+    uid: int = 0
+    """The user it runs as."""
 
     @property
     def is_alive(self) -> bool:
         """Whether this very process still exists and is not a zombie."""
-        return _started(self.pid) == self.started
+        return started_at(self.pid) == self.started
 
 
-def find_daemon(pid: int | None, mountpoint: str, fqrn: str) -> Process | None:
-    """Return the daemon that serves a mount: the cvmfs2 that calls itself `pid` (its `user.pid`), else by search.
+def find_daemon(
+    pid: int | None,
+    mountpoint: str,
+    fqrn: str,
+    *,
+    owner: int = 0,
+    connection: int | None = None,
+    among: Sequence[Client] | None = None,
+) -> Process | None:
+    """Return the daemon that serves the mount of user `owner`: the cvmfs2 that calls itself `pid`, else by search.
 
     A daemon in another PID namespace calls itself by its number there, which here may be that of a stranger, or of the
     daemon of another repository: so its command line has to name this one. The watchdog has the daemon's command line; it
     is told apart by not having /dev/fuse open, or where that cannot be seen by having a single thread.
     """
-    candidates = [candidate for candidate in _client_pids() if _may_serve(candidate, mountpoint, fqrn)]
-    own = [candidate for candidate in candidates if pid is not None and _own_pid(candidate) == pid]
-    if len(own) == 1:
-        return _process(own[0])
-    serving = [candidate for candidate in candidates if _has_fuse_open(candidate)]
-    chosen = serving or [candidate for candidate in candidates if _threads(candidate) > 1]
+    known = clients() if among is None else among
+    mine = [each for each in known if not each.is_manager and each.may_belong_to(owner)]
+    if connection is not None and (serving := [each for each in mine if connection in (each.connections or ())]):
+        return _only(serving, pid)
+    if connection is not None:  # what is seen to serve other mounts, or none, does not serve this one
+        mine = [each for each in mine if each.connections is None and each.has_fuse_open is not False]
+    return _only([each for each in mine if _names(each.arguments, mountpoint, fqrn)], pid)
+
+
+def _only(candidates: Sequence[Client], pid: int | None) -> Process | None:
+    """Return the one that calls itself `pid`, else the one that may be meant; None if there are several."""
+    own = [each for each in candidates if pid is not None and each.own_pid == pid]
+    for group in (own, [each for each in own if each.real_uid == 0], [each for each in own if each.pid == pid]):
+        if len(group) == 1:
+            return _process(group[0])
+    serving = [each for each in candidates if each.has_fuse_open]
+    chosen = serving or [each for each in candidates if each.threads > 1]
     return _process(chosen[0]) if len(chosen) == 1 else None
 
 
-def _may_serve(pid: int, mountpoint: str, fqrn: str) -> bool:
+def _names(arguments: Sequence[str], mountpoint: str, fqrn: str) -> bool:
     """Return whether a client's command line names the mount; one that cannot be read may."""
-    arguments = _arguments(pid)
-    if CACHE_MANAGER in arguments:
-        return False
-    line = b"\0".join(arguments)
-    names = (re.escape(os.fsencode(name)) for name in (mountpoint, fqrn) if name)
-    return not line or any(re.search(rb"(?<![\w.-])" + name + rb"(?![\w.-])", line) for name in names)
+    line = "\0".join(arguments)
+    names = (re.escape(name) for name in (mountpoint, fqrn) if name)
+    return not line or any(re.search(rf"(?<![\w.-]){name}(?![\w.-])", line) for name in names)
 
 
-def _own_pid(pid: int) -> int:
-    """Return the number by which a process calls itself: that in its innermost PID namespace (proc(5), NSpid)."""
-    try:
-        status = (PROC / str(pid) / "status").read_text(errors="replace")
-    except OSError:
-        return pid
-    numbers = status.partition("NSpid:")[2].partition("\n")[0].split()
-    return int(numbers[-1]) if numbers else pid
-
-
-def cache_managers(workspaces: set[str]) -> list[Process]:
-    """Return the shared cache managers (`cvmfs2 __cachemgr__`) that work in one of the caches."""
-    found = []
-    for pid in _client_pids():
-        if CACHE_MANAGER in _arguments(pid) and (process := _process(pid)) and process.workspace in workspaces:
-            found.append(process)
-    return found
-
-
-def named_by_daemons() -> set[str]:
-    """Return all arguments of running clients; the mountpoints are among them."""
-    return {os.fsdecode(argument) for pid in _client_pids() for argument in _arguments(pid) if argument}
-
-
-def _process(pid: int) -> Process | None:
-    started = _started(pid)
-    if started is None:
-        return None
-    workspace, executable = _link(pid, "cwd"), _link(pid, "exe")
-    is_lab = executable is not None and Path(executable).name.startswith(("python", "pypy"))
-    return Process(pid, started, workspace, "cvtrace-lab" if is_lab else "cvmfs2")
-
-
-def _client_pids() -> Iterator[int]:
-    if not (PROC / "self").exists():  # not Linux: without /proc no process is looked for
-        return
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and _comm(int(entry.name)) == COMMAND:
-            yield int(entry.name)
-
-
-def _comm(pid: int) -> str | None:
-    try:
-        return (PROC / str(pid) / "comm").read_text().strip()
-    except OSError:
-        return None
-
-
-def _arguments(pid: int) -> list[bytes]:
-    try:
-        return (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
-    except OSError:
+def cache_managers(daemons: Iterable[Process], among: Sequence[Client] | None = None) -> list[Process]:
+    """Return the shared cache managers (`cvmfs2 __cachemgr__`) of the daemons' users that work in their caches."""
+    wanted = {(daemon.uid, daemon.workspace) for daemon in daemons if daemon.workspace}
+    if not wanted:
         return []
+    known = clients() if among is None else among
+    return [_process(each) for each in known if each.is_manager and (each.uid, each.workspace) in wanted]
 
 
-def _started(pid: int) -> int | None:
-    try:
-        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+def serves(among: Iterable[Client], mountpoint: str, owner: int, connection: int) -> bool:
+    """Return whether one of the clients serves a FUSE mount of user `owner`: as the kernel says, else by its arguments."""
+    mine = [each for each in among if each.may_belong_to(owner) and not each.is_manager]
+    return any(
+        mountpoint in each.arguments if each.connections is None else connection in each.connections for each in mine
+    )
 
 
-def _threads(pid: int) -> int:
-    try:
-        return len(list((PROC / str(pid) / "task").iterdir()))
-    except OSError:
-        return 0
-
-
-def _link(pid: int, name: str) -> str | None:
-    try:
-        return str((PROC / str(pid) / name).readlink())
-    except OSError:
-        return None
-
-
-def _has_fuse_open(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        for fd in (PROC / str(pid) / "fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(fd.readlink()) == "/dev/fuse":
-                    return True
-    return False
+def _process(client: Client) -> Process:
+    name = Path(client.executable).name if client.executable else ""
+    kind = LAB if name.startswith(("python", "pypy")) else CLIENT
+    return Process(client.pid, client.started, client.workspace, kind, client.uid)

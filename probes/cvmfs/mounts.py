@@ -1,23 +1,25 @@
-"""The CVMFS mounts of this machine, as the kernel lists them, and what their daemons say of themselves."""
+"""The CVMFS mounts of this machine, as the kernel lists them, and which of them a recording is to observe."""
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cvtrace.probes.cvmfs.daemon import Process, find_daemon, named_by_daemons
-from cvtrace.probes.cvmfs.deadline import NoAnswer, within
-from cvtrace.probes.cvmfs.xattrs import getxattr
+from cvtrace.probes.cvmfs.daemon import Process, serves
+from cvtrace.probes.cvmfs.deadline import all_within
+from cvtrace.probes.cvmfs.processes import Client, clients
+from cvtrace.probes.cvmfs.strict import CONTROL
 from cvtrace.probes.probe import CannotObserve
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
-ANSWER_S: Final = 3.0
+MOUNTINFO_BYTES: Final = 32 << 20
+ANSWER_S: Final = 1.5
+"""How long all mounts together may take to say who they are."""
 AUTOMOUNT_S: Final = 60.0
 """The first access mounts: it fetches the manifest and a catalog."""
 
@@ -25,14 +27,13 @@ REPOSITORY: Final = re.compile(r"/cvmfs/[^/\s:=,]+\.[^/\s:=,]+")
 
 DEVICE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
-OWNER: Final = re.compile(r"\buser_id=([0-9]{1,9}),group_id=([0-9]{1,9})\b")
+OWNER: Final = re.compile(r"\buser_id=([0-9]{1,10}),group_id=([0-9]{1,10})\b")
 
 FUSE_TYPES: Final = frozenset({"fuse", "fuseblk", "virtiofs"})
 """Types of mounts whose requests the kernel sends as FUSE requests; besides `fuse.<subtype>`."""
 
-LAB: Final = "cvtrace-lab"
-"""How the lab's client begins its `user.version`."""
-XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
+ROOTS_FOLDER: Final = "/cvmfs"
+"""Only root makes folders here: whoever mounted on one was let to."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class MountPoint:
     path: str
     device: int
     """st_dev; its minor number is the FUSE connection."""
+    owner: int = 0
+    """Who mounted (`user_id`); the kernel and fusermount3 see to it that it is true."""
+    group: int = 0
 
     @property
     def connection(self) -> int:
@@ -63,6 +67,9 @@ class Mount:
     """One sentence if something about it could not be learnt."""
     answers: bool = True
     """Whether the mount could be asked anything."""
+    owner: int = 0
+    """Who mounted it."""
+    group: int = 0
 
     @property
     def connection(self) -> int:
@@ -70,22 +77,27 @@ class Mount:
         return os.minor(self.device)
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A line of mountinfo that is a FUSE mount."""
+
+    point: MountPoint
+    source: str
+
+
 def parse_mountinfo(text: str, served: Set[str] = frozenset()) -> list[MountPoint]:
     """Return the CVMFS mounts in a mountinfo file (proc(5)): one per file system, none that is hidden.
 
     mount.cvmfs and the lab mount with the source `cvmfs2`; a client that was started by hand has `/dev/fuse`, and is
-    known by `served`, the paths that running clients name. The type is `fuse`, or `fuse.<subtype>`.
+    known by `served`, the paths that running clients serve. The type is `fuse`, or `fuse.<subtype>`.
     """
-    seen: dict[str, MountPoint | None] = {}
-    for path, device, kind in _mount_lines(text):
-        is_fuse = kind[0] == "fuse" or kind[0].startswith("fuse.")
-        is_cvmfs = is_fuse and (_unescape(kind[1]) == "cvmfs2" or path in served)
-        seen.pop(path, None)  # a later mount on the same path hides the earlier one
-        seen[path] = MountPoint(path, device) if is_cvmfs else None
+    return _one_each(line.point for line in _fuse_lines(text) if line.source == "cvmfs2" or line.point.path in served)
+
+
+def _one_each(points: Iterable[MountPoint]) -> list[MountPoint]:
     by_device: dict[int, MountPoint] = {}
-    for mount in seen.values():
-        if mount is not None:
-            by_device.setdefault(mount.device, mount)  # a bind mount is the same file system
+    for point in points:
+        by_device.setdefault(point.device, point)  # a bind mount is the same file system
     return list(by_device.values())
 
 
@@ -110,9 +122,22 @@ def fuse_mounts(text: str) -> list[FuseMount]:
     return list(found.values())
 
 
+def _fuse_lines(text: str) -> list[_Line]:
+    """Return the FUSE mounts that are in sight: a later mount on the same path hides the earlier one."""
+    seen: dict[str, _Line | None] = {}
+    for path, device, kind in _mount_lines(text):
+        is_fuse = (kind[0] == "fuse" or kind[0].startswith("fuse.")) and CONTROL.search(path) is None
+        owner = OWNER.search(kind[-1])
+        owners = (int(owner[1]), int(owner[2])) if owner else (0, 0)
+        point = MountPoint(path, device, *owners)
+        seen.pop(path, None)
+        seen[path] = _Line(point, _unescape(kind[1])) if is_fuse else None
+    return [line for line in seen.values() if line is not None]
+
+
 def _mount_lines(text: str) -> Iterator[tuple[str, int, list[str]]]:
     """Yield the path, the st_dev, and what follows the dash (type, source, options) of each line of mountinfo."""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         before, separator, after = line.partition(" - ")
         fields, kind = before.split(" "), after.split(" ")
         if not separator or len(fields) < 6 or len(kind) < 2 or (device := DEVICE.fullmatch(fields[2])) is None:
@@ -122,28 +147,47 @@ def _mount_lines(text: str) -> Iterator[tuple[str, int, list[str]]]:
             yield path, os.makedev(int(device[1]), int(device[2])), kind
 
 
-def mount_points() -> list[MountPoint]:
-    """Return the CVMFS mounts this process sees."""
-    try:
-        text = MOUNTINFO.read_text(errors="surrogateescape")
-    except FileNotFoundError:
+def mount_points(among: Sequence[Client] | None = None) -> list[MountPoint]:
+    """Return the CVMFS mounts this process sees; `among` are the clients that run, looked for if need be."""
+    text = _table()
+    if text is None:
         return _mount_points_without_proc()
-    return parse_mountinfo(text, named_by_daemons())
+    lines = _fuse_lines(text)
+    if among is None and any(line.source != "cvmfs2" for line in lines):
+        among = clients()
+    return _one_each(
+        line.point
+        for line in lines
+        if line.source == "cvmfs2" or serves(among or (), line.point.path, line.point.owner, line.point.connection)
+    )
+
+
+def cvmfs_and_others() -> tuple[list[MountPoint], list[MountPoint]]:
+    """Return the mounts that say they are CVMFS, and other FUSE mounts, of which a client may serve some. Asks nobody."""
+    lines = _fuse_lines(_table() or "")
+    named = _one_each(line.point for line in lines if line.source == "cvmfs2")
+    return named, _one_each(line.point for line in lines if line.source != "cvmfs2")
+
+
+def _table() -> str | None:
+    try:
+        with MOUNTINFO.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return file.read(MOUNTINFO_BYTES)
+    except FileNotFoundError:
+        return None
 
 
 def _mount_points_without_proc() -> list[MountPoint]:
     """Return what macOS lists: the device of a CVMFS mount begins with its program's name."""
     import psutil
 
-    found = []
-    for partition in psutil.disk_partitions(all=True):
-        if partition.device.startswith("cvmfs2"):
-            try:
-                status = within(ANSWER_S, partial(os.stat, partition.mountpoint))
-            except (NoAnswer, OSError):
-                continue
-            found.append(MountPoint(partition.mountpoint, status.st_dev))
-    return found
+    paths = [each.mountpoint for each in psutil.disk_partitions(all=True) if each.device.startswith("cvmfs2")]
+    devices = all_within(ANSWER_S, [partial(_device, path) for path in paths])
+    return [MountPoint(path, device) for path, device in zip(paths, devices, strict=True) if isinstance(device, int)]
+
+
+def _device(path: str) -> int:
+    return os.stat(path).st_dev  # noqa: PTH116
 
 
 def mounts_of(paths: Iterable[str], points: list[MountPoint]) -> tuple[list[MountPoint], list[str]]:
@@ -161,9 +205,9 @@ def mounts_of(paths: Iterable[str], points: list[MountPoint]) -> tuple[list[Moun
     return list(chosen.values()), strangers
 
 
-def chosen_mounts(paths: Sequence[str]) -> list[MountPoint]:
+def chosen_mounts(paths: Sequence[str], among: Sequence[Client] | None = None) -> list[MountPoint]:
     """Return the mounts that hold `paths`, or all without any. Raises CannotObserve if one of the paths is on none."""
-    points = mount_points()
+    points = mount_points(among)
     if not paths:
         return points
     points, strangers = mounts_of(paths, points)
@@ -177,80 +221,31 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def is_named(point: MountPoint, arguments: Iterable[str]) -> bool:
+    """Return whether one of the arguments is a path on the mount, or holds one (`--model=/mnt/x`)."""
+    within_word = re.compile(rf"(?<![\w.-]){re.escape(point.path)}(?![\w.-])")
+    return any(
+        within_word.search(argument) or is_below(os.path.abspath(argument), point.path)  # noqa: PTH100 - asks nobody
+        for argument in arguments
+    )
+
+
+def is_trusted(point: MountPoint, users: Set[int]) -> bool:
+    """Return whether one of these users or root made the mount, or let somebody mount below /cvmfs.
+
+    Anybody may mount something and call it cvmfs2; its daemon could fill the recorder's buffer, or answer nothing.
+    """
+    return point.owner == 0 or point.owner in users or is_below(point.path, ROOTS_FOLDER)
+
+
 def awaken(paths: Iterable[str]) -> None:
     """Let the automounter mount the repositories that `paths` (program arguments, say) name below /cvmfs."""
     repositories = {match.group() for path in paths for match in REPOSITORY.finditer(path)}
+    if not repositories:
+        return
     missing = repositories - {point.path for point in mount_points()}
-    for repository in sorted(missing):
-        try:
-            within(AUTOMOUNT_S, partial(os.access, repository + "/.", os.F_OK))
-        except (NoAnswer, OSError):
-            continue  # then there is no such mount, which is said where it matters
-
-
-def describe(point: MountPoint) -> Mount:
-    """Ask the mount who it is and find its daemon. Never hangs; what could not be learnt is in `error`."""
-    mount = Mount(point.path, point.device, Path(point.path).name, None, None, None)
-    said: dict[str, str] = {}
-    error: str | None = None
-    try:
-        said = within(ANSWER_S, lambda: read_xattrs(point.path, XATTRS))
-    except NoAnswer:
-        error = f"{point.path} does not answer within {ANSWER_S:.0f} s: its cvmfs2 hangs or its network is gone"
-    except OSError as failure:
-        error = f"{point.path} cannot be read: {os.strerror(failure.errno or 0)}"
-    answers = error is None
-    fqrn = said.get("user.fqrn") or mount.fqrn
-    version = said.get("user.version")
-    pid = said.get("user.pid", "")
-    daemon = find_daemon(int(pid) if pid.isdigit() else None, point.path, fqrn)
-    if daemon is not None and version and version.startswith(LAB):
-        daemon = replace(daemon, client=LAB)
-    if daemon is None and error is None:
-        error = f"no cvmfs2 process was found that serves {point.path}: it may run in another PID namespace"
-    return replace(mount, fqrn=fqrn, version=_release(version), daemon=daemon, error=error, answers=answers)
-
-
-def read_xattrs(path: str, names: Iterable[str]) -> dict[str, str]:
-    """Return those of the attributes that `path` has. Raises OSError if the path cannot be reached.
-
-    For the child of `within`: as root it becomes who mounted, where nobody else is let in, and stays so.
-    """
-    values = {}
-    try:
-        os.stat(path)  # noqa: PTH116 - tells a path that is not there from one without these attributes
-    except PermissionError:
-        if not _become_owner(path):
-            raise
-        os.stat(path)  # noqa: PTH116
-    for name in names:
-        try:
-            values[name] = getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
-        except OSError as failure:
-            if failure.errno == errno.ENOTCONN:  # the daemon is dead, and stat was answered from the kernel's cache
-                raise
-    return values
-
-
-def _become_owner(path: str) -> bool:
-    """Take the user and group of a FUSE mount, which lets in nobody else without `allow_other`, not even root."""
-    if os.geteuid() != 0:
-        return False
-    lines = _mount_lines(MOUNTINFO.read_text(errors="surrogateescape"))
-    owners = [OWNER.search(kind[-1]) for mounted, _, kind in lines if mounted == path]
-    if not owners or owners[-1] is None:  # the last mount on a path hides those before it
-        return False
-    user, group = (int(number) for number in owners[-1].groups())
-    os.setgroups([])
-    os.setresgid(group, group, group)
-    os.setresuid(user, user, user)
-    return True
-
-
-def _release(version: str | None) -> str | None:
-    """Drop what `user.version` has besides the release: 2.12.0.0 -> 2.12.0 (patch level), name 0.1.0 -> 0.1.0."""
-    words = (version or "").split()
-    return ".".join(words[-1].split(".")[:3]) if words else None
+    # Where there is no such mount, that is said where it matters.
+    all_within(AUTOMOUNT_S, [partial(os.access, repository + "/.", os.F_OK) for repository in sorted(missing)])
 
 
 def _unescape(field: str) -> str:

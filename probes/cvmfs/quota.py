@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from cvtrace.probes.cvmfs.mounts import Mount
-from cvtrace.probes.cvmfs.talk import ANSWER_S, ask
+from cvtrace.probes.cvmfs import strict
 
+LIMIT: Final = "cache limit get"
+"""The question over the talk socket."""
 MEBIBYTE: Final = 1 << 20
-
-
-def quota_bytes(mount: Mount) -> int | None:
-    """Return the limit of the cache of `mount`, None if there is none or the client does not tell. Never hangs or raises."""
-    try:
-        return megabytes(ask(mount, "cache limit get", ANSWER_S))
-    except OSError:
-        return None
+MOST_MEGABYTES: Final = 1 << 40
+"""An exbibyte; no disk is larger, and what is said of one is no limit."""
 
 
 def megabytes(text: str | None) -> int | None:
-    """Return a limit that the client writes in MB (of 1024² bytes)."""
-    return int(text.strip()) * MEBIBYTE if text and text.strip().isdecimal() else None
+    """Return a limit that the client writes in MB (of 1024² bytes), in bytes; None if it is none that a cache can have."""
+    limit = strict.number(text.strip(" \n\0")) if text else None
+    return None if limit is None or limit > MOST_MEGABYTES else limit * MEBIBYTE

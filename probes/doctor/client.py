@@ -5,25 +5,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from cvtrace.probes.command import SUDO
-from cvtrace.probes.cvmfs.daemon import cache_managers
-from cvtrace.probes.cvmfs.deadline import NoAnswer, within
-from cvtrace.probes.cvmfs.mounts import Mount, chosen_mounts, describe, is_below, read_xattrs
-from cvtrace.probes.cvmfs.quota import MEBIBYTE, megabytes
-from cvtrace.probes.cvmfs.talk import ask
+from cvtrace.probes.cvmfs.choice import Wanted
+from cvtrace.probes.cvmfs.daemon import Process
+from cvtrace.probes.cvmfs.deadline import NoAnswer, all_within, within
+from cvtrace.probes.cvmfs.mounts import chosen_mounts, is_below
+from cvtrace.probes.cvmfs.processes import clients
+from cvtrace.probes.cvmfs.quota import MEBIBYTE
+from cvtrace.probes.cvmfs.strict import line
+from cvtrace.probes.cvmfs.survey import survey
 from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
+from cvtrace.probes.doctor.meeting import KEYS, Client, meet
 
 ANSWER_S: Final = 1.0
-XATTRS: Final = ("user.host", "user.proxy", "user.pubkeys", "user.nopen", "user.ndownload", "user.rx")
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-PARAMETER: Final = re.compile(r"^(CVMFS_\w+)=(.*?)(?:\s+# from .*)?$", re.MULTILINE)
 _GROUP: Final = "cvmfs"
 
 _UNUSUAL: Final = {
@@ -35,53 +36,41 @@ _UNUSUAL: Final = {
 _OFF: Final = ("", "no", "off", "0", "false")
 
 
-@dataclass(frozen=True)
-class Client:
-    """A mount with what its client says of itself."""
-
-    mount: Mount
-    xattrs: dict[str, str] = field(default_factory=dict)
-    parameters: dict[str, str] = field(default_factory=dict)
-    quota_bytes: int | None = None
-    used_bytes: int | None = None
-    talk_error: str | None = None
-
-
 def examine_client(mounts: Sequence[str], model: Path | None) -> tuple[list[Finding], bool]:
     """Return what was found on the mounts that hold `mounts` (default: on all), and whether there is one to observe.
 
     Raises CannotObserve if one of the paths is not on a CVMFS mount.
     """
-    points = chosen_mounts(mounts)
+    known = clients()
+    wanted = Wanted(tuple(mounts), () if model is None else (str(model.absolute()),), _users())
+    points, left_out = wanted.split(chosen_mounts(mounts, known))
+    others = [Finding(_GROUP, "left_out", OK, line(f"{each.path}: {each.why}"), None, each.path) for each in left_out]
     if not points:
         mend = "ls /cvmfs/<repository> (where autofs runs), or cvtrace lab up"
-        return [Finding(_GROUP, "mounts", FAILED, "no CVMFS mount found", mend), *_model_alone(model)], False
-    clients = [_meet(describe(point)) for point in points]
-    paths = ", ".join(each.mount.path for each in clients)
-    found = [Finding(_GROUP, "mounts", OK, paths), *_model_alone(model, clients)]
-    for client in clients:
-        found += _of_mount(client, model)
-    return found, any(client.mount.answers for client in clients)
+        return [Finding(_GROUP, "mounts", FAILED, "no CVMFS mount found", mend), *others, *_model_alone(model)], False
+    met = survey(points, known)
+    asked = meet(met.mounts)
+    found = [Finding(_GROUP, "mounts", OK, ", ".join(each.path for each in points)), *others]
+    found += _model_alone(model, asked)
+    libraries = all_within(ANSWER_S, [partial(_library, each) for each in asked])
+    for client, library in zip(asked, libraries, strict=True):
+        found += _of_mount(client, model, met.managers, library)
+    return found, any(client.mount.answers for client in asked)
 
 
-def _meet(mount: Mount) -> Client:
-    if not mount.answers:
-        return Client(mount)
-    try:
-        xattrs = within(ANSWER_S, partial(read_xattrs, mount.path, XATTRS))
-    except (NoAnswer, OSError):
-        xattrs = {}
-    try:
-        parameters = dict(PARAMETER.findall(ask(mount, "parameters", ANSWER_S)))
-        quota = megabytes(ask(mount, "cache limit get", ANSWER_S)) or megabytes(parameters.get("CVMFS_QUOTA_LIMIT"))
-        used = re.search(r"\((\d+) Bytes\)", ask(mount, "cache size", ANSWER_S))
-    except OSError as failure:
-        reason = os.strerror(failure.errno) if failure.errno else str(failure)
-        return Client(mount, xattrs, talk_error=reason)
-    return Client(mount, xattrs, parameters, quota, int(used[1]) if used else None)
+def _users() -> frozenset[int]:
+    """Return whose mounts are examined unasked: those of who runs this, and of who called sudo."""
+    called = os.environ.get("SUDO_UID", "")
+    return frozenset({os.geteuid(), *([int(called)] if re.fullmatch("[0-9]{1,10}", called) else [])})
 
 
-def _of_mount(client: Client, model: Path | None) -> list[Finding]:
+def _library(client: Client) -> dict[str, str | None] | None:
+    """In a child: the library is where the client says."""
+    found = client_functions(client.mount) if client.mount.answers else None
+    return None if found is None else vars(found)
+
+
+def _of_mount(client: Client, model: Path | None, managers: Sequence[Process], library: object) -> list[Finding]:
     mount = client.mount
     if not mount.answers:
         mend = f"umount -l {mount.path}, then mount it again"
@@ -89,7 +78,7 @@ def _of_mount(client: Client, model: Path | None) -> list[Finding]:
     own_model = model if model is not None and is_below(str(model.absolute()), mount.path) else None
     checks: tuple[Callable[[], Finding | None], ...] = (
         lambda: _daemon(client),
-        lambda: client_functions(mount),
+        lambda: Finding(**library) if isinstance(library, dict) else None,
         lambda: _talk(client),
         lambda: _counters(client),
         lambda: _server(client),
@@ -97,14 +86,14 @@ def _of_mount(client: Client, model: Path | None) -> list[Finding]:
         lambda: _public_key(client),
         lambda: _quota(client, own_model),
         lambda: _space(client, own_model),
-        lambda: _managers(client),
+        lambda: _managers(client, managers),
         lambda: _options(client),
     )
     return [found for check in checks if (found := check()) is not None]
 
 
 def _finding(client: Client, name: str, status: str, says: str, mend: str | None = None) -> Finding:
-    return Finding(_GROUP, name, status, says, mend, client.mount.path)
+    return Finding(_GROUP, name, status, line(says, 1000), mend and line(mend, 1000), client.mount.path)
 
 
 def _daemon(client: Client) -> Finding:
@@ -142,7 +131,7 @@ def _server(client: Client) -> Finding:
 
 
 def _proxy(client: Client) -> Finding:
-    proxy, host = client.xattrs.get("user.proxy", ""), urlsplit(client.xattrs.get("user.host", "")).hostname
+    proxy, host = client.xattrs.get("user.proxy", ""), _host_name(client.xattrs.get("user.host", ""))
     if not proxy:
         return _finding(client, "proxy", UNKNOWN, "the client does not tell")
     if proxy != "DIRECT" or host in LOOPBACK:
@@ -151,11 +140,17 @@ def _proxy(client: Client) -> Finding:
     return _finding(client, "proxy", WARNING, says, "set CVMFS_HTTP_PROXY to a proxy of the site")
 
 
+def _host_name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # brackets that hold no address
+        return None
+
+
 def _public_key(client: Client) -> Finding:
-    named = client.parameters.get("CVMFS_PUBLIC_KEY", "")
-    unreadable = [path for path in named.split(":") if path and not os.access(path, os.R_OK)]
-    if unreadable:
-        says = f"{unreadable[0]} cannot be read: the next mount will fail"
+    named = client.parameters.get(KEYS, "")
+    if client.unreadable_keys:
+        says = f"{client.unreadable_keys[0]} cannot be read: the next mount will fail"
         return _finding(client, "public_key", FAILED, says, "install it, or correct CVMFS_PUBLIC_KEY")
     if "PUBLIC KEY" in client.xattrs.get("user.pubkeys", ""):
         return _finding(client, "public_key", OK, named or "the client holds one")
@@ -179,14 +174,9 @@ def _quota(client: Client, model: Path | None) -> Finding:
 
 
 def _space(client: Client, model: Path | None) -> Finding:
-    daemon = client.mount.daemon
-    try:
-        if daemon is None or daemon.workspace is None:
-            raise PermissionError
-        status = os.statvfs(f"/proc/{daemon.pid}/cwd")
-    except OSError:
+    daemon, free = client.mount.daemon, client.free_bytes
+    if daemon is None or free is None:
         return _finding(client, "cache_space", UNKNOWN, "only root may look at the cache", f"{SUDO} doctor")
-    free = status.f_bavail * status.f_frsize
     wanted = max((client.quota_bytes or 0) - (client.used_bytes or 0), 0)
     if model is not None:
         wanted = min(wanted or model_bytes(model), model_bytes(model))
@@ -197,12 +187,12 @@ def _space(client: Client, model: Path | None) -> Finding:
     return _finding(client, "cache_space", status_of, says, "make room, or lower CVMFS_QUOTA_LIMIT")
 
 
-def _managers(client: Client) -> Finding | None:
-    workspace = client.mount.daemon.workspace if client.mount.daemon else None
-    managers = cache_managers({workspace}) if workspace else []
-    if not managers:
+def _managers(client: Client, managers: Sequence[Process]) -> Finding | None:
+    daemon = client.mount.daemon
+    own = [each for each in managers if daemon and (each.uid, each.workspace) == (daemon.uid, daemon.workspace)]
+    if not own:
         return None
-    pids = ", ".join(str(manager.pid) for manager in managers)
+    pids = ", ".join(str(manager.pid) for manager in own)
     return _finding(client, "shared_cache", OK, f"the cache manager (pid {pids}) is observed, too")
 
 
@@ -236,7 +226,7 @@ def _model_alone(model: Path | None, clients: Sequence[Client] = ()) -> list[Fin
 def is_there(path: Path) -> bool:
     """Return whether a path exists; a mount that hangs does not hang this."""
     try:
-        return within(ANSWER_S, partial(os.access, path, os.R_OK))
+        return bool(within(ANSWER_S, partial(os.access, path, os.R_OK)))
     except (NoAnswer, OSError):
         return False
 
@@ -250,7 +240,7 @@ def model_bytes(folder: Path) -> int:
         return sum((Path(where) / name).stat().st_size for where, _, names in os.walk(folder) for name in names)
 
     try:
-        return within(ANSWER_S, total)
+        return int(within(ANSWER_S, total))
     except (NoAnswer, OSError):
         return 0
 

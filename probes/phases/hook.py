@@ -32,7 +32,7 @@ HOOK: Final = "CVTRACE_HOOK"
 MOUNTS: Final = "CVTRACE_MOUNTS"
 """Paths of the mounts whose counters are read at phase boundaries, a line each; empty lines keep the numbering."""
 SOCKETS: Final = "CVTRACE_SOCKETS"
-"""Talk sockets of the same mounts; used if the target's user may."""
+"""Talk sockets of the same mounts, `uid path` each with the daemon's user; used if the target's user may."""
 NAME: Final = 0x7F04
 IMPORT_NAME: Final = 0x7F0C
 ARMED: Final = 1
@@ -53,6 +53,8 @@ class Counted:
 
     path: str
     socket: str
+    uid: int = 0
+    """Whose the socket is."""
 
 
 def environment(
@@ -77,7 +79,8 @@ def environment(
     environ = {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted, **profiling}
     if counted:
         environ[MOUNTS] = "\n".join("" if "\n" in each.path else each.path for each in counted)
-        environ[SOCKETS] = "\n".join("" if "\n" in each.socket else each.socket for each in counted)
+        sockets = (f"{each.uid} {each.socket}" if each.socket else "" for each in counted)
+        environ[SOCKETS] = "\n".join("" if "\n" in line else line for line in sockets)
     return environ
 
 

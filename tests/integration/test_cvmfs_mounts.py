@@ -15,7 +15,8 @@ from namespaces import unshare
 from tiny import tiny_mount
 
 from cvtrace.probes.cvmfs.counters import counters
-from cvtrace.probes.cvmfs.mounts import Mount, describe, mount_points
+from cvtrace.probes.cvmfs.mounts import Mount, mount_points
+from cvtrace.probes.cvmfs.survey import describe
 from cvtrace.probes.events import Kind
 from cvtrace.probes.portable.counts import INDEX
 from cvtrace.tracer.store import read_trace

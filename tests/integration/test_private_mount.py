@@ -11,7 +11,8 @@ from tiny import open_to_all, tiny_mount
 from unprivileged import NOBODY
 
 from cvtrace.probes.cvmfs.counters import counters
-from cvtrace.probes.cvmfs.mounts import describe, mount_points
+from cvtrace.probes.cvmfs.mounts import mount_points
+from cvtrace.probes.cvmfs.survey import describe
 
 pytestmark = pytest.mark.root
 

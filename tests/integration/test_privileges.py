@@ -96,7 +96,8 @@ def test_the_counters_need_what_is_kept_for_them(here, mount):
     # GIVEN a client of another user, whose workspace is closed; THEN without the capabilities its socket is out of reach
     ask = (
         "from cvtrace.probes.capabilities import keep_only, Capability as C\n"
-        "from cvtrace.probes.cvmfs.mounts import mount_points, describe, mounts_of\n"
+        "from cvtrace.probes.cvmfs.mounts import mount_points, mounts_of\n"
+        "from cvtrace.probes.cvmfs.survey import describe\n"
         "from cvtrace.probes.cvmfs.counters import counters\n"
         "import sys\n"
         "[point], _ = mounts_of([sys.argv[1]], mount_points())\n"

@@ -30,6 +30,9 @@ EVERY_NS = 100_000_000
 SHARE = 200
 """Between tokens, one part in so many of the time goes into reading."""
 TALK_S = 0.5
+MOST_BYTES = 1 << 20
+"""The client's answer is some 20 KB."""
+MOST_DIGITS = 18
 
 XATTRS = (("user.nopen", 0), ("user.ndownload", 1), ("user.rx", 2), ("user.hitrate", 3), ("user.nioerr", 4))
 HITRATE = 3
@@ -55,7 +58,7 @@ class Counting(Marks):  # type: ignore[misc]
     def __init__(self, path: str, mounts: list[str], sockets: list[str]) -> None:
         super().__init__(path)
         self._mounts = list(enumerate(mounts))
-        self._sockets = dict(enumerate(sockets))
+        self._sockets = dict(enumerate(map(address_of, sockets)))
         self._repeating = -1
         self._calls_since = 0
         self._next_ns = 0
@@ -118,19 +121,19 @@ class Counting(Marks):  # type: ignore[misc]
             yield RECORD.pack(begin, 0, pid, tid, COUNTER, 0, 0, NO_MOUNT, count, value & MASK)
 
     def _of_mount(self, mount: int, path: str) -> list[tuple[int, int]]:
-        if self._sockets.get(mount):
+        if self._sockets[mount][0]:
             try:
-                return parse_affairs(ask(self._sockets[mount]))
+                return parse_affairs(ask(*self._sockets[mount]))
             except (OSError, ValueError):
-                self._sockets[mount] = ""  # not for this user, or gone: the attributes are left
+                self._sockets[mount] = ("", 0)  # not for this user, or gone: the attributes are left
         values = []
         if path and self._attribute is not None:
             for name, count in XATTRS:
                 try:
-                    number = float(self._attribute(path, name).rstrip(b"\0\n "))
+                    number = number_of(self._attribute(path, name), 1000 if count == HITRATE else 1)
                 except (OSError, ValueError):  # a number too few: `n/a`, protected, or the mount is gone
                     continue
-                values.append((count, round(number * 1000) if count == HITRATE else int(number)))
+                values.append((count, number))
         return values
 
 
@@ -163,35 +166,75 @@ class ProcessCounts:
         self._own_bytes += len(data)
 
 
-def ask(address: str) -> bytes:
-    """Return the answer of the client to `internal affairs`."""
+def address_of(line: str) -> tuple[str, int]:
+    """Return the path of a socket and whose it is, empty for none, from a line of CVTRACE_SOCKETS: `uid path`."""
+    uid, _, path = line.partition(" ")
+    return (path, int(uid)) if path.startswith("/") and uid.isascii() and uid.isdigit() else ("", 0)
+
+
+def ask(path: str, uid: int) -> bytes:
+    """Return the answer of the client of user `uid` to `internal affairs`.
+
+    The socket must be that user's own, not a link to another; what is checked is what is connected to.
+    """
     import _socket
 
-    answer: list[bytes] = []
+    node = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     with_client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
+        status = os.fstat(node)
+        if status.st_mode & 0o170000 != 0o140000 or status.st_uid != uid:
+            raise ValueError("no socket of the client's")
+        deadline = monotonic_ns() + int(TALK_S * 1e9)
         with_client.settimeout(TALK_S)
-        with_client.connect(address)
+        with_client.connect(f"/proc/self/fd/{node}")
+        peer = with_client.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8]
+        if int.from_bytes(peer, sys.byteorder) not in (uid, 0):
+            raise ValueError("somebody else listens")
         with_client.sendall(b"internal affairs")
-        while True:
-            part = with_client.recv(1 << 16)
-            if not part:
-                return b"".join(answer)
-            answer.append(part)
+        return received(with_client, deadline)
     finally:
         with_client.close()
+        os.close(node)
+
+
+def received(connection: Any, deadline: int) -> bytes:
+    """Return all that comes before the connection is closed; ValueError if that is too much or too late."""
+    answer: list[bytes] = []
+    size = 0
+    while True:
+        left = deadline - monotonic_ns()
+        if left <= 0:
+            raise ValueError("too late")
+        connection.settimeout(left / 1e9)
+        part = connection.recv(1 << 16)
+        if not part:
+            return b"".join(answer)
+        answer.append(part)
+        size += len(part)
+        if size > MOST_BYTES:
+            raise ValueError("too long")
 
 
 def parse_affairs(answer: bytes) -> list[tuple[int, int]]:
     """Return (number, value) of the counters in an answer; ValueError if it holds none."""
-    values = []
-    for line in answer.partition(b"Name|Value|Description")[2].splitlines():
+    values = {}
+    for line in answer.partition(b"Name|Value|Description")[2].split(b"\n"):
         fields = line.split(b"|", 2)
-        if len(fields) == 3 and fields[0] in TALK:
-            values.append((TALK[fields[0]], int(fields[1])))
+        if len(fields) == 3 and fields[0] in TALK and fields[1].isdigit() and len(fields[1]) <= MOST_DIGITS:
+            values[TALK[fields[0]]] = int(fields[1])
     if not values:
         raise ValueError("no counters")
-    return values
+    return list(values.items())
+
+
+def number_of(value: bytes, scale: int = 1) -> int:
+    """Return an attribute that is a number, decimals allowed, times `scale`; ValueError if it is none."""
+    text = value.rstrip(b"\0\n ")
+    whole, _, decimals = text.partition(b".")
+    if not whole.isdigit() or len(text) > MOST_DIGITS or (decimals and not decimals.isdigit()):
+        raise ValueError("no number")
+    return min(round(float(text) * scale), 10**MOST_DIGITS) if decimals else int(whole) * scale
 
 
 def find_getxattr() -> Callable[[str, str], bytes] | None:

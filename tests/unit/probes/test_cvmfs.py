@@ -14,12 +14,13 @@ from subprocess import PIPE
 import pytest
 
 from cvtrace.probes.cvmfs import counters as counters_module
-from cvtrace.probes.cvmfs import daemon as daemon_module
 from cvtrace.probes.cvmfs import mounts as mounts_module
+from cvtrace.probes.cvmfs import processes as processes_module
 from cvtrace.probes.cvmfs.counters import counters, parse_internal_affairs
 from cvtrace.probes.cvmfs.daemon import Process, cache_managers, find_daemon
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, mounts_of, parse_mountinfo
+from cvtrace.probes.cvmfs.processes import started_at
 from cvtrace.probes.cvmfs.xattrs import getxattr_of_libc
 
 DATA = Path(__file__).parents[2] / "data"
@@ -94,7 +95,7 @@ def test_an_answer_without_counters_is_an_error(text):
 
 
 def test_within_returns_the_answer_or_the_error():
-    assert within(10, lambda: {"a": 1}) == {"a": 1}
+    assert within(10, lambda: {"a": [1, None, "\udcff"]}) == {"a": [1, None, "\udcff"]}
     with pytest.raises(FileNotFoundError):
         within(10, lambda: Path("/no/such/file").stat())
 
@@ -116,7 +117,7 @@ def test_within_does_not_wait_for_what_hangs():
 def test_a_pid_that_is_no_client_is_not_believed():
     # GIVEN the number of a process that is not cvmfs2 (the daemon may live in another PID namespace)
     assert find_daemon(os.getpid(), "/cvmfs/no.such.repo", "no.such.repo") is None
-    assert cache_managers({"/no/such/cache"}) == []
+    assert cache_managers([Process(1, 0, "/no/such/cache", "cvmfs2")]) == []
 
 
 @contextlib.contextmanager
@@ -140,7 +141,7 @@ def test_the_daemon_of_another_repository_is_not_believed():
 
 def test_where_there_is_no_proc_there_are_mounts_and_no_processes(monkeypatch):
     # GIVEN a system without /proc, as macOS
-    monkeypatch.setattr(daemon_module, "PROC", Path("/no/such/proc"))
+    monkeypatch.setattr(processes_module, "PROC", Path("/no/such/proc"))
     monkeypatch.setattr(mounts_module, "MOUNTINFO", Path("/no/such/proc/self/mountinfo"))
     # THEN nothing is raised
     assert find_daemon(1, "/cvmfs/x.test.org", "x.test.org") is None
@@ -159,7 +160,10 @@ def test_attributes_are_read_through_the_c_library_too(tmp_path):
 
 def served_by_us(workspace: Path) -> Mount:
     """A mount whose daemon is this process, working in the current folder."""
-    return Mount(str(workspace), 1, "talk.org", "2.12.0", Process(os.getpid(), 0, str(workspace), "cvmfs2"), None)
+    started = started_at(os.getpid())
+    assert started is not None
+    daemon = Process(os.getpid(), started, str(workspace), "cvmfs2", os.geteuid())
+    return Mount(str(workspace), workspace.stat().st_dev, "talk.org", "2.12.0", daemon, None)
 
 
 def listen(folder: Path) -> socket.socket:
