@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import analysis, exports, html_report, model, read_loop, recorder, what_if
+from benchmarks import ablation, analysis, exports, html_report, model, read_loop, recorder, what_if
 from benchmarks.rows import Settings, machine, table
 
 BENCHMARKS = {
     "recorder": recorder.run,
     "read_loop": read_loop.run,
     "model": model.run,
+    "ablation": ablation.run,
     "analysis": analysis.run,
     "html": html_report.run,
     "exports": exports.run,

@@ -12,10 +12,11 @@ from pathlib import Path
 from benchmarks.build import build
 from benchmarks.rows import Ratio, Row, Settings, ratio
 from benchmarks.tracers import ENVIRONMENT, Run, cvtrace, others, told, untraced
-from cvtrace.lab.stack import Options, Stack, forget_pages, temporary, warm, wipe_client_cache
+from cvtrace.lab.stack import Options, Stack, drop_page_cache, forget_pages, temporary, warm, wipe_client_cache
 
 SCRIPT = Path(__file__).with_name("genai.py")
-SIZE_BYTES = 200_000_000
+SIZE_BYTES = 400_000_000
+"""Of int4 weights: 22 layers, 270 tensors."""
 TOKENS = 64
 STORM_READS = 200_000
 STORM_READS_OTHERS = 20_000
@@ -36,8 +37,9 @@ class Bench:
     reads_each: int = STORM_READS
 
     def cold(self) -> None:
-        """Empty the client's cache."""
+        """Empty the client's cache and the page cache: cold for the recorder as well."""
         self.stack = wipe_client_cache(self.stack)
+        drop_page_cache()
 
     def warm(self) -> None:
         """Leave everything in the client's cache and nothing of it in the page cache."""

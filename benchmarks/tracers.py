@@ -47,10 +47,13 @@ def untraced(argv: Sequence[str], daemon: int = 0) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=ENVIRONMENT).stdout
 
 
-def cvtrace(argv: Sequence[str], trace: Path, *options: str) -> Traced:
-    """Run `argv` under `cvtrace run --probes ebpf`; the trace goes to `trace`, replacing an older one."""
+def cvtrace(argv: Sequence[str], trace: Path, *options: str, module: Sequence[str] = ("cvtrace",)) -> Traced:
+    """Run `argv` under `cvtrace run --probes ebpf`; the trace goes to `trace`, replacing an older one.
+
+    `module` is what Python is to run as cvtrace, with arguments of its own.
+    """
     shutil.rmtree(trace, ignore_errors=True)
-    command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "--no-summary", "-o", str(trace), *options]
+    command = [sys.executable, "-m", *module, "run", "--probes", "ebpf", "--no-summary", "-o", str(trace), *options]
     recorder = subprocess.Popen(
         [*command, "--", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )

@@ -364,7 +364,7 @@ class Session:
         if self.writer.error and not self.told_error:
             self.options.say(self.writer.error)
 
-    def _recorder_meta(self) -> dict[str, float]:
+    def _recorder_meta(self) -> dict[str, Any]:
         """Return what the recording itself has cost so far."""
         max_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         costs = getattr(self.probe, "costs", {})  # of those that can tell

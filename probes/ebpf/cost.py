@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,7 @@ _RUN_TIME_NS_AT: Final = 192  # struct bpf_prog_info: run_time_ns, run_cnt
 
 @dataclass(frozen=True)
 class Cost:
-    """Run time and number of runs of all programs."""
+    """Run time and number of runs of a program."""
 
     bpf_ns: int
     runs: int
@@ -31,15 +31,15 @@ def enable() -> int:
     return _bpf(_ENABLE_STATS, struct.pack("<I", _RUN_TIME))
 
 
-def read(program_fds: Iterable[int]) -> Cost:
-    """Return what these programs have cost since statistics are enabled. Raises OSError."""
-    total_ns, runs = 0, 0
-    for fd in program_fds:
-        info = ctypes.create_string_buffer(_INFO_BYTES)
-        _bpf(_GET_INFO_BY_FD, struct.pack("<IIQ", fd, _INFO_BYTES, ctypes.addressof(info)))
-        run_time_ns, count = struct.unpack_from("<QQ", info, _RUN_TIME_NS_AT)
-        total_ns, runs = total_ns + run_time_ns, runs + count
-    return Cost(total_ns, runs)
+def read(program_fds: Mapping[str, int]) -> dict[str, Cost]:
+    """Return what each of these programs has cost since statistics are enabled, by name. Raises OSError."""
+    return {name: _read(fd) for name, fd in program_fds.items()}
+
+
+def _read(fd: int) -> Cost:
+    info = ctypes.create_string_buffer(_INFO_BYTES)
+    _bpf(_GET_INFO_BY_FD, struct.pack("<IIQ", fd, _INFO_BYTES, ctypes.addressof(info)))
+    return Cost(*struct.unpack_from("<QQ", info, _RUN_TIME_NS_AT))
 
 
 def _bpf(command: int, attributes: bytes) -> int:

@@ -115,8 +115,8 @@ class EbpfProbe:
         self._late: tuple[Events, Texts] = (no_events(), no_texts())
         self._losses = Losses()
         self._links: list[int] = []
-        self.costs: dict[str, float] = {}
-        """After `stop`, if asked for: `bpf_s`, seconds that the programs ran, and `bpf_runs`, how often."""
+        self.costs: dict[str, Any] = {}
+        """After `stop`, with `cost`: `bpf_s`, seconds that the programs ran, `bpf_runs`, how often, and both for each of `bpf_programs`."""
         self._namespaced = not namespaces.sees_initial()
         self._namespaces: list[int] = []
         self._namesakes: dict[int, namespaces.Namesake] = {}
@@ -308,8 +308,12 @@ class EbpfProbe:
 
     def _read_cost(self) -> None:
         if self._statistics is not None:
-            spent = cost.read(function.fd for function in self._bpf.funcs.values())
-            self.costs = {"bpf_s": spent.bpf_ns / 1e9, "bpf_runs": spent.runs}
+            spent = cost.read({name.decode(): function.fd for name, function in self._bpf.funcs.items()})
+            self.costs = {
+                "bpf_s": sum(each.bpf_ns for each in spent.values()) / 1e9,
+                "bpf_runs": sum(each.runs for each in spent.values()),
+                "bpf_programs": {name: [each.bpf_ns / 1e9, each.runs] for name, each in spent.items() if each.runs},
+            }
             os.close(self._statistics)
 
     def add_target(self, pid: int) -> None:

@@ -67,6 +67,8 @@ def test_what_the_programs_cost_is_told_when_asked_for(mount: Path, tmp_path: Pa
     recorder = meta["recorder"]
     assert recorder["bpf_runs"] > 600_000
     assert recorder["bpf_s"] > 600_000 * 10e-9
+    spent_s, runs = (sum(column) for column in zip(*recorder["bpf_programs"].values(), strict=True))
+    assert (round(spent_s, 6), runs) == (round(recorder["bpf_s"], 6), recorder["bpf_runs"])
     assert 10e6 < recorder["max_rss_bytes"] < 2e9
     assert recorder["drain_cpu_s"] > 0
 
