@@ -1,7 +1,9 @@
 """What all tests share: who may run those that need root."""
 
 import os
+import shutil
 import signal
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -13,6 +15,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+# A folder of this run's own: pytest closes its usual one to other users anew whenever another run begins, and tests open it.
+TEMPORARY = None if "PYTEST_DEBUG_TEMPROOT" in os.environ else tempfile.mkdtemp(prefix="cvt-")
+if TEMPORARY:
+    os.chmod(TEMPORARY, 0o755)  # noqa: PTH101 - a text; other users enter it, too
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = TEMPORARY
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remove the temporary files of a run that passed."""
+    if TEMPORARY and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(TEMPORARY, ignore_errors=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

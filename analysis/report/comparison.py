@@ -50,7 +50,7 @@ def as_json(found: Comparison) -> str:
 
 
 def render(found: Comparison, width: int) -> str:
-    """Return what changed as lines of at most `width` columns."""
+    """Return what changed as lines of at most `width` columns, but for long paths."""
     found = shown(found)
     out = io.StringIO()
     console = Console(
@@ -62,7 +62,7 @@ def render(found: Comparison, width: int) -> str:
             console.print(each)
     console.print()
     for letter, side in (("A", found.a), ("B", found.b)):
-        console.print(f"{letter}: {_side(side)}")
+        console.print(f"{letter}: {_side(side)}", soft_wrap=True)  # a path stays in one piece
         console.print(f"   {_verdict_of(found, letter)}")
     for word in found.words:
         if word.a != word.b and word.of != "run":

@@ -117,6 +117,8 @@ def test_a_wake_up_of_later_does_not_make_an_unseen_absence_longer(later_ns: int
     target = subprocess.Popen([sys.executable, "-S", "-c", SPINNING], stdout=subprocess.PIPE, text=True)
     assert target.stdout is not None
     target.stdout.readline()
+    # Nothing else on the machine takes its CPU from it.
+    os.sched_setscheduler(target.pid, os.SCHED_FIFO, os.sched_param(1))
     probe = EbpfProbe()
     try:
         probe.start(Scope(daemons=(), devices=()))
