@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -11,9 +12,11 @@ from typing import Any
 from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.ladder import start_probe
 from cvtrace.tracer.errors import WrongTarget
+from cvtrace.tracer.permission import check_may_trace
 from cvtrace.tracer.preload import preloading
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.process import Process
+from cvtrace.tracer.running import libraries_of
 from cvtrace.tracer.session import LOOK_AFTER_S, Options, Recording, Session, create_writer
 from cvtrace.tracer.signals import Signals, ended_by_signals
 from cvtrace.tracer.surroundings import count, find_surroundings
@@ -35,8 +38,9 @@ def attach(process: Process, options: Options, for_s: float | None) -> Recording
 
     Raises CannotObserve, WrongTarget, TraceExists or TraceUnwritable with one sentence; then nothing is left behind.
     """
+    check_may_trace(process.pid, process.title, options.owner)
     command = Command(process.argv, "", {}, options.owner, process.title, None)
-    with ended_by_signals():
+    with ended_by_signals(), contextlib.ExitStack() as files:
         writer = create_writer(command, options)
         try:
             users = frozenset({os.geteuid(), options.owner.uid, Path("/proc", str(process.pid)).stat().st_uid})
@@ -45,7 +49,7 @@ def attach(process: Process, options: Options, for_s: float | None) -> Recording
                 writer.redaction.show(observed.mount.path for observed in surroundings.observed)
             if any(process.pid == daemon.pid for daemon in surroundings.scope(()).daemons):
                 raise WrongTarget(f"process {process.pid} serves a mount: attach to one that reads from it")
-            libraries = process.libraries()
+            libraries = tuple(library.pinned for library in libraries_of(process.pid, files))
             with preloading():
                 started = start_probe(options.probes, surroundings.scope(libraries))
         except BaseException:

@@ -14,13 +14,14 @@ import numpy as np
 
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, Events, Kind, Texts
-from cvtrace.probes.phases.library import LIBRARY, find_libraries
 from cvtrace.probes.probe import CannotObserve
 from cvtrace.tracer.errors import WrongTarget
 
 KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD (linux/sched.h)."""
 AT_FDCWD: Final = 2**64 - 100
+LONGEST_COMMAND: Final = 1 << 18
+"""Bytes of a command line that are read: a process may say that it is as long as its memory (prctl(2), PR_SET_MM)."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +66,6 @@ class Process:
                 found += len(task.read_text().split())
         return found
 
-    def libraries(self) -> tuple[str, ...]:
-        """Return the paths, as seen from here, of the GenAI libraries it has mapped, or else may map from its interpreter."""
-        root = _proc(self.pid, "root")
-        mapped = [str(root) + path for path in self._mapped() if LIBRARY in path]
-        found = tuple(path for path in mapped if Path(path).is_file())
-        with contextlib.suppress(OSError):
-            if found or not root.samefile("/"):
-                return found
-            pairs = _proc(self.pid, "environ").read_bytes().split(b"\0")
-            environ = dict(os.fsdecode(pair).split("=", 1) for pair in pairs if b"=" in pair)
-            owner = root.parent.stat()
-            python = self.argv[0] if os.path.basename(self.argv[0]).startswith("python") else None  # noqa: PTH119
-            if python is not None and not os.access(python, os.X_OK):
-                python = str(_proc(self.pid, "exe").readlink())
-            as_user = None if owner.st_uid == os.geteuid() else (owner.st_uid, owner.st_gid)
-            return find_libraries(python, environ, as_user=as_user)
-        return found
-
-    def _mapped(self) -> Iterator[str]:
-        with contextlib.suppress(OSError):
-            lines = _proc(self.pid, "maps").read_text(errors="surrogateescape").splitlines()
-            yield from dict.fromkeys(fields[5] for line in lines if len(fields := line.split(None, 5)) == 6)
-
     def open_files(self, devices: tuple[int, ...], now_ns: int) -> tuple[Events, Texts]:
         """Return what it has open on `devices` (st_dev) as SYS_OPEN events of this moment: reads of them need a name."""
         found = []
@@ -119,7 +97,8 @@ def find_process(pid: int) -> Process:
     try:
         status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line)
         name, group, uid = status["Name"], int(status["Tgid"]), int(status["Uid"].split()[1])
-        argv = tuple(os.fsdecode(word) for word in (proc / "cmdline").read_bytes().split(b"\0")[:-1])
+        with (proc / "cmdline").open("rb") as file:
+            argv = tuple(os.fsdecode(word) for word in file.read(LONGEST_COMMAND).split(b"\0")[:-1])
         flags = int((proc / "stat").read_text(errors="replace").rpartition(")")[2].split()[6])
     except (OSError, KeyError, ValueError, IndexError):
         raise WrongTarget(f"there is no process {pid} any more") from None

@@ -32,6 +32,7 @@ from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
 from cvtrace.tracer.numbers import Numbers, raw_records, without_doubles
+from cvtrace.tracer.opening import LOOK_S, opened_by
 from cvtrace.tracer.preload import preloading
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.redaction import Redaction
@@ -117,10 +118,8 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
             writer.redaction.show(observed.mount.path for observed in surroundings.observed)
         user = command.user
         other = (user.uid, user.gid) if user.is_other else None
-        libraries = find_libraries(
-            command.python, command.environ, program=command.executable, as_user=other, groups=user.groups
-        )
-        with preloading():
+        with opened_by(user, LOOK_S, lambda: _libraries(command)) as files, preloading():
+            libraries = tuple(file.pinned for file in files)
             started = start_probe(options.probes, surroundings.scope(libraries), other, options.settings)
     except BaseException:
         writer.abandon()
@@ -138,6 +137,11 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
         started.probe.stop()
         writer.abandon()
         raise
+
+
+def _libraries(command: Command) -> tuple[str, ...]:
+    """Return where the GenAI library of a target is; as its user."""
+    return find_libraries(command.python, command.environ, program=command.executable)
 
 
 class Session:

@@ -10,7 +10,9 @@ import ctypes
 import os
 import platform
 import pwd
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,19 +46,47 @@ def current_user() -> User:
 
 
 def who_asked(environ: Mapping[str, str]) -> User:
-    """Return the user who asked: under sudo the one who called it, otherwise the user of this process.
+    """Return the user who asked: under sudo (sudo-rs, run0), doas or pkexec the one who called it, otherwise the user of this process.
 
-    Raises UnknownUser when sudo's variables are not numbers: guessing would run the script as root.
+    Raises UnknownUser when that is not clear: guessing would run the script as root.
     """
-    if os.geteuid() != 0 or "SUDO_UID" not in environ:
+    if os.geteuid() != 0:
         return current_user()
+    if os.getuid() != 0:
+        raise UnknownUser("cvtrace was started set-user-ID, which it is not made for: use sudo")
+    named = {user.uid: user for user in (_by_sudo(environ), _by_doas(environ), _by_pkexec(environ)) if user is not None}
+    others = [user for uid, user in named.items() if uid != 0]
+    if len(others) > 1:
+        raise UnknownUser(
+            f"SUDO_UID, DOAS_USER and PKEXEC_UID name both {others[0].name} and {others[1].name}: unset those that are not meant"
+        )
+    return others[0] if others else current_user()
+
+
+def _by_sudo(environ: Mapping[str, str]) -> User | None:
+    if "SUDO_UID" not in environ:
+        return None
+    uid, gid = _number("SUDO_UID", environ["SUDO_UID"]), environ.get("SUDO_GID")
+    return _by_uid(uid, None if gid is None else _number("SUDO_GID", gid), None)
+
+
+def _by_pkexec(environ: Mapping[str, str]) -> User | None:
+    return _by_uid(_number("PKEXEC_UID", environ["PKEXEC_UID"]), None, None) if "PKEXEC_UID" in environ else None
+
+
+def _by_doas(environ: Mapping[str, str]) -> User | None:
+    if "DOAS_USER" not in environ:
+        return None
     try:
-        uid, gid = int(environ["SUDO_UID"]), int(environ.get("SUDO_GID", "-1"))
-    except ValueError:
-        raise UnknownUser("SUDO_UID and SUDO_GID are not numbers: say who is to run the script with --user") from None
-    if not 0 <= uid < NOBODY_AT_ALL or gid >= NOBODY_AT_ALL:
-        raise UnknownUser(f"SUDO_UID is {uid}: say who is to run the script with --user")
-    return current_user() if uid == 0 else _by_uid(uid, gid if gid >= 0 else None, None)
+        return _by_uid(pwd.getpwnam(environ["DOAS_USER"]).pw_uid, None, None)
+    except (KeyError, ValueError):
+        raise UnknownUser("DOAS_USER names no user of this machine: unset it to record as root") from None
+
+
+def _number(name: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= NOBODY_AT_ALL:
+        raise UnknownUser(f"{name} is not the number of a user: unset it to record as root")
+    return int(text)
 
 
 def user_named(name: str) -> User:
@@ -86,6 +116,21 @@ def become(user: User) -> None:
     os.setgroups(list(user.groups))
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
+
+
+def succeeds_as(user: User, call: Callable[[], object]) -> bool:
+    """Return whether `call` raises no OSError in a process of `user`'s, made for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: the child makes a call and ends
+        pid = os.fork()
+    if pid == 0:
+        try:
+            become(user)
+            call()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

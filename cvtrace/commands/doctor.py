@@ -44,11 +44,21 @@ def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, pyt
     Exit code 0: `cvtrace run` gives a full answer. 1: a check failed, the answer would be partial. 3: nothing can be observed.
     """
     from cvtrace.probes.doctor.examination import examine
+    from cvtrace.probes.doctor.rungs import AsUser
     from cvtrace.probes.phases.library import find_libraries
-    from cvtrace.tracer.target import find_interpreter
+    from cvtrace.tracer.opening import LOOK_S, opened_by
+    from cvtrace.tracer.target import caller_environment, find_interpreter
+    from cvtrace.tracer.user import acting_as, who_asked
 
-    own = find_interpreter(python, os.environ)
-    found = examine(mounts, model, own, find_libraries(own, os.environ))
+    asked = who_asked(os.environ)
+    environ = caller_environment(os.environ, asked)
+    with acting_as(asked):
+        own = find_interpreter(python, environ)
+        if model is not None and model.is_dir():
+            os.scandir(model).close()
+    as_user = AsUser(asked.uid, asked.gid, asked.groups) if asked.is_other else None
+    with opened_by(asked, LOOK_S, lambda: find_libraries(own, environ)) as libraries:
+        found = examine(mounts, model, own, tuple(each.path for each in libraries), environ, as_user)
     if as_json:
         click.echo(json.dumps(_as_dict(found), indent=2))
     else:

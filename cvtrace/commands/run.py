@@ -61,6 +61,7 @@ def command(
     The exit code is the script's own (128+n for signal n); cvtrace speaks on stderr only. Under sudo the script runs
     as the user who called it, and the trace is theirs.
     """
+    from cvtrace.tracer.permission import check_may_run_as
     from cvtrace.tracer.session import Options, record
     from cvtrace.tracer.target import NotStarted, find_command
     from cvtrace.tracer.user import user_named, who_asked
@@ -70,6 +71,7 @@ def command(
 
     asked = who_asked(os.environ)
     runs_as = user_named(user) if user else asked
+    check_may_run_as(asked, runs_as)
     found = find_command(list(arguments), python, os.environ, runs_as)
     settings = Settings(parse_buffer_bytes(buffer) if buffer else None, cost)
     with watching(watch) as shown:

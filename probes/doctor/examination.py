@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cvtrace.probes.doctor.client import examine_client
 from cvtrace.probes.doctor.finding import FAILED, Examination, Finding
-from cvtrace.probes.doctor.rungs import examine_portable, examine_strace
+from cvtrace.probes.doctor.rungs import AsUser, examine_portable, examine_strace
 
 
-def examine(mounts: Sequence[str], model: Path | None, python: str | None, libraries: tuple[str, ...]) -> Examination:
-    """Try everything. Raises CannotObserve if one of `mounts` is not on a CVMFS mount."""
+def examine(
+    mounts: Sequence[str],
+    model: Path | None,
+    python: str | None,
+    libraries: tuple[str, ...],
+    environ: Mapping[str, str] = os.environ,
+    as_user: AsUser | None = None,
+) -> Examination:
+    """Try everything; `python` is executed as `as_user`, who asked, with `environ`.
+
+    Raises CannotObserve if one of `mounts` is not on a CVMFS mount.
+    """
     from cvtrace.probes.doctor.kernel import examine_kernel
 
     client, observable = examine_client(mounts, model)
     with ThreadPoolExecutor(2) as pool:
-        strace, portable = pool.submit(examine_strace), pool.submit(examine_portable, python)
+        strace, portable = pool.submit(examine_strace), pool.submit(examine_portable, python, environ, as_user)
         kernel = examine_kernel(libraries)
         found = (*kernel, *strace.result(), *portable.result(), *client)
     return Examination(found, _rung(found) if observable else None)

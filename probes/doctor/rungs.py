@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.phases.hook import environment
+from cvtrace.probes.trusted import trusted_program
 
 PTRACE_SCOPE: Final = Path("/proc/sys/kernel/yama/ptrace_scope")
 PARANOID: Final = Path("/proc/sys/kernel/perf_event_paranoid")
@@ -27,7 +29,7 @@ ARMED: Final = "import sys; print(any(type(each).__module__ == '_cvtrace_marks' 
 
 def examine_strace() -> list[Finding]:
     """Trace a process of our own."""
-    program = shutil.which("strace")
+    program = trusted_program("strace")
     if program is None:
         mend = "apt install strace, or dnf install strace"
         return [Finding("strace", "strace", FAILED, "not installed", mend), _ptrace_scope(), _paranoid()]
@@ -35,7 +37,7 @@ def examine_strace() -> list[Finding]:
 
 
 def _attach(program: str) -> Finding:
-    with subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL) as victim:
+    with subprocess.Popen([trusted_program("sleep") or "/bin/sleep", "60"], stdin=subprocess.DEVNULL) as victim:
         command = [program, "-f", "-qq", "-e", "trace=none", "-o", os.devnull, "-p", str(victim.pid)]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
             attached = _traced_by(victim.pid, tracer)
@@ -82,16 +84,37 @@ def _paranoid() -> Finding:
     return Finding("strace", "perf_event_paranoid", OK, says)
 
 
-def examine_portable(python: str | None) -> list[Finding]:
+@dataclass(frozen=True)
+class AsUser:
+    """The user who asked, if that is not the user of this process: what is that user's is executed as that user."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def examine_portable(
+    python: str | None, environ: Mapping[str, str] = os.environ, as_user: AsUser | None = None
+) -> list[Finding]:
     """Arm the import hook in the target's interpreter, and sample a process."""
-    return [_hook(python or sys.executable), _samples()]
+    return [_hook(python or sys.executable, environ, as_user), _samples()]
 
 
-def _hook(python: str) -> Finding:
-    environ = environment(Path(os.devnull), os.environ)
+def _hook(python: str, environ: Mapping[str, str], as_user: AsUser | None) -> Finding:
+    becoming: dict[str, Any] = {}
+    if as_user is not None:
+        becoming = {"user": as_user.uid, "group": as_user.gid, "extra_groups": as_user.groups}
     try:
         done = subprocess.run(
-            [python, "-c", ARMED], env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+            [python, "-c", ARMED],
+            env=environment(Path(os.devnull), environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+            start_new_session=True,
+            **becoming,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding("portable", "import_hook", FAILED, f"{python}: {error}", "name another with --python PATH")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import lzma
-import mmap
 import os
 import struct
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
+
+from cvtrace.probes.plain_file import open_plain
 
 _SYMBOL: Final = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
@@ -39,8 +42,17 @@ class NotElf(Exception):
     """The file is no ELF file of 64 bits, or is damaged."""
 
 
+MOST_BYTES: Final = 1 << 29
+"""Read of one file at most; the symbol tables of a debug build of onnxruntime take a tenth of it."""
+MOST_OF_A_NAME: Final = 4096
+"""How often a name is looked for in a table, and how many libraries a file may need."""
 _LARGEST: Final = 1 << 28
 """Bytes of a compressed symbol table that are unpacked at most."""
+_PIECE: Final = 1 << 24
+_LAST_OFFSET: Final = 2**63 - 1 - MOST_BYTES
+_LONGEST_PATH: Final = 4096
+_LONGEST_NOTE: Final = 1 << 16
+_LONGEST_ID: Final = 64
 
 Places = Callable[[bytes], Iterable[int]]
 """Finds names in a table of strings: where those begin that are wanted."""
@@ -57,20 +69,51 @@ class Dynamic:
 
 
 class Elf:
-    """An ELF file, mapped; or `content`, which came from one. Raises OSError, or NotElf."""
+    """An ELF file, which stays open; or `content`, which came from one. Raises OSError, or NotElf.
+
+    The file may be a stranger's: it can say anything of itself, and become shorter while it is read. What it says is read and
+    not mapped, in all no more than MOST_BYTES, and of names and tables no more than any compiler makes.
+    """
 
     def __init__(self, path: str, content: bytes | None = None) -> None:
         self.path = path
-        self._map = _mapped(path) if content is None else content
+        self._content = content
+        self._budget = MOST_BYTES
+        self._fd = -1
+        if content is None:
+            self._fd = open_plain(path)
+            weakref.finalize(self, os.close, self._fd)
         try:
-            if self._map[:6] != b"\x7fELF\2\1":
+            head = self._at(0, 64)
+            if head[:6] != b"\x7fELF\2\1":
                 raise NotElf(f"{path} is no ELF file of 64 bits")
-            segments, sections = struct.unpack_from("<QQ", self._map, 32)
-            count_segments, _, count_sections, self._names = struct.unpack_from("<HHHH", self._map, 56)
-            self._segments = np.frombuffer(self._map, _SEGMENT, count_segments, segments).copy()
-            self._sections = np.frombuffer(self._map, _SECTION, count_sections, sections).copy()
+            segments, sections = struct.unpack_from("<QQ", head, 32)
+            count_segments, _, count_sections, self._names = struct.unpack_from("<HHHH", head, 56)
+            self._segments = self._table(_SEGMENT, segments, count_segments)
+            self._sections = self._table(_SECTION, sections, count_sections)
         except (ValueError, OverflowError, struct.error) as error:
             raise NotElf(f"{path} is damaged: {error}") from error
+
+    def _at(self, offset: int, size: int) -> bytes:
+        """Return so many bytes of the file, or what there is of them. Raises NotElf if it would be more than any file needs."""
+        self._budget -= size
+        if self._budget < 0:
+            raise NotElf(f"{self.path} says that its tables are larger than {MOST_BYTES >> 20} MiB")
+        if self._content is not None:
+            return self._content[offset : offset + size]
+        if offset > _LAST_OFFSET:
+            return b""
+        parts = []
+        while size > 0 and (part := os.pread(self._fd, min(size, _PIECE), offset)):
+            parts.append(part)
+            offset += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _table(self, dtype: np.dtype[Any], offset: int, count: int) -> npt.NDArray[np.void]:
+        if count == 0:
+            return np.zeros(0, dtype)
+        return np.frombuffer(self._at(offset, count * dtype.itemsize), dtype, count)
 
     def functions(self, names: Iterable[str]) -> dict[str, int]:
         """Return the offset in the file of each function that the symbol tables name, exported or not."""
@@ -84,18 +127,19 @@ class Elf:
         for kind in (_DYNSYM, _SYMTAB):  # the exported ones first: that table is the smaller one
             for section in self._sections[self._sections["type"] == kind]:
                 # In a damaged file there is nothing to attach to.
-                with contextlib.suppress(ValueError, IndexError, OverflowError):
+                with contextlib.suppress(ValueError, IndexError, OverflowError, NotElf):
                     rest = {number: places for number, places in wanted.items() if number not in found}
-                    found |= self._addresses_in(section, rest)
+                    if rest:
+                        found |= self._addresses_in(section, rest)
         return found
 
     def _addresses_in(self, section: np.void, wanted: Mapping[int, Places]) -> dict[int, int]:
-        text = self._content(self._sections[section["link"]])
-        at = {place: number for number, places in wanted.items() for place in places(text)}
-        count = int(section["size"]) // _SYMBOL.itemsize
-        symbols = np.frombuffer(self._map, _SYMBOL, count, int(section["offset"]))
+        text = self._content_of(self._sections[section["link"]])
+        at = {place: number for number, places in wanted.items() for place in islice(places(text), MOST_OF_A_NAME)}
+        symbols = self._table(_SYMBOL, int(section["offset"]), int(section["size"]) // _SYMBOL.itemsize)
         chosen = np.isin(symbols["name"], list(at)) & (symbols["info"] & 0xF == _FUNCTION) & (symbols["shndx"] != 0)
-        return {at[int(symbol["name"])]: int(symbol["value"]) for symbol in symbols[chosen].copy()}
+        named = np.flatnonzero(chosen)[: MOST_OF_A_NAME * len(wanted)]
+        return {at[int(symbol["name"])]: int(symbol["value"]) for symbol in symbols[named]}
 
     def offsets(self, addresses: Mapping[int, int]) -> dict[int, int]:
         """Return where in the file the code is that is loaded at each of `addresses`; without those that are nowhere."""
@@ -110,46 +154,41 @@ class Elf:
     def compressed_symbols(self) -> Elf | None:
         """Return what Fedora and RHEL leave of the symbols in a stripped file: a small ELF file in it, for backtraces."""
         with contextlib.suppress(ValueError, IndexError, OverflowError, lzma.LZMAError, NotElf):
-            names = self._content(self._sections[self._names])
+            names = self._content_of(self._sections[self._names])
             for section in self._sections[self._sections["size"] > 0]:
-                if names[int(section["name"]) :].startswith(b".gnu_debugdata\0"):
-                    return Elf(self.path, lzma.LZMADecompressor().decompress(self._content(section), _LARGEST))
+                if names.startswith(b".gnu_debugdata\0", int(section["name"])):
+                    unpacking = lzma.LZMADecompressor(memlimit=_LARGEST)
+                    return Elf(self.path, unpacking.decompress(self._content_of(section), _LARGEST))
         return None
 
     def dynamic(self) -> Dynamic:
         """Return what the file asks of the dynamic loader; nothing for one that is linked statically, or damaged."""
         told: dict[int, list[str]] = {tag: [] for tag in (_NEEDED, _RPATH, _RUNPATH)}
         for section in self._sections[self._sections["type"] == _DYNAMIC]:
-            with contextlib.suppress(ValueError, IndexError, OverflowError):
-                names = self._content(self._sections[section["link"]])
-                entries = np.frombuffer(self._content(section), "<u8").reshape(-1, 2)
-                for tag, place in entries[np.isin(entries[:, 0], list(told))].tolist():
-                    told[tag].append(os.fsdecode(names[place:].partition(b"\0")[0]))
+            with contextlib.suppress(ValueError, IndexError, OverflowError, NotElf):
+                names = self._content_of(self._sections[section["link"]])
+                entries = np.frombuffer(self._content_of(section), "<u8").reshape(-1, 2)
+                for tag, place in entries[np.isin(entries[:, 0], list(told))][:MOST_OF_A_NAME].tolist():
+                    told[tag].append(os.fsdecode(names[place : place + _LONGEST_PATH].partition(b"\0")[0]))
         folders = told[_RUNPATH] or told[_RPATH]
         split = tuple(folder for each in folders for folder in each.split(":") if folder)
         return Dynamic(tuple(told[_NEEDED]), split, runpath=bool(told[_RUNPATH]))
 
-    def _content(self, section: np.void) -> bytes:
-        return self._map[int(section["offset"]) : int(section["offset"]) + int(section["size"])]
+    def _content_of(self, section: np.void) -> bytes:
+        return self._at(int(section["offset"]), int(section["size"]))
 
     def build_id(self) -> str | None:
         """Return the build id in hexadecimal, None if the file has none."""
         for section in self._sections[self._sections["type"] == _NOTE]:
-            note = self._content(section)
+            if not 16 <= int(section["size"]) <= _LONGEST_NOTE:
+                continue
+            note = self._content_of(section)
             if len(note) >= 16:
                 name_size, size, kind = struct.unpack_from("<III", note)
                 if kind == _BUILD_ID and note[12:15] == b"GNU":
                     begin = 12 + (name_size + 3) // 4 * 4
-                    return note[begin : begin + size].hex()
+                    return note[begin : begin + min(size, _LONGEST_ID)].hex()
         return None
-
-
-def _mapped(path: str) -> mmap.mmap:
-    with Path(path).open("rb") as file:
-        try:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:
-            raise NotElf(f"{path} is empty") from error
 
 
 def occurrences(text: bytes, string: bytes) -> Iterator[int]:

@@ -92,6 +92,11 @@ def _pages(size_bytes: int) -> int:
     return 1 << max(0, (size_bytes - 1) // mmap.PAGESIZE).bit_length()
 
 
+def _name(library: str) -> str:
+    """Return how the user knows a library that is held open."""
+    return os.readlink(library) if library.startswith("/proc/self/fd/") else library  # noqa: PTH115
+
+
 def _without_calls(library: str) -> str:
     return (
         f"{library} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
@@ -270,7 +275,7 @@ class EbpfProbe:
             if self._attach_library(library, library):
                 self.marks_phases = True
         if libraries and not self.marks_phases:
-            self._missing.append(_without_calls(libraries[0]))
+            self._missing.append(_without_calls(_name(libraries[0])))
 
     def _attach_library(self, path: str, name: str) -> bool:
         """Attach to the functions of a library; return whether it has any."""

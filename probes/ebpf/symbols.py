@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,10 @@ from cvtrace.probes.ebpf.elf import Elf, NotElf, Places, occurrences
 
 DEBUG: Final = "usr/lib/debug/.build-id"
 """Where packages of debug symbols put them, by build id (gdb, "Separate Debug Files")."""
+
+MOST_NAMES: Final = 1 << 16
+LONGEST_NAME: Final = 1 << 14
+"""Bytes of a mangled name that are looked at; a table may be a stranger's, of one name without an end."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ def qualified(name: str) -> Places:
     scoped = "".join(f"{len(part)}{part}" for part in name.split("::")).encode() + b"E"
 
     def places(text: bytes) -> Iterator[int]:
-        for place in occurrences(text, scoped):
-            begin = text.rfind(b"\0", 0, place) + 1
-            end = text.find(b"\0", place)
+        for place in islice(occurrences(text, scoped), MOST_NAMES):
+            begin = text.rfind(b"\0", max(place - LONGEST_NAME, 0), place) + 1
+            end = text.find(b"\0", place, place + LONGEST_NAME)
             if text.startswith(b"_ZN", begin) and b"." not in text[begin:end]:
                 yield begin
 

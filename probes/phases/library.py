@@ -1,9 +1,16 @@
-"""Finding libonnxruntime-genai.so as the target's interpreter would, without importing anything of it."""
+"""Finding libonnxruntime-genai.so as the target's interpreter would, without importing anything of it.
+
+The caller sees to it that this runs with the rights of the target's user: the folders are that user's, and the interpreter is
+executed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -13,6 +20,7 @@ from cvtrace.probes.phases.linked import linked_libraries
 PACKAGE: Final = "onnxruntime_genai"
 LIBRARY: Final = "libonnxruntime-genai.so"
 ANSWER_S: Final = 10.0
+LONGEST_ANSWER: Final = 1 << 16
 
 # find_spec of a top-level name looks at folders and imports nothing.
 _QUESTION: Final = (
@@ -21,26 +29,19 @@ _QUESTION: Final = (
 )
 
 
-def find_libraries(
-    python: str | None,
-    environ: Mapping[str, str],
-    *,
-    program: str | None = None,
-    as_user: tuple[int, int] | None = None,
-    groups: Iterable[int] = (),
-) -> tuple[str, ...]:
+def find_libraries(python: str | None, environ: Mapping[str, str], *, program: str | None = None) -> tuple[str, ...]:
     """Return the paths of the library that a target may map: of `python`, of PYTHONPATH and of LD_LIBRARY_PATH, and what a
     `program` that is no Python is linked to.
 
-    The folders are looked at first; the interpreter is asked, as `as_user` (uid, gid), only when they hold none: asking reads
-    its files, which would warm the caches of an environment on CVMFS.
+    The folders are looked at first; the interpreter is asked only when they hold none: asking reads its files, which would
+    warm the caches of an environment on CVMFS.
     """
     folders = [Path(folder) / PACKAGE for folder in _split(environ.get("PYTHONPATH"))]
     if python is not None:
         folders += _site_packages(python)
     found = list(_in(folders))
     if python is not None and not found:
-        found = list(_in(Path(folder) for folder in _ask(python, environ, as_user, tuple(groups))))
+        found = list(_in(Path(folder) for folder in _ask(python, environ)))
     found += _in(Path(folder) for folder in _split(environ.get("LD_LIBRARY_PATH")))
     if python is None and program is not None:
         found += [path for path in linked_libraries(program, environ) if LIBRARY in path.rpartition("/")[2]]
@@ -64,21 +65,35 @@ def _in(folders: Iterable[Path]) -> Iterator[str]:
                 yield str(path.resolve())
 
 
-def _ask(
-    python: str, environ: Mapping[str, str], as_user: tuple[int, int] | None, groups: tuple[int, ...]
-) -> list[str]:
-    becoming = {} if as_user is None else {"user": as_user[0], "group": as_user[1], "extra_groups": groups}
+def _ask(python: str, environ: Mapping[str, str]) -> list[str]:
+    """Ask the interpreter where the package is, with the environment that the script will have."""
     try:
-        answer = subprocess.run(
+        process = subprocess.Popen(
             [python, "-c", _QUESTION],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=ANSWER_S,
-            check=True,
-            **becoming,  # type: ignore[call-overload]
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
+        )
+    except (OSError, ValueError):
         return []
+    with process:
+        answer = _answer_of(process)
+        process.kill()  # it may have closed its output and gone on
     return [os.fsdecode(line) for line in answer.splitlines() if line]
+
+
+def _answer_of(process: subprocess.Popen[bytes]) -> bytes:
+    """Return what it says until it has said all; nothing if that takes too long, or is more than any answer."""
+    assert process.stdout is not None
+    answer, deadline_s = b"", time.monotonic() + ANSWER_S
+    while select.select([process.stdout], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+        part = os.read(process.stdout.fileno(), LONGEST_ANSWER)
+        if not part:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return answer if process.wait(max(0.0, deadline_s - time.monotonic())) == 0 else b""
+            break
+        answer += part
+        if len(answer) > LONGEST_ANSWER:
+            break
+    return b""

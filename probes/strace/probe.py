@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -28,6 +27,7 @@ from cvtrace.probes.strace.daemon import DaemonTranslator
 from cvtrace.probes.strace.logs import Log, LogReader
 from cvtrace.probes.strace.target import TargetTranslator
 from cvtrace.probes.strace.translator import Translator
+from cvtrace.probes.trusted import trusted_program
 
 ATTACH_S: Final = 15.0
 DETACH_S: Final = 10.0
@@ -84,7 +84,7 @@ class StraceProbe:
 
     def start(self, scope: Scope) -> None:
         """Attach to every daemon. Raises CannotObserve, leaving nothing attached."""
-        strace = shutil.which("strace")
+        strace = trusted_program("strace")
         if strace is None:
             raise CannotObserve("strace is not installed: apt install strace (or dnf install strace)")
         self._strace = strace

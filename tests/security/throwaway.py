@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PYTHON = "/usr/bin/python3"
 """An interpreter that everybody can execute; that of the tests may lie in a closed home."""
 SECRET = "s3cret of root's"
@@ -116,3 +118,20 @@ def _end_processes_of(uid: int) -> None:
         with contextlib.suppress(OSError):
             if process.stat().st_uid == uid:
                 os.kill(int(process.name), 9)
+
+
+@contextlib.contextmanager
+def sudoers(line: str) -> Iterator[None]:
+    """Give somebody rights through sudo for a while; skips where there is no sudo."""
+    folder = Path("/etc/sudoers.d")
+    if shutil.which("sudo") is None or not folder.is_dir():
+        pytest.skip("sudo is not installed")
+    fd, name = tempfile.mkstemp(prefix="cvtrace-test-", dir=folder)
+    try:
+        os.write(fd, f"{line}\n".encode())
+        os.fchmod(fd, 0o440)
+        subprocess.run(["visudo", "-c", "-q", "-f", name], check=True)
+        yield
+    finally:
+        os.close(fd)
+        Path(name).unlink()

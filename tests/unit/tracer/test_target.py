@@ -78,8 +78,15 @@ def test_the_user_is_the_caller_of_sudo():
         assert (asked.uid, asked.gid, asked.groups) == (12345, 54321, (54321,))
         assert who_asked({"SUDO_UID": "0", "SUDO_GID": "0"}) == current_user()
         for broken in ("", "x", "-1", str(2**32 - 1), str(2**32)):
-            with pytest.raises(UnknownUser, match="--user"):
+            with pytest.raises(UnknownUser, match="unset it"):
                 who_asked({"SUDO_UID": broken})
+        # AND doas and pkexec say it their way
+        assert who_asked({"DOAS_USER": "nobody"}).name == "nobody"
+        assert who_asked({"PKEXEC_UID": "12345", "SUDO_UID": "0"}).uid == 12345
+        with pytest.raises(UnknownUser, match="name both"):
+            who_asked({"PKEXEC_UID": "12345", "SUDO_UID": "12346"})
+        with pytest.raises(UnknownUser, match="DOAS_USER"):
+            who_asked({"DOAS_USER": "no such user"})
     else:
         assert asked == current_user()
     assert who_asked({}) == current_user()
