@@ -7,15 +7,15 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.fetches import BAD_STATUS, CUT, SILENT, is_proxied, rows_of_jobs
+from cvtrace.analysis.fetches import is_proxied
 from cvtrace.analysis.intervals import Ints, match, pick
 from cvtrace.analysis.model import Failure
 from cvtrace.analysis.phases import life
 from cvtrace.analysis.processes import Ends, ends, signal_name
-from cvtrace.analysis.recording import Placed, Recording
-from cvtrace.analysis.report.quantities import size
+from cvtrace.analysis.recording import Recording
 from cvtrace.analysis.requests import HARMLESS
 from cvtrace.analysis.study import Study
+from cvtrace.analysis.tries import Refused, address_of, connection_error, outcome_of, refused
 from cvtrace.probes.events import Kind, Opcode
 
 CLIENT: Final = (
@@ -46,71 +46,7 @@ OF_CALL: Final = {
 MOST: Final = 200
 """Failures that are told one by one."""
 HOST: Final = re.compile(r"^[A-Z]+ [a-z]+://([^/ ]+)")
-CONNECTION: Final = {
-    -errno.ECONNREFUSED: "connection refused",
-    -errno.ECONNRESET: "connection reset",
-    -errno.ETIMEDOUT: "connection timed out",
-    -errno.EHOSTUNREACH: "host unreachable",
-    -errno.ENETUNREACH: "network unreachable",
-}
 SIGBUS: Final = 7
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Connections of the download thread on which nothing was ever sent, with the job each was for (-1: not known)."""
-
-    job: Ints
-    start: Ints
-    error: Ints
-    """The errno that the client was told, negative; 0 if that was not seen."""
-    daemon: Ints
-    address: Ints
-    """IPv4 address << 16 | port."""
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-
-def refused(study: Study) -> Refused:
-    """Find the connections that did not come about.
-
-    Left out are those that may be under way at the end, and an attempt by IPv6 of which libcurl made a second by IPv4 in the same breath.
-    """
-    recording, jobs = study.recording, study.jobs
-    turns = recording.of(Kind.HTTP_CONNECT, Kind.HTTP_SEND)
-    on_socket = Placed(recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
-    rows = on_socket.rows
-    next_same = np.append(
-        (on_socket.places[1:] // on_socket.lanes.span_ns) == (on_socket.places[:-1] // on_socket.lanes.span_ns), False
-    )
-    used = next_same[: len(rows)] & (np.append(rows.kind[1:], 0)[: len(rows)] == Kind.HTTP_SEND)
-    lost = rows.where((rows.kind == Kind.HTTP_CONNECT) & ~used)
-    taken = Placed(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
-    job = pick(taken.rows.index, taken.before(lost.tid, lost.start), -1)
-    job = np.where(pick(jobs.back, job, -1) >= lost.start, job, -1)
-    over = pick(jobs.result, job, -1) >= 0
-    second = Placed(recording, recording.of(Kind.HTTP_CONNECT), recording.of(Kind.HTTP_CONNECT).tid)
-    follower = second.after(lost.tid, lost.start + 1)
-    soon = (follower >= 0) & (pick(second.rows.start, follower, 0) - lost.start < 250_000_000)
-    told = recording.of(Kind.HTTP_ERROR)
-    of_socket = Placed(recording, told, told.tgid << 32 | told.a & 0xFFFFFFFF)
-    answer = of_socket.after(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start)
-    turn = on_socket.after(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start + 1)
-    before_next = pick(of_socket.rows.start, answer, -1) < pick(rows.start, turn, recording.end_ns + 1)
-    error = np.where((answer >= 0) & before_next, pick(of_socket.rows.ret, answer, 0), 0)
-    error = np.where((lost.ret < 0) & (lost.ret != -errno.EINPROGRESS), lost.ret, error)
-    over |= error < 0
-    other_family = soon & ((lost.b & 0xFFFF) == 10) & ((pick(second.rows.b, follower, 10) & 0xFFFF) == 2)
-    chosen = over & ~other_family
-    lost, job = lost.where(chosen), job[chosen]
-    return Refused(
-        job=job,
-        start=lost.start,
-        error=error[chosen],
-        daemon=lost.tgid,
-        address=np.where(lost.c > 0, lost.c << 16 | lost.b >> 32, -1),
-    )
 
 
 @dataclass(frozen=True)
@@ -215,10 +151,8 @@ def _tried(study: Study, lost: Refused, request: int) -> _Tries:
         return _Tries()
     job = int(failing[-1])
     mine, without = np.flatnonzero(gets.job == job), np.flatnonzero(lost.job == job)
-    told = [(int(gets.sent[each]), _outcome(study, each), int(gets.status[each])) for each in mine.tolist()]
-    told += [
-        (int(lost.start[each]), CONNECTION.get(int(lost.error[each]), "no connection"), 0) for each in without.tolist()
-    ]
+    told = [(int(gets.sent[each]), outcome_of(study, each), int(gets.status[each])) for each in mine.tolist()]
+    told += [(int(lost.start[each]), connection_error(int(lost.error[each])), 0) for each in without.tolist()]
     told.sort()
     number = int(jobs.result[job])
     return _Tries(
@@ -229,22 +163,6 @@ def _tried(study: Study, lost: Refused, request: int) -> _Tries:
         proxied=bool(len(mine)) and is_proxied(gets.line[mine[-1]]),
         client_said=CLIENT[number] if number < len(CLIENT) else f"failure {number}",
         object=study.opens.names[jobs.object[job]] if jobs.object[job] >= 0 else None,
-    )
-
-
-def _outcome(study: Study, get: int) -> str:
-    gets = study.gets
-    outcome = int(gets.outcome[get])
-    if outcome >= BAD_STATUS:
-        return str(outcome)
-    if outcome == SILENT:
-        return "no answer"
-    if outcome == CUT:
-        return f"cut after {size(int(gets.body_bytes[get]))} of {size(int(gets.length[get]))}"
-    return (
-        "damaged data"
-        if int(pick(study.jobs.result, gets.job[[get]], -1)[0]) == CLIENT.index("the data is damaged")
-        else "answered"
     )
 
 
@@ -259,12 +177,6 @@ def _server(study: Study, lost: Refused, mine: Ints, without: Ints) -> str | Non
     asked += [(int(lost.start[each]), int(lost.address[each])) for each in without.tolist()]
     known = [address for _, address in sorted(asked) if address >= 0]
     return address_of(known[-1]) if known else None
-
-
-def address_of(packed: int) -> str:
-    """Return `10.0.0.7:8000` for an IPv4 address << 16 | port."""
-    host, port = packed >> 16, packed & 0xFFFF
-    return f"{'.'.join(str(host >> shift & 255) for shift in (24, 16, 8, 0))}:{port}"
 
 
 def _since_start(study: Study, time_ns: int) -> float:

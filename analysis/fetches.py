@@ -195,7 +195,8 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
     first, last, received, head = _received(recording, sends)
     status, body_bytes, length = _heads(recording, received, head)
     order = np.lexsort((sends.start, np.where(job >= 0, job, len(jobs))))
-    outcome = _outcomes(jobs, job[order], status[order], received[order], length[order], encrypted[order])
+    over = _is_over(jobs, job[order], sends.where(order))
+    outcome = _outcomes(over, status[order], received[order], length[order], encrypted[order])
     return Gets(
         job=job[order],
         request=pick(jobs.request, job, -1)[order],
@@ -299,10 +300,18 @@ def _received(recording: Recording, sends: Rows) -> tuple[Ints, Ints, Ints, Rows
     )
 
 
-def _outcomes(jobs: Jobs, job: Ints, status: Ints, received: Ints, length: Ints, encrypted: Bools) -> Ints:
-    """Return how each GET (by job) ended. What its job did not go on after was under way when the recording ended."""
+def _is_over(jobs: Jobs, job: Ints, sends: Rows) -> Bools:
+    """Tell which GETs (by job) were not under way when the recording ended: the job went on, or, of none, the client asked again."""
     again = np.append((job[1:] == job[:-1]) & (job[1:] >= 0), False)[: len(job)]
-    over = again | (pick(jobs.result, job, -1) >= 0)
+    daemons, of = np.unique(sends.tgid, return_inverse=True)
+    last = np.zeros(len(daemons), dtype=np.int64)
+    np.maximum.at(last, of.ravel(), sends.start)
+    found: Bools = again | (pick(jobs.result, job, -1) >= 0) | ((job < 0) & (sends.start < last[of.ravel()]))
+    return found
+
+
+def _outcomes(over: Bools, status: Ints, received: Ints, length: Ints, encrypted: Bools) -> Ints:
+    """Return how each GET ended."""
     silent = over & (received == 0)
     cut = over & (length >= 0) & (received < length)
     # Over TLS statuses and lengths are not seen, and what came may be the server's ticket.

@@ -75,6 +75,8 @@ class Mount:
     quota_bytes: int | None = None
     counting_ns: tuple[int, int, int, int] | None = None
     """When the counters before the run were asked for and had come, and those after it; None where the trace does not tell."""
+    ended_ns: int | None = None
+    """When the client was seen to have ended; None if it was not."""
 
     def counted(self, counter: str) -> int | None:
         """Return how much a counter of the client grew, None if it did not tell."""
@@ -99,6 +101,7 @@ class Mount:
             error=said.get("error"),
             quota_bytes=said.get("quota_bytes"),
             counting_ns=(*times[0], *times[1]) if len(times) > 1 else None,
+            ended_ns=said.get("daemon_ended_ns"),
         )
 
 

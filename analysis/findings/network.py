@@ -8,9 +8,11 @@ import numpy as np
 
 from cvtrace.analysis.fetches import is_proxied
 from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
-from cvtrace.analysis.intervals import Bools, Ints
+from cvtrace.analysis.intervals import Bools
 from cvtrace.analysis.model import Finding
 from cvtrace.analysis.report.quantities import counted, seconds
+from cvtrace.analysis.tries import address_of, connection_error, outcome_of, pauses, refused, waited_ns
+from cvtrace.probes.events import Kind
 
 FEW: Final = 3
 """Fetches below which nothing is said of their way."""
@@ -19,7 +21,15 @@ SAVING_SHARE: Final = 0.1
 FIRST_BYTE_S: Final = 0.02
 FIRST_BYTE_SHARE: Final = 0.1
 BACK_OFF_SHARE: Final = 0.1
-BAD_STATUS: Final = 400
+PEERS: Final = 3
+"""Servers and proxies that are named."""
+SAID: Final = {
+    "download.n_retries": "retry",
+    "cvmfs.n_io_error": "I/O error",
+    "download.n_host_failover": "change of server",
+    "download.n_proxy_failover": "change of proxy",
+}
+"""Counters of the client -> what they count."""
 
 
 def _of_used_mounts(scene: Scene) -> Bools:
@@ -27,46 +37,62 @@ def _of_used_mounts(scene: Scene) -> Bools:
 
 
 def server_errors(scene: Scene) -> Finding | None:
-    """Servers or proxies answered with errors, or not at all."""
-    gets, finished = scene.study.gets, scene.report.trace.damage is None
-    mine = _of_used_mounts(scene) & ~gets.encrypted
-    bad = mine & (gets.status >= BAD_STATUS)
-    silent = mine & (gets.status == 0) & (gets.first < 0) & finished
-    silent &= gets.sent < _last_sent(scene)  # the last one may have been under way when the recording ended
-    count = int(bad.sum() + silent.sum())
-    if not count:
+    """Servers or proxies answered with errors, cut their answers short, or did not answer; or no connection to them came about."""
+    gets, lost = scene.study.gets, refused(scene.study)
+    mine = np.flatnonzero(_of_used_mounts(scene) & gets.failed).tolist()
+    without = np.flatnonzero(np.isin(lost.daemon, [mount.daemon_pid for mount in scene.study.mounts])).tolist()
+    if not mine and not without:
         return None
-    told = [f"status {status} ×{times:,}" for status, times in sorted(Counter(gets.status[bad].tolist()).items())]
-    told += [f"no answer ×{int(silent.sum()):,}"] if silent.any() else []
+    words = Counter(_kind(outcome_of(scene.study, each)) for each in mine)
+    words.update(connection_error(int(lost.error[each])) for each in without)
+    told = ", ".join(f"{word} ×{times:,}" for word, times in sorted(words.items()))
+    tries = int(_of_used_mounts(scene).sum()) + len(without)
+    peers = [*gets.address[mine].tolist(), *lost.address[without].tolist()]
+    known = [address_of(peer) for peer, _ in Counter(peer for peer in peers if peer >= 0).most_common(PEERS)]
+    proxied = any(is_proxied(gets.line[each]) for each in mine)
+    whose = f" at {'the proxy ' if proxied else ''}{' and '.join(known)}" if known else ""
+    counters = _counted(scene)
     return Finding(
         id="server_errors",
         severity=HIGH,
         title="the server or a proxy failed",
-        evidence=f"{count:,} of {counted(int(mine.sum()), 'fetch')} failed ({', '.join(told)}); the client then waits and tries again",
+        evidence=f"{len(mine) + len(without):,} of {counted(tries, 'fetch')} failed{whose} ({told}); the client then waits and tries again"
+        f"{counters}",
         advice="ask whoever runs the server or proxy named in the fetches; with more than one of each the client changes over",
     )
 
 
-def _last_sent(scene: Scene) -> Ints:
-    """Return for each GET when its client sent its last one."""
-    gets = scene.study.gets
-    daemons, of = np.unique(gets.daemon, return_inverse=True)
-    last = np.zeros(len(daemons), dtype=np.int64)
-    np.maximum.at(last, of.ravel(), gets.sent)
-    return last[of.ravel()]
+def _kind(outcome: str) -> str:
+    """Return what GETs that ended alike have in common: a status, or that the body was cut."""
+    if outcome.isdigit():
+        return f"status {outcome}"
+    return "cut short" if outcome.startswith("cut ") else outcome
+
+
+def _counted(scene: Scene) -> str:
+    """Return what the client itself counted of it, as far as it counts that."""
+    told = []
+    for counter, what in SAID.items():
+        numbers = [mount.counted(counter) or 0 for mount in scene.study.mounts]
+        if sum(numbers):
+            told.append(counted(sum(numbers), what))
+    return f"; it counted {' and '.join(told)}" if told else ""
 
 
 def back_off(scene: Scene) -> Finding | None:
     """The client slept after failures, and the run waited for that."""
-    waited = sum(row.backoff_waited_s or 0 for row in scene.report.phases)
+    waited, known = float(sum(row.backoff_waited_s or 0 for row in scene.report.phases)), True
+    if not waited and not scene.study.recording.has(Kind.BACKOFF):
+        waited, known = waited_ns(scene.study, pauses(scene.study, refused(scene.study))) / 1e9, False
     if not waited:
         return None
+    how = "in network.queue" if known else "between its tries, as its own functions are not seen"
     return Finding(
         id="back_off",
         severity=HIGH if scene.is_share(waited, BACK_OFF_SHARE) else MEDIUM,
         title="the client waits before it asks again",
         evidence=f"the run waited {seconds(waited)} of its {seconds(scene.duration_s)} while the client slept after failed requests "
-        "(in network.queue)",
+        f"({how})",
         advice="repair the server or proxy named in the fetches; CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX limit the sleep",
         saves_s=waited,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from cvtrace.analysis.model import Finding, Phase, Report
+from cvtrace.analysis.phases import life
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tables import Tables
 
@@ -22,6 +23,10 @@ class Scene:
     @property
     def duration_s(self) -> float:
         return self.report.trace.duration_s
+
+    @property
+    def start_ns(self) -> int:
+        return life(self.study.recording)[0]
 
     @property
     def seen(self) -> bool:

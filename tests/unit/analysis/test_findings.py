@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from runs import generation, hot_run
-from scene import DAEMON, DOWNLOADER, MODEL, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
+from scene import CONNECTION, DAEMON, DOWNLOADER, MODEL, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.findings import RULES
@@ -155,6 +155,41 @@ def silent_server(again: bool = True) -> Trace:
     return scene.trace()
 
 
+def run_well() -> Trace:
+    return run().trace()
+
+
+def gone() -> Trace:
+    """Return a run whose client ended at 500 µs, while a READ was under way: the kernel gave the error."""
+    scene = run()
+    scene.add(Kind.FUSE_DAEMON, 300, 9000, tid=WORKER, a=4000, b=7, c=Opcode.READ << 32 | TARGET, unfinished=True)
+    scene.add(Kind.FUSE_SEND, 290, 500, tid=TARGET, ret=-103, a=4000, b=CONNECTION, c=Opcode.READ << 32 | 80)
+    trace = scene.trace()
+    trace.meta["mounts"][0]["daemon_ended_ns"] = START + 500 * US
+    return trace
+
+
+def stopped(state: int = 4) -> Trace:
+    """Return a run whose client was stopped from 300 to 2300 µs, and in which the target waited for a READ meanwhile."""
+    scene = run()
+    scene.add(Kind.OFFCPU, 300, 2300, tid=WORKER, a=START + 2300 * US, c=state)
+    scene.request(Opcode.READ, 2310, 2320, 2330, sent=400)
+    return scene.trace()
+
+
+def silent_client(sent: float = 500) -> Trace:
+    """Return a run in which a READ was sent and read, and had no answer when the recording ended at 2 s."""
+    scene = run()
+    scene.end = 2_000_000
+    scene.add(
+        Kind.FUSE_DAEMON, sent + 10, 2_000_000, tid=WORKER, a=4000, b=7, c=Opcode.READ << 32 | TARGET, unfinished=True
+    )
+    scene.add(
+        Kind.FUSE_SEND, sent, 2_000_000, tid=TARGET, a=4000, b=CONNECTION, c=Opcode.READ << 32 | 80, unfinished=True
+    )
+    return scene.trace()
+
+
 def observed(trace: Trace) -> Trace:
     """Return a trace whose client's functions were seen."""
     functions = ["PosixQuotaManager::DoCleanup", "DownloadManager::Backoff", "BackoffThrottle::Throttle"]
@@ -263,6 +298,13 @@ TOLD: list[tuple[str, Callable[[], Trace], str]] = [
     ("over_fetch", over_fetching, "fetched 8.00 MB in 1 chunk, and the run read 131 kB of them (61.0 times"),
     ("catalogs_reloaded", with_reload, "took over a new catalog 1 time; 1 request"),
     ("server_errors", failing, "1 of 1 fetch failed (status 503 ×1)"),
+    ("client_gone", gone, "(pid 200) of /cvmfs/repo.test.org ended at 500 µs; 1 request of the run failed for it"),
+    ("client_stopped", stopped, "for 2.00 ms no thread of it ran"),
+    (
+        "client_silent",
+        silent_client,
+        "1 request on /cvmfs/repo.test.org had no answer, the oldest for 2.00 s",
+    ),
     ("quota_too_small", cleaning, "the client cleaned up 1 time"),
     ("back_off", backing_off, "the run waited 200 µs of its 10.0 ms"),
     ("server_errors", silent_server, "1 of 2 fetches failed (no answer ×1)"),
@@ -286,6 +328,9 @@ SILENT: list[tuple[str, Callable[[], Trace]]] = [
     ("unchunked_file", lambda: unchunked(1 * MB)),
     ("catalogs_reloaded", lambda: run().manifest(400).trace()),
     ("server_errors", lambda: failing(200)),
+    ("client_stopped", lambda: stopped(state=1)),
+    ("client_silent", lambda: silent_client(sent=1_999_000)),
+    ("client_gone", run_well),
     ("server_errors", lambda: silent_server(again=False)),
     ("back_off", lambda: observed(run().add(Kind.BACKOFF, 400, 600, tid=DOWNLOADER).trace())),
     ("proxy_missing", lambda: from_server(0x7F000001)),

@@ -1,0 +1,82 @@
+"""Findings on the client itself: that it ended, was stopped, or did not answer."""
+
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.findings.scene import HIGH, Scene
+from cvtrace.analysis.model import Finding
+from cvtrace.analysis.report.failed import GONE
+from cvtrace.analysis.report.quantities import counted, seconds
+from cvtrace.probes.events import Kind
+
+STOPPED: Final = 0x4
+"""TASK_STOPPED, as sched_switch prints it."""
+LONG_NS: Final = 1_000_000_000
+"""A request that is under way for longer when the recording ends is not merely in flight."""
+WORTH_NS: Final = 1_000_000
+
+
+def client_gone(scene: Scene) -> Finding | None:
+    """The client ended while the run used its mount."""
+    lost = [row for row in scene.report.failures if row.error in GONE]
+    ended = [mount for mount in scene.study.mounts if mount.ended_ns is not None]
+    if not lost and not ended:
+        return None
+    begun = scene.start_ns
+    when = [
+        f"{mount.client} (pid {mount.daemon_pid}) of {mount.path} ended at {seconds((mount.ended_ns or 0) / 1e9 - begun / 1e9)}"
+        for mount in ended
+    ]
+    failed = sum(row.count for row in lost)
+    told = [*when, *([f"{counted(failed, 'request')} of the run failed for it"] if failed else [])]
+    return Finding(
+        id="client_gone",
+        severity=HIGH,
+        title="the client ended while the run used it",
+        evidence="; ".join(told),
+        advice="look for its crash in the system's log, mount the repository again (cvmfs_config probe), and repeat the run",
+    )
+
+
+def client_stopped(scene: Scene) -> Finding | None:
+    """The client was stopped, and the run waited for it."""
+    study = scene.study
+    off = study.recording.of(Kind.OFFCPU)
+    off = off.where(((off.c & STOPPED) != 0) & np.isin(off.tgid, [mount.daemon_pid for mount in study.mounts]))
+    if not len(off):
+        return None
+    start, end = int(off.start.min()), int(off.end.max())
+    requests = study.requests
+    waiting = requests.by_target & requests.asked & (requests.sent < end) & (requests.replied > start)
+    number = int((waiting & np.isin(requests.daemon, np.append(off.tgid, -1))).sum())
+    if not number or end - start < WORTH_NS:
+        return None
+    return Finding(
+        id="client_stopped",
+        severity=HIGH,
+        title="the client was stopped",
+        evidence=f"for {seconds((end - start) / 1e9)} no thread of it ran (SIGSTOP or a debugger); {counted(number, 'request')} of the run waited "
+        "meanwhile",
+        advice="let it go on: kill -CONT with the number of the client",
+    )
+
+
+def client_silent(scene: Scene) -> Finding | None:
+    """The client did not answer any more when the recording ended."""
+    study, requests = scene.study, scene.study.requests
+    open_ = requests.by_target & requests.asked & ~requests.answered
+    age = study.recording.end_ns - requests.sent
+    late = open_ & (age >= LONG_NS)
+    if not late.any() or scene.report.trace.damage:
+        return None
+    connection = requests.connection[late]
+    paths = [mount.path for mount in study.mounts if mount.connection in connection.tolist()]
+    return Finding(
+        id="client_silent",
+        severity=HIGH,
+        title="the client had not answered when the recording ended",
+        evidence=f"{counted(int(late.sum()), 'request')} on {', '.join(paths) or 'a mount'} had no answer, the oldest for "
+        f"{seconds(int(age[late].max()) / 1e9)}",
+        advice="see what its threads wait for (gdb or /proc/PID/stack) and whether its server answers; cvmfs_talk shows whether it still lives",
+    )
