@@ -24,7 +24,7 @@ import cvtrace
 from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.events import UNFINISHED, Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
-from cvtrace.probes.namespaces import sees_initial
+from cvtrace.probes.namespaces import own_namespace, sees_initial
 from cvtrace.probes.phases.hook import Counted, environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import AddsScope, CannotObserve, Hurries, KnowsCalls, KnowsNumbers, Probe
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 LOOK_AFTER_S: Final = 0.5
 """How often daemons are looked after: a dead one makes the trace say since when."""
+
+LOOK_INTO_NAMESPACES_S: Final = 0.1
 
 BUFFER_BYTES: Final = 32_000_000
 """Room for events if the user says nothing."""
@@ -171,6 +173,8 @@ class Session:
         self.calls: list[Events] = []
         """Phase marks of the probe so far."""
         self.numbers = Numbers()
+        self.look_s = 0.0
+        """When to look next at the target's numbers in PID namespaces."""
         self.arrivals = Arrivals(surroundings.wanted, surroundings.points())
 
     def run(self, inheritance: Inheritance) -> Recording:
@@ -256,12 +260,20 @@ class Session:
                 if not reached_target(number):
                     target.send(number)
             self._catch_up(ready)
+            self._look_into_namespaces(target.pid)
             if time.monotonic() - looked_s >= LOOK_AFTER_S:
                 looked_s = time.monotonic()
                 self._look_after_daemons()
         interrupted |= signal.SIGINT in signals.take()  # it may have ended by it before we looked
         end = "interrupted" if interrupted else "signalled" if target.signal else "exited"
         return end, target.exit_code or 0
+
+    def _look_into_namespaces(self, pid: int) -> None:
+        """Learn the numbers that the target's threads have in PID namespaces, where the probe does not tell them."""
+        now_s = time.monotonic()
+        if not isinstance(self.probe, KnowsNumbers) and now_s >= self.look_s:
+            self.numbers.look(pid)
+            self.look_s = now_s + LOOK_INTO_NAMESPACES_S
 
     def _keep(self) -> int:
         """Take what the probe has seen; returns how much that was."""
@@ -466,6 +478,7 @@ def create_writer(command: Command, options: Options) -> TraceWriter:
         "host": platform.node(),
         "kernel": platform.release(),
         "machine": platform.machine(),
+        "pid_namespace": None if sees_initial() else own_namespace(),
         "target": _target_meta(command),
         "clock": {"start_ns": None, "end_ns": None, "realtime_offset_ns": time.time_ns() - time.monotonic_ns()},
         "probe": None,

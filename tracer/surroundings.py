@@ -19,6 +19,7 @@ from cvtrace.probes.cvmfs.processes import clients
 from cvtrace.probes.cvmfs.survey import survey
 from cvtrace.probes.cvmfs.talk import talk_address
 from cvtrace.probes.ebpf.client import ClientLibrary
+from cvtrace.probes.namespaces import own_namespace
 from cvtrace.probes.phases.hook import Counted
 from cvtrace.probes.probe import CannotObserve, Daemon, Scope
 from cvtrace.tracer.other_mounts import OtherMounts
@@ -28,8 +29,8 @@ NO_MOUNT: Final = "no CVMFS mount found: mount a repository (`ls /cvmfs/<reposit
 MEET_S: Final = 1.0
 
 OUTSIDE = (
-    "the client that serves {path} (process {pid} of the host) is in no PID namespace that can be seen from here: its requests, cache "
-    "and fetches are recorded, its cache folder, its cache manager and functions of its library are not looked at"
+    "the client that serves {path} (process {pid} of the host) is outside of the PID namespace that cvtrace runs in (pid:[{namespace}]): its "
+    "requests, cache and fetches are recorded, its cache folder, its cache manager and functions of its library are not looked at"
 )
 
 
@@ -155,7 +156,7 @@ class Surroundings:
             mount = observed.mount
             server = server_of(mount.device) if mount.daemon is None else None
             if server is not None:
-                told.append(OUTSIDE.format(path=mount.path, pid=server))
+                told.append(OUTSIDE.format(path=mount.path, pid=server, namespace=own_namespace()))
             elif error := observed.meta()["error"]:
                 told.append(error)
         return told

@@ -15,6 +15,7 @@ from cvtrace.probes.cvmfs.daemon import LAB, Process, cache_managers, find_daemo
 from cvtrace.probes.cvmfs.deadline import NoAnswer, all_within
 from cvtrace.probes.cvmfs.mounts import ANSWER_S, Mount, MountPoint
 from cvtrace.probes.cvmfs.processes import Client, clients
+from cvtrace.probes.namespaces import own_namespace
 
 XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
 
@@ -59,7 +60,7 @@ def _mount(point: MountPoint, answer: Any, known: Sequence[Client], seconds: flo
     if daemon is not None and version and version.startswith(LAB):
         daemon = replace(daemon, client=LAB)
     if daemon is None and error is None:
-        error = f"no cvmfs2 process was found that serves {point.path}: it may run in another PID namespace"
+        error = f"no cvmfs2 process was found that serves {point.path}: it may run in another PID namespace than this one (pid:[{own_namespace()}])"
     return replace(mount, daemon=daemon, error=error)
 
 

@@ -171,12 +171,11 @@ class Rings:
 
 
 def _namespace_defines() -> list[str]:
-    """Return what the programs have to know where this process does not see the kernel's own numbers of processes."""
-    if namespaces.sees_initial():
-        return []
+    """Return what the programs have to know of PID namespaces; NAMESPACES where this process does not see the kernel's own numbers."""
     device = namespaces.device()
-    kernel_device = os.major(device) << 20 | os.minor(device)
-    return [f"#define NAMESPACES {NAMESPACES}", f"#define NAMESPACE_DEVICE {kernel_device}"]
+    lines = [f"#define NAMESPACE_DEVICE {os.major(device) << 20 | os.minor(device)}"]
+    lines.append(f"#define INITIAL_NAMESPACE {namespaces.INITIAL}ULL")
+    return lines if namespaces.sees_initial() else [*lines, f"#define NAMESPACES {NAMESPACES}"]
 
 
 def source(rings: Rings, slots: Slots) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -24,7 +25,12 @@ def release_compiler() -> None:
         libc.malloc_trim(0)
     madvise = libc.madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for mapping in psutil.Process().memory_maps(grouped=False):
+    for mapping in psutil.Process(_own_number()).memory_maps(grouped=False):
         if _COMPILER.search(os.path.basename(mapping.path)) and mapping.anonymous == 0:  # noqa: PTH119 - a text
             begin, end = (int(address, 16) for address in mapping.addr.split("-"))
             madvise(begin, end - begin, _MADV_DONTNEED)
+
+
+def _own_number() -> int:
+    """Return the number that /proc shows this process by: another one than its own if /proc is of another PID namespace."""
+    return int(Path("/proc/self").readlink().name)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+from functools import cache
 from typing import Final
 
 STRING_BYTES: Final = 384
 """Bytes of each buffer that are printed: a FUSE header and the longest LOOKUP name (40 + 256), the head of a response."""
 
-FORMAT: Final = ["-f", "-q", "-ttt", "-T", "-yy", "-xx", "-s", str(STRING_BYTES)]
+FORMAT: Final = ("-f", "-q", "-ttt", "-T", "-yy", "-xx", "-s", str(STRING_BYTES))
+
+TRANSLATING: Final = "--pidns-translation"
+"""Has strace (5.9 and newer) say what number a process in another PID namespace has in its own."""
 
 PROCESSES: Final = ("clone", "clone3", "fork", "vfork")
 
@@ -29,9 +34,16 @@ TARGET_CALLS: Final = (
 )
 
 
+@cache
+def _format(strace: str) -> tuple[str, ...]:
+    """Return the options that say how to print, as far as this strace knows them."""
+    knows = subprocess.run([strace, TRANSLATING, "-V"], capture_output=True, check=False).returncode == 0
+    return (*FORMAT, TRANSLATING) if knows else FORMAT
+
+
 def attach_command(strace: str, pid: int, output: str, calls: tuple[str, ...]) -> list[str]:
     """Return the command that traces the running process `pid` and all its threads into the file `output`."""
-    return [strace, *FORMAT, "-e", _trace(calls), "-o", output, "-p", str(pid)]
+    return [strace, *_format(strace), "-e", _trace(calls), "-o", output, "-p", str(pid)]
 
 
 def target_command(strace: str, argv: list[str], output: str) -> list[str]:
@@ -41,7 +53,7 @@ def target_command(strace: str, argv: list[str], output: str) -> list[str]:
     terminal, and Ctrl-C reaches it and not strace. -I2: SIGTERM makes strace detach and leave the target running.
     --seccomp-bpf would be faster, but its filter outlives strace: a target that is let go would be killed.
     """
-    return [strace, "-DDD", "-I2", *FORMAT, "-e", _trace(TARGET_CALLS), "-o", output, "--", *argv]
+    return [strace, "-DDD", "-I2", *_format(strace), "-e", _trace(TARGET_CALLS), "-o", output, "--", *argv]
 
 
 def _trace(calls: tuple[str, ...]) -> str:

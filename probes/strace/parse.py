@@ -21,7 +21,11 @@ EXITED: Final = b"+++"
 """Name of the handler for the end of a thread: its result is the exit code, 128 + n for signal n."""
 
 HEAD: Final = re.compile(rb"(\d{1,10}) +(\d+)\.(\d+) (?:(\w+)\(|<\.\.\. (\w+) resumed>)")
-RESULT: Final = re.compile(rb"(-?\d+|0x[0-9a-f]+|\?)(?=<| <[\d.]+>$| E[A-Z]| \(| *$)(?:<[^ ]*)?(?: (E[A-Z0-9_]+))?")
+RESULT: Final = re.compile(
+    rb"(-?\d+|0x[0-9a-f]+|\?)(?=<| <[\d.]+>$| E[A-Z]| \(| /\*| *$)(?:<[^ ]*)?(?: (E[A-Z0-9_]+))?"
+)
+TRANSLATED: Final = re.compile(rb" /\* (\d{1,10}) in strace's PID NS \*/")
+"""What follows the number of a process that is in another PID namespace."""
 ENDED: Final = re.compile(rb"(\d{1,10}) +(\d+)\.(\d+) \+\+\+ (?:exited with (\d+)|killed by (\w+)|superseded by)")
 QUIET: Final = re.compile(rb"(?:\d+ +\d+\.\d+ (?:---|\+\+\+|strace: )|strace: )")
 
@@ -126,6 +130,8 @@ class LineParser:
             return
         dur = _duration_ns(text)
         self._pending.pop(tid, None)
+        if translated := TRANSLATED.match(text, result.end()):
+            value = translated[1]
         handler(tid, ts, arguments, -ERRNO[error] if error else int(value, 0), dur)
 
     def _other(self, line: bytes) -> None:

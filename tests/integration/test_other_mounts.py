@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from cvtrace_run import run, script, trace_of
 from ebpf_recording import of_kind
+from namespaces import unshare
 from tiny import open_to_all, tiny_mount
-from unshared import may_unshare
 from waiting import wait_until
 
 from cvtrace.analysis.recording import recording
@@ -113,7 +113,6 @@ def test_what_the_target_reads_on_mounts_left_out_is_recorded(here: Path, mount:
     assert not np.isin(read.of(Kind.PAGE_READ).a, [devices[other], devices[plain]]).any()
 
 
-@pytest.mark.skipif(not may_unshare("--mount"), reason="unshare is refused here")
 def test_a_mount_that_the_target_alone_sees(here: Path, mount: Path) -> None:
     # GIVEN a target that mounts something in a mount namespace of its own
     (here / "inside").mkdir()
@@ -122,7 +121,7 @@ def test_a_mount_that_the_target_alone_sees(here: Path, mount: Path) -> None:
 
     # WHEN it reads there
     words = [script(IN_ITS_OWN_NAMESPACE), str(program), str(here / "inside"), str(here / "workspace")]
-    done = run(mount, "--", "unshare", "--mount", sys.executable, *words, probes="ebpf")
+    done = run(mount, "--", *unshare("--mount"), sys.executable, *words, probes="ebpf")
 
     # THEN the mount is named by the path that it has there
     trace = trace_of(done)

@@ -106,14 +106,14 @@ struct namesake {
 BPF_HASH(awaited, struct namesake, u32, 256); /* -> role */
 BPF_HASH(recognised, struct namesake, u32, 256); /* -> tgid */
 
-#ifdef NAMESPACES
-BPF_ARRAY(namespaces, u64, NAMESPACES); /* inodes; 0: none from here on */
-
 struct namespace_numbers {
   u32 tid, tgid;
 };
 static long (*numbers_in_namespace)(u64 dev, u64 inode, struct namespace_numbers *numbers, u32 size) =
     (void *)BPF_FUNC_get_ns_current_pid_tgid;
+
+#ifdef NAMESPACES
+BPF_ARRAY(namespaces, u64, NAMESPACES); /* inodes; 0: none from here on */
 
 static __always_inline u32 recognise(u32 tgid) {
 #pragma unroll

@@ -425,10 +425,18 @@ struct child_info {
   s32 pid, uid, status;
 };
 
+/* A process in another PID namespace knows its children by other numbers. */
+static __always_inline int has_kernel_numbers() {
+  struct namespace_numbers numbers = {};
+  return !numbers_in_namespace(NAMESPACE_DEVICE, INITIAL_NAMESPACE, &numbers, sizeof(numbers));
+}
+
 static __always_inline void reaped(struct finished *f) {
   struct child_info info = {};
   if (f->ret || !f->a2 || read_user(&info, sizeof(info), (void *)f->a2) || !info.pid || info.code < CLD_EXITED ||
       info.code > CLD_DUMPED)
+    return;
+  if (!has_kernel_numbers())
     return;
   u32 status = info.code == CLD_EXITED ? (info.status & 0xff) << 8 : info.status & 0x7f;
   emit(KIND_PROC_REAPED, f->tgid, f->tid, f->ts + f->dur, 0, 0, info.pid, status, 0);
@@ -436,13 +444,14 @@ static __always_inline void reaped(struct finished *f) {
 
 /* A mark that the target writes itself (probes/phases/hook.py) has the numbers that its threads have in their PID namespace: where they
    are others than the kernel's, both are told. */
-#define MOST_MARKS 32
+#define KIND_OF_MARK 0xff /* names of phases and imports have flags above their kind */
 static __always_inline void written_mark(struct finished *f) {
   struct event mark = {};
-  if (!f->a2 || f->a2 % sizeof(mark) || f->a2 > MOST_MARKS * sizeof(mark) || f->ret != f->a2 ||
-      read_user(&mark, sizeof(mark), (void *)f->a1))
+  if (!f->a2 || f->a2 % sizeof(mark) || f->ret != f->a2 || read_user(&mark, sizeof(mark), (void *)f->a1))
     return;
-  if ((mark.kind & ~UNFINISHED) == KIND_PHASE && mark.ts && mark.ts <= f->ts && (mark.tgid != f->tgid || mark.tid != f->tid))
+  u32 kind = mark.kind & KIND_OF_MARK;
+  if ((kind == KIND_PHASE || kind == KIND_IMPORT) && mark.ts && mark.ts <= f->ts &&
+      (mark.tgid != f->tgid || mark.tid != f->tid))
     emit(KIND_MARK, f->tgid, f->tid, f->ts, 0, 0, mark.ts, mark.tid, mark.tgid);
 }
 
@@ -464,7 +473,7 @@ static __always_inline void target_exit(struct finished *f) {
   case NR_copy_file_range:
     return tell(f, KIND_SYS_READ, f->a0, -1, f->a4);
   case NR_wait4:
-    if (f->ret > 0 && f->a1)
+    if (f->ret > 0 && f->a1 && has_kernel_numbers())
       emit(KIND_PROC_REAPED, f->tgid, f->tid, f->ts + f->dur, 0, 0, f->ret, (u32)user_u64(f->a1), 0);
     return waited(f);
   case NR_waitid:

@@ -61,6 +61,14 @@ def test_a_call_in_two_halves_is_one_event_from_its_entry() -> None:
     assert rows(parsed)[0] == ("SYS_READ", 10**9, 499_990_000, 1, 3, NO_OFFSET, 4096)
 
 
+def test_a_child_in_a_pid_namespace_has_its_number_of_the_log() -> None:
+    parsed = target(
+        "7 1.000000 vfork() = 2 /* 9517 in strace's PID NS */ <0.000160>",
+        "7 1.100000 clone(child_stack=NULL, flags=CLONE_VM|CLONE_THREAD) = 3 /* 9518 in strace's PID NS */ <0.000160>",
+    )
+    assert [row[0:1] + row[4:6] for row in rows(parsed)] == [("PROC_FORK", 9517, 9517), ("PROC_FORK", 7, 9518)]
+
+
 def test_errors_are_negative_numbers() -> None:
     parsed = target(
         '7 1.0 openat(AT_FDCWD</>, "/none", O_RDONLY|O_CLOEXEC) = -1 ENOENT (No such file or directory) <0.1>',
