@@ -5,13 +5,12 @@ import numpy as np
 from cvtrace.analysis.attribution import class_times
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.engine import UNKNOWN
+from cvtrace.analysis.evidence import Evidence
 from cvtrace.analysis.generation import generation_needs, process_of
 from cvtrace.analysis.intervals import Bools, Ints
 from cvtrace.analysis.phases import life
 from cvtrace.analysis.study import Study
-from cvtrace.analysis.verdict import Evidence
 from cvtrace.analysis.verdict_model import INCONCLUSIVE, NO, YES, Answer
-from cvtrace.probes.events import Opcode
 
 
 def answer_rows(study: Study, evidence: Evidence) -> tuple[Answer, ...]:
@@ -25,7 +24,7 @@ def answer_rows(study: Study, evidence: Evidence) -> tuple[Answer, ...]:
     needed, requests = generation_needs(study).all, study.requests
     get = np.isin(np.arange(len(requests)), study.gets.request)
     number = [_within(study, needed & each, found.process, found.start, found.end) for each in (
-        np.ones(len(requests), dtype=bool), requests.is_(Opcode.READ), get)]  # fmt: skip
+        np.ones(len(requests), dtype=bool), requests.reads, get)]  # fmt: skip
     asked, reads, fetched = (column.tolist() for column in number)
     rows = []
     for place in range(count):

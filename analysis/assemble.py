@@ -8,6 +8,7 @@ from cvtrace.analysis.access_check import access_check
 from cvtrace.analysis.answer_rows import answer_rows
 from cvtrace.analysis.asked import NOTHING, Asked
 from cvtrace.analysis.cache_state import cache_state
+from cvtrace.analysis.evidence import evidence
 from cvtrace.analysis.failures import failure_rows
 from cvtrace.analysis.findings import findings
 from cvtrace.analysis.folders import folder_rows
@@ -26,7 +27,7 @@ from cvtrace.analysis.study import Study, study
 from cvtrace.analysis.table_rows import cache_row, chunk_rows, fetching_row, layer_rows, tensor_rows
 from cvtrace.analysis.tables import Tables, tables
 from cvtrace.analysis.tensors import look_up
-from cvtrace.analysis.verdict import evidence, verdict
+from cvtrace.analysis.verdict import verdict
 from cvtrace.analysis.whatif import what_if
 from cvtrace.tracer.store import Trace, TraceDamaged
 

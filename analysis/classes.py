@@ -21,7 +21,8 @@ class Class(IntEnum):
     COMPUTE_WAIT = 11
     OTHER_IO = 12
     OTHER_IDLE = 13
-    UNATTRIBUTED = 14
+    OTHER_FUSE = 14
+    UNATTRIBUTED = 15
 
     @property
     def label(self) -> str:

@@ -71,38 +71,81 @@ def process_of(study: Study, thread: Ints) -> Ints:
     return pick(tgids, match(tids, thread), -1)
 
 
-def generation_needs(study: Study, mine: Bools | None = None) -> Needs:
-    """Find what generation needed: of the target's requests on observed mounts, or of `mine`."""
-    requests, calls, found = study.requests, study.phase_calls, study.phases.answers
-    when = requests.sent.copy()
-    chosen = (requests.by_target if mine is None else mine) & requests.asked
-    call = np.where(chosen, study.phases.call_at(requests.asker, when), -1)
+@dataclass(frozen=True)
+class _Placed:
+    """Where in generation something lies that a thread did: as in Needs, and what `use` the moment is of."""
+
+    inside: Bools
+    between: Bools
+    first: Bools
+    apart: Bools
+    use: Ints
+    process: Ints
+    itself: Bools
+
+
+def _placed(study: Study, thread: Ints, when: Ints, chosen: Bools) -> _Placed:
+    """Tell where in generation the chosen moments of threads lie."""
+    calls, found = study.phase_calls, study.phases.answers
+    call = np.where(chosen, study.phases.call_at(thread, when), -1)
     inside = chosen & np.isin(pick(calls.row, call, -1), GENERATING)
     first = inside & (pick(calls.first.astype(np.int64), call, 0) == 1)
-    process = process_of(study, requests.asker)
+    process = process_of(study, thread)
     windows = Windows.of(study, found.process)
     itself = np.isin(process, calls.process[calls.row != RUN])
-    use = np.where(itself, windows.at(process, when), windows.everyone.value_at(when))
-    if mine is None:
-        for request, is_first, since in _waited_in_calls(study):
-            when[request] = np.where(inside[request], when[request], since)
-            first[request] = np.where(inside[request], first[request], is_first)
-            inside[request] = True
+    anyones = windows.everyone.value_at(when)
+    use = np.where(itself, windows.at(process, when), anyones)
     between = chosen & ~inside & (use != NOT)
-    if mine is None:
-        request, value, since = _waited_between(study)
-        late = ~inside[request] & ~between[request]
-        between[request[late]], use[request[late]], when[request[late]] = True, value[late], since[late]
+    apart = chosen & ~inside & ~between & itself & (anyones != NOT)
+    return _Placed(inside, between, first | (between & (use == FIRST)), apart, use, process, itself)
+
+
+def generation_needs(study: Study) -> Needs:
+    """Find what generation needed of the observed mounts."""
+    requests, found = study.requests, study.phases.answers
+    when, chosen = requests.sent.copy(), requests.by_target & requests.asked
+    placed = _placed(study, requests.asker, when, chosen)
+    inside, between, first, use = placed.inside, placed.between, placed.first, placed.use
+    for request, is_first, since in _waited_in_calls(study):
+        late = ~inside[request]
+        when[request[late]], first[request[late]] = since[late], is_first[late]
+        inside[request] = True
+    between &= ~inside
+    request, value, since = _waited_between(study)
+    late = ~inside[request] & ~between[request]
+    between[request[late]], use[request[late]], when[request[late]] = True, value[late], since[late]
     first |= between & (use == FIRST)
-    apart = chosen & ~inside & ~between & itself & (windows.everyone.value_at(when) != NOT)
     return Needs(
         inside=inside,
         between=between,
         first=first,
-        apart=apart,
-        step=np.where(inside | between, _step_after(study, process, itself, when), -1),
+        apart=placed.apart & ~inside & ~between,
+        step=np.where(inside | between, _step_after(study, placed.process, placed.itself, when), -1),
         by_others=chosen & ~np.isin(requests.asker, found.thread),
     )
+
+
+@dataclass(frozen=True)
+class Away:
+    """Which requests to mounts that were not observed generation made: as in Needs, one entry per request of Study.elsewhere."""
+
+    inside: Bools
+    between: Bools
+    first: Bools
+    row: Ints
+    """Row (see Phases.names) in which each was sent, whether generation or not."""
+
+    @property
+    def all(self) -> Bools:
+        return self.inside | self.between
+
+
+def generation_away(study: Study) -> Away:
+    """Find what generation asked of mounts that were not observed; what a process that works for itself asked counts, too."""
+    away = study.elsewhere
+    placed = _placed(study, away.asker, away.sent, np.ones(len(away), dtype=bool))
+    row = study.phases.row_at(away.asker, away.sent)
+    return Away(placed.inside, placed.between | placed.apart, placed.first, row)
 
 
 def _waited_in_calls(study: Study) -> list[tuple[Ints, Bools, Ints]]:

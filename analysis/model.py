@@ -49,7 +49,8 @@ class TraceInfo:
 class Phase:
     """One row of the table of phases. The five groups and `classes` each add up to `wall_s`.
 
-    `fuse_requests` and what follows counts what threads of the target asked for in the phase. Of `fuse_read_bytes`,
+    `fuse_requests` and what follows counts what threads of the target asked for in the phase; `unobserved_requests` went to FUSE mounts
+    that were not observed, of which those to a CVMFS are among `fuse_requests` and `fuse_reads`. Of `fuse_read_bytes`,
     `network_bytes` came from objects fetched in the same phase, `disk_bytes` from the client's cache; `page_cache_bytes`
     were touched and needed no read at all. `span_s` of a phase that the script named is all the time within it, with the
     calls of the library and the phases that nest in it, which have rows of their own; else it is `wall_s`.
@@ -95,6 +96,7 @@ class Phase:
     sequential_fetch_s: float | None = None
     spin_overlap_s: float | None = None
     daemon_starved_s: float | None = None
+    unobserved_requests: int | None = None
 
 
 @dataclass(frozen=True)

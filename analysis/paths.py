@@ -47,6 +47,10 @@ class Calls:
     """Index of the mount whose path an open names, -1 for other calls and other files."""
     places: Ints
     """Position of each call in `lanes` of target threads."""
+    origin: Ints
+    """Index of the open that each read or mapping uses the descriptor of, -1 for other calls and where it was not seen."""
+    opened: dict[int, str]
+    """Index of an open -> path, absolute."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,15 @@ def target_calls(recording: Recording, requests: Requests) -> tuple[Calls, Paths
     on_mount = mount >= 0
     on_mount[enclosing] = True
     on_mount |= (rows.kind == Kind.SYS_STAT) & (rows.ret == 0)
-    on_mount |= _reads_of(recording, rows, on_mount)
+    origin = _origin_of(recording, rows)
+    on_mount |= (origin >= 0) & on_mount[origin]
     names = _looked_up(recording, requests)
     path_of_call = dict(zip(opens.tolist(), resolved, strict=True))
     for request, call in zip(asked.tolist(), enclosing.tolist(), strict=True):
         node = int(requests.connection[request]), int(requests.nodeid[request])
         if path_of_call.get(call):
             names[node] = path_of_call[call]
-    return Calls(rows, on_mount, mount, places), Paths(names)
+    return Calls(rows, on_mount, mount, places, origin, path_of_call), Paths(names)
 
 
 def _mount_of(recording: Recording, paths: list[str]) -> Ints:
@@ -119,8 +124,8 @@ def _enclosing(positions: Ints, places: Ints, rows: Rows, span_ns: int) -> Ints:
     return np.where((found >= 0) & (positions - pick(places, found, 0) <= length), found, -1)
 
 
-def _reads_of(recording: Recording, rows: Rows, on_mount: Bools) -> Bools:
-    """Tell for every read whether its descriptor was last opened on a mount (open and close end what was before)."""
+def _origin_of(recording: Recording, rows: Rows) -> Ints:
+    """Return for every read, mapping and listing the open that its descriptor is of (open and close end what was before), else -1."""
     opened = ((rows.kind == Kind.SYS_OPEN) | (rows.kind == Kind.SYS_DUP)) & (rows.ret >= 0)
     changes = np.flatnonzero(opened | (rows.kind == Kind.SYS_CLOSE))
     copies = np.flatnonzero(rows.kind == Kind.SYS_DUP)
@@ -140,13 +145,13 @@ def _reads_of(recording: Recording, rows: Rows, on_mount: Bools) -> Bools:
 
     origin = np.arange(len(rows), dtype=np.int64)
     origin[copies] = last_change(copies)
-    result = np.zeros(len(rows), dtype=bool)
+    result = np.full(len(rows), -1, dtype=np.int64)
     if not len(rows):
         return result
     for _ in range(COPIES_OF_COPIES):  # each turn doubles how far back a copy is followed
         origin = np.where(origin >= 0, origin[origin], -1)
     last = pick(origin, last_change(reads), -1)
-    result[reads] = (last >= 0) & on_mount[np.maximum(last, 0)]
+    result[reads] = np.where(pick(rows.kind, last, -1) == Kind.SYS_OPEN, last, -1)
     return result
 
 

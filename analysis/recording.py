@@ -148,6 +148,12 @@ class Recording:
         """Whether the probe can observe pages that need no request."""
         return self.probe not in ("strace", "portable")
 
+    @property
+    def sees_sends(self) -> bool:
+        """Whether each FUSE request that a thread of the target sends can be observed, as far as the recorder tells."""
+        said = " ".join(str(each) for each in self.meta.get("missing") or ())
+        return self.probe == "ebpf" and "FUSE tracepoints" not in said
+
     def lanes(self, keys: Ints) -> Lanes:
         """Return a lane for each distinct key, as long as the recording."""
         return Lanes.of(keys, self.start_ns, self.end_ns)

@@ -11,6 +11,7 @@ from cvtrace.analysis.chunks import asked_of_files
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
 from cvtrace.analysis.client_calls import client_numbers
 from cvtrace.analysis.counted import BYTES, FETCHES, READS
+from cvtrace.analysis.evidence import Evidence
 from cvtrace.analysis.fetches import is_proxied
 from cvtrace.analysis.intervals import Bools, Ints, covered, pick
 from cvtrace.analysis.model import Fetch, File, Phase, Token
@@ -18,7 +19,7 @@ from cvtrace.analysis.phases import DECODE, life
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tables import Tables
 from cvtrace.analysis.touched import file_key
-from cvtrace.analysis.verdict import Evidence, hits_cvmfs
+from cvtrace.analysis.verdict import hits_cvmfs
 from cvtrace.probes.events import Kind, Opcode
 
 PAGE: Final = 4096
@@ -108,9 +109,13 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
     faults = study.recording.of(Kind.FAULT)
     network = np.minimum(_sum(row, _from_network(study), count), _sum(row, requests.read_bytes, count))
     read_bytes = _sum(row, requests.read_bytes, count)
+    away = study.elsewhere
+    away_row = study.phases.row_at(away.asker, away.sent)
+    left_out = np.where(away.to_cvmfs, away_row, -1)
     numbers: dict[str, Ints | None] = {
-        "fuse_requests": _sum(row, np.ones(len(row), dtype=np.int64), count),
-        "fuse_reads": _sum(row, read, count),
+        "fuse_requests": _sum(row, np.ones(len(row), dtype=np.int64), count) + _sum(left_out, left_out >= 0, count),
+        "fuse_reads": _sum(row, read, count) + _sum(left_out, away.reads, count),
+        "unobserved_requests": _sum(away_row, away_row >= 0, count),
         "fuse_read_bytes": read_bytes,
         "cache_hits": _sum(row, use.hits, count),
         "cache_misses": _sum(row, use.misses, count),

@@ -8,6 +8,7 @@ from cvtrace.analysis.attribution import Path, Threads, critical_paths
 from cvtrace.analysis.cache_use import CacheUse, cache_use
 from cvtrace.analysis.counted import Counted, counted
 from cvtrace.analysis.daemon_time import JobTime, job_time, worker_steps
+from cvtrace.analysis.elsewhere import Elsewhere, elsewhere
 from cvtrace.analysis.fetches import Gets, Jobs, fetches
 from cvtrace.analysis.intervals import Bools, Ints, pick
 from cvtrace.analysis.mounts import used_mounts
@@ -36,6 +37,8 @@ class Study:
     use: CacheUse
     phases: Phases
     waits: Waits
+    elsewhere: Elsewhere
+    """What the target asked of mounts that were not observed."""
     path: Path
     """Of the segments of the target's life."""
     call_path: Path
@@ -91,7 +94,8 @@ def study(trace: Trace) -> Study:
     time = job_time(events, jobs, gets)
     workers = worker_steps(events, asked, opens, jobs, time)
     found = phases(events)
-    off = waits(events, asked, calls)
+    away = elsewhere(events)
+    off = waits(events, asked, calls, away)
     path, call_path, threads = critical_paths(events, asked, workers, off, found.segments, found.calls)
     row = np.where(asked.by_target, found.row_at(asked.asker, asked.sent), -1)
     call = np.where(row >= 0, found.call_at(asked.asker, asked.sent), -1)
@@ -107,6 +111,7 @@ def study(trace: Trace) -> Study:
         use=cache_use(events, asked, opens, jobs),
         phases=found,
         waits=off,
+        elsewhere=away,
         mounts=used_mounts(events, asked, calls),
         counted=counted(events, found),
         path=path,

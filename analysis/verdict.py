@@ -1,53 +1,45 @@
 """Does generating tokens hit CVMFS: yes, no or inconclusive, with the proof."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypedDict
+from typing import Final, TypedDict
 
 import numpy as np
 
 from cvtrace.analysis.causes import counted_causes
-from cvtrace.analysis.counted import BYTES, FETCHES, OPENS, READS
-from cvtrace.analysis.counted_evidence import counted_evidence, may_pass
+from cvtrace.analysis.counted import BYTES, FETCHES, READS
+from cvtrace.analysis.evidence import Evidence
 from cvtrace.analysis.generation import (
+    Away,
     Needs,
     Times,
+    generation_away,
     generation_needs,
     generation_times,
     others_blocked_ns,
     process_of,
 )
 from cvtrace.analysis.intervals import Bools, Ints, distinct
-from cvtrace.analysis.model import Check
-from cvtrace.analysis.phases import BETWEEN, DECODE, GENERATING, LOAD, PREFILL, RUN, is_attached
+from cvtrace.analysis.model_files import model_files, model_from
+from cvtrace.analysis.phases import BETWEEN, DECODE, GENERATING, PREFILL, RUN
 from cvtrace.analysis.report.quantities import counted
-from cvtrace.analysis.requests import PASSTHROUGH
 from cvtrace.analysis.study import Study
-from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Part, Verdict
-from cvtrace.probes.events import Kind, Opcode
+from cvtrace.analysis.verdict_model import (
+    GENERATION,
+    INCONCLUSIVE,
+    INFERENCE,
+    NO,
+    PROGRAM,
+    YES,
+    Part,
+    UnobservedMount,
+    Verdict,
+)
 
 GENERATION_ROWS: Final = (PREFILL, DECODE, BETWEEN)
 SHOWN_PIDS: Final = 4
 SPINNING: Final = (
     "while tokens were generated, another thread was blocked on a request sent before: generation may have spun for it"
 )
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What speaks for a complete recording, and what is missing for one."""
-
-    proof: tuple[str, ...]
-    missing: tuple[str, ...]
-
-
-class SaysOfIt(Protocol):
-    """What somebody else's count says of the recording."""
-
-    @property
-    def proof(self) -> tuple[str, ...]: ...
-    @property
-    def missing(self) -> tuple[str, ...]: ...
 
 
 def needed(study: Study, row: int) -> Ints:
@@ -64,104 +56,11 @@ def needed(study: Study, row: int) -> Ints:
 
 def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
     """Answer for one phase."""
-    if len(needed(study, row)) or study.counted.moved(row):
+    away, away_row = study.elsewhere, study.phases.row_at(study.elsewhere.asker, study.elsewhere.sent)
+    if len(needed(study, row)) or study.counted.moved(row) or (away.to_cvmfs & (away_row == row)).any():
         return YES
     spinning = study.overlaps.spin[study.segments.row[study.path.of] == row].any()
-    return INCONCLUSIVE if evidence.missing or spinning else NO
-
-
-def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *more: SaysOfIt) -> Evidence:
-    """Judge how complete the recording is; `more` is what others count."""
-    proof: list[str] = []
-    missing: list[str] = []
-    agreed = bool(checks) and all(check.agree for check in checks) and not absent
-    parts: Sequence[Callable[[Study], tuple[list[str], list[str]]]] = (_blind,)
-    if study.recording.sees_requests:
-        parts = (_whole, _since_attached) if agreed and is_attached(study.recording) else (_whole, _daemon, _mapping)
-    for part in parts:
-        said, lacking = part(study)
-        proof += said
-        missing += lacking
-    differing = [check for check in checks if check.agree is False]
-    missing += [
-        f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}" for check in differing
-    ]
-    missing += absent
-    if agreed:
-        proof.append("its own counters agree")
-    for other in more:
-        proof += other.proof
-        missing += other.missing
-    return Evidence(tuple(proof), tuple(missing))
-
-
-def _blind(study: Study) -> tuple[list[str], list[str]]:
-    """Requests cannot be observed at all; the client's counters may have been."""
-    _, missing = _whole(study)
-    if study.counted.total(OPENS, *GENERATION_ROWS) is not None:
-        proof, lacking = counted_evidence(study)
-        return proof, [*lacking, *missing]
-    return [], [
-        f"the {study.recording.probe} probe sees no single request, so nobody knows which phase or token the client's "
-        "counts belong to: `cvtrace run` as root (eBPF, or --probes strace) shows it",
-        *missing,
-    ]
-
-
-def _whole(study: Study) -> tuple[list[str], list[str]]:
-    """Nothing lost, nothing cut off."""
-    meta = study.recording.meta
-    lost = {name: int(count) for name, count in (meta.get("lost") or {}).items() if int(count)}
-    missing = [f"{counted(count, 'event')} of {name} lost" for name, count in lost.items()]
-    if study.recording.damage:
-        missing.append(study.recording.damage)
-    if bool((study.phase_calls.cut & np.isin(study.phase_calls.row, GENERATING)).any()):
-        missing.append("the recording ended while a token was being generated")
-    return ([] if missing else ["nothing lost"]), missing
-
-
-def _daemon(study: Study) -> tuple[list[str], list[str]]:
-    """The daemon was seen answering in the load."""
-    if not study.recording.mounts:
-        return [], []
-    answered = study.requests.seen_by_daemon & (study.request_row == LOAD)
-    if not answered.any():
-        anyone = bool((study.requests.seen_by_daemon & study.requests.by_target).any())
-        where = "in the load" if anyone else "at all"
-        return [], [f"cvmfs2 was not seen answering the target {where}: the model may not come from CVMFS"]
-    reads = int((answered & study.requests.is_(Opcode.READ)).sum())
-    opens = int((answered & study.requests.is_(Opcode.OPEN)).sum())
-    return [f"cvmfs2 served {counted(reads, 'read')} and {counted(opens, 'open')} in the load"], []
-
-
-def _since_attached(study: Study) -> tuple[list[str], list[str]]:
-    """The target ran already, its load was not seen: what the client counted meanwhile is all that anybody asked of it."""
-    served = study.requests.seen_by_daemon & study.requests.is_(Opcode.READ)
-    proof = [f"the target ran already: meanwhile cvmfs2 served {counted(int(served.sum()), 'read')}, whoever asked"]
-    passing = [mount for mount in study.recording.mounts if may_pass(mount.version)]
-    if passing:
-        return proof, [
-            f"cvmfs2 {passing[0].version} may let reads of files that were open already pass it by (FUSE passthrough)"
-        ]
-    return proof, []
-
-
-def _mapping(study: Study) -> tuple[list[str], list[str]]:
-    """Page faults on the weights could be observed, and reads do not pass the daemon by."""
-    missing = []
-    passing = study.requests.is_(Opcode.OPEN) & ((study.requests.open_flags & PASSTHROUGH) != 0)
-    if passing.any():
-        missing.append(
-            f"FUSE passthrough: reads of {int(passing.sum()):,} opened files never reach cvmfs2 and cannot be seen"
-        )
-    if not study.recording.sees_pages:
-        missing.append(f"the {study.recording.probe} probe cannot observe page faults on mapped weights")
-        return [], missing
-    if not study.recording.has(Kind.FUSE_SEND, Kind.FAULT):
-        missing.append("neither FUSE requests in the kernel nor page faults were seen: mapped weights are not observed")
-        return [], missing
-    mapped = int((study.calls.on_mount & (study.calls.rows.kind == Kind.SYS_MMAP)).sum())
-    return ([f"weights observed in {counted(mapped, 'mapping')}"] if mapped else ["page faults observed"]), missing
+    return INCONCLUSIVE if evidence.missing or spinning or (away_row == row).any() else NO
 
 
 def question_of(study: Study) -> str:
@@ -175,15 +74,16 @@ def question_of(study: Study) -> str:
 def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
     """Answer the question of the target; `cause` is that of each request (causes.request_causes)."""
     calls = study.phase_calls
-    needs, times, parts = generation_needs(study), generation_times(study), _Parts(study, cause)
-    chosen = np.flatnonzero(needs.all)
+    needs, times, away = generation_needs(study), generation_times(study), generation_away(study)
+    parts, files = _Parts(study, cause), model_files(study)
+    chosen, left_out = np.flatnonzero(needs.all), away.all & study.elsewhere.to_cvmfs
     moved = study.counted.moved(*GENERATION_ROWS)
-    missing = (*_unmade(study), *found.missing, *_apart(study, needs))
+    missing = (*_unmade(study), *found.missing, *_apart(study, needs), *_unobserved(study, away))
     spin_ns = int(study.call_overlaps.spin[np.isin(calls.row, GENERATING)[study.call_path.of]].sum())
     if spin_ns and not len(chosen):
         missing = (*missing, SPINNING)
-    answer = YES if len(chosen) or moved else INCONCLUSIVE if missing else NO
-    whole = parts.part(needs.all, int(times.wall.sum()), int(times.blocked.sum()), answer, GENERATION_ROWS)
+    answer = YES if len(chosen) or moved or left_out.any() else INCONCLUSIVE if missing else NO
+    whole = parts.part(needs.all, left_out, int(times.wall.sum()), int(times.blocked.sum()), answer, GENERATION_ROWS)
     question = question_of(study)
     return Verdict(
         generation_hits_cvmfs=answer,
@@ -203,7 +103,10 @@ def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
         proof=found.proof,
         missing=missing,
         spin_overlap_s=spin_ns / 1e9 if study.waits.scheduler else None,
-        **(_parts(study, parts, needs, times, missing) if question == GENERATION else {}),
+        model_from=model_from(study, files),
+        model_files=files,
+        unobserved_mounts=_unobserved_mounts(study, away),
+        **(_parts(study, parts, needs, away, times, missing) if question == GENERATION else {}),
     )
 
 
@@ -216,22 +119,25 @@ class _Cuts(TypedDict, total=False):
     between_calls: Part | None
 
 
-def _parts(study: Study, parts: "_Parts", needs: Needs, times: Times, missing: tuple[str, ...]) -> _Cuts:
+def _parts(study: Study, parts: "_Parts", needs: Needs, away: Away, times: Times, missing: tuple[str, ...]) -> _Cuts:
     """Cut generation by what it was for, and by where it happened."""
 
-    def part(chosen: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
-        hits = bool(chosen.any()) or study.counted.moved(*rows)
+    def part(chosen: Bools, others: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
+        others = others & study.elsewhere.to_cvmfs
+        hits = bool(chosen.any() or others.any()) or study.counted.moved(*rows)
         answer = YES if hits else INCONCLUSIVE if missing else NO
-        others = others_blocked_ns(study, needs, chosen)
-        return parts.part(chosen, int(wall.sum()), int(blocked.sum()), answer, rows, others)
+        beside = others_blocked_ns(study, needs, chosen)
+        return parts.part(chosen, others, int(wall.sum()), int(blocked.sum()), answer, rows, beside)
 
     seen = study.recording.sees_requests
     wall, blocked = times.wall, times.blocked
     return _Cuts(
-        first_token=part(needs.all & needs.first, wall[:, 1], blocked[:, 1], (PREFILL,)),
-        further_tokens=part(needs.all & ~needs.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)),
-        inside_calls=part(needs.inside, wall[0], blocked[0], (PREFILL, DECODE)) if seen else None,
-        between_calls=part(needs.between, wall[1], blocked[1], (BETWEEN,)) if seen else None,
+        first_token=part(needs.all & needs.first, away.all & away.first, wall[:, 1], blocked[:, 1], (PREFILL,)),
+        further_tokens=part(
+            needs.all & ~needs.first, away.all & ~away.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)
+        ),
+        inside_calls=part(needs.inside, away.inside, wall[0], blocked[0], (PREFILL, DECODE)) if seen else None,
+        between_calls=part(needs.between, away.between, wall[1], blocked[1], (BETWEEN,)) if seen else None,
     )
 
 
@@ -243,9 +149,19 @@ class _Parts:
     cause: Ints
 
     def part(
-        self, mine: Bools, wall_ns: int, blocked_ns: int, answer: str, rows: tuple[int, ...], others_ns: int = 0
+        self,
+        mine: Bools,
+        away: Bools,
+        wall_ns: int,
+        blocked_ns: int,
+        answer: str,
+        rows: tuple[int, ...],
+        others_ns: int = 0,
     ) -> Part:
-        """Return the numbers of the requests of `mine`, of the counters of these `rows` where no request is seen."""
+        """Return the numbers of the requests of `mine`, and of those to other mounts that are `away`.
+
+        Where no request is seen, the counters of these `rows` tell.
+        """
         study, chosen = self.study, np.flatnonzero(mine)
         requests, counters = study.requests, study.counted
         seen = study.recording.sees_requests
@@ -254,8 +170,10 @@ class _Parts:
             hits_cvmfs=answer,
             wall_s=wall_ns / 1e9,
             blocked_s=blocked_ns / 1e9 if seen else None,
-            fuse_requests=len(chosen) if seen else None,
-            fuse_reads=int(requests.is_(Opcode.READ)[chosen].sum()) if seen else counters.total(READS, *rows),
+            fuse_requests=len(chosen) + int(away.sum()) if seen else None,
+            fuse_reads=int(requests.reads[chosen].sum()) + int((away & study.elsewhere.reads).sum())
+            if seen
+            else counters.total(READS, *rows),
             fuse_read_bytes=int(requests.read_bytes[chosen].sum()) if seen else None,
             http_fetches=int(get.sum()) if seen else counters.total(FETCHES, *rows),
             http_bytes=int(study.gets.body_bytes[get].sum()) if seen else counters.total(BYTES, *rows),
@@ -273,6 +191,43 @@ def _unmade(study: Study) -> tuple[str, ...]:
     if failed:
         return (f"no token was made: {counted(failed, 'call')} that should have made one returned an error",)
     return (_no_tokens(study),)
+
+
+def _unobserved(study: Study, away: Away) -> tuple[str, ...]:
+    """Say that generation asked something of a mount that was not observed."""
+    found = study.elsewhere
+    said = []
+    for place, mount in enumerate(found.mounts):
+        number = int((away.all & (found.mount == place)).sum())
+        if number:
+            left_out = "a CVMFS mount" if mount.is_cvmfs else f"which is no CVMFS ({mount.type}, {mount.source})"
+            said.append(
+                f"generation sent {counted(number, 'request')} to {mount.path}, {left_out}, that was not observed: what they "
+                "needed is not known"
+            )
+    return tuple(said)
+
+
+def _unobserved_mounts(study: Study, away: Away) -> tuple[UnobservedMount, ...]:
+    """Return the mounts that were not observed and that the target asked something of."""
+    found, rows = study.elsewhere, []
+    for place, mount in enumerate(found.mounts):
+        mine = found.mount == place
+        if mine.any():
+            generating = mine & away.all
+            rows.append(
+                UnobservedMount(
+                    path=mount.path,
+                    type=mount.type,
+                    source=mount.source,
+                    is_cvmfs=mount.is_cvmfs,
+                    requests=int(mine.sum()),
+                    reads=int((mine & found.reads).sum()),
+                    generation_requests=int(generating.sum()),
+                    generation_reads=int((generating & found.reads).sum()),
+                )
+            )
+    return tuple(rows)
 
 
 def _apart(study: Study, needs: Needs) -> tuple[str, ...]:

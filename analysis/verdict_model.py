@@ -40,8 +40,8 @@ class Part:
 class UnobservedMount:
     """A FUSE mount that the recording did not observe, and what the target asked of it: counts are the kernel's.
 
-    `type` and `source` are those of the table of mounts, `is_cvmfs` what they tell. `generation_requests` were sent while tokens were
-    generated; `blocked_s` is the time of the phases in which the target waited for this mount or another of these.
+    `type` and `source` are those of the table of mounts, `is_cvmfs` what they and the path tell. `generation_requests` were sent from the
+    prefill to the last token of an answer; those to a CVMFS count as requests of generation. What was waited for them is `other.fuse`.
     """
 
     path: str

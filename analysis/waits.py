@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.classes import Class
+from cvtrace.analysis.elsewhere import Elsewhere, waited_for
 from cvtrace.analysis.faults import Spans, fault_spans
 from cvtrace.analysis.intervals import Bools, Ints, disjoint, match, pick
 from cvtrace.analysis.paths import Calls, enclosing_call
@@ -55,12 +56,12 @@ class Waits:
     scheduler: bool
 
 
-def waits(recording: Recording, requests: Requests, calls: Calls) -> Waits:
+def waits(recording: Recording, requests: Requests, calls: Calls, away: Elsewhere) -> Waits:
     """Tell what every wait of the target was for."""
     off = recording.of(Kind.OFFCPU)
     off = off.where(recording.is_target_thread(off.tid))
     if len(off):
-        return _seen(recording, requests, calls, off)
+        return _seen(recording, requests, calls, off, away)
     return _assembled(recording, requests, calls)
 
 
@@ -74,7 +75,7 @@ def _on_pages(
     )
 
 
-def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows) -> Waits:
+def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows, away: Elsewhere) -> Waits:
     lanes = recording.lanes(off.tid)
     index, begin, stop = disjoint(lanes.at(off.tid, off.start), lanes.at(off.tid, off.end))
     off = off.where(index)
@@ -88,6 +89,8 @@ def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows) -> 
     request = np.where(blocked, _answered(recording, requests, off.b, woken), -1)
     unknown = blocked & (request < 0) & ~follows & ~_names_itself(calls, call)
     request = np.where(unknown, _outstanding(recording, requests, off.tid, start, woken), request)
+    unknown &= (request < 0) & waited_for(recording, away, off.tid, start, woken)
+    value = np.where(unknown, int(Class.OTHER_FUSE), value)
     return Waits(
         tid=off.tid,
         start=start,

@@ -86,6 +86,7 @@ PHASES: Final = _texts(
     sequential_fetch_s="s: of that, while no two fetches were under way",
     spin_overlap_s="s: of compute.cpu, at most so much spinning for a thread blocked on CVMFS: see docs/classes.md",
     daemon_starved_s="s: of the waits for CVMFS, while the client's thread had no CPU: see docs/classes.md",
+    unobserved_requests="n: FUSE requests of the target to mounts that were not observed",
 )
 
 CLASSES: Final = _texts(

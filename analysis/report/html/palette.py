@@ -26,6 +26,7 @@ COLOURS: Final[dict[Class, str]] = {
     Class.COMPUTE_WAIT: "#7cc9a9",
     Class.OTHER_IO: "#cc79a7",
     Class.OTHER_IDLE: "#a8a8ac",
+    Class.OTHER_FUSE: "#7d6b4f",
     Class.UNATTRIBUTED: "#f0e442",
 }
 PHASES: Final = ("#bbcc33", "#77aadd", "#ee8866", "#eedd88", "#99ddff", "#ffaabb", "#44bb99", "#aaaa00", "#dddddd")

@@ -1,0 +1,180 @@
+"""Mounts that were not observed, and models that lie on no CVMFS."""
+
+from typing import Any
+
+import pytest
+from phase_rows import classes_us, phase
+from runs import generation
+from scene import CONNECTION, MOUNT, TARGET, Scene
+
+from cvtrace.analysis import Report, analyse
+from cvtrace.probes.events import Kind, Opcode
+
+OTHER = 77
+LEFT_OUT = {"path": "/cvmfs/b.test.org", "device": OTHER, "connection": OTHER, "type": "fuse", "source": "cvmfs2"}
+NO_CVMFS = {"path": "/home/ann/far", "device": OTHER, "connection": OTHER, "type": "fuse.sshfs", "source": "far:"}
+STRANGER = 4711
+"""A thread of a daemon that is not observed."""
+
+
+def asked(scene: Scene, at: float, to: float, opcode: Opcode = Opcode.READ, tid: int = TARGET) -> Scene:
+    """Add a request to the mount that is not observed."""
+    return scene.add(Kind.FUSE_SEND, at, to, tid=tid, a=2, b=OTHER, c=opcode << 32 | 80)
+
+
+def seen(scene: Scene, *mounts: dict[str, Any]) -> Report:
+    return analyse(scene.trace(other_mounts=[{**mount, "paths": [mount["path"]], "used": True} for mount in mounts]))
+
+
+@pytest.mark.parametrize("at", [440, 505, 517, 525], ids=["prefill", "first token", "between", "second token"])
+def test_a_read_of_a_cvmfs_that_was_left_out_is_a_yes(at: float) -> None:
+    report = seen(asked(generation(), at, at + 5), LEFT_OUT)
+
+    verdict = report.verdict
+    assert verdict.generation_hits_cvmfs == "yes"
+    assert verdict.fuse_reads == 1
+    assert "generation sent 1 request to /cvmfs/b.test.org, a CVMFS mount, that was not observed" in verdict.missing[0]
+    (mount,) = verdict.unobserved_mounts
+    assert (mount.path, mount.is_cvmfs, mount.generation_reads) == ("/cvmfs/b.test.org", True, 1)
+    row = next(row for row in report.phases if row.unobserved_requests)
+    assert (row.hits_cvmfs, row.fuse_reads) == ("yes", 1)
+
+
+def test_a_request_to_a_mount_that_is_no_cvmfs_leaves_it_open() -> None:
+    verdict = seen(asked(generation(), 525, 530), NO_CVMFS).verdict
+
+    assert verdict.generation_hits_cvmfs == "inconclusive"
+    assert verdict.fuse_reads == 0
+    assert "which is no CVMFS (fuse.sshfs, far:)" in verdict.missing[0]
+
+
+@pytest.mark.parametrize("mount", [LEFT_OUT, NO_CVMFS])
+def test_requests_elsewhere_outside_of_generation_do_not_change_it(mount: dict[str, Any]) -> None:
+    scene = asked(asked(generation(), 50, 60, Opcode.LOOKUP), 600, 610)
+    asked(scene, 525, 530, Opcode.RELEASE)
+
+    report = seen(scene, mount)
+
+    assert report.verdict.generation_hits_cvmfs == "no"
+    assert report.verdict.unobserved_mounts[0].requests == 2
+    assert all(check.agree for check in report.checks)
+
+
+def test_a_mount_that_nobody_asked_anything_is_not_told() -> None:
+    verdict = seen(generation(), LEFT_OUT).verdict
+
+    assert verdict.generation_hits_cvmfs == "no"
+    assert verdict.unobserved_mounts == ()
+
+
+def test_waits_for_a_mount_that_is_not_observed_have_a_class_of_their_own() -> None:
+    # GIVEN a read that waits from 200 to 290 for a mount that is not observed, woken by its daemon; and one that waits for a request
+    # that was sent ahead
+    scene = Scene()
+    scene.opened(150, 160, 5, "/cvmfs/b.test.org/model").read(199, 300, 5)
+    asked(scene, 200, 289).off(201, 290, 295, by=STRANGER, state=2)
+    asked(scene, 302, 389).read(310, 400, 5).off(320, 390, 392, by=STRANGER, state=2)
+    scene.read(500, 600, 6).off(510, 590, 592, by=STRANGER, state=2)  # a file of no mount
+    scene.call("OgaCreateModel", 100, 800)
+
+    load = phase(seen(scene, LEFT_OUT), "load")
+
+    found = classes_us(load)
+    assert found["other.fuse"] == 89 + 70
+    assert found["other.io"] == 80
+
+
+def test_a_model_that_was_loaded_from_a_mount_left_out_is_said_so() -> None:
+    scene = Scene().call("OgaCreateModel", 100, 400).call("OgaGenerator_GenerateNextToken", 500, 520)
+    scene.opened(110, 130, 5, "/cvmfs/b.test.org/model.onnx.data")
+    asked(asked(scene, 115, 120, Opcode.OPEN), 200, 290)
+    scene.add(Kind.FAULT, 300, tid=TARGET, a=CONNECTION, b=7, c=1)
+
+    verdict = seen(scene, LEFT_OUT).verdict
+
+    assert verdict.generation_hits_cvmfs == "inconclusive"
+    assert "the model was loaded from /cvmfs/b.test.org, which was not observed" in "; ".join(verdict.missing)
+    assert "may not come" not in "; ".join(verdict.missing)
+
+
+LOCAL = "/scratch/models/tiny/model.onnx.data"
+
+
+def local_copy() -> Scene:
+    """Return a load from a local disk, and three tokens."""
+    scene = Scene()
+    scene.add(Kind.PROC_EXEC, 1, tid=TARGET, text="/usr/bin/python3")
+    scene.call("OgaCreateModel", 100, 400)
+    scene.opened(110, 120, 5, "/scratch/models/tiny/model.onnx").read(121, 130, 5, size=24_000)
+    scene.opened(140, 150, 6, LOCAL).add(Kind.SYS_MMAP, 151, 152, tid=TARGET, a=6, c=4_000_000)
+    scene.opened(160, 170, 7, "/usr/lib/libgomp.so.1").read(171, 172, 7, size=9_000_000)
+    scene.call("OgaGenerator_AppendTokens", 420, 480)
+    for number in range(3):
+        scene.call("OgaGenerator_GenerateNextToken", 500 + 20 * number, 515 + 20 * number)
+    return scene
+
+
+def test_a_model_on_a_local_disk_is_a_no_that_says_from_where() -> None:
+    verdict = analyse(local_copy().trace()).verdict
+
+    assert verdict.generation_hits_cvmfs == "no", verdict.missing
+    assert verdict.model_from == "elsewhere"
+    assert (
+        verdict.proof[1]
+        == f"the model was opened from {LOCAL}, which is not on CVMFS (2 files, 4.00 MB mapped, 24.0 kB read)"
+    )
+    assert [(file.path, file.on_cvmfs) for file in verdict.model_files] == [
+        (LOCAL, False),
+        ("/scratch/models/tiny/model.onnx", False),
+    ]
+
+
+@pytest.mark.parametrize("at", [440, 525])
+def test_a_local_model_whose_generation_reads_from_cvmfs_is_a_yes(at: float) -> None:
+    scene = local_copy()
+    scene.request(Opcode.READ, at + 1, at + 2, at + 3, sent=at, offset=1 << 20)
+
+    verdict = analyse(scene.trace()).verdict
+
+    assert (verdict.generation_hits_cvmfs, verdict.model_from) == ("yes", "elsewhere")
+
+
+def test_a_local_name_of_a_file_on_cvmfs_is_no_local_copy() -> None:
+    # GIVEN a link: the path is local, the open asks the daemon
+    scene = local_copy()
+    scene.request(Opcode.OPEN, 143, 145, 146, sent=142)
+
+    verdict = analyse(scene.trace()).verdict
+
+    assert verdict.model_from == "cvmfs"
+    assert not any("not on CVMFS" in each for each in verdict.proof)
+
+
+@pytest.mark.parametrize(
+    "loses", [{"lost": {"SYS_OPEN": 1}}, {"missing": ["the kernel has no FUSE tracepoints (6.11 and newer do)"]}]
+)
+def test_a_local_copy_that_was_not_wholly_recorded_proves_nothing(loses: dict[str, Any]) -> None:
+    assert analyse(local_copy().trace(**loses)).verdict.generation_hits_cvmfs == "inconclusive"
+
+
+def test_reads_of_the_model_outside_of_the_load_are_never_denied() -> None:
+    # GIVEN a load whose mark came too late: the model's reads lie before it
+    scene = Scene()
+    scene.opened(20, 30, 5).request(Opcode.OPEN, 22, 24, 25, sent=21)
+    for number in range(4):
+        scene.request(Opcode.READ, 41 + number, 41.3 + number, 41.6 + number, sent=40.8 + number, offset=number << 17)
+    scene.call("OgaCreateModel", 100, 400).call("OgaGenerator_GenerateNextToken", 500, 520)
+
+    verdict = analyse(scene.trace()).verdict
+
+    assert verdict.generation_hits_cvmfs == "inconclusive"
+    assert "4 reads of it outside of the load" in "; ".join(verdict.missing)
+    assert "may not come from" not in "; ".join(verdict.missing)
+
+
+def test_a_model_below_the_observed_mount_is_of_cvmfs() -> None:
+    report = analyse(generation().trace())
+    assert report.verdict.model_from == "cvmfs"
+    assert [(file.path, file.on_cvmfs) for file in report.verdict.model_files] == [
+        (f"{MOUNT}/models/tiny/model.onnx.data", True)
+    ]
