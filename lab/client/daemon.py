@@ -17,10 +17,11 @@ from cvtrace.lab.client.cache import Cache, Transaction
 from cvtrace.lab.client.catalog import Catalogs
 from cvtrace.lab.client.content import Hash, Object
 from cvtrace.lab.client.counters import Counters
-from cvtrace.lab.client.download import Downloader, Failure, Job, MemorySink
+from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.filesystem import Filesystem
 from cvtrace.lab.client.injection import Injector
+from cvtrace.lab.client.job import Job, MemorySink
 from cvtrace.lab.client.libfuse import Session
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.repository import Manifest, load_manifest, load_public_keys

@@ -12,13 +12,13 @@ import struct
 import threading
 import time
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final
 
 import pycurl
 
-from cvtrace.lab.client.content import Hash
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.injection import Injector
+from cvtrace.lab.client.job import Job
 from cvtrace.lab.client.threads import start_thread
 from cvtrace.lab.client.transfer import Transfer
 
@@ -61,43 +61,6 @@ _CURL_FAILURES: Final = {
     pycurl.E_PARTIAL_FILE: Failure.HOST_SHORT,
     pycurl.E_OPERATION_TIMEDOUT: Failure.HOST_TOO_SLOW,
 }
-
-
-class Sink(Protocol):
-    """Where the unpacked bytes go."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def reset(self) -> None: ...
-
-
-class MemorySink:
-    """Keeps what was received."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def write(self, data: bytes) -> None:
-        self.data += data
-
-    def reset(self) -> None:
-        self.data = b""
-
-
-class Job:
-    """One download as the worker sees it."""
-
-    __slots__ = ("attempts", "compressed", "expected", "handed_ns", "path", "reply", "retry_at_s", "sink")
-
-    def __init__(self, path: str, sink: Sink, expected: Hash | None = None, compressed: bool = False) -> None:
-        self.path = path
-        self.sink = sink
-        self.expected = expected
-        self.compressed = compressed
-        self.attempts = 0
-        self.retry_at_s = 0.0
-        self.reply = -1
-        self.handed_ns = 0
 
 
 class Downloader:

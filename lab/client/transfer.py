@@ -13,7 +13,7 @@ from cvtrace.lab.client.injection import Injector
 
 if TYPE_CHECKING:
     from cvtrace.lab.client.content import Hasher
-    from cvtrace.lab.client.download import Job
+    from cvtrace.lab.client.job import Job
 
 RECEIVE_BYTES: Final = 16384
 

@@ -1,7 +1,7 @@
 """The origin: serves a store over HTTP, and can be slow, wrong or gone on purpose. Import from here.
 
 injection.py what is done to which request, pacing.py how a body is slowed down, response.py one request and
-its answer, server.py the origin itself, access_log.py what it did, exactly, control.py changing it while it
+its answer, listener.py the socket and its connections, server.py the origin itself, access_log.py what it did, exactly, control.py changing it while it
 runs.
 """
 

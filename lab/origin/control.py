@@ -16,15 +16,27 @@ import os
 import socket
 import socketserver
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin.injection import Injection
 
-if TYPE_CHECKING:
-    from cvtrace.lab.origin.server import Origin
+
+class Controlled(Protocol):
+    """What is needed of an origin: see server.py."""
+
+    injections: Sequence[Injection]
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def store(self) -> Path: ...
+    @property
+    def requests(self) -> int: ...
+    def hold_connections(self, for_s: float) -> int: ...
+    def wait_idle(self, timeout_s: float) -> bool: ...
 
 
 def control(socket_path: str | os.PathLike[str], request: Mapping[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
@@ -53,7 +65,7 @@ class ControlServer(socketserver.ThreadingUnixStreamServer):
 
     daemon_threads = True
 
-    def __init__(self, path: Path, origin: Origin) -> None:
+    def __init__(self, path: Path, origin: Controlled) -> None:
         self.origin = origin
         self._path = path
         _remove_stale(path)
@@ -88,7 +100,7 @@ class ControlHandler(socketserver.StreamRequestHandler):
                 self.wfile.write(json.dumps(_answer(line, self.server.origin)).encode() + b"\n")
 
 
-def _answer(line: bytes, origin: Origin) -> dict[str, Any]:
+def _answer(line: bytes, origin: Controlled) -> dict[str, Any]:
     try:
         request = json.loads(line)
         if not isinstance(request, dict):
@@ -98,7 +110,7 @@ def _answer(line: bytes, origin: Origin) -> dict[str, Any]:
         return {"ok": False, "error": str(error)}
 
 
-def _obey(request: dict[str, Any], origin: Origin) -> dict[str, Any]:
+def _obey(request: dict[str, Any], origin: Controlled) -> dict[str, Any]:
     match request.get("command"):
         case "inject":
             origin.injections = _injections(request.get("injections"))

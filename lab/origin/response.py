@@ -1,4 +1,4 @@
-"""One connection: its requests one after the other, each answered as the injection for it says."""
+"""One connection: its requests one after the other, each answered as the injection for it says; the kernel sends bodies (sendfile)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import time
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from cvtrace.lab.origin.access_log import AccessEntry
 from cvtrace.lab.origin.injection import Injection
+from cvtrace.lab.origin.listener import OriginServer
 from cvtrace.lab.origin.pacing import Link, Passage, wait_until
-
-if TYPE_CHECKING:
-    from cvtrace.lab.origin.server import OriginServer
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -17,9 +17,10 @@ from cvtrace.lab.client.cache import Cache, Transaction
 from cvtrace.lab.client.catalog import Chunk, Entry
 from cvtrace.lab.client.content import Hash, Object
 from cvtrace.lab.client.counters import Counters
-from cvtrace.lab.client.download import Downloader, Failure, Job
+from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.handles import ChunkedFile
+from cvtrace.lab.client.job import Job
 from cvtrace.lab.client.quota import COMMAND, INSERT, TOUCH, Quota, command
 
 HASHES = [Hash(f"{number:040x}") for number in range(1, 20)]
