@@ -16,7 +16,7 @@ from cvtrace.analysis.intervals import Bools, Ints, match, pick
 from cvtrace.analysis.paths import enclosing_call
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.touched import PAGE, file_of, touched
-from cvtrace.probes.events import Kind, Opcode
+from cvtrace.probes.events import Kind
 
 SEQUENTIAL: Final = "sequential"
 RANDOM: Final = "random"
@@ -91,7 +91,7 @@ def _page_steps(study: Study) -> _Steps:
 def _request_steps(study: Study) -> _Steps:
     """Put the target's READ requests into steps."""
     requests = study.requests
-    rows = np.flatnonzero(requests.by_target & requests.is_(Opcode.READ) & (requests.offset >= 0))
+    rows = np.flatnonzero(requests.by_target & requests.reads & (requests.offset >= 0))
     start = requests.offset[rows]
     end = start + np.maximum(requests.read_bytes[rows], 1)
     nothing = np.zeros(len(rows), dtype=bool)

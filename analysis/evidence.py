@@ -11,10 +11,11 @@ from cvtrace.analysis.counted_evidence import ROWS, counted_evidence, may_pass
 from cvtrace.analysis.model import Check
 from cvtrace.analysis.model_files import ELSEWHERE, model_files, model_from
 from cvtrace.analysis.phases import GENERATING, LOAD, is_attached
+from cvtrace.analysis.program_verdict import counted_of_program, question_of, seen_of_program
 from cvtrace.analysis.report.quantities import counted, size
 from cvtrace.analysis.requests import PASSTHROUGH
 from cvtrace.analysis.study import Study
-from cvtrace.analysis.verdict_model import ModelFile
+from cvtrace.analysis.verdict_model import PROGRAM, ModelFile
 from cvtrace.probes.events import Kind, Opcode
 
 
@@ -40,9 +41,12 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *
     proof: list[str] = []
     missing: list[str] = []
     agreed = bool(checks) and all(check.agree for check in checks) and not absent
-    parts: Sequence[Callable[[Study], tuple[list[str], list[str]]]] = (_blind,)
+    is_program = question_of(study) == PROGRAM
+    parts: Sequence[Callable[[Study], tuple[list[str], list[str]]]]
+    parts = (_whole, counted_of_program) if is_program else (_blind,)
     if study.recording.sees_requests:
-        parts = (_whole, _since_attached) if agreed and is_attached(study.recording) else (_whole, _source, _mapping)
+        of_question = (seen_of_program,) if is_program else (_source, _mapping)
+        parts = (_whole, _since_attached) if agreed and is_attached(study.recording) else (_whole, *of_question)
     for part in parts:
         said, lacking = part(study)
         proof += said

@@ -64,7 +64,7 @@ def _sums(study: Study, place: Ints, count: int) -> Ints:
             add_up(place, ones, count),
             add_up(place, np.isin(requests.opcode, PATHS), count),
             add_up(place, requests.is_(Opcode.OPEN), count),
-            add_up(place, requests.is_(Opcode.READ), count),
+            add_up(place, requests.reads, count),
             add_up(place, requests.read_bytes, count),
             add_up(of_get, np.ones(len(of_get), dtype=np.int64), count),
             add_up(of_get, gets.body_bytes, count),

@@ -170,7 +170,7 @@ def _counts(study: Study, lanes: Lanes, innermost: Steps, count: int) -> Ints:
     columns = (
         add_up(found, requests.is_(Opcode.OPEN), count),
         add_up(found, np.isin(requests.opcode, PATHS), count),
-        add_up(found, requests.is_(Opcode.READ), count),
+        add_up(found, requests.reads, count),
         add_up(found, requests.read_bytes, count),
         add_up(of_get, np.ones(len(of_get), dtype=np.int64), count),
         add_up(of_get, gets.body_bytes, count),

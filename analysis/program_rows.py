@@ -13,7 +13,6 @@ from cvtrace.analysis.phases import RUN, life
 from cvtrace.analysis.program_model import Import, ImportedPackage, Run
 from cvtrace.analysis.rows import group_seconds
 from cvtrace.analysis.study import Study
-from cvtrace.probes.events import Opcode
 
 MOST_IMPORTS: Final = 20_000
 """Rows of imports; those that took least are left out."""
@@ -36,7 +35,7 @@ def run_rows(study: Study) -> tuple[Run, ...]:
     seen = study.recording.sees_requests
     columns: dict[str, Ints] = {
         "fuse_requests": add_up(run, np.ones(len(run), dtype=np.int64), count),
-        "fuse_reads": add_up(run, requests.is_(Opcode.READ), count),
+        "fuse_reads": add_up(run, requests.reads, count),
         "fuse_read_bytes": add_up(run, requests.read_bytes, count),
         "http_fetches": add_up(of_get, np.ones(len(of_get), dtype=np.int64), count),
         "http_bytes": add_up(of_get, gets.body_bytes, count),

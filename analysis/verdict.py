@@ -1,6 +1,6 @@
 """Does generating tokens hit CVMFS: yes, no or inconclusive, with the proof."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypedDict
 
 import numpy as np
@@ -20,7 +20,8 @@ from cvtrace.analysis.generation import (
 )
 from cvtrace.analysis.intervals import Bools, Ints, distinct
 from cvtrace.analysis.model_files import model_files, model_from
-from cvtrace.analysis.phases import BETWEEN, DECODE, GENERATING, PREFILL, RUN
+from cvtrace.analysis.phases import BETWEEN, DECODE, GENERATING, PREFILL
+from cvtrace.analysis.program_verdict import answer_program, question_of
 from cvtrace.analysis.report.quantities import counted
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.verdict_model import (
@@ -28,7 +29,6 @@ from cvtrace.analysis.verdict_model import (
     INCONCLUSIVE,
     INFERENCE,
     NO,
-    PROGRAM,
     YES,
     Part,
     UnobservedMount,
@@ -63,19 +63,16 @@ def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
     return INCONCLUSIVE if evidence.missing or spinning or (away_row == row).any() else NO
 
 
-def question_of(study: Study) -> str:
-    """Tell what is asked of the target: about generation if it made or began to make tokens, about inference if it ran sessions."""
-    rows = study.phase_calls.row
-    if np.isin(rows, (PREFILL, DECODE)).any():
-        return GENERATION
-    return INFERENCE if (rows == RUN).any() else PROGRAM
-
-
 def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
     """Answer the question of the target; `cause` is that of each request (causes.request_causes)."""
-    calls = study.phase_calls
-    needs, times, away = generation_needs(study), generation_times(study), generation_away(study)
-    parts, files = _Parts(study, cause), model_files(study)
+    calls, question, away, files = study.phase_calls, question_of(study), generation_away(study), model_files(study)
+    if question != GENERATION:
+        answered = answer_program(study, question, found.missing, found.proof, cause)
+        source = model_from(study, files) if question == INFERENCE else None
+        others = _unobserved_mounts(study, away)
+        return replace(answered, model_from=source, model_files=files, unobserved_mounts=others)
+    needs, times = generation_needs(study), generation_times(study)
+    parts = _Parts(study, cause)
     chosen, left_out = np.flatnonzero(needs.all), away.all & study.elsewhere.to_cvmfs
     moved = study.counted.moved(*GENERATION_ROWS)
     missing = (*_unmade(study), *found.missing, *_apart(study, needs), *_unobserved(study, away))
@@ -84,7 +81,6 @@ def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
         missing = (*missing, SPINNING)
     answer = YES if len(chosen) or moved or left_out.any() else INCONCLUSIVE if missing else NO
     whole = parts.part(needs.all, left_out, int(times.wall.sum()), int(times.blocked.sum()), answer, GENERATION_ROWS)
-    question = question_of(study)
     return Verdict(
         generation_hits_cvmfs=answer,
         question=question,
@@ -106,7 +102,7 @@ def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
         model_from=model_from(study, files),
         model_files=files,
         unobserved_mounts=_unobserved_mounts(study, away),
-        **(_parts(study, parts, needs, away, times, missing) if question == GENERATION else {}),
+        **_parts(study, parts, needs, away, times, missing),
     )
 
 

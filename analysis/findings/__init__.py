@@ -1,13 +1,13 @@
 """What is worth knowing or mending in a run, in plain words, each with its evidence in the trace and what to do about it.
 
     scene         what a finding may look at
-    client, client_cache, network, target, recording   the findings, a function each
+    client, client_cache, network, target, programs, recording   the findings, a function each
 
 A finding is a function from a `Scene` to a Finding, or to None where the trace gives no evidence. A share of the run is one of the
 time that was recorded; thresholds stand beside the finding they are of. May be imported from here: `findings`.
 """
 
-from cvtrace.analysis.findings import client, client_cache, network, recording, target
+from cvtrace.analysis.findings import client, client_cache, network, programs, recording, target
 from cvtrace.analysis.findings.scene import SEVERITIES, Rule, Scene
 from cvtrace.analysis.model import Finding, Report
 from cvtrace.analysis.study import Study
@@ -31,6 +31,9 @@ RULES: tuple[Rule, ...] = (
     network.sequential_fetches,
     client_cache.unchunked_file,
     client_cache.over_fetch,
+    programs.read_amplification,
+    programs.imports_wait,
+    programs.small_files,
     target.path_checks,
     target.cpu_starved,
     client_cache.catalogs_reloaded,

@@ -19,6 +19,8 @@ STARVED_SHARE: Final = 0.1
 OTHER_SHARE: Final = 0.1
 IMPORT_SHARE: Final = 0.5
 TOKENIZER_SHARE: Final = 0.3
+SLOWEST: Final = 3
+"""Packages that are named."""
 LONG_S: Final = 1.0
 """Below this, a phase of preparation is nobody's trouble."""
 NOT_THERE: Final = -2
@@ -85,9 +87,10 @@ def other_io(scene: Scene) -> Finding | None:
 
 def import_dominates(scene: Scene) -> Finding | None:
     """Most of the run was spent before the model was touched."""
-    return _dominates(
-        scene, "import", IMPORT_SHARE, "import fewer modules, or from a local disk; look at `python -X importtime`"
-    )
+    slowest = sorted(scene.report.import_packages, key=lambda row: -row.self_s)[:SLOWEST]
+    names = ", ".join(f"{row.package} {seconds(row.self_s)}" for row in slowest)
+    what = f"; the slowest packages are {names}" if names else "; look at `python -X importtime`"
+    return _dominates(scene, "import", IMPORT_SHARE, f"import fewer modules, or from a local disk{what}")
 
 
 def tokenizer_dominates(scene: Scene) -> Finding | None:

@@ -11,12 +11,12 @@ from rich.cells import cell_len
 
 from cvtrace.analysis.model import Finding, Report
 from cvtrace.analysis.report import brief_answers as answers
-from cvtrace.analysis.report import failed, sentences
+from cvtrace.analysis.report import failed, programs, sentences
 from cvtrace.analysis.report.brief_table import table
 from cvtrace.analysis.report.lines import wrapped
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.report.quantities import counted, seconds
-from cvtrace.analysis.verdict_model import INCONCLUSIVE
+from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE
 
 LINES: Final = 30
 LABEL, QUESTION = 16, 20
@@ -38,7 +38,7 @@ COMMAND_LINES: Final = 3
 
 def brief(report: Report, width: int) -> list[str]:
     """Return the summary as at most LINES lines of at most `width` cells."""
-    head = _head(report, width)
+    head = [*_head(report, width), *_of_program(report, width)]
     last = _more(report, width)
     advice = _advice(report, width)
     rows: list[str] = []
@@ -70,6 +70,13 @@ def _head(report: Report, width: int) -> list[str]:
     for sentence in sentences.access_log(report):  # somebody gave the log to know that
         lines += wrapped(sentence, width, most=EACH)
     return lines
+
+
+def _of_program(report: Report, width: int) -> list[str]:
+    """Return which imports and files a program waited for."""
+    if report.verdict.question == GENERATION:
+        return []
+    return [line for block in programs.blocks(report, width) for line in ["", *block]]
 
 
 def _advice(report: Report, width: int, most: int = TOP) -> list[str]:

@@ -4,6 +4,7 @@ from typing import Final
 
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, LABELS
 from cvtrace.analysis.model import Phase, Report
+from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import fitted
 from cvtrace.analysis.report.quantities import counted, seconds, size
 from cvtrace.analysis.report.sentences import CHUNK, made, script, together
@@ -18,7 +19,7 @@ SHOWN_MOUNTS: Final = 2
 QUESTIONS: Final = {
     GENERATION: "Does generation hit CVMFS?",
     INFERENCE: "Does inference hit CVMFS?",
-    PROGRAM: "Does it wait for CVMFS?",
+    PROGRAM: "Does this program wait for CVMFS?",
 }
 WHY: Final = {
     "first_touch": (
@@ -41,6 +42,8 @@ WHY: Final = {
     ),
 }
 """Cause of requests -> what is said of one, and of several."""
+HARDLY: Final = 0.01
+"""Share of a program's time up to which its waiting is no trouble."""
 WORTH_TELLING: Final = 0.005
 """Share of a phase from which on its waiting is told."""
 
@@ -79,7 +82,8 @@ def _waiting(report: Report) -> str:
     if verdict.question != GENERATION:
         rows = _concerned(report)
         waited, wall = sum(waited_s(row) for row in rows), sum(row.wall_s for row in rows)
-        return f"it waited {seconds(waited)} of its {seconds(wall)} for CVMFS"
+        hardly = "hardly: " if waited < HARDLY * wall else ""
+        return f"{hardly}it waited {seconds(waited)} of its {seconds(wall)} for CVMFS"
     if verdict.blocked_s is None:
         return f"the client counted {counted(verdict.fuse_reads or 0, 'read')} while tokens were generated"
     wall = sum(part.wall_s for _, part, _ in _parts(report))
@@ -131,17 +135,25 @@ def _part_of(row: Phase) -> Part:
 def generation(report: Report) -> list[Line]:
     """Return a line on the first token, on the further ones, why they needed CVMFS, and how sure that is."""
     verdict = report.verdict
+    if verdict.question != GENERATION:
+        return [*programs.lines(report), *_needs(report), *_sure(report)]
     lines = [line for each in _parts(report) for line in _told(*each)]
     between = verdict.between_calls
     if between is not None and between.fuse_requests:
         lines += _told("between calls", between, "")
     if verdict.failed_steps:
         lines.append(("failed", f"{counted(verdict.failed_steps, 'call')} for a token failed, and made none"))
+    return [*lines, *_needs(report), *_tensors(report), *_sure(report)]
+
+
+def _needs(report: Report) -> list[Line]:
+    """Return what the client counted where nothing else is known, and why CVMFS was needed."""
+    verdict, lines = report.verdict, []
     if verdict.fuse_reads is None and report.checks:
         lines.append(("the client", f"counted {_counted_by_client(report)} over the whole run, whoever needed them"))
     if verdict.causes:
         lines.append(("why", _why(verdict)))
-    return [*lines, *_tensors(report), *_sure(report)]
+    return lines
 
 
 def _told(label: str, part: Part, more: str) -> list[Line]:

@@ -20,9 +20,13 @@ from cvtrace.probes.events import Opcode
 MOST: Final = 20_000
 """Rows of one table; the rest is in the CSV and JSON forms of the report."""
 OTHERS: Final = {
+    "runs": "Runs of the session",
     "tensors": "Tensors",
     "layers": "Layers of the model",
     "chunks": "Objects of the client's cache",
+    "imports": "Imported modules",
+    "import_packages": "Imported packages",
+    "folders": "Folders",
     "operators": "Operators",
     "operator_layers": "Operators by layer",
     "checks": "Traced against counted by the client",
@@ -143,6 +147,8 @@ def _files(scene: Scene) -> Table:
         Column("cache hits", "n", [row.cache_hits for row in shown]),
         Column("misses", "n", [row.cache_misses for row in shown]),
         Column("blocked", "s", [row.blocked_s for row in shown]),
+        Column("used at least", "bytes", [row.used_bytes for row in shown]),
+        Column("access", "text", [row.access or "" for row in shown]),
     )
     return Table("files", "Files", columns, {"file": places}, len(rows))
 

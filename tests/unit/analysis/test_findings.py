@@ -22,6 +22,50 @@ ELSEWHERE = 0x8D8E8F90
 """141.142.143.144, an address out in the world."""
 
 
+PAGE = 4096
+
+
+def imports_of(share: float) -> Trace:
+    """A script of 10 ms whose imports wait for a part of it, half of that in a package that another imports."""
+    scene = (
+        Scene(end=10_000)
+        .imported("app", 100, 9_900)
+        .imported("app.core", 200, 9_000, 1)
+        .imported("heavy", 5000, 8900, 2)
+    )
+    half = share * 5_000
+    for at, node in ((300, 11), (5100, 12)):
+        scene.off(at, at + half - 1, at + half, by=WORKER)
+        scene.request(Opcode.OPEN, at + 1, at + half - 2, at + half, sent=at, node=node)
+    return scene.trace()
+
+
+def touched_here_and_there(touches: int, apart: int, *, begin_to_end: bool = False) -> Trace:
+    """A program that maps a file and touches one page in `apart`, each of which brings 128 KiB."""
+    scene = Scene(end=10_000)
+    for number in range(touches):
+        page = apart * number if begin_to_end else apart * (number * 37 % touches)
+        scene.request(
+            Opcode.READ, 5 + 6 * number, 6 + 6 * number, 7 + 6 * number, sent=4.5 + 6 * number, offset=page * PAGE
+        )
+        scene.page(Kind.FAULT, 4 + 6 * number, page)
+        if begin_to_end:
+            scene.page(Kind.PAGE_MAP, 7.5 + 6 * number, page, apart)
+    return scene.trace()
+
+
+def many_files(number: int, *, length: float = 20, imported: bool = False) -> Trace:
+    """A program that opens so many files and waits `length` µs for each, in 10 ms."""
+    scene = Scene(end=10_000)
+    if imported:
+        scene.imported("app", 1, 9_999)
+    for each in range(number):
+        at = 10 + (length + 5) * each
+        scene.off(at, at + length - 1, at + length, by=WORKER)
+        scene.request(Opcode.OPEN, at + 1, at + length - 2, at + length, sent=at, node=100 + each)
+    return scene.trace()
+
+
 def found(trace: Trace) -> dict[str, Finding]:
     return {finding.id: finding for finding in analyse(trace).findings}
 
@@ -311,6 +355,15 @@ TOLD: list[tuple[str, Callable[[], Trace], str]] = [
     ("proxy_missing", from_server, "3 fetches went straight to 141.142.143.144"),
     ("slow_first_byte", slow, "comes 30.0 ms after the request (median of 3 fetches)"),
     ("path_checks", path_checking, "150 path checks took"),
+    ("imports_wait", lambda: imports_of(0.6), "imports waited 6.00 ms of 10.0 ms, with 2 opens; the packages that"),
+    ("imports_wait", lambda: imports_of(0.6), "app 3.00 ms, heavy 3.00 ms"),
+    ("read_amplification", lambda: touched_here_and_there(200, 32), "26.2 MB of"),
+    (
+        "read_amplification",
+        lambda: touched_here_and_there(200, 32),
+        "as little as 819 kB may have been used (access is random)",
+    ),
+    ("small_files", lambda: many_files(200), "200 small files took 4.00 ms of 10.0 ms"),
     ("cpu_starved", starved, "2.00 ms of 10.0 ms"),
     ("other_io", waiting_for_disk, "most in load"),
     ("import_dominates", importing, "2.00 s of 3.00 s"),
@@ -337,6 +390,12 @@ SILENT: list[tuple[str, Callable[[], Trace]]] = [
     ("proxy_missing", lambda: from_server(0x0A000001)),
     ("proxy_missing", lambda: from_server(proxied=True)),
     ("proxy_missing", lambda: from_server(fetches=2)),
+    ("imports_wait", lambda: imports_of(0.05)),
+    ("read_amplification", lambda: touched_here_and_there(20, 32)),
+    ("read_amplification", lambda: touched_here_and_there(200, 16, begin_to_end=True)),
+    ("small_files", lambda: many_files(90)),
+    ("small_files", lambda: many_files(200, length=2)),
+    ("small_files", lambda: many_files(200, imported=True)),
     ("slow_first_byte", lambda: slow(0.004)),
     ("path_checks", lambda: path_checking(40)),
     ("cpu_starved", lambda: run().preempted(1000, 1100).trace()),

@@ -110,7 +110,8 @@ def test_a_named_phase_without_any_call_of_the_library() -> None:
     report = analyse(scene.trace())
     assert rows_us(report) == {"load": (1, 100), "script": (4, 500), "read": (2, 400)}
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
-    assert "no call of the GenAI library" in " ".join(report.verdict.missing)
+    assert (report.verdict.question, report.verdict.answer) == ("program", "inconclusive")
+    assert "nothing that the program did was seen" in " ".join(report.verdict.missing)
 
 
 def test_named_phases_that_overlap_or_leave_the_life_are_cut_to_it() -> None:

@@ -210,7 +210,7 @@ def test_a_recording_cut_in_a_token_is_inconclusive() -> None:
     assert "while a token was being generated" in reasons(report)
 
 
-def test_a_target_without_genai_is_one_row_and_inconclusive() -> None:
+def test_a_target_without_genai_is_one_row_and_a_program() -> None:
     scene = Scene()
     scene.opened(110, 130, 5, MODEL)
     scene.request(Opcode.OPEN, 115, 120, 125, sent=112)
@@ -222,8 +222,8 @@ def test_a_target_without_genai_is_one_row_and_inconclusive() -> None:
     assert [row.name for row in report.phases] == ["script"]
     assert report.phases[0].fuse_reads == 1
     assert report.phases[0].wall_s == pytest.approx(1e-3)
+    assert (report.verdict.question, report.verdict.answer) == ("program", "yes")
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
-    assert report.verdict.missing[0].startswith("no token generation was seen")
     assert report.files[0].path == MODEL
 
 
