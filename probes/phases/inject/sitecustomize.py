@@ -1,6 +1,6 @@
 """Found by the target's interpreter at its start: arms the phase marks, then steps aside for the sitecustomize that was there.
 
-Runs in any Python from 3.9 on, before anything of the target; it must neither fail nor be seen, so it imports nothing
+Runs in any Python from 3.8 on, before anything of the target; it must neither fail nor be seen, so it imports nothing
 that an interpreter does not have loaded at this point.
 """
 
@@ -9,7 +9,23 @@ from __future__ import annotations
 import os
 import sys
 from _frozen_importlib import module_from_spec
-from _frozen_importlib_external import PathFinder
+from _frozen_importlib_external import PathFinder, spec_from_file_location
+
+TYPE_CHECKING = False  # typing is not imported for nothing
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+
+class Helper:
+    """Finds `cvtrace.phase` for scripts whose environment has no cvtrace: asked last, so that it hides nothing."""
+
+    NAMES = ("cvtrace", "cvtrace_phase")
+
+    def __init__(self, folder: str) -> None:
+        self.path = folder + "/cvtrace_phase.py"
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return spec_from_file_location(name, self.path) if name in self.NAMES else None
 
 
 def _arm(folder: str) -> None:
@@ -19,6 +35,7 @@ def _arm(folder: str) -> None:
 
             names = ("CVTRACE_MARKS", "CVTRACE_HOOK", "CVTRACE_PROFILE", "CVTRACE_MOUNTS", "CVTRACE_SOCKETS")
             _cvtrace_marks.arm(*(os.environ.get(name, "") for name in names))
+            sys.meta_path.append(Helper(folder))
     except Exception:  # whatever it is, the target comes first
         pass
     finally:

@@ -1,0 +1,1 @@
+../../../phase/cvtrace_phase.py
