@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cvtrace.analysis.headers import gguf, onnx, safetensors
+from cvtrace.analysis.headers.kept import are_kept, kept
 from cvtrace.analysis.headers.source import Source, Unreadable
 from cvtrace.analysis.headers.tensor import HeaderTensor
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
@@ -43,9 +44,11 @@ def is_model(path: str) -> bool:
 
 
 def headers_of(trace: Trace, user: User, folder: Path | None = None) -> Headers:
-    """Look where the trace says, on its mounts only, or in `folder`; with the rights of `user`."""
+    """Look in `folder`, else in what the trace keeps, else where it says, on its mounts only; with the rights of `user`."""
     if folder is not None:
         return headers_under(folder, user)
+    if are_kept(trace):
+        return partial(kept, trace)
     return headers_on_mounts([str(mount.get("path") or "") for mount in trace.meta["mounts"]], user)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.forms import refuse_useless
+from cvtrace.commands import keeping
+from cvtrace.commands.forms import refuse_useless, refuse_with
 from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES
 
@@ -22,6 +23,7 @@ from cvtrace.probes.ladder import CHOICES
 @click.option("--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="How to observe.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS.")
 @click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
+@click.option("--keep-names", is_flag=True, help="Keep the names and places of the model's tensors in the trace.")
 @click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
@@ -35,6 +37,7 @@ def command(
     probes: str,
     mounts: tuple[str, ...],
     redact: bool,
+    keep_names: bool,
     watch: bool,
     verbose: bool,
     no_summary: bool,
@@ -51,6 +54,7 @@ def command(
     from cvtrace.tracer.watch import watching
 
     refuse_useless(ctx, output, force=force, probes=probes, no_summary=no_summary)
+    refuse_with(ctx, "keep_names", "--keep-names", redact, "--redact, which hashes names")
 
     for_s = None if duration is None else parse_duration_s(duration)
     process = find_process(pid)
@@ -60,5 +64,7 @@ def command(
             say(NOTHING_TO_DRAW_ON)
         options = Options(output, force, probes, mounts, asked, say, progress(), redact=redact, watch=shown)
         recording = attach(process, options, for_s)
+    if keep_names:
+        keeping.keep_names(recording.path, asked)
     if not no_summary:
         tell_summary(recording.path, asked, verbose=verbose)

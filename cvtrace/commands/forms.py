@@ -75,9 +75,15 @@ def refuse_without(context: click.Context, name: str, option: str, met: bool, ne
         raise click.UsageError(f"{option} has no effect without {needed}: leave it out, or add that")
 
 
+def refuse_with(context: click.Context, name: str, option: str, met: bool, other: str) -> None:
+    """Raise UsageError if an option was given beside another that leaves it without an effect."""
+    if given(context, name) and met:
+        raise click.UsageError(f"{option} has no effect with {other}: leave one of the two out")
+
+
 def refuse_useless(context: click.Context, output: Path | None, *, force: bool, probes: str, no_summary: bool) -> None:
     """Raise UsageError for options of `run` and `attach` that would have no effect."""
     refuse_force_for_nothing(force, output, "the trace")
-    refuse_without(context, "verbose", "--verbose", not no_summary, "a summary (--no-summary)")
+    refuse_with(context, "verbose", "--verbose", no_summary, "--no-summary")
     for name in ("buffer", "cost"):
-        refuse_without(context, name, f"--{name}", probes in ("auto", "ebpf"), "eBPF (--probes ebpf)")
+        refuse_with(context, name, f"--{name}", probes in ("strace", "portable"), f"--probes {probes}")

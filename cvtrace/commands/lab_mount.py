@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.forms import refuse_without
+from cvtrace.commands.forms import refuse_with
 from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
 
 
@@ -51,7 +51,7 @@ def command(
     """
     from cvtrace.lab.client import mounting
 
-    refuse_without(context, "backoff", "--backoff", retries > 0, "retries (--retries 0)")
+    refuse_with(context, "backoff", "--backoff", retries == 0, "--retries 0")
     first_s = parse_duration_s(backoff)
     configuration = mounting.configure(
         name,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.forms import refuse_without
+from cvtrace.commands.forms import refuse_with
 from cvtrace.lab.publish import DEFAULT_URL, Compression, publish
 from cvtrace.lab.quantities import parse_size_bytes
 
@@ -36,7 +36,7 @@ def command(
 
     Writes STORE/cvmfs/NAME, the key STORE/keys/NAME.pub and STORE/NAME.conf for a real client.
     """
-    refuse_without(context, "level", "--level", compression == "zlib", "--compression zlib")
+    refuse_with(context, "level", "--level", compression == "none", "--compression none")
     published = publish(
         folder,
         fqrn=fqrn,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.forms import given, refuse_without
+from cvtrace.commands.forms import given, refuse_with, refuse_without
 from cvtrace.lab.origin import Injection, Origin
 from cvtrace.lab.quantities import parse_bandwidth_bytes_per_s, parse_duration_s, parse_size_bytes
 
@@ -53,7 +53,7 @@ def command(
             "something to inject (--delay, --bandwidth, --status, --truncate, --drop)",
         )
     for name in ("bandwidth", "status", "truncate"):
-        refuse_without(context, name, f"--{name}", not drop, "an answer (--drop sends none)")
+        refuse_with(context, name, f"--{name}", drop, "--drop")
     injection = Injection(
         match=match,
         every=every,

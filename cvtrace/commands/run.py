@@ -9,7 +9,8 @@ from typing import Final
 
 import click
 
-from cvtrace.commands.forms import refuse_useless
+from cvtrace.commands import keeping
+from cvtrace.commands.forms import refuse_useless, refuse_with
 from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES, Settings
 
@@ -34,6 +35,7 @@ BUFFER_MAX_BYTES: Final = 2_000_000_000
 @click.option("--buffer", metavar="SIZE", help="Room for events that wait to be written (eBPF); default: 32MB.")
 @click.option("--cost", is_flag=True, help="Measure what the recording costs in the kernel, for the trace's meta.json.")
 @click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
+@click.option("--keep-names", is_flag=True, help="Keep the names and places of the model's tensors in the trace.")
 @click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
@@ -51,6 +53,7 @@ def command(
     buffer: str | None,
     cost: bool,
     redact: bool,
+    keep_names: bool,
     watch: bool,
     verbose: bool,
     no_summary: bool,
@@ -68,6 +71,7 @@ def command(
     from cvtrace.tracer.watch import watching
 
     refuse_useless(ctx, output, force=force, probes=probes, no_summary=no_summary)
+    refuse_with(ctx, "keep_names", "--keep-names", redact, "--redact, which hashes names")
 
     asked = who_asked(os.environ)
     runs_as = user_named(user) if user else asked
@@ -83,6 +87,8 @@ def command(
         except NotStarted as error:
             say(str(error))
             ctx.exit(error.exit_code)
+    if keep_names:
+        keeping.keep_names(recording.path, asked)
     if not no_summary:
         tell_summary(recording.path, asked, verbose=verbose)
     ctx.exit(recording.exit_code)

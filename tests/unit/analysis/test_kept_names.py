@@ -1,0 +1,102 @@
+"""The file of tensors in a trace comes from anywhere: it is read within limits, and each value is checked."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import cold_run, stored
+from scene import MODEL
+
+from cvtrace.analysis import analyse
+from cvtrace.analysis.headers import HeaderTensor, headers_of, kept
+from cvtrace.tracer.store import read_trace
+from cvtrace.tracer.user import current_user
+
+TENSOR = HeaderTensor("model.embed_tokens.weight", "float16", (32, 64), MODEL, 0, 4096)
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    odd = HeaderTensor("a\x1b[31m\u202e\udc80", "", (), MODEL, 1 << 40, 0)
+
+    assert kept.parsed(kept.as_bytes([TENSOR, odd])) == [TENSOR, odd]
+
+
+def test_a_report_has_the_tensors_that_its_trace_keeps(tmp_path: Path) -> None:
+    # GIVEN a trace with tensors of its model, and of a file that was never read
+    trace = stored(tmp_path, cold_run())
+    other = HeaderTensor("other", "int8", (9,), "/etc/passwd", 0, 9)
+    (trace / "tensors.json").write_bytes(kept.as_bytes([TENSOR, other]))
+    # WHEN it is reported
+    recorded = read_trace(trace)
+    report = analyse(recorded, headers_of(recorded, current_user()))
+    # THEN the former are told
+    assert [row.name for row in report.tensors if row.name] == [TENSOR.name]
+
+
+def row(**changes: Any) -> list[Any]:
+    values: dict[str, Any] = {"name": "n", "dtype": "int8", "shape": [1], "path": MODEL, "offset": 0, "size": 1}
+    return list({**values, **changes}.values())
+
+
+BAD: dict[str, Any] = {
+    "no JSON": b"{",
+    "deep": b"[" * 100_000,
+    "a list": [],
+    "another schema": {"schema": "cvtrace-tensors/2", "tensors": []},
+    "no tensors": {"schema": kept.SCHEMA},
+    "too many": {"schema": kept.SCHEMA, "tensors": [0] * (kept.MOST_TENSORS + 1)},
+    "short": {"schema": kept.SCHEMA, "tensors": [[1, 2]]},
+    "long name": {"schema": kept.SCHEMA, "tensors": [row(name="x" * 2000)]},
+    "no name": {"schema": kept.SCHEMA, "tensors": [row(name=None)]},
+    "negative": {"schema": kept.SCHEMA, "tensors": [row(offset=-1)]},
+    "huge": {"schema": kept.SCHEMA, "tensors": [row(size=1 << 64)]},
+    "no number": {"schema": kept.SCHEMA, "tensors": [row(size=1.5)]},
+    "true": {"schema": kept.SCHEMA, "tensors": [row(offset=True)]},
+    "shape": {"schema": kept.SCHEMA, "tensors": [row(shape=[1] * 100)]},
+}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_a_file_that_makes_no_sense_is_left_out_and_said(tmp_path: Path, content: Any) -> None:
+    trace = stored(tmp_path, cold_run())
+    (trace / "tensors.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+    assert_left_out(trace)
+
+
+def assert_left_out(trace: Path) -> None:
+    recorded = read_trace(trace)
+    report = analyse(recorded, headers_of(recorded, current_user()))
+    assert report.tensors == ()
+    assert "tensors.json of the trace cannot be used" in report.trace.missing[-1]
+
+
+@pytest.mark.parametrize("planted", ["link", "fifo", "folder", "large"])
+def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, planted: str) -> None:
+    trace, place = stored(tmp_path, cold_run()), tmp_path / "trace" / "tensors.json"
+    if planted == "link":
+        (tmp_path / "secret").write_bytes(kept.as_bytes([TENSOR]))
+        place.symlink_to(tmp_path / "secret")
+    elif planted == "fifo":
+        os.mkfifo(place)
+    elif planted == "folder":
+        place.mkdir()
+    else:
+        with place.open("wb") as file:
+            file.truncate(kept.MOST_BYTES + 1)
+
+    assert_left_out(trace)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda told: json.dumps(told).encode())
+)
+@settings(max_examples=200, deadline=None)
+def test_nothing_but_a_refusal_comes_of_nonsense(content: bytes) -> None:
+    with pytest.raises(kept.NotKept):
+        kept.parsed(content)
