@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 from cvtrace.analysis.headers.source import LONGEST_NAME, MOST_TENSORS
 from cvtrace.analysis.headers.tensor import LARGEST, HeaderTensor
 from cvtrace.tracer.folder import TENSORS
+from cvtrace.tracer.safe_open import open_folder, open_regular
 from cvtrace.tracer.store import Trace
 
 SCHEMA: Final = "cvtrace-tensors/1"
@@ -49,15 +49,13 @@ def kept(trace: Trace, paths: Sequence[str]) -> tuple[list[HeaderTensor], list[s
     return [each for each in found if each.path in wanted], []
 
 
-def _content(folder: Path) -> bytes:
-    fd = os.open(folder / TENSORS, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotKept("it is not a file")
-        if status.st_size > MOST_BYTES:
-            raise NotKept("it is larger than is looked at")
-        return file.read(MOST_BYTES)
+def _content(path: Path) -> bytes:
+    folder = open_folder(path)
+    try:
+        with open_regular(folder, TENSORS, MOST_BYTES) as file:
+            return file.read(MOST_BYTES)
+    finally:
+        os.close(folder)
 
 
 def parsed(content: bytes) -> list[HeaderTensor]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvtrace.commands.telling import say
+from cvtrace.commands.telling import as_owner, say
 
 if TYPE_CHECKING:
     from cvtrace.tracer.user import User
@@ -14,29 +14,28 @@ if TYPE_CHECKING:
 
 def keep_names(path: Path, owner: User) -> None:
     """Write them as a file of the trace, as its owner; whatever goes wrong, the trace is whole and one sentence says so."""
-    try:
+
+    def keep() -> None:
         from cvtrace.analysis.headers import headers_of
         from cvtrace.analysis.headers.kept import as_bytes
         from cvtrace.analysis.study import study
         from cvtrace.analysis.tensors import look_up
-        from cvtrace.tracer.folder import TENSORS, Folder
+        from cvtrace.tracer.folder import TENSORS
+        from cvtrace.tracer.safe_open import open_folder, replacing
         from cvtrace.tracer.store import read_trace
-        from cvtrace.tracer.user import acting_as
 
-        with acting_as(owner):
-            trace = read_trace(path)
+        trace = read_trace(path)
         tensors, troubles = look_up(study(trace), headers_of(trace, owner))
         for trouble in troubles:
             say(f"--keep-names: not kept are {trouble}")
         if not tensors:
             say("--keep-names: no model with tensors was read, so there are no names to keep")
             return
-        with acting_as(owner):
-            folder = Folder(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), owner)
+        folder = open_folder(path)
         try:
-            folder.write_whole(TENSORS, as_bytes(tensors), durable=False)
+            with replacing(folder, TENSORS) as file:
+                file.write(as_bytes(tensors))
         finally:
-            folder.close()
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        say(f"the names of tensors could not be kept ({type(error).__name__}: {first}); the trace is in {path}")
+            os.close(folder)
+
+    as_owner(owner, keep, lambda why: f"the names of tensors could not be kept{why}; the trace is in {path}")

@@ -80,12 +80,27 @@ def progress() -> Callable[[int, int], None] | None:
 
 
 def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
-    """Print the summary of a trace, or everything; whatever goes wrong with it, the trace is whole and the exit code the script's.
+    """Print the summary of a trace, or everything; whatever goes wrong with it, the trace is whole and the exit code the script's."""
 
-    A trace of another user is read by a child that is wholly that user: the target may have put something else in its place.
+    def show() -> None:
+        from cvtrace.analysis.headers import headers_of
+        from cvtrace.analysis.report.text import summary
+        from cvtrace.tracer.store import read_trace
+
+        trace = read_trace(path)
+        shown = summary(trace, headers_of(trace, owner), verbose=verbose)
+        tell(shown, steers=True)  # it has colours, and writes names out by itself
+
+    as_owner(owner, show, lambda why: f"the summary could not be made{why}; the trace is in {path}")
+
+
+def as_owner(owner: User, work: Callable[[], None], failed: Callable[[str], str]) -> None:
+    """Do some work on a trace; of another user, in a child that is wholly that user: the target may have put something else in its place.
+
+    Whatever goes wrong is one sentence, which `failed` makes of the reason.
     """
     if not owner.is_other:
-        _tell_summary(path, owner, verbose=verbose)
+        _try(work, failed)
         return
     sys.stderr.flush()
     with warnings.catch_warnings():
@@ -95,28 +110,27 @@ def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
         pid = os.fork()
     if pid == 0:
         try:
-            _tell_summary(path, owner, verbose=verbose)
+            if _try(lambda: _become(owner), failed):
+                _try(work, failed)
             sys.stderr.flush()
         finally:
             os._exit(0)
     _, status = os.waitpid(pid, 0)
     if status:
-        say(f"the summary could not be made; the trace is in {path}")
+        say(failed(""))
 
 
-def _tell_summary(path: Path, owner: User, *, verbose: bool) -> None:
+def _become(owner: User) -> None:
+    from cvtrace.commands.caller import become
+
+    become(owner)
+
+
+def _try(work: Callable[[], None], failed: Callable[[str], str]) -> bool:
     try:
-        from cvtrace.analysis.headers import headers_of
-        from cvtrace.analysis.report.text import summary
-        from cvtrace.tracer.store import read_trace
-
-        if owner.is_other:
-            from cvtrace.commands.caller import become
-
-            become(owner)
-        trace = read_trace(path)
-        shown = summary(trace, headers_of(trace, owner), verbose=verbose)
-        tell(shown, steers=True)  # it has colours, and writes names out by itself
+        work()
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
-        say(f"the summary could not be made ({type(error).__name__}: {first}); the trace is in {path}")
+        say(failed(f" ({type(error).__name__}: {first})"))
+        return False
+    return True
