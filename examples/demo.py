@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""`make demo`: trace phi3-qa.py three times on a model served from the embedded CVMFS.
+"""`make demo`: trace phi3-qa.py four times on a model served from the embedded CVMFS, and put the four beside each other.
 
-Cold: the client's cache is empty, everything comes over HTTP. Warm: it is in the client's cache, but not in memory. Mapped: the
-weights are used from the mapping, and there is less memory than they need. Traces stay in demo-out/.
+Cold: the client's cache is empty, everything comes over HTTP. Warm: all is in the client's cache, but not in memory. Hot: all is in
+memory. Mapped: the weights are used from the mapping, and there is less memory than they need. Traces stay in demo-out/.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cvtrace.analysis.report.lines import columns
+from cvtrace.analysis.report.quantities import seconds
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.memory import limited
 from cvtrace.lab.stack import Options, Stack, forget_pages, temporary, warm, wipe_client_cache
@@ -25,6 +28,7 @@ OUT = ROOT / "demo-out"
 SIZE_BYTES = 100_000_000
 LIMIT_BYTES = 100_000_000
 TOKENS = 24
+RUNS = ("cold", "warm", "hot", "mapped")
 QUESTION = "What does a muon decay into?"
 
 
@@ -38,13 +42,14 @@ def script(model: Path) -> list[str]:
     return ["examples/phi3-qa.py", "-m", str(model), "-e", "cpu", "-g", "-p", QUESTION, "--tokens", str(TOKENS)]
 
 
-def traced(name: str, stack: Stack, argv: Sequence[str], *options: str) -> int:
-    """Run `cvtrace run` as a user would; return its exit code."""
+def traced(name: str, stack: Stack, argv: Sequence[str], *options: str, shown: Sequence[str] | None = None) -> int:
+    """Run `cvtrace run` as a user would; return its exit code. `shown` is printed in the place of `argv`."""
+    shown = argv if shown is None else shown
     trace = OUT / name
     if trace.exists():
         shutil.rmtree(trace)
-    run = ["run", "-o", str(trace.relative_to(ROOT)), "--mount", str(stack.mountpoint), *options, *argv]
-    say(f"$ cvtrace {shlex.join(run)}")
+    run = ["run", "-o", str(trace.relative_to(ROOT)), "--keep-names", "--mount", str(stack.mountpoint), *options, *argv]
+    say(f"$ cvtrace {shlex.join([*run[: len(run) - len(argv)], *shown])}")
     environ = {**os.environ, "VIRTUAL_ENV": sys.prefix, "ORT_DISABLE_TELEMETRY": "1"}
     return subprocess.run([sys.executable, "-m", "cvtrace", *run], check=False, cwd=ROOT, env=environ).returncode
 
@@ -61,8 +66,35 @@ def less_memory(argv: list[str]) -> Iterator[list[str]]:
         yield command
 
 
+def row(name: str) -> list[str]:
+    """Return the row of a run in the last table, from its report."""
+    report = [sys.executable, "-m", "cvtrace", "report", str(OUT / name), "--format", "json"]
+    told = json.loads(subprocess.run(report, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+    verdict, phases = told["verdict"], {phase["name"]: phase for phase in told["phases"]}
+    first, further = verdict["first_token"], verdict["further_tokens"]
+    rate = (TOKENS - 1) / further["wall_s"] if further and further["wall_s"] else 0.0
+    waited = "–" if verdict["blocked_s"] is None else seconds(verdict["blocked_s"])
+    return [
+        name,
+        seconds(phases["load"]["wall_s"]),
+        seconds(first["wall_s"]) if first else "–",
+        f"{rate:.1f}",
+        waited,
+        f"{verdict['fuse_reads'] or 0:,}",
+        f"{verdict['http_fetches'] or 0:,}",
+        str(verdict["answer"]).upper(),
+    ]
+
+
+def show_table(names: Sequence[str]) -> None:
+    """Print the runs beside each other: what changes when the caches are warmer, and when memory is short."""
+    head = ["", "load", "first token", "tokens/s", "waited", "reads", "fetches", "hits CVMFS?"]
+    for number, line in enumerate(columns([head, *map(row, names)], 80)):
+        say(line) if number == 0 else print(line)
+
+
 def main() -> int:
-    """Bring the lab up, trace three runs, take the lab down."""
+    """Bring the lab up, trace four runs, take the lab down, and compare."""
     OUT.mkdir(exist_ok=True)
     say(f"demo: building two models of {SIZE_BYTES // 10**6} MB, publishing and mounting them …")
     with temporary(Options(size_bytes=SIZE_BYTES, mapped_too=True, client="lab")) as stack:
@@ -74,12 +106,19 @@ def main() -> int:
         forget_pages(stack)
         codes.append(traced("warm", stack, script(stack.model)))
 
-        say(f"\n3. Mapped: weights are used from the mapping, with {LIMIT_BYTES // 10**6} MB of memory for all.")
+        say("\n3. Hot: all is in memory. Generation asks CVMFS for nothing, and that can be proven.")
+        warm(stack)
+        codes.append(traced("hot", stack, script(stack.model)))
+
+        say(f"\n4. Mapped: weights are used from the mapping, with {LIMIT_BYTES // 10**6} MB of memory for all.")
         stack = wipe_client_cache(stack)
         warm(stack, stack.mapped_model)
         forget_pages(stack)
         with less_memory([sys.executable, *script(stack.mapped_model)]) as command:
-            codes.append(traced("mapped", stack, command, "--python", sys.executable, "--"))
+            plain = ["python", *script(stack.mapped_model)]
+            codes.append(traced("mapped", stack, command, "--python", sys.executable, "--", shown=plain))
+    say(f"\nThe four runs, {TOKENS} tokens each; waited, reads and fetches are those of generation:")
+    show_table(RUNS)
     say("\nThe traces are in demo-out/: try `.venv/bin/cvtrace report demo-out/cold --open`.")
     return max(codes)
 

@@ -13,20 +13,22 @@ from cvtrace.analysis.model import Finding, Report
 from cvtrace.analysis.report import brief_answers as answers
 from cvtrace.analysis.report import failed, programs, sentences
 from cvtrace.analysis.report.brief_table import table
-from cvtrace.analysis.report.lines import wrapped
+from cvtrace.analysis.report.lines import GAP, wrapped
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.report.quantities import counted, seconds
 from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE
 
 LINES: Final = 30
-LABEL, QUESTION = 16, 20
-"""Cells of what stands before an answer."""
+QUESTION: Final = 20
+"""Cells of a question that is answered in the same line."""
 MOST_ROWS: Final = 12
 FEWEST_ROWS: Final = 3
 TOP: Final = 3
 """Findings that are told."""
 EACH: Final = 2
 """Lines of an answer, and of a finding."""
+FAILED: Final = 6
+"""Lines of what failed."""
 REASON: Final = 4
 """Lines of why there is no answer."""
 SAID_ABOVE: Final = frozenset({"cut_off"})
@@ -54,15 +56,17 @@ def brief(report: Report, width: int) -> list[str]:
 
 
 def _head(report: Report, width: int) -> list[str]:
-    lines = [line for sentence in failed.sentences(report) for line in wrapped(sentence, width, most=EACH)]
-    lines += wrapped(answers.title(report), width, most=EACH)
+    lines = [line for sentence in failed.sentences(report) for line in wrapped(sentence, width, most=EACH)][:FAILED]
+    lines += wrapped(answers.title(report, width), width, most=EACH)
     for sentence in answers.trouble(report):
         lines += wrapped(sentence, width, most=EACH)
     question, reply = answers.headline(report)
     lines += ["", *wrapped(f"{question}  {reply}", width, rest="  ", most=EACH)]
-    for label, said in answers.generation(report):
+    said_of = answers.generation(report)
+    room = max((len(label) for label, _ in said_of), default=0) + len(GAP)
+    for label, said in said_of:
         most = REASON if report.verdict.answer == INCONCLUSIVE else EACH
-        lines += wrapped(said, width, first=f"  {label:<{LABEL - 2}}", rest=" " * LABEL, most=most)
+        lines += wrapped(said, width, first=f"  {label:<{room}}", rest=" " * (2 + room), most=most)
     loaded = answers.load(report)
     lines += [""] if loaded else []
     for label, said in loaded:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from rich.cells import cell_len
+
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, LABELS
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.report import programs
@@ -48,8 +50,8 @@ WORTH_TELLING: Final = 0.005
 """Share of a phase from which on its waiting is told."""
 
 
-def title(report: Report) -> str:
-    """Return script, mounts, client, probe and events."""
+def title(report: Report, width: int) -> str:
+    """Return script, mounts, client, probe and, where there is room, events."""
     trace = report.trace
     used = [mount for mount in trace.mounts if mount.used]
     where = " and ".join(fitted(mount.path, MOUNT) for mount in used[:SHOWN_MOUNTS])
@@ -59,7 +61,8 @@ def title(report: Report) -> str:
     name = fitted(script(trace.target), SCRIPT)
     probes = {"ebpf": "eBPF"}.get(trace.probes, trace.probes)
     parts = [f"{name} on {where}", *clients] if used else [name, "CVMFS not used" if trace.mounts else "no CVMFS mount"]
-    return " · ".join([*parts, f"{probes}, {counted(trace.events, 'event')}"])
+    short, whole = (" · ".join([*parts, probes + more]) for more in ("", f", {counted(trace.events, 'event')}"))
+    return whole if cell_len(whole) <= width else short
 
 
 def trouble(report: Report) -> list[str]:
@@ -117,7 +120,7 @@ def _parts(report: Report) -> list[tuple[str, Part, str]]:
     if verdict.first_token and verdict.further_tokens:
         firsts = sum(answer.first_token_s is not None for answer in report.answers)
         further = None if verdict.tokens is None else max(verdict.tokens - firsts, 0)
-        label = "further ones" if further is None else f"{further:,} further"
+        label = "more tokens" if further is None else counted(further, "more token")
         first = "first tokens" if firsts > 1 else "first token"
         return [(first, verdict.first_token, ""), (label, verdict.further_tokens, _worst(report))]
     parts = [("first token", _part_of(by_name["prefill"]), "")] if "prefill" in by_name else []
@@ -251,18 +254,11 @@ def _sources(report: Report, row: Phase) -> str:
     mine = [fetch for fetch in report.fetches if fetch.by_target and fetch.phase == "load"]
     over = f"over HTTP ({_fetched(report, row, bool(mine) and all(CHUNK.search(fetch.url) for fetch in mine))})"
     places = (over if mine else "over HTTP", "from the client's cache on disk", "from memory")
-    parts = [
-        f"{_percent(size_bytes, total)} {place}" for size_bytes, place in zip(sizes, places, strict=True) if size_bytes
-    ]
-    return ", ".join(parts)
+    parts = [(round(100 * size_bytes / total), place) for size_bytes, place in zip(sizes, places, strict=True)]
+    return ", ".join(f"{percent} % {place}" for percent, place in parts if percent)
 
 
 def _fetched(report: Report, row: Phase, chunks: bool) -> str:
     number = row.http_fetches or 0
     told = f"{counted(number, 'chunk' if chunks else 'fetch')}, {size(row.http_bytes or 0)}"
     return f"{told}, {together(report, 'load')}" if number > 1 else told
-
-
-def _percent(part: int, total: int) -> str:
-    share = 100 * part / total
-    return "less than 1 %" if share < 0.5 else "almost 100 %" if 99.5 <= share < 100 else f"{share:.0f} %"

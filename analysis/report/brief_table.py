@@ -13,7 +13,6 @@ LONGEST_NAME: Final = 18
 """Of a phase that a script named."""
 MAIN: Final = ("load", "prefill", "decode", "run")
 """Phases that are never put together with others."""
-SHOWN: Final = {"prefill": "first token", "decode": "tokens"}
 NOTHING: Final = "–"
 
 
@@ -77,7 +76,7 @@ def _row(phase: Phase) -> _Row:
 
 
 def _name(phase: Phase) -> str:
-    name = fitted(SHOWN.get(phase.name, phase.name), LONGEST_NAME)
+    name = fitted(phase.name, LONGEST_NAME)
     several = phase.name in ("decode", "run") or (phase.name not in NAMES and phase.count > 1)
     return f"{name} ×{phase.count:,}" if several else name
 

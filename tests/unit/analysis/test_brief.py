@@ -155,7 +155,7 @@ def test_phases_that_do_not_fit_are_added_up() -> None:
     summary = text.render(report)
     assert_fits(summary)
     assert re.search(r"^load +400 ms", summary, re.MULTILINE)
-    assert re.search(r"^tokens ×3 ", summary, re.MULTILINE)
+    assert re.search(r"^decode ×3 ", summary, re.MULTILINE)
     assert re.search(r"^\d+ other phases ", summary, re.MULTILINE)
 
 
