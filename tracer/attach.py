@@ -105,6 +105,8 @@ class _Attached(Session):
                 missing=self._missing(),
             )
             give_up(self.probe.name, (self.options.owner,))
+            named = f"{self.process.title} (pid {self.process.pid})"
+            self._say_begun(named, "; Ctrl-C ends the recording, the process goes on")
         except BaseException:
             self.probe.stop()
             self.writer.abandon()

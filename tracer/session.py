@@ -88,6 +88,8 @@ class Options:
     """Hash the paths in the trace."""
     watch: Watch | None = None
     """Shown what is drained."""
+    note: Say | None = None
+    """Takes what is said on a terminal only; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ class Session:
             )
             if signals.take():
                 raise KeyboardInterrupt
+            self._say_begun(self.command.title)
             target.release()
             give_up(self.probe.name, (self.command.user, self.options.owner))
         except BaseException:
@@ -227,6 +230,12 @@ class Session:
             self.writer.abandon()
             raise
         return target
+
+    def _say_begun(self, what: str, more: str = "") -> None:
+        if self.options.note is not None:
+            probe = {"ebpf": "eBPF"}.get(self.probe.name, f"the {self.probe.name} probe")
+            now = datetime.datetime.now().strftime("%H:%M:%S")
+            self.options.note(f"recording {what} with {probe} since {now}, into {self.writer.path}{more}")
 
     def _watch(self, signals: Signals) -> None:
         """Let the wait for signals end when there is something to do before its time."""

@@ -9,7 +9,7 @@ import click
 
 from cvtrace.commands import keeping
 from cvtrace.commands.forms import refuse_useless, refuse_with
-from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, progress, say, tell_summary
+from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES
 
 
@@ -62,7 +62,9 @@ def command(
     with watching(watch) as shown:
         if watch and shown is None:
             say(NOTHING_TO_DRAW_ON)
-        options = Options(output, force, probes, mounts, asked, say, progress(), redact=redact, watch=shown)
+        options = Options(
+            output, force, probes, mounts, asked, say, progress(), redact=redact, watch=shown, note=note()
+        )
         recording = attach(process, options, for_s)
     if keep_names:
         keeping.keep_names(recording.path, asked)

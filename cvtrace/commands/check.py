@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.telling import say
+from cvtrace.commands.telling import doing, say
 from cvtrace.probes.visible import printable
 
 
@@ -22,7 +22,8 @@ def command(trace: Path, expressions: tuple[str, ...]) -> None:
     from cvtrace.analysis.expectations import BadExpression, check, parse, why_unknown
     from cvtrace.tracer.store import read_trace
 
-    report = analyse(read_trace(trace))
+    with doing("analysing the trace"):
+        report = analyse(read_trace(trace))
     named = [phase.name for phase in report.phases]
     try:
         expectations = [parse(expression, named) for expression in expressions]

@@ -18,6 +18,7 @@ from cvtrace.commands.outputs import (
     show_in_browser,
     writing,
 )
+from cvtrace.commands.telling import doing
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
@@ -79,7 +80,11 @@ def _reports(path: Path) -> list[Report]:
     from cvtrace.analysis.compare import traces_in
     from cvtrace.tracer.store import read_trace
 
-    return [analyse(read_trace(each)) for each in traces_in(path)]
+    found = []
+    for number, each in enumerate(traces := traces_in(path), 1):
+        with doing(f"analysing run {number} of {len(traces)} in {path}"):
+            found.append(analyse(read_trace(each)))
+    return found
 
 
 def _studied(path: Path) -> tuple[list[Report], Studied]:
@@ -90,5 +95,6 @@ def _studied(path: Path) -> tuple[list[Report], Studied]:
 
     traces = traces_in(path)
     reports = _reports(path) if len(traces) > 1 else []
-    shown = studied(read_trace(traces[middle(reports)] if reports else traces[0]))
+    with doing(f"analysing {path}"):
+        shown = studied(read_trace(traces[middle(reports)] if reports else traces[0]))
     return reports or [shown[2]], shown

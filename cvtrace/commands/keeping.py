@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvtrace.commands.telling import as_owner, say
+from cvtrace.commands.telling import as_owner, doing, say
 
 if TYPE_CHECKING:
     from cvtrace.tracer.user import User
@@ -24,8 +24,9 @@ def keep_names(path: Path, owner: User) -> None:
         from cvtrace.tracer.safe_open import open_folder, replacing
         from cvtrace.tracer.store import read_trace
 
-        trace = read_trace(path)
-        tensors, troubles = look_up(study(trace), headers_of(trace, owner))
+        with doing("reading the names of the model's tensors"):
+            trace = read_trace(path)
+            tensors, troubles = look_up(study(trace), headers_of(trace, owner))
         for trouble in troubles:
             say(f"--keep-names: not kept are {trouble}")
         if not tensors:

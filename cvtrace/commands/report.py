@@ -21,7 +21,7 @@ from cvtrace.commands.outputs import (
     writing,
 )
 from cvtrace.commands.questions import questions
-from cvtrace.commands.telling import say
+from cvtrace.commands.telling import doing, say
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
@@ -102,14 +102,17 @@ def command(
     from cvtrace.tracer.store import read_trace
     from cvtrace.tracer.user import who_asked
 
-    recorded = read_trace(trace)
-    study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model), asked=asked)
+    with doing("reading the trace"):
+        recorded = read_trace(trace)
+    with doing(f"analysing {len(recorded.events):,} events"):
+        study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model), asked=asked)
     if form in EXPORTS:
         export(study, tables, found, form, stacks, output, what_if=asked.show_what_if)
     else:
         encoding = encoding_of(output)
         terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
-        rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, asked=asked, verbose=verbose)
+        with doing(f"writing the {form}"):
+            rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, asked=asked, verbose=verbose)
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
     if given(context, "model") and not found.tensors:

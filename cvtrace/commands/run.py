@@ -11,7 +11,7 @@ import click
 
 from cvtrace.commands import keeping
 from cvtrace.commands.forms import refuse_useless, refuse_with
-from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, progress, say, tell_summary
+from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES, Settings
 
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
@@ -81,7 +81,9 @@ def command(
     with watching(watch) as shown:
         if watch and shown is None:
             say(NOTHING_TO_DRAW_ON)
-        options = Options(output, force, probes, mounts, asked, say, progress(), ort_profile, settings, redact, shown)
+        options = Options(
+            output, force, probes, mounts, asked, say, progress(), ort_profile, settings, redact, shown, note()
+        )
         try:
             recording = record(found, options)
         except NotStarted as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -63,6 +64,29 @@ def tell_defect(kind: type[BaseException], error: BaseException, trace: Tracebac
     tell("".join(traceback.format_exception(kind, error, trace)), end="")
 
 
+def is_drawn_on() -> bool:
+    """Tell whether stderr is a terminal on which a line can be taken back."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def note() -> Callable[[str], None] | None:
+    """Return what says a sentence on a terminal, and nowhere else; None where there is none."""
+    return say if sys.stderr.isatty() else None
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Say on a terminal what is under way, and take the line away when it is done; in a pipe say nothing."""
+    if not is_drawn_on():
+        yield
+        return
+    tell(f"\rcvtrace: {printable(what)} …", end="", steers=True)
+    try:
+        yield
+    finally:
+        tell("\r\033[K", end="", steers=True)
+
+
 def progress() -> Callable[[int, int], None] | None:
     """Return what shows how far the finishing of a long trace is: on a terminal only, after a second."""
     if not sys.stderr.isatty():
@@ -87,8 +111,9 @@ def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
         from cvtrace.analysis.report.text import summary
         from cvtrace.tracer.store import read_trace
 
-        trace = read_trace(path)
-        shown = summary(trace, headers_of(trace, owner), verbose=verbose)
+        with doing("analysing the trace"):
+            trace = read_trace(path)
+            shown = summary(trace, headers_of(trace, owner), verbose=verbose)
         tell(shown, steers=True)  # it has colours, and writes names out by itself
 
     as_owner(owner, show, lambda why: f"the summary could not be made{why}; the trace is in {path}")
