@@ -57,7 +57,7 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *
     ]
     missing += absent
     if agreed:
-        proof.append("its own counters agree")
+        proof.append("the client's own counters agree")
     for other in more:
         proof += other.proof
         missing += other.missing
@@ -71,7 +71,7 @@ def _blind(study: Study) -> tuple[list[str], list[str]]:
         proof, lacking = counted_evidence(study)
         return proof, [*lacking, *missing]
     return [], [
-        f"the {study.recording.probe} probe sees no single request, so nobody knows which phase or token the client's "
+        f"the {study.recording.probe} probe sees no single request, so it is not known which phase or token the client's "
         "counts belong to: `cvtrace run` as root (eBPF, or --probes strace) shows it",
         *missing,
     ]
@@ -86,7 +86,7 @@ def _whole(study: Study) -> tuple[list[str], list[str]]:
         missing.append(study.recording.damage)
     if bool((study.phase_calls.cut & np.isin(study.phase_calls.row, GENERATING)).any()):
         missing.append("the recording ended while a token was being generated")
-    return ([] if missing else ["nothing lost"]), missing
+    return ([] if missing else ["no event was lost"]), missing
 
 
 def _source(study: Study) -> tuple[list[str], list[str]]:
@@ -151,4 +151,6 @@ def _mapping(study: Study) -> tuple[list[str], list[str]]:
         missing.append("neither FUSE requests in the kernel nor page faults were seen: mapped weights are not observed")
         return [], missing
     mapped = int((study.calls.on_mount & (study.calls.rows.kind == Kind.SYS_MMAP)).sum())
-    return ([f"weights observed in {counted(mapped, 'mapping')}"] if mapped else ["page faults observed"]), missing
+    return (
+        [f"the weights were observed in {counted(mapped, 'mapping')}"] if mapped else ["page faults were observed"]
+    ), missing

@@ -310,7 +310,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something worth knowing or mending; `severity` is high, medium or low.
+    """Something worth knowing or changing; `severity` is high, medium or low.
 
     `title` and `evidence` are clauses with a subject and a verb, `advice` is an imperative. `saves_s` is what following the advice
     saves at most; None if that is not known.
@@ -417,7 +417,7 @@ class PredictedPhase:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the run would take if something were otherwise; `wall_s` is None, and there is a `reason`, where nobody can tell.
+    """What the run would take if something were otherwise; `wall_s` is None, and there is a `reason`, where that cannot be told.
 
     `lab_error` is the largest error of such predictions in the lab, as a share of the predicted run; None if not measured.
     """

@@ -38,12 +38,14 @@ def kernel_count(recording: Recording, mounts: tuple[Mount, ...], requests: Requ
     told = [each for each in found if each.missing is not None]
     gaps = [
         f"{counted(each.missing, 'FUSE request')} of {each.path} between the kernel's numbers {each.first:,} and "
-        f"{each.last:,} not recorded"
+        f"{each.last:,} were not recorded"
         for each in told
         if each.missing
     ]
     whole = [f"{each.first:,} to {each.last:,}" for each in told if not each.missing and each.requests > 1]
-    proof = [f"none missing of the kernel's FUSE requests {' and '.join(whole)}"] if whole and not gaps else []
+    proof = (
+        [f"all kernel FUSE requests from {' and from '.join(whole)} are accounted for"] if whole and not gaps else []
+    )
     return KernelCount(found, tuple(proof), tuple(gaps))
 
 

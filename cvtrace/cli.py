@@ -22,11 +22,11 @@ VERBS: Final = {
     "run": Verb("cvtrace.commands.run", "Record a script or program, then print the summary."),
     "attach": Verb("cvtrace.commands.attach", "Record a running process; it goes on as it was."),
     "report": Verb("cvtrace.commands.report", "Turn a trace into text, JSON and other forms.", as_caller=True),
-    "check": Verb("cvtrace.commands.check", "Hold a trace against expressions; exit 1 if one fails.", as_caller=True),
+    "check": Verb("cvtrace.commands.check", "Check a trace by expressions; exit 1 if one fails.", as_caller=True),
     "compare": Verb(
         "cvtrace.commands.compare", "What changed from one run, or set of runs, to another.", as_caller=True
     ),
-    "doctor": Verb("cvtrace.commands.doctor", "What can be observed here, why not, and what mends it."),
+    "doctor": Verb("cvtrace.commands.doctor", "What can be observed here, why not, and how to change that."),
     "lab": Verb("cvtrace.commands.lab", "The embedded CVMFS: model, repository, origin, mount."),
 }
 

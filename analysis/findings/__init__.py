@@ -1,4 +1,4 @@
-"""What is worth knowing or mending in a run, in plain words, each with its evidence in the trace and what to do about it.
+"""What is worth knowing or changing in a run, in plain words, each with its evidence in the trace and what to do about it.
 
     scene         what a finding may look at
     client, client_cache, network, target, programs, recording   the findings, a function each

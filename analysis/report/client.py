@@ -35,7 +35,7 @@ def _backoff(report: Report) -> list[str]:
     told = (
         f"the target waited {seconds(waited)} for that, counted as network.queue ({where})"
         if waiting
-        else "nobody waited for that"
+        else "the run did not wait for that"
     )
     return [f"After failed requests the client slept {seconds(slept)} in back-off; {told}."]
 

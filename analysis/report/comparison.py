@@ -40,6 +40,8 @@ VERDICTS: Final = {
 """Question of a verdict -> what its answer is to."""
 CAUSES: Final = 2
 """Classes that are told as the reason of a change, in short."""
+TOP: Final = 5
+"""Phases that the text tells of, in short."""
 NAME: Final = 12
 PATH: Final = 60
 
@@ -57,7 +59,7 @@ def render(found: Comparison, width: int) -> str:
         file=out, width=width, color_system=None, markup=False, emoji=False, highlight=False, legacy_windows=False
     )
     console.print(answer(found))
-    for line in in_short(found)[1:]:
+    for line in _most(found):
         for each in wrapped(line, width, first="  ", rest="    "):
             console.print(each)
     console.print()
@@ -116,6 +118,19 @@ def told(words: dict[str, int]) -> str:
     return (
         ", ".join(f"{word} ×{count}" if several else word for word, count in sorted(words.items())) or "did not occur"
     )
+
+
+def _most(found: Comparison) -> list[str]:
+    """Return what is said in short of the phases that changed most."""
+    groups = _grouped(found)
+    run = groups["run"][0]
+    least = WORTH * max(run.a or 0.0, run.b or 0.0)
+    walls = {
+        of: abs(each.difference or 0.0) for of, changes in groups.items() for each in changes if each.name == "wall_s"
+    }
+    top = [of for of in sorted(walls, key=lambda of: -walls[of]) if walls[of] > least][:TOP]
+    starts = tuple(f"{shortened(of, PATH)}: " for of in top)
+    return [line for line in in_short(found)[1:] if line.startswith(starts)] if starts else []
 
 
 def in_short(found: Comparison) -> list[str]:

@@ -165,7 +165,7 @@ def times(report: Report) -> list[str]:
 def _starved(report: Report) -> list[str]:
     """Tell where the client itself had no CPU."""
     return [
-        f"{row.name} waited {seconds(row.daemon_starved_s)} for CVMFS while the client was ready to run and had no CPU."
+        f"In {seconds(row.daemon_starved_s)} of {row.name}, the CVMFS client was waiting for a CPU."
         for row in report.phases
         if row.daemon_starved_s and row.daemon_starved_s > WORTH_A_LINE * row.wall_s
     ]
@@ -248,7 +248,7 @@ def access_log(report: Report) -> list[str]:
     elif check.only_in_trace:
         parts.append(f"{check.only_in_trace:,} not in it")
     if check.only_in_log:
-        whose = "from nobody knows whom" if check.unknown_client else "of this client"
+        whose = "of an unknown client" if check.unknown_client else "of this client"
         parts.append(f"{check.only_in_log:,} {whose} only in it ({', '.join(check.examples)})")
     parts += [f"{check.of_others:,} of other clients"] if check.of_others else []
     parts += [f"{check.at_edges:,} perhaps before or after"] if check.at_edges else []

@@ -1,4 +1,4 @@
-"""`cvtrace check`: hold a trace against expressions; for continuous integration."""
+"""`cvtrace check`: check a trace by expressions; for continuous integration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cvtrace.probes.visible import printable
 @click.argument("trace", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("expressions", metavar="EXPR...", nargs=-1, required=True)
 def command(trace: Path, expressions: tuple[str, ...]) -> None:
-    """Hold TRACE against expressions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.
+    """Check TRACE by expressions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.
 
     A phase that the script names is known by its name, with _ for what is no letter and no digit. Prints those that fail, with the actual value, and exits with 1 if there are any.
     """

@@ -1,4 +1,4 @@
-"""`cvtrace doctor`: what can be observed on this machine, why not, and the command that mends it."""
+"""`cvtrace doctor`: what can be observed on this machine, why not, and the command that changes that."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANSWERS: Final = {
 }
 
 
-@click.command(short_help="What can be observed here, why not, and what mends it.")
+@click.command(short_help="What can be observed here, why not, and how to change that.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Look at this mount; default: all of CVMFS.")
 @click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Does the cache hold this model?")
 @click.option(

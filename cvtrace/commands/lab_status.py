@@ -23,7 +23,7 @@ def command(state: Path | None, as_json: bool) -> None:
     else:
         click.echo("up" if found.up else "down")
         for problem in found.problems:
-            click.echo(f"  {problem}; `cvtrace lab up` mends it, `cvtrace lab down` clears it away")
+            click.echo(f"  {problem}; `cvtrace lab up` repairs it, `cvtrace lab down` clears it away")
         for name, value in (stack.to_json() if stack else {}).items():
             for line in value.values() if isinstance(value, dict) else [value]:
                 click.echo(f"  {name.replace('_', ' '):<12} {line}")

@@ -52,10 +52,10 @@ def test_no_with_a_complete_proof() -> None:
     assert report.verdict.generation_hits_cvmfs == "no"
     assert report.verdict.tokens == 3
     assert report.verdict.missing == ()
-    assert "nothing lost" in report.verdict.proof
+    assert "no event was lost" in report.verdict.proof
     assert "cvmfs2 served 1 read and 1 open in the load" in report.verdict.proof
-    assert "its own counters agree" in report.verdict.proof
-    assert "weights observed in 1 mapping" in report.verdict.proof
+    assert "the client's own counters agree" in report.verdict.proof
+    assert "the weights were observed in 1 mapping" in report.verdict.proof
     assert all(check.agree for check in report.checks)
     assert report.cache_state == "warm"
 

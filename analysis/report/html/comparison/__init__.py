@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from cvtrace.analysis.compare import Comparison, Side
 from cvtrace.analysis.model import Report
-from cvtrace.analysis.report import sentences
-from cvtrace.analysis.report.comparison import asked_of, in_short, told
+from cvtrace.analysis.report import brief_answers as answers
+from cvtrace.analysis.report.comparison import answer, asked_of, in_short, told
 from cvtrace.analysis.report.html.comparison import flame, phases, tokens
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.comparison.tables import tables
@@ -60,7 +60,7 @@ def render(found: Comparison, a: Studied, b: Studied) -> str:
             f"{letter}: {printable(side.path)}" for letter, side in zip(LETTERS, (found.a, found.b), strict=True)
         ),
         headings=[_heading(found, number, shown) for number, shown in enumerate(sides.both)],
-        short=in_short(found),
+        short=[answer(found), *in_short(found)[1:]],
         notes=lines((*found.notes, *([HASHED] if sides.hashed else []))),
         vanished=vanished,
         new=new,
@@ -82,7 +82,7 @@ def _heading(found: Comparison, number: int, shown: Scene) -> Heading:
         verdict=told(words["verdict"]),
         mark=next(iter(words["verdict"])) if len(words["verdict"]) == 1 else "",
         state=told(words["cache_state"]),
-        answer=lines(sentences.answer(report)),
+        answer=lines(f"{label[:1].upper()}{label[1:]}: {said}" for label, said in answers.generation(report)),
         shown=printable(_run(report.trace.path)) if side.runs > 1 else "",
         report=report,
         lacking=(*report.trace.missing, *report.notes),
