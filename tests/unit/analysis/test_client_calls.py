@@ -74,7 +74,9 @@ def test_back_off_that_nobody_waits_for() -> None:
     assert row.backoff_s == pytest.approx(100 * US)
     assert row.backoff_waited_s == 0
     assert classes_us(row) == classes_us(phase(told(cold_read()), "load"))
-    assert client(report) == ["After failed requests the client slept 200 µs in back-off; the run did not wait for that."]
+    assert client(report) == [
+        "After failed requests the client slept 200 µs in back-off; the run did not wait for that."
+    ]
 
 
 def shared_wait(until: float = 640) -> Scene:

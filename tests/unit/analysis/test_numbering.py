@@ -32,7 +32,9 @@ def test_a_gap_takes_the_no_away() -> None:
 
     assert report.kernel_requests[0].missing == 2
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
-    assert f"2 FUSE requests of {MOUNT} between the kernel's numbers 2 and 48 were not recorded" in report.verdict.missing
+    assert (
+        f"2 FUSE requests of {MOUNT} between the kernel's numbers 2 and 48 were not recorded" in report.verdict.missing
+    )
     assert not any("are accounted for" in each for each in report.verdict.proof)
 
 
