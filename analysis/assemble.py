@@ -29,6 +29,8 @@ from cvtrace.analysis.tables import Tables, tables
 from cvtrace.analysis.tensors import look_up
 from cvtrace.analysis.verdict import verdict
 from cvtrace.analysis.whatif import what_if
+from cvtrace.probes.credentials import UNKNOWABLE as NOT_HIDDEN
+from cvtrace.tracer.redaction import UNKNOWABLE as NOT_HASHED
 from cvtrace.tracer.store import Trace, TraceDamaged
 
 
@@ -116,6 +118,7 @@ def _trace(found: Study, lacking: Sequence[str]) -> TraceInfo:
         ),
         damage=recording.damage,
         signal=_signal(target),
+        privacy=(NOT_HASHED,) if meta.get("redacted") is True else (NOT_HIDDEN,),
     )
 
 

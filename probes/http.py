@@ -8,10 +8,12 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.probes.credentials import without_user_info
 from cvtrace.probes.events import TEXT, TEXT_MAX, Events, Kind, Texts
 
 _METHOD: Final = re.compile(rb"[A-Z]{3,7}")
 _VERSION: Final = re.compile(rb" HTTP/\d\.\d$")
+_AUTHORITY: Final = re.compile(rb"(?:\[[^\]]*\]|[^:@]*)(?::\d*)?")
 _STATUS: Final = re.compile(rb"(HTTP/\d\.\d) (\d{3})(?: ([^\r\n]*))?")
 _KEPT_HEADERS: Final = {
     b"content-length": re.compile(rb"\d{1,20}"),
@@ -40,10 +42,16 @@ def request_line(message: bytes) -> bytes:
     kept = re.split(rb"[?#]", target, maxsplit=1)[0]
     scheme, separator, address = kept.partition(b"://")
     if separator:
+        if b"/" not in address and not whole:
+            address = b""  # may be the beginning of user info
+        text = f"x://{address.decode('latin-1')}"
+        address = without_user_info(text).partition("://")[2].encode("latin-1")
         authority, slash, path = address.partition(b"/")
-        if not slash and not whole:
-            authority = b""  # may be the beginning of user info
-        kept = scheme + separator + authority.rpartition(b"@")[2] + slash + path
+        if not _AUTHORITY.fullmatch(
+            authority
+        ):  # the end of it was in what was cut off: a password with a question mark
+            authority = b""
+        kept = scheme + separator + authority + slash + path
     return b" ".join([method, kept]) + (version[0] if version else b"" if whole else _CUT)
 
 

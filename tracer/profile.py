@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
 from cvtrace.tracer.parquet import read_words
 from cvtrace.tracer.safe_open import open_folder, open_regular
 
-MOST_BYTES: Final = 2 << 30
+MOST_BYTES: Final = 1 << 30
+"""Of all profiles: a million events, as many as onnxruntime keeps of a session, take some 300 MB."""
 LONGEST_NAME: Final = 4096
 """Bytes of a node's name."""
 
@@ -26,6 +27,8 @@ NONE: Final = (
     "onnxruntime wrote no profile, which it does when a model is destroyed: the target was ended, is not Python, or its "
     "model was made by another library"
 )
+
+GARBLED: Final = "onnxruntime's profile cannot be read: there are no times of operators"
 
 SCHEMA: Final = pa.schema(
     [
@@ -42,7 +45,7 @@ SCHEMA: Final = pa.schema(
 
 def read_profiles(folder: Path) -> list[bytes]:
     """Return the profiles in a folder that the target could write to: plain files only, the first few."""
-    found = []
+    found: list[bytes] = []
     try:
         fd = open_folder(folder)
     except OSError:
@@ -52,21 +55,26 @@ def read_profiles(folder: Path) -> list[bytes]:
             names = sorted(each.name for each in entries if each.name.startswith(PROFILE_PREFIX))
         for name in [each for each in names if each.endswith(".json")][: len(PROFILES)]:
             with contextlib.suppress(OSError), open_regular(fd, name) as file:
-                found.append(file.read(MOST_BYTES))
+                found.append(file.read(MOST_BYTES - sum(map(len, found))))
     finally:
         os.close(fd)
     return [data for data in found if data]  # that of a session whose model could not be loaded stays empty
 
 
-def nodes_of(profiles: Sequence[bytes], marks: Sequence[Events]) -> tuple[bytes | None, list[str]]:
-    """Return nodes.parquet, and a sentence for each thing that is not in it."""
+def nodes_of(
+    profiles: Sequence[bytes], marks: Sequence[Events], named: Callable[[str], str] = str
+) -> tuple[bytes | None, list[str]]:
+    """Return nodes.parquet with nodes `named` so, and a sentence for each thing that is not in it."""
     if not profiles:
         return None, [NONE]
     calls = np.concatenate(marks) if len(marks) else no_events()
-    parsed = [parse_profile(data) for data in profiles]
+    try:
+        parsed = [parse_profile(data) for data in profiles]
+    except (ValueError, TypeError, OverflowError, RecursionError):  # the target wrote it, and may have written anything
+        return None, [GARBLED]
     placed = [(profile, place(profile, calls)) for profile in parsed]
     missing = [sentence for profile, nodes in placed for sentence in _lacking(profile, nodes)]
-    tables = [_table(nodes) for _, nodes in placed if nodes is not None]
+    tables = [_table(nodes, named) for _, nodes in placed if nodes is not None]
     out = io.BytesIO()
     pq.write_table(pa.concat_tables(tables) if tables else SCHEMA.empty_table(), out, compression="zstd")
     return out.getvalue(), missing
@@ -84,8 +92,16 @@ def _lacking(profile: Profile, nodes: Nodes | None) -> list[str]:
     return []
 
 
-def _table(nodes: Nodes) -> Any:
-    columns = [nodes.phase, nodes.token, nodes.name, nodes.op_type, nodes.start_ns, nodes.dur_ns]
+def _table(nodes: Nodes, named: Callable[[str], str]) -> Any:
+    names = {name: named(name[:LONGEST_NAME]) for name in set(nodes.name)}
+    columns = [
+        nodes.phase,
+        nodes.token,
+        [names[name] for name in nodes.name],
+        nodes.op_type,
+        nodes.start_ns,
+        nodes.dur_ns,
+    ]
     return pa.Table.from_arrays(
         [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
     )

@@ -1,6 +1,6 @@
 """`--redact`: names of files and folders become hashes before anything reaches the disk.
 
-Each name of a path is hashed by itself, with a key that is made for this trace and kept nowhere: equal names stay equal, so
+`docs/security.md` says what that covers, and `UNKNOWABLE` what it cannot know. Each name of a path is hashed by itself, with a key that is made for this trace and kept nowhere: equal names stay equal, so
 that paths still join (a LOOKUP to its parent, an open to its folder), and no list of likely names can be tried out.
 The names that lead to the mounts stay, as do content hashes: without them fetches cannot be told apart.
 """
@@ -17,8 +17,16 @@ import numpy as np
 
 from cvtrace.probes.events import TEXT_MAX, Kind, Texts
 
-NO_PATHS: Final = frozenset({Kind.HTTP_RECV, Kind.PHASE})
-"""Kinds whose text holds no path."""
+NO_NAMES: Final = frozenset({Kind.HTTP_RECV})
+"""Kinds whose text holds no name."""
+OF_CLIENT: Final = frozenset({Kind.CACHE_OPEN, Kind.CACHE_RENAME, Kind.HTTP_SEND})
+"""Kinds whose text may hold content hashes, which stay."""
+
+UNKNOWABLE: Final = (
+    "names are hashed (--redact), but for the names of long options, of types of operators, and of what leads to the mounts; content hashes, "
+    "hosts of servers and proxies, sizes, times and numbers stay, by which who can read the repository can tell which of its files were read"
+)
+"""What a redacted trace still says."""
 
 OBJECT: Final = re.compile(r"[0-9a-f]{2}|[0-9a-f]{38,}(?:-[a-z0-9]+)?[A-Z]?|fetch\w{6}")
 """Names that the client's cache and servers make of content hashes, and its temporary files."""
@@ -26,8 +34,16 @@ OBJECT: Final = re.compile(r"[0-9a-f]{2}|[0-9a-f]{38,}(?:-[a-z0-9]+)?[A-Z]?|fetc
 CLEAR: Final = frozenset(
     {"", ".", "..", "cvmfs", "data", "txn", ".cvmfspublished", ".cvmfswhitelist", ".cvmfsreflog", "http:", "https:"}
 )
-IN_TEXT: Final = re.compile(r"[^\s:;,'\"`()]*/[^\s:;,'\"`()]+")
+IN_TEXT: Final = re.compile(r"(?<![^\s:;,'\"`()/])[^\s:;,'\"`()]*/[^\s:;,'\"`()]+")
 """A path within a sentence, or a part of one that holds blanks."""
+
+LONG_OPTION: Final = re.compile(r"--[A-Za-z][A-Za-z0-9_-]{0,39}")
+SHORT_OPTION: Final = re.compile(r"-[A-Za-z]")
+"""Whatever follows the letter may be its value: `-p/home/ann`, `-psecret`."""
+TELLING: Final = re.compile(r"[\w.+-]{3,}\.[\w+-]+|[\w.+-]{8,}")
+"""Names of files, and long words: short ones are in any sentence by themselves."""
+LAYER: Final = re.compile(r"(?:^|[./_])(?:layers?|blocks?|blk|h)[./_](\d{1,6})(?=[./_]|$)", re.IGNORECASE)
+"""As analysis.headers.tensor looks for it."""
 
 PREFIXES: Final = ("Part of ",)
 LETTERS: Final = 12
@@ -39,6 +55,7 @@ class Redaction:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._names: dict[str, str] = {name: name for name in CLEAR}
+        self._told_in_arguments: set[str] = set()
 
     def show(self, paths: Iterable[str]) -> None:
         """Let the names in these paths stay: they lead to the mounts."""
@@ -49,26 +66,28 @@ class Redaction:
         """Return what stands for one name."""
         known = self._names.get(name)
         if known is None:
-            if OBJECT.fullmatch(name):
-                known = name
-            else:
-                digest = hashlib.blake2s(name.encode("utf-8", "surrogateescape"), key=self._key)
-                known = digest.hexdigest()[:LETTERS]
-            self._names[name] = known
+            digest = hashlib.blake2s(name.encode("utf-8", "surrogateescape"), key=self._key)
+            known = self._names[name] = digest.hexdigest()[:LETTERS]
         return known
 
-    def path(self, path: str) -> str:
-        """Return what stands for a path, or for a single name."""
+    def path(self, path: str, *, of_client: bool = False) -> str:
+        """Return what stands for a path, or for a single name; of the client's paths content hashes stay."""
         for prefix in PREFIXES:
             if path.startswith(prefix):
-                return prefix + self.path(path.removeprefix(prefix))
-        return "/".join(map(self.name, path.split("/")))
+                return prefix + self.path(path.removeprefix(prefix), of_client=of_client)
+        parts = path.split("/")
+        return "/".join(part if of_client and OBJECT.fullmatch(part) else self.name(part) for part in parts)
+
+    def node(self, name: str) -> str:
+        """Return what stands for a node of a model's graph: its layer stays, by which times are added up."""
+        found = LAYER.search(name)
+        return f"layers.{found[1]}/{self.name(name)}" if found else self.name(name)
 
     def texts(self, texts: Texts) -> Texts:
         """Return a copy of the texts with their paths hashed."""
         texts = texts.copy()
         kinds = texts["kind"]
-        for index in np.flatnonzero(~np.isin(kinds, list(NO_PATHS))).tolist():
+        for index in np.flatnonzero(~np.isin(kinds, list(NO_NAMES))).tolist():
             given = bytes(texts["text"][index]).decode("utf-8", "surrogateescape")
             told = self._told(int(kinds[index]), given)
             data = told.encode("utf-8", "surrogateescape")
@@ -82,21 +101,31 @@ class Redaction:
             return self._request(given)
         if kind == Kind.IMPORT:  # the parts of a module's name are those of its path
             return ".".join(map(self.name, given.split(".")))
-        return self.path(given)
+        if kind == Kind.PHASE:  # as the script calls it
+            return self.name(given)
+        return self.path(given, of_client=kind in OF_CLIENT)
 
     def _request(self, line: str) -> str:
         method, _, rest = line.partition(" ")
         target, blank, version = rest.rpartition(" ")
         scheme, separator, address = target.rpartition("://")
         host, slash, path = address.partition("/") if separator else ("", "", address)
-        return f"{method} {scheme}{separator}{host}{slash}{self.path(path)}{blank}{version}"
+        return f"{method} {scheme}{separator}{host}{slash}{self.path(path, of_client=True)}{blank}{version}"
 
     def meta(self, meta: Mapping[str, Any]) -> dict[str, Any]:
-        """Return meta.json with the paths in it hashed, in sentences too, and every argument of the target."""
-        redacted = {name: value if name == "schema" else self._value(value) for name, value in meta.items()}
-        if target := meta.get("target"):
-            argv = [self._argument(str(word)) for word in target.get("argv") or ()]
-            redacted["target"] |= {"argv": argv, "cwd": self.path(str(target.get("cwd") or ""))}
+        """Return meta.json with the names in it hashed, in sentences too: of paths, user, host, and all of the command line."""
+        target = meta.get("target") or {}
+        self._learn([*map(str, target.get("argv") or ()), str(target.get("cwd") or "")])
+        redacted = {name: value if name in ("schema", "target") else self._value(value) for name, value in meta.items()}
+        if target:
+            redacted["target"] = {
+                **target,
+                "argv": self._arguments([str(word) for word in target.get("argv") or ()]),
+                "cwd": self.path(str(target.get("cwd") or "")),
+                "user": self.name(str(target.get("user") or "")),
+            }
+        if meta.get("host"):
+            redacted["host"] = self.name(str(meta["host"]))
         for told, mount in zip(redacted.get("mounts") or (), meta.get("mounts") or (), strict=True):
             told |= {name: self.path(mount[name]) for name in ("path", "workspace") if mount.get(name)}
         for told, mount in zip(redacted.get("other_mounts") or (), meta.get("other_mounts") or (), strict=True):
@@ -104,16 +133,37 @@ class Redaction:
             told |= {"path": paths[0], "paths": paths, "source": self.path(str(mount["source"]))}
         return redacted
 
+    def _arguments(self, argv: list[str]) -> list[str]:
+        """Names of options stay; their values and all other arguments are hashed: any of them may be a path, or worse."""
+        end = argv.index("--", 1) if "--" in argv[1:] else len(argv)
+        return [self._argument(word) if number <= end else self.path(word) for number, word in enumerate(argv)]
+
     def _argument(self, word: str) -> str:
-        """Options stay, their values and all other arguments are hashed: any of them may be a path."""
-        if not word.startswith("-"):
-            return self.path(word)
         option, equals, value = word.partition("=")
-        return option + equals + self.path(value)
+        if LONG_OPTION.fullmatch(option):
+            return option + equals + self.path(value)
+        if not SHORT_OPTION.match(word):
+            return self.path(word)
+        rest = word[2:]
+        return word[:2] + ("=" + self.path(rest[1:]) if rest.startswith("=") else self.path(rest))
+
+    def _learn(self, words: list[str]) -> None:
+        """Take note of names that a sentence may hold by themselves, such as that of the script."""
+        names = {name for word in words for name in re.split(r"[/=\s]", word)}
+        self._told_in_arguments |= {
+            name for name in names if TELLING.fullmatch(name) and name not in self._names and not name.startswith("-")
+        }
+
+    def _sentence(self, text: str) -> str:
+        text = IN_TEXT.sub(lambda found: self.path(found[0]), text)
+        for name in sorted(self._told_in_arguments, key=len, reverse=True):
+            if name in text:
+                text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", self.name(name), text)
+        return text
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):
-            return IN_TEXT.sub(lambda found: self.path(found[0]), value)
+            return self._sentence(value)
         if isinstance(value, list):
             return [self._value(each) for each in value]
         if isinstance(value, dict):

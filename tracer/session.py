@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import cvtrace
+from cvtrace.probes.credentials import hidden
 from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.events import UNFINISHED, Events, Kind
 from cvtrace.probes.ladder import Settings, start_probe
@@ -54,6 +55,12 @@ LOOK_INTO_NAMESPACES_S: Final = 0.1
 BUFFER_BYTES: Final = 32_000_000
 """Room for events if the user says nothing."""
 BUFFER_STEP: Final = 4
+
+MOST_ARGUMENTS: Final = 10_000
+LONGEST_ARGUMENT: Final = 150_000
+"""The kernel takes 128 kB."""
+MOST_ARGUMENT_CHARACTERS: Final = 1_000_000
+"""More is left out of meta.json: `argv_left_out` counts the arguments."""
 
 MARKED: Final = (
     "phases are marked by an import hook, as no libonnxruntime-genai.so can be observed: they are missing where the "
@@ -363,9 +370,10 @@ class Session:
 
         with acting_as(marks.user):
             profiles = read_profiles(marks.path.parent)
-        nodes, missing = nodes_of(profiles, self.calls)
+        redaction = self.writer.redaction
+        nodes, missing = nodes_of(profiles, self.calls, redaction.node if redaction else str)
         self.missing += missing
-        for name, data in zip(PROFILES, profiles, strict=False):
+        for name, data in zip(PROFILES, () if redaction else profiles, strict=False):  # they are full of names
             self.writer.add_file(name, data)
         if nodes is not None:
             self.writer.add_file(NODES_PARQUET, nodes)
@@ -509,9 +517,21 @@ def create_writer(command: Command, options: Options) -> TraceWriter:
     raise TraceExists(f"{name} is already there: choose another folder with -o DIR")
 
 
+def _argv_meta(argv: Sequence[str]) -> dict[str, Any]:
+    """Return the command line without what is known to be a password, and cut where it is longer than a report shows."""
+    kept: list[str] = []
+    left = MOST_ARGUMENT_CHARACTERS
+    for word in hidden(argv)[:MOST_ARGUMENTS]:
+        if len(word) > left:
+            break
+        kept.append(word[:LONGEST_ARGUMENT])
+        left -= len(word)
+    return {"argv": kept, **({"argv_left_out": len(argv) - len(kept)} if len(kept) < len(argv) else {})}
+
+
 def _target_meta(command: Command) -> dict[str, Any]:
     return {
-        "argv": list(command.argv),
+        **_argv_meta(command.argv),
         "pid": None,
         "cwd": os.getcwd(),  # noqa: PTH109 - as a string for JSON
         "user": command.user.name,

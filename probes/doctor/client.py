@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from cvtrace.probes.command import SUDO
+from cvtrace.probes.credentials import without_user_info
 from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.cvmfs.daemon import Process
 from cvtrace.probes.cvmfs.deadline import NoAnswer, all_within, within
@@ -124,14 +125,15 @@ def _counters(client: Client) -> Finding:
 
 
 def _server(client: Client) -> Finding:
-    host = client.xattrs.get("user.host", "")
+    host = without_user_info(client.xattrs.get("user.host", ""))
     if "://" in host:
         return _finding(client, "server", OK, host)
     return _finding(client, "server", FAILED, host or "no server is set", "set CVMFS_SERVER_URL, cvmfs_config reload")
 
 
 def _proxy(client: Client) -> Finding:
-    proxy, host = client.xattrs.get("user.proxy", ""), _host_name(client.xattrs.get("user.host", ""))
+    proxy = without_user_info(client.xattrs.get("user.proxy", ""))
+    host = _host_name(without_user_info(client.xattrs.get("user.host", "")))
     if not proxy:
         return _finding(client, "proxy", UNKNOWN, "the client does not tell")
     if proxy != "DIRECT" or host in LOOPBACK:
