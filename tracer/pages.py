@@ -91,7 +91,7 @@ class _Walk:
             raise ValueError("a column of a Parquet file lies outside of it")
         total = 0
         while position < end:
-            head = _Head(os.pread(self._fd, min(HEAD_BYTES, end - position), position))
+            head = Head(os.pread(self._fd, min(HEAD_BYTES, end - position), position))
             try:
                 fields = head.struct(0)
                 unpacked, packed = fields[2], fields[3]
@@ -116,7 +116,7 @@ def _check_encoding(fields: dict[int, Any]) -> None:
             raise ValueError("a page of a Parquet file is in an encoding that cvtrace does not use")
 
 
-class _Head:
+class Head:
     """A struct of Thrift's compact protocol. Reading behind the end is an IndexError."""
 
     def __init__(self, data: bytes) -> None:

@@ -32,6 +32,9 @@ TEXT_SCHEMA: Final = pa.schema(
     ]
 )
 
+RAISED: Final = (pa.ArrowException, KeyError, IndexError, OverflowError)
+"""What pyarrow raises for damaged files, besides OSErrors and ValueErrors."""
+
 Progress = Callable[[int, int], None]
 """Called with the number of records converted and their total."""
 
@@ -115,7 +118,7 @@ class TraceFile:
                 done = _fill(
                     records, done, self._parquet.read_row_group(number, self._schema.names), self._schema, self._dtype
                 )
-        except pa.ArrowException as error:  # some of them are neither ValueErrors nor OSErrors
+        except RAISED as error:
             raise ValueError(str(error)) from error
         if done != len(records):
             raise ValueError("rows are missing")
@@ -147,7 +150,7 @@ def _opened(file: BinaryIO, schema: Any) -> Any:
         if not set(schema.names) <= set(opened.schema_arrow.names):
             raise ValueError("columns are missing")
         check_pages(file, opened.metadata, list(schema.names))
-    except pa.ArrowException as error:
+    except RAISED as error:
         raise ValueError(str(error)) from error
     return opened
 
@@ -179,7 +182,7 @@ def read_words(file: BinaryIO, schema: Any, longest: int) -> Any:
         raise ValueError("it has more rows than are read")
     try:
         table = opened.read(schema.names)
-    except pa.ArrowException as error:
+    except RAISED as error:
         raise ValueError(str(error)) from error
     columns = [
         _unpacked(column, longest) if pa.types.is_dictionary(column.type) else column for column in table.columns

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
@@ -39,6 +40,9 @@ TYPES: Final = {
     "text": pa.string(),
     "yes/no": pa.bool_(),
 }
+FORMULA: Final = r"(^|;)([\s\p{Z}]*['=+\-@\t\r＝＋－＠])"
+"""How a text begins that spreadsheets take for a formula, and behind a semicolon, where those of many countries part cells.
+An apostrophe is in it so that what was added can be taken away again."""
 Opener = Callable[[str], Any]
 """Opens a new file of the export for writing bytes, by name."""
 
@@ -112,11 +116,21 @@ def _table(values: dict[str, Any], columns: dict[str, Column]) -> pa.Table:
 
 
 def _csv(table: pa.Table, stream: BinaryIO) -> None:
-    plain = pa.table(
-        [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in table.columns],
-        names=table.column_names,
-    )
-    pa_csv.write_csv(plain, stream)
+    columns = [_as_text(column) for column in table.columns]
+    pa_csv.write_csv(pa.table(columns, names=table.column_names), stream)
+
+
+def _as_text(column: Any) -> Any:
+    """Return a column as CSV has it: text that a spreadsheet would take for a formula begins with an apostrophe."""
+    if pa.types.is_dictionary(column.type):  # each name once
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        words = _harmless(column.dictionary)
+        return pa.DictionaryArray.from_arrays(column.indices, words).cast(pa.string())
+    return _harmless(column) if pa.types.is_string(column.type) else column
+
+
+def _harmless(words: Any) -> Any:
+    return pc.replace_substring_regex(words, pattern=FORMULA, replacement=r"\1'\2")
 
 
 def _of_rows(rows: Sequence[Any], columns: dict[str, Column]) -> dict[str, Any]:

@@ -6,16 +6,23 @@ Each holds what its parser promises: it never raises but for what it documents, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Callable
+from json import dumps as json_text
+from json import loads as json_of
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from cvtrace.analysis import analyse
 from cvtrace.analysis.headers import gguf, onnx, safetensors
 from cvtrace.analysis.headers.source import Source, Unreadable
 from cvtrace.analysis.headers.tensor import layer_of
+from cvtrace.analysis.operators import operators
+from cvtrace.analysis.report import json, text
+from cvtrace.probes.credentials import hidden
 from cvtrace.probes.cvmfs.counters import parse_internal_affairs
 from cvtrace.probes.cvmfs.mounts import parse_mountinfo
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Kind
@@ -24,8 +31,10 @@ from cvtrace.probes.phases.hook import read_marks
 from cvtrace.probes.strace import decode, parse_daemon, parse_target
 from cvtrace.probes.strace.parse import split_lines
 from cvtrace.tracer.blocks import BlockSource, gather, read_records, scan
-from cvtrace.tracer.folder import EVENTS_BLOCKS, EVENTS_PARQUET, META, TEXTS_BLOCKS, TEXTS_PARQUET
-from cvtrace.tracer.store import TraceDamaged, read_trace
+from cvtrace.tracer.folder import EVENTS_BLOCKS, EVENTS_PARQUET, META, NODES_PARQUET, TEXTS_BLOCKS, TEXTS_PARQUET
+from cvtrace.tracer.pages import Head
+from cvtrace.tracer.redaction import Redaction
+from cvtrace.tracer.store import TraceDamaged, TraceWriter, read_trace
 
 OFFSET_NS: Final = 1_700_000_000 * 10**9
 SEPARATOR: Final = b"\n--8<--\n"
@@ -157,6 +166,108 @@ def model_headers(data: bytes) -> None:
                 layer_of(tensor.name)
 
 
+@functools.cache
+def _whole_trace() -> dict[str, bytes]:
+    """Return the files of a small trace that is whole."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "trace"
+        writer = TraceWriter(
+            path,
+            {
+                "clock": {"start_ns": 0, "end_ns": 10**6},
+                "target": {"argv": ["python", "qa.py"], "pid": 7, "cwd": "/", "exit_code": 0, "user": "ann"},
+                "mounts": [
+                    {
+                        "path": "/cvmfs/a",
+                        "fqrn": "a",
+                        "connection": 1,
+                        "device": 1,
+                        "daemon_pid": 5,
+                        "counters_before": {"x": 1},
+                    }
+                ],
+                "missing": ["x"],
+                "lost": {"SYS_READ": 1},
+                "host": "h",
+                "probe": "ebpf",
+            },
+        )
+        events, texts = np.zeros(50, dtype=EVENT), np.zeros(5, dtype=TEXT)
+        events["ts"], events["kind"], events["tgid"] = np.arange(50) * 1000, np.arange(50), 7
+        texts["ts"], texts["kind"], texts["text"], texts["size"] = np.arange(5), Kind.SYS_OPEN, b"/cvmfs/a/x", 10
+        writer.write(events, texts)
+        writer.finish(end="exited")
+        return {each.name: each.read_bytes() for each in path.iterdir()}
+
+
+def _read_with(name: str, data: bytes) -> None:
+    """Hold that a trace with this in the place of one of its files is read, and analysed, or refused in one sentence."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for each, content in {**_whole_trace(), name: data}.items():
+            (Path(folder) / each).write_bytes(content)
+        try:
+            read = read_trace(folder)
+            report = analyse(read)
+        except TraceDamaged as refusal:
+            if "\n" in str(refusal) or len(str(refusal)) > 10_000:
+                raise ValueError("more than one sentence") from refusal
+            return
+        shown = text.render(report, verbose=True) + text.render(report)
+        json.render(report)
+        operators(Path(folder))
+    assert "\x1b" not in shown
+
+
+def json_bytes(value: Any) -> bytes:
+    return json_text(value).encode("utf-8", "surrogatepass")
+
+
+def meta_json(data: bytes) -> None:
+    """meta.json: as it is, and as changes to the fields of one that is right."""
+    _read_with(META, data)
+    try:
+        changes = json_of(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(changes, dict):
+        whole = json_of(_whole_trace()[META])
+        whole.update(changes)
+        _read_with(META, json_bytes(whole))
+
+
+def parquet(data: bytes) -> None:
+    """A Parquet file: bytes put over those of one that is right, and one whose metadata is what is given."""
+    for name in (EVENTS_PARQUET, TEXTS_PARQUET):
+        whole = bytearray(_whole_trace()[name])
+        for at in range(0, len(data) - 2, 3):
+            whole[-1 - int.from_bytes(data[at : at + 2], "little") % len(whole)] = data[at + 2]
+        _read_with(name, bytes(whole))
+        body = _whole_trace()[name]
+        length = int.from_bytes(body[-8:-4], "little")
+        _read_with(name, body[: -8 - length] + data + len(data).to_bytes(4, "little") + b"PAR1")
+    _read_with(NODES_PARQUET, data)
+
+
+def parquet_pages(data: bytes) -> None:
+    """The head of a page: fields that are read, or a refusal; never more than the head is long."""
+    head = Head(data)
+    try:
+        fields = head.struct(0)
+    except (ValueError, IndexError):
+        return
+    assert head.position <= len(data) + 2**40
+    assert all(isinstance(number, int) for number in fields)
+
+
+def command_line(data: bytes) -> None:
+    """Arguments: none is lost, and what is hidden stays hidden when it is looked at again."""
+    argv = [word.decode("utf-8", "surrogateescape") for word in data.split(b"\0")]
+    kept = hidden(argv)
+    assert len(kept) == len(argv)
+    redacted = Redaction().meta({"target": {"argv": kept, "cwd": "/", "user": "x"}, "missing": kept})
+    assert len(redacted["target"]["argv"]) == len(argv)
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "strace_daemon": strace_daemon,
     "strace_target": strace_target,
@@ -167,4 +278,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "blocks": blocks,
     "trace": trace,
     "model_headers": model_headers,
+    "meta_json": meta_json,
+    "parquet": parquet,
+    "parquet_pages": parquet_pages,
+    "command_line": command_line,
 }
