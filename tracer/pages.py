@@ -1,19 +1,21 @@
 """The sizes in a Parquet file, checked before anything is unpacked: a small file may claim to be as large as it likes.
 
 Arrow takes the sizes that a file gives for granted: a page of 100 kB may unpack to 2 GB, and a file of 3 MB may hold a hundred
-million rows. So the head of every page is read first. Format: https://parquet.apache.org/docs/file-format/, in the compact
+million rows. So the head of every page is read first. It is read here, and the metadata too, as pyarrow's
+own way to look at them ends the process for some damaged files. Format: https://parquet.apache.org/docs/file-format/, in the compact
 protocol of Thrift.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, BinaryIO, Final
 
 FOOTER_BYTES: Final = 8
 """At the end: the length of the metadata, and a magic word."""
 MAGIC: Final = b"PAR1"
-MOST_METADATA_BYTES: Final = 8 << 20
+MOST_METADATA_BYTES: Final = 2 << 20
 """cvtrace writes some 2 kB for each million rows."""
 MOST_ROWS_PER_GROUP: Final = 4 << 20
 MOST_PAGE_BYTES: Final = 16 << 20
@@ -31,16 +33,46 @@ DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_2 = 5, 7, 8
 """Fields of a PageHeader that say what the page is."""
 ENCODING_FIELD: Final = {DATA_PAGE: 2, DICTIONARY_PAGE: 2, DATA_PAGE_2: 4}
 
+NUM_ROWS, ROW_GROUPS = 3, 4
+"""Of FileMetaData."""
+GROUP_COLUMNS, GROUP_ROWS = 1, 3
+CHUNK_METADATA: Final = 3
+COLUMN_PATH, COLUMN_PACKED, COLUMN_DATA, COLUMN_DICTIONARY = 3, 7, 9, 11
+
 STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
-DEEPEST: Final = 8
+DEEPEST: Final = 16
 
 
 class TooLarge(ValueError):
     """A file that claims more than is read."""
 
 
-def metadata_bytes(file: BinaryIO) -> int:
-    """Return the size of the metadata. Raises ValueError if it is no Parquet file, TooLarge."""
+def check(file: BinaryIO, names: Sequence[str]) -> int:
+    """Look at every page of these columns, and return the number of rows.
+
+    Raises ValueError if it is no such Parquet file, TooLarge if something in it would unpack to more than cvtrace writes.
+    """
+    try:
+        metadata = Head(_metadata(file)).struct(0)
+        rows, groups = metadata[NUM_ROWS], metadata.get(ROW_GROUPS) or []
+        counts = [group[GROUP_ROWS] for group in groups]
+        if sum(counts) != rows or min(counts, default=0) < 0:
+            raise ValueError("a Parquet file has not the rows that it says")
+        if max(counts, default=0) > MOST_ROWS_PER_GROUP:
+            raise TooLarge(f"a group of a Parquet file has {max(counts):,} rows")
+        walk = _Walk(file, FEWEST_PAGES + rows // ROWS_PER_PAGE * len(names))
+        for group in groups:
+            columns = [chunk[CHUNK_METADATA] for chunk in group[GROUP_COLUMNS]]
+            wanted = [column for column in columns if _name(column) in names]
+            unpacked = sum(map(walk.column, wanted))
+            if unpacked > MOST_GROUP_BYTES:
+                raise TooLarge(f"a group of a Parquet file unpacks to {unpacked:,} bytes")
+    except (LookupError, TypeError, AttributeError):
+        raise ValueError("a Parquet file has no proper metadata") from None
+    return int(rows)
+
+
+def _metadata(file: BinaryIO) -> bytes:
     fd = file.fileno()
     size = os.fstat(fd).st_size
     footer = os.pread(fd, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
@@ -51,26 +83,11 @@ def metadata_bytes(file: BinaryIO) -> int:
         raise ValueError("the metadata of a Parquet file is longer than the file")
     if length > MOST_METADATA_BYTES:
         raise TooLarge(f"the metadata of a Parquet file has {length:,} bytes")
-    return length
+    return os.pread(fd, length, size - FOOTER_BYTES - length)
 
 
-def check_pages(file: BinaryIO, metadata: Any, names: list[str]) -> None:
-    """Look at every page of these columns. Raises ValueError, TooLarge if one would unpack to more than cvtrace writes."""
-    rows = sum(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
-    if rows != metadata.num_rows:
-        raise ValueError("a Parquet file has not the rows that it says")
-    walk = _Walk(file, FEWEST_PAGES + rows // ROWS_PER_PAGE * len(names))
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        if not 0 <= group.num_rows <= MOST_ROWS_PER_GROUP:
-            raise TooLarge(f"a group of a Parquet file has {group.num_rows:,} rows")
-        unpacked = 0
-        for place in range(group.num_columns):
-            column = group.column(place)
-            if column.path_in_schema in names:
-                unpacked += walk.column(column)
-        if unpacked > MOST_GROUP_BYTES:
-            raise TooLarge(f"a group of a Parquet file unpacks to {unpacked:,} bytes")
+def _name(column: dict[int, Any]) -> str:
+    return b".".join(column[COLUMN_PATH]).decode("utf-8", "replace")
 
 
 class _Walk:
@@ -81,12 +98,12 @@ class _Walk:
         self._size = os.fstat(self._fd).st_size
         self._left = most_pages
 
-    def column(self, column: Any) -> int:
+    def column(self, column: dict[int, Any]) -> int:
         """Return how many bytes the pages of a column unpack to. Raises ValueError, TooLarge."""
-        position = column.data_page_offset
-        if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < position:
-            position = column.dictionary_page_offset
-        end = position + column.total_compressed_size
+        position = column[COLUMN_DATA]
+        if 0 < column.get(COLUMN_DICTIONARY, 0) < position:
+            position = column[COLUMN_DICTIONARY]
+        end = position + column[COLUMN_PACKED]
         if not 0 < position <= end <= self._size:
             raise ValueError("a column of a Parquet file lies outside of it")
         total = 0
@@ -124,9 +141,9 @@ class Head:
         self.position = 0
 
     def struct(self, depth: int) -> dict[int, Any]:
-        """Return the fields by number: numbers and structs; of other values that they are there."""
+        """Return the fields by number: numbers, bytes, structs and lists of them."""
         if depth > DEEPEST:
-            raise ValueError("a page of a Parquet file has no proper head")
+            raise ValueError("a Parquet file has no proper metadata")
         fields: dict[int, Any] = {}
         number = 0
         while (head := self._byte()) != STOP:
@@ -142,16 +159,17 @@ class Head:
             return self._zigzag()
         if kind in (BYTE, DOUBLE, BINARY):
             length = {BYTE: 1, DOUBLE: 8}.get(kind) or self._varint()
+            if length > len(self._data) - self.position:
+                raise IndexError
             self.position += length
-            return None
+            return self._data[self.position - length : self.position]
         if kind in (LIST, SET):
             head = self._byte()
             count = head >> 4 if head >> 4 < 15 else self._varint()
-            for _ in range(count):
-                self._value(BYTE if head & 0x0F in (TRUE, FALSE) else head & 0x0F, depth + 1)
-                if self.position > len(self._data):
-                    raise IndexError
-            return None
+            if count > len(self._data) - self.position:  # each takes a byte at least
+                raise IndexError
+            inner = BYTE if head & 0x0F in (TRUE, FALSE) else head & 0x0F
+            return [self._value(inner, depth + 1) for _ in range(count)]
         if kind == STRUCT:
             return self.struct(depth + 1)
         raise ValueError("a page of a Parquet file has no proper head")
@@ -170,7 +188,7 @@ class Head:
                 return value
             shift += 7
             if shift > 63:
-                raise ValueError("a page of a Parquet file has no proper head")
+                raise ValueError("a Parquet file has a number that is none")
 
     def _zigzag(self) -> int:
         value = self._varint()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cvtrace.probes.events import EVENT, TEXT, sorting
 from cvtrace.tracer.arrow import pa, pc, pq
 from cvtrace.tracer.blocks import BlockSource, gather, scan
-from cvtrace.tracer.pages import MOST_METADATA_BYTES, check_pages, metadata_bytes
+from cvtrace.tracer.pages import MOST_METADATA_BYTES, check
 
 ROWS_PER_GROUP: Final = 1 << 20
 ROWS_PER_TEXT_GROUP: Final = 1 << 17
@@ -32,7 +32,7 @@ TEXT_SCHEMA: Final = pa.schema(
     ]
 )
 
-RAISED: Final = (pa.ArrowException, KeyError, IndexError, OverflowError)
+RAISED: Final = (pa.ArrowException, LookupError, ArithmeticError, RuntimeError, AttributeError)
 """What pyarrow raises for damaged files, besides OSErrors and ValueErrors."""
 
 Progress = Callable[[int, int], None]
@@ -95,11 +95,10 @@ class TraceFile:
         self._dtype, self._schema = dtype, schema
         self._file = file
         try:
-            self._parquet = _opened(file, schema)
+            self._parquet, self.rows = _opened(file, schema)
         except BaseException:
             file.close()
             raise
-        self.rows = int(self._parquet.metadata.num_rows)
         self.size = os.fstat(file.fileno()).st_size
 
     def __enter__(self) -> TraceFile:
@@ -135,8 +134,9 @@ def texts_file(file: BinaryIO) -> TraceFile:
     return TraceFile(file, TEXT, TEXT_SCHEMA)
 
 
-def _opened(file: BinaryIO, schema: Any) -> Any:
-    metadata_bytes(file)
+def _opened(file: BinaryIO, schema: Any) -> tuple[Any, int]:
+    """Return a Parquet file and its number of rows, looked over, not yet read."""
+    rows = check(file, schema.names)
     words = [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_string(field.type)]
     try:
         # As a dictionary, a text that is there a million times is unpacked once.
@@ -149,10 +149,9 @@ def _opened(file: BinaryIO, schema: Any) -> Any:
         )
         if not set(schema.names) <= set(opened.schema_arrow.names):
             raise ValueError("columns are missing")
-        check_pages(file, opened.metadata, list(schema.names))
     except RAISED as error:
         raise ValueError(str(error)) from error
-    return opened
+    return opened, rows
 
 
 def _fill(records: npt.NDArray[np.void], first: int, table: Any, schema: Any, dtype: np.dtype[Any]) -> int:
@@ -177,8 +176,8 @@ def _unpacked(column: Any, longest: int) -> Any:
 
 def read_words(file: BinaryIO, schema: Any, longest: int) -> Any:
     """Return another Parquet file of a trace as a table. Raises OSError, or ValueError if it is not one or too large."""
-    opened = _opened(file, schema)
-    if sum(opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)) > MOST_WORD_ROWS:
+    opened, rows = _opened(file, schema)
+    if rows > MOST_WORD_ROWS:
         raise ValueError("it has more rows than are read")
     try:
         table = opened.read(schema.names)
