@@ -118,6 +118,7 @@ def _trace(found: Study, lacking: Sequence[str]) -> TraceInfo:
         ),
         damage=recording.damage,
         signal=_signal(target),
+        redacted=meta.get("redacted") is True,
         privacy=(NOT_HASHED,) if meta.get("redacted") is True else (NOT_HIDDEN,),
     )
 

@@ -43,6 +43,8 @@ class TraceInfo:
     damage: str | None
     signal: str | None = None
     """Name of the signal that ended the target, if one did; `exit_code` is 128 + its number then."""
+    redacted: bool = False
+    """Whether names were hashed (`--redact`)."""
     privacy: tuple[str, ...] = ()
     """What names and secrets may be in the trace all the same."""
 

@@ -268,4 +268,6 @@ def lacking(report: Report) -> list[str]:
     lines += [f"Not observed: {'; '.join(briefly)}."] if briefly else []
     if report.trace.damage:
         lines.append(f"Incomplete: {report.trace.damage}.")
-    return [*lines, *(f"Private: {text}." for text in report.trace.privacy)]
+    if report.trace.redacted:
+        lines += [f"Redacted: {text}." for text in report.trace.privacy]
+    return lines
