@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile import hostile_mount
+from strange_site import hostile_mount
 from throwaway import PYTHON, Somebody
 from waiting import wait_until
 

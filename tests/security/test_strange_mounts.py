@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile import COUNTERS, Hostile, hostile_mount
+from strange_site import COUNTERS, Hostile, hostile_mount
 from throwaway import Somebody
 
 from cvtrace.probes.cvmfs.counters import Counters, counters, counters_of
