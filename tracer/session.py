@@ -37,6 +37,7 @@ from cvtrace.tracer.opening import LOOK_S, opened_by
 from cvtrace.tracer.preload import preloading
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.redaction import Redaction
+from cvtrace.tracer.relay import Relay, relayed
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
 from cvtrace.tracer.surroundings import Observed, Surroundings, count, find_surroundings
@@ -116,12 +117,17 @@ def record(command: Command, options: Options) -> Recording:
     is left behind.
     """
     inheritance = Inheritance()
-    with ended_by_signals():
+    with (
+        ended_by_signals(),
+        relayed(command.user, inheritance.streams) if command.is_apart else contextlib.nullcontext() as relay,
+    ):
         writer = create_writer(command, options)
-        return _observe(command, options, writer, inheritance)
+        return _observe(command, options, writer, inheritance, relay)
 
 
-def _observe(command: Command, options: Options, writer: TraceWriter, inheritance: Inheritance) -> Recording:
+def _observe(
+    command: Command, options: Options, writer: TraceWriter, inheritance: Inheritance, relay: Relay | None
+) -> Recording:
     try:
         users = frozenset({os.geteuid(), options.owner.uid, command.user.uid})
         surroundings = find_surroundings(Wanted.of(options.mounts, os.getcwd(), command.argv, users))  # noqa: PTH109
@@ -143,7 +149,7 @@ def _observe(command: Command, options: Options, writer: TraceWriter, inheritanc
         missing.append(MARKED)
     session = Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
     try:
-        return session.run(inheritance)
+        return session.run(inheritance, relay)
     except CannotObserve:  # nothing has run yet
         started.probe.stop()
         writer.abandon()
@@ -186,16 +192,18 @@ class Session:
         """When to look next at the target's numbers in PID namespaces."""
         self.arrivals = Arrivals(surroundings.wanted, surroundings.points())
 
-    def run(self, inheritance: Inheritance) -> Recording:
+    def run(self, inheritance: Inheritance, relay: Relay | None = None) -> Recording:
         profiled = self.options.ort_profile
         counted = self.surroundings.counted() if self.probe.name == "portable" else ()
         with (
-            Signals() as signals,
+            Signals(() if relay is None else (signal.SIGTSTP,)) as signals,
             _phase_marks(self.command, counted, genai=self.wants_marks, profiled=profiled) as marks,
         ):
-            target = self._start(marks, inheritance, signals)
+            target = self._start(marks, inheritance, signals, relay)
             try:
-                end, exit_code = self._follow(target, signals)
+                end, exit_code = self._follow(target, signals, relay)
+                if relay is not None:
+                    (relay.leave if end == "detached" else relay.suspend)()
                 end_ns = time.monotonic_ns()
                 count(self.surroundings.observed)
                 self._stop(marks)
@@ -208,11 +216,11 @@ class Session:
                 raise
         return Recording(self.writer.path, exit_code, self.writer.error)
 
-    def _start(self, marks: _Marks, inheritance: Inheritance, signals: Signals) -> Target:
+    def _start(self, marks: _Marks, inheritance: Inheritance, signals: Signals, relay: Relay | None) -> Target:
         argv = self.probe.command(list(self.command.argv))
         target = None
         try:
-            target = start_target(self.command, argv, marks.environ, inheritance)
+            target = start_target(self.command, argv, marks.environ, inheritance, relay)
             self.probe.add_target(target.pid)
             count(self.surroundings.observed)
             self.surroundings.meet()
@@ -229,6 +237,8 @@ class Session:
                 raise KeyboardInterrupt
             self._say_begun(self.command.title)
             target.release()
+            if relay is not None:
+                relay.begin()
             give_up(self.probe.name, (self.command.user, self.options.owner))
         except BaseException:
             if target is not None:
@@ -259,11 +269,15 @@ class Session:
         if not ready.isdisjoint(self.arrivals.descriptors):
             self._look_after_mounts()
 
-    def _follow(self, target: Target, signals: Signals) -> tuple[str, int]:
+    def _follow(self, target: Target, signals: Signals, relay: Relay | None) -> tuple[str, int]:
         """Drain until the target ends, or a second SIGTERM asks to leave it alone; returns `end` and the exit code."""
         interrupted, terminations, looked_s = False, 0, time.monotonic()
         self._watch(signals)
+        if target.monitor is not None:
+            signals.watch(target.monitor.reports)
         while not target.poll():
+            if relay is not None and target.take_stop():
+                _stop_with(target, relay)
             ready = signals.wait(self.probe.drain_every_s)
             for number in signals.take():
                 interrupted |= number == signal.SIGINT
@@ -273,7 +287,7 @@ class Session:
                         f"asked twice to end: {self.command.title} (pid {target.pid}) goes on, the trace ends here"
                     )
                     return "detached", 128 + signal.SIGTERM
-                if not reached_target(number):
+                if relay is not None or not reached_target(number):
                     target.send(number)
             self._catch_up(ready)
             self._look_into_namespaces(target.pid)
@@ -281,6 +295,7 @@ class Session:
                 looked_s = time.monotonic()
                 self._look_after_daemons()
         interrupted |= signal.SIGINT in signals.take()  # it may have ended by it before we looked
+        interrupted |= relay is not None and target.signal == signal.SIGINT  # its own terminal's
         end = "interrupted" if interrupted else "signalled" if target.signal else "exited"
         return end, target.exit_code or 0
 
@@ -441,6 +456,16 @@ class Session:
     def _clock(self, end_ns: int | None) -> dict[str, int | None]:
         offset_ns = time.time_ns() - time.monotonic_ns()
         return {"start_ns": self.start_ns, "end_ns": end_ns, "realtime_offset_ns": offset_ns}
+
+
+def _stop_with(target: Target, relay: Relay) -> None:
+    """Stop the caller's job as the target was stopped, with Ctrl-Z say; once the job goes on, let the target go on."""
+    relay.suspend()
+    noted = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    os.killpg(os.getpgrp(), signal.SIGTSTP)  # and here it stays until it goes on
+    signal.signal(signal.SIGTSTP, noted)
+    relay.resume()
+    target.send(signal.SIGCONT)
 
 
 def _too_small(lost: int, buffer_bytes: int | None) -> str:

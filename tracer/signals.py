@@ -21,7 +21,9 @@ FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 class Signals:
     """While entered, signals neither interrupt nor end this process: `wait` returns at once and `take` gives them."""
 
-    def __init__(self) -> None:
+    def __init__(self, also: tuple[signal.Signals, ...] = ()) -> None:
+        """Note the signals `also`, too."""
+        self._noted = (*NOTED, *also)
         self._received: deque[int] = deque()
         self._before: dict[int, Any] = {}
         self._reading, self._writing = -1, -1
@@ -31,7 +33,7 @@ class Signals:
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._reading)
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        for number in (*NOTED, signal.SIGCHLD):
+        for number in (*self._noted, signal.SIGCHLD):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         return self

@@ -1,7 +1,9 @@
 """The user's script or program: found, started unchanged, waited for.
 
-It keeps stdin, stdout, stderr, terminal, process group, working directory, limits and the files it was given; under
-sudo it is the caller's, with the caller's environment. It waits before its exec until the probes know its number.
+It keeps stdin, stdout, stderr, terminal, process group, working directory and limits, and the files it was given; under sudo it
+is the caller's, with the caller's environment. Where another user's process must not have what this one has, it is started
+`apart`: in a session of its own, with streams that are relayed and the environment of a login. It waits before its exec until
+the probes know its number.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
-import pwd
 import resource
 import shutil
 import signal
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import Final
 
 from cvtrace.tracer.errors import WrongTarget
+from cvtrace.tracer.monitor import Monitor, monitored
+from cvtrace.tracer.origin import called_directly, caller_environment, environment_apart, new_keyring
+from cvtrace.tracer.relay import Relay
 from cvtrace.tracer.user import User, acting_as, become
 
 OPEN_FILES: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
 """Folder with a name for each open descriptor; macOS has it in /dev only."""
-SET_BY_SUDO: Final = frozenset({"HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "USER", "TERM"})
 
 
 class NotStarted(Exception):
@@ -48,25 +51,44 @@ class Command:
     """Name of the script or program, for the name of the trace."""
     python: str | None
     """The interpreter that runs it, if it is Python."""
+    is_apart: bool = False
+    """Whether it must not have the terminal, environment and open files of this process."""
 
 
-def find_command(arguments: list[str], python: str | None, environ: Mapping[str, str], user: User) -> Command:
+def find_command(
+    arguments: list[str], python: str | None, environ: Mapping[str, str], user: User, asked: User | None = None
+) -> Command:
     """Find what is to run: a .py by the interpreter `python` or that of the active environment, else a program.
 
-    Raises WrongTarget with one sentence, before anything is started.
+    `asked` is who called, if that is not the user of this process. Raises WrongTarget with one sentence, before anything is
+    started.
     """
     if not arguments:
         raise WrongTarget("nothing to run: cvtrace run SCRIPT [ARGS…], or cvtrace run -- PROGRAM [ARGS…]")
-    environ = caller_environment(environ, user)
+    is_apart = user.is_other and (asked is None or asked.uid != user.uid or not called_directly(user))
+    environ = environment_apart(environ, user, asked) if is_apart else caller_environment(environ, user)
     script = arguments[0]
     with acting_as(user):
+        if is_apart:
+            _check_folder(user)
         if not script.endswith(".py"):
             program = _program(script, environ)
             interpreter = _interpreter_of(program, python, environ)
-            return Command(tuple(arguments), program, environ, user, _title(arguments), interpreter)
+            return Command(tuple(arguments), program, environ, user, _title(arguments), interpreter, is_apart)
         _check_script(script)
         interpreter = find_interpreter(python, environ)
-    return Command((interpreter, *arguments), interpreter, environ, user, Path(script).name, interpreter)
+    return Command((interpreter, *arguments), interpreter, environ, user, Path(script).name, interpreter, is_apart)
+
+
+def _check_folder(user: User) -> None:
+    """A working folder is as good as an open file: what is in it can be reached though the way to it is closed."""
+    folder = os.getcwd()  # noqa: PTH109
+    try:
+        os.stat(f"{folder}/.")  # noqa: PTH116
+    except OSError:
+        raise WrongTarget(
+            f"{user.name} may not enter {folder}: change to a folder that {user.name} may enter"
+        ) from None
 
 
 def _check_script(script: str) -> None:
@@ -133,56 +155,6 @@ def _program(name: str, environ: Mapping[str, str]) -> str:
     raise WrongTarget(f"there is no script or program {name}")
 
 
-def caller_environment(environ: Mapping[str, str], user: User) -> dict[str, str]:
-    """Return the environment for the target: under another user that user's, as far as it can be known.
-
-    sudo drops VIRTUAL_ENV, PATH and most of the rest, but the sudo process itself still holds what it was called
-    with; what was given on sudo's command line (`sudo NAME=value cvtrace …`) is in ours and wins.
-    """
-    if not user.is_other:
-        return dict(environ)
-    ours = {name: value for name, value in environ.items() if not name.startswith("SUDO_")}
-    before = _environment_of_sudo(user.uid)
-    if before is None:
-        merged = {**ours, "PATH": environ.get("PATH", os.defpath)}
-    else:
-        merged = {**before, **{name: value for name, value in ours.items() if name not in SET_BY_SUDO}}
-    if before is None or "HOME" not in before:
-        merged.update(HOME=user.home, USER=user.name, LOGNAME=user.name, SHELL=_shell(user))
-    return merged
-
-
-def _shell(user: User) -> str:
-    try:
-        return pwd.getpwuid(user.uid).pw_shell or "/bin/sh"
-    except KeyError:
-        return "/bin/sh"
-
-
-def _environment_of_sudo(uid: int) -> dict[str, str] | None:
-    """Return the environment that the sudo above this process was called with, if `uid` called it."""
-    pid = os.getppid()
-    while pid > 1:
-        proc = Path("/proc") / str(pid)
-        try:
-            name, _, rest = (proc / "stat").read_text(errors="replace").rpartition(")")
-            if name.partition("(")[2] == "sudo":
-                pairs = (proc / "environ").read_bytes().split(b"\0")
-                held = dict(os.fsdecode(pair).split("=", 1) for pair in pairs if pair.find(b"=") > 0)
-                return held if held.get("USER") == _name(uid) or held.get("LOGNAME") == _name(uid) else None
-            pid = int(rest.split()[1])
-        except OSError:
-            return None
-    return None
-
-
-def _name(uid: int) -> str | None:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None
-
-
 class Inheritance:
     """What this process was given and the target is to have: open files, limits, ignored signals.
 
@@ -193,12 +165,16 @@ class Inheritance:
         self.files = [int(name) for name in os.listdir(OPEN_FILES) if _is_inheritable(int(name))]  # noqa: PTH208
         limits = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
         self.limits = [(limit, resource.getrlimit(limit)) for limit in set(limits)]
-        self.ignored = [number for number in _FATAL if signal.getsignal(number) is signal.SIG_IGN]
+        self.streams = (0 in self.files, 1 in self.files, 2 in self.files)
+        self.ignored = [number for number in (*_FATAL, *_STOPPING) if signal.getsignal(number) is signal.SIG_IGN]
 
 
 MOST_OF_REASON: Final = 1000
 """Bytes that tell why a target did not start; less than a pipe takes at once."""
 _FATAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+_STOPPING: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+TO_THE_JOB: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
+"""What a terminal, or the shell on it, sends to a whole job."""
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -212,8 +188,12 @@ def _is_inheritable(fd: int) -> bool:
 class Target:
     """A started process. `exit_code` is None while it lives, then its exit code, 128+n for signal n."""
 
-    def __init__(self, pid: int, go: int, failure: int, command: Command, argv: list[str]) -> None:
+    def __init__(
+        self, pid: int, go: int, failure: int, command: Command, argv: list[str], monitor: Monitor | None = None
+    ) -> None:
         self.pid = pid
+        self.monitor = monitor
+        """Its parent, if it has a session of its own."""
         self.exit_code: int | None = None
         self.signal: int | None = None
         self._go = go
@@ -245,38 +225,79 @@ class Target:
             self._reap()
 
     def _reap(self) -> None:
-        os.waitpid(self.pid, 0)
+        if self.monitor is None:
+            os.waitpid(self.pid, 0)
+        else:
+            self.monitor.reap()
         self.exit_code = 127
 
     def poll(self) -> bool:
         """Return whether it has ended, and take note of how."""
         if self.exit_code is not None:
             return True
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        if pid == 0:
+        status = self._status()
+        if status is None:
             return False
         code = os.waitstatus_to_exitcode(status)
         self.signal = -code if code < 0 else None
         self.exit_code = 128 - code if code < 0 else code
         return True
 
+    def _status(self) -> int | None:
+        if self.monitor is not None:
+            return self.monitor.take()
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return status if pid else None
+
+    def take_stop(self) -> bool:
+        """Return whether it was stopped from its own terminal since the last call."""
+        stopped = self.monitor is not None and self.monitor.stopped
+        if self.monitor is not None:
+            self.monitor.stopped = False
+        return stopped
+
     def send(self, number: int) -> None:
-        """Send it a signal, if it still lives."""
-        if self.exit_code is None:
+        """Send it a signal, if it still lives; with the whole of its job those that a terminal would send."""
+        if self.exit_code is not None:
+            return
+        if self.monitor is not None and number in TO_THE_JOB:
+            os.killpg(self.pid, number)
+        else:
             os.kill(self.pid, number)
 
 
-def start_target(command: Command, argv: list[str], environ: Mapping[str, str], inheritance: Inheritance) -> Target:
-    """Fork the process that will exec `argv` (the command, or what a probe wraps it in) when it is released."""
+def start_target(
+    command: Command,
+    argv: list[str],
+    environ: Mapping[str, str],
+    inheritance: Inheritance,
+    relay: Relay | None = None,
+) -> Target:
+    """Fork the process that will exec `argv` (the command, or what a probe wraps it in) when it is released.
+
+    With `relay` it is a grandchild, in a session of its own, with the relay's streams.
+    """
     go_reading, go = os.pipe()
     failure, failure_writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def become_target() -> None:
         os.close(go)
         _become(command, argv, environ, inheritance, go_reading, failure_writing)
+
+    monitor = None
+    if relay is not None:
+        try:
+            monitor = monitored(relay, become_target)
+        except OSError as error:
+            raise NotStarted(f"cannot run {argv[0]}: it gets no session of its own ({error})", 126) from None
+        pid = monitor.target
+    else:
+        pid = os.fork()
+        if pid == 0:
+            become_target()
     os.close(go_reading)
     os.close(failure_writing)
-    return Target(pid, go, failure, command, argv)
+    return Target(pid, go, failure, command, argv, monitor)
 
 
 def _become(
@@ -287,8 +308,13 @@ def _become(
         signal.set_wakeup_fd(-1)
         if os.read(go, 1) != b"g":  # the recorder gave up, or died
             os._exit(127)
-        _restore(inheritance, keep=failure)
-        if command.user.is_other:
+        _restore(inheritance, failure, is_apart=command.is_apart)
+        if command.is_apart:
+            folder = os.getcwd()  # noqa: PTH109
+            become(command.user)
+            new_keyring()
+            os.chdir(folder)  # by its name, as that user
+        elif command.user.is_other:
             become(command.user)
         wrapped = argv != list(command.argv)
         executable = shutil.which(argv[0], path=command.environ.get("PATH")) if wrapped else command.executable
@@ -301,13 +327,13 @@ def _become(
         os._exit(126)
 
 
-def _restore(inheritance: Inheritance, keep: int) -> None:
-    for number in (*_FATAL, *_IGNORED_BY_PYTHON, signal.SIGCHLD):
+def _restore(inheritance: Inheritance, keep: int, *, is_apart: bool) -> None:
+    for number in (*_FATAL, *_IGNORED_BY_PYTHON, *_STOPPING, signal.SIGCHLD):
         ignored = number in inheritance.ignored
         signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
     for limit, values in inheritance.limits:
         resource.setrlimit(limit, values)
-    wanted = {*inheritance.files, keep}
+    wanted = {keep, *((0, 1, 2) if is_apart else inheritance.files)}
     for name in os.listdir(OPEN_FILES):  # noqa: PTH208
         if int(name) not in wanted:
             try:

@@ -34,9 +34,9 @@ _closed: tuple[Path, str] | None = None
 
 def be_caller() -> None:
     """Under sudo, run as the user who called it from here on, with that user's environment. Raises UnknownUser, OSError."""
-    if os.geteuid() != 0 or "SUDO_UID" not in os.environ:
+    if os.geteuid() != 0 or os.environ.keys().isdisjoint(("SUDO_UID", "DOAS_USER", "PKEXEC_UID")):
         return
-    from cvtrace.tracer.target import caller_environment
+    from cvtrace.tracer.origin import caller_environment
     from cvtrace.tracer.user import who_asked
 
     user = who_asked(os.environ)

@@ -47,7 +47,8 @@ def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, pyt
     from cvtrace.probes.doctor.rungs import AsUser
     from cvtrace.probes.phases.library import find_libraries
     from cvtrace.tracer.opening import LOOK_S, opened_by
-    from cvtrace.tracer.target import caller_environment, find_interpreter
+    from cvtrace.tracer.origin import caller_environment
+    from cvtrace.tracer.target import find_interpreter
     from cvtrace.tracer.user import acting_as, who_asked
 
     asked = who_asked(os.environ)

@@ -76,7 +76,7 @@ def command(
     asked = who_asked(os.environ)
     runs_as = user_named(user) if user else asked
     check_may_run_as(asked, runs_as)
-    found = find_command(list(arguments), python, os.environ, runs_as)
+    found = find_command(list(arguments), python, os.environ, runs_as, asked)
     settings = Settings(parse_buffer_bytes(buffer) if buffer else None, cost)
     with watching(watch) as shown:
         if watch and shown is None:

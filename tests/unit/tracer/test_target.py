@@ -8,7 +8,8 @@ import pytest
 
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.tracer.errors import UnknownUser, WrongTarget
-from cvtrace.tracer.target import Inheritance, NotStarted, caller_environment, find_command, runs_models, start_target
+from cvtrace.tracer.origin import caller_environment
+from cvtrace.tracer.target import Inheritance, NotStarted, find_command, runs_models, start_target
 from cvtrace.tracer.user import User, current_user, who_asked
 
 SOMEBODY = User(12345, 12345, (12345,), "somebody", "/home/somebody")

@@ -1,0 +1,419 @@
+"""What a target of another user gets of what root has: nothing but a terminal and pipes of its own."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import os
+import pty
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from throwaway import PYTHON, SECRET, Somebody, sudoers
+from waiting import DEADLINE_S, wait_until
+
+from cvtrace.tracer.store import read_trace
+
+pytestmark = pytest.mark.root
+CVTRACE = [sys.executable, "-m", "cvtrace"]
+INJECT = """
+import fcntl, sys, termios
+for stream in (0, 1, 2):
+    for byte in b'touch planted\\n':
+        try: fcntl.ioctl(stream, termios.TIOCSTI, bytes([byte]))
+        except OSError: break
+"""
+
+
+def command(user: Somebody, mount: Path, *words: str, probes: str = "portable") -> list[str]:
+    options = ["-o", "trace", "--force", "--no-summary", "--probes", probes, "--mount", str(mount)]
+    return [*CVTRACE, "run", "--user", user.name, *options, "--", *words]
+
+
+def run(user: Somebody, mount: Path, *words: str, **popen: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(user, mount, *words), **{"capture_output": True, "text": True, "timeout": 60, "check": False, **popen}
+    )
+
+
+class Shell:
+    """A terminal on which a program of root's runs as the foreground job."""
+
+    def __init__(self, *argv: str, env: dict[str, str] | None = None) -> None:
+        """Start it; the shell's prompt and its line editing are plain."""
+        self.seen = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execvpe(argv[0], list(argv), {**os.environ, "PS1": "$ ", "TERM": "dumb", **(env or {})})
+
+    def type(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def read_until(self, text: str) -> str:
+        """Read until a text comes; return what came."""
+        begin, deadline_s = len(self.seen), time.monotonic() + DEADLINE_S
+        while text not in self.seen[begin:]:
+            assert time.monotonic() < deadline_s, self.seen
+            if select.select([self.fd], [], [], 0.05)[0]:
+                try:
+                    self.seen += os.read(self.fd, 65536).decode(errors="replace")
+                except OSError:  # nobody has the terminal any more
+                    assert text in self.seen[begin:], self.seen
+        return self.seen[begin:]
+
+    def settings(self) -> list[object]:
+        return termios.tcgetattr(self.fd)[:4]
+
+    def end(self) -> int:
+        """Read what comes until it ends; return its exit code."""
+        while select.select([self.fd], [], [], DEADLINE_S)[0]:
+            try:
+                self.seen += os.read(self.fd, 65536).decode(errors="replace")
+            except OSError:
+                break
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        return code
+
+
+def test_nothing_can_be_typed_into_roots_terminal(ann: Somebody, here: Path, mount: Path) -> None:
+    """TIOCSTI on the inherited terminal put a command into root's shell, which ran it as root."""
+    (here / "inject.py").write_text(INJECT)
+    shell = Shell("sh", "-i")
+    shell.read_until("$ ")
+    shell.type(f"cd {here}; {shlex.join(command(ann, mount, PYTHON, 'inject.py'))}; echo done:$?\n")
+    shell.read_until("done:0")
+    shell.type("echo still here\n")
+    shell.read_until("still here\r\n$ ")
+    assert not (here / "planted").exists()
+    assert "planted: not found" not in shell.seen
+    shell.type("exit\n")
+    assert shell.end() == 0
+
+
+def test_nor_does_a_shell_that_sudo_started_share_its_terminal(ann: Somebody, here: Path, mount: Path) -> None:
+    """With SUDO_UID in the environment of root's shell (sudo -s), the script was the caller's and the terminal root's."""
+    ann.owns(here)
+    (here / "inject.py").write_text(INJECT)
+    words = [*CVTRACE, "run", "-o", "trace", "--no-summary", "--probes", "portable", "--mount", str(mount)]
+    words += ["--", "sh", "-c", f"{PYTHON} inject.py; env"]
+    shell = Shell("sh", "-i", env={**ann.under_sudo, "TOKEN": SECRET})
+    shell.read_until("$ ")
+    shell.type(f"cd {here}; {shlex.join(words)} 5<>/dev/null; echo done:$?\n")
+    told = shell.read_until("done:0")
+    assert SECRET not in told
+    assert f"USER={ann.name}" in told
+    shell.type("echo still here\n")
+    shell.read_until("still here\r\n$ ")
+    assert not (here / "planted").exists()
+    shell.type("exit\n")
+    assert shell.end() == 0
+
+
+def test_what_root_has_open_is_not_handed_over(ann: Somebody, here: Path, mount: Path, secret: Path) -> None:
+    """A descriptor of a file of mode 0600, opened by root's shell for something else, was there to be read."""
+    fd = os.open(secret, os.O_RDWR)
+    os.set_inheritable(fd, True)
+    try:
+        looks = "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if int(n) > 2 and os.path.exists(f'/proc/self/fd/{n}')]); print([os.fstat(n).st_mode & 0o170000 for n in (0, 1, 2)])"
+        done = run(ann, mount, PYTHON, "-c", looks, pass_fds=[fd], stdin=subprocess.DEVNULL)
+    finally:
+        os.close(fd)
+    assert done.returncode == 0, done.stderr
+    names, modes = done.stdout.splitlines()
+    assert [name for name in ast.literal_eval(names) if not name.endswith("/marks")] == []  # the import hook's own
+    assert modes == "[8192, 4096, 4096]"  # /dev/null, and pipes
+
+
+def test_a_file_of_roots_can_be_written_to_and_nothing_else(
+    ann: Somebody, here: Path, mount: Path, secret: Path
+) -> None:
+    """stdout redirected to a file of root's could be read, cut and locked by the script, which may only say something."""
+    attacks = (
+        "import os, sys\n"
+        "for attack in (lambda: os.ftruncate(1, 0), lambda: os.lseek(1, 0, 0), lambda: os.pread(1, 100, 0),\n"
+        "               lambda: open('/proc/self/fd/1', 'rb').read(100)):\n"
+        "    try: print('got', attack(), file=sys.stderr)\n"
+        "    except OSError: pass\n"
+        "print('said')\n"
+    )
+    attacks = attacks.replace(
+        "open('/proc/self/fd/1', 'rb').read(100)",
+        "os.read(os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK), 100)",
+    )
+    with secret.open("r+") as file:
+        file.seek(0, 2)
+        done = run(ann, mount, PYTHON, "-c", attacks, capture_output=False, stdout=file, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert "got" not in done.stderr
+    assert secret.read_text() == f"{SECRET}said\n"
+
+
+def test_the_environment_is_that_of_a_login(ann: Somebody, here: Path, mount: Path) -> None:
+    """Root's environment was the script's: tokens, agents' sockets, LD_LIBRARY_PATH."""
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "SSH_AUTH_SOCK": "/root/agent",
+        "PYTHONPATH": "/root",
+        "LANG": "C.UTF-8",
+    }
+    done = run(ann, mount, "env", env={**os.environ, **secrets, "TERM": "xterm"})
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert SECRET not in done.stdout
+    assert "/root" not in done.stdout
+    assert {name: found[name] for name in ("HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG")} == {
+        "HOME": str(ann.home), "USER": ann.name, "LOGNAME": ann.name, "SHELL": "/bin/sh", "TERM": "xterm", "LANG": "C.UTF-8",
+    }  # fmt: skip
+    assert {name for name in found if not name.startswith(("CVTRACE_", "LC_"))} <= {
+        *(
+            "HOME",
+            "USER",
+            "LOGNAME",
+            "SHELL",
+            "TERM",
+            "LANG",
+            "PATH",
+            "PYTHONPATH",
+            "COLORTERM",
+            "TZ",
+            "LANGUAGE",
+            "PWD",
+            "_",
+        ),
+    }
+
+
+def test_it_has_a_session_of_its_own_and_no_terminal_where_there_is_none(
+    ann: Somebody, here: Path, mount: Path
+) -> None:
+    """The script was in root's session: it could open /dev/tty, and signal what belongs to root's job."""
+    looks = (
+        "import os\nprint(os.getsid(0) != int(os.sys.argv[1]), os.getpgrp() == os.getpid())\n"
+        "try: os.open('/dev/tty', os.O_RDWR); print('a terminal')\nexcept OSError: print('none')\n"
+    )
+    done = run(ann, mount, PYTHON, "-c", looks, str(os.getsid(0)))
+    assert done.stdout == "True True\nnone\n", done.stderr
+
+
+def test_a_key_in_roots_session_keyring_is_out_of_reach(ann: Somebody, here: Path, mount: Path) -> None:
+    """Whoever has a session keyring may read its keys, whatever user it is by now."""
+    import ctypes
+    import platform
+
+    if platform.machine() != "x86_64":
+        pytest.skip("the numbers of the system calls are those of x86_64")
+    program = (
+        "import ctypes, os, subprocess, sys\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "libc.syscall(250, 1, None)\n"
+        "key = libc.syscall(248, b'user', b'cvtrace-test', b's3cret', 6, -3)\n"
+        "print(key, flush=True)\n"
+        "sys.exit(subprocess.run(sys.argv[1:] + [str(key)]).returncode)\n"
+    )
+    reads = (
+        "import ctypes, sys; libc = ctypes.CDLL(None); found = ctypes.create_string_buffer(32)\n"
+        "print(libc.syscall(250, 11, int(sys.argv[1]), found, 32))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command(ann, mount, PYTHON, "-c", reads)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    key, read = done.stdout.splitlines()
+    if int(key) < 0:
+        pytest.skip(f"this kernel keeps no keys: {os.strerror(ctypes.get_errno())}")
+    assert read == "-1", done.stderr
+
+
+def test_a_folder_behind_a_closed_one_is_no_way_in(ann: Somebody, here: Path, mount: Path) -> None:
+    """The working folder of root's was the script's: what is in it could be read though the way to it is closed."""
+    inside = here / "closed" / "open"
+    inside.mkdir(parents=True)
+    (here / "closed").chmod(0o700)
+    done = run(ann, mount, "cat", "file", cwd=inside)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{ann.name} may not enter {inside}: change to a folder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_sudo_for_cvtrace_alone_runs_nothing_as_somebody_else(
+    ann: Somebody, ben: Somebody, here: Path, mount: Path
+) -> None:
+    """`sudo cvtrace run --user root` was a shell of root's for whoever may call cvtrace through sudo."""
+    ann.owns(here)
+    for name in ("root", ben.name):
+        words = [*CVTRACE, "run", "--user", name, "--mount", str(mount), "--", "id"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{ann.name} may not run every program as {name}" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    # AND who may do that anyway is not held up
+    with sudoers(f"{ann.name} ALL=({ben.name}) NOPASSWD: ALL"):
+        done = subprocess.run(
+            command(ben, mount, "id", "-u"), capture_output=True, text=True, check=False,
+            env={**os.environ, **ann.under_sudo},
+        )  # fmt: skip
+        assert done.stdout == f"{ben.uid}\n", done.stderr
+
+
+def test_an_interpreter_of_the_callers_is_asked_as_the_caller(ann: Somebody, here: Path, mount: Path) -> None:
+    """No attack succeeded here: what is executed to find the library has no right, descriptor or session of root's."""
+    ann.owns(here)
+    evil = ann.home / "python-asked"
+    evil.write_text(
+        f"#!{PYTHON}\nimport os\n"
+        "files = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in range(3, 300)]\n"
+        "files = [name for name in files if not name.startswith('/proc/')]\n"
+        "caps = [line.split()[1] for line in open('/proc/self/status') if line.startswith('Cap') and 'Bnd' not in line]\n"
+        f"open({str(ann.home / 'asked')!r}, 'a').write(f'{{os.getresuid()}} {{set(caps)}} {{files}} "
+        "{os.getsid(0)}\\n')\n"
+    )
+    evil.chmod(0o755)
+    ann.owns(evil)
+    words = [*CVTRACE, "run", "--python", str(evil), "-o", "trace", "--no-summary", "--mount", str(mount), "script.py"]
+    (here / "script.py").write_text("")
+    fd = os.open("/etc/shadow", os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo}, pass_fds=[fd]
+    )
+    os.close(fd)
+    assert done.returncode == 0, done.stderr
+    asked = (ann.home / "asked").read_text().splitlines()
+    assert len(asked) == 2  # to find the library, and as the script's interpreter
+    for line in asked:
+        assert line.startswith(f"({ann.uid}, {ann.uid}, {ann.uid}) {{'0000000000000000'}} ")
+        assert "shadow" not in line
+        assert line.split()[-1] != str(os.getsid(0))
+    # AND doctor, which tries the interpreter, does it the same way
+    (ann.home / "asked").unlink()
+    subprocess.run(
+        [*CVTRACE, "doctor", "--python", str(evil), "--mount", str(mount)],
+        capture_output=True, check=False, env={**os.environ, **ann.under_sudo},
+    )  # fmt: skip
+    assert {line.split(")")[0] for line in (ann.home / "asked").read_text().splitlines()} == {
+        f"({ann.uid}, {ann.uid}, {ann.uid}"
+    }
+
+
+def test_a_strace_of_the_callers_is_not_roots(ann: Somebody, here: Path, mount: Path) -> None:
+    """Where sudo leaves PATH alone, root executed the first `strace` on it."""
+    ann.owns(here)
+    evil = ann.home / "bin" / "strace"
+    evil.parent.mkdir(exist_ok=True)
+    evil.write_text(f"#!/bin/sh\nid -u >>{ann.home}/traced\nexit 1\n")
+    evil.chmod(0o755)
+    ann.owns(evil, evil.parent)
+    path = f"{evil.parent}:{os.environ['PATH']}"
+    words = [*CVTRACE, "run", "--probes", "strace", "-o", "trace", "--no-summary", "--mount", str(mount), "--", "true"]
+    environ = {**os.environ, **ann.under_sudo, "PATH": path}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert not (ann.home / "traced").exists()
+
+
+# No attacks: a terminal of its own serves as well as root's did.
+
+READS = "import os, sys; print(os.isatty(0), os.isatty(1), *os.get_terminal_size()); print('said', input())"
+
+
+def on_terminal(ann: Somebody, mount: Path, *words: str, probes: str = "portable") -> Shell:
+    return Shell(*command(ann, mount, *words, probes=probes))
+
+
+def test_the_script_has_a_terminal_of_its_own_of_the_same_size(ann: Somebody, here: Path, mount: Path) -> None:
+    shell = on_terminal(ann, mount, PYTHON, "-c", f"import time; time.sleep(0.2)\n{READS}")
+    fcntl.ioctl(shell.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    os.kill(shell.pid, signal.SIGWINCH)
+    before = shell.settings()
+    shell.read_until("True True 77 33\r\n")
+    wait_until(lambda: shell.settings() != before, "every key reaches the script's terminal")
+    shell.type("hello\n")
+    shell.read_until("said hello\r\n")
+    wait_until(lambda: shell.settings() == before, "the terminal is as it was")
+    assert shell.end() == 0
+
+
+@pytest.mark.parametrize("probes", ["portable", "strace", "ebpf"])
+def test_ctrl_c_ends_the_script(ann: Somebody, here: Path, mount: Path, probes: str) -> None:
+    shell = on_terminal(ann, mount, "sh", "-c", "echo ready; exec sleep 60", probes=probes)
+    shell.read_until("ready\r\n")
+    shell.type("\x03")
+    shell.read_until("^C")
+    assert shell.end() == 130
+    assert read_trace("trace").meta["end"] == "interrupted"
+
+
+def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(ann: Somebody, here: Path, mount: Path) -> None:
+    if not Path("/bin/bash").exists():
+        pytest.skip("needs a shell with job control")
+    shell = Shell("bash", "--norc", "-i")
+    shell.read_until("$ ")
+    words = shlex.join(command(ann, mount, "sh", "-c", "echo ready; read line; echo said $line"))
+    shell.type(f"cd {here}; {words}; echo code:$?\n")
+    shell.read_until("ready\r\n")
+    shell.type("\x1a")
+    shell.read_until("Stopped")
+    shell.type("echo in the shell\n")
+    shell.read_until("\nin the shell\r\n")
+    shell.type("fg\n")
+    shell.read_until("fg\r\n")
+    time.sleep(0.3)  # bash prints the job before it lets it go on
+    shell.type("again\n")
+    shell.read_until("said again\r\n")
+    shell.type("exit\n")
+    shell.read_until("exit")
+    assert shell.end() == 0
+    assert read_trace("trace").damage is None
+
+
+def test_pipes_are_relayed_whole_and_in_order(ann: Somebody, here: Path, mount: Path) -> None:
+    data = os.urandom(3_000_000)
+    done = subprocess.run(command(ann, mount, "cat"), input=data, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == data
+    both = run(ann, mount, "sh", "-c", "for i in 1 2 3; do echo out; echo err >&2; done", capture_output=False,
+               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    assert both.stdout == "out\nerr\n" * 3
+    closed = run(ann, mount, "sh", "-c", "yes | head -c 100000000; echo $?", stdin=subprocess.DEVNULL, capture_output=False,
+                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    assert closed.returncode == 0, closed.stderr
+
+
+def test_a_reader_that_goes_away_ends_the_script_as_a_broken_pipe_does(ann: Somebody, here: Path, mount: Path) -> None:
+    with subprocess.Popen(command(ann, mount, "yes"), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "y\n"
+        process.stdout.close()
+        assert process.wait(DEADLINE_S) == 128 + signal.SIGPIPE
+
+
+def test_a_recorder_that_is_killed_leaves_the_script_running(ann: Somebody, here: Path, mount: Path) -> None:
+    ann.owns(here)
+    words = command(
+        ann,
+        mount,
+        "sh",
+        "-c",
+        "echo ready; read line; echo said $line >said; while [ ! -e enough ]; do sleep 0.1; done; echo end >ended",
+    )
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("on\n")
+    process.stdin.flush()
+    wait_until((here / "said").exists, "the script has read its line")
+    process.kill()
+    process.wait()
+    (here / "enough").touch()
+    wait_until((here / "ended").exists, "the script ends by itself")
+    process.communicate()
