@@ -10,10 +10,70 @@ struct phase_key {
 struct phase_call {
   u64 ts;
   u64 argument;
+  u64 told; /* what the function says of itself (Function.tells), or where it will stand when it returns */
   u32 tgid;
   u32 pad;
 };
 BPF_HASH(phase_calls, struct phase_key, struct phase_call, 4096);
+
+#define SEQUENCE_BYTES 24 /* sizeof(std::vector<int32_t>) */
+#define MOST_SEQUENCES 65536
+
+/* OgaSequences is a vector of vectors: how many it holds, 0 if that is not what is found. */
+static __always_inline u64 sequences_at(u64 address) {
+  u64 range[2] = {};
+  if (bpf_probe_read_user(range, sizeof(range), (void *)address) || range[1] <= range[0])
+    return 0;
+  u64 bytes = range[1] - range[0], count = bytes / SEQUENCE_BYTES;
+  return count * SEQUENCE_BYTES == bytes && count <= MOST_SEQUENCES ? count : 0;
+}
+
+/* Whether a number that is set for the search makes several tokens of a step: 1 the size of the batch, 2 beams, 0 none of them. */
+static __always_inline u64 search_number(u64 address) {
+  char name[24] = {}, batch[] = "batch_size", beams[] = "num_beams", returned[] = "num_return_sequences";
+  if (bpf_probe_read_user_str(name, sizeof(name), (void *)address) <= 0)
+    return 0;
+  int is_batch = 1, is_beams = 1, is_returned = 1;
+#pragma unroll
+  for (int i = 0; i < sizeof(batch); i++)
+    is_batch &= name[i] == batch[i];
+#pragma unroll
+  for (int i = 0; i < sizeof(beams); i++)
+    is_beams &= name[i] == beams[i];
+#pragma unroll
+  for (int i = 0; i < sizeof(returned); i++)
+    is_returned &= name[i] == returned[i];
+  return is_batch ? 1 : is_beams || is_returned ? 2 : 0;
+}
+
+/* What is known of a call when it begins; for what it hands out, the address where it will stand. */
+static __always_inline u64 told_first(struct pt_regs *ctx, u32 function) {
+  if (function == FUNCTION_APPEND_SEQUENCES)
+    return sequences_at(PT_REGS_PARM2(ctx));
+  if (function == FUNCTION_SET_SEARCH_NUMBER)
+    return search_number(PT_REGS_PARM2(ctx));
+  if (function == FUNCTION_CREATE_GENERATOR || function == FUNCTION_GET_NEXT_TOKENS)
+    return PT_REGS_PARM3(ctx);
+  if (function == FUNCTION_EVENT_REQUEST || function == FUNCTION_EVENT_FLAGS)
+    return PT_REGS_PARM2(ctx);
+  return 0;
+}
+
+static __always_inline u64 told_last(u64 told, u32 function, s32 ret) {
+  u64 value = 0;
+  u32 flags = 0;
+  if (function == FUNCTION_CREATE_GENERATOR || function == FUNCTION_GET_NEXT_TOKENS || function == FUNCTION_EVENT_REQUEST) {
+    if (!ret)
+      bpf_probe_read_user(&value, sizeof(value), (void *)told);
+    return value;
+  }
+  if (function == FUNCTION_EVENT_FLAGS) {
+    if (!ret)
+      bpf_probe_read_user(&flags, sizeof(flags), (void *)told);
+    return flags;
+  }
+  return told;
+}
 
 static __always_inline int phase_enter(struct pt_regs *ctx, u32 function) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
@@ -21,7 +81,10 @@ static __always_inline int phase_enter(struct pt_regs *ctx, u32 function) {
   if (role_of_current(tgid) != ROLE_TARGET)
     return 0;
   struct phase_key key = {.tid = (u32)pid_tgid, .function = function};
-  struct phase_call call = {.argument = PT_REGS_PARM1(ctx), .tgid = tgid, .ts = bpf_ktime_get_ns()};
+  struct phase_call call = {.argument = PT_REGS_PARM1(ctx), .tgid = tgid, .told = told_first(ctx, function)};
+  if (function == FUNCTION_SET_SEARCH_NUMBER && !call.told)
+    return 0;
+  call.ts = bpf_ktime_get_ns();
   if (phase_calls.update(&key, &call))
     count_loss(KIND_PHASE);
   return 0;
@@ -34,7 +97,8 @@ static __always_inline int phase_exit(struct pt_regs *ctx, u32 function) {
     return 0;
   /* The C API returns NULL for success and a pointer to a result for an error. */
   s32 ret = PT_REGS_RC(ctx) ? -1 : 0;
-  emit(KIND_PHASE, call->tgid, key.tid, call->ts, bpf_ktime_get_ns() - call->ts, ret, function, call->argument, 0);
+  emit(KIND_PHASE, call->tgid, key.tid, call->ts, bpf_ktime_get_ns() - call->ts, ret, function, call->argument,
+       told_last(call->told, function, ret));
   phase_calls.delete(&key);
   return 0;
 }
