@@ -74,7 +74,7 @@ def environment(
     """
     before = base_env.get("PYTHONPATH")
     path = os.pathsep.join([str(INJECT), before] if before else [str(INJECT)])
-    wanted = ",".join(["imports", "onnxruntime", *(["onnxruntime_genai"] if genai else [])])
+    wanted = ",".join(["imports", "onnxruntime", "onnxruntime_genai" if genai else "sequences"])
     profiling = {PROFILE: profile} if profile else {}
     environ = {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted, **profiling}
     if counted:

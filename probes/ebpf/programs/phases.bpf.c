@@ -28,22 +28,20 @@ static __always_inline u64 sequences_at(u64 address) {
   return count * SEQUENCE_BYTES == bytes && count <= MOST_SEQUENCES ? count : 0;
 }
 
+/* Names of numbers that are set for the search, as words: compared byte by byte, the verifier would follow every outcome of each. */
+#define IS_NAME(n, a, b, c) (!((n[0] ^ a##ULL) | (n[1] ^ b##ULL) | (n[2] ^ c##ULL)))
+#define IS_BATCH_SIZE(n) IS_NAME(n, 0x69735f6863746162, 0x000000000000657a, 0x0000000000000000)
+#define IS_NUM_BEAMS(n) IS_NAME(n, 0x6d6165625f6d756e, 0x0000000000000073, 0x0000000000000000)
+#define IS_NUM_RETURN_SEQUENCES(n) IS_NAME(n, 0x757465725f6d756e, 0x65757165735f6e72, 0x000000007365636e)
+
 /* Whether a number that is set for the search makes several tokens of a step: 1 the size of the batch, 2 beams, 0 none of them. */
 static __always_inline u64 search_number(u64 address) {
-  char name[24] = {}, batch[] = "batch_size", beams[] = "num_beams", returned[] = "num_return_sequences";
+  u64 name[3] = {};
   if (bpf_probe_read_user_str(name, sizeof(name), (void *)address) <= 0)
     return 0;
-  int is_batch = 1, is_beams = 1, is_returned = 1;
-#pragma unroll
-  for (int i = 0; i < sizeof(batch); i++)
-    is_batch &= name[i] == batch[i];
-#pragma unroll
-  for (int i = 0; i < sizeof(beams); i++)
-    is_beams &= name[i] == beams[i];
-#pragma unroll
-  for (int i = 0; i < sizeof(returned); i++)
-    is_returned &= name[i] == returned[i];
-  return is_batch ? 1 : is_beams || is_returned ? 2 : 0;
+  if (IS_BATCH_SIZE(name))
+    return 1;
+  return IS_NUM_BEAMS(name) || IS_NUM_RETURN_SEQUENCES(name) ? 2 : 0;
 }
 
 /* What is known of a call when it begins; for what it hands out, the address where it will stand. */

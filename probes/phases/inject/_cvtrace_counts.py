@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 COUNTER = 72
 NO_MOUNT = MASK
-OFTEN = (11, 18)
-"""Indices of OgaGenerator_GenerateNextToken and InferenceSession.run, which are called again and again."""
+OFTEN = (11, 18, 41, 42, 43)
+"""Indices of OgaGenerator_GenerateNextToken, InferenceSession.run, the engine's steps and the MTP generator's: they are called again and again."""
 EVERY_NS = 100_000_000
 SHARE = 200
 """Between tokens, one part in so many of the time goes into reading."""

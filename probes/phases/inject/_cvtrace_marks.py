@@ -44,6 +44,28 @@ FUNCTIONS = {
     "OgaDestroyModel": 14,
     "onnxruntime.InferenceSession": 17,
     "onnxruntime.InferenceSession.run": 18,
+    "OgaLoadAdapter": 21,
+    "OgaCreateEngine": 22,
+    "OgaCreateMtpGenerator": 23,
+    "OgaCreateMultiModalProcessor": 26,
+    "OgaCreateStreamingProcessor": 27,
+    "OgaProcessorProcessImagesAndPrompts": 29,
+    "OgaStreamingProcessorProcess": 34,
+    "OgaGenerator_RewindTo": 35,
+    "OgaMtpGenerator_AppendTokens": 36,
+    "OgaEngineAddRequest": 37,
+    "OgaRequestBeginTurn": 39,
+    "OgaRequestRewindToStartOfTurn": 40,
+    "OgaEngineStep": 41,
+    "OgaEngineRun": 42,
+    "OgaMtpGenerator_GenerateNextToken": 43,
+    "OgaDestroyEngine": 44,
+    "OgaDestroyMtpGenerator": 45,
+    "OgaDestroyMultiModalProcessor": 46,
+    "OgaDestroyAdapters": 47,
+    "OgaEngineEventGetRequest": 50,
+    "OgaEngineEventGetFlags": 51,
+    "cvtrace.sequences": 53,
 }
 
 METHODS = (
@@ -56,6 +78,21 @@ METHODS = (
     ("Generator", "append_tokens", "OgaGenerator_AppendTokens", None),
     ("Generator", "set_inputs", "OgaGenerator_SetInputs", None),
     ("Generator", "generate_next_token", "OgaGenerator_GenerateNextToken", None),
+    ("Generator", "rewind_to", "OgaGenerator_RewindTo", None),
+    ("MtpGenerator", "__init__", "OgaCreateMtpGenerator", "OgaDestroyMtpGenerator"),
+    ("MtpGenerator", "append_tokens", "OgaMtpGenerator_AppendTokens", None),
+    ("MtpGenerator", "generate_next_token", "OgaMtpGenerator_GenerateNextToken", None),
+    ("Adapters", "load", "OgaLoadAdapter", None),
+    ("Model", "create_multimodal_processor", "OgaCreateMultiModalProcessor", None),
+    ("Model", "create_streaming_processor", "OgaCreateStreamingProcessor", None),
+    ("MultiModalProcessor", "__call__", "OgaProcessorProcessImagesAndPrompts", None),
+    ("StreamingProcessor", "process", "OgaStreamingProcessorProcess", None),
+    ("Engine", "__init__", "OgaCreateEngine", "OgaDestroyEngine"),
+    ("Engine", "add_request", "OgaEngineAddRequest", None),
+    ("Engine", "step", "OgaEngineStep", None),
+    ("Engine", "run", "OgaEngineRun", None),
+    ("Request", "begin_turn", "OgaRequestBeginTurn", None),
+    ("Request", "rewind_to_start_of_turn", "OgaRequestRewindToStartOfTurn", None),
 )
 """Class, method, the C function it calls, and the one that destroys the object."""
 
@@ -66,6 +103,9 @@ SESSION_METHODS = (
     ("InferenceSession", "run_with_ort_values", "onnxruntime.InferenceSession.run", None),
 )
 """The same of onnxruntime, whose wheels export no function that could be probed. `run_async` only hands over."""
+
+SEQUENCES = "sequences"
+"""Asks for no marks of GenAI's calls, which a probe sees, but for how many sequences its generators have, which none sees."""
 
 HIGH_FD = 200
 """Descriptors are handed out from the lowest free number, so nothing of the target gets this one if the target closes it."""
@@ -104,6 +144,11 @@ class Marks:
             )
         except Exception:
             pass
+
+    def note(self, function: str, begin: int, end: int, owner: int, told: int) -> None:
+        """Write down what a call tells of others."""
+        tids = os.getpid(), get_native_id()
+        self.write(RECORD.pack(begin, end - begin, *tids, PHASE, 0, 0, FUNCTIONS[function], owner & MASK, told & MASK))
 
     def write(self, records: bytes) -> None:
         try:
@@ -151,6 +196,70 @@ def wrap_model(original: Callable[..., Any], marks: Marks, destroyed: int | None
     return call
 
 
+def wrap_run(original: Callable[..., Any], marks: Marks) -> Callable[..., Any]:
+    """Return an Engine.run that tells of which requests its events are, and which of them are tokens."""
+    counted = wrap(original, FUNCTIONS["OgaEngineRun"], marks)
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        events = counted(self, *args, **kwargs)
+        try:
+            for place in range(len(events)):
+                event, now = events[place], monotonic_ns()
+                marks.note("OgaEngineEventGetRequest", now, now, place + 1, id(event.request))
+                marks.note("OgaEngineEventGetFlags", now, now, place + 1, int(event.flags))
+        except Exception:  # another version: its tokens stay uncounted
+            pass
+        return events
+
+    run.__doc__ = original.__doc__
+    return run
+
+
+BATCHES: dict[int, int] = {}
+"""Size of the batch that parameters were given, by id: versions before 0.12 cannot be asked for it."""
+
+
+def sequences_of(params: Any) -> int:
+    """Return how many sequences a generator with these parameters makes, 0 if that is not known."""
+    ask = getattr(params, "get_search_options", None)
+    if ask is None:
+        return BATCHES.get(id(params), 1)
+    told = ask()
+    beams = int(told.get("num_beams", 1))
+    return int(told["batch_size"]) * (int(told.get("num_return_sequences", 1)) if beams > 1 else 1)
+
+
+def wrap_sequences(module: ModuleType, marks: Marks) -> None:
+    """Let the package tell how many sequences each generator has, when it is made."""
+    generator, params = getattr(module, "Generator", None), getattr(module, "GeneratorParams", None)
+    if not isinstance(generator, type) or not isinstance(params, type):
+        return
+    made: Any = vars(generator)["__init__"]
+    asked: Any = getattr(params, "set_search_options", None)
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        begin = monotonic_ns()
+        made(self, *args, **kwargs)
+        try:
+            told = next((each for each in (*args, *kwargs.values()) if isinstance(each, params)), None)
+            number = sequences_of(told) if told is not None else 0
+            if number:
+                marks.note("cvtrace.sequences", begin, monotonic_ns(), id(self), number)
+        except Exception:
+            pass
+
+    def set_search_options(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "batch_size" in kwargs:
+            BATCHES[id(self)] = int(kwargs["batch_size"])
+        return asked(self, *args, **kwargs)
+
+    init.__doc__ = made.__doc__
+    setattr(generator, "__init__", init)  # noqa: B010 - as a name, mypy takes it for an instance's
+    if asked is not None and not hasattr(params, "get_search_options"):
+        set_search_options.__doc__ = asked.__doc__
+        params.set_search_options = set_search_options  # type: ignore[attr-defined]
+
+
 ALIVE: dict[int, Any] = {}
 """Weak references to the objects whose end is to be marked: a reference must outlive what it watches."""
 
@@ -182,8 +291,10 @@ def wrap_package(module: ModuleType, methods: tuple[Any, ...], marks: Marks) -> 
             continue
         destroyed = None if destructor is None else FUNCTIONS[destructor]
         try:
-            if class_name == "Model":
+            if (class_name, method) == ("Model", "__init__"):
                 wrapped = wrap_model(original, marks, destroyed)
+            elif (class_name, method) == ("Engine", "run"):
+                wrapped = wrap_run(original, marks)
             else:
                 wrapped = wrap(original, FUNCTIONS[function], marks, destroyed)
             setattr(kind, method, wrapped)
@@ -235,8 +346,11 @@ class Finder:
             methods = self._packages.pop(name, ())
             if methods:
                 self._marks.open()
-                wrap_package(module, methods, self._marks)
-                self._marks.loaded(module)
+                if methods != (SEQUENCES,):
+                    wrap_package(module, methods, self._marks)
+                    self._marks.loaded(module)
+                if name == GENAI:
+                    wrap_sequences(module, self._marks)
             if self._then is not None:
                 self._then(name, module)
             if not self._packages and self in sys.meta_path:
@@ -248,12 +362,14 @@ class Finder:
 def arm(path: str, wanted: str, profile: str = "", mounts: str = "", sockets: str = "") -> None:
     """Wait for the packages that `wanted` names, separated by commas; their marks go to the file `path`.
 
-    `imports` among them has every import marked.
+    `imports` among them has every import marked, `sequences` how many sequences generators have.
     With `profile`, what they make writes onnxruntime's profile to files that begin so. The counters of `mounts` (a line
     each) are read around the calls, if there are any.
     """
-    known = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
+    known: dict[str, tuple[Any, ...]] = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
     packages = {name: known[name] for name in wanted.split(",") if name in known}
+    if SEQUENCES in wanted.split(","):
+        packages.setdefault(GENAI, (SEQUENCES,))
     then = None
     if profile:
         from _cvtrace_profile import profile_package  # type: ignore[import-not-found]

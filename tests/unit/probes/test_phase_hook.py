@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime_genai
+import pytest
 from onnx import TensorProto, helper
 
 from cvtrace.probes.events import EVENT, Events, Kind
-from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
+from cvtrace.probes.phases.functions import FUNCTIONS, INDEX, TOKEN_FLAG
 from cvtrace.probes.phases.hook import INJECT, environment, read_marks
 
 GENERATE = """
@@ -69,14 +71,16 @@ def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None
         "OgaCreateModelFromConfig",
         "OgaCreateTokenizer",
         "OgaTokenizerEncode",
+        "cvtrace.sequences",
         "OgaCreateGenerator",
         "OgaGenerator_AppendTokens",
-        *["OgaGenerator_GenerateNextToken"] * 4,
+        *["OgaGenerator_GenerateNextToken"] * 3,
     ]
     assert Counter(names_of(marks))["OgaGenerator_GenerateNextToken"] == 5
     assert "OgaDestroyGenerator" in names_of(marks)
     events = calls_of(marks)
-    calls = events[: 6 + 5]
+    assert events["c"][events["a"] == INDEX["cvtrace.sequences"]].tolist() == [1]
+    calls = events[events["a"] != INDEX["cvtrace.sequences"]][: 6 + 5]
     assert len(set(events["tgid"])) == 1
     assert (calls["dur"] > 0).all()
     assert (calls["ret"] == 0).all()
@@ -130,7 +134,68 @@ def test_where_a_probe_sees_genai_the_hook_leaves_it_alone(model: Path, tmp_path
     environ = environment(tmp_path / "marks", {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}, genai=False)
     done = python(GENERATE.format(then="print(og.Model.__init__.__module__)"), environ, model)
     assert (done.returncode, done.stderr) == (0, "")
-    assert names_of(tmp_path / "marks") == []
+    assert names_of(tmp_path / "marks") == ["cvtrace.sequences"]  # which no probe sees
+
+
+BATCH = """
+import sys
+import numpy as np
+import onnxruntime_genai as og
+
+model = og.Model(sys.argv[1])
+parameters = og.GeneratorParams(model)
+parameters.set_search_options(max_length=64, batch_size=3)
+generator = og.Generator(model, parameters)
+generator.append_tokens(np.array([og.Tokenizer(model).encode("the rain")] * 3))
+for _ in range(7):
+    generator.generate_next_token()
+try:
+    generator.append_tokens(np.array([[1], [2], [3]]))
+except Exception as error:
+    print("refused")
+"""
+ENGINE = """
+import sys
+import onnxruntime_genai as og
+
+model = og.Model(sys.argv[1])
+tokenizer, engine = og.Tokenizer(model), og.Engine(model)
+buffer, tokens, requests = engine.create_event_buffer(16), 0, []
+for limit in (3, 5):
+    request = engine.create_request()
+    options = og.TurnOptions(request)
+    options.set_max_generated_tokens(limit)
+    request.begin_turn(tokenizer.encode("the rain in spain"), options)
+    requests.append(request)
+while engine.has_pending_requests():
+    tokens += sum(bool(int(event.flags) & int(og.EngineEventFlags.TOKEN)) for event in engine.run(buffer))
+print(tokens)
+"""
+
+
+def test_the_size_of_a_batch_is_written_down(model: Path, tmp_path: Path) -> None:
+    done = run(BATCH, tmp_path / "marks", model)
+    assert done.stdout == "refused\n", done.stderr
+    events = calls_of(tmp_path / "marks")
+    (told,) = events["c"][events["a"] == INDEX["cvtrace.sequences"]].tolist()
+    assert told == 3
+    appended = events[events["a"] == INDEX["OgaGenerator_AppendTokens"]]
+    assert appended["ret"].tolist() == [0, -1]
+
+
+@pytest.mark.skipif(not hasattr(onnxruntime_genai, "Engine"), reason="this version of GenAI has no engine")
+def test_tokens_of_an_engine_are_told_by_request(model: Path, tmp_path: Path) -> None:
+    # WHEN an engine answers two requests, with three and five tokens
+    done = run(ENGINE, tmp_path / "marks", model)
+    # THEN the marks tell so many tokens, of two requests
+    assert done.stdout == "8\n", done.stderr
+    events = calls_of(tmp_path / "marks")
+    flags = events["c"][events["a"] == INDEX["OgaEngineEventGetFlags"]]
+    assert int((flags & TOKEN_FLAG).sum()) == 8
+    begun = events["b"][events["a"] == INDEX["OgaRequestBeginTurn"]]
+    asked = events["c"][events["a"] == INDEX["OgaEngineEventGetRequest"]]
+    assert set(asked.tolist()) == set(begun.tolist())
+    assert len(set(begun.tolist())) == 2
 
 
 def test_a_call_that_raises_is_marked_and_raises(tmp_path: Path) -> None:
