@@ -12,10 +12,11 @@ import numpy as np
 from cvtrace.analysis.classes import Class
 from cvtrace.analysis.client_functions import confirm_shared, jobs_asleep
 from cvtrace.analysis.fetches import Gets, Jobs, rows_of_jobs
-from cvtrace.analysis.intervals import Bools, Ints, Steps, cut, disjoint, overlay, pick, ranges
+from cvtrace.analysis.intervals import Bools, Ints, Steps, covered, cut, disjoint, overlay, pick, ranges
 from cvtrace.analysis.objects import CacheOpens
 from cvtrace.analysis.recording import Placed, Recording, Rows
 from cvtrace.analysis.requests import Requests
+from cvtrace.analysis.touched import file_key
 from cvtrace.probes.events import Kind, Opcode
 
 NOBODY: Final = -1
@@ -41,18 +42,29 @@ class JobTime:
     `others` is when the download thread handled the bytes of other GETs while those of this one were due.
 
     The other columns have one entry per GET: it began to queue at `begin`, began to connect (or was sent) at `connect`, was
-    sent at `sent`, answered at `first`, and its bytes were handled until `filled`. `get` is the GET of each wait.
+    sent at `sent`, answered at `first`, and its bytes were handled until `filled`. `get` is the GET of each wait, `others_get` that of
+    each of `others`.
     """
 
     spans: Spans
     others: Spans
     waits: Spans
     get: Ints
+    others_get: Ints
     begin: Ints
     connect: Ints
     sent: Ints
     first: Ints
     filled: Ints
+
+    def received_ns(self) -> tuple[Ints, Ints]:
+        """Return how long the bytes of each GET were waited for, and how long others were handled while its own were due."""
+        count, since = len(self.begin), int(self.begin.min(initial=0))
+        waited = covered(self.get, self.waits.start - since, self.waits.end - since, count)
+        get = np.concatenate([self.get, self.others_get])
+        start = np.concatenate([self.waits.start, self.others.start]) - since
+        end = np.concatenate([self.waits.end, self.others.end]) - since
+        return waited, covered(get, start, end, count) - waited
 
 
 def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
@@ -76,6 +88,7 @@ def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
     previous = np.append(0, filled[:-1])[: len(job)]
     begin = np.minimum(np.where(is_first, pick(jobs.handed, job, connect), previous), connect)
     waits, get = _waits(recording, gets, first, np.minimum(filled, until))
+    others, others_get = _others(recording, gets, first, np.minimum(filled, until))
     parts = [
         (begin, connect, Class.NETWORK_QUEUE),
         (connect, sent, Class.NETWORK_CONNECT),
@@ -85,9 +98,10 @@ def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
     without = np.setdiff1d(np.arange(len(jobs)), job)
     return JobTime(
         spans=_joined(_spans(job, known, parts), _without_get(recording, jobs, without)),
-        others=_others(recording, gets, first, np.minimum(filled, until)),
+        others=others,
         waits=waits,
         get=get,
+        others_get=others_get,
         begin=begin,
         connect=connect,
         sent=sent,
@@ -143,8 +157,8 @@ def _waits(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[S
     return Spans(gets.job[which], start[good], stop[good], value), which
 
 
-def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> Spans:
-    """Return when the download thread unpacked what had come on another socket while each GET was being received.
+def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
+    """Return when the download thread unpacked what had come on another socket while each GET was being received, and which GET.
 
     What a receive brought is handled right after it, until the thread turns to something else.
     """
@@ -164,7 +178,7 @@ def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> Spans:
     handled = (rows.kind[row] == Kind.HTTP_RECV) & (rows.ret[row] > 0) & (rows.tid[row] == thread[which])
     good = handled & (rows.a[row] != gets.descriptor[which]) & (stop > start)
     value = np.full(int(good.sum()), int(Class.NETWORK_QUEUE), dtype=np.int64)
-    return Spans(gets.job[which[good]], start[good], stop[good], value)
+    return Spans(gets.job[which[good]], start[good], stop[good], value), which[good]
 
 
 def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, time: JobTime) -> Steps:
@@ -308,4 +322,4 @@ def _asked_for_by_itself(
 
 
 def _file(requests: Requests, request: Ints) -> Ints:
-    return requests.connection[request] << 44 ^ requests.nodeid[request]
+    return file_key(requests.connection[request], requests.nodeid[request])

@@ -16,6 +16,7 @@ from cvtrace.analysis.intervals import Bools, Ints, empty, ints
 from cvtrace.analysis.paths import CALLS
 from cvtrace.analysis.recording import Recording, Rows
 from cvtrace.analysis.requests import Requests
+from cvtrace.analysis.touched import file_key
 from cvtrace.probes.events import Kind, Opcode
 
 PAGE_BITS: Final = 48
@@ -120,7 +121,7 @@ def _part(tid: Ints, time: Ints, **columns: Ints | Bools | int) -> dict[str, Int
 
 
 def _file(pages: Rows) -> Ints:
-    return pages.a << 44 ^ pages.b
+    return file_key(pages.a, pages.b)
 
 
 def _reach(steps: _Steps, first: Ints, following: Ints) -> Ints:

@@ -5,8 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Bools, Ints, empty, match, pick, ranges
+from cvtrace.analysis.intervals import Bools, Ints, empty, ranges
 from cvtrace.analysis.study import Study
+from cvtrace.analysis.touched import connection_of_device, file_key, file_of
 from cvtrace.probes.events import Kind, Opcode
 
 PAGE: Final = 4096
@@ -33,12 +34,9 @@ def residency(study: Study) -> Residency:
     asked = study.requests
     read = np.flatnonzero(asked.is_(Opcode.READ) & (asked.offset >= 0) & (asked.read_bytes > 0))
     pages = study.recording.of(Kind.PAGE_READ, Kind.PAGE_MAP)
-    devices = np.array([mount.device for mount in study.recording.mounts], dtype=np.int64)
-    connections = np.array([mount.connection for mount in study.recording.mounts], dtype=np.int64)
-    connection = pick(connections, match(devices, pages.a), -1)
     first_read = asked.offset[read] // PAGE
     touched = pages.c & ((1 << _PAGE_BITS) - 1)
-    file = np.concatenate([asked.connection[read], connection]) << 44 ^ np.concatenate([asked.nodeid[read], pages.b])
+    file = np.concatenate([file_of(asked)[read], file_key(connection_of_device(study.recording, pages.a), pages.b)])
     first = np.concatenate([first_read, touched])
     count = np.concatenate(
         [-(-(asked.offset[read] + asked.read_bytes[read]) // PAGE) - first_read, np.maximum(pages.c >> _PAGE_BITS, 1)]

@@ -13,12 +13,12 @@ from cvtrace.analysis.client_calls import client_numbers
 from cvtrace.analysis.counted import BYTES, FETCHES, READS
 from cvtrace.analysis.evidence import Evidence
 from cvtrace.analysis.fetches import is_proxied
-from cvtrace.analysis.intervals import Bools, Ints, covered, pick
+from cvtrace.analysis.intervals import Bools, Ints, covered, numbered, pick
 from cvtrace.analysis.model import Fetch, File, Phase, Token
 from cvtrace.analysis.phases import DECODE, life
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tables import Tables
-from cvtrace.analysis.touched import file_key
+from cvtrace.analysis.touched import file_key, file_of, touched
 from cvtrace.analysis.verdict import hits_cvmfs
 from cvtrace.probes.events import Kind, Opcode
 
@@ -162,20 +162,18 @@ def _page_cache_bytes(study: Study) -> Ints:
     Both kinds of event tell the range asked for: of a fault-around, some pages may not have been there.
     """
     count, requests = len(study.phases.names), study.requests
-    pages = study.recording.of(Kind.PAGE_READ, Kind.PAGE_MAP)
-    row = study.phases.row_at(pages.tid, pages.start)
-    pages, row = pages.where(row >= 0), row[row >= 0]
-    first = pages.c & ((1 << 48) - 1)
-    last = first + np.maximum(pages.c >> 48, 1)
-    read = np.flatnonzero(requests.reads & (study.request_row >= 0) & (requests.offset >= 0))
+    pages = touched(study.recording)
+    row = np.where(pages.kind == Kind.FAULT, -1, study.phases.row_at(pages.tid, pages.when))
+    mine = np.flatnonzero(row >= 0)
+    read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_row >= 0) & (requests.offset >= 0))
+    first, last = pages.start[mine] // PAGE, pages.end[mine] // PAGE
     brought = requests.offset[read] // PAGE
     until = -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE)
-    files = np.unique(np.concatenate([pages.b, requests.nodeid[read]]))
-    group_read = study.request_row[read] * len(files) + np.searchsorted(files, requests.nodeid[read])
-    group = np.concatenate([row * len(files) + np.searchsorted(files, pages.b), group_read])
+    files, file = numbered(np.concatenate([pages.file[mine], file_of(requests)[read]]))
+    group = np.concatenate([row[mine], study.request_row[read]]) * len(files) + file
     groups = count * max(len(files), 1)
     both = covered(group, np.concatenate([first, brought]), np.concatenate([last, until]), groups)
-    only_read = covered(group_read, brought, until, groups)
+    only_read = covered(group[len(mine) :], brought, until, groups)
     return np.asarray((both - only_read).reshape(count, -1).sum(axis=1) * PAGE, dtype=np.int64)
 
 
@@ -288,16 +286,18 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
 
 
 def _fetch_times(study: Study) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
-    """Return queue, connect, request, transfer, fill and the begin of each GET, in ns."""
-    time, gets = study.job_time, study.gets
-    waited = _sum(time.get, time.waits.end - time.waits.start, len(gets))
-    waited = np.minimum(waited, time.filled - time.first)
+    """Return queue, connect, request, transfer, fill and the begin of each GET, in ns. What others were handled for is queue."""
+    time = study.job_time
+    whole = time.filled - time.first
+    waited, others = time.received_ns()
+    waited = np.minimum(waited, whole)
+    others = np.minimum(others, whole - waited)
     return (
-        time.connect - time.begin,
+        time.connect - time.begin + others,
         time.sent - time.connect,
         time.first - time.sent,
         waited,
-        time.filled - time.first - waited,
+        whole - waited - others,
         time.begin,
     )
 

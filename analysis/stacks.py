@@ -13,6 +13,7 @@ from cvtrace.analysis.classes import LABELS, Class
 from cvtrace.analysis.intervals import Ints, numbered, pick
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.tensors import Tensors
+from cvtrace.analysis.touched import file_of
 
 WAITING: tuple[int, ...] = tuple(
     int(member) for member in Class if member.group in ("network", "cache", "other") or member is Class.COMPUTE_WAIT
@@ -75,7 +76,7 @@ class Stacks:
 def files(study: Study) -> Files:
     """Number the files that the target's requests were about, those of the most requests first."""
     asked = study.requests
-    key = asked.connection << 40 ^ asked.nodeid
+    key = file_of(asked)
     mine = np.flatnonzero(asked.by_target & (asked.nodeid > 0))
     keys, first, inverse, count = np.unique(key[mine], return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(-count, kind="stable")

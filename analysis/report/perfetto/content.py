@@ -265,7 +265,7 @@ class Content:
             ("request", time.sent, time.first),
             ("transfer and fill", time.first, time.filled),
         )
-        waited = np.bincount(time.get, weights=time.waits.end - time.waits.start, minlength=len(gets))
+        waited, _ = time.received_ns()
         urls = self.interned.texts.all([gets.line[each].split(" ")[1] if gets.line[each] else "" for each in get])
         has_url = np.array([bool(gets.line[each]) for each in get], dtype=bool)
         caused = np.flatnonzero(request >= 0)

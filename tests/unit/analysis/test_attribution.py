@@ -2,7 +2,7 @@
 
 import pytest
 from phase_rows import US, classes_us, load, phase
-from scene import DAEMON, DOWNLOADER, MODEL, TARGET, WORKER, WORKER2, Fetch, Scene
+from scene import CONNECTION, DAEMON, DOWNLOADER, MODEL, MOUNT, TARGET, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import analyse
 from cvtrace.probes.events import Kind, Opcode
@@ -176,6 +176,26 @@ def test_unpacking_for_another_transfer_is_queue() -> None:
     # THEN what the thread did from 400 to 500 was for the other
     assert row.classes["network.queue"] == pytest.approx((50 + 100) * US)
     assert row.classes["cache.fill"] == pytest.approx((50 + 140 - 5) * US)
+
+    # AND the fetch says the same of itself
+    (fetch,) = analyse(scene.trace()).fetches
+    assert fetch.queue_s == pytest.approx(row.classes["network.queue"])
+    assert fetch.fill_s == pytest.approx(row.classes["cache.fill"])
+
+
+def test_the_same_inode_of_another_mount_is_another_file() -> None:
+    # GIVEN a page that was read on one mount, and a page of the same number of a file of the same number touched on another
+    scene = Scene()
+    scene.request(Opcode.READ, 210, 280, 295, sent=199, size=4096)
+    scene.page(Kind.PAGE_READ, 300, 0)
+    scene.add(Kind.PAGE_READ, 310, tid=TARGET, a=CONNECTION + 1, b=7, c=1 << 48)
+    meta = scene.trace().meta
+    second = {**meta["mounts"][0], "path": f"{MOUNT}.second", "daemon_pid": DAEMON + 100}
+    second |= {"connection": CONNECTION + 1, "device": CONNECTION + 1}
+
+    rows = analyse(scene.trace(mounts=[*meta["mounts"], second])).phases
+
+    assert sum(row.page_cache_bytes or 0 for row in rows) == 4096
 
 
 def test_what_other_requests_read_is_the_catalog() -> None:
