@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cvtrace.analysis.classes import Class
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
 from cvtrace.analysis.report.lines import columns, fitted
@@ -29,7 +30,10 @@ class _Row:
         return _Row(self.name, self.wall_s + other.wall_s, times, counts)
 
 
-TIMES: Final = ("network", "cache", "compute", "other", "unknown")
+TIMES: Final = ("network", "cache", "pages", "compute", "other", "unknown")
+"""`network` and `cache` together are what was waited for CVMFS; `pages` is the kernel's work on pages that were in memory (cache.page)."""
+WORTH: Final = 0.005
+"""Share of a row from which on its work on pages is shown."""
 COUNTS: Final = ("reads", "fetched")
 
 
@@ -66,7 +70,10 @@ def _put_together(phases: Sequence[Phase], most: int) -> list[_Row]:
 
 def _row(phase: Phase) -> _Row:
     seen = phase.fuse_requests is not None
-    times = (phase.network_s, phase.cache_s, phase.compute_s, phase.other_s, phase.unattributed_s)
+    pages = phase.classes[Class.CACHE_PAGE.label]
+    waited = max(phase.cache_s - pages, 0.0)
+    shown = pages if pages > WORTH * phase.wall_s else 0.0
+    times = (phase.network_s, waited, shown, phase.compute_s, phase.other_s, phase.unattributed_s)
     return _Row(
         _name(phase),
         phase.wall_s,
