@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cvtrace.analysis.report.lines import columns
 from cvtrace.analysis.report.quantities import seconds
@@ -66,11 +67,32 @@ def less_memory(argv: list[str]) -> Iterator[list[str]]:
         yield command
 
 
+def hot(stack: Stack) -> int:
+    """Trace the run that needs nothing; once more if something else on this machine dropped the pages meanwhile."""
+    code = 0
+    for again in (False, True):
+        if again:
+            say("(Pages of the model were dropped from memory meanwhile, which the summary shows. Once more.)")
+        warm(stack)
+        code = traced("hot", stack, script(stack.model))
+        if told("hot")["verdict"]["answer"] != "yes":
+            break
+    return code
+
+
+def told(name: str) -> dict[str, Any]:
+    """Return the report of a run, as `cvtrace report --format json` prints it."""
+    report = [sys.executable, "-m", "cvtrace", "report", str(OUT / name), "--format", "json"]
+    found: dict[str, Any] = json.loads(
+        subprocess.run(report, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    )
+    return found
+
+
 def row(name: str) -> list[str]:
     """Return the row of a run in the last table, from its report."""
-    report = [sys.executable, "-m", "cvtrace", "report", str(OUT / name), "--format", "json"]
-    told = json.loads(subprocess.run(report, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
-    verdict, phases = told["verdict"], {phase["name"]: phase for phase in told["phases"]}
+    report = told(name)
+    verdict, phases = report["verdict"], {phase["name"]: phase for phase in report["phases"]}
     first, further = verdict["first_token"], verdict["further_tokens"]
     rate = (TOKENS - 1) / further["wall_s"] if further and further["wall_s"] else 0.0
     waited = "–" if verdict["blocked_s"] is None else seconds(verdict["blocked_s"])
@@ -107,8 +129,7 @@ def main() -> int:
         codes.append(traced("warm", stack, script(stack.model)))
 
         say("\n3. Hot: all is in memory. Generation asks CVMFS for nothing, and that can be proven.")
-        warm(stack)
-        codes.append(traced("hot", stack, script(stack.model)))
+        codes.append(hot(stack))
 
         say(f"\n4. Mapped: weights are used from the mapping, with {LIMIT_BYTES // 10**6} MB of memory for all.")
         stack = wipe_client_cache(stack)
