@@ -71,7 +71,7 @@ def _head(report: Report, width: int) -> list[str]:
     lines += [""] if loaded else []
     for label, said in loaded:
         lines += wrapped(said, width, first=f"{label:<{QUESTION}}", rest=" " * QUESTION, most=EACH)
-    for sentence in sentences.access_log(report):  # somebody gave the log to know that
+    for sentence in (*sentences.operators(report), *sentences.access_log(report)):  # what was asked for by an option
         lines += wrapped(sentence, width, most=EACH)
     return lines
 

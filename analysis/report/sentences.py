@@ -155,7 +155,7 @@ def times(report: Report) -> list[str]:
         total = float(walls.sum())
         rate = f", {len(walls) / total:,.1f} tokens/s" if total else ""
         lines.append(f"Per token: median {seconds(float(middle))}, p99 {seconds(float(high))}{rate}.")
-    lines += _operators(report)
+    lines += operators(report)
     wall = sum(row.wall_s for row in report.phases)
     unknown = sum(row.unattributed_s for row in report.phases)
     share = f" ({100 * unknown / wall:.1f} %)" if wall else ""
@@ -171,7 +171,7 @@ def _starved(report: Report) -> list[str]:
     ]
 
 
-def _operators(report: Report) -> list[str]:
+def operators(report: Report) -> list[str]:
     """Tell the slowest operators of decode, or else of what there is."""
     for phase in ("decode", "run", "prefill"):
         rows = [row for row in report.operators if row.phase == phase]

@@ -69,7 +69,7 @@ def test_the_interpreter_is_that_of_the_active_environment(here, mount):
     # THEN its python gets the script (env finds no program called so and says 127)
     assert trace_of(done).meta["target"]["argv"][0] == str(here / "env" / "bin" / "python")
     # WHEN an interpreter is named THEN that one does
-    done = run(mount, "--python", sys.executable, script("import sys; print(sys.executable)"))
+    done = run(mount, "--force", "--python", sys.executable, script("import sys; print(sys.executable)"))
     assert done.stdout.strip() == sys.executable
 
 
