@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.intervals import Bools, Ints, pick
+from cvtrace.analysis.mounts import held_mounts
 from cvtrace.analysis.phases import DECODE, Phases
 from cvtrace.analysis.recording import Recording
 from cvtrace.probes.events import Kind
@@ -42,6 +43,8 @@ class Counted:
     end: Ints
     grown: Ints
     row: Ints
+    held: Bools
+    """Whether the target was seen to hold files of the mount, as far as that is known; what others moved is none of its doing."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -58,6 +61,11 @@ class Counted:
         """Return whether any mount was used in phases, as far as its counters tell."""
         return bool((self.grown[self._of(rows, MOVES)] != 0).any())
 
+    def others_moved(self, *rows: int) -> bool:
+        """Return whether a mount was used in phases that the target was not seen to hold anything of."""
+        counts = [INDEX[name] for name in MOVES]
+        return bool((self.grown[~self.held & np.isin(self.row, rows) & np.isin(self.count, counts)] != 0).any())
+
     def tells_reads(self, mounts: int) -> bool:
         """Return whether reads were counted, too, on each of so many mounts."""
         read = np.isin(self.count, [INDEX[name] for name in READS])
@@ -69,12 +77,12 @@ class Counted:
         return max(int(ends.max()) - last_token_end, 0) if len(ends) else 0
 
     def _of(self, rows: tuple[int, ...], names: tuple[str, ...]) -> Bools:
-        chosen: Bools = np.isin(self.row, rows) & np.isin(self.count, [INDEX[name] for name in names])
+        chosen: Bools = self.held & np.isin(self.row, rows) & np.isin(self.count, [INDEX[name] for name in names])
         return chosen
 
 
 def counted(recording: Recording, phases: Phases) -> Counted:
-    """Take the differences of the readings, and place each in its phase."""
+    """Take the differences of the readings, and place each in its phase; of mounts that the target held files of, if that is known."""
     rows = recording.of(Kind.COUNTER)
     rows = rows.where((rows.ret == 0) & (rows.b >= 0) & (rows.b < len(COUNTS)))
     key = np.where(rows.a == OF_PROCESS, -1 - rows.tgid, rows.a) * len(COUNTS) + rows.b
@@ -91,7 +99,13 @@ def counted(recording: Recording, phases: Phases) -> Counted:
         end=end,
         grown=np.where(is_rate, np.abs(grown), np.maximum(grown, 0)),  # a restarted client begins at zero
         row=_rows(phases, start, end),
+        held=_held(recording, rows.a[later]),
     )
+
+
+def _held(recording: Recording, mount: Ints) -> Bools:
+    held = held_mounts(recording)
+    return np.ones(len(mount), dtype=bool) if held is None else (mount == OF_PROCESS) | np.isin(mount, held)
 
 
 def _rows(phases: Phases, start: Ints, end: Ints) -> Ints:

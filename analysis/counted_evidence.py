@@ -20,6 +20,10 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
     missing = []
     if found.moved(*ROWS):
         missing.append("the counters do not tell who asked: another process that used the mount counts, too")
+    if found.others_moved(*ROWS):
+        missing.append(
+            "a mount was used meanwhile of which the target was not seen to have a file open or mapped: by whom is not known"
+        )
     if not found.tells_reads(len(mounts)):
         missing.append(
             "the client shows this user opens and downloads, not reads: what was read from its cache is not counted: "

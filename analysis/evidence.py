@@ -10,6 +10,7 @@ from cvtrace.analysis.counted import OPENS
 from cvtrace.analysis.counted_evidence import ROWS, counted_evidence, may_pass
 from cvtrace.analysis.model import Check
 from cvtrace.analysis.model_files import ELSEWHERE, model_files, model_from
+from cvtrace.analysis.mounts import held_mounts
 from cvtrace.analysis.phases import GENERATING, LOAD, is_attached
 from cvtrace.analysis.program_verdict import counted_of_program, question_of, seen_of_program
 from cvtrace.analysis.report.quantities import counted, size
@@ -70,6 +71,13 @@ def _blind(study: Study) -> tuple[list[str], list[str]]:
     if study.counted.total(OPENS, *ROWS) is not None:
         proof, lacking = counted_evidence(study)
         return proof, [*lacking, *missing]
+    held = held_mounts(study.recording)
+    if held is not None and not len(held) and study.recording.mounts:
+        return [], [
+            "the target was not seen to have a file of a CVMFS mount open or mapped: what the clients counted may be others' "
+            "doing: `cvtrace run` as root (eBPF, or --probes strace) shows what is its own",
+            *missing,
+        ]
     return [], [
         f"the {study.recording.probe} probe sees no single request, so it is not known which phase or token the client's "
         "counts belong to: `cvtrace run` as root (eBPF, or --probes strace) shows it",

@@ -9,6 +9,7 @@ from cvtrace.analysis.paths import Calls
 from cvtrace.analysis.recording import Mount, Recording
 from cvtrace.analysis.requests import Requests
 from cvtrace.probes.events import Kind
+from cvtrace.probes.portable.counts import INDEX
 
 ACTIVITY: Final = (
     "cvmfs.n_fs_open",
@@ -21,13 +22,37 @@ ACTIVITY: Final = (
 """Counters that only grow when somebody uses the mount."""
 
 
+def held_mounts(recording: Recording) -> Ints | None:
+    """Return the numbers of the mounts of which the target had a file open or mapped, or that its arguments name.
+
+    None where nobody looked: then nothing tells the target's own mounts from those of others.
+    """
+    rows = recording.of(Kind.COUNTER)
+    rows = rows.where((rows.ret == 1) & (rows.b == INDEX["process.held_files"]))
+    if not len(rows):
+        return None
+    target = recording.meta.get("target") or {}
+    words = [str(word) for word in (*(target.get("argv") or ()), target.get("cwd") or "")]
+    named = [
+        number
+        for number, mount in enumerate(recording.mounts)
+        if mount.path and any(f"{word}/".startswith(f"{mount.path}/") for word in words)
+    ]
+    return np.union1d(rows.a[rows.c > 0], np.array(named, dtype=np.int64))
+
+
 def used_mounts(recording: Recording, requests: Requests, calls: Calls) -> tuple[Mount, ...]:
     """Return the mounts that the target asked something of, touched a page of, or opened a file on.
 
-    Where no request can be observed: those of which the client counted any activity.
+    Where no request can be observed: those that it held files of, and of which the client counted any activity.
     """
     if not recording.sees_requests:
-        return tuple(mount for mount in recording.mounts if any(mount.counted(name) for name in ACTIVITY))
+        held = held_mounts(recording)
+        return tuple(
+            mount
+            for number, mount in enumerate(recording.mounts)
+            if (held is None or number in held) and any(mount.counted(name) for name in ACTIVITY)
+        )
     asked = np.unique(requests.connection[requests.by_target & requests.asked])
     touched = np.unique(recording.of(Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP).a)
     opened = np.unique(calls.mount)

@@ -47,6 +47,7 @@ COUNTS: Final = (
     Count("process.minor_faults", "page faults that did not"),
     Count("process.rss_bytes", "resident memory"),
     Count("process.read_bytes", "bytes returned by read calls, from files, pipes and terminals alike (Linux)"),
+    Count("process.held_files", "files of the mount that the process has open or mapped, or its folder (Linux)"),
 )
 """Append only: traces store the index."""
 

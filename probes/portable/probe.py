@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 import psutil
 
+from cvtrace.probes.cvmfs.mounts import MOUNTINFO, fuse_mounts
 from cvtrace.probes.events import EVENT, NO_MOUNT, Events, Kind, Texts, no_events, no_texts
 from cvtrace.probes.portable.counts import INDEX
-from cvtrace.probes.portable.processes import tree, usage
+from cvtrace.probes.portable.processes import held_files, tree, usage
 from cvtrace.probes.probe import Losses, Scope
 
 UNSEEN: Final = (
@@ -22,6 +23,13 @@ SHARE: Final = 200
 """Sampling takes at most one part in so many of the time: walking a process table of thousands is slow."""
 
 
+def _mounted() -> str:
+    try:
+        return MOUNTINFO.read_text(errors="surrogateescape")
+    except OSError:  # not Linux
+        return ""
+
+
 class PortableProbe:
     """Samples CPU time, memory, page faults and bytes read of the target's tree."""
 
@@ -31,9 +39,14 @@ class PortableProbe:
     def __init__(self) -> None:
         self._targets: list[psutil.Process] = []
         self._next_s = 0.0
+        self._devices: tuple[int, ...] = ()
+        self._paths: list[tuple[str, ...]] = []
 
     def start(self, scope: Scope) -> None:
-        """Do nothing: there is nothing to attach."""
+        """Note the mounts: there is nothing to attach."""
+        self._devices = scope.devices
+        known = {mount.device: mount.paths for mount in fuse_mounts(_mounted())}
+        self._paths = [known.get(device, ()) for device in scope.devices]
 
     def add_target(self, pid: int) -> None:
         """Sample process `pid` and its children."""
@@ -47,7 +60,7 @@ class PortableProbe:
         return argv
 
     def drain(self) -> tuple[Events, Texts]:
-        """Return a sample if it is time for one: COUNTER events of NO_MOUNT, one per process and number."""
+        """Return a sample if it is time for one: COUNTER events, one per process and number, and per process and mount."""
         began_s = time.monotonic()
         if began_s < self._next_s or not self._targets:
             return no_events(), no_texts()
@@ -57,17 +70,21 @@ class PortableProbe:
         return events, no_texts()
 
     def _sample(self) -> Events:
+        processes = [process for target in self._targets for process in tree(target)]
         rows = [
-            (time.monotonic_ns(), process.pid, INDEX[name], value)
-            for target in self._targets
-            for process in tree(target)
+            (time.monotonic_ns(), process.pid, NO_MOUNT, INDEX[name], value)
+            for process in processes
             for name, value in usage(process).items()
         ]
+        for process in processes if self._devices else ():
+            held = held_files(process.pid, self._devices, self._paths)
+            now_ns, count = time.monotonic_ns(), INDEX["process.held_files"]
+            rows += [(now_ns, process.pid, mount, count, number) for mount, number in enumerate(held or ())]
         events = np.zeros(len(rows), dtype=EVENT)
         if rows:
-            events["ts"], events["tgid"], events["b"], events["c"] = zip(*rows, strict=True)
+            events["ts"], events["tgid"], events["a"], events["b"], events["c"] = zip(*rows, strict=True)
             events["tid"] = events["tgid"]
-        events["kind"], events["ret"], events["a"] = Kind.COUNTER, 1, NO_MOUNT
+        events["kind"], events["ret"] = Kind.COUNTER, 1
         return events
 
     def stop(self) -> None:

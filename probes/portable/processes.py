@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +36,28 @@ def usage(process: psutil.Process) -> dict[str, int]:
     with contextlib.suppress(psutil.Error, AttributeError):  # of another user; macOS does not count them
         values["process.read_bytes"] = int(process.io_counters().read_chars)
     return values
+
+
+def held_files(pid: int, devices: Sequence[int], paths: Sequence[Sequence[str]]) -> list[int] | None:
+    """Return for each mount how many mappings, descriptors and folders of a process are of it; None if that cannot be seen.
+
+    `devices` are the mounts' st_dev, `paths` where each is mounted. A mapping tells its device, a descriptor its path.
+    """
+    try:
+        maps = (PROC / str(pid) / "maps").read_text(errors="surrogateescape").splitlines()
+        links = [*(PROC / str(pid) / "fd").iterdir(), PROC / str(pid) / "cwd"]
+    except OSError:  # of another user, gone, or not Linux
+        return None
+    names = []
+    for link in links:
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(link))  # noqa: PTH115 - may be no path
+    numbers = [f"{os.major(device):02x}:{os.minor(device):02x}" for device in devices]
+    mapped = Counter(line.split(None, 4)[3] for line in maps)
+    return [
+        mapped[number] + sum(any(f"{name}/".startswith(f"{path.rstrip('/')}/") for path in where) for name in names)
+        for number, where in zip(numbers, paths, strict=True)
+    ]
 
 
 def _faults(pid: int, memory: Any) -> dict[str, int]:

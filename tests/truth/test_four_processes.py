@@ -109,7 +109,7 @@ def test_every_request_is_of_the_phase_that_its_process_was_in(four: Four) -> No
             spans = [(start, end) for what, start, end in process.calls if what == name]
             within = np.any([(table.sent[mine] >= start) & (table.sent[mine] < end) for start, end in spans], axis=0)
             # The script's clock is read around the call: what lies between the two may be said of neither.
-            assert set(np.array(NAMES)[row[within]].tolist()) <= {name, "script"}
+            assert set(np.array(NAMES)[row[within]].tolist()) <= {name, "between", "script"}
             assert (row[~within] != NAMES.index(name)).all()
 
     # AND of each mount, whoever of its two processes came first, most was read in the load

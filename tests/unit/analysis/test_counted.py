@@ -117,3 +117,36 @@ def test_a_late_reading_is_said():
     readings.scene.end = 30_000
     report = analyse(readings.scene.trace(**readings.meta()))
     assert "after the last" in " ".join(report.verdict.proof)
+
+
+def held(scene: Scene, mount: int, files: int) -> Scene:
+    """Add what a sample of the target saw: so many files of a mount."""
+    return scene.add(Kind.COUNTER, 600, tid=TARGET, ret=1, a=mount, b=INDEX["process.held_files"], c=files)
+
+
+@pytest.mark.parametrize(
+    "held_files, argv, answer",
+    [(3, (), "yes"), (0, ("-m", "/cvmfs/repo.test.org/models/tiny"), "yes"), (0, (), "inconclusive")],
+    ids=["mapped", "named", "somebody else's"],
+)
+def test_counters_of_a_mount_count_if_the_target_uses_it(held_files, argv, answer):
+    # GIVEN a mount that was read from between two tokens
+    readings = loaded(SHOWN, nopen=4)
+    readings.tokens(ndownload=2)
+    held(readings.scene, 0, held_files)
+    target = {**readings.scene.trace().meta["target"], "argv": ["phi3-qa.py", *argv]}
+
+    report = analyse(readings.scene.trace(**readings.meta(), target=target))
+
+    # THEN it is generation's doing only if the target holds files of it, or names it
+    assert report.verdict.generation_hits_cvmfs == answer, report.verdict
+    assert report.verdict.http_fetches == (2 if answer == "yes" else None)
+
+
+def test_a_mount_that_somebody_else_used_leaves_a_proven_no_open():
+    readings = loaded(TALK, cvmfs__n_fs_open=4)
+    readings.tokens(cvmfs__n_fs_read=1)
+    held(readings.scene, 0, 0)
+    found = analyse(readings.scene.trace(**readings.meta())).verdict
+    assert found.generation_hits_cvmfs == "inconclusive"
+    assert any("by whom is not known" in each or "may be others' doing" in each for each in found.missing)

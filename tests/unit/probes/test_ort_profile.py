@@ -88,7 +88,9 @@ def test_profiling_alone_marks_no_calls(model: Path, tmp_path: Path) -> None:
     assert run(GENERATE, tmp_path, model, "path", genai=False).returncode == 0
     assert len(read_profiles(tmp_path)) == 1
     marks, _ = read_marks(tmp_path / "marks")
-    assert set(marks["kind"]) == {Kind.IMPORT}
+    called = marks["a"][marks["kind"] == Kind.PHASE]
+    assert set(called.tolist()) == {INDEX["cvtrace.sequences"]}  # which is no call
+    assert set(marks["kind"]) == {Kind.IMPORT, Kind.PHASE}
 
 
 def test_a_model_that_cannot_be_loaded_fails_as_without_us(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def hook(monkeypatch):
 
 def test_indices_are_those_of_the_schema(hook):
     assert (hook.COUNTER, hook.NO_MOUNT) == (Kind.COUNTER, NO_MOUNT)
-    assert (FUNCTION["OgaGenerator_GenerateNextToken"], FUNCTION["onnxruntime.InferenceSession.run"]) == hook.OFTEN
+    often = ("OgaGenerator_GenerateNextToken", "onnxruntime.InferenceSession.run", "OgaEngineStep", "OgaEngineRun")
+    assert tuple(FUNCTION[name] for name in (*often, "OgaMtpGenerator_GenerateNextToken")) == hook.OFTEN
     assert dict(hook.XATTRS) == {count.attribute: INDEX[count.name] for count in COUNTS if count.attribute}
     assert all(INDEX[name.decode()] == index for name, index in hook.TALK.items())
     assert INDEX["hitrate"] == hook.HITRATE
