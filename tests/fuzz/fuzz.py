@@ -45,7 +45,7 @@ def fuzz(name: str, seconds: int) -> bool:
         grown.mkdir()
         reduced.mkdir()
         run = [sys.executable, __file__, "--inside", name]
-        limits = [f"-max_len={MOST_BYTES}", "-timeout=20", "-rss_limit_mb=3000", "-verbosity=0"]
+        limits = [f"-max_len={MOST_BYTES}", "-timeout=20", "-rss_limit_mb=3000", "-verbosity=0", "-print_final_stats=1"]
         code = subprocess.run(
             [*run, *limits, f"-max_total_time={seconds}", f"-artifact_prefix={FOUND}/{name}-", str(grown), str(kept)],
             check=False,

@@ -200,21 +200,22 @@ def _whole_trace() -> dict[str, bytes]:
         return {each.name: each.read_bytes() for each in path.iterdir()}
 
 
-def _read_with(name: str, data: bytes) -> None:
-    """Hold that a trace with this in the place of one of its files is read, and analysed, or refused in one sentence."""
+def _read_with(name: str, data: bytes, *, report: bool) -> None:
+    """Hold that a trace with this in the place of one of its files is read, and reported if wanted, or refused in one sentence."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         for each, content in {**_whole_trace(), name: data}.items():
             (Path(folder) / each).write_bytes(content)
         try:
             read = read_trace(folder)
-            report = analyse(read)
+            if not report:
+                return
+            found = analyse(read)
         except TraceDamaged as refusal:
             if "\n" in str(refusal) or len(str(refusal)) > 10_000:
                 raise ValueError("more than one sentence") from refusal
             return
-        shown = text.render(report, verbose=True) + text.render(report)
-        json.render(report)
-        operators(Path(folder))
+        shown = text.render(found, verbose=True) + text.render(found)
+        json.render(found)
     assert "\x1b" not in shown
 
 
@@ -224,7 +225,7 @@ def json_bytes(value: Any) -> bytes:
 
 def meta_json(data: bytes) -> None:
     """meta.json: as it is, and as changes to the fields of one that is right."""
-    _read_with(META, data)
+    _read_with(META, data, report=True)
     try:
         changes = json_of(data)
     except (ValueError, RecursionError):
@@ -232,7 +233,7 @@ def meta_json(data: bytes) -> None:
     if isinstance(changes, dict):
         whole = json_of(_whole_trace()[META])
         whole.update(changes)
-        _read_with(META, json_bytes(whole))
+        _read_with(META, json_bytes(whole), report=True)
 
 
 def parquet(data: bytes) -> None:
@@ -241,11 +242,13 @@ def parquet(data: bytes) -> None:
         whole = bytearray(_whole_trace()[name])
         for at in range(0, len(data) - 2, 3):
             whole[-1 - int.from_bytes(data[at : at + 2], "little") % len(whole)] = data[at + 2]
-        _read_with(name, bytes(whole))
+        _read_with(name, bytes(whole), report=False)
         body = _whole_trace()[name]
         length = int.from_bytes(body[-8:-4], "little")
-        _read_with(name, body[: -8 - length] + data + len(data).to_bytes(4, "little") + b"PAR1")
-    _read_with(NODES_PARQUET, data)
+        _read_with(name, body[: -8 - length] + data + len(data).to_bytes(4, "little") + b"PAR1", report=False)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        (Path(folder) / NODES_PARQUET).write_bytes(data)
+        operators(Path(folder))
 
 
 def parquet_pages(data: bytes) -> None:
