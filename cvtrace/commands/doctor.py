@@ -44,7 +44,7 @@ def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, pyt
     Exit code 0: `cvtrace run` gives a full answer. 1: a check failed, the answer would be partial. 3: nothing can be observed.
     """
     from cvtrace.probes.doctor.examination import examine
-    from cvtrace.probes.doctor.rungs import AsUser
+    from cvtrace.probes.doctor.model import AsUser
     from cvtrace.probes.phases.library import find_libraries
     from cvtrace.tracer.opening import LOOK_S, opened_by
     from cvtrace.tracer.origin import caller_environment
@@ -55,8 +55,6 @@ def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, pyt
     environ = caller_environment(os.environ, asked)
     with acting_as(asked):
         own = find_interpreter(python, environ)
-        if model is not None and model.is_dir():
-            os.scandir(model).close()
     as_user = AsUser(asked.uid, asked.gid, asked.groups) if asked.is_other else None
     with opened_by(asked, LOOK_S, lambda: find_libraries(own, environ)) as libraries:
         found = examine(mounts, model, own, tuple(each.path for each in libraries), environ, as_user)

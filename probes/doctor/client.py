@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,7 +13,7 @@ from cvtrace.probes.command import SUDO
 from cvtrace.probes.credentials import without_user_info
 from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.cvmfs.daemon import Process
-from cvtrace.probes.cvmfs.deadline import NoAnswer, all_within, within
+from cvtrace.probes.cvmfs.deadline import all_within
 from cvtrace.probes.cvmfs.mounts import chosen_mounts, is_below
 from cvtrace.probes.cvmfs.processes import clients
 from cvtrace.probes.cvmfs.quota import MEBIBYTE
@@ -23,6 +22,7 @@ from cvtrace.probes.cvmfs.survey import survey
 from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.doctor.meeting import KEYS, Client, meet
+from cvtrace.probes.doctor.model import Model
 
 ANSWER_S: Final = 1.0
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -37,13 +37,13 @@ _UNUSUAL: Final = {
 _OFF: Final = ("", "no", "off", "0", "false")
 
 
-def examine_client(mounts: Sequence[str], model: Path | None) -> tuple[list[Finding], bool]:
+def examine_client(mounts: Sequence[str], model: Model | None) -> tuple[list[Finding], bool]:
     """Return what was found on the mounts that hold `mounts` (default: on all), and whether there is one to observe.
 
     Raises CannotObserve if one of the paths is not on a CVMFS mount.
     """
     known = clients()
-    wanted = Wanted(tuple(mounts), () if model is None else (str(model.absolute()),), _users())
+    wanted = Wanted(tuple(mounts), () if model is None else (str(model.path.absolute()),), _users())
     points, left_out = wanted.split(chosen_mounts(mounts, known))
     others = [Finding(_GROUP, "left_out", OK, line(f"{each.path}: {each.why}"), None, each.path) for each in left_out]
     if not points:
@@ -71,12 +71,12 @@ def _library(client: Client) -> dict[str, str | None] | None:
     return None if found is None else vars(found)
 
 
-def _of_mount(client: Client, model: Path | None, managers: Sequence[Process], library: object) -> list[Finding]:
+def _of_mount(client: Client, model: Model | None, managers: Sequence[Process], library: object) -> list[Finding]:
     mount = client.mount
     if not mount.answers:
         mend = f"umount -l {mount.path}, then mount it again"
         return [Finding(_GROUP, "mount", FAILED, mount.error or "does not answer", mend, mount.path)]
-    own_model = model if model is not None and is_below(str(model.absolute()), mount.path) else None
+    own_model = model if model is not None and is_below(str(model.path.absolute()), mount.path) else None
     checks: tuple[Callable[[], Finding | None], ...] = (
         lambda: _daemon(client),
         lambda: Finding(**library) if isinstance(library, dict) else None,
@@ -159,7 +159,7 @@ def _public_key(client: Client) -> Finding:
     return _finding(client, "public_key", UNKNOWN, "the client does not show one")
 
 
-def _quota(client: Client, model: Path | None) -> Finding:
+def _quota(client: Client, model: Model | None) -> Finding:
     if client.quota_bytes is None:
         if client.parameters.get("CVMFS_QUOTA_LIMIT", "").startswith("-"):
             return _finding(client, "cache_quota", OK, "none: nothing is evicted")
@@ -168,20 +168,20 @@ def _quota(client: Client, model: Path | None) -> Finding:
         return _finding(client, "cache_quota", UNKNOWN, "only the talk socket tells", f"{SUDO} doctor")
     quota, used = _mb(client.quota_bytes), client.used_bytes
     says = quota if used is None else f"{quota}, {_mb(used)} used"
-    if model is None or (size := model_bytes(model)) <= client.quota_bytes:
+    if model is None or (size := model.bytes) <= client.quota_bytes:
         return _finding(client, "cache_quota", OK, says)
     says = f"{says}: the model's {_mb(size)} do not fit, it evicts itself while it is read"
     mend = f"CVMFS_QUOTA_LIMIT={-(-size * 5 // 4 // MEBIBYTE)}, then cvmfs_config reload"
     return _finding(client, "cache_quota", FAILED, says, mend)
 
 
-def _space(client: Client, model: Path | None) -> Finding:
+def _space(client: Client, model: Model | None) -> Finding:
     daemon, free = client.mount.daemon, client.free_bytes
     if daemon is None or free is None:
         return _finding(client, "cache_space", UNKNOWN, "only root may look at the cache", f"{SUDO} doctor")
     wanted = max((client.quota_bytes or 0) - (client.used_bytes or 0), 0)
     if model is not None:
-        wanted = min(wanted or model_bytes(model), model_bytes(model))
+        wanted = min(wanted or model.bytes, model.bytes)
     if free >= wanted:
         return _finding(client, "cache_space", OK, f"{_mb(free)} free at {daemon.workspace}")
     says = f"{_mb(free)} free at {daemon.workspace}, where {_mb(wanted)} may be written"
@@ -211,40 +211,18 @@ def _options(client: Client) -> Finding:
     return _finding(client, "options", OK, "no streaming, tiered, external or alien cache, no FUSE passthrough")
 
 
-def _model_alone(model: Path | None, clients: Sequence[Client] = ()) -> list[Finding]:
+def _model_alone(model: Model | None, clients: Sequence[Client] = ()) -> list[Finding]:
     """Say what is wrong with the model's folder itself."""
     if model is None:
         return []
-    if not is_there(model):
+    if not model.readable:
         return [Finding(_GROUP, "model", FAILED, f"{model} is not there", "name the folder with genai_config.json")]
-    path = str(model.absolute())
+    path = str(model.path.absolute())
     holding = [client.mount.path for client in clients if is_below(path, client.mount.path)]
     if not holding:
         says = f"{model} is not on the mounts observed: loading it does not use them"
         return [Finding(_GROUP, "model", WARNING, says)]
-    return [Finding(_GROUP, "model", OK, f"{_mb(model_bytes(model))} on {holding[0]}")]
-
-
-def is_there(path: Path) -> bool:
-    """Return whether a path exists; a mount that hangs does not hang this."""
-    try:
-        return bool(within(ANSWER_S, partial(os.access, path, os.R_OK)))
-    except (NoAnswer, OSError):
-        return False
-
-
-def model_bytes(folder: Path) -> int:
-    """Return the size of all files of a model: a file, or a folder with all in it, links followed."""
-
-    def total() -> int:
-        if folder.is_file():
-            return folder.stat().st_size
-        return sum((Path(where) / name).stat().st_size for where, _, names in os.walk(folder) for name in names)
-
-    try:
-        return int(within(ANSWER_S, total))
-    except (NoAnswer, OSError):
-        return 0
+    return [Finding(_GROUP, "model", OK, f"{_mb(model.bytes)} on {holding[0]}")]
 
 
 def _mb(size: int) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cvtrace.probes.doctor.client import examine_client
 from cvtrace.probes.doctor.finding import FAILED, Examination, Finding
-from cvtrace.probes.doctor.rungs import AsUser, examine_portable, examine_strace
+from cvtrace.probes.doctor.model import AsUser, look_at
+from cvtrace.probes.doctor.rungs import examine_portable, examine_strace
 
 
 def examine(
@@ -20,13 +21,13 @@ def examine(
     environ: Mapping[str, str] = os.environ,
     as_user: AsUser | None = None,
 ) -> Examination:
-    """Try everything; `python` is executed as `as_user`, who asked, with `environ`.
+    """Try everything; `model` is looked at and `python` executed as `as_user`, who asked, with `environ`.
 
     Raises CannotObserve if one of `mounts` is not on a CVMFS mount.
     """
     from cvtrace.probes.doctor.kernel import examine_kernel
 
-    client, observable = examine_client(mounts, model)
+    client, observable = examine_client(mounts, look_at(model, as_user))
     with ThreadPoolExecutor(2) as pool:
         strace, portable = pool.submit(examine_strace), pool.submit(examine_portable, python, environ, as_user)
         kernel = examine_kernel(libraries)

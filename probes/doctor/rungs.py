@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ import psutil
 
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
+from cvtrace.probes.doctor.model import AsUser
 from cvtrace.probes.phases.hook import environment
 from cvtrace.probes.trusted import trusted_program
 
@@ -82,15 +82,6 @@ def _paranoid() -> Finding:
         return Finding("strace", "perf_event_paranoid", OK, f"{level}: no matter for this user")
     says = f"{level}: perf events are for root only; cvtrace does not need them without root"
     return Finding("strace", "perf_event_paranoid", OK, says)
-
-
-@dataclass(frozen=True)
-class AsUser:
-    """The user who asked, if that is not the user of this process: what is that user's is executed as that user."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
 
 
 def examine_portable(

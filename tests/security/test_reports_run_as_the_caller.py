@@ -257,3 +257,80 @@ def test_devices_and_links_of_ones_own_still_work(here):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_doctor_looks_at_a_model_as_the_caller(ann, here, secret):
+    """`doctor --model` added up the sizes of root's files where a link led to, and said whether a closed folder is there."""
+    secret.write_bytes(b"x" * 7_000_000)
+    secret.parent.chmod(0o700)
+    model = ann.home / "model"
+    model.mkdir()
+    (model / "weights").symlink_to(secret)
+    ann.owns(model)
+    for path in (secret.parent / "shadow", secret.parent / "nothing"):
+        done = under_sudo(ann, "doctor", "--json", "--model", path)
+        assert f"{path} is not there" in done.stdout, done.stderr
+        assert "Traceback" not in done.stderr
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom cvtrace.probes.doctor.model import AsUser, look_at\n"
+        f"print(look_at(Path({str(model)!r}), AsUser({ann.uid}, {ann.gid}, ({ann.gid},))).bytes)\n"
+        f"print(look_at(Path({str(model)!r}), None).bytes)\n"
+    )
+    done = subprocess.run([CVTRACE[0], "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "7000000"]
+
+
+@pytest.mark.parametrize("number", [38, 1, 22])
+def test_without_openat2_links_of_others_are_not_followed_either(ann, here, monkeypatch, number):
+    """GIVEN a kernel before 5.6, or a filter of system calls that refuses openat2."""
+    from cvtrace.tracer import safe_open
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(safe_open, "_openat2", refuse)
+    (here / "roots" / "in").mkdir(parents=True)
+    (here / "roots" / "file").write_text("x")
+    for link, owner in (("hers", ann.uid), ("own", 0)):
+        (here / link).symlink_to("roots/in")
+        os.chown(here / link, owner, owner, follow_symlinks=False)
+        (here / "roots" / link).symlink_to("file")
+    with pytest.raises(safe_open.Unsafe, match="link of another user"):
+        safe_open.open_folder(here / "hers")
+    for path in (here / "own", Path("own"), Path("own/../in"), here / "roots" / "in" / ".." / "in" / "."):
+        fd = safe_open.open_folder(path)
+        assert Path(f"/proc/self/fd/{fd}").readlink() == here / "roots" / "in"
+        os.close(fd)
+    roots = safe_open.open_folder("roots")
+    for name in ("own", "..", "in/../file", "in", ""):
+        with pytest.raises(OSError, match=r"link|not the name|regular"):
+            safe_open.open_regular(roots, name)
+    assert safe_open.open_regular(roots, "file").read() == b"x"
+    with pytest.raises(safe_open.Unsafe, match="1 bytes, and cvtrace reads 0"):
+        safe_open.open_regular(roots, "file", 0)
+    os.close(roots)
+    (here / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="Too many levels"):
+        safe_open.open_folder(here / "loop")
+
+
+def test_a_model_that_is_no_file_is_not_opened(here, monkeypatch):
+    """A FIFO or a device was opened, and only then looked at; opening alone can start a watchdog or rewind a tape."""
+    from cvtrace.analysis.headers.files import _read
+    from cvtrace.analysis.headers.source import Unreadable
+
+    os.mkfifo(here / "model.onnx")
+    (here / "linked.onnx").symlink_to("/dev/zero")
+    opened: list[int] = []
+    real = os.open
+
+    def watched(path: object, flags: int, *words: object, **more: object) -> int:
+        opened.append(flags)
+        return real(path, flags, *words, **more)
+
+    monkeypatch.setattr(os, "open", watched)
+    for name in ("model.onnx", "linked.onnx"):
+        with pytest.raises(Unreadable, match="not a file"):
+            _read(f"/cvmfs/{name}", str(here / name), (str(here),))
+    assert opened
+    assert all(flags & os.O_PATH for flags in opened)
