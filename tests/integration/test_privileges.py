@@ -212,7 +212,10 @@ def test_the_summary_shows_nothing_that_the_user_may_not_read(here, mount, secre
 
 def marks_attack(how: str, secret: Path) -> str:
     """Return a script that does something to the file of marks that it is given."""
-    return f"import os\nmarks = os.environ['CVTRACE_MARKS']\n{how.format(secret=str(secret))}\n" + WAITS
+    return (
+        f"import os\nmarks = os.environ['CVTRACE_MARKS']\nos.path.lexists(marks) and os.unlink(marks)\n{how.format(secret=str(secret))}\n"
+        + WAITS
+    )
 
 
 @pytest.mark.parametrize(
