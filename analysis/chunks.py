@@ -213,7 +213,13 @@ def asked_of_files(study: Study, file: Ints) -> Ints:
     """
     pages, requests = touched(study.recording), study.requests
     place = match(file, file_of(requests))
-    short = requests.is_(Opcode.READ) & (requests.read_bytes < requests.size) & (requests.error == 0) & (place >= 0)
+    short = (
+        requests.reads
+        & requests.answered
+        & (requests.read_bytes < requests.size)
+        & (requests.error == 0)
+        & (place >= 0)
+    )
     size = np.full(len(file) + 1, HUGE, dtype=np.int64)
     np.minimum.at(size, place[short], (requests.offset + requests.read_bytes)[short])
     end = np.minimum(pages.end, size[match(file, pages.file)])

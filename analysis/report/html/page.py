@@ -7,7 +7,7 @@ import numpy as np
 
 from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report import brief_answers as answers
-from cvtrace.analysis.report import predicted, sentences
+from cvtrace.analysis.report import failed, predicted, sentences
 from cvtrace.analysis.report.full import BLOCKS
 from cvtrace.analysis.report.html.document import document
 from cvtrace.analysis.report.html.heat import Heat
@@ -29,7 +29,7 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
         report=report,
         question=question,
         number=printable(reply.partition(": ")[2]),
-        trouble=lines(answers.trouble(report)),
+        trouble=lines([*failed.sentences(report), *answers.trouble(report)]),
         brief=[(label, printable(said)) for label, said in (*answers.generation(report), *answers.load(report))],
         predicted=predicted.rows(report.what_if, report) if report.what_if else [],
         assumed=lines(predicted.sentences(report.what_if)) if report.what_if else [],

@@ -20,6 +20,8 @@ from cvtrace.probes.events import Opcode
 MOST: Final = 20_000
 """Rows of one table; the rest is in the CSV and JSON forms of the report."""
 OTHERS: Final = {
+    "failures": "What the run wanted and did not get",
+    "processes": "Processes, by the time of their main threads",
     "runs": "Runs of the session",
     "tensors": "Tensors",
     "layers": "Layers of the model",
@@ -280,7 +282,8 @@ def _plain(scene: Scene, key: str, title: str, rows: tuple[Any, ...]) -> Table:
     if not rows:
         return Table(key, title, (), {}, 0)
     shown = rows[:MOST]
-    columns = tuple(_column(field.name, [getattr(row, field.name) for row in shown]) for field in fields(shown[0]))
+    names = [field.name for field in fields(shown[0]) if not isinstance(getattr(shown[0], field.name), dict)]
+    columns = tuple(_column(name, [getattr(row, name) for row in shown]) for name in names)
     number = {name: place for place, name in reversed(list(enumerate(scene.files.names)))}
     links = {"file": [number.get(row.path, -1) for row in shown]} if hasattr(shown[0], "path") else {}
     return Table(key, title, columns, links, len(rows))

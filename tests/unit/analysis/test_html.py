@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from runs import cold_run, hot_run, large_run, portable_run, stored
-from scene import Scene
+from scene import TARGET, Scene
 
 from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import html
 from cvtrace.cli import main
+from cvtrace.probes.events import Kind, Opcode
 
 
 def payload(page: str) -> dict[str, Any]:
@@ -100,3 +101,41 @@ def test_open_needs_a_file(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert "--open needs a file" in result.output
+
+
+def failing_run() -> Scene:
+    """Return a run with a worker process, whose READ the server answered with 503, and which died of it."""
+    scene, child = cold_run(), TARGET + 9
+    scene.meta["target"] = {
+        "argv": ["phi3-qa.py"],
+        "pid": TARGET,
+        "cwd": "/",
+        "user": "user",
+        "exit_code": 1,
+        "signal": None,
+    }
+    scene.add(Kind.PROC_FORK, 50, tid=TARGET, a=child, b=child)
+    unique = scene.request(Opcode.READ, 60, 90, 95, sent=55, asker=child, sender=child, offset=81_300_000)
+    (place,) = [at for at, row in enumerate(scene.events) if row[4] == Kind.FUSE_DAEMON and row[7] == unique]
+    row = scene.events[place]
+    scene.events[place] = (*row[:6], -5, *row[7:])
+    scene.add(Kind.PROC_SIGNAL, 97, tid=child, tgid=child, ret=7, a=1 << 40, c=2)
+    scene.add(Kind.PROC_EXIT, 99, tid=child, tgid=child)
+    return scene
+
+
+def test_what_failed_stands_first_and_every_process_has_a_row() -> None:
+    study, details, report = studied(failing_run().trace())
+
+    page = html.render(study, details, report)
+
+    said = re.sub(r"\s+", " ", unescape(page))
+    first = said.index("phi3-qa.py ended with exit code 1")
+    assert first < said.index("Does generation hit CVMFS?")
+    assert "SIGBUS" in said
+    found = {table["key"]: table for table in payload(page)["tables"]}
+    columns = {each["name"]: each["values"] for each in found["processes"]["columns"]}
+    assert columns["pid"] == [TARGET, TARGET + 9]
+    assert columns["signal"] == ["", "SIGBUS"]
+    failed = {each["name"]: each["values"] for each in found["failures"]["columns"]}
+    assert failed["error"] == ["EIO"]
