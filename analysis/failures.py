@@ -68,19 +68,20 @@ def failure_rows(study: Study, ended: Ends | None = None) -> tuple[Failure, ...]
     ended = ended if ended is not None else ends(recording)
     failed = np.flatnonzero(requests.failed & requests.by_target & requests.asked)
     deadly = _deadly(study, ended, failed)
-    key = np.stack(
-        [requests.connection[failed], requests.nodeid[failed], requests.opcode[failed], requests.error[failed]]
-    )
-    own = np.array([deadly.get(int(each), -1) for each in failed.tolist()], dtype=np.int64)
-    groups, which = np.unique(np.vstack([key, own]), axis=1, return_inverse=True)
-    which = which.ravel()
-    count = np.bincount(which, minlength=groups.shape[1]) if len(failed) else np.zeros(0, dtype=np.int64)
-    first = np.full(groups.shape[1], len(failed), dtype=np.int64)
-    np.minimum.at(first, which, np.arange(len(failed)))
-    begun = np.argsort(requests.sent[failed[first]], kind="stable")[:MOST]
+    tids, tgids = recording.target_threads
+    process = pick(tgids, match(tids, requests.asker[failed]), -1)
+    of = (requests.connection, requests.nodeid, requests.opcode, requests.error)
+    groups, which = np.unique(np.stack([*(each[failed] for each in of), process]), axis=1, return_inverse=True)
+    which, number = which.ravel(), groups.shape[1]
+    count = np.bincount(which, minlength=number)
+    told = np.full(number, len(failed), dtype=np.int64)
+    np.minimum.at(told, which, np.arange(len(failed)))  # the first of each, but of those that ended a process, that one
+    ending = np.flatnonzero(np.isin(failed, list(deadly)))
+    told[which[ending]] = ending
+    order = np.argsort(requests.sent[failed[told]], kind="stable")[:MOST]
     lost = refused(study)
     rows = [
-        _of_request(study, lost, int(failed[first[each]]), int(count[each]), ended, deadly) for each in begun.tolist()
+        _of_request(study, lost, int(failed[told[each]]), int(count[each]), ended, deadly) for each in order.tolist()
     ]
     rows += _of_calls(study, failed)
     rows += _of_signals(study, ended, deadly)

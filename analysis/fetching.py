@@ -8,7 +8,7 @@ import numpy as np
 from cvtrace.analysis.chunks import Chunks
 from cvtrace.analysis.classes import MEMBERS, Class
 from cvtrace.analysis.file_map import add_up
-from cvtrace.analysis.intervals import Ints, Pieces, Steps, cut
+from cvtrace.analysis.intervals import Ints, Pieces, Steps, cut, pick
 from cvtrace.analysis.study import Study
 
 FETCHING: Final = (*MEMBERS["network"], int(Class.CACHE_FILL))
@@ -53,9 +53,10 @@ def in_flight(study: Study) -> Steps:
 
 
 def waited(study: Study) -> Waited:
-    """Cut the waits for fetches on the critical path at the moments when fetches began and ended."""
+    """Cut the waits for fetches on the critical path at the moments when fetches began and ended; those of requests that failed fetched nothing."""
     path, start_ns = study.path, study.recording.start_ns
-    chosen = np.flatnonzero(np.isin(path.value, FETCHING))
+    failed = pick(study.requests.failed.astype(np.int64), path.request, 0) == 1
+    chosen = np.flatnonzero(np.isin(path.value, FETCHING) & ~failed)
     pieces: Pieces = cut(in_flight(study), path.start[chosen] - start_ns, path.end[chosen] - start_ns)
     piece = chosen[pieces.which]
     return Waited(

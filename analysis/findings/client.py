@@ -23,9 +23,13 @@ def client_gone(scene: Scene) -> Finding | None:
     ended = [mount for mount in scene.study.mounts if mount.ended_ns is not None]
     if not lost and not ended:
         return None
-    begun = scene.start_ns
+    begun, known = (
+        scene.start_ns,
+        [row.start_s for row in lost],
+    )  # the recorder looks now and then whether the client lives
     when = [
-        f"{mount.client} (pid {mount.daemon_pid}) of {mount.path} ended at {seconds((mount.ended_ns or 0) / 1e9 - begun / 1e9)}"
+        f"{mount.client} (pid {mount.daemon_pid}) of {mount.path} had ended by "
+        f"{seconds(min((mount.ended_ns or 0) / 1e9 - begun / 1e9, *known, scene.duration_s))}"
         for mount in ended
     ]
     failed = sum(row.count for row in lost)

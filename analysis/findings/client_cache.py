@@ -99,15 +99,19 @@ def mapped_weights_evicted(scene: Scene) -> Finding | None:
 def cold_cache(scene: Scene) -> Finding | None:
     """A good part of the run was waited for fetches."""
     fetching = scene.report.fetching
-    if fetching is None or _streamed(scene) or not scene.is_share(fetching.waited_s, COLD_SHARE):
+    if fetching is None or _streamed(scene):
         return None
-    mine = [fetch for fetch in scene.report.fetches if fetch.by_target]
+    study = scene.study
+    failed = study.gets.failed | (pick(study.requests.failed.astype(np.int64), study.gets.request, 0) == 1)
+    mine = study.gets_of_target & ~failed
+    if not mine.any() or not scene.is_share(fetching.waited_s, COLD_SHARE):
+        return None
     return Finding(
         id="cold_cache",
         severity=HIGH if scene.is_share(fetching.waited_s, 0.5) else MEDIUM,
         title="the client's cache was cold",
-        evidence=f"the run waited {seconds(fetching.waited_s)} of its {seconds(scene.duration_s)} for {counted(len(mine), 'fetch')} "
-        f"of {size(sum(fetch.bytes for fetch in mine))}",
+        evidence=f"the run waited {seconds(fetching.waited_s)} of its {seconds(scene.duration_s)} for {counted(int(mine.sum()), 'fetch')} "
+        f"of {size(int(study.gets.body_bytes[mine].sum()))}",
         advice="keep the client's cache between jobs, or read the files once before the job starts",
         saves_s=fetching.waited_s,
     )

@@ -22,6 +22,8 @@ DOING: Final = {
     "map": "mapping {}",
     "read link": "reading the link {}",
 }
+UNREACHED: Final = ("connection ", "no connection", "host ", "network ")
+"""How the words begin for what no server did."""
 GONE: Final = ("ENOTCONN", "ECONNABORTED")
 """Errors of the kernel where no client serves the mount."""
 
@@ -104,7 +106,8 @@ def reason(failure: Failure) -> str:
         words = ", ".join(
             f"{word} ×{times}" if times > 1 and len(counts) > 1 else word for word, times in counts.items()
         )
-        whom = f" from {'the proxy ' if failure.proxied else ''}{failure.server}" if failure.server else ""
+        came = "from" if any(not word.startswith(UNREACHED) for word in counts) else "by"
+        whom = f" {came} {'the proxy ' if failure.proxied else ''}{failure.server}" if failure.server else ""
         tries = "1 try" if failure.tries == 1 else f"{failure.tries} tries"
         return f"{words}{whom}, {tries}"
     if failure.error in GONE:

@@ -342,7 +342,7 @@ TOLD: list[tuple[str, Callable[[], Trace], str]] = [
     ("over_fetch", over_fetching, "fetched 8.00 MB in 1 chunk, and the run read 131 kB of them (61.0 times"),
     ("catalogs_reloaded", with_reload, "took over a new catalog 1 time; 1 request"),
     ("server_errors", failing, "1 of 1 fetch failed (status 503 ×1)"),
-    ("client_gone", gone, "(pid 200) of /cvmfs/repo.test.org ended at 500 µs; 1 request of the run failed for it"),
+    ("client_gone", gone, "(pid 200) of /cvmfs/repo.test.org had ended by 290 µs; 1 request of the run failed for it"),
     ("client_stopped", stopped, "for 2.00 ms no thread of it ran"),
     (
         "client_silent",
