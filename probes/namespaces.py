@@ -6,7 +6,9 @@ mounted in; the kernel's tracepoints have those of the initial one.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -73,3 +75,13 @@ def _is_child(pid: int) -> bool:
     except (ChildProcessError, OSError):
         return False
     return True
+
+
+def tree(pids: Iterable[int]) -> list[int]:
+    """Return processes and all their descendants that live, as /proc shows them."""
+    found = list(dict.fromkeys(pids))
+    for pid in found:
+        for task in (PROC / str(pid) / "task").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in (task / "children").read_text().split()]
+    return found

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.probes.ebpf.elf import NotElf
-from cvtrace.probes.ebpf.libraries import LibraryWatch, mapped
+from cvtrace.probes.ebpf.libraries import LibraryWatch, ProcessesOf, itself, mapped
 from cvtrace.probes.ebpf.symbols import debug_file, locate
 from cvtrace.probes.events import EVENT, NOT_KNOWN, Events, Kind
 
@@ -106,20 +106,20 @@ def libraries_of(pid: int) -> list[ClientLibrary]:
 class ClientFunctions(LibraryWatch):
     """Attaches to the functions of the client's library in every daemon that is looked into, and in what it loads later."""
 
-    def __init__(self, attach: Callable[[str, dict[int, int]], None]) -> None:
-        super().__init__(NAME, Kind.CACHE_OPEN)
+    def __init__(self, attach: Callable[[str, dict[int, int]], None], processes_of: ProcessesOf = itself) -> None:
+        super().__init__(NAME, Kind.CACHE_OPEN, processes_of)
         self._attach_to = attach
         self._libraries: dict[tuple[int, int], ClientLibrary] = {}
         self._of_process: dict[int, list[ClientLibrary]] = {}
         """All that a process has had, the latest at the end."""
         self._refused: list[str] = []
 
-    def look_into(self, pid: int) -> bool:
+    def look_into(self, pid: int, opened_ns: int = 0) -> bool:
         """Take what a process has mapped; goes on looking, as a client that is reloaded may have its old library still."""
-        super().look_into(pid)
+        super().look_into(pid, opened_ns)
         return False
 
-    def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool) -> None:
+    def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool, opened_ns: int = 0) -> None:
         """Attach to a library if it is new, and note who has it."""
         if is_new:
             try:

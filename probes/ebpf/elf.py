@@ -121,8 +121,15 @@ class Elf:
         found = self.addresses({number: _exactly(name.encode()) for number, name in enumerate(wanted)})
         return {wanted[number]: offset for number, offset in self.offsets(found).items()}
 
-    def addresses(self, wanted: Mapping[int, Places]) -> dict[int, int]:
-        """Return the address of a function for each of `wanted` that the symbol tables name."""
+    def extents(self, names: Iterable[str]) -> dict[int, tuple[int, int]]:
+        """Return offset in the file and size in bytes of each function that the symbol tables name, by its place in `names`."""
+        wanted = {number: _exactly(name.encode()) for number, name in enumerate(names)}
+        sizes: dict[int, int] = {}
+        offsets = self.offsets(self.addresses(wanted, sizes))
+        return {number: (offset, sizes[number]) for number, offset in offsets.items() if number in sizes}
+
+    def addresses(self, wanted: Mapping[int, Places], sizes: dict[int, int] | None = None) -> dict[int, int]:
+        """Return the address of a function for each of `wanted` that the symbol tables name; fill in `sizes`, too."""
         found = dict[int, int]()
         for kind in (_DYNSYM, _SYMTAB):  # the exported ones first: that table is the smaller one
             for section in self._sections[self._sections["type"] == kind]:
@@ -130,15 +137,19 @@ class Elf:
                 with contextlib.suppress(ValueError, IndexError, OverflowError, NotElf):
                     rest = {number: places for number, places in wanted.items() if number not in found}
                     if rest:
-                        found |= self._addresses_in(section, rest)
+                        found |= self._addresses_in(section, rest, sizes)
         return found
 
-    def _addresses_in(self, section: np.void, wanted: Mapping[int, Places]) -> dict[int, int]:
+    def _addresses_in(
+        self, section: np.void, wanted: Mapping[int, Places], sizes: dict[int, int] | None
+    ) -> dict[int, int]:
         text = self._content_of(self._sections[section["link"]])
         at = {place: number for number, places in wanted.items() for place in islice(places(text), MOST_OF_A_NAME)}
         symbols = self._table(_SYMBOL, int(section["offset"]), int(section["size"]) // _SYMBOL.itemsize)
         chosen = np.isin(symbols["name"], list(at)) & (symbols["info"] & 0xF == _FUNCTION) & (symbols["shndx"] != 0)
         named = np.flatnonzero(chosen)[: MOST_OF_A_NAME * len(wanted)]
+        if sizes is not None:
+            sizes |= {at[int(symbol["name"])]: int(symbol["size"]) for symbol in symbols[named]}
         return {at[int(symbol["name"])]: int(symbol["value"]) for symbol in symbols[named]}
 
     def offsets(self, addresses: Mapping[int, int]) -> dict[int, int]:

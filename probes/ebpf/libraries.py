@@ -7,11 +7,12 @@ first call; a call that comes sooner than the next look is not seen.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,22 +24,35 @@ NAME: Final = re.compile(rb"libonnxruntime-genai[^/\0]*\.so")
 PATIENCE_S: Final = 2.0
 """How long after its open a file may be mapped."""
 
-Attach = Callable[[str, str], bool]
-"""Attaches to the file at (a path that leads there from here, its name for the user); tells whether there was a reason to."""
+HURRY_S: Final = 0.02
+"""How long after its open a file is looked for all the time."""
+
+Attach = Callable[[int, str, str, int], None]
+"""Attaches to the file that (a process has mapped, a path that leads there from here, its name, when it was opened: 0 if unknown)."""
+ProcessesOf = Callable[[int], Iterable[int]]
+"""Returns the processes, as /proc shows them, that a thread in an event may be in."""
+
+
+def itself(tid: int) -> Iterable[int]:
+    """Return what /proc shows a thread by where it has the kernel's numbers."""
+    return (tid,)
 
 
 class LibraryWatch(ABC):
     """Tells of files whose name matches `name` and that processes map; `opens` is the kind of the events that open them."""
 
-    def __init__(self, name: re.Pattern[bytes], opens: Kind) -> None:
+    def __init__(self, name: re.Pattern[bytes], opens: Kind, processes_of: ProcessesOf = itself) -> None:
         self._name = name
         self._opens = opens
+        self._processes_of = processes_of
+        self._opened_ns = 0
+        self._noticed_s = -math.inf
         self._known: set[tuple[int, int]] = set()
         self._awaited: dict[int, float] = {}
         """Thread -> until when a mapping is looked for."""
 
     @abstractmethod
-    def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool) -> None:
+    def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool, opened_ns: int = 0) -> None:
         """Take note that a process (or thread) has mapped the file `key` (device, inode). May raise OSError."""
 
     def know(self, library: str) -> None:
@@ -54,15 +68,30 @@ class LibraryWatch(ABC):
         for found in self._name.finditer(block.data):
             row = texts[found.start() // TEXT.itemsize]
             if row["kind"] == self._opens:
-                self._awaited[int(row["tid"])] = time.monotonic() + PATIENCE_S
+                self._noticed_s, self._opened_ns = time.monotonic(), int(row["ts"])
+                self._awaited[int(row["tid"])] = self._noticed_s + PATIENCE_S
 
     def look(self) -> None:
         """Take what the awaited processes have mapped by now."""
         for tid, until in list(self._awaited.items()):
-            if self.look_into(tid) or time.monotonic() > until:
+            found = [self.look_into(pid, self._opened_ns) for pid in self._processes_of(tid)]
+            if any(found) or time.monotonic() > until:
                 del self._awaited[tid]
 
-    def look_into(self, pid: int) -> bool:
+    @property
+    def hurries(self) -> bool:
+        """Whether a file was opened just now, and is not mapped yet."""
+        return bool(self._awaited) and time.monotonic() < self._noticed_s + HURRY_S
+
+    def is_new(self, status: os.stat_result) -> bool:
+        """Whether a file was not seen before."""
+        return (status.st_dev, status.st_ino) not in self._known
+
+    def remember(self, status: os.stat_result) -> None:
+        """Take note of a file that is attached already."""
+        self._known.add((status.st_dev, status.st_ino))
+
+    def look_into(self, pid: int, opened_ns: int = 0) -> bool:
         """Take what a process has mapped already; returns whether there was anything."""
         files = list(mapped(pid, self._name))
         for path, name in files:
@@ -71,7 +100,7 @@ class LibraryWatch(ABC):
                 key = (status.st_dev, status.st_ino)
                 is_new = key not in self._known
                 self._known.add(key)
-                self.use(pid, path, name, key, is_new=is_new)
+                self.use(pid, path, name, key, is_new=is_new, opened_ns=opened_ns)
             except OSError:
                 continue  # the process is gone
         return bool(files)
@@ -80,14 +109,14 @@ class LibraryWatch(ABC):
 class GenaiLibraries(LibraryWatch):
     """Attaches to each GenAI library once, when a process of the target maps it."""
 
-    def __init__(self, attach: Attach) -> None:
-        super().__init__(NAME, Kind.SYS_OPEN)
+    def __init__(self, attach: Attach, processes_of: ProcessesOf = itself) -> None:
+        super().__init__(NAME, Kind.SYS_OPEN, processes_of)
         self._attach = attach
 
-    def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool) -> None:
+    def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool, opened_ns: int = 0) -> None:
         """Attach to a library that is new."""
         if is_new:
-            self._attach(path, name)
+            self._attach(pid, path, name, opened_ns)
 
 
 def mapped(tid: int, name: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:

@@ -21,14 +21,13 @@ from cvtrace.probes.command import SUDO
 from cvtrace.probes.ebpf import bcc, client, cost, kprobes, loader, uprobes
 from cvtrace.probes.ebpf.client import ClientFunctions, ClientLibrary
 from cvtrace.probes.ebpf.detach import descriptors, held_by_child
-from cvtrace.probes.ebpf.libraries import GenaiLibraries
 from cvtrace.probes.ebpf.memory import release_compiler
+from cvtrace.probes.ebpf.phase_calls import PhaseCalls
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
 from cvtrace.probes.http import drop_contents, redact_texts
 from cvtrace.probes.names import Names
-from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
 
 EVENT_PAGES: Final = 8192  # 32 MiB: half a second of a million events per second
@@ -36,7 +35,6 @@ TEXT_SHARE: Final = 4
 """The ring of texts is so many times smaller."""
 _LOST_TEXT: Final = 128
 _LATEST_S: Final = 0.25
-_LOOK_FOR_LIBRARY_S: Final = 0.01
 _ROLE_TARGET: Final = 1
 _ROLE_DAEMON: Final = 2
 _LATECOMERS: Final = 2
@@ -92,18 +90,6 @@ def _pages(size_bytes: int) -> int:
     return 1 << max(0, (size_bytes - 1) // mmap.PAGESIZE).bit_length()
 
 
-def _name(library: str) -> str:
-    """Return how the user knows a library that is held open."""
-    return os.readlink(library) if library.startswith("/proc/self/fd/") else library  # noqa: PTH115
-
-
-def _without_calls(library: str) -> str:
-    return (
-        f"{library} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
-        "load, prefill and decode are not told apart"
-    )
-
-
 class EbpfProbe:
     """Observes with BPF programs in the running kernel; needs root (CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)."""
 
@@ -127,11 +113,11 @@ class EbpfProbe:
         self._namesakes: dict[int, namespaces.Namesake] = {}
         self._recognised: dict[int, int] = {}
         self._servers: dict[int, int] = {}
-        self._libraries = GenaiLibraries(self._attach_running)
-        self._client = ClientFunctions(self._attach_client)
+        self._targets: list[int] = []
+        self._daemons: list[int] = []
+        self._phases = PhaseCalls(lambda tid: namespaces.tree(self._targets) if self._namespaced else (tid,))
+        self._client = ClientFunctions(self._attach_client, lambda tid: self._daemons if self._namespaced else (tid,))
         self._names = Names()
-        self.marks_phases = False
-        """Whether calls of a GenAI library are seen: from the start, or since the target loaded one."""
 
     def start(self, scope: Scope) -> None:
         """Compile, load and attach. Raises CannotObserve with one sentence, leaving nothing attached."""
@@ -147,14 +133,14 @@ class EbpfProbe:
             uprobes.prepare(self._bpf, "client")
             self._fill_filters(scope)
             self._attach_kprobes(source.attachments)
-            self._attach_phases(scope.libraries)
+            self._phases.start(self._bpf, scope.libraries, own_numbers=not self._namespaced)
             self._events = Ring(self._bpf[b"events"].map_fd, self._rings.event_pages, EVENT)
             self._texts = Ring(self._bpf[b"texts"].map_fd, self._rings.text_pages, TEXT)
             self._filling = self._filling_rings()
             self._measure_cost()
             release_compiler()
         except BaseException:
-            self._detach(self._bpf, self._links)
+            self._detach(self._bpf, self._every_link())
             self._bpf = None
             raise
 
@@ -175,6 +161,7 @@ class EbpfProbe:
         for daemon in daemons:
             self._observe(daemon.pid, _ROLE_DAEMON)
             self._note_served(daemon)
+            self._daemons.append(daemon.pid)
             self._client.look_into(daemon.pid)
 
     def _add_device(self, st_dev: int, everybody: int) -> None:
@@ -267,36 +254,6 @@ class EbpfProbe:
         except Exception as error:  # bcc raises plain Exception for everything
             raise CannotObserve(f"the kernel refused a kprobe: {error}") from error
 
-    def _attach_phases(self, libraries: tuple[str, ...]) -> None:
-        """Attach to the functions that the libraries export; a version that lacks one simply never calls it."""
-        uprobes.prepare(self._bpf, "phase")
-        for library in libraries:
-            self._libraries.know(library)
-            if self._attach_library(library, library):
-                self.marks_phases = True
-        if libraries and not self.marks_phases:
-            self._missing.append(_without_calls(_name(libraries[0])))
-
-    def _attach_library(self, path: str, name: str) -> bool:
-        """Attach to the functions of a library; return whether it has any."""
-        offsets = uprobes.functions(path, [function.symbol for function in FUNCTIONS])
-        if offsets:
-            self._links += uprobes.attach(self._bpf, path, offsets)
-        return bool(offsets)
-
-    def _attach_running(self, path: str, name: str) -> bool:
-        """Attach to a library that the target has loaded."""
-        try:
-            attached = self._attach_library(path, name)
-        except Exception as error:  # bcc raises plain Exception for everything
-            self._missing.append(f"{name} cannot be attached to ({error}): its calls do not mark phases")
-            return False
-        if attached:
-            self.marks_phases = True
-        else:
-            self._missing.append(_without_calls(name))
-        return attached
-
     def _attach_client(self, path: str, offsets: dict[int, int]) -> None:
         self._links += uprobes.attach(self._bpf, path, offsets, "client")
 
@@ -324,11 +281,17 @@ class EbpfProbe:
     def add_target(self, pid: int) -> None:
         """Observe process `pid` and all that it forks."""
         self._observe(pid, _ROLE_TARGET)
-        self._libraries.look_into(pid)
+        self._targets.append(pid)
+        self._phases.add_target(pid)
 
     def command(self, argv: list[str]) -> list[str]:
         """Return `argv`: the target runs as it is."""
         return argv
+
+    @property
+    def marks_phases(self) -> bool:
+        """Whether calls of a GenAI library are seen: from the start, or since the target loaded one."""
+        return self._phases.marks
 
     @property
     def drain_every_s(self) -> float:
@@ -336,7 +299,7 @@ class EbpfProbe:
 
         Each drain takes 0.3 ms of a CPU, whatever there is: caches are cold by then.
         """
-        return _LATEST_S if self.marks_phases else _LOOK_FOR_LIBRARY_S
+        return self._phases.drain_every_s or _LATEST_S
 
     def _filling_rings(self) -> select.epoll:
         filling = select.epoll()
@@ -357,10 +320,12 @@ class EbpfProbe:
             return late
         self._filling.poll(0)  # so that it tells of what is written from now on
         texts = redact_texts(self._names.take(self._texts.drain()))
-        for watch in (self._libraries, self._client):
-            watch.notice(texts)
-            watch.look()
-        return drop_contents(self._events.drain()), texts
+        self._phases.notice(texts)
+        self._client.notice(texts)
+        self._client.look()
+        events = drop_contents(self._events.drain())
+        ended = self._phases.end_by_next(events)
+        return np.concatenate([events, ended]) if len(ended) else events, texts
 
     def stop(self) -> None:
         """Stop observing and collect the open calls."""
@@ -376,9 +341,12 @@ class EbpfProbe:
         self._events.close()
         self._texts.close()
         self._filling.close()
-        with held_by_child(descriptors(self._bpf, self._links)):
-            self._detach(self._bpf, self._links)
+        with held_by_child(descriptors(self._bpf, self._every_link())):
+            self._detach(self._bpf, self._every_link())
         self._bpf = None
+
+    def _every_link(self) -> list[int]:
+        return [*self._links, *self._phases.links]
 
     @staticmethod
     def _detach(bpf: Any, links: list[int]) -> None:
@@ -388,7 +356,7 @@ class EbpfProbe:
 
     def _open_calls(self, stopped_ns: int) -> Events:
         """Return one UNFINISHED event for each call, phase, absence and FUSE request that has not ended."""
-        parts = [self._open_syscalls(), self._open_phases(), client.open_calls(self._bpf), self._open_serving()]
+        parts = [self._open_syscalls(), self._phases.open_calls(), client.open_calls(self._bpf), self._open_serving()]
         if self._sched:
             parts.append(self._open_absences())
         if self._fuse:
@@ -412,18 +380,11 @@ class EbpfProbe:
         events = _events(calls, kind, np.where(kind == Kind.SYS_WAIT, calls["nr"], 0), 0, 0)
         return np.compress(kind != 0, events)
 
-    def _open_phases(self) -> Events:
-        rows = [
-            (call.ts, 0, call.tgid, key.tid, Kind.PHASE, 0, 0, key.function, call.argument, 0)
-            for key, call in self._bpf[b"phase_calls"].items()
-        ]
-        return np.array(rows, dtype=EVENT)
-
     def calls_under_way(self) -> tuple[int, ...]:
         """Return the calls that mark phases that threads are in, the one that began first first."""
         if self._bpf is None:
             return ()
-        return tuple(np.sort(self._open_phases(), order="ts")["a"].tolist())
+        return tuple(np.sort(self._phases.open_calls(), order="ts")["a"].tolist())
 
     def _open_absences(self) -> Events:
         gone = self._under_way(b"absences", _ABSENCE, self.slots.thread)
@@ -472,4 +433,4 @@ class EbpfProbe:
 
     def missing(self) -> list[str]:
         """Return what this kernel does not let the probe see."""
-        return [*self._missing, *self._client.missing()]
+        return [*self._missing, *self._phases.missing, *self._client.missing()]

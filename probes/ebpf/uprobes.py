@@ -64,6 +64,18 @@ def attach(bpf: Any, library: str, offsets: dict[int, int], programs: str = "pha
         return _attach_each(bpf, library, offsets, programs)
 
 
+def attach_returns(bpf: Any, path: str, offsets: dict[int, int]) -> list[int]:
+    """Attach to the instructions in a program that calls of functions (index -> offset) return to; return the links to close."""
+    try:
+        if release() < _COOKIES:
+            raise OSError(errno.ENOSYS, "no cookies")
+        return [_attach_multi(bpf, "phase_exit_any", path, offsets, 0)]
+    except Exception:  # bcc raises plain Exception when the kernel does not know the attach type
+        for index, offset in offsets.items():
+            bpf.attach_uprobe(name=os.fsencode(path), addr=offset, fn_name=f"phase_exit_{index}".encode())
+        return []
+
+
 def _attach_each(bpf: Any, library: str, offsets: dict[int, int], programs: str) -> list[int]:
     """Attach a pair of programs to each function, through perf events."""
     path = os.fsencode(library)

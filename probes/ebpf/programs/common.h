@@ -170,6 +170,17 @@ static __always_inline void emit(u16 kind, u32 tgid, u32 tid, u64 ts, u64 dur, s
   events.ringbuf_submit(e, wake_up(EVENTS, EVENT_WAKE));
 }
 
+#define GENAI_SO 0x6f732e69616e6567ULL /* "genai.so" */
+
+static __always_inline int ends_in_genai(char *text, u32 size) {
+  u64 tail = 0;
+  u32 at = size - sizeof(tail);
+  if (size < sizeof(tail) || at > TEXT_MAX - sizeof(tail))
+    return 0;
+  bpf_probe_read_kernel(&tail, sizeof(tail), text + at);
+  return tail == GENAI_SO;
+}
+
 /* Text of the process: `size` bytes, of which the reader learns when they are more than TEXT_MAX, or up to its NUL (-1). */
 static __always_inline void emit_text(u16 kind, u32 tid, u64 ts, u64 user_address, s64 size, u16 flags) {
   struct text *t = texts.ringbuf_reserve(sizeof(struct text));
@@ -189,5 +200,8 @@ static __always_inline void emit_text(u16 kind, u32 tid, u64 ts, u64 user_addres
       n = 0;
     t->size = n ? size : 0;
   }
-  texts.ringbuf_submit(t, wake_up(TEXTS, TEXT_WAKE));
+  u64 wake = wake_up(TEXTS, TEXT_WAKE);
+  if (kind == KIND_SYS_OPEN && ends_in_genai(t->text, t->size))
+    wake = BPF_RB_FORCE_WAKEUP; /* calls of the library are soon to be attached to */
+  texts.ringbuf_submit(t, wake);
 }

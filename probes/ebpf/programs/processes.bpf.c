@@ -32,7 +32,7 @@ TRACEPOINT_PROBE(sched, sched_process_exec) {
   t->kind = KIND_PROC_EXEC;
   long n = bpf_probe_read_kernel_str(t->text, TEXT_MAX, (char *)args + (args->data_loc_filename & 0xffff));
   t->size = n > 0 ? n - 1 : 0;
-  texts.ringbuf_submit(t, wake_up(TEXTS, TEXT_WAKE));
+  texts.ringbuf_submit(t, BPF_RB_FORCE_WAKEUP); /* the recorder looks for libraries that this program may load */
   return 0;
 }
 
