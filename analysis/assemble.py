@@ -120,6 +120,9 @@ def _trace(found: Study, lacking: Sequence[str]) -> TraceInfo:
         signal=_signal(target),
         redacted=meta.get("redacted") is True,
         privacy=(NOT_HASHED,) if meta.get("redacted") is True else (NOT_HIDDEN,),
+        still_running=tuple(
+            str(left.get("name")) for left in meta.get("still_running") or () if isinstance(left, dict)
+        ),
     )
 
 

@@ -47,6 +47,8 @@ class TraceInfo:
     """Whether names were hashed (`--redact`)."""
     privacy: tuple[str, ...] = ()
     """What names and secrets may be in the trace all the same."""
+    still_running: tuple[str, ...] = ()
+    """Names of processes that the target started and that went on when the recording ended."""
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,14 @@ class AddsScope(Protocol):
 
 
 @runtime_checkable
+class KnowsProcesses(Protocol):
+    """A probe that can tell which processes of the target's tree live."""
+
+    def living(self) -> tuple[int, ...]:
+        """Return the processes of the target's tree that have not ended."""
+
+
+@runtime_checkable
 class KnowsNumbers(Protocol):
     """A probe that learns the numbers that processes have in the initial PID namespace, where this process does not see them."""
 

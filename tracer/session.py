@@ -32,6 +32,7 @@ from cvtrace.probes.probe import AddsScope, CannotObserve, Hurries, KnowsCalls, 
 from cvtrace.tracer.arrivals import Arrivals
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
+from cvtrace.tracer.left import after_grace, left_behind, meta, sentence
 from cvtrace.tracer.numbers import Numbers, raw_records, without_doubles
 from cvtrace.tracer.opening import LOOK_S, opened_by
 from cvtrace.tracer.preload import preloading
@@ -98,6 +99,8 @@ class Options:
     """Shown what is drained."""
     note: Say | None = None
     """Takes what is said on a terminal only; None where there is none."""
+    follow_daemons: bool = False
+    """Whether to record on when the target has ended and processes that it started have not."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,7 @@ class Session:
                 end, exit_code = self._follow(target, signals, relay)
                 if relay is not None:
                     (relay.leave if end == "detached" else relay.suspend)()
+                self._look_for_left(target, marks, signals)
                 end_ns = time.monotonic_ns()
                 count(self.surroundings.observed)
                 self._stop(marks)
@@ -298,6 +302,29 @@ class Session:
         interrupted |= relay is not None and target.signal == signal.SIGINT  # its own terminal's
         end = "interrupted" if interrupted else "signalled" if target.signal else "exited"
         return end, target.exit_code or 0
+
+    def _look_for_left(self, target: Target, marks: _Marks, signals: Signals) -> None:
+        """Record what goes on after the target until it ends, if that is wished; else say what does."""
+        if target.exit_code is None:  # left alone
+            return
+        path = str(marks.path)
+        left = after_grace(self.probe, path, target.pid)
+        if left and self.options.follow_daemons:
+            self.options.say(
+                f"{self.command.title} has ended; recording until what it started ends (Ctrl-C: until now)"
+            )
+            looked_s = time.monotonic()
+            while left and not signals.take():
+                self._catch_up(signals.wait(min(self.probe.drain_every_s, LOOK_AFTER_S)))
+                if time.monotonic() - looked_s >= LOOK_AFTER_S:
+                    looked_s = time.monotonic()
+                    self._look_after_daemons()
+                    left = left_behind(self.probe, path, target.pid)
+        if left:
+            said = sentence(left, self.command.title)
+            self.missing.append(said)
+            self.options.say(said)
+            self.writer.update_meta(still_running=meta(left))
 
     def _look_into_namespaces(self, pid: int) -> None:
         """Learn the numbers that the target's threads have in PID namespaces, where the probe does not tell them."""

@@ -5,7 +5,7 @@ from typing import Final
 from rich.cells import cell_len
 
 from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, LABELS
-from cvtrace.analysis.model import Phase, Report
+from cvtrace.analysis.model import Phase, Report, TraceInfo
 from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import fitted
 from cvtrace.analysis.report.quantities import counted, seconds, size
@@ -60,9 +60,18 @@ def title(report: Report, width: int) -> str:
     clients = dict.fromkeys(fitted(f"{mount.client} {mount.version}".strip(), VERSION) for mount in used[:SHOWN_MOUNTS])
     name = fitted(script(trace.target), SCRIPT)
     probes = {"ebpf": "eBPF"}.get(trace.probes, trace.probes)
-    parts = [f"{name} on {where}", *clients] if used else [name, "CVMFS not used" if trace.mounts else "no CVMFS mount"]
+    parts = [f"{name} on {where}", *clients] if used else [name, _unused(trace)]
     short, whole = (" · ".join([*parts, probes + more]) for more in ("", f", {counted(trace.events, 'event')}"))
     return whole if cell_len(whole) <= width else short
+
+
+def _unused(trace: TraceInfo) -> str:
+    if not trace.mounts:
+        return "no CVMFS mount"
+    count = len(trace.still_running)
+    if not count:
+        return "CVMFS not used"
+    return f"CVMFS not used until it ended; {f'{count} processes' if count > 1 else 'a process'} it started still ran"
 
 
 def trouble(report: Report) -> list[str]:

@@ -36,6 +36,7 @@ BUFFER_MAX_BYTES: Final = 2_000_000_000
 @click.option("--cost", is_flag=True, help="Measure what the recording costs in the kernel, for the trace's meta.json.")
 @click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace.")
 @click.option("--keep-names", is_flag=True, help="Keep the names and places of the model's tensors in the trace.")
+@click.option("--follow-daemons", is_flag=True, help="Record on until all that the script started has ended.")
 @click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines.")
 @click.option("--no-summary", is_flag=True, help="Print no summary at the end.")
@@ -54,6 +55,7 @@ def command(
     cost: bool,
     redact: bool,
     keep_names: bool,
+    follow_daemons: bool,
     watch: bool,
     verbose: bool,
     no_summary: bool,
@@ -82,7 +84,19 @@ def command(
         if watch and shown is None:
             say(NOTHING_TO_DRAW_ON)
         options = Options(
-            output, force, probes, mounts, asked, say, progress(), ort_profile, settings, redact, shown, note()
+            output,
+            force,
+            probes,
+            mounts,
+            asked,
+            say,
+            progress(),
+            ort_profile,
+            settings,
+            redact,
+            shown,
+            note(),
+            follow_daemons,
         )
         try:
             recording = record(found, options)

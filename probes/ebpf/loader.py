@@ -19,6 +19,7 @@ from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
 from cvtrace.probes.probe import CannotObserve
 
 PROGRAMS: Final = Path(__file__).resolve().parent / "programs"
+EXIT: Final = "sched/sched_process_exit"
 REQUESTS: Final = "fuse_requests.h"
 TELLING: Final = {
     "CREATE_GENERATOR": "OgaCreateGenerator",
@@ -179,6 +180,11 @@ class Rings:
         return lines
 
 
+def _tells(root: Path, tracepoint: str, argument: str) -> bool:
+    """Whether a tracepoint of this kernel has an argument."""
+    return f" {argument};" in (root / "events" / tracepoint / "format").read_text()
+
+
 def _namespace_defines() -> list[str]:
     """Return what the programs have to know of PID namespaces; NAMESPACES where this process does not see the kernel's own numbers."""
     device = namespaces.device()
@@ -202,6 +208,7 @@ def source(rings: Rings, slots: Slots) -> Source:
     defines = rings.defines() + slots.defines() + _namespace_defines()
     defines += ["#define FUSE_REQUESTS"] if needed else []
     defines += [f"#define FUNCTION_{name} {INDEX[symbol]}" for name, symbol in TELLING.items()]
+    defines += ["#define TELLS_GROUP_DEAD"] if _tells(root, EXIT, "group_dead") else []
     defines += [f"#define UNFINISHED {UNFINISHED}", f"#define LOADED_NS {time.monotonic_ns()}ULL"]
     defines += [f"#define KIND_{kind.name} {kind.value}" for kind in Kind]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]

@@ -29,6 +29,7 @@ from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, 
 from cvtrace.probes.http import drop_contents, redact_texts
 from cvtrace.probes.names import Names
 from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
+from cvtrace.probes.processes import lives
 
 EVENT_PAGES: Final = 8192  # 32 MiB: half a second of a million events per second
 TEXT_SHARE: Final = 4
@@ -205,6 +206,13 @@ class EbpfProbe:
         self._namesakes[pid] = namesake
         awaited = self._bpf[b"awaited"]
         awaited[awaited.Key(namesake.namespace, namesake.number)] = ctypes.c_uint32(role)
+
+    def living(self) -> tuple[int, ...]:
+        """Return the processes of the target's tree that have not ended; none where /proc does not show the kernel's numbers."""
+        if self._bpf is None or self._namespaced:
+            return ()
+        targets = [tgid.value for tgid, role in self._bpf[b"processes"].items() if role.value == _ROLE_TARGET]
+        return tuple(tgid for tgid in targets if lives(tgid))
 
     def kernel_number(self, pid: int) -> int | None:
         """Return the number in the initial PID namespace of a process that was named as `pid`, None if it was not seen at work."""

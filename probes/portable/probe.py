@@ -13,6 +13,7 @@ from cvtrace.probes.events import EVENT, NO_MOUNT, Events, Kind, Texts, no_event
 from cvtrace.probes.portable.counts import INDEX
 from cvtrace.probes.portable.processes import held_files, tree, usage
 from cvtrace.probes.probe import Losses, Scope
+from cvtrace.probes.processes import lives
 
 UNSEEN: Final = (
     "single reads, page faults, cache lookups and fetches are not seen: where the time of a phase went is unknown, "
@@ -38,6 +39,8 @@ class PortableProbe:
 
     def __init__(self) -> None:
         self._targets: list[psutil.Process] = []
+        self._seen: dict[int, psutil.Process] = {}
+        """All processes of the tree, as far as a sample met them: one whose parent has ended is in no tree any more."""
         self._next_s = 0.0
         self._devices: tuple[int, ...] = ()
         self._paths: list[tuple[str, ...]] = []
@@ -71,8 +74,14 @@ class PortableProbe:
 
     def _sample(self) -> Events:
         processes = [process for target in self._targets for process in tree(target)]
+<<<<<<< HEAD
         rows = [
             (time.monotonic_ns(), process.pid, NO_MOUNT, INDEX[name], value)
+=======
+        self._seen.update({process.pid: process for process in processes})
+        rows = [
+            (time.monotonic_ns(), process.pid, INDEX[name], value)
+>>>>>>> ddff35b (Name what goes on after the target, and record it with --follow-daemons)
             for process in processes
             for name, value in usage(process).items()
         ]
@@ -86,6 +95,10 @@ class PortableProbe:
             events["tid"] = events["tgid"]
         events["kind"], events["ret"] = Kind.COUNTER, 1
         return events
+
+    def living(self) -> tuple[int, ...]:
+        """Return the processes that were seen in the target's tree and have not ended."""
+        return tuple(pid for pid, process in self._seen.items() if process.is_running() and lives(pid))
 
     def stop(self) -> None:
         """Sample no more."""

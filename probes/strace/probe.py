@@ -21,6 +21,7 @@ import numpy as np
 
 from cvtrace.probes.events import Events, Texts, no_events, no_texts
 from cvtrace.probes.probe import CannotObserve, Losses, Scope
+from cvtrace.probes.processes import lives
 from cvtrace.probes.strace import processes
 from cvtrace.probes.strace.command import DAEMON_CALLS, TARGET_CALLS, attach_command, target_command
 from cvtrace.probes.strace.daemon import DaemonTranslator
@@ -160,6 +161,11 @@ class StraceProbe:
         self._stopped = True
         if self._folder is not None:
             self._folder.remove()
+
+    def living(self) -> tuple[int, ...]:
+        """Return the processes of the target's tree that have not ended."""
+        targets = [each.translator for each in self._streams if isinstance(each.translator, TargetTranslator)]
+        return tuple(pid for translator in targets for pid in translator.processes() if lives(pid))
 
     def losses(self) -> Losses:
         """strace loses nothing; lines that could not be read are counted as `unparsed`."""

@@ -68,6 +68,10 @@ class TargetTranslator(Translator):
         handlers |= dict.fromkeys(CLONES, self._clone)
         return handlers | {name: self._waiting(name, number) for name, number in WAITS.items()}
 
+    def processes(self) -> tuple[int, ...]:
+        """Return the processes that the log has threads of that have not ended."""
+        return self._threads.processes()
+
     # Files
 
     def _open(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:

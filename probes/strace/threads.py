@@ -32,6 +32,10 @@ class Threads:
         self._tgids[child] = tgid
         return tgid
 
+    def processes(self) -> tuple[int, ...]:
+        """Return the processes of the threads that have not ended."""
+        return tuple(dict.fromkeys(self._tgids.values()))
+
     def forget(self, tid: int) -> None:
         """Forget a thread that ended: its number may come again."""
         self._tgids.pop(tid, None)

@@ -77,6 +77,10 @@ TRACEPOINT_PROBE(sched, sched_process_exit) {
   asked_by_target.delete(&tid);
   if (role == ROLE_TARGET)
     emit(KIND_PROC_EXIT, tgid, tid, bpf_ktime_get_ns(), 0, 0, 0, 0, 0);
+#ifdef TELLS_GROUP_DEAD /* else the process goes when its number is used again */
+  if (args->group_dead)
+    processes.delete(&tgid);
+#endif
   if (tid != tgid)
     processes.delete(&tid);
   return 0;

@@ -1,0 +1,79 @@
+"""A program that goes on after the one that was started has ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cvtrace_run import CVTRACE, RUNGS, options, run, script, succeed, trace_of
+from ebpf_recording import of_kind
+
+from cvtrace.probes.events import Kind
+from cvtrace.tracer.store import read_trace
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse"),
+]
+
+GOES_ON = """
+import os, sys, time
+if os.fork():
+    time.sleep(0.6)  # the portable probe looks at the processes four times a second
+    os._exit(3)
+os.setsid()
+if os.fork(): os._exit(0)
+null = os.open('/dev/null', os.O_RDWR)
+for number in range(3): os.dup2(null, number)
+open('daemon.pid', 'w').write(str(os.getpid()))
+until = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < until: time.sleep(0.05)
+open(sys.argv[1], 'rb').read()
+"""
+
+
+@pytest.mark.parametrize("probes", RUNGS)
+def test_what_still_runs_is_named(here: Path, mount: Path, probes: str) -> None:
+    # WHEN a script leaves a process behind that reads from the mount later
+    done = run(mount, script(GOES_ON), str(mount / "model"), "60", probes=probes)
+    left = int(Path("daemon.pid").read_text())
+    try:
+        # THEN the recording ends with the script, and names the process, which goes on
+        assert done.returncode == 3, done.stderr
+        os.kill(left, 0)
+        assert "but 1 process that it started still runs (python" in done.stderr
+        assert f"pid {left})" in done.stderr
+        meta = trace_of(done).meta
+        assert [each["pid"] for each in meta["still_running"]] == [left]
+        assert [word for word in meta["missing"] if "--follow-daemons" in word]
+    finally:
+        os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("probes", ["strace", "ebpf"])
+def test_a_process_that_goes_on_is_recorded_when_that_is_wished(here: Path, mount: Path, probes: str) -> None:
+    # WHEN
+    words = [*options(mount, probes), "--follow-daemons", script(GOES_ON), str(mount / "model"), "1.5"]
+    done = subprocess.run([*CVTRACE, "run", *words], check=False, timeout=120)
+
+    # THEN the recording ends with the process, has what it read, and the exit code is the script's
+    assert done.returncode == 3
+    trace = read_trace("trace")
+    left = int(Path("daemon.pid").read_text())
+    assert "still_running" not in trace.meta
+    served = of_kind(trace.events, Kind.FUSE_DAEMON)
+    assert ((served["c"] & np.uint64(0xFFFFFFFF)) == left).any()
+
+
+def test_a_script_that_leaves_nothing_ends_at_once(here: Path, mount: Path) -> None:
+    # WHEN a script waits for what it starts
+    began_s = time.monotonic()
+    succeed([*CVTRACE, "run", *options(mount, "ebpf"), "--follow-daemons", script("import os; os.system('true')")])
+    # THEN nothing is said to go on
+    assert "still_running" not in read_trace("trace").meta
+    assert time.monotonic() - began_s < 60
