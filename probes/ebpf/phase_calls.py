@@ -24,6 +24,8 @@ from cvtrace.probes.events import EVENT, Events, Kind, Texts
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.phases.inside import libraries_inside
 
+NOTE: Final = "note"
+"""Phase of functions that take no time: to be in one of them is nothing."""
 SYMBOLS: Final = tuple(function.symbol for function in FUNCTIONS)
 CONFIGURATION: Final = b"/genai_config.json"
 """What every load reads first."""
@@ -202,7 +204,8 @@ class PhaseCalls:
         with suppress(OSError, ValueError):
             tgid = int(Path(f"/proc/{pid}/status").read_text(errors="replace").partition("Tgid:")[2].split()[0])
             looked = stacks.under_way(tgid, NAME, SYMBOLS, patience_s)
-            noted = [call.function for call in looked.calls if self._note(tgid, call, since_ns)]
+            inside = [call for call in looked.calls if FUNCTIONS[call.function].phase != NOTE]
+            noted = [call.function for call in inside if self._note(tgid, call, since_ns)]
             return tuple(dict.fromkeys(noted)), len(looked.unseen)
         return (), 0
 
@@ -218,7 +221,7 @@ class PhaseCalls:
             with suppress(Exception):  # bcc raises plain Exception: then its end is not seen
                 self.links += uprobes.attach_returns(self._bpf, path, {call.function: offset})
                 self._endless.discard((call.tid, call.function))
-        calls[key] = calls.Leaf(since_ns, 0, tgid, 0)
+        calls[key] = calls.Leaf(since_ns, 0, 0, tgid, 0)
         if stacks.still_there(tgid, call):
             return True
         with suppress(KeyError):

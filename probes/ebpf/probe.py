@@ -114,6 +114,7 @@ class EbpfProbe:
         self._namesakes: dict[int, namespaces.Namesake] = {}
         self._recognised: dict[int, int] = {}
         self._servers: dict[int, int] = {}
+        self._devices: set[int] = set()
         self._targets: list[int] = []
         self._daemons: list[int] = []
         self._phases = PhaseCalls(lambda tid: namespaces.tree(self._targets) if self._namespaced else (tid,))
@@ -156,6 +157,8 @@ class EbpfProbe:
 
     def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int], others: Iterable[int] = ()) -> None:
         """Observe these daemons and mounts (st_dev), too, and what the target does on `others`."""
+        devices = tuple(devices)
+        self._devices.update(devices)
         for st_devs, everybody in ((others, 0), (devices, 1)):
             for st_dev in st_devs:
                 self._add_device(st_dev, everybody)
@@ -224,6 +227,13 @@ class EbpfProbe:
             with contextlib.suppress(KeyError):
                 self._recognised[pid] = table[table.Key(namesake.namespace, namesake.number)].value
         return self._recognised.get(pid)
+
+    def _remember_numbers(self) -> None:
+        """Ask the programs for all numbers that they know, for when they are gone."""
+        for pid in self._namesakes:
+            self.kernel_number(pid)
+        for device in self._devices:
+            self.server_of(device)
 
     def server_of(self, device: int) -> int | None:
         """Return the number in the initial PID namespace of who answers requests on a mount, None if nobody was seen to."""
@@ -340,6 +350,7 @@ class EbpfProbe:
         if self._bpf is None:
             return
         stopped_ns = time.monotonic_ns()
+        self._remember_numbers()
         open_calls = self._open_calls(stopped_ns)
         self._bpf[b"processes"].clear()
         self._read_cost()

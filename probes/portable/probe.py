@@ -74,14 +74,9 @@ class PortableProbe:
 
     def _sample(self) -> Events:
         processes = [process for target in self._targets for process in tree(target)]
-<<<<<<< HEAD
-        rows = [
-            (time.monotonic_ns(), process.pid, NO_MOUNT, INDEX[name], value)
-=======
         self._seen.update({process.pid: process for process in processes})
         rows = [
-            (time.monotonic_ns(), process.pid, INDEX[name], value)
->>>>>>> ddff35b (Name what goes on after the target, and record it with --follow-daemons)
+            (time.monotonic_ns(), process.pid, NO_MOUNT, INDEX[name], value)
             for process in processes
             for name, value in usage(process).items()
         ]

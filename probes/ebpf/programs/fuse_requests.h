@@ -74,6 +74,8 @@ static __always_inline int request_ended(u32 connection, u64 id, u32 number, u64
       return 0;
   }
   note_server(connection, sent->tgid, error);
+  if (!known_device(connection)) /* a mount that the recorder can ask the target about as long as both are there */
+    hurry(EVENTS);
   emit(KIND_FUSE_SEND, sent->tgid, sent->tid, sent->ts, bpf_ktime_get_ns() - sent->ts, error, unique, connection,
        ((u64)sent->opcode << 32) | (sent->len ? sent->len : len));
   if (displaced)
