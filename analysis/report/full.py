@@ -10,14 +10,17 @@ from rich.text import Text
 
 from cvtrace.analysis.model import Phase, Report
 from cvtrace.analysis.phases import NAMES
-from cvtrace.analysis.report import details, failed, predicted, sentences
+from cvtrace.analysis.report import details, failed, predicted, programs, sentences
 from cvtrace.analysis.report.brief_answers import QUESTIONS
 from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.lines import NO_BREAK, TOGETHER
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.report.quantities import seconds, size
+from cvtrace.analysis.verdict_model import GENERATION
 
 COLOURS: Final = {"yes": "bold red", "no": "bold green", "inconclusive": "bold yellow"}
+MOST_ROWS: Final = 15
+"""Of a table of imports or places."""
 LONGEST_NAME: Final = 18
 """Of a phase that a script named."""
 SOURCES: Final = ("from page / disk / network", "page/disk/network", "page/disk\n/network")
@@ -47,6 +50,7 @@ def render(report: Report, width: int, color: bool = False, *, what_if: bool = F
     console.print(Text(f"{question}  ", style="bold").append(reply.upper(), style=COLOURS[reply]))
     for line in sentences.answer(report):
         _print(console, line, indent=2)
+    _of_program(console, report, width)
     if report.phases:
         console.print()
         tables = [_phases(report, sources) for sources in SOURCES]
@@ -64,6 +68,18 @@ def render(report: Report, width: int, color: bool = False, *, what_if: bool = F
         _predictions(console, report)
     console.print(Text(f"Full report: cvtrace report {printable(report.trace.path)} --open"), soft_wrap=True)
     return "".join(f"{line}\n" for line in _lines(out))
+
+
+def _of_program(console: Console, report: Report, width: int) -> None:
+    """Print which runs, imports and places a program waited for."""
+    if report.verdict.question == GENERATION:
+        return
+    for label, said in [*(programs.runs(report)), *programs.imported(report)]:
+        _print(console, f"{label}: {said}." if label else f"{said}.", indent=2)
+    for block in programs.blocks(report, width, MOST_ROWS):
+        console.print()
+        for line in block:
+            console.print(Text(line), soft_wrap=True)
 
 
 def predictions(report: Report, width: int, color: bool) -> list[str]:

@@ -10,7 +10,7 @@ from cvtrace.analysis.program_model import Import, Run
 from cvtrace.analysis.report.lines import columns, fitted
 from cvtrace.analysis.report.places import Place, places
 from cvtrace.analysis.report.quantities import counted, seconds, size
-from cvtrace.analysis.verdict_model import INFERENCE
+from cvtrace.analysis.verdict_model import INCONCLUSIVE, INFERENCE, YES
 
 Line = tuple[str, str]
 """A label and what is said."""
@@ -29,7 +29,28 @@ NOTHING: Final = "–"
 def lines(report: Report) -> list[Line]:
     """Return what inference or a program needed of CVMFS, and what of it was for imports."""
     said = runs(report) if report.verdict.question == INFERENCE else _needed(report)
-    return [*said, *_imports(report)]
+    return [*said, *imported(report)]
+
+
+def answer(report: Report) -> list[str]:
+    """Return the numbers, the reasons and the proof in full."""
+    verdict = report.verdict
+    said = []
+    if verdict.fuse_requests:
+        needed = _what(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
+        said.append(
+            f"{needed}, {size(verdict.fuse_read_bytes or 0)} read; blocked on CVMFS for {seconds(verdict.blocked_s or 0.0)}."
+        )
+    elif verdict.fuse_requests is None and report.checks:
+        told = ", ".join(f"{check.name.replace('_', ' ')} {check.client:,}" for check in report.checks)
+        said.append(f"Over the whole run the client counted {told}, whoever needed them.")
+    if verdict.answer == INCONCLUSIVE:
+        said += [f"Why: {reason}." for reason in verdict.missing]
+    if verdict.proof:
+        said.append(f"{'Proof' if verdict.answer != INCONCLUSIVE else 'Known'}: {'; '.join(verdict.proof)}.")
+    if verdict.answer == YES and verdict.missing:
+        said.append(f"At least that; not certain: {'; '.join(verdict.missing)}.")
+    return said
 
 
 def _needed(report: Report) -> list[Line]:
@@ -91,7 +112,7 @@ def _together(rows: Sequence[Run]) -> str:
 _COUNTS: Final = ("fuse_requests", "fuse_reads", "http_fetches", "http_bytes")
 
 
-def _imports(report: Report) -> list[Line]:
+def imported(report: Report) -> list[Line]:
     """Return which import statements waited longest, with all that they imported."""
     found = [row for row in report.imports if row.imported_by is None and _worth(report, row)]
     found.sort(key=lambda row: -(row.blocked_s or 0.0))
@@ -186,7 +207,7 @@ def _without_empty(rows: list[list[str]]) -> list[list[str]]:
     return [[row[place] for place in kept] for row in rows]
 
 
-def blocks(report: Report, width: int) -> list[list[str]]:
-    """Return the tables of a program, the one that tells most first."""
-    tables = [imports_table(report, width), places_table(report, width)]
+def blocks(report: Report, width: int, most: int = MOST_PACKAGES) -> list[list[str]]:
+    """Return the tables of a program, the one that tells most first, each of at most so many rows."""
+    tables = [imports_table(report, width, most), places_table(report, width, most)]
     return [table for table in tables if table]

@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.model import Check, MountInfo, Report
+from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import NO_BREAK
 from cvtrace.analysis.report.quantities import counted, listed, seconds, size
-from cvtrace.analysis.verdict_model import Verdict
+from cvtrace.analysis.verdict_model import GENERATION, Verdict
 
 CHECKS: Final = {"fuse_reads": "reads", "opens": "opens", "http_fetches": "downloads", "http_bytes": "bytes"}
 CAUSES: Final = {
@@ -73,6 +74,8 @@ def _mounts(mounts: tuple[MountInfo, ...]) -> str:
 def answer(report: Report) -> list[str]:
     """Return what stands below the verdict: its numbers, its reasons, its proof."""
     verdict = report.verdict
+    if verdict.question != GENERATION:
+        return programs.answer(report)
     reply = verdict.generation_hits_cvmfs
     lines = _numbers(report)
     if reply == "yes" and verdict.blocked_s is not None:

@@ -175,3 +175,25 @@ def test_the_summary_fits(scene: Scene, width: int) -> None:
     lines = text.render(analyse(scene.trace()), width).splitlines()
     assert len(lines) <= 30
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    "scene, wanted",
+    [
+        (
+            reading(),
+            [
+                "1 fetch (3.00 kB), 8.19 kB read; blocked on CVMFS for 200 µs.",
+                "Proof: no event was lost; cvmfs2 served 1 read and 1 open of the program",
+            ],
+        ),
+        (program(), ["import: app waited 202 µs of 700 µs", "imported package"]),
+        (four_runs(), ["run 1: waited 122 µs of 180 µs", "run 4: needed nothing"]),
+    ],
+)
+def test_everything_is_said_with_v_in_words_that_fit(scene: Scene, wanted: list[str]) -> None:
+    said = " ".join(text.render(analyse(scene.trace()), verbose=True).split())
+    for each in wanted:
+        assert each in said
+    assert "no token generation was seen" not in said
+    assert "0 tokens" not in said
