@@ -28,6 +28,8 @@ DELAY_S = 0.02
 PLUGINS = 12
 FLOATS = 25 * MB // 4
 TRIES = 3
+SLACK_S = 0.05
+"""A script may lose its CPU between the import and its clock."""
 
 
 def packages() -> dict[str, bytes]:
@@ -121,7 +123,7 @@ def test_imports_are_named_with_what_they_waited_for(here: Path, mounted: LabMou
     # THEN the import takes what the script's own clock says, and all that the client counted is in it or in none
     rows = {row.module: row for row in report.imports}
     heavy = rows["heavy"]
-    assert heavy.wall_s == pytest.approx(float(printed), rel=0.02, abs=0.002)
+    assert 0 <= float(printed) - heavy.wall_s < SLACK_S  # the script's clock is read around the import
     assert heavy.opens == PLUGINS + 4 == grown["cvmfs.n_fs_open"]
     assert heavy.http_fetches == PLUGINS + 4
     assert sum(row.self_http_fetches or 0 for row in report.imports) == gets
@@ -146,7 +148,7 @@ def test_imports_are_named_with_what_they_waited_for(here: Path, mounted: LabMou
 def test_imports_have_names_and_times_on_every_rung(here: Path, mounted: LabMount, probes: str) -> None:
     report, printed, grown, _ = recorded(mounted, *python(IMPORTS), str(mounted.root / "site"), probes=probes)
     heavy = next(row for row in report.imports if row.module == "heavy")
-    assert heavy.wall_s == pytest.approx(float(printed), rel=0.02, abs=0.002)
+    assert 0 <= float(printed) - heavy.wall_s < SLACK_S  # the script's clock is read around the import
     assert heavy.opens == (None if probes == "portable" else grown["cvmfs.n_fs_open"])
     assert report.verdict.answer == ("inconclusive" if probes == "portable" else "yes")
 
