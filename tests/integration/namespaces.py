@@ -19,6 +19,11 @@ for folder in /usr/lib/python3/dist-packages/bcc /usr/lib*/python3*/site-package
   if [ -d "$folder" ]; then mount -t tmpfs none "$folder"; fi
 done
 """
+WITHOUT_STRACE = """
+for folder in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
+  if [ -e "$folder/strace" ]; then mount --bind /dev/null "$folder/strace"; fi
+done
+"""
 
 
 def unshare(*options: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from cvtrace_run import CVTRACE
 from lab_mount import Lab, LabMount, lab
-from namespaces import WITHOUT_BCC, WITHOUT_TRACEFS, after
+from namespaces import WITHOUT_BCC, WITHOUT_STRACE, WITHOUT_TRACEFS, after
 from tiny import open_to_all
 from unprivileged import cannot, run_as_nobody
 
@@ -129,8 +128,8 @@ def test_what_is_taken_away_is_missed_and_the_next_rung_taken(mount, before, nam
     assert (code, found["rung"]) == (1, rung)
 
 
-def test_without_strace_the_mend_is_to_install_it(mount, tmp_path):
-    _, _, checks = doctor("--mount", mount.root, PATH=str(tmp_path), VIRTUAL_ENV=sys.prefix)
+def test_without_strace_the_mend_is_to_install_it(mount):
+    _, _, checks = doctor("--mount", mount.root, before=WITHOUT_STRACE)
     assert checks["strace"]["status"] == "failed"
     assert "apt install strace" in checks["strace"]["mend"]
 
