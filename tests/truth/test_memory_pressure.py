@@ -28,6 +28,7 @@ def test_evicted_pages_are_read_again_by_generation(bench) -> None:
     verdict = report.verdict
     assert verdict.generation_hits_cvmfs == "yes"
     assert verdict.causes.get("evicted_page", 0) > 0, verdict
-    assert verdict.fuse_reads > 10 * max(1, plain.verdict.fuse_reads)
+    # Prefill touches nearly all weights once, with whatever memory: the tokens after it tell.
+    assert verdict.further_tokens.fuse_reads > 10 * max(1, plain.verdict.further_tokens.fuse_reads)
     assert verdict.blocked_s > 0
     assert all(check.agree for check in report.checks), report.checks
