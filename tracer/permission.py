@@ -45,6 +45,14 @@ def check_may_run_as(asked: User, wanted: User) -> None:
     )
 
 
+def check_may_mount(asked: User) -> None:
+    """Raise UnknownUser unless `asked`, who called, may do anything as root: the lab writes and mounts wherever it is told to."""
+    if asked.is_other and not may_do_anything(asked, "root"):
+        raise UnknownUser(
+            f"{asked.name} may not do everything as root, as sudo decides: run the lab as {asked.name}, without sudo, or {AS_ROOT}"
+        )
+
+
 def may_do_anything(user: User, wanted: str) -> bool:
     """Return whether sudo would give `user` a shell of `wanted`'s; no without sudo."""
     sudo = trusted_program("sudo")

@@ -67,6 +67,8 @@ class Relay:
         """Whether the target has one."""
         for stream in (number for number in range(3) if given[number]):
             self._connect(stream, user)
+        if self._leader is not None and not any(flow.source == self._leader for flow in self._flows):
+            self._flows.append(Flow(self._leader, 0, inward=False))  # what is typed is shown, wherever output goes
         self._fork()
 
     def _connect(self, stream: int, user: User) -> None:
@@ -266,7 +268,8 @@ class Copying:
         outward = [flow for flow in self._flows if not flow.inward]
         if all(flow.ended and not flow.waiting for flow in outward) and (self._ending or self._control.fileno() < 0):
             return True
-        return self._ending and time.monotonic() - self._heard_s > IDLE_S
+        waiting = any(flow.waiting for flow in outward)  # for a pager, say, that will read it some day
+        return self._ending and not waiting and time.monotonic() - self._heard_s > IDLE_S
 
     def _obey(self) -> None:
         try:
@@ -350,7 +353,11 @@ class Copying:
         with contextlib.suppress(OSError, termios.error):
             if self._is_in_foreground():
                 self._before = termios.tcgetattr(0)
-                tty.setraw(0, termios.TCSADRAIN)
+                raw = termios.tcgetattr(0)
+                _make_raw(raw)
+                if not (os.isatty(1) and os.isatty(2)):  # others write to it: their lines are to begin at its left
+                    raw[tty.OFLAG] |= termios.OPOST
+                termios.tcsetattr(0, termios.TCSADRAIN, raw)
 
     @staticmethod
     def _is_in_foreground() -> bool:
@@ -364,6 +371,16 @@ class Copying:
             before, self._before = self._before, None
             with contextlib.suppress(OSError, termios.error):
                 termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _make_raw(settings: list[Any]) -> None:
+    """Let every byte pass as it is (termios(3), cfmakeraw)."""
+    settings[tty.IFLAG] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
+    settings[tty.IFLAG] &= ~(termios.IGNBRK | termios.PARMRK | termios.INLCR | termios.IGNCR)
+    settings[tty.OFLAG] &= ~termios.OPOST
+    settings[tty.CFLAG] = settings[tty.CFLAG] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    settings[tty.LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
+    settings[tty.CC][termios.VMIN], settings[tty.CC][termios.VTIME] = 1, 0
 
 
 def _wait(wanted: dict[int, int], patience_ms: int | None) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import click
@@ -22,3 +23,7 @@ VERBS: Final = {
 @click.group(cls=LazyGroup, verbs=VERBS)
 def command() -> None:
     """The embedded CVMFS for demo, tests and benchmarks: `lab up` does all of it in one go."""
+    from cvtrace.tracer.permission import check_may_mount
+    from cvtrace.tracer.user import who_asked
+
+    check_may_mount(who_asked(os.environ))

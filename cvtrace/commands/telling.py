@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import termios
 import time
 import traceback
 import warnings
@@ -48,10 +49,19 @@ def tell(text: str, *, end: str = "\n", steers: bool = False) -> None:
     Names in it come from anywhere: unless the text `steers` the terminal by itself, control characters are written out.
     """
     try:
-        click.echo((text if steers else printable_lines(text)) + end, err=True, nl=False)
+        whole = (text if steers else printable_lines(text)) + end
+        click.echo(whole.replace("\n", "\r\n") if _is_raw() else whole, err=True, nl=False)
     except OSError:
         # What could not be written is still in its buffer, and Python would exit with 120 for it.
         _stderr_to_nowhere()
+
+
+def _is_raw() -> bool:
+    """Return whether the terminal is set to take what is written as it is: another user's script has a terminal of its own then."""
+    try:
+        return not termios.tcgetattr(sys.stderr.fileno())[1] & termios.OPOST
+    except (OSError, ValueError, termios.error):  # no terminal
+        return False
 
 
 def say(sentence: str) -> None:

@@ -47,19 +47,25 @@ def run(user: Somebody, mount: Path, *words: str, **popen: object) -> subprocess
 class Shell:
     """A terminal on which a program of root's runs as the foreground job."""
 
-    def __init__(self, *argv: str, env: dict[str, str] | None = None) -> None:
-        """Start it; the shell's prompt and its line editing are plain."""
+    def __init__(self, *argv: str, env: dict[str, str] | None = None, user: Somebody | None = None) -> None:
+        """Start it, as `user` on the user's terminal; the shell's prompt and its line editing are plain."""
         self.seen = ""
+        self.passed = 0
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            if user is not None:
+                os.fchown(0, user.uid, -1)
+                os.setgroups([])
+                os.setresgid(user.gid, user.gid, user.gid)
+                os.setresuid(user.uid, user.uid, user.uid)
             os.execvpe(argv[0], list(argv), {**os.environ, "PS1": "$ ", "TERM": "dumb", **(env or {})})
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
     def read_until(self, text: str) -> str:
-        """Read until a text comes; return what came."""
-        begin, deadline_s = len(self.seen), time.monotonic() + DEADLINE_S
+        """Read until a text comes after what was waited for last; return what came up to its end."""
+        begin, deadline_s = self.passed, time.monotonic() + DEADLINE_S
         while text not in self.seen[begin:]:
             assert time.monotonic() < deadline_s, self.seen
             if select.select([self.fd], [], [], 0.05)[0]:
@@ -67,7 +73,8 @@ class Shell:
                     self.seen += os.read(self.fd, 65536).decode(errors="replace")
                 except OSError:  # nobody has the terminal any more
                     assert text in self.seen[begin:], self.seen
-        return self.seen[begin:]
+        self.passed = self.seen.index(text, begin) + len(text)
+        return self.seen[begin : self.passed]
 
     def settings(self) -> list[object]:
         return termios.tcgetattr(self.fd)[:4]
@@ -369,8 +376,8 @@ def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(ann: Somebody, here: Path, m
     time.sleep(0.3)  # bash prints the job before it lets it go on
     shell.type("again\n")
     shell.read_until("said again\r\n")
+    shell.read_until("$ ")
     shell.type("exit\n")
-    shell.read_until("exit")
     assert shell.end() == 0
     assert read_trace("trace").damage is None
 
@@ -417,3 +424,52 @@ def test_a_recorder_that_is_killed_leaves_the_script_running(ann: Somebody, here
     (here / "enough").touch()
     wait_until((here / "ended").exists, "the script ends by itself")
     process.communicate()
+
+
+# No attacks: under sudo, what the caller had is still the caller's.
+
+
+@pytest.mark.parametrize("own_pty", [False, True], ids=["", "use_pty"])
+def test_under_sudo_the_script_keeps_terminal_environment_and_keys(
+    ann: Somebody, here: Path, mount: Path, own_pty: bool
+) -> None:
+    ann.owns(here)
+    looks = (
+        "import os, sys; print(os.isatty(0), os.environ['MINE'], os.environ['HOME'], os.getuid(), flush=True)\n"
+        "print(sorted(os.path.realpath(f'/proc/self/fd/{fd}').split('/')[-1] for fd in range(3, 99) if os.path.exists(f'/proc/self/fd/{fd}')))\n"
+        "print(os.getsid(0) == os.getsid(os.getppid()), os.getpgrp() == os.getpgid(os.getppid()))\n"
+        "print('said', input(), flush=True)\nimport time; time.sleep(60)\n"
+    )
+    (here / "script.py").write_text(looks)
+    words = [*CVTRACE, "run", "-o", "trace", "--no-summary", "--probes", "portable", "--mount", str(mount)]
+    line = f"{ann.name} ALL=(root) NOPASSWD: ALL\nDefaults:{ann.name} {'' if own_pty else '!'}use_pty"
+    with sudoers(line):
+        shell = Shell(
+            "sudo", "-n", *words, "--python", PYTHON, "script.py", env={**ann.environ, "MINE": "kept"}, user=ann
+        )
+        shell.read_until(f"True kept {ann.home} {ann.uid}\r\n")
+        shell.read_until("True True\r\n")
+        shell.type("hello\n")
+        shell.read_until("said hello\r\n")
+        shell.type("\x03")
+        assert shell.end() == 130, shell.seen
+    assert read_trace("trace").meta["end"] == "interrupted"
+
+
+def test_the_lab_is_not_for_who_may_call_cvtrace_only(ann: Somebody, here: Path, mount: Path) -> None:
+    """`sudo cvtrace lab mount` put a file system over any folder, and `lab model` wrote anywhere."""
+    words = [*CVTRACE, "lab", "model", str(here / "made"), "--size", "1MB"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo})
+    assert done.returncode == 2
+    assert f"{ann.name} may not do everything as root" in done.stderr
+    assert not (here / "made").exists()
+
+
+def test_typing_is_shown_and_output_piped(ann: Somebody, here: Path, mount: Path) -> None:
+    """No attack: `cvtrace run --user … | cat` on a terminal."""
+    words = shlex.join(command(ann, mount, PYTHON, "-c", READS.replace(", *os.get_terminal_size()", "")))
+    shell = Shell("sh", "-c", f"{words} | cat")
+    shell.type("hello\n")
+    shell.read_until("said hello\r\n")
+    assert "True False\r\n" in shell.seen
+    assert shell.end() == 0
