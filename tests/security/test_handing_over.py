@@ -20,6 +20,7 @@ import pytest
 from throwaway import PYTHON, SECRET, Somebody, sudoers
 from waiting import DEADLINE_S, wait_until
 
+from cvtrace.tracer.relay import IDLE_S
 from cvtrace.tracer.store import read_trace
 
 pytestmark = pytest.mark.root
@@ -473,3 +474,13 @@ def test_typing_is_shown_and_output_piped(ann: Somebody, here: Path, mount: Path
     shell.read_until("said hello\r\n")
     assert "True False\r\n" in shell.seen
     assert shell.end() == 0
+
+
+def test_a_reader_that_comes_late_gets_all(ann: Somebody, here: Path, mount: Path) -> None:
+    """No attack: a pager reads what is left when its user comes to it, after the script has ended."""
+    with subprocess.Popen(command(ann, mount, "head", "-c", "120000", "/dev/zero"), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        wait_until(lambda: Path("trace/events.parquet").exists(), "the recording is finished")
+        time.sleep(10 * IDLE_S)  # the patience with a script that may have more to say
+        assert len(process.stdout.read()) == 120_000
+        assert process.wait(DEADLINE_S) == 0
