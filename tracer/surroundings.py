@@ -105,6 +105,8 @@ class Surroundings:
     left_out: tuple[LeftOut, ...] = ()
     elsewhere: OtherMounts = field(default_factory=OtherMounts)
     """The FUSE mounts that are not observed."""
+    troubles: tuple[str, ...] = ()
+    """Why a mount that the user named is left out, a sentence each."""
 
     def scope(self, libraries: tuple[str, ...]) -> Scope:
         """Return what the probes are to observe."""
@@ -151,7 +153,7 @@ class Surroundings:
 
     def errors(self, server_of: Callable[[int], int | None]) -> list[str]:
         """Return what could not be learnt about the mounts, a sentence each; `server_of` tells who answers on a mount (st_dev)."""
-        told = []
+        told = list(self.troubles)
         for observed in self.observed:
             mount = observed.mount
             server = server_of(mount.device) if mount.daemon is None else None
@@ -185,11 +187,17 @@ def find_surroundings(wanted: Wanted) -> Surroundings:
         hint = f"; {left_out[0].path} is not observed, as {left_out[0].why}" if left_out else ""
         raise CannotObserve(NO_MOUNT + hint)
     found = survey(points, known)
-    observed = tuple(
-        Observed(mount, is_named=wanted.names(point)) for mount, point in zip(found.mounts, points, strict=True)
+    asked = [Observed(mount, is_named=wanted.names(point)) for mount, point in zip(found.mounts, points, strict=True)]
+    odd = [each for each in asked if each.mount.is_odd]
+    left_out += tuple(
+        LeftOut(each.mount.path, each.mount.device, each.mount.owner, str(each.mount.error)) for each in odd
     )
-    elsewhere = OtherMounts(point.device for point in points)
-    return Surroundings(observed, found.managers, wanted, left_out, elsewhere)
+    observed = tuple(each for each in asked if not each.mount.is_odd)
+    if not observed:
+        raise CannotObserve("; ".join(str(each.mount.error) for each in odd))
+    troubles = tuple(str(each.mount.error) for each in odd if each.is_named)
+    elsewhere = OtherMounts(each.mount.device for each in observed)
+    return Surroundings(observed, found.managers, wanted, left_out, elsewhere, troubles)
 
 
 def _ask(path: str) -> bool:

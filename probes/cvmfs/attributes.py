@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
-from cvtrace.probes.cvmfs.strict import CONTROL
 from cvtrace.probes.cvmfs.xattrs import getxattr
 
-MOST_CHARACTERS: int = 4096
+MOST_CHARACTERS: Final = 4096
+CONTROL_BUT_NEWLINE: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 class Mounted(Protocol):
@@ -45,14 +46,17 @@ def _read(path: str, names: Iterable[str]) -> dict[str, str]:
     values = {}
     for name in names:
         try:
-            value = getxattr(path, name).decode("utf-8", "replace").strip("\0\n ")
+            values[name] = cleaned(getxattr(path, name))
         except OSError as failure:
             if failure.errno == errno.ENOTCONN:  # the daemon is dead, and stat was answered from the kernel's cache
                 raise
-            continue
-        if len(value) <= MOST_CHARACTERS and CONTROL.search(value.replace("\n", "")) is None:
-            values[name] = value
     return values
+
+
+def cleaned(value: bytes) -> str:
+    """Return a value as text, cut to what an attribute is long at most, without control characters but newlines."""
+    text = value.decode("utf-8", "replace").strip("\0\n ")
+    return CONTROL_BUT_NEWLINE.sub("\N{REPLACEMENT CHARACTER}", text[:MOST_CHARACTERS])
 
 
 def become(uid: int, gid: int) -> None:

@@ -67,6 +67,8 @@ class Mount:
     """One sentence if something about it could not be learnt."""
     answers: bool = True
     """Whether the mount could be asked anything."""
+    is_odd: bool = False
+    """Whether it answers what no CVMFS client says: it is none, or one that nobody should listen to."""
     owner: int = 0
     """Who mounted it."""
     group: int = 0

@@ -35,7 +35,7 @@ def survey(points: Sequence[MountPoint], among: Sequence[Client] | None = None, 
     """
     answers = all_within(seconds, [partial(read_xattrs, point, XATTRS) for point in points])
     known = clients() if among is None else among
-    mounts = tuple(_mount(point, answer, known, seconds) for point, answer in zip(points, answers, strict=True))
+    mounts = tuple(mount_of(point, answer, known, seconds) for point, answer in zip(points, answers, strict=True))
     return Survey(mounts, tuple(cache_managers((each.daemon for each in mounts if each.daemon), known)))
 
 
@@ -44,18 +44,30 @@ def describe(point: MountPoint) -> Mount:
     return survey([point]).mounts[0]
 
 
-def _mount(point: MountPoint, answer: Any, known: Sequence[Client], seconds: float) -> Mount:
+def mount_of(point: MountPoint, answer: Any, known: Sequence[Client], seconds: float) -> Mount:
+    """Return what is known of a mount that answered with its attributes, or with the exception that stands for them."""
     error, said = _trouble(point.path, answer, seconds), answer if isinstance(answer, dict) else {}
     fqrn, version = strict.repository(said.get("user.fqrn")), strict.version(said.get("user.version"))
-    odd = [name for name, taken in (("user.fqrn", fqrn), ("user.version", version)) if said.get(name) and taken is None]
+    taken = {"user.fqrn": fqrn, "user.version": version, "user.pid": strict.pid(said.get("user.pid"))}
+    odd = [name for name, value in taken.items() if said.get(name) and value is None]
     if odd and error is None:
         error = f"{point.path} is left out: its {' and '.join(odd)} are not what a CVMFS client says"
-    answers = error is None
     fqrn = fqrn or strict.repository(Path(point.path).name) or "unknown"
-    mount = Mount(point.path, point.device, fqrn, _release(version), None, error, answers, point.owner, point.group)
-    pid = strict.pid(said.get("user.pid"))
+    mount = Mount(
+        path=point.path,
+        device=point.device,
+        fqrn=fqrn,
+        version=_release(version),
+        daemon=None,
+        error=error,
+        answers=error is None,
+        is_odd=bool(odd),
+        owner=point.owner,
+        group=point.group,
+    )
     if odd:
         return mount
+    pid = strict.pid(said.get("user.pid"))
     daemon = find_daemon(pid, point.path, fqrn, owner=point.owner, connection=point.connection, among=known)
     if daemon is not None and version and version.startswith(LAB):
         daemon = replace(daemon, client=LAB)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import os
+import sys
 import tempfile
 from collections.abc import Callable
 from json import dumps as json_text
@@ -23,11 +26,19 @@ from cvtrace.analysis.headers.tensor import layer_of
 from cvtrace.analysis.operators import operators
 from cvtrace.analysis.report import json, text
 from cvtrace.probes.credentials import hidden
+from cvtrace.probes.cvmfs.attributes import cleaned
+from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.cvmfs.counters import parse_internal_affairs
-from cvtrace.probes.cvmfs.mounts import parse_mountinfo
+from cvtrace.probes.cvmfs.daemon import find_daemon
+from cvtrace.probes.cvmfs.mounts import MountPoint, parse_mountinfo
+from cvtrace.probes.cvmfs.processes import Client
+from cvtrace.probes.cvmfs.quota import megabytes
+from cvtrace.probes.cvmfs.strict import CONTROL, number, pid
+from cvtrace.probes.cvmfs.survey import mount_of
+from cvtrace.probes.doctor.meeting import read_parameters, used_bytes
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Kind
 from cvtrace.probes.http import redact_texts, request_line, response_head
-from cvtrace.probes.phases.hook import read_marks
+from cvtrace.probes.phases.hook import INJECT, read_marks
 from cvtrace.probes.strace import decode, parse_daemon, parse_target
 from cvtrace.probes.strace.parse import split_lines
 from cvtrace.tracer.blocks import BlockSource, gather, read_records, scan
@@ -92,13 +103,73 @@ def http_heads(data: bytes) -> None:
 
 
 def talk(data: bytes) -> None:
-    """The client's answer to `internal affairs`, and the table of mounts."""
+    """The client's answers over its talk socket, as the recorder, the target and the doctor read them."""
     text = data.decode("utf-8", "replace")
     with contextlib.suppress(OSError):
-        assert parse_internal_affairs(text)
-    for mount in parse_mountinfo(text, frozenset({"/cvmfs/x"})):
-        assert mount.path
-        assert mount.connection >= 0
+        for name, value in parse_internal_affairs(text).items():
+            assert 0 <= value < 2**62
+            assert name.isascii()
+            assert name.isprintable()
+    with contextlib.suppress(ValueError):
+        for _, value in hook_counts().parse_affairs(data):
+            assert 0 <= value < 2**62
+    limit = megabytes(text)
+    assert limit is None or 0 <= limit < 2**62
+    used = used_bytes(text)
+    assert used is None or 0 <= used < 2**62
+    for name, value in read_parameters(text).items():
+        assert name.isascii()
+        assert CONTROL.search(value) is None
+
+
+def mountinfo(data: bytes) -> None:
+    """The table of mounts: paths are what anybody called a folder."""
+    text = data.decode("utf-8", "surrogateescape")
+    wanted = Wanted(arguments=("/cvmfs/x/y",), users=frozenset({7}))
+    points = parse_mountinfo(text, frozenset({"/cvmfs/x"}))
+    for point in points:
+        assert point.path.startswith("/")
+        assert CONTROL.search(point.path) is None
+        assert point.connection >= 0
+        assert point.owner >= 0
+    chosen, left_out = wanted.split(points)
+    assert len(chosen) + len(left_out) <= len(points)
+    json_text([each.why for each in left_out])
+
+
+def xattrs(data: bytes) -> None:
+    """The attributes of a mount, a line each, and what is made of them: names, numbers, and a sentence at most."""
+    values = (cleaned(part) for part in data.split(SEPARATOR))
+    said = dict(zip(("user.fqrn", "user.pid", "user.version", "user.nopen"), values, strict=False))
+    mount = mount_of(MountPoint("/mnt/x", 39, 7), said, (), 1.0)
+    for told in (mount.fqrn, mount.version or "", mount.error or ""):
+        assert told.isprintable()
+        assert len(told) < 300
+    assert "/" not in mount.fqrn
+    assert mount.answers or mount.error
+    read = number(said.get("user.nopen"))
+    assert read is None or 0 <= read < 2**62
+    with contextlib.suppress(ValueError):
+        assert 0 <= hook_counts().number_of(data, 1000) < 2**63
+    if plain := pid(said.get("user.pid")):
+        assert 0 < plain < 2**34
+
+
+def client_process(data: bytes) -> None:
+    """The command line of a process called cvmfs2, which it writes itself; and where the daemon of a mount is looked for."""
+    arguments = tuple(each for each in os.fsdecode(data).split("\0") if each)
+    known = [Client(7, 1, 7, 7, arguments, 7, 2, None, None, "/cache", "/usr/bin/cvmfs2")]
+    found = find_daemon(None, "/mnt/x", "x.org", owner=7, connection=39, among=known)
+    assert found is None or found.pid == 7
+    assert find_daemon(7, "/mnt/x", "x.org", owner=8, connection=39, among=known) is None
+    json_text([arguments, find_daemon(7, "/mnt/x", "x.org", owner=7, among=known) is None])
+
+
+def hook_counts() -> Any:
+    """Return what the target reads counters with, which imports nothing of cvtrace."""
+    if str(INJECT) not in sys.path:
+        sys.path.append(str(INJECT))
+    return importlib.import_module("_cvtrace_counts")
 
 
 def marks(data: bytes) -> None:
@@ -277,6 +348,9 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "fuse_request": fuse_request,
     "http_heads": http_heads,
     "talk": talk,
+    "mountinfo": mountinfo,
+    "xattrs": xattrs,
+    "client_process": client_process,
     "marks": marks,
     "blocks": blocks,
     "trace": trace,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,12 +53,13 @@ def counted(found: Hostile) -> Counters:
         {"user.version": "9" * 60_000},
         {"user.fqrn": "\xff\xfe\x00"},
     ],
-    ids=str,
+    ids=["superscript", "digits", "negative", "init", "slashes", "escape", "newline", "long", "binary"],
 )
 def test_attributes_that_no_client_has_are_not_believed(ann: Somebody, attributes: dict[str, str]) -> None:
     """`user.pid` of "²" and one of 5000 digits ended every recording with a traceback; a name led out of the cache."""
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org", **attributes}) as mount:
         found = told(mount)
+        assert found.is_odd == (attributes != {"user.pid": "1"})
         assert found.daemon is None or found.daemon.pid == mount.process.pid
         assert "/" not in found.fqrn
         for text in (found.fqrn, found.version or "", found.error or ""):
@@ -104,7 +106,11 @@ def test_an_answer_without_an_end_is_cut(ann: Somebody, how: str) -> None:
         assert "talk socket of evil.org" in read.error
 
 
-@pytest.mark.parametrize("limit", ["\u00b2", "9" * 5000, "1" + "0" * 15, "-5", "4000\x00\x1b", ""])
+@pytest.mark.parametrize(
+    "limit",
+    ["\u00b2", "9" * 5000, "1" + "0" * 15, "-5", "4000\x00\x1b", ""],
+    ids=["superscript", "digits", "exabytes", "negative", "escape", "nothing"],
+)
 def test_a_limit_that_no_cache_has_is_not_believed(ann: Somebody, limit: str) -> None:
     """A limit of 10^15 MB made every trace "damaged"; "²" and 5000 digits ended the recording with a traceback."""
     says = {"affairs": COUNTERS, "limit": limit}
@@ -188,8 +194,6 @@ def test_a_socket_at_which_somebody_else_listens_is_not_used(ann: Somebody, ben:
         path = mount.workspace / "cvmfs_io.evil.org"
         mount.workspace.chmod(0o777)
         program = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True); input()"
-        import subprocess
-
         with ben.start(
             ["/usr/bin/python3", "-c", program, path.name],
             cwd=mount.workspace,

@@ -33,6 +33,7 @@ TALK_S = 0.5
 MOST_BYTES = 1 << 20
 """The client's answer is some 20 KB."""
 MOST_DIGITS = 18
+MOST = 10**18
 
 XATTRS = (("user.nopen", 0), ("user.ndownload", 1), ("user.rx", 2), ("user.hitrate", 3), ("user.nioerr", 4))
 HITRATE = 3
@@ -234,7 +235,7 @@ def number_of(value: bytes, scale: int = 1) -> int:
     whole, _, decimals = text.partition(b".")
     if not whole.isdigit() or len(text) > MOST_DIGITS or (decimals and not decimals.isdigit()):
         raise ValueError("no number")
-    return min(round(float(text) * scale), 10**MOST_DIGITS) if decimals else int(whole) * scale
+    return min(round(float(text) * scale) if decimals else int(whole) * scale, MOST)
 
 
 def find_getxattr() -> Callable[[str, str], bytes] | None:
