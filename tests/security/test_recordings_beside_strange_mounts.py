@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from cvtrace_run import CVTRACE
-from strange import COUNTERS, hostile_mount
+from strange_site import COUNTERS, hostile_mount
 from throwaway import Somebody
 
 from cvtrace.probes.phases.hook import INJECT
