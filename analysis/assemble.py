@@ -59,7 +59,7 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: As
     mounts = found.mounts
     if is_attached(found.recording) and not mounts:
         mounts = found.recording.mounts  # it asked nothing of any: any may be its own
-    checks, absent = reconcile(found.recording, mounts, found.requests, found.gets)
+    checks, absent = reconcile(found, mounts)
     kernel = kernel_count(found.recording, mounts, found.requests)
     logged = access_check(found, asked.access_log, asked.log_clients) if asked.access_log else None
     proof = evidence(found, checks, absent, kernel, *([logged] if logged else []))

@@ -7,7 +7,7 @@ import numpy as np
 from cvtrace.analysis.cache_use import FETCHED, SHARED, first_there
 from cvtrace.analysis.file_map import Axis
 from cvtrace.analysis.intervals import Bools, Ints, distinct, latest, pick, ranges
-from cvtrace.analysis.reloads import asked_again, fetched_catalog, reload_before
+from cvtrace.analysis.reloads import asked_again, client_reloads, fetched_catalog, last_before, reload_before
 from cvtrace.analysis.study import Study
 from cvtrace.analysis.touched import file_of, touched
 from cvtrace.probes.events import Kind, Opcode
@@ -39,8 +39,9 @@ CAUSES: Final = (
 def request_causes(study: Study) -> Ints:
     """Return the cause of each request, as a number of CAUSES; -1 for those that nobody needs (RELEASE, FORGET) and those that failed.
 
-    direct_io: a READ that goes past the page cache. streaming_cache: a READ that fetched, and nothing was put into the cache. evicted_object: the client missed an object that it
-    had found or fetched before in this recording. catalog_expired: the client took over a new catalog, and fetched one for
+    direct_io: a READ that goes past the page cache. streaming_cache: a READ that fetched, and nothing was put into the cache.
+    evicted_object: the client missed an object that it had found or fetched before in this recording. client_reloaded: the client was
+    reloaded since the page was there, or the name was asked for: the kernel had to forget them. catalog_expired: the client took over a new catalog, and fetched one for
     this request, or dropped the page or name that it is about. evicted_page: a READ of a page that was read, or seen in the page
     cache, before. first_touch: any other READ. new_file: OPEN. metadata: everything else.
     """
@@ -53,6 +54,8 @@ def request_causes(study: Study) -> Ints:
     reloaded = reload_before(study, requests.connection, requests.sent)
     renewed = read & (seen >= 0) & (seen < reloaded)
     cause[renewed | asked_again(study, reloaded) | (fetched_catalog(study) & (reloaded >= 0))] = CATALOG_EXPIRED
+    begun = last_before(study, client_reloads(study), requests.connection, requests.sent)
+    cause[(read & (seen >= 0) & (seen < begun)) | asked_again(study, begun)] = CLIENT_RELOADED
     cause[_object_was_there(study)] = EVICTED_OBJECT
     cause[read & _streamed(study)] = STREAMING_CACHE
     return np.where(requests.asked & ~requests.failed, cause, -1)

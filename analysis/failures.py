@@ -10,6 +10,7 @@ import numpy as np
 from cvtrace.analysis.fetches import is_proxied
 from cvtrace.analysis.intervals import Ints, match, pick
 from cvtrace.analysis.model import Failure
+from cvtrace.analysis.paths import enclosing_call
 from cvtrace.analysis.phases import life
 from cvtrace.analysis.processes import Ends, ends, signal_name
 from cvtrace.analysis.recording import Recording
@@ -43,6 +44,7 @@ OF_CALL: Final = {
     int(Kind.SYS_LIST): "list",
     int(Kind.SYS_LINK): "read link",
 }
+PAGE: Final = 4096
 MOST: Final = 200
 """Failures that are told one by one."""
 HOST: Final = re.compile(r"^[A-Z]+ [a-z]+://([^/ ]+)")
@@ -92,8 +94,11 @@ def _deadly(study: Study, ended: Ends, failed: Ints) -> dict[int, int]:
     """Return which failed requests a SIGBUS followed: request -> place in `ended`. It is the thread's own last one before."""
     found: dict[int, int] = {}
     requests = study.requests
+    tids, tgids = study.recording.target_threads
+    process = pick(tgids, match(tids, requests.asker[failed]), -1)
     for place in np.flatnonzero((ended.signal == SIGBUS) & (ended.time >= 0)).tolist():
-        before = failed[(requests.asker[failed] == ended.tid[place]) & (requests.replied[failed] <= ended.time[place])]
+        own = requests.asker[failed] == ended.tid[place] if ended.tid[place] >= 0 else process == ended.pid[place]
+        before = failed[own & (requests.replied[failed] <= ended.time[place])]
         if len(before):
             found[int(before[np.argmax(requests.replied[before])])] = place
     return found
@@ -102,12 +107,14 @@ def _deadly(study: Study, ended: Ends, failed: Ints) -> dict[int, int]:
 def _of_request(study: Study, lost: Refused, request: int, count: int, ended: Ends, deadly: dict[int, int]) -> Failure:
     requests = study.requests
     opcode = int(requests.opcode[request])
-    (path,) = study.paths.of(requests.connection[[request]], requests.nodeid[[request]])
+    path, asked_at = _wanted(study, request)
     tries, place = _tried(study, lost, request), deadly.get(request)
     tids, tgids = study.recording.target_threads
     pid = int(pick(tgids, match(tids, requests.asker[[request]]), 0)[0])
     reading = opcode == Opcode.READ
     offset = int(requests.offset[request]) if reading and requests.offset[request] >= 0 else None
+    if reading and offset is None:
+        offset = asked_at
     if place is not None and reading:
         offset = _touched(study, request, offset, int(ended.tid[place]))
     return Failure(
@@ -132,11 +139,29 @@ def _of_request(study: Study, lost: Refused, request: int, count: int, ended: En
     )
 
 
+def _wanted(study: Study, request: int) -> tuple[str, int | None]:
+    """Return which file a request is about, and where in it the thread read; of one that no client took, by what the thread was at."""
+    requests = study.requests
+    connection, tid, sent = (column[[request]] for column in (requests.connection, requests.asker, requests.sent))
+    if requests.nodeid[request] >= 0:
+        return study.paths.of(connection, requests.nodeid[[request]])[0], None
+    (call,) = enclosing_call(study.recording, study.calls, tid, sent, sent).tolist()
+    rows = study.calls.rows
+    if call >= 0 and rows.kind[call] == Kind.SYS_READ:
+        path = descriptor_path(study.recording, int(rows.tgid[call]), int(rows.a[call]), int(rows.start[call]))
+        return path, int(rows.b[call]) if rows.b[call] >= 0 else None
+    if call >= 0 and rows.kind[call] == Kind.SYS_OPEN:
+        return study.recording.text(rows.where(np.array([call])))[0], None
+    faults = study.recording.of(Kind.FAULT)
+    mine = faults.where((faults.tid == tid) & (faults.start <= sent))
+    return (study.paths.of(connection, mine.b[-1:])[0], int(mine.c[-1]) * PAGE) if len(mine) else ("", None)
+
+
 def _touched(study: Study, request: int, offset: int | None, tid: int) -> int | None:
     """Return the page that the thread touched last before a READ, which may have asked for more before and behind it."""
     faults = study.recording.of(Kind.FAULT)
     mine = faults.where((faults.tid == tid) & (faults.start <= study.requests.replied[request]))
-    return int(mine.c[-1]) * 4096 if len(mine) else offset
+    return int(mine.c[-1]) * PAGE if len(mine) else offset
 
 
 def _tried(study: Study, lost: Refused, request: int) -> _Tries:

@@ -15,6 +15,8 @@ HASH: Final = re.compile(rb"(?:^|/)([0-9a-f]{2})/([0-9a-f]{38,}(?:-[a-z0-9]+)?)[
 """`XX/<38 hex>` of a cache path or a URL: the object's hash, its algorithm if it is not SHA-1, a suffix letter."""
 
 TRANSACTION: Final = re.compile(rb"(?:^|/)txn/")
+LIBRARY: Final = re.compile(rb"(?:^|/)libcvmfs_fuse[^/]*\.so")
+"""What a client loads all of its work from, again when it is reloaded (cvmfs_config reload)."""
 MISSING: Final = -2
 """-ENOENT: the object is not in the cache."""
 HASH_TEXT: Final = 160
@@ -36,6 +38,8 @@ class CacheOpens:
     object: Ints
     transaction: Bools
     request: Ints
+    library: Bools
+    """Opens of the client's own library."""
 
     @property
     def missed(self) -> Bools:
@@ -68,4 +72,5 @@ def cache_opens(recording: Recording, requests: Requests) -> CacheOpens:
         object=of_unique[inverse.ravel()],
         transaction=in_transaction[inverse.ravel()],
         request=requests.of_worker(rows.tid, rows.start),
+        library=np.array([bool(LIBRARY.search(text)) for text in unique.tolist()], dtype=bool)[inverse.ravel()],
     )

@@ -22,7 +22,7 @@ SIGKILL = int(signal.SIGKILL)
 class Ends:
     """How processes ended, sorted by `pid`: `exit_code` and `signal` -1 where they are not known, `time` of a fatal signal in ns or -1.
 
-    `tid` is the thread that the signal came to, `address` what it touched (SIGBUS, SIGSEGV), else 0.
+    `tid` is the thread that the signal came to (-1: not seen), `address` what it touched (SIGBUS, SIGSEGV), else 0.
     """
 
     pid: Ints
@@ -71,11 +71,14 @@ def ends(recording: Recording) -> Ends:
     number = np.where(known & (number < 0), pick(fatal.ret, at, -1), number)
     _by_recorder(recording, found, code, number)
     code = np.where(number > 0, -1, code)
+    time = np.where(known, pick(fatal.start, at, -1), -1)
+    last = exits.where(exits.tid == exits.tgid)  # where signals are not seen, it ended by it
+    ended = pick(last.start, match(last.tgid, found), -1)
     return Ends(
         pid=found,
         exit_code=code,
         signal=number,
-        time=np.where(known, pick(fatal.start, at, -1), -1),
+        time=np.where((time < 0) & (number > 0), ended, time),
         tid=np.where(known, pick(fatal.tid, at, -1), -1),
         address=np.where(known, pick(fatal.a, at, 0), 0),
     )

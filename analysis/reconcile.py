@@ -5,15 +5,19 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.fetches import Gets
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.fetches import BAD_STATUS, CUT, SILENT, Gets
+from cvtrace.analysis.intervals import Bools, Ints
 from cvtrace.analysis.model import Check
-from cvtrace.analysis.recording import Mount, Recording
-from cvtrace.analysis.requests import Requests
+from cvtrace.analysis.recording import Mount
+from cvtrace.analysis.reloads import client_reloads
+from cvtrace.analysis.study import Study
+from cvtrace.analysis.tries import refused
 from cvtrace.probes.events import Opcode
 
 ATTRIBUTES: Final = {"opens": ("nopen", 1), "http_fetches": ("ndownload", 1), "http_bytes": ("rx", 1024)}
 """What the client shows everybody instead, and in which unit: objects fetched for requests, KiB for bytes."""
+HEAD_BYTES: Final = 512
+"""By how much the head of an answer may be longer or shorter than usual."""
 COUNTERS: Final = {
     "fuse_reads": "cvmfs.n_fs_read",
     "opens": "cvmfs.n_fs_open",
@@ -22,20 +26,23 @@ COUNTERS: Final = {
 }
 
 
-def reconcile(
-    recording: Recording, mounts: tuple[Mount, ...], requests: Requests, gets: Gets
-) -> tuple[tuple[Check, ...], tuple[str, ...]]:
+def reconcile(study: Study, mounts: tuple[Mount, ...]) -> tuple[tuple[Check, ...], tuple[str, ...]]:
     """Compare the counts of `mounts`, added up. Returns (checks, why a check is absent).
 
     A check agrees if each mount does. Everything the daemons did counts, whoever asked for it: the counters know no
-    processes. Where requests cannot be observed, the client's count stands alone.
+    processes. Where requests cannot be observed, the client's count stands alone. A client counts each try,
+    also one for which no connection came about; one that was reloaded counts from the reload on, which nothing can be compared with.
     """
+    recording, gets = study.recording, study.gets
     if not recording.mounts:
         return (), ("no CVMFS mount was observed",)
     by_daemon = {mount.daemon_pid: mount for mount in mounts}
-    counted = [mount for mount in by_daemon.values() if mount.counters_before and mount.counters_after]
-    absent = [_absent(mount) for mount in by_daemon.values() if mount not in counted]
-    seen = [_traced(mount, requests, gets) for mount in counted]
+    told_all = [mount for mount in by_daemon.values() if mount.counters_before and mount.counters_after]
+    absent = [_absent(mount) for mount in by_daemon.values() if mount not in told_all]
+    again = [mount for mount in told_all if _began_anew(study, mount)]
+    absent += [_reloaded(mount) for mount in again]
+    counted = [mount for mount in told_all if mount not in again]
+    seen = [_traced(mount, study) for mount in counted]
     checks = []
     for name, counter in COUNTERS.items() if counted else ():
         if not recording.sees_requests:
@@ -87,11 +94,16 @@ class _Bounds:
         return self.most if client is None else min(max(client, self.least), self.most)
 
 
-def _traced(mount: Mount, requests: Requests, gets: Gets) -> dict[str, _Bounds]:
+def _began_anew(study: Study, mount: Mount) -> bool:
+    """Tell whether the counters of a client began anew: it was seen to be reloaded, or counts less than before."""
+    fell = any((mount.counted(counter) or 0) < 0 for counter in COUNTERS.values())
+    return fell or mount.daemon_pid in client_reloads(study)[0].tolist()
+
+
+def _traced(mount: Mount, study: Study) -> dict[str, _Bounds]:
+    requests, gets = study.requests, study.gets
     served = (requests.daemon == mount.daemon_pid) & requests.seen_by_daemon
     fetched = gets.daemon == mount.daemon_pid
-    begun = np.where(gets.connecting >= 0, gets.connecting, gets.sent)[fetched]
-    got = np.maximum(gets.last, gets.sent)[fetched]
 
     def asked(opcode: Opcode) -> _Bounds:
         chosen = served & requests.is_(opcode)
@@ -100,9 +112,46 @@ def _traced(mount: Mount, requests: Requests, gets: Gets) -> dict[str, _Bounds]:
     return {
         "fuse_reads": asked(Opcode.READ),
         "opens": asked(Opcode.OPEN),
-        "http_fetches": _Bounds.of(mount, begun, got, np.ones(len(got), np.int64)),
-        "http_bytes": _Bounds.of(mount, begun, got, gets.body_bytes[fetched]),
+        "http_fetches": _downloads(mount, study, fetched),
+        "http_bytes": _bytes(mount, gets, fetched),
     }
+
+
+def _downloads(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
+    """Count tries of downloads, as the client does: GETs, and connections that did not come about.
+
+    How many tries there were without an answer is not certain: libcurl asks again by itself on a new connection where an old one was closed,
+    and tries another address. Nor is it of jobs that never came as far as a connection.
+    """
+    gets, jobs, lost = study.gets, study.jobs, refused(study)
+    silent = gets.outcome == SILENT
+    sure = fetched & ~silent
+    found = _Bounds.of(mount, _begin(gets)[sure], _end(gets)[sure], np.ones(int(sure.sum()), np.int64))
+    failed, tried = lost.daemon == mount.daemon_pid, np.concatenate([gets.job, lost.job])
+    untried = (jobs.daemon == mount.daemon_pid) & (jobs.result > 0) & ~np.isin(np.arange(len(jobs)), tried)
+    without = np.concatenate([gets.sent[fetched & silent], lost.start[failed], jobs.taken[untried]])
+    maybe = _Bounds.of(mount, without, without, np.ones(len(without), np.int64))
+    return _Bounds(found.least, found.most + maybe.most)
+
+
+def _bytes(mount: Mount, gets: Gets, fetched: Bools) -> _Bounds:
+    """Add up bodies. Those of errors the client does not take; how long the head of an answer was that was cut is not known exactly."""
+    taken = fetched & (gets.outcome < BAD_STATUS)
+    found = _Bounds.of(mount, _begin(gets)[taken], _end(gets)[taken], gets.body_bytes[taken])
+    unsure = HEAD_BYTES * int((taken & (gets.outcome == CUT)).sum())
+    return _Bounds(max(found.least - unsure, 0), found.most + unsure)
+
+
+def _begin(gets: Gets) -> Ints:
+    return np.where(gets.connecting >= 0, gets.connecting, gets.sent)
+
+
+def _end(gets: Gets) -> Ints:
+    return np.maximum(gets.last, gets.sent)
+
+
+def _reloaded(mount: Mount) -> str:
+    return f"cvmfs2 (pid {mount.daemon_pid}, {mount.path}) was reloaded while it was traced: its counters began anew, and cannot be compared"
 
 
 def _absent(mount: Mount) -> str:

@@ -59,9 +59,27 @@ def reloads(study: Study) -> tuple[Ints, Ints]:
     return daemons, times
 
 
+def client_reloads(study: Study) -> tuple[Ints, Ints]:
+    """Return (daemon, time) of each open of the client's library after it had answered something: it was reloaded, and began anew."""
+    opens, requests = study.opens, study.requests
+    chosen = np.flatnonzero(opens.library & (opens.rows.ret >= 0))
+    daemon, when = opens.rows.tgid[chosen], opens.rows.start[chosen]
+    daemons = np.unique(requests.daemon[requests.seen_by_daemon])
+    first = np.full(len(daemons), np.iinfo(np.int64).max, dtype=np.int64)
+    served = requests.seen_by_daemon & requests.answered
+    np.minimum.at(first, match(daemons, requests.daemon[served]), requests.replied[served])
+    later = when > pick(first, match(daemons, daemon), np.iinfo(np.int64).max)
+    return daemon[later], when[later]
+
+
 def reload_before(study: Study, connection: Ints, when_ns: Ints) -> Ints:
     """Return when the client of each connection last took over a new catalog before a time, -1 if it did not."""
-    daemon, times = reloads(study)
+    return last_before(study, reloads(study), connection, when_ns)
+
+
+def last_before(study: Study, events: tuple[Ints, Ints], connection: Ints, when_ns: Ints) -> Ints:
+    """Return the time of the last of `events` (daemon, time) of the client of each connection before a time, -1 if there is none."""
+    daemon, times = events
     if not len(daemon):
         return np.full(len(connection), -1, dtype=np.int64)
     pids = np.array([mount.daemon_pid for mount in study.recording.mounts], dtype=np.int64)

@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
     client.client_gone,
     client.client_stopped,
     client.client_silent,
+    client.client_reloaded,
     client_cache.quota_too_small,
     client_cache.streaming_cache,
     client_cache.mapped_weights_evicted,

@@ -4,8 +4,10 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.findings.scene import HIGH, Scene
+from cvtrace.analysis.causes import CLIENT_RELOADED
+from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
 from cvtrace.analysis.model import Finding
+from cvtrace.analysis.reloads import client_reloads
 from cvtrace.analysis.report.failed import GONE
 from cvtrace.analysis.report.quantities import counted, seconds
 from cvtrace.probes.events import Kind
@@ -63,6 +65,24 @@ def client_stopped(scene: Scene) -> Finding | None:
         evidence=f"for {seconds((end - start) / 1e9)} no thread of it ran (SIGSTOP or a debugger); {counted(number, 'request')} of the run waited "
         "meanwhile",
         advice="let it go on: kill -CONT with the number of the client",
+    )
+
+
+def client_reloaded(scene: Scene) -> Finding | None:
+    """The client was reloaded while the run used its mount."""
+    daemon, when = client_reloads(scene.study)
+    mine = np.isin(daemon, [mount.daemon_pid for mount in scene.study.mounts])
+    if not mine.any():
+        return None
+    again = int(((scene.tables.cause == CLIENT_RELOADED) & scene.study.requests.by_target).sum())
+    at = seconds((int(when[mine].min()) - scene.start_ns) / 1e9)
+    return Finding(
+        id="client_reloaded",
+        severity=MEDIUM if again else LOW,
+        title="the client was reloaded while the run used it",
+        evidence=f"it loaded its library again at {at}, and its counters began anew; {counted(again, 'request')} of the run read or looked up again "
+        "what had been known",
+        advice="measure again without a reload of the client (cvmfs_config reload, an update of its package)",
     )
 
 

@@ -24,10 +24,10 @@ BACK_OFF_SHARE: Final = 0.1
 PEERS: Final = 3
 """Servers and proxies that are named."""
 SAID: Final = {
-    "download.n_retries": "retry",
-    "cvmfs.n_io_error": "I/O error",
-    "download.n_host_failover": "change of server",
-    "download.n_proxy_failover": "change of proxy",
+    "download.n_retries": ("retry", "retries"),
+    "cvmfs.n_io_error": ("I/O error", "I/O errors"),
+    "download.n_host_failover": ("change of server", "changes of server"),
+    "download.n_proxy_failover": ("change of proxy", "changes of proxy"),
 }
 """Counters of the client -> what they count."""
 
@@ -75,7 +75,7 @@ def _counted(scene: Scene) -> str:
     for counter, what in SAID.items():
         numbers = [mount.counted(counter) or 0 for mount in scene.study.mounts]
         if sum(numbers):
-            told.append(counted(sum(numbers), what))
+            told.append(f"{sum(numbers):,} {what[sum(numbers) > 1]}")
     return f"; it counted {' and '.join(told)}" if told else ""
 
 

@@ -24,7 +24,7 @@ DESCRIPTIONS: Final = {
     "cvmfs.n_io_error": "Requests answered with an I/O error",
     "cvmfs.no_open_dirs": "Directories that are open now",
     "cvmfs.no_open_files": "Files that are open now",
-    "download.n_requests": "Downloads asked of the download thread",
+    "download.n_requests": "Tries of downloads",
     "download.n_retries": "Downloads tried again",
     "download.sz_transfer_time": "Time with at least one transfer running (milliseconds)",
     "download.sz_transferred_bytes": "Bytes of received bodies",

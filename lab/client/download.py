@@ -187,7 +187,6 @@ class Downloader:
 
     def _take_job(self) -> None:
         address = self._next_address()
-        self._counters.add("download.n_requests")
         self._injector.take()
         self._begin(self._jobs.pop(address))
 
@@ -199,6 +198,7 @@ class Downloader:
         else:
             transfer = Transfer(self.proxy, self.timeout_s, self._user_agent, self._injector)
         job.attempts += 1
+        self._counters.add("download.n_requests")  # each try, as the client does
         transfer.begin(self.base_url + job.path, job)
         self._running[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)

@@ -68,7 +68,9 @@ def fail(mounted: LabMount, program: str, *injections: Injection, expected: int)
     trace = read_trace("trace")
     assert trace.damage is None
     entries = mounted.gets()[before:]
-    return analyse(trace), int(trace.meta["target"]["pid"]), [entry.status for entry in entries]
+    report = analyse(trace)
+    assert [check.name for check in report.checks if not check.agree] == []  # failures and retries are no disagreement
+    return report, int(trace.meta["target"]["pid"]), [entry.status for entry in entries]
 
 
 def test_a_program_that_dies_of_sigbus_is_said_first_with_what_it_touched(mounted: LabMount) -> None:
@@ -157,6 +159,7 @@ def test_a_refused_connection_is_a_server_error(served: Lab, tmp_path: Path, mon
     found = {finding.id: finding for finding in report.findings}
     assert f"127.0.0.1:{port}" in found["server_errors"].evidence
     assert "back_off" in found
+    assert "counters_disagree" not in found
 
 
 def test_a_worker_process_that_dies_is_named(mounted: LabMount) -> None:

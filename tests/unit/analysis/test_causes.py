@@ -1,6 +1,6 @@
 """Why each request was needed."""
 
-from scene import TARGET, WORKER2, Fetch, Scene
+from scene import TARGET, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.causes import CAUSES, request_causes
@@ -186,3 +186,22 @@ def test_a_cache_that_is_not_on_disk_is_not_taken_for_streaming() -> None:
     read(scene, 200, 0)
     streamed(scene, 200, 1)
     assert causes(scene) == ["first_touch"]
+
+
+def test_what_a_reload_of_the_client_makes_be_asked_again_is_told() -> None:
+    # GIVEN a page and a name that were there, then a client that loads its library again
+    scene = Scene()
+    scene.add(Kind.CACHE_OPEN, 5, 6, tid=WORKER, ret=8, text="/usr/lib/libcvmfs_fuse3.so.2.12.0")  # as it is mounted
+    scene.request(Opcode.READ, 20, 22, 24, sent=18, offset=0)
+    scene.request(Opcode.LOOKUP, 30, 32, 34, sent=28, name="a")
+    scene.add(Kind.CACHE_OPEN, 48, 49, tid=WORKER, ret=-2, text="/opt/lib/libcvmfs_fuse3.so.2.12.0")
+    scene.add(Kind.CACHE_OPEN, 50, 52, tid=WORKER, ret=8, text="/usr/lib/libcvmfs_fuse3.so.2.12.0")
+    # WHEN both are asked for again, and what was never asked for
+    scene.request(Opcode.READ, 60, 62, 64, sent=58, offset=0)
+    scene.request(Opcode.LOOKUP, 70, 72, 74, sent=68, name="a")
+    scene.request(Opcode.READ, 80, 82, 84, sent=78, offset=1 << 20)
+    scene.request(Opcode.READ, 90, 92, 94, sent=88, offset=0)
+    # THEN once, it is the reload's doing
+    assert causes(scene) == [
+        "first_touch", "metadata", "client_reloaded", "client_reloaded", "first_touch", "evicted_page"
+    ]  # fmt: skip

@@ -181,6 +181,29 @@ def with_reload(again: bool = True) -> Trace:
     return scene.trace()
 
 
+def retried() -> Trace:
+    """Return a run in which a server answered nothing, on a connection that was kept, and a new one was made for the same try."""
+    scene = run()
+    waiting(scene, 300, 1)
+    line = "GET /cvmfs/repo.test.org/data/00/000000000000000000000000000000000000ab HTTP/1.1"
+    scene.add(Kind.HTTP_SEND, 600, 601, tid=DOWNLOADER, ret=90, a=77, c=90, text=line)
+    scene.add(Kind.HTTP_SEND, 620, 621, tid=DOWNLOADER, ret=90, a=78, c=90, text=line)
+    scene.add(
+        Kind.HTTP_RECV, 630, tid=DOWNLOADER, ret=209, a=78, c=16384, text="HTTP/1.1 200 OK\r\nContent-Length: 9\r\n"
+    )
+    trace = scene.trace()
+    trace.meta["mounts"][0]["counters_after"]["download.n_requests"] -= 1
+    return trace
+
+
+def reloaded_client(again: bool = True) -> Trace:
+    scene = run()
+    scene.request(Opcode.READ, 205, 210, 212, sent=200, offset=0)
+    scene.add(Kind.CACHE_OPEN, 300, 310, tid=WORKER2, ret=9, text="/usr/lib/libcvmfs_fuse3.so.2.12.0")
+    scene.request(Opcode.READ, 405, 410, 412, sent=400, offset=0 if again else 1 << 20)
+    return scene.trace()
+
+
 def failing(status: int = 503) -> Trace:
     scene = run()
     waiting(scene, 300, 1, status=status)
@@ -341,6 +364,7 @@ TOLD: list[tuple[str, Callable[[], Trace], str]] = [
     ("unchunked_file", unchunked, f"to open {MODEL}, the client fetched 30.0 MB"),
     ("over_fetch", over_fetching, "fetched 8.00 MB in 1 chunk, and the run read 131 kB of them (61.0 times"),
     ("catalogs_reloaded", with_reload, "took over a new catalog 1 time; 1 request"),
+    ("client_reloaded", reloaded_client, "at 300 µs, and its counters began anew; 1 request of the run"),
     ("server_errors", failing, "1 of 1 fetch failed (status 503 ×1)"),
     ("client_gone", gone, "(pid 200) of /cvmfs/repo.test.org had ended by 290 µs; 1 request of the run failed for it"),
     ("client_stopped", stopped, "for 2.00 ms no thread of it ran"),
@@ -384,6 +408,9 @@ SILENT: list[tuple[str, Callable[[], Trace]]] = [
     ("client_stopped", lambda: stopped(state=1)),
     ("client_silent", lambda: silent_client(sent=1_999_000)),
     ("client_gone", run_well),
+    ("client_reloaded", run_well),
+    ("counters_disagree", reloaded_client),
+    ("counters_disagree", retried),
     ("server_errors", lambda: silent_server(again=False)),
     ("back_off", lambda: observed(run().add(Kind.BACKOFF, 400, 600, tid=DOWNLOADER).trace())),
     ("proxy_missing", lambda: from_server(0x7F000001)),
