@@ -11,14 +11,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from cvtrace.probes.command import PATH_OF_SUDO
-
 
 def trusted_program(name: str) -> str | None:
-    """Return the path of a program: for root the first one that only root can change, for others the first on PATH."""
+    """Return the path of a program: for root the first one on PATH that only root can change, for others the first on PATH."""
     if os.geteuid() != 0:
         return shutil.which(name)
-    folders = [*os.environ.get("PATH", "").split(os.pathsep), *PATH_OF_SUDO.split(os.pathsep)]
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     found = (shutil.which(name, path=folder) for folder in dict.fromkeys(folders) if folder.startswith("/"))
     return next((path for path in found if path is not None and is_roots(path)), None)
 

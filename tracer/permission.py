@@ -9,7 +9,6 @@ import os
 import subprocess
 from typing import Final
 
-from cvtrace.probes.probe import CannotObserve
 from cvtrace.probes.trusted import trusted_program
 from cvtrace.tracer.errors import UnknownUser
 from cvtrace.tracer.user import User, succeeds_as
@@ -30,6 +29,8 @@ def check_may_trace(pid: int, name: str, user: User) -> None:
     if succeeds_as(user, lambda: os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC))):
         return
     if not may_do_anything(user, "root"):
+        from cvtrace.probes.probe import CannotObserve  # loads numpy, which the other checks do without
+
         raise CannotObserve(
             f"{user.name} may not trace process {pid} ({name}), as ptrace(2) decides, and not do everything as root either: "
             f"run `cvtrace attach {pid}` {AS_ROOT}"

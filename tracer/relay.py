@@ -191,6 +191,7 @@ class Copying:
         self._screen = next((flow.sink for flow in flows if flow.source == leader), 0)
         self._before: list[Any] | None = None
         """How the caller's terminal was set before it was made raw."""
+        self._begun = False
         self._running = False
         self._ending = False
         self._heard_s = time.monotonic()
@@ -253,7 +254,7 @@ class Copying:
         return wanted
 
     def _may_read(self, flow: Flow) -> bool:
-        if not self._running and flow.inward:
+        if not self._begun or (not self._running and flow.inward):  # the terminal is to be set before it is written to
             return False
         return flow is not self._keyboard or self._before is not None
 
@@ -276,6 +277,7 @@ class Copying:
             asked = self._control.recv(16)
         except OSError:
             asked = b""
+        self._begun = True
         if not asked:  # the recorder is gone: the target goes on until it ends, and who called gets a prompt
             self._control.close()
             self._running = False

@@ -247,7 +247,6 @@ def test_nothing_is_left_behind(probe: StraceProbe, tmp_path: Path, monkeypatch:
 
 def test_without_strace_there_is_one_sentence(probe: StraceProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr("cvtrace.probes.trusted.PATH_OF_SUDO", "/nonexistent")
     with pytest.raises(CannotObserve, match="strace is not installed: apt install strace"):
         probe.start(NOTHING)
 
