@@ -1,35 +1,23 @@
 """Pure functions from a trace to tables, numbers and pictures: no privileges, no live system.
 
-    intervals     arithmetic on sorted intervals: the only place that knows how to cut and overlay
-    meta          the shape of meta.json that is relied on
-    recording     events and texts of a trace as columns, and who is target and who is daemon
-    requests      FUSE requests, as asked by the kernel and as answered by the daemon
-    mounts        which of the observed mounts the target used
-    paths         which file a request is about
-    objects       what a request did with the client's cache: hits, misses, shared waits
-    fetches       jobs of the download thread and their GETs
-    phases        the life of the target cut into phases
-    daemon_time   what a worker of the daemon does at any moment of a request
-    faults        how long page faults kept the target in the kernel
-    waits         what the target was off the CPU for, and calls that keep it busy on CVMFS pages
-    attribution   what the target waits for at any moment: the critical path
-    stacks        the critical path as phase, thread, file, class: for flame graphs
-    verdict, reconcile, cache_state   the answers
-    causes, reloads   why a request was needed
-    touched, file_map   bytes of files that the target used, and what lies there
-    chunks, fetching   objects of the client's cache one by one; waiting for fetches
-    headers/, tensors   tensors by name: from the model's files, looked at only if asked for
-    tables        all of these, beside the study
-    findings/     what is worth mending
-    numbering, access_log, access_check   what the kernel, and a server or proxy, counted
-    model, assemble                   the report
-    path_waits, whatif, larger_model      the critical path replayed with something changed
-    report/       one file per output
+The rooms, in the order in which data flows; each imports from those above it only (a contract of import-linter):
 
-May import `cvtrace.probes.events`, `cvtrace.probes.phases` and `cvtrace.tracer.store`; `headers.files` alone touches a live system.
+    contract/      what a report is: dataclasses, classes of time, columns, numbers in words
+    trace/         a trace as columns, arithmetic on intervals
+    joins/         what happened: requests, paths, objects, fetches, phases, faults, mounts, counters
+    attribution/   where the time went: the critical path
+    storage/       which bytes, and why: chunks, tensors, causes, residency, state of the caches
+    evidence/      how sure: counts of others, what is missing, the verdict
+    findings/      what is worth fixing, with advice
+    whatif/        the critical path replayed with something changed
+    summary/       the report put together
+    comparison/    two runs or sets; checks/ conditions for CI
+    report/        one file per output
+
+Of the other packages, `cvtrace.probes.events`, `cvtrace.probes.phases` and `cvtrace.tracer.store` may be imported.
 """
 
-from cvtrace.analysis.assemble import analyse
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.summary.assemble import analyse
 
 __all__ = ["Report", "analyse"]

@@ -13,8 +13,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.big_trace import big_trace
 from benchmarks.rows import Row, Settings
-from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import html
+from cvtrace.analysis.summary.assemble import studied
 
 SIZES = (1_000, 100_000, 1_000_000)
 AIMED_AT = 100_000

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.rows import Row, Settings
 from benchmarks.tracers import cvtrace
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.asked import Asked, Changes
+from cvtrace.analysis.contract.report_options import Asked, Changes
 from cvtrace.lab.origin import control
 from cvtrace.lab.stack import Options, Stack, forget_pages, temporary, warm, wipe_client_cache
 from cvtrace.tracer.store import read_trace
@@ -23,7 +23,7 @@ TOKENS = 32
 AT_ONCE = 4
 FAR = {"first_byte_delay_s": 0.020, "bandwidth_bytes_per_s": 40e6}
 NEAR = {"bandwidth_bytes_per_s": 1.25e8}
-"""As analysis/whatif.py supposes a proxy next door."""
+"""As analysis/whatif/whatif.py supposes a proxy next door."""
 OF_MODEL = ("load", "tokenizer", "prefill", "decode")
 
 

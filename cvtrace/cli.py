@@ -31,7 +31,7 @@ VERBS: Final = {
 }
 
 EXIT_CODES: Final = {
-    "cvtrace.analysis.access_log.LogUnreadable": 2,
+    "cvtrace.analysis.evidence.access_log.LogUnreadable": 2,
     "cvtrace.lab.errors.LabError": 2,
     "cvtrace.tracer.errors.WrongTarget": 2,
     "cvtrace.tracer.errors.UnknownUser": 2,

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvtrace.analysis.contract.quantities import seconds
 from cvtrace.analysis.report.lines import columns
-from cvtrace.analysis.report.quantities import seconds
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.memory import limited
 from cvtrace.lab.stack import Options, Stack, forget_pages, temporary, warm, wipe_client_cache

@@ -7,11 +7,11 @@ A finding is a function from a `Scene` to a Finding, or to None where the trace 
 time that was recorded; thresholds stand beside the finding they are of. May be imported from here: `findings`.
 """
 
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.report_schema import Finding, Report
 from cvtrace.analysis.findings import client, client_cache, network, programs, recording, target
 from cvtrace.analysis.findings.scene import SEVERITIES, Rule, Scene
-from cvtrace.analysis.model import Finding, Report
-from cvtrace.analysis.study import Study
-from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.storage.tables import Tables
 
 RULES: tuple[Rule, ...] = (
     recording.events_lost,

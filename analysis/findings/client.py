@@ -4,12 +4,12 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.causes import CLIENT_RELOADED
+from cvtrace.analysis.contract.quantities import counted, seconds
+from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
-from cvtrace.analysis.model import Finding
-from cvtrace.analysis.reloads import client_reloads
-from cvtrace.analysis.report.failed import GONE
-from cvtrace.analysis.report.quantities import counted, seconds
+from cvtrace.analysis.storage.causes import CLIENT_RELOADED
+from cvtrace.analysis.storage.failures import GONE
+from cvtrace.analysis.storage.reloads import client_reloads
 from cvtrace.probes.events import Kind
 
 STOPPED: Final = 0x4

@@ -4,14 +4,14 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.causes import CATALOG_EXPIRED, EVICTED_PAGE, STREAMING_CACHE
-from cvtrace.analysis.chunks import CHUNK, FILE, blocked_ns
+from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
-from cvtrace.analysis.intervals import Bools, pick
-from cvtrace.analysis.model import Finding
-from cvtrace.analysis.reloads import reloads
-from cvtrace.analysis.report.quantities import counted, seconds, size
-from cvtrace.analysis.tensors import GENERATION
+from cvtrace.analysis.storage.causes import CATALOG_EXPIRED, EVICTED_PAGE, STREAMING_CACHE
+from cvtrace.analysis.storage.chunks import CHUNK, FILE, blocked_ns
+from cvtrace.analysis.storage.reloads import reloads
+from cvtrace.analysis.storage.tensors import GENERATION
+from cvtrace.analysis.trace.intervals import Bools, pick
 from cvtrace.probes.events import Opcode
 
 MEBIBYTE: Final = 1 << 20

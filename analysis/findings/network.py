@@ -6,12 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.fetches import is_proxied
+from cvtrace.analysis.contract.quantities import counted, seconds
+from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
-from cvtrace.analysis.intervals import Bools
-from cvtrace.analysis.model import Finding
-from cvtrace.analysis.report.quantities import counted, seconds
-from cvtrace.analysis.tries import address_of, connection_error, outcome_of, pauses, refused, waited_ns
+from cvtrace.analysis.joins.fetches import is_proxied
+from cvtrace.analysis.storage.tries import address_of, connection_error, outcome_of, pauses, refused, waited_ns
+from cvtrace.analysis.trace.intervals import Bools
 from cvtrace.probes.events import Kind
 
 FEW: Final = 3

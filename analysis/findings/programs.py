@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.report_schema import File, Finding
 from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
-from cvtrace.analysis.model import File, Finding
-from cvtrace.analysis.report.quantities import counted, seconds, size
 
 IMPORTS_SHARE: Final = 0.1
 TOP: Final = 3

@@ -1,8 +1,8 @@
 """Findings on the recording itself: what makes its numbers less than certain."""
 
+from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
-from cvtrace.analysis.model import Finding
-from cvtrace.analysis.report.quantities import counted
 
 
 def events_lost(scene: Scene) -> Finding | None:

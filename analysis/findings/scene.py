@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from cvtrace.analysis.model import Finding, Phase, Report
-from cvtrace.analysis.phases import life
-from cvtrace.analysis.study import Study
-from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.report_schema import Finding, Phase, Report
+from cvtrace.analysis.joins.phases import life
+from cvtrace.analysis.storage.tables import Tables
 
 HIGH, MEDIUM, LOW = "high", "medium", "low"
 SEVERITIES: Final = (HIGH, MEDIUM, LOW)

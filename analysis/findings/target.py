@@ -5,12 +5,12 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.chunks import blocked_ns
+from cvtrace.analysis.contract.quantities import counted, seconds
+from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
-from cvtrace.analysis.intervals import pick
-from cvtrace.analysis.model import Finding
-from cvtrace.analysis.report.quantities import counted, seconds
-from cvtrace.analysis.requests import PATHS
+from cvtrace.analysis.joins.requests import PATHS
+from cvtrace.analysis.storage.chunks import blocked_ns
+from cvtrace.analysis.trace.intervals import pick
 from cvtrace.probes.events import Kind
 
 MANY: Final = 100

@@ -9,14 +9,14 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from cvtrace.analysis.model import Finding, Report
+from cvtrace.analysis.contract.quantities import counted, seconds
+from cvtrace.analysis.contract.report_schema import Finding, Report
+from cvtrace.analysis.contract.verdict_schema import GENERATION, INCONCLUSIVE
 from cvtrace.analysis.report import brief_answers as answers
 from cvtrace.analysis.report import failed, programs, sentences
 from cvtrace.analysis.report.brief_table import table
 from cvtrace.analysis.report.lines import GAP, wrapped
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.report.quantities import counted, seconds
-from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE
 
 LINES: Final = 30
 QUESTION: Final = 20

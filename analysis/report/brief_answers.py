@@ -4,13 +4,22 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from cvtrace.analysis.classes import BLOCKED_ON_CVMFS, LABELS
-from cvtrace.analysis.model import Phase, Report, TraceInfo
+from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, LABELS
+from cvtrace.analysis.contract.quantities import counted, script, seconds, size
+from cvtrace.analysis.contract.report_schema import Phase, Report, TraceInfo
+from cvtrace.analysis.contract.verdict_schema import (
+    GENERATION,
+    INCONCLUSIVE,
+    INFERENCE,
+    NO,
+    PROGRAM,
+    YES,
+    Part,
+    Verdict,
+)
 from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import fitted
-from cvtrace.analysis.report.quantities import counted, seconds, size
-from cvtrace.analysis.report.sentences import CHUNK, made, script, together
-from cvtrace.analysis.verdict_model import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Part, Verdict
+from cvtrace.analysis.report.sentences import CHUNK, made, together
 
 Line = tuple[str, str]
 """A label and what is said."""

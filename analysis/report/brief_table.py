@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cvtrace.analysis.classes import Class
-from cvtrace.analysis.model import Phase, Report
-from cvtrace.analysis.phases import NAMES
+from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.quantities import seconds, size
+from cvtrace.analysis.contract.report_schema import Phase, Report
+from cvtrace.analysis.joins.phases import NAMES
 from cvtrace.analysis.report.lines import columns, fitted
-from cvtrace.analysis.report.quantities import seconds, size
 
 LONGEST_NAME: Final = 18
 """Of a phase that a script named."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from cvtrace.analysis.model import Phase, Report
-from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.report_schema import Phase, Report
 
 
 def client(report: Report) -> list[str]:

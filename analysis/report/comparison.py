@@ -7,12 +7,12 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.compare import Change, Comparison, Side, Word
+from cvtrace.analysis.comparison.compare import Change, Comparison, Side, Word
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.verdict_schema import GENERATION, INFERENCE, PROGRAM
 from cvtrace.analysis.report.lines import wrapped
 from cvtrace.analysis.report.names import printable, shortened, shown
-from cvtrace.analysis.report.quantities import counted, seconds, size
-from cvtrace.analysis.verdict_model import GENERATION, INFERENCE, PROGRAM
 
 WORTH: Final = 0.02
 """Share of a phase's wall time from which on the change of a class is shown."""

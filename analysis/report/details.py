@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from cvtrace.analysis.model import Report, Tensor
-from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.report_schema import Report, Tensor
 
 TOP_TENSORS: Final = 3
 TOP_FINDINGS: Final = 3

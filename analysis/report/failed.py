@@ -4,11 +4,11 @@ import signal
 from collections import Counter
 from typing import Final
 
-from cvtrace.analysis.model import Failure, Process, Report
+from cvtrace.analysis.contract.quantities import counted, script, seconds, size
+from cvtrace.analysis.contract.report_schema import Failure, Process, Report
 from cvtrace.analysis.report.lines import fitted
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.report.quantities import counted, seconds, size
-from cvtrace.analysis.report.sentences import script
+from cvtrace.analysis.storage.failures import GONE
 
 SHOWN: Final = 3
 NAME: Final = 30
@@ -24,8 +24,6 @@ DOING: Final = {
 }
 UNREACHED: Final = ("connection ", "no connection", "host ", "network ")
 """How the words begin for what no server did."""
-GONE: Final = ("ENOTCONN", "ECONNABORTED")
-"""Errors of the kernel where no client serves the mount."""
 
 
 def sentences(report: Report) -> list[str]:

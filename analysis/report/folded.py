@@ -4,7 +4,7 @@ A semicolon in a name is written `\\x3b`, as it would end the frame; what cannot
 """
 
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.stacks import Stacks
+from cvtrace.analysis.storage.stacks import Stacks
 
 
 def render(stacks: Stacks, choice: str) -> str:

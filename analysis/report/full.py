@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cvtrace.analysis.model import Phase, Report
-from cvtrace.analysis.phases import NAMES
+from cvtrace.analysis.contract.quantities import seconds, size
+from cvtrace.analysis.contract.report_schema import Phase, Report
+from cvtrace.analysis.contract.verdict_schema import GENERATION
+from cvtrace.analysis.joins.phases import NAMES
 from cvtrace.analysis.report import details, failed, predicted, programs, sentences
 from cvtrace.analysis.report.brief_answers import QUESTIONS
 from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.lines import NO_BREAK, TOGETHER
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.report.quantities import seconds, size
-from cvtrace.analysis.verdict_model import GENERATION
 
 COLOURS: Final = {"yes": "bold red", "no": "bold green", "inconclusive": "bold yellow"}
 MOST_ROWS: Final = 15

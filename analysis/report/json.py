@@ -2,7 +2,7 @@
 
 import json
 
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 
 
 def render(report: Report, ascii_only: bool = False) -> str:

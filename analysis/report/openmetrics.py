@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.model import Report
-from cvtrace.analysis.report.columns import PHASES
+from cvtrace.analysis.contract.columns import PHASES
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report.names import printable
 
 UNITS: Final = {"s": "seconds", "bytes": "bytes"}

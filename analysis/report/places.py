@@ -4,8 +4,8 @@ import posixpath
 from dataclasses import dataclass
 from typing import Final
 
-from cvtrace.analysis.model import File, Report
-from cvtrace.analysis.program_model import Folder
+from cvtrace.analysis.contract.program_schema import Folder
+from cvtrace.analysis.contract.report_schema import File, Report
 
 MOST: Final = 5
 WORTH: Final = 0.05

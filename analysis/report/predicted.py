@@ -4,8 +4,8 @@ from typing import Final
 
 from rich.table import Table
 
-from cvtrace.analysis.model import Prediction, Report, WhatIf
-from cvtrace.analysis.report.quantities import seconds, size
+from cvtrace.analysis.contract.quantities import seconds, size
+from cvtrace.analysis.contract.report_schema import Prediction, Report, WhatIf
 
 COLUMNS: Final = ("load", "prefill", "decode")
 UNKNOWN: Final = "?"

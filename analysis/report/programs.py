@@ -5,12 +5,12 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.model import File, Report
-from cvtrace.analysis.program_model import Import, Run
+from cvtrace.analysis.contract.program_schema import Import, Run
+from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.report_schema import File, Report
+from cvtrace.analysis.contract.verdict_schema import INCONCLUSIVE, INFERENCE, YES
 from cvtrace.analysis.report.lines import columns, fitted
 from cvtrace.analysis.report.places import Place, places
-from cvtrace.analysis.report.quantities import counted, seconds, size
-from cvtrace.analysis.verdict_model import INCONCLUSIVE, INFERENCE, YES
 
 Line = tuple[str, str]
 """A label and what is said."""

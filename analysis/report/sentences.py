@@ -5,11 +5,11 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.model import Check, MountInfo, Report
+from cvtrace.analysis.contract.quantities import counted, listed, script, seconds, size
+from cvtrace.analysis.contract.report_schema import Check, MountInfo, Report
+from cvtrace.analysis.contract.verdict_schema import GENERATION, Verdict
 from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import NO_BREAK
-from cvtrace.analysis.report.quantities import counted, listed, seconds, size
-from cvtrace.analysis.verdict_model import GENERATION, Verdict
 
 CHECKS: Final = {"fuse_reads": "reads", "opens": "opens", "http_fetches": "downloads", "http_bytes": "bytes"}
 CAUSES: Final = {
@@ -44,14 +44,6 @@ def title(report: Report) -> str:
         f"{trace.events:,} events, {trace.lost:,} lost",
     ]
     return " · ".join(part.replace(" ", NO_BREAK) if len(part) < LONG_PART else part for part in parts)
-
-
-def script(argv: tuple[str, ...]) -> str:
-    """Return the name of the script, also of one that a wrapper (sh -c …, python) is given, else of the program."""
-    if not argv:
-        return "a running process"
-    scripts = (word for word in argv if word.endswith(".py") and "\n" not in word)
-    return next(scripts, argv[0]).rpartition("/")[2]
 
 
 def _served_by(mount: MountInfo) -> str:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.stacks import Stacks
+from cvtrace.analysis.storage.stacks import Stacks
+from cvtrace.analysis.trace.intervals import Ints
 
 SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 MOST: Final = 300_000

@@ -17,16 +17,16 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from cvtrace.analysis.causes import CAUSES
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.intervals import Ints
-from cvtrace.analysis.model import Prediction, Report
-from cvtrace.analysis.phases import life
-from cvtrace.analysis.report.columns import ASKED_WHAT_IF, TABLES, Column
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.columns import ASKED_WHAT_IF, TABLES, Column
+from cvtrace.analysis.contract.report_schema import Prediction, Report
+from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.stacks import Files, Stacks, files, stacks
-from cvtrace.analysis.study import Study
-from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.storage.causes import CAUSES
+from cvtrace.analysis.storage.stacks import Files, Stacks, files, stacks
+from cvtrace.analysis.storage.tables import Tables
+from cvtrace.analysis.trace.intervals import Ints
 from cvtrace.probes.events import Opcode
 from cvtrace.tracer.safe_open import open_below_or_linked, open_folder, replacing
 

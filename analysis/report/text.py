@@ -6,12 +6,12 @@ import shutil
 import sys
 from typing import Final
 
-from cvtrace.analysis.assemble import analyse
-from cvtrace.analysis.headers import Headers
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import full
 from cvtrace.analysis.report.brief import brief
 from cvtrace.analysis.report.names import shown
+from cvtrace.analysis.storage.headers import Headers
+from cvtrace.analysis.summary.assemble import analyse
 from cvtrace.tracer.store import Trace
 
 COLUMNS: Final = 80

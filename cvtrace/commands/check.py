@@ -19,7 +19,7 @@ def command(trace: Path, expressions: tuple[str, ...]) -> None:
     A phase that the script names is known by its name, with _ for what is no letter and no digit. Prints those that fail, with the actual value, and exits with 1 if there are any.
     """
     from cvtrace.analysis import analyse
-    from cvtrace.analysis.expectations import BadExpression, check, parse, why_unknown
+    from cvtrace.analysis.checks.expectations import BadExpression, check, parse, why_unknown
     from cvtrace.tracer.store import read_trace
 
     with doing("analysing the trace"):

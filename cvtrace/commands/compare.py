@@ -56,7 +56,7 @@ def command(context: click.Context, a: Path, b: Path, form: str, output: Path | 
 
 
 def _text(a: Path, b: Path, form: str, output: Path | None) -> str:
-    from cvtrace.analysis.compare import compare
+    from cvtrace.analysis.comparison.compare import compare
     from cvtrace.analysis.report import comparison
 
     found = compare(a, _reports(a), b, _reports(b))
@@ -67,7 +67,7 @@ def _text(a: Path, b: Path, form: str, output: Path | None) -> str:
 
 
 def _html(a: Path, b: Path) -> str:
-    from cvtrace.analysis.compare import compare
+    from cvtrace.analysis.comparison.compare import compare
     from cvtrace.analysis.report.html.comparison import render
 
     (reports_a, shown_a), (reports_b, shown_b) = _studied(a), _studied(b)
@@ -77,7 +77,7 @@ def _html(a: Path, b: Path) -> str:
 def _reports(path: Path) -> list[Report]:
     """Return the reports of the traces at a path, one after the other: only reports are kept."""
     from cvtrace.analysis import analyse
-    from cvtrace.analysis.compare import traces_in
+    from cvtrace.analysis.comparison.compare import traces_in
     from cvtrace.tracer.store import read_trace
 
     found = []
@@ -89,8 +89,8 @@ def _reports(path: Path) -> list[Report]:
 
 def _studied(path: Path) -> tuple[list[Report], Studied]:
     """Return the reports, and the tables of the run that pictures show: of several, that in the middle is looked at once more."""
-    from cvtrace.analysis.assemble import studied
-    from cvtrace.analysis.compare import middle, traces_in
+    from cvtrace.analysis.comparison.compare import middle, traces_in
+    from cvtrace.analysis.summary.assemble import studied
     from cvtrace.tracer.store import read_trace
 
     traces = traces_in(path)

@@ -13,8 +13,8 @@ from cvtrace.commands.outputs import STDOUT, unwritable, writing
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
-    from cvtrace.analysis.study import Study
-    from cvtrace.analysis.tables import Tables
+    from cvtrace.analysis.attribution.study import Study
+    from cvtrace.analysis.storage.tables import Tables
 
 TEXTS: Final = ("speedscope", "folded", "openmetrics")
 TABLES: Final = ("csv", "parquet")
@@ -48,7 +48,7 @@ def export(
 
 def _text(study: Study, more: Tables, found: Report, form: str, choice: str) -> str:
     from cvtrace.analysis.report import folded, openmetrics, speedscope
-    from cvtrace.analysis.stacks import stacks
+    from cvtrace.analysis.storage.stacks import stacks
 
     if form == "openmetrics":
         return openmetrics.render(found)

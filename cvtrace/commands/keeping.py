@@ -16,10 +16,10 @@ def keep_names(path: Path, owner: User) -> None:
     """Write them as a file of the trace, as its owner; whatever goes wrong, the trace is whole and one sentence says so."""
 
     def keep() -> None:
-        from cvtrace.analysis.headers import headers_of
-        from cvtrace.analysis.headers.kept import as_bytes
-        from cvtrace.analysis.study import study
-        from cvtrace.analysis.tensors import look_up
+        from cvtrace.analysis.attribution.study import study
+        from cvtrace.analysis.storage.headers import headers_of
+        from cvtrace.analysis.storage.headers.kept import as_bytes
+        from cvtrace.analysis.storage.tensors import look_up
         from cvtrace.tracer.folder import TENSORS
         from cvtrace.tracer.safe_open import open_folder, replacing
         from cvtrace.tracer.store import read_trace

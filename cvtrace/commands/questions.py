@@ -84,7 +84,7 @@ def questions(command: Callable[..., None]) -> Callable[..., None]:
         scale: float,
         **others: Any,
     ) -> None:
-        from cvtrace.analysis.asked import Asked, Changes
+        from cvtrace.analysis.contract.report_options import Asked, Changes
 
         context = click.get_current_context()
         refuse_without(context, "log_client", "--log-client", access_log is not None, "--access-log")

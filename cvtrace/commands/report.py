@@ -25,9 +25,9 @@ from cvtrace.commands.telling import doing, say
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
-    from cvtrace.analysis.asked import Asked
-    from cvtrace.analysis.study import Study
-    from cvtrace.analysis.tables import Tables
+    from cvtrace.analysis.attribution.study import Study
+    from cvtrace.analysis.contract.report_options import Asked
+    from cvtrace.analysis.storage.tables import Tables
 
 FORMATS: Final = ("text", "json", "html")
 STACKS: Final = ("folded", "speedscope")
@@ -97,8 +97,8 @@ def command(
     if form in EXPORTS:
         check_place(form, output)
     output = destination(output, lambda: trace.resolve().with_name(f"{trace.resolve().name}.{form}"), force, show)
-    from cvtrace.analysis.assemble import studied
-    from cvtrace.analysis.headers import headers_of
+    from cvtrace.analysis.storage.headers import headers_of
+    from cvtrace.analysis.summary.assemble import studied
     from cvtrace.tracer.store import read_trace
     from cvtrace.tracer.user import who_asked
 

@@ -117,8 +117,8 @@ def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
     """Print the summary of a trace, or everything; whatever goes wrong with it, the trace is whole and the exit code the script's."""
 
     def show() -> None:
-        from cvtrace.analysis.headers import headers_of
         from cvtrace.analysis.report.text import summary
+        from cvtrace.analysis.storage.headers import headers_of
         from cvtrace.tracer.store import read_trace
 
         with doing("analysing the trace"):

@@ -12,10 +12,10 @@ from test_report import cold_run, hot_run, portable_run
 from watched import Watched
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
-from cvtrace.analysis.compare import compare
+from cvtrace.analysis.comparison.compare import compare
 from cvtrace.analysis.report.html.comparison import Studied, render
 from cvtrace.analysis.report.names import UNSEEN, printable
+from cvtrace.analysis.summary.assemble import studied
 from cvtrace.probes.events import Opcode
 
 PICTURES = ("phases", "tokens", "flame")

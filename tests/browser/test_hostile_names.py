@@ -15,9 +15,9 @@ from lab_mount import lab
 from playwright.sync_api import Page
 from watched import Watched
 
-from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import html, text
 from cvtrace.analysis.report.names import UNSEEN, printable
+from cvtrace.analysis.summary.assemble import studied
 
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=2</script>"
 HOSTILE = (

@@ -15,8 +15,8 @@ from scene import Scene
 from watched import Watched
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import html
+from cvtrace.analysis.summary.assemble import studied
 
 PICTURES = ("phases", "timeline", "tokens", "flame", "waterfall", "heat")
 Open = Callable[..., Watched]

@@ -17,10 +17,10 @@ from runs import cold_run
 from trace_processor import served
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import folded, speedscope
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.stacks import Stacks, stacks
+from cvtrace.analysis.storage.stacks import Stacks, stacks
+from cvtrace.analysis.summary.assemble import studied
 
 PACKAGE = "speedscope@1.25.0"
 TRACES = {"cold": cold_run().trace, "hostile": hostile_run().trace, "big": lambda: big_trace(3000, tokens=40, files=4)}

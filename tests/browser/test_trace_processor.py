@@ -11,11 +11,11 @@ from playwright.sync_api import Browser
 from trace_processor import TraceProcessor, trace_processor
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import perfetto
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.study import Study
+from cvtrace.analysis.summary.assemble import studied
 from cvtrace.tracer.store import Trace
 
 TROUBLES = "select name, value from stats where severity in ('error', 'data_loss') and value > 0"

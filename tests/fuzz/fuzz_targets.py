@@ -20,11 +20,11 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.headers import gguf, onnx, safetensors
-from cvtrace.analysis.headers.source import Source, Unreadable
-from cvtrace.analysis.headers.tensor import layer_of
-from cvtrace.analysis.operators import operators
 from cvtrace.analysis.report import json, text
+from cvtrace.analysis.storage.headers import gguf, onnx, safetensors
+from cvtrace.analysis.storage.headers.source import Source, Unreadable
+from cvtrace.analysis.storage.headers.tensor import layer_of
+from cvtrace.analysis.storage.operators import operators
 from cvtrace.probes.credentials import hidden
 from cvtrace.probes.cvmfs.attributes import cleaned
 from cvtrace.probes.cvmfs.choice import Wanted

@@ -12,9 +12,9 @@ import pytest
 from ebpf_recording import of_kind, record
 from lab_mount import LabMount, drop_caches, lab
 
-from cvtrace.analysis.paths import target_calls
-from cvtrace.analysis.recording import recording
-from cvtrace.analysis.requests import requests
+from cvtrace.analysis.joins.paths import target_calls
+from cvtrace.analysis.joins.requests import requests
+from cvtrace.analysis.trace.recording import recording
 from cvtrace.probes.ebpf.probe import EbpfProbe
 from cvtrace.probes.events import Events, Kind, Texts
 from cvtrace.probes.probe import Daemon, Scope

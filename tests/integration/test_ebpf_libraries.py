@@ -18,8 +18,8 @@ from namespaces import unshare
 from tiny import tiny_mount
 from waiting import wait_until
 
-from cvtrace.analysis.phases import LOAD, phases
-from cvtrace.analysis.recording import recording
+from cvtrace.analysis.joins.phases import LOAD, phases
+from cvtrace.analysis.trace.recording import recording
 from cvtrace.probes.ebpf.probe import EbpfProbe
 from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.phases.functions import INDEX

@@ -14,7 +14,7 @@ import pytest
 from ebpf_recording import of_kind
 from waiting import wait_until
 
-from cvtrace.analysis.recording import recording
+from cvtrace.analysis.trace.recording import recording
 from cvtrace.probes.ebpf import probe as probe_module
 from cvtrace.probes.ebpf.probe import EbpfProbe, open_calls
 from cvtrace.probes.events import UNFINISHED, Kind

@@ -13,7 +13,7 @@ import pytest
 from cvtrace_run import cvtrace
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Phase, Report
+from cvtrace.analysis.contract.report_schema import Phase, Report
 from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, warm
 from cvtrace.tracer.store import read_trace
 

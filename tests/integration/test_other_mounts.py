@@ -19,7 +19,7 @@ from namespaces import unshare
 from tiny import open_to_all, tiny_mount
 from waiting import wait_until
 
-from cvtrace.analysis.recording import recording
+from cvtrace.analysis.trace.recording import recording
 from cvtrace.probes.events import Kind, Opcode
 
 pytestmark = [

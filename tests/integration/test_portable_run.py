@@ -12,7 +12,7 @@ from cvtrace_run import CVTRACE, example
 from unprivileged import cannot, run_as_nobody
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.lab.stack import Options, Stack, temporary, warm, wipe_client_cache
 from cvtrace.probes.events import Kind
 from cvtrace.probes.portable.counts import INDEX

@@ -17,7 +17,7 @@ from lab_mount import LabMount, drop_caches, lab
 from test_script_phases import save_model
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import text
 from cvtrace.lab.origin import Injection
 

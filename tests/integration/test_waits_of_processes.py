@@ -19,8 +19,8 @@ from lab_mount import drop_caches, lab
 from waits_of_processes import CHUNK, WAYS
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.classes import Class
-from cvtrace.analysis.study import Study, study
+from cvtrace.analysis.attribution.study import Study, study
+from cvtrace.analysis.contract.classes import Class
 from cvtrace.lab.origin import Injection
 from cvtrace.tracer.store import read_trace
 

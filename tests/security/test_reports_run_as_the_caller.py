@@ -316,8 +316,8 @@ def test_without_openat2_links_of_others_are_not_followed_either(ann, here, monk
 
 def test_a_model_that_is_no_file_is_not_opened(here, monkeypatch):
     """A FIFO or a device was opened, and only then looked at; opening alone can start a watchdog or rewind a tape."""
-    from cvtrace.analysis.headers.files import _read
-    from cvtrace.analysis.headers.source import Unreadable
+    from cvtrace.analysis.storage.headers.files import _read
+    from cvtrace.analysis.storage.headers.source import Unreadable
 
     os.mkfifo(here / "model.onnx")
     (here / "linked.onnx").symlink_to("/dev/zero")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.access_log import LogUnreadable, read_access_log
+from cvtrace.analysis.evidence.access_log import LogUnreadable, read_access_log
 from cvtrace.probes.events import EVENT, TEXT, no_texts
 from cvtrace.tracer import blocks, parquet, room
 from cvtrace.tracer.errors import TraceDamaged, TraceTooLarge
@@ -327,7 +327,7 @@ def test_an_access_log_with_lines_that_nothing_writes(tmp_path, monkeypatch):
     (tmp_path / "log").write_text(line.format("/cvmfs/a/" + "x" * 50_000) * 3 + line.format("/cvmfs/a/data") * 2)
     log = read_access_log(tmp_path / "log", ("/cvmfs/a/",))
     assert (len(log), log.unreadable) == (2, 3)
-    monkeypatch.setattr("cvtrace.analysis.access_log.MOST_LINES", 1)
+    monkeypatch.setattr("cvtrace.analysis.evidence.access_log.MOST_LINES", 1)
     with pytest.raises(LogUnreadable, match="cut it to the hour"):
         read_access_log(tmp_path / "log", ("/cvmfs/a/",))
 

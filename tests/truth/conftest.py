@@ -15,7 +15,7 @@ from cvtrace_run import CVTRACE, example, succeed
 from laboratory import Laboratory, Truth
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.lab.origin import AccessEntry, control, read_access_log
 from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, warm, wipe_client_cache
 from cvtrace.tracer.store import read_trace

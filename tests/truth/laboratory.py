@@ -22,15 +22,15 @@ from cvtrace_run import CVTRACE
 from slow_disk import SlowDisk
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.attribution import Path as CriticalPath
-from cvtrace.analysis.attribution import critical_paths
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.daemon_time import worker_steps
-from cvtrace.analysis.intervals import Bools
-from cvtrace.analysis.model import Report
-from cvtrace.analysis.overlaps import Overlaps, overlaps
-from cvtrace.analysis.phases import Segments, life
-from cvtrace.analysis.study import Study, study
+from cvtrace.analysis.attribution.critical_path import Path as CriticalPath
+from cvtrace.analysis.attribution.critical_path import critical_paths
+from cvtrace.analysis.attribution.daemon_time import worker_steps
+from cvtrace.analysis.attribution.overlaps import Overlaps, overlaps
+from cvtrace.analysis.attribution.study import Study, study
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.joins.phases import Segments, life
+from cvtrace.analysis.trace.intervals import Bools
 from cvtrace.lab.client.injection import read_injected
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import AccessEntry, control, read_access_log

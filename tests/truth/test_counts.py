@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.tracer.store import read_trace
 
 pytestmark = pytest.mark.root

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from cvtrace_run import cvtrace
 
-from cvtrace.analysis.assemble import report
-from cvtrace.analysis.phases import NAMES
-from cvtrace.analysis.study import Study, study
-from cvtrace.analysis.tables import tables
+from cvtrace.analysis.attribution.study import Study, study
+from cvtrace.analysis.joins.phases import NAMES
+from cvtrace.analysis.storage.tables import tables
+from cvtrace.analysis.summary.assemble import report
 from cvtrace.lab.origin import AccessEntry, control, read_access_log
 from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, wipe_client_cache
 from cvtrace.probes.events import Opcode

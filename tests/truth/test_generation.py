@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from laboratory import Laboratory, Run, Truth
 
-from cvtrace.analysis.causes import counted_causes, request_causes
-from cvtrace.analysis.phases import DECODE
+from cvtrace.analysis.joins.phases import DECODE
+from cvtrace.analysis.storage.causes import counted_causes, request_causes
 from cvtrace.lab.stack import Options, temporary
 
 pytestmark = pytest.mark.root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cvtrace.analysis.model import Phase, Report
+from cvtrace.analysis.contract.report_schema import Phase, Report
 
 pytestmark = pytest.mark.root
 

@@ -11,13 +11,13 @@
 Drawing is Bokeh's, whose JavaScript comes with its package.
 """
 
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report.html import flame, heat, phases, timeline, tokens, waterfall
 from cvtrace.analysis.report.html.page import page
 from cvtrace.analysis.report.html.scene import scene
 from cvtrace.analysis.report.html.tables import tables
-from cvtrace.analysis.study import Study
-from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.storage.tables import Tables
 
 
 def render(study: Study, details: Tables, report: Report) -> str:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Ints, ints, latest
 from cvtrace.analysis.report.html.scene import Scene
 from cvtrace.analysis.report.names import printable
+from cvtrace.analysis.trace.intervals import Ints, ints, latest
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.intervals import CLOSE, Bools, Ints, numbered
+from cvtrace.analysis.trace.intervals import CLOSE, Bools, Ints, numbered
 
 EACH: Final = 200
 """Longest of every phase that every picture holds one by one."""

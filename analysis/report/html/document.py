@@ -14,12 +14,12 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from cvtrace.analysis.classes import GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.contract.classes import GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.contract.quantities import seconds
 from cvtrace.analysis.report.html.palette import COLOURS, PAINTS
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.tables import Column, Table
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.report.quantities import seconds
 
 STATIC: Final = "cvtrace.analysis.report.html"
 SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "page.js")

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from bokeh.models import Range1d
 
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.intervals import Bools, Ints
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.quantities import seconds
 from cvtrace.analysis.report.html.palette import of_phase
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, room_for_labels
 from cvtrace.analysis.report.html.scene import Marks, Scene
-from cvtrace.analysis.report.quantities import seconds
-from cvtrace.analysis.stacks import WAITING
+from cvtrace.analysis.storage.stacks import WAITING
+from cvtrace.analysis.trace.intervals import Bools, Ints
 
 FRAMES: Final = 400
 """Files and tensors that are drawn one by one, those of the longest time."""

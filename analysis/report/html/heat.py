@@ -6,13 +6,13 @@ from typing import Final
 import numpy as np
 from bokeh.models import ColumnDataSource, Range1d
 
-from cvtrace.analysis.classes import Class
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.quantities import counted, seconds, size
 from cvtrace.analysis.report.html.borders import Borders, borders
 from cvtrace.analysis.report.html.detail import longest, merged
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, time_range
 from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
-from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.analysis.trace.intervals import Ints
 from cvtrace.probes.events import Opcode
 
 FILES: Final = 8

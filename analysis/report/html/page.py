@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report import brief_answers as answers
 from cvtrace.analysis.report import failed, predicted, sentences
 from cvtrace.analysis.report.full import BLOCKS
@@ -15,6 +14,7 @@ from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.scene import Scene
 from cvtrace.analysis.report.html.tables import Table
 from cvtrace.analysis.report.names import printable
+from cvtrace.analysis.trace.intervals import Ints
 
 
 def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], tables: Sequence[Table]) -> str:

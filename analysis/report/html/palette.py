@@ -9,7 +9,7 @@ from typing import Final
 
 from bokeh.palettes import Sunset11
 
-from cvtrace.analysis.classes import Class
+from cvtrace.analysis.contract.classes import Class
 
 COLOURS: Final[dict[Class, str]] = {
     Class.NETWORK_CONNECT: "#8c3b00",

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from bokeh.models import Range1d
 
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.model import Phase
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.quantities import seconds
+from cvtrace.analysis.contract.report_schema import Phase
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, name_lanes, pointed_at, rectangles
 from cvtrace.analysis.report.html.scene import Marks, Scene
-from cvtrace.analysis.report.quantities import seconds
 
 BAR = 30
 

@@ -8,15 +8,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.analysis.attribution import class_times
-from cvtrace.analysis.intervals import Ints, pick
-from cvtrace.analysis.model import Report
-from cvtrace.analysis.phases import life
+from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.quantities import seconds
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.report.names import printable, shortened
-from cvtrace.analysis.report.quantities import seconds
-from cvtrace.analysis.stacks import Files, Stacks, files, stacks
-from cvtrace.analysis.study import Study
-from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.storage.stacks import Files, Stacks, files, stacks
+from cvtrace.analysis.storage.tables import Tables
+from cvtrace.analysis.trace.intervals import Ints, pick
 
 SHOWN_NAME: Final = 80
 """Characters of a name next to a mark; tables show all of it."""

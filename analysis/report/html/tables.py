@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.causes import CAUSES
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.intervals import pick
-from cvtrace.analysis.phases import DECODE
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.joins.phases import DECODE
 from cvtrace.analysis.report.html.detail import EACH, longest
 from cvtrace.analysis.report.html.scene import Scene
 from cvtrace.analysis.report.names import printable
+from cvtrace.analysis.storage.causes import CAUSES
+from cvtrace.analysis.trace.intervals import pick
 from cvtrace.probes.events import Opcode
 
 MOST: Final = 20_000

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from bokeh.models import Range1d
 
-from cvtrace.analysis.attribution import Path
-from cvtrace.analysis.classes import LABELS, Class
-from cvtrace.analysis.intervals import Ints, pick
+from cvtrace.analysis.attribution.critical_path import Path
+from cvtrace.analysis.contract.classes import LABELS, Class
+from cvtrace.analysis.contract.quantities import counted, seconds, size
 from cvtrace.analysis.report.html.detail import longest, merged, shares
 from cvtrace.analysis.report.html.palette import CLASSES, of_phase
 from cvtrace.analysis.report.html.pictures import (
@@ -23,7 +23,7 @@ from cvtrace.analysis.report.html.pictures import (
     time_range,
 )
 from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
-from cvtrace.analysis.report.quantities import counted, seconds, size
+from cvtrace.analysis.trace.intervals import Ints, pick
 from cvtrace.probes.events import Kind, Opcode
 
 ROOM: Final = {"threads": (1500, 2000), "requests": (1500, 2000), "cache": (400, 800), "fetches": (800, 1000)}

@@ -3,12 +3,12 @@
 import numpy as np
 from bokeh.models import Range1d
 
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.phases import DECODE
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.quantities import seconds
+from cvtrace.analysis.joins.phases import DECODE
 from cvtrace.analysis.report.html.detail import longest
 from cvtrace.analysis.report.html.pictures import Picture, blank, pointed_at, rectangles
 from cvtrace.analysis.report.html.scene import Marks, Scene
-from cvtrace.analysis.report.quantities import seconds
 
 MOST = 1000
 """Tokens that are drawn one by one."""

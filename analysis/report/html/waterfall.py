@@ -5,12 +5,12 @@ from typing import Final
 import numpy as np
 from bokeh.models import Range1d
 
-from cvtrace.analysis.classes import Class
+from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.quantities import counted, seconds, size
 from cvtrace.analysis.report.html.detail import longest
 from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles, time_range
 from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
 from cvtrace.analysis.report.names import printable, shortened
-from cvtrace.analysis.report.quantities import counted, seconds, size
 
 MOST: Final = 800
 """Fetches that are drawn one by one."""

@@ -15,14 +15,14 @@ from typing import BinaryIO
 
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import BuiltinClock, Trace, TracePacket
 
-from cvtrace.analysis.model import Report
-from cvtrace.analysis.phases import life
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.report.perfetto.content import Content
 from cvtrace.analysis.report.perfetto.counters import counters
 from cvtrace.analysis.report.perfetto.packed import packed
 from cvtrace.analysis.report.perfetto.slices import SEQUENCE, Counter, Interned, Slices
-from cvtrace.analysis.study import Study
-from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.storage.tables import Tables
 
 
 def write(study: Study, more: Tables, report: Report, stream: BinaryIO) -> None:

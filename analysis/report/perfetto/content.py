@@ -7,17 +7,17 @@ from functools import cached_property
 import numpy as np
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 
-from cvtrace.analysis.causes import CAUSES
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.intervals import Bools, Ints, pick
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.quantities import script
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report.perfetto.lanes import by_lane
 from cvtrace.analysis.report.perfetto.slices import Interned, Slices, begin, finish
 from cvtrace.analysis.report.perfetto.tracks import Tracks
-from cvtrace.analysis.report.sentences import script
-from cvtrace.analysis.stacks import Files, files
-from cvtrace.analysis.study import Study
-from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.storage.causes import CAUSES
+from cvtrace.analysis.storage.stacks import Files, files
+from cvtrace.analysis.storage.tables import Tables
+from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.probes.events import Kind, Opcode
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.report.perfetto.content import Content
 from cvtrace.analysis.report.perfetto.slices import Counter
-from cvtrace.analysis.residency import residency
-from cvtrace.analysis.study import Study
+from cvtrace.analysis.storage.residency import residency
+from cvtrace.analysis.trace.intervals import Ints
 from cvtrace.probes.events import Opcode
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.trace.intervals import Ints
 
 
 def side_by_side(start: Ints, end: Ints) -> Ints:

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
 
-from cvtrace.analysis.intervals import Ints
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.report.perfetto.stamp import FIXED64, ID, TIME, Bytes, Stamp, joined
+from cvtrace.analysis.trace.intervals import Ints
 
 SEQUENCE: Final = 1
 """All packets are of one sequence, so that all share its interned names."""

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.trace.intervals import Ints
 
 Bytes = npt.NDArray[np.uint8]
 FIXED64: Final = 0

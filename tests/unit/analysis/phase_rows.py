@@ -3,7 +3,7 @@
 from scene import Scene
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.model import Phase
+from cvtrace.analysis.contract.report_schema import Phase
 
 US = 1e-6
 

@@ -5,7 +5,7 @@ from typing import Any
 from scene import Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 
 GREW = {
     "cvmfs.n_fs_read": 407,

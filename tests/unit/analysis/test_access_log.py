@@ -14,8 +14,8 @@ from runs import generation
 from scene import START, Fetch, Scene, get_line
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.access_log import LogUnreadable, read_access_log
-from cvtrace.analysis.asked import Asked
+from cvtrace.analysis.contract.report_options import Asked
+from cvtrace.analysis.evidence.access_log import LogUnreadable, read_access_log
 from cvtrace.probes.events import Opcode
 
 NOON_NS = 1_790_000_000 * 10**9

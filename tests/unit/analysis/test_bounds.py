@@ -5,7 +5,7 @@ from scene import DOWNLOADER, START, TARGET, WORKER, Fetch, Scene
 from scene import US as SCENE_US
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.model import Phase
+from cvtrace.analysis.contract.report_schema import Phase
 from cvtrace.analysis.report import text
 from cvtrace.probes.events import Kind, Opcode
 

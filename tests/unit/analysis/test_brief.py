@@ -17,7 +17,7 @@ from scene import Scene
 from test_findings import TOLD
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Finding, MountInfo, Report
+from cvtrace.analysis.contract.report_schema import Finding, MountInfo, Report
 from cvtrace.analysis.report import text
 from cvtrace.analysis.report.brief import LINES
 from cvtrace.analysis.report.lines import columns, fitted, wrapped

@@ -3,8 +3,8 @@
 from scene import TARGET, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.causes import CAUSES, request_causes
-from cvtrace.analysis.study import study
+from cvtrace.analysis.attribution.study import study
+from cvtrace.analysis.storage.causes import CAUSES, request_causes
 from cvtrace.probes.events import Kind, Opcode
 
 READ = 131072

@@ -13,8 +13,8 @@ from scene import Scene
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis import analyse
-from cvtrace.analysis.compare import Change, Comparison, _intervals, _median, compare
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.comparison.compare import Change, Comparison, _intervals, _median, compare
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import comparison
 from cvtrace.cli import main
 from cvtrace.tracer.store import TraceWriter

@@ -18,14 +18,14 @@ from runs import cold_run, hot_run, portable_run, stored
 from scene import MODEL, MOUNT, WORKER, Scene
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
-from cvtrace.analysis.classes import LABELS, Class
-from cvtrace.analysis.compare import compare, middle
+from cvtrace.analysis.comparison.compare import compare, middle
+from cvtrace.analysis.contract.classes import LABELS, Class
 from cvtrace.analysis.report.html.comparison import Studied, flame, render, tokens
 from cvtrace.analysis.report.html.comparison.sides import HASHED, UNNAMED, Sides
 from cvtrace.analysis.report.html.palette import CHANGES, FIRST_CHANGE
 from cvtrace.analysis.report.html.scene import scene
 from cvtrace.analysis.report.html.tokens import MOST
+from cvtrace.analysis.summary.assemble import studied
 from cvtrace.cli import main
 from cvtrace.probes.events import Opcode
 from cvtrace.tracer.store import TraceWriter

@@ -11,10 +11,10 @@ from runs import cold_run
 from scene import MODEL, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.headers import HeaderTensor
-from cvtrace.analysis.model import ClientCache, Fetching
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.report_schema import ClientCache, Fetching
 from cvtrace.analysis.report import json as json_report
+from cvtrace.analysis.storage.headers import HeaderTensor
 
 NULL: Final = type(None)
 TEXT: Final = (str,)

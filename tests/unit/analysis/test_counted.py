@@ -6,7 +6,7 @@ import pytest
 from scene import TARGET, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import text
 from cvtrace.probes.events import NO_MOUNT, Kind
 from cvtrace.probes.portable.counts import INDEX

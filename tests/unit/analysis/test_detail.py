@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
-from cvtrace.analysis.intervals import numbered
 from cvtrace.analysis.report.html import timeline
 from cvtrace.analysis.report.html.detail import EACH, longest, merged, shares
 from cvtrace.analysis.report.html.scene import scene
+from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.trace.intervals import numbered
 
 
 @given(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.differences import Differences, Times, differences, relative
+from cvtrace.analysis.comparison.differences import Differences, Times, differences, relative
+from cvtrace.analysis.contract.classes import LABELS
 
 PHASES = ("import", "load", "decode")
 Frame = tuple[str, str, int]

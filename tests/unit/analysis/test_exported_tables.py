@@ -18,12 +18,12 @@ from scene import MODEL
 from test_access_log import at_ms, lab, loaded
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.asked import NOTHING, Asked
-from cvtrace.analysis.assemble import studied
-from cvtrace.analysis.model import PredictedPhase, Prediction, Report
+from cvtrace.analysis.contract.columns import TABLES
+from cvtrace.analysis.contract.report_options import NOTHING, Asked
+from cvtrace.analysis.contract.report_schema import PredictedPhase, Prediction, Report
 from cvtrace.analysis.report import tables
-from cvtrace.analysis.report.columns import TABLES
 from cvtrace.analysis.report.names import UNSEEN, printable
+from cvtrace.analysis.summary.assemble import studied
 from cvtrace.tracer.store import Trace
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"

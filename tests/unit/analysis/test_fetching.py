@@ -4,7 +4,7 @@ import pytest
 from scene import TARGET, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Fetching, Phase
+from cvtrace.analysis.contract.report_schema import Fetching, Phase
 from cvtrace.probes.events import Kind, Opcode
 
 

@@ -9,9 +9,9 @@ from runs import generation, hot_run
 from scene import CONNECTION, DAEMON, DOWNLOADER, MODEL, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import analyse
+from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings import RULES
 from cvtrace.analysis.findings.scene import SEVERITIES
-from cvtrace.analysis.model import Finding
 from cvtrace.analysis.report import text
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.tracer.store import Trace

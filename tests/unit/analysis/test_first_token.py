@@ -5,7 +5,7 @@ from runs import generation
 from scene import TARGET, WORKER, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.verdict_model import Part
+from cvtrace.analysis.contract.verdict_schema import Part
 from cvtrace.probes.events import Kind, Opcode
 
 SIBLING, CHILD = TARGET + 1, TARGET + 50

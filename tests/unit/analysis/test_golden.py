@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Report
-from cvtrace.analysis.study import study
+from cvtrace.analysis.attribution.study import study
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.probes.strace import parse_daemon, parse_target
 from cvtrace.tracer.store import Trace
 

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from cvtrace.analysis.headers import HeaderTensor, headers_on_mounts, headers_under
-from cvtrace.analysis.headers import gguf as gguf_header
-from cvtrace.analysis.headers import onnx as onnx_header
-from cvtrace.analysis.headers import safetensors as safetensors_header
-from cvtrace.analysis.headers import source as limits
-from cvtrace.analysis.headers.source import Source, Unreadable
-from cvtrace.analysis.headers.tensor import layer_of
+from cvtrace.analysis.storage.headers import HeaderTensor, headers_on_mounts, headers_under
+from cvtrace.analysis.storage.headers import gguf as gguf_header
+from cvtrace.analysis.storage.headers import onnx as onnx_header
+from cvtrace.analysis.storage.headers import safetensors as safetensors_header
+from cvtrace.analysis.storage.headers import source as limits
+from cvtrace.analysis.storage.headers.source import Source, Unreadable
+from cvtrace.analysis.storage.headers.tensor import layer_of
 from cvtrace.tracer.user import current_user
 
 Parser = Callable[[Source, str], list[HeaderTensor]]

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from runs import cold_run, hot_run, large_run, portable_run, stored
 from scene import TARGET, Scene
 
-from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import html
+from cvtrace.analysis.summary.assemble import studied
 from cvtrace.cli import main
 from cvtrace.probes.events import Kind, Opcode
 

@@ -6,8 +6,8 @@ import pytest
 from scene import TARGET, Fetch, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.imports import START
-from cvtrace.analysis.model import Import, ImportedPackage, Report
+from cvtrace.analysis.contract.report_schema import Import, ImportedPackage, Report
+from cvtrace.analysis.storage.imports import START
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.probes.phases.hook import ARMED
 

@@ -12,7 +12,7 @@ from runs import cold_run, stored
 from scene import MODEL
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.headers import HeaderTensor, headers_of, kept
+from cvtrace.analysis.storage.headers import HeaderTensor, headers_of, kept
 from cvtrace.tracer.store import read_trace
 from cvtrace.tracer.user import current_user
 

@@ -11,9 +11,9 @@ from scene import CONNECTION, DAEMON, TARGET, WORKER2, Scene
 from test_properties import assert_sound, lives
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.causes import CAUSES
 from cvtrace.analysis.report import text
 from cvtrace.analysis.report.failed import sentences
+from cvtrace.analysis.storage.causes import CAUSES
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.tracer.store import Trace
 

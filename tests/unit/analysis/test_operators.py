@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvtrace.analysis.model import Operator, OperatorLayer
-from cvtrace.analysis.operators import operator_layers, operators
+from cvtrace.analysis.contract.report_schema import Operator, OperatorLayer
+from cvtrace.analysis.storage.operators import operator_layers, operators
 from cvtrace.tracer.folder import NODES_PARQUET
 from cvtrace.tracer.profile import SCHEMA
 

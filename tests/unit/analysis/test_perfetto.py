@@ -17,13 +17,13 @@ from runs import cold_run, hot_run
 from scene import MODEL, START, TARGET
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
-from cvtrace.analysis.intervals import ints
 from cvtrace.analysis.report import perfetto
 from cvtrace.analysis.report.names import UNSEEN, printable
 from cvtrace.analysis.report.perfetto.lanes import side_by_side
 from cvtrace.analysis.report.perfetto.stamp import FIXED64, ID, TIME, Stamp
-from cvtrace.analysis.residency import residency
+from cvtrace.analysis.storage.residency import residency
+from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.trace.intervals import ints
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.tracer.store import Trace
 

@@ -6,7 +6,7 @@ from phase_rows import rows_us
 from scene import START, TARGET, US, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.study import study
+from cvtrace.analysis.attribution.study import study
 from cvtrace.probes.events import Kind, Opcode
 
 

@@ -9,7 +9,7 @@ from runs import stored
 from scene import TARGET
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.expectations import check, parse
+from cvtrace.analysis.checks.expectations import check, parse
 from cvtrace.analysis.report import json as json_report
 from cvtrace.analysis.report import text
 from cvtrace.cli import main

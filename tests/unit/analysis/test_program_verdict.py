@@ -10,7 +10,7 @@ from test_imports import program
 from test_programs import RUN, SESSION, four_runs, tree
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import programs, text
 from cvtrace.analysis.report.places import places
 from cvtrace.probes.events import Kind, Opcode

@@ -6,7 +6,7 @@ import pytest
 from scene import MOUNT, TARGET, Fetch, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.model import File, Folder
+from cvtrace.analysis.contract.report_schema import File, Folder
 from cvtrace.probes.events import Kind, Opcode
 
 PAGE = 4096

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from runs import cold_run, hot_run, large_run, portable_run, stored
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.expectations import BadExpression, check, parse
+from cvtrace.analysis.checks.expectations import BadExpression, check, parse
+from cvtrace.analysis.contract.quantities import counted, listed, seconds, size
 from cvtrace.analysis.report import text
-from cvtrace.analysis.report.quantities import counted, listed, seconds, size
 from cvtrace.cli import main
 
 EXPECTED = Path(__file__).resolve().parents[2] / "data" / "summary"

@@ -5,8 +5,8 @@ from runs import cold_run
 from scene import MODEL
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
-from cvtrace.analysis.stacks import stacks
+from cvtrace.analysis.storage.stacks import stacks
+from cvtrace.analysis.summary.assemble import studied
 
 
 def test_stacks_name_phase_thread_file_and_class() -> None:

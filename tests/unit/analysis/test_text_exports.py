@@ -14,10 +14,10 @@ from runs import cold_run, hot_run, large_run
 from scene import MODEL
 
 from benchmarks.big_trace import big_trace
-from cvtrace.analysis.assemble import studied
 from cvtrace.analysis.report import folded, openmetrics, speedscope
 from cvtrace.analysis.report.names import UNSEEN
-from cvtrace.analysis.stacks import CHOICES, stacks
+from cvtrace.analysis.storage.stacks import CHOICES, stacks
+from cvtrace.analysis.summary.assemble import studied
 from cvtrace.tracer.store import Trace
 
 SCHEMA = Path(__file__).resolve().parents[2] / "data" / "speedscope" / "file-format-schema.json"

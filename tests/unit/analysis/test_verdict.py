@@ -7,7 +7,7 @@ from runs import generation
 from scene import DAEMON, MODEL, TARGET, WORKER, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.requests import PASSTHROUGH
+from cvtrace.analysis.joins.requests import PASSTHROUGH
 from cvtrace.probes.events import Kind, Opcode
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scene import DAEMON, TARGET, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.verdict_model import Verdict
+from cvtrace.analysis.contract.verdict_schema import Verdict
 from cvtrace.probes.events import Kind, Opcode
 
 OTHER = 77

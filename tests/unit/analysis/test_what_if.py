@@ -10,8 +10,8 @@ from runs import stored
 from scene import DOWNLOADER, TARGET, WORKER, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.asked import Asked, Changes
-from cvtrace.analysis.model import Prediction
+from cvtrace.analysis.contract.report_options import Asked, Changes
+from cvtrace.analysis.contract.report_schema import Prediction
 from cvtrace.cli import main
 from cvtrace.probes.events import Kind, Opcode
 

@@ -8,8 +8,9 @@ tables    the same as text, and all figures
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cvtrace.analysis.compare import Comparison, Side
-from cvtrace.analysis.model import Report
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.comparison.compare import Comparison, Side
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import brief_answers as answers
 from cvtrace.analysis.report.comparison import answer, asked_of, in_short, told
 from cvtrace.analysis.report.html.comparison import flame, phases, tokens
@@ -20,8 +21,7 @@ from cvtrace.analysis.report.html.page import lines
 from cvtrace.analysis.report.html.palette import SIDES
 from cvtrace.analysis.report.html.scene import Scene, scene
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.study import Study
-from cvtrace.analysis.tables import Tables
+from cvtrace.analysis.storage.tables import Tables
 
 HASHED: Final = "names are hashed in one of the traces: which file is the same in the other cannot be told"
 Studied = tuple[Study, Tables, Report]

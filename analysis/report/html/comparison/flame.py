@@ -5,15 +5,15 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.differences import Differences, relative
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.comparison.differences import Differences, relative
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.quantities import seconds, signed
 from cvtrace.analysis.report.html.comparison.sides import Sides
 from cvtrace.analysis.report.html.flame import drawn, in_order, levels, named, without_small
 from cvtrace.analysis.report.html.palette import CHANGES, FIRST_CHANGE
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.scene import Marks
-from cvtrace.analysis.report.quantities import seconds, signed
+from cvtrace.analysis.trace.intervals import Ints
 
 STEPS: Final = (-0.9, -0.5, -0.25, -0.1, -0.02, 0.02, 0.1, 0.25, 0.5, 0.9)
 """Relative change (differences.relative) from which on the next colour is used: 0.5 is twice as much, 0.9 ten times."""

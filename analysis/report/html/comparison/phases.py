@@ -1,11 +1,11 @@
 """The phases of both runs as stacked bars on one scale, a pair for each phase."""
 
-from cvtrace.analysis.model import Phase
+from cvtrace.analysis.contract.quantities import seconds
+from cvtrace.analysis.contract.report_schema import Phase
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.phases import add_bar, bars
 from cvtrace.analysis.report.html.pictures import Picture, name_lanes
 from cvtrace.analysis.report.html.scene import Marks
-from cvtrace.analysis.report.quantities import seconds
 
 PAIR = 46
 HALF = 0.2

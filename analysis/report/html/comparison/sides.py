@@ -6,11 +6,11 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.compare import Comparison
-from cvtrace.analysis.differences import Differences, Times, differences, merged
-from cvtrace.analysis.intervals import Ints
+from cvtrace.analysis.comparison.compare import Comparison
+from cvtrace.analysis.comparison.differences import Differences, Times, differences, merged
 from cvtrace.analysis.report.html.scene import SHOWN_NAME, Scene
 from cvtrace.analysis.report.names import shortened
+from cvtrace.analysis.trace.intervals import Ints
 
 LETTERS: Final = ("A", "B")
 UNNAMED: Final = "a file that was not seen by name"

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from cvtrace.analysis.classes import LABELS
-from cvtrace.analysis.compare import Comparison
-from cvtrace.analysis.phases import DECODE
+from cvtrace.analysis.comparison.compare import Comparison
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.joins.phases import DECODE
 from cvtrace.analysis.report.comparison import SHOWN, WORDS, told
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.tables import MOST, Column, Table

@@ -3,15 +3,15 @@
 import numpy as np
 from bokeh.models import ColumnDataSource, Range1d
 
-from cvtrace.analysis.intervals import Ints
-from cvtrace.analysis.phases import DECODE
+from cvtrace.analysis.contract.quantities import seconds, signed
+from cvtrace.analysis.joins.phases import DECODE
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.detail import longest
 from cvtrace.analysis.report.html.palette import FIRST_SIDE, SIDES
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles
 from cvtrace.analysis.report.html.scene import Marks
 from cvtrace.analysis.report.html.tokens import MOST, bars
-from cvtrace.analysis.report.quantities import seconds, signed
+from cvtrace.analysis.trace.intervals import Ints
 
 FAINT = 0.3
 """Opacity of bars, so that the lower one is seen through the higher."""

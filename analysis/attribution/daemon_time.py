@@ -1,0 +1,325 @@
+"""What a worker of the daemon does at any moment of a request: one step function over the lanes of the workers.
+
+A worker handles one request at a time, so the inside of a request is a stretch of its worker's lane. While a worker waits for
+the download thread, the lane shows what that thread does for the worker's own job.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.joins.bytes_used import file_key
+from cvtrace.analysis.joins.client_functions import confirm_shared, jobs_asleep
+from cvtrace.analysis.joins.fetches import Gets, Jobs, rows_of_jobs
+from cvtrace.analysis.joins.objects import CacheOpens
+from cvtrace.analysis.joins.requests import Requests
+from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, covered, cut, disjoint, overlay, pick, ranges
+from cvtrace.analysis.trace.recording import Placed, Recording, Rows
+from cvtrace.probes.events import Kind, Opcode
+
+NOBODY: Final = -1
+"""Who asked for a download that no request needs."""
+
+NO_FILE: Final = -1
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Intervals of time with a class, each belonging to a job."""
+
+    job: Ints
+    start: Ints
+    end: Ints
+    value: Ints
+
+
+@dataclass(frozen=True)
+class JobTime:
+    """The life of every job, from handed to filled, without gap: `spans`, over them `others`, and over them the `waits` for bytes.
+
+    `others` is when the download thread handled the bytes of other GETs while those of this one were due.
+
+    The other columns have one entry per GET: it began to queue at `begin`, began to connect (or was sent) at `connect`, was
+    sent at `sent`, answered at `first`, and its bytes were handled until `filled`. `get` is the GET of each wait, `others_get` that of
+    each of `others`.
+    """
+
+    spans: Spans
+    others: Spans
+    waits: Spans
+    get: Ints
+    others_get: Ints
+    begin: Ints
+    connect: Ints
+    sent: Ints
+    first: Ints
+    filled: Ints
+
+    def received_ns(self) -> tuple[Ints, Ints]:
+        """Return how long the bytes of each GET were waited for, and how long others were handled while its own were due."""
+        count, since = len(self.begin), int(self.begin.min(initial=0))
+        waited = covered(self.get, self.waits.start - since, self.waits.end - since, count)
+        get = np.concatenate([self.get, self.others_get])
+        start = np.concatenate([self.waits.start, self.others.start]) - since
+        end = np.concatenate([self.waits.end, self.others.end]) - since
+        return waited, covered(get, start, end, count) - waited
+
+
+def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
+    """Cut the life of each job at what its GETs did: queue, connect, request, then bytes that are waited for or handled.
+
+    A GET of no known job (the hand-over was lost, or came before the recording) stands for itself.
+    """
+    job, known = gets.job, gets.job >= 0
+    connect = np.where(gets.connecting >= 0, gets.connecting, gets.sent)
+    connect = np.maximum(connect, pick(jobs.handed, job, 0))
+    sent = np.maximum(gets.sent, connect)
+    other = job[1:] != job[:-1]
+    is_last = np.append(other, True)[: len(job)] | ~known
+    is_first = np.append(True, other)[: len(job)] | ~known
+    alone = np.maximum(gets.last, sent)
+    until = np.where(is_last, pick(jobs.done, job, alone), np.append(connect[1:], 0)[: len(job)])
+    until = np.maximum(until, sent)
+    first = np.where(gets.first >= 0, np.clip(gets.first, sent, until), until)
+    last = np.clip(gets.last, first, until)
+    filled = np.maximum(np.where(is_last, pick(jobs.filled, job, alone), last), first)
+    previous = np.append(0, filled[:-1])[: len(job)]
+    begin = np.minimum(np.where(is_first, pick(jobs.handed, job, connect), previous), connect)
+    waits, get = _waits(recording, gets, first, np.minimum(filled, until))
+    others, others_get = _others(recording, gets, first, np.minimum(filled, until))
+    parts = [
+        (begin, connect, Class.NETWORK_QUEUE),
+        (connect, sent, Class.NETWORK_CONNECT),
+        (sent, first, Class.NETWORK_REQUEST),
+        (first, filled, Class.CACHE_FILL),
+    ]
+    without = np.setdiff1d(np.arange(len(jobs)), job)
+    return JobTime(
+        spans=_joined(_spans(job, known, parts), _without_get(recording, jobs, without)),
+        others=others,
+        waits=waits,
+        get=get,
+        others_get=others_get,
+        begin=begin,
+        connect=connect,
+        sent=sent,
+        first=first,
+        filled=filled,
+    )
+
+
+def _spans(job: Ints, known: Bools, parts: list[tuple[Ints, Ints, Class]]) -> Spans:
+    return Spans(
+        np.tile(job[known], len(parts)),
+        np.concatenate([start[known] for start, _, _ in parts]),
+        np.concatenate([end[known] for _, end, _ in parts]),
+        np.repeat(np.array([int(value) for _, _, value in parts], dtype=np.int64), int(known.sum())),
+    )
+
+
+def _joined(one: Spans, other: Spans) -> Spans:
+    return Spans(**{name: np.concatenate([column, getattr(other, name)]) for name, column in vars(one).items()})
+
+
+def _without_get(recording: Recording, jobs: Jobs, job: Ints) -> Spans:
+    """Jobs that never got as far as a GET: queue, then a connect that fails or hangs, if one was begun."""
+    connects = recording.of(Kind.HTTP_CONNECT)
+    by_thread = Placed(recording, connects, connects.tid)
+    found = pick(by_thread.rows.start, by_thread.after(jobs.downloader[job], jobs.taken[job]), -1)
+    connect = np.where((found >= 0) & (found < jobs.done[job]), found, jobs.done[job])
+    parts = [
+        (jobs.handed[job], connect, Class.NETWORK_QUEUE),
+        (connect, jobs.done[job], Class.NETWORK_CONNECT),
+        (jobs.done[job], jobs.filled[job], Class.CACHE_FILL),
+    ]
+    return _spans(job, np.ones(len(job), dtype=bool), parts)
+
+
+def _waits(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
+    """Return when the download thread waited for further bytes while each GET was being received, and which GET."""
+    rows = recording.of(Kind.DAEMON_POLL, Kind.HTTP_RECV)
+    rows = rows.where(np.isin(rows.tid, np.unique(gets.downloader)))
+    waiting = Placed(recording, rows, rows.tid)
+    thread = gets.downloader
+    # Waits of one thread do not overlap: those that touch [first, last) are neighbours.
+    begin = np.maximum(waiting.before(thread, first), 0)
+    end = np.searchsorted(waiting.places, waiting.lanes.at(thread, last), side="left")
+    which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
+    start = np.maximum(waiting.rows.start[row], first[which])
+    stop = np.minimum(waiting.rows.end[row], last[which])
+    its_own = gets.descriptor[which] == waiting.rows.a[row]
+    same = waiting.rows.tid[row] == thread[which]
+    good = same & (stop > start) & (its_own | (waiting.rows.kind[row] == Kind.DAEMON_POLL))
+    which = which[good]
+    value = np.full(len(which), int(Class.NETWORK_TRANSFER), dtype=np.int64)
+    return Spans(gets.job[which], start[good], stop[good], value), which
+
+
+def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
+    """Return when the download thread unpacked what had come on another socket while each GET was being received, and which GET.
+
+    What a receive brought is handled right after it, until the thread turns to something else.
+    """
+    rows = recording.of(
+        Kind.HTTP_RECV, Kind.HTTP_SEND, Kind.HTTP_CONNECT, Kind.DAEMON_POLL, Kind.HANDOVER_TAKEN, Kind.HANDOVER_DONE
+    )
+    rows = rows.where(np.isin(rows.tid, np.unique(gets.downloader)))
+    doing = Placed(recording, rows, rows.tid)
+    rows = doing.rows
+    same_thread = np.append(rows.tid[1:] == rows.tid[:-1], False)[: len(rows)]
+    until = np.where(same_thread, np.append(rows.start[1:], 0)[: len(rows)], rows.end)
+    thread = gets.downloader
+    begin = np.maximum(doing.before(thread, first), 0)
+    end = np.searchsorted(doing.places, doing.lanes.at(thread, last), side="left")
+    which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
+    start, stop = np.maximum(rows.start[row], first[which]), np.minimum(until[row], last[which])
+    handled = (rows.kind[row] == Kind.HTTP_RECV) & (rows.ret[row] > 0) & (rows.tid[row] == thread[which])
+    good = handled & (rows.a[row] != gets.descriptor[which]) & (stop > start)
+    value = np.full(int(good.sum()), int(Class.NETWORK_QUEUE), dtype=np.int64)
+    return Spans(gets.job[which[good]], start[good], stop[good], value), which[good]
+
+
+def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, time: JobTime) -> Steps:
+    """Return the class of every moment of every worker; it means something inside requests only."""
+    lanes = requests.lanes
+    steps = Steps.constant(Class.CACHE_LOOKUP)
+    reads = recording.of(Kind.CACHE_READ)
+    # A READ reads the object; what other requests read is the catalog.
+    request = requests.of_worker(reads.tid, reads.start)
+    reads = reads.where(pick(requests.opcode, request, int(Opcode.READ)) == int(Opcode.READ))
+    steps = _over(steps, requests, reads, Class.CACHE_READ)
+    waits = _shared(recording, requests, opens, jobs)
+    steps = waits.over(steps, requests)
+    for spans in (time.spans, time.others, time.waits, _asleep(recording, jobs)):
+        worker = pick(jobs.worker, spans.job, -1)
+        known = lanes.rank(worker) >= 0
+        worker = worker[known]
+        start, end = lanes.at(worker, spans.start[known]), lanes.at(worker, spans.end[known])
+        steps = overlay(steps, start, end, spans.value[known])
+    steps = _over(steps, requests, recording.of(Kind.BACKOFF), Class.NETWORK_QUEUE)
+    steps = _as_leader(steps, requests, jobs, waits)
+    return _over(steps, requests, recording.of(Kind.FUSE_REPLY), Class.CACHE_TRANSPORT)
+
+
+def _asleep(recording: Recording, jobs: Jobs) -> Spans:
+    job, start, end = jobs_asleep(recording, jobs)
+    return Spans(job, start, end, np.full(len(job), int(Class.NETWORK_QUEUE), dtype=np.int64))
+
+
+def _over(steps: Steps, requests: Requests, rows: Rows, value: Class) -> Steps:
+    rows = rows.where(requests.lanes.rank(rows.tid) >= 0)
+    start, end = requests.lanes.at(rows.tid, rows.start), requests.lanes.at(rows.tid, rows.end)
+    return overlay(steps, start, end, int(value))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Waits of workers for a download of another request; `job` is that download where the same thread asked for both, else -1."""
+
+    worker: Ints
+    start: Ints
+    end: Ints
+    job: Ints
+
+    def over(self, steps: Steps, requests: Requests) -> Steps:
+        """Mark the waits in the lanes of their workers."""
+        lanes = requests.lanes
+        return overlay(
+            steps, lanes.at(self.worker, self.start), lanes.at(self.worker, self.end), int(Class.NETWORK_SHARED)
+        )
+
+
+def _shared(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:
+    """Find waits for a download of another request.
+
+    Either the worker misses the object and goes on without a job of its own, until it opens or reads something; or it
+    waits in a futex (the handle's mutex) while another request on the same file has a job running.
+    """
+    parts = (_after_miss(recording, requests, opens, jobs), _in_mutex(recording, requests, jobs))
+    return Shared(*(np.concatenate(column) for column in zip(*(vars(part).values() for part in parts), strict=True)))
+
+
+def _as_leader(steps: Steps, requests: Requests, jobs: Jobs, waits: Shared) -> Steps:
+    """Let a worker that waits for a download which the same thread asked for do what the worker of that download does.
+
+    The kernel sends several READs of one readahead at once. Which of them gets to download the chunk is chance; nobody else did it.
+    """
+    own = waits.job >= 0
+    leader, lanes = pick(jobs.worker, waits.job[own], -1), requests.lanes
+    start = lanes.at(leader, np.maximum(waits.start[own], pick(jobs.handed, waits.job[own], 0)))
+    end = lanes.at(leader, np.minimum(waits.end[own], pick(jobs.filled, waits.job[own], 0)))
+    pieces = cut(steps, start, end)
+    follower = waits.worker[own][pieces.which]
+    return overlay(
+        steps, lanes.at(follower, lanes.time(pieces.start)), lanes.at(follower, lanes.time(pieces.end)), pieces.value
+    )
+
+
+def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:
+    missed = np.flatnonzero(opens.missed & (opens.request >= 0))
+    width = len(opens.names) + 1
+    own = np.unique(jobs.request * width + jobs.object)
+    pair = opens.request[missed] * width + opens.object[missed]
+    anonymous = np.isin(opens.request[missed], jobs.request[jobs.object < 0])
+    missed = missed[~np.isin(pair, own) & ~anonymous]
+    rows, request = opens.rows.where(missed), opens.request[missed]
+    after = recording.of(Kind.CACHE_READ, Kind.CACHE_OPEN)
+    after = after.where((after.kind == Kind.CACHE_READ) | (after.ret >= 0))
+    by_worker = Placed(recording, after, after.tid)
+    following = by_worker.after(rows.tid, rows.end)
+    reply = requests.replying[request]
+    until = np.minimum(pick(by_worker.rows.start, following, recording.end_ns), reply)
+    shared, until = confirm_shared(recording, rows, until)
+    rows, request = rows.where(shared), request[shared]
+    end = np.maximum(until[shared], rows.end)
+    wanted = rows.tgid * width + opens.object[missed][shared]
+    job = _asked_for_by_itself(
+        recording, requests, jobs, jobs.daemon * width + jobs.object, wanted, request, rows.end, end
+    )
+    return Shared(rows.tid, rows.end, end, job)
+
+
+def _in_mutex(recording: Recording, requests: Requests, jobs: Jobs) -> Shared:
+    futexes = recording.of(Kind.DAEMON_FUTEX)
+    request = requests.of_worker(futexes.tid, futexes.start)
+    futexes, request = futexes.where(request >= 0), request[request >= 0]
+    of_file = np.flatnonzero(jobs.request >= 0)
+    lanes = recording.lanes(_file(requests, jobs.request[of_file]))
+    file = lanes.rank(_file(requests, request))
+    futexes, request, file = futexes.where(file >= 0), request[file >= 0], file[file >= 0]
+    running = lanes.at(_file(requests, jobs.request[of_file]), jobs.handed[of_file])
+    until = lanes.at(_file(requests, jobs.request[of_file]), jobs.filled[of_file])
+    _, running, until = disjoint(running, until)
+    active = overlay(Steps.constant(0), running, until, 1)
+    pieces = cut(active, lanes.at_rank(file, futexes.start), lanes.at_rank(file, futexes.end))
+    shared: Bools = pieces.value == 1
+    start = lanes.time(pieces.start[shared])
+    end = start + (pieces.end - pieces.start)[shared]
+    request = request[pieces.which[shared]]
+    file_of_job = np.full(len(jobs), NO_FILE, dtype=np.int64)
+    file_of_job[of_file] = _file(requests, jobs.request[of_file])
+    job = _asked_for_by_itself(recording, requests, jobs, file_of_job, _file(requests, request), request, start, end)
+    return Shared(futexes.tid[pieces.which[shared]], start, end, job)
+
+
+def _asked_for_by_itself(
+    recording: Recording, requests: Requests, jobs: Jobs, key: Ints, wanted: Ints, request: Ints, start: Ints, end: Ints
+) -> Ints:
+    """Return the download that each wait from `start` to `end` was for, if the thread that asked for `request` asked for it too, else -1.
+
+    `key` says what each job downloads for, `wanted` the same for each wait.
+    """
+    everyone = rows_of_jobs(jobs, jobs.handed)
+    asker = pick(requests.asker, jobs.request, NOBODY)
+    asker = np.where(asker > 0, asker, NOBODY)
+    _, number = np.unique(np.concatenate([key, wanted]), return_inverse=True)
+    name = number.ravel().astype(np.int64) << 32 ^ np.concatenate([asker, pick(requests.asker, request, 0)])
+    same = Placed(recording, everyone, name[: len(jobs)])
+    job = pick(same.rows.index, same.before(name[len(jobs) :], end), -1)
+    return np.where(pick(jobs.filled, job, -1) > start, job, -1)
+
+
+def _file(requests: Requests, request: Ints) -> Ints:
+    return file_key(requests.connection[request], requests.nodeid[request])

@@ -1,0 +1,143 @@
+"""What the classes cannot tell by themselves: time that is only known to lie within a bound, or that has a second cause.
+
+Both are parts of time that is in a class already, and are never added to it.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.critical_path import Path
+from cvtrace.analysis.attribution.waits import Waits
+from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.joins.fetches import Jobs
+from cvtrace.analysis.joins.phases import PhaseCalls, Segments
+from cvtrace.analysis.joins.requests import Requests
+from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, match, overlay, pick
+from cvtrace.analysis.trace.recording import Recording
+from cvtrace.probes.events import Kind
+
+DOWNLOADING = (
+    Class.NETWORK_CONNECT,
+    Class.NETWORK_REQUEST,
+    Class.NETWORK_TRANSFER,
+    Class.NETWORK_QUEUE,
+    Class.CACHE_FILL,
+)
+"""What the download thread does for a request."""
+
+
+AT_ONCE: Final = 1 << 19
+"""Pieces that are looked at together, so that long traces need little memory."""
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Nanoseconds of each piece of a critical path.
+
+    `spin`: of `compute.cpu`, at most so much was spinning for a thread that was blocked on CVMFS (`spins`).
+    `starved`: of a wait for CVMFS, so long the client's thread that was at it was ready to run and had no CPU.
+    """
+
+    spin: Ints
+    starved: Ints
+
+
+def overlaps(
+    recording: Recording, requests: Requests, jobs: Jobs, waits: Waits, path: Path, of: Segments | PhaseCalls
+) -> Overlaps:
+    """Measure both on a path through the threads of `of`."""
+    return Overlaps(
+        spin=_spin(recording, waits, path, of),
+        starved=_starved(recording, requests, jobs, path),
+    )
+
+
+def _spin(recording: Recording, waits: Waits, path: Path, of: Segments | PhaseCalls) -> Ints:
+    """Return how much of each piece on the CPU may be spinning.
+
+    A thread that spins for another computes nothing, makes no call and touches no new page until that other one gets on. So
+    while a thread of the same process is blocked on a FUSE request, the phase's thread spins at most from the last thing
+    that was seen of it to the end of that wait.
+    """
+    blocked = np.flatnonzero(waits.request >= 0)
+    on_cpu = path.value == Class.COMPUTE_CPU
+    if not len(blocked) or not len(of) or not waits.scheduler:
+        return np.zeros(len(path.of), dtype=np.int64)
+    tids, tgids = recording.target_threads
+    carriers = np.unique(of.thread)
+    process = pick(tgids, np.searchsorted(tids, carriers), -1)
+    of_wait = pick(tgids, np.searchsorted(tids, waits.tid[blocked]), -2)
+    steps = Steps.constant(0)
+    lanes = recording.lanes(carriers)
+    for thread, tgid in zip(carriers.tolist(), process.tolist(), strict=True):
+        others = blocked[(of_wait == tgid) & (waits.tid[blocked] != thread)]
+        if not len(others):
+            continue
+        since = np.maximum(waits.start[others], _last_sign(recording, thread, waits.woken[others]))
+        carrier = np.full(len(others), thread, dtype=np.int64)
+        steps = overlay(steps, lanes.at(carrier, since), lanes.at(carrier, waits.woken[others]), 1)
+    found = np.zeros(len(path.of), dtype=np.int64)
+    if len(steps.at) > 1:
+        chosen = np.flatnonzero(on_cpu)
+        thread = of.thread[path.of[chosen]]
+        start, end = lanes.at(thread, path.start[chosen]), lanes.at(thread, path.end[chosen])
+        found[chosen] = _within(steps, start, end, start >= 0)
+    return found
+
+
+def _last_sign(recording: Recording, thread: int, until: Ints) -> Ints:
+    """Return when the last thing that a thread did was over, up to each time.
+
+    Being preempted is nothing it does, and when a request of it ends is the daemon's doing. Nor counts what it was in at that
+    time: who has spun in vain for a while goes to sleep.
+    """
+    rows = recording.all
+    mine = (rows.tid == thread) & ~((rows.kind == Kind.OFFCPU) & (rows.c == 0))
+    times = np.sort(np.where(rows.kind == Kind.FUSE_SEND, rows.start, rows.end)[mine])
+    return pick(times, np.searchsorted(times, until, side="right") - 1, recording.start_ns)
+
+
+def _within(steps: Steps, start: Ints, end: Ints, chosen: Bools) -> Ints:
+    """Return for each chosen interval how long the steps are 1 in it, 0 for the others."""
+    found = np.zeros(len(start), dtype=np.int64)
+    there = np.flatnonzero((start >= 0) & chosen)
+    if len(steps.at) > 1 and len(there):
+        before = np.append(0, np.cumsum(steps.value[:-1] * np.diff(steps.at)))
+        found[there] = _until(steps, before, end[there]) - _until(steps, before, start[there])
+    return found
+
+
+def _until(steps: Steps, before: Ints, position: Ints) -> Ints:
+    """Return how long steps of 0 and 1 are 1 before each position; `before` is that of each step's begin."""
+    place = np.searchsorted(steps.at, position, side="right") - 1
+    total: Ints = before[place] + steps.value[place] * (position - steps.at[place])
+    return total
+
+
+def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Path) -> Ints:
+    """Return how long, of each piece, the thread of the client that was at it was ready to run without a CPU.
+
+    The scheduler counts such a thread as off the CPU but not blocked: preempted, or woken and not on a CPU yet.
+    """
+    off = recording.of(Kind.OFFCPU)
+    off = off.where(np.isin(off.tgid, recording.daemon_pids))
+    lanes = recording.lanes(off.tid)
+    ready = np.where(off.c == 0, off.start, np.where(off.a > 0, np.clip(off.a, off.start, off.end), off.end))
+    steps = overlay(Steps.constant(0), lanes.at(off.tid, ready), lanes.at(off.tid, off.end), 1)
+    found = np.zeros(len(path.of), dtype=np.int64)
+    waiting = np.flatnonzero(path.request >= 0)
+    for first in range(0, len(waiting), AT_ONCE):
+        part = waiting[first : first + AT_ONCE]
+        thread = _of_client(requests, jobs, path.request[part], path.value[part])
+        start, end = lanes.at(thread, path.start[part]), lanes.at(thread, path.end[part])
+        found[part] = _within(steps, start, end, thread >= 0)
+    return found
+
+
+def _of_client(requests: Requests, jobs: Jobs, request: Ints, value: Ints) -> Ints:
+    """Return the thread of the client that is at each piece of a wait."""
+    downloading = np.isin(value, [int(each) for each in DOWNLOADING])
+    downloader = pick(jobs.downloader, match(jobs.request, request), -1)
+    return np.where(downloading, downloader, pick(requests.worker, request, -1))

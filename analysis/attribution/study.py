@@ -1,0 +1,124 @@
+"""Everything that was found out about a trace, as tables: what reports are made of."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvtrace.analysis.attribution.critical_path import Path, Threads, critical_paths
+from cvtrace.analysis.attribution.daemon_time import JobTime, job_time, worker_steps
+from cvtrace.analysis.attribution.overlaps import Overlaps, overlaps
+from cvtrace.analysis.attribution.waits import Waits, waits
+from cvtrace.analysis.joins.cache_use import CacheUse, cache_use
+from cvtrace.analysis.joins.client_counters import Counted, counted
+from cvtrace.analysis.joins.elsewhere import Elsewhere, elsewhere
+from cvtrace.analysis.joins.fetches import Gets, Jobs, fetches
+from cvtrace.analysis.joins.mounts import used_mounts
+from cvtrace.analysis.joins.objects import CacheOpens, cache_opens
+from cvtrace.analysis.joins.paths import Calls, Paths, target_calls
+from cvtrace.analysis.joins.phases import PhaseCalls, Phases, Segments, phases
+from cvtrace.analysis.joins.requests import Requests, requests
+from cvtrace.analysis.trace.intervals import Bools, Ints, pick
+from cvtrace.analysis.trace.recording import Mount, Recording, recording
+from cvtrace.tracer.store import Trace
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tables of one trace; every index (request, job, segment …) points into the table of that name."""
+
+    recording: Recording
+    requests: Requests
+    calls: Calls
+    paths: Paths
+    opens: CacheOpens
+    jobs: Jobs
+    gets: Gets
+    job_time: JobTime
+    use: CacheUse
+    phases: Phases
+    waits: Waits
+    elsewhere: Elsewhere
+    """What the target asked of mounts that were not observed."""
+    path: Path
+    """Of the segments of the target's life."""
+    call_path: Path
+    """Of the calls of the library."""
+    overlaps: Overlaps
+    """Of the pieces of `path`."""
+    call_overlaps: Overlaps
+    """Of the pieces of `call_path`."""
+    threads: Threads
+    """What every thread of the target did at every moment."""
+    mounts: tuple[Mount, ...]
+    """Those the target used."""
+    counted: Counted
+    """What the client's counters say, if the target read them."""
+    request_row: Ints
+    """Row (see Phases.names) in which each request of the target was sent, -1 for those of others."""
+    request_token: Ints
+    """Token for which each request of the target was sent, -1 for none."""
+
+    @property
+    def segments(self) -> Segments:
+        return self.phases.segments
+
+    @property
+    def phase_calls(self) -> PhaseCalls:
+        return self.phases.calls
+
+    @property
+    def gets_of_target(self) -> Bools:
+        """GETs that a request of the target caused."""
+        mine: Bools = pick(self.requests.by_target.astype(np.int64), self.gets.request, 0) == 1
+        return mine
+
+    @property
+    def get_object(self) -> Ints:
+        """Object that each GET is for: by its URL, or where that is encrypted, by the job; -1 for none."""
+        named = self.gets.object
+        return np.where(named >= 0, named, pick(self.jobs.object, self.gets.job, -1))
+
+    @property
+    def get_row(self) -> Ints:
+        """Row in which the request was sent that caused each GET, -1 for GETs of others."""
+        return pick(self.request_row, self.gets.request, -1)
+
+
+def study(trace: Trace) -> Study:
+    """Do all joins and the attribution."""
+    events = recording(trace)
+    asked = requests(events)
+    calls, paths = target_calls(events, asked)
+    opens = cache_opens(events, asked)
+    jobs, gets = fetches(events, asked, opens)
+    time = job_time(events, jobs, gets)
+    workers = worker_steps(events, asked, opens, jobs, time)
+    found = phases(events)
+    away = elsewhere(events)
+    off = waits(events, asked, calls, away)
+    path, call_path, threads = critical_paths(events, asked, workers, off, found.segments, found.calls)
+    row = np.where(asked.by_target, found.row_at(asked.asker, asked.sent), -1)
+    call = np.where(row >= 0, found.call_at(asked.asker, asked.sent), -1)
+    return Study(
+        recording=events,
+        requests=asked,
+        calls=calls,
+        paths=paths,
+        opens=opens,
+        jobs=jobs,
+        gets=gets,
+        job_time=time,
+        use=cache_use(events, asked, opens, jobs),
+        phases=found,
+        waits=off,
+        elsewhere=away,
+        mounts=used_mounts(events, asked, calls),
+        counted=counted(events, found),
+        path=path,
+        call_path=call_path,
+        overlaps=overlaps(events, asked, jobs, off, path, found.segments),
+        call_overlaps=overlaps(events, asked, jobs, off, call_path, found.calls),
+        threads=threads,
+        request_row=row,
+        request_token=pick(found.calls.token, call, -1),
+    )

@@ -1,0 +1,188 @@
+"""Expectations of a report, such as `decode.fuse_reads == 0`: parsed, never evaluated as code."""
+
+import difflib
+import operator
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.report_schema import Phase, Report
+from cvtrace.analysis.joins.phases import NAMES
+
+Value = float | str
+
+EXPRESSION: Final = re.compile(r"^\s*(\w[\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*$")
+OPERATORS: Final[dict[str, Callable[[Value, Value], bool]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+WORDS: Final = {
+    "verdict": ("yes", "no", "inconclusive"),
+    "cache_state": ("cold", "warm", "hot", "mixed", "none"),
+    "agreement": ("yes", "no", "unknown"),
+    "hits_cvmfs": ("yes", "no", "inconclusive"),
+    "phase.cache_state": ("cold", "warm-disk", "warm-memory", "warm", "hot", "mixed", "none"),
+}
+"""Names whose value is a word, and the words."""
+PHASE_WORDS: Final = {"hits_cvmfs": "hits_cvmfs", "cache_state": "phase.cache_state"}
+"""Columns of phases that are words -> the entry of WORDS."""
+NUMBERS: Final = tuple(
+    each.name for each in fields(Phase) if each.name not in ("name", "classes", "start_s", *PHASE_WORDS)
+)
+VERDICT: Final = ("tokens", "fuse_requests", "fuse_reads", "fuse_read_bytes", "http_fetches", "http_bytes", "blocked_s")
+TRACE: Final = ("lost", "events", "duration_s", "exit_code")
+SUGGESTED: Final = 2
+"""Names that may be meant, at most."""
+TOKEN_TIMES: Final = ("median_s", "p99_s", "max_s")
+
+
+class BadExpression(Exception):
+    """An expression that cannot be understood; the message says why and what is known."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One parsed expression."""
+
+    text: str
+    name: str
+    comparison: str
+    wanted: Value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether an expectation is met, and what the report says. `actual` is None if the trace does not have it."""
+
+    expectation: Expectation
+    met: bool
+    actual: Value | None
+
+
+def spelt(phase: str) -> str:
+    """Return how a phase that a script names is written in an expression: `warm up` as `warm_up`."""
+    return re.sub(r"\W", "_", phase)
+
+
+def known_names(named: Iterable[str] = ()) -> str:
+    """Return what may stand on the left, for people; `named` are the phases of the script's own."""
+    phases = ", ".join(dict.fromkeys((*NAMES, *map(spelt, named))))
+    return (
+        f"verdict, cache_state, agreement, verdict.<{'|'.join((*VERDICT, 'tokens_affected'))}>, "
+        f"trace.<{'|'.join(TRACE)}>, decode.<{'|'.join(TOKEN_TIMES)}>, "
+        f"for each of {phases} and total: .<{'|'.join(NUMBERS)}>, .<{'|'.join(LABELS)}> (seconds), "
+        f"and for each but total: .<{'|'.join(PHASE_WORDS)}>"
+    )
+
+
+def parse(text: str, named: Iterable[str] = ()) -> Expectation:
+    """Read one expression; `named` are the phases that the script names. Raises BadExpression."""
+    phases = {*NAMES, *map(spelt, named)}
+    found = EXPRESSION.match(text)
+    if not found:
+        raise BadExpression(f"cannot read '{text}': write NAME ==|!=|<|<=|>|>= VALUE, e.g. 'decode.fuse_reads == 0'")
+    name, comparison, value = found.groups()
+    if not _is_known(name, phases):
+        raise BadExpression(f"unknown name '{name}' in '{text}'{_meant(name, phases)}; known are: {known_names(named)}")
+    tail = name.partition(".")[2]
+    words = WORDS.get(PHASE_WORDS.get(tail, name))
+    if words:
+        word = value.strip("'\"").lower()
+        if comparison not in ("==", "!=") or word not in words:
+            raise BadExpression(f"'{name}' in '{text}' is one of {', '.join(words)}: compare it by == or !=")
+        return Expectation(text, name, comparison, word)
+    try:
+        number = float(value.replace(",", "").replace("_", ""))
+    except ValueError:
+        raise BadExpression(f"'{value}' in '{text}' is not a number") from None
+    return Expectation(text, name, comparison, number)
+
+
+def _meant(name: str, phases: Collection[str]) -> str:
+    """Return a question for the known names that are most like this one."""
+    tails = (*NUMBERS, *LABELS)
+    known = [word for word in WORDS if word not in PHASE_WORDS.values()]
+    known += [f"verdict.{tail}" for tail in (*VERDICT, "tokens_affected")]
+    known += [f"trace.{tail}" for tail in TRACE] + [f"decode.{tail}" for tail in TOKEN_TIMES]
+    known += [f"{phase}.{tail}" for phase in sorted(phases) for tail in (*tails, *PHASE_WORDS)]
+    known += [f"total.{tail}" for tail in tails]
+    head, _, tail = name.lower().partition(".")
+    ending = [each for each in known if tail and each.startswith(f"{head}.") and each.endswith(tail)]
+    found = list(dict.fromkeys([*ending, *difflib.get_close_matches(name.lower(), known, n=SUGGESTED, cutoff=0.7)]))
+    return f": did you mean {' or '.join(found[:SUGGESTED])}?" if found else ""
+
+
+def _is_known(name: str, phases: Collection[str]) -> bool:
+    head, _, tail = name.partition(".")
+    if name in WORDS:
+        return name not in PHASE_WORDS.values()
+    if head == "verdict":
+        return tail in (*VERDICT, "tokens_affected")
+    if head == "trace":
+        return tail in TRACE
+    if head == "total":
+        return tail in NUMBERS or tail in LABELS
+    if head == "decode" and tail in TOKEN_TIMES:
+        return True
+    return head in phases and (tail in NUMBERS or tail in LABELS or tail in PHASE_WORDS)
+
+
+def check(report: Report, expectations: list[Expectation]) -> list[Outcome]:
+    """Hold a report against expectations. What the trace does not have (a phase that did not occur, a count that was not observed) meets none."""
+    outcomes = []
+    for each in expectations:
+        actual = value_of(report, each.name)
+        met = actual is not None and OPERATORS[each.comparison](actual, each.wanted)
+        outcomes.append(Outcome(each, met, actual))
+    return outcomes
+
+
+def value_of(report: Report, name: str) -> Value | None:
+    """Return what a known name stands for in a report, None if the trace does not have it or could not observe it."""
+    head, _, tail = name.partition(".")
+    if name == "verdict":
+        return report.verdict.generation_hits_cvmfs
+    if name == "cache_state":
+        return report.cache_state
+    if name == "agreement":
+        answers = {each.agree for each in report.checks}
+        return "no" if False in answers else ("yes" if answers == {True} else "unknown")
+    if head == "verdict":
+        found = getattr(report.verdict, tail)
+        return None if found is None else float(len(found) if tail == "tokens_affected" else found)
+    if head == "trace":
+        told = getattr(report.trace, tail)
+        return None if told is None else float(told)
+    rows = [row for row in report.phases if head in ("total", spelt(row.name))]
+    if not rows:
+        return None
+    if tail in TOKEN_TIMES:
+        return _token_time(report, tail)
+    if tail in PHASE_WORDS:
+        word: str | None = getattr(rows[0], tail)
+        return word
+    values = [row.classes.get(tail, 0.0) if tail in LABELS else getattr(row, tail) for row in rows]
+    return None if None in values else float(sum(values))
+
+
+def why_unknown(report: Report, name: str) -> str:
+    """Return why `value_of` knows nothing of a name."""
+    head = name.partition(".")[0]
+    if head in NAMES and all(row.name != head for row in report.phases):
+        return f"this trace has no {head}"
+    return f"{name} was not observed"
+
+
+def _token_time(report: Report, name: str) -> float | None:
+    if not report.tokens:
+        return None
+    share = {"median_s": 50, "p99_s": 99, "max_s": 100}[name]
+    return float(np.percentile([token.wall_s for token in report.tokens], share))

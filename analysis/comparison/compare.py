@@ -1,0 +1,311 @@
+"""Two runs, or two sets of runs, figure by figure: what changed, and of sets, how sure that is."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cvtrace.analysis.contract.classes import GROUPS, LABELS
+from cvtrace.analysis.contract.columns import PHASES
+from cvtrace.analysis.contract.quantities import script
+from cvtrace.analysis.contract.report_schema import Phase, Report
+from cvtrace.tracer.folder import is_trace
+from cvtrace.tracer.safe_open import open_below_or_linked, open_folder
+
+SCHEMA: Final = "cvtrace-compare/1"
+RESAMPLES: Final = 4000
+CONFIDENCE: Final = 0.95
+FEWEST: Final = 3
+"""Runs on each side from which on an interval is told."""
+ENOUGH: Final = 6
+"""Runs on each side from which on the interval of a median is about as wide as it should be."""
+GROUP_COLUMNS: Final = tuple(f"{group}_s" for group in GROUPS)
+COLUMNS: Final = tuple(
+    name
+    for name, column in PHASES.items()
+    if column.unit in ("s", "n", "bytes") and name not in ("start_s", *GROUP_COLUMNS)
+)
+VERDICT: Final = {
+    "fuse_reads": "n",
+    "fuse_read_bytes": "bytes",
+    "http_fetches": "n",
+    "http_bytes": "bytes",
+    "blocked_s": "s",
+}
+Floats = npt.NDArray[np.float64]
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run or a set of runs."""
+
+    path: str
+    runs: int
+    scripts: tuple[str, ...]
+    targets: tuple[str, ...]
+    """Command lines."""
+    probes: tuple[str, ...]
+    questions: tuple[str, ...] = ()
+    """What the verdicts answer: generation, inference, program (verdict_model.QUESTIONS)."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure (`of` what, its `name`) on both sides, medians where there are several runs; None if not observed.
+
+    `low` to `high` is where the difference of the medians lies with 95 % confidence; None with fewer than FEWEST runs on a side.
+    `certain` tells whether that excludes 0.
+    """
+
+    of: str
+    name: str
+    unit: str
+    a: float | None
+    b: float | None
+    difference: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    certain: bool | None
+
+
+@dataclass(frozen=True)
+class Word:
+    """An answer in words on both sides: each word and how many runs gave it."""
+
+    of: str
+    name: str
+    a: dict[str, int]
+    b: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All figures and words of two sides, in the order of the report; `notes` say what makes them hard to compare."""
+
+    schema: str
+    a: Side
+    b: Side
+    words: tuple[Word, ...]
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain dicts and lists for JSON."""
+        return {
+            "schema": self.schema,
+            "a": _plain(self.a),
+            "b": _plain(self.b),
+            "words": [_plain(word) for word in self.words],
+            "changes": [_plain(change) for change in self.changes],
+            "notes": list(self.notes),
+        }
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(row).items()}
+
+
+def traces_in(path: Path) -> list[Path]:
+    """Return the trace at a path, or the traces in the folder there; if there is none, the path, which will say so itself."""
+    try:
+        folder = open_folder(path)
+    except OSError:
+        return [path]
+    try:
+        if is_trace(folder):
+            return [path]
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+        return [path / name for name in names if _holds_trace(folder, name)] or [path]
+    finally:
+        os.close(folder)
+
+
+def _holds_trace(folder: int, name: str) -> bool:
+    """Tell whether a trace is in a folder of this name, or where a link leads that may be followed."""
+    try:
+        inner = open_below_or_linked(folder, name)
+    except OSError:
+        return False
+    try:
+        return is_trace(inner)
+    finally:
+        os.close(inner)
+
+
+def middle(reports: Sequence[Report]) -> int:
+    """Return which run is the median by time of load and decode; of an even number, the shorter of the two in the middle."""
+    spent = [sum(row.wall_s for row in report.phases if row.name in ("load", "decode")) for report in reports]
+    return sorted(range(len(spent)), key=spent.__getitem__)[(len(spent) - 1) // 2]
+
+
+def compare(path_a: Path, a: Sequence[Report], path_b: Path, b: Sequence[Report]) -> Comparison:
+    """Compare two sets of reports, each of one run or more."""
+    units = _units([*a, *b])
+    found_a, found_b = _table(a, units), _table(b, units)
+    low, high = _intervals(found_a, found_b)
+    middle_a, middle_b = _median(found_a), _median(found_b)
+    changes = tuple(
+        _change(key, unit, *map(float, values))
+        for (key, unit), *values in zip(units.items(), middle_a, middle_b, low, high, strict=True)
+    )
+    return Comparison(
+        SCHEMA, _side(path_a, a), _side(path_b, b), _words(a, b), changes, (*_notes(a, b), *_few(len(a), len(b)))
+    )
+
+
+def _side(path: Path, reports: Sequence[Report]) -> Side:
+    targets = dict.fromkeys(" ".join(report.trace.target) for report in reports)
+    scripts = dict.fromkeys(script(report.trace.target) for report in reports)
+    return Side(
+        str(path),
+        len(reports),
+        tuple(scripts),
+        tuple(targets),
+        tuple(sorted({report.trace.probes for report in reports})),
+        tuple(sorted({report.verdict.question for report in reports})),
+    )
+
+
+def _units(reports: Sequence[Report]) -> dict[Key, str]:
+    """Return all figures and their units: of the run, of generation, of tokens, of every phase that occurs in any run."""
+    units: dict[Key, str] = {("run", "duration_s"): "s"}
+    units |= {("generation", name): unit for name, unit in VERDICT.items()}
+    units |= {("tokens", "count"): "n", ("tokens", "median_s"): "s", ("tokens", "p99_s"): "s"}
+    for phase in dict.fromkeys(row.name for report in reports for row in report.phases):
+        units |= {(phase, name): PHASES[name].unit for name in COLUMNS}
+        units |= {(phase, name): "s" for name in (*GROUP_COLUMNS, *LABELS)}
+    return units
+
+
+def _table(reports: Sequence[Report], units: dict[Key, str]) -> Floats:
+    """Return the figures, shape (runs, figures); NaN where not observed."""
+    return np.array(
+        [[_nan(found.get(key)) for key in units] for found in map(_figures, reports, [units] * len(reports))]
+    )
+
+
+def _nan(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _figures(report: Report, units: dict[Key, str]) -> dict[Key, float | None]:
+    walls = [token.wall_s for token in report.tokens]
+    middle, high = np.percentile(walls, [50, 99]).tolist() if walls else (None, None)
+    found: dict[Key, float | None] = {("run", "duration_s"): report.trace.duration_s}
+    found |= {("generation", name): getattr(report.verdict, name) for name in VERDICT}
+    found |= {("tokens", "count"): len(walls), ("tokens", "median_s"): middle, ("tokens", "p99_s"): high}
+    found |= dict.fromkeys([key for key in units if key not in found], 0.0)  # phases that did not occur took no time
+    for row in report.phases:
+        found |= _of_phase(row)
+    return found
+
+
+def _of_phase(row: Phase) -> dict[Key, float | None]:
+    found: dict[Key, float | None] = {(row.name, name): getattr(row, name) for name in (*COLUMNS, *GROUP_COLUMNS)}
+    return {**found, **{(row.name, name): spent for name, spent in row.classes.items()}}
+
+
+def _median(table: Floats) -> Floats:
+    """Return the median of each column over the runs in which it was observed."""
+    known = ~np.isnan(table)
+    ordered = np.sort(table, axis=-2)  # NaN comes last
+    count = known.sum(axis=-2)
+    low, high = np.maximum(count - 1, 0) // 2, count // 2
+    both = [
+        np.take_along_axis(ordered, np.minimum(place, table.shape[-2] - 1)[..., None, :], axis=-2)
+        for place in (low, high)
+    ]
+    middle: Floats = np.where(count > 0, (both[0] + both[1])[..., 0, :] / 2, np.nan)
+    return middle
+
+
+def _intervals(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return where the difference of the medians (b - a) lies: a percentile bootstrap, runs drawn anew on each side.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+    """
+    if min(len(a), len(b)) < FEWEST:
+        return (np.full(a.shape[1], np.nan),) * 2
+    random = np.random.default_rng(0)
+    parts = []
+    for _ in range(0, RESAMPLES, 200):
+        drawn = [side[random.integers(0, len(side), (200, len(side)))] for side in (a, b)]
+        parts.append(_median(drawn[1]) - _median(drawn[0]))
+    differences = np.concatenate(parts)
+    differences = np.where(np.isnan(differences).any(axis=0), np.nan, differences)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(differences, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def _change(key: Key, unit: str, a: float, b: float, low: float, high: float) -> Change:
+    both = not (np.isnan(a) or np.isnan(b))
+    interval = not np.isnan(low)
+    return Change(
+        *key,
+        unit,
+        a=_known(a),
+        b=_known(b),
+        difference=b - a if both else None,
+        ratio=b / a if both and a else None,
+        low=_known(low),
+        high=_known(high),
+        certain=bool(low > 0 or high < 0) if interval else None,
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _words(a: Sequence[Report], b: Sequence[Report]) -> tuple[Word, ...]:
+    found = [
+        Word("run", "verdict", *(dict(Counter(each.verdict.answer for each in side)) for side in (a, b))),
+        Word(
+            "run",
+            "cache_state",
+            *(dict(Counter(each.cache_state or "not observed" for each in side)) for side in (a, b)),
+        ),
+    ]
+    for phase in dict.fromkeys(row.name for report in (*a, *b) for row in report.phases):
+        told = [
+            Counter(row.hits_cvmfs for report in side for row in report.phases if row.name == phase) for side in (a, b)
+        ]
+        found.append(Word(phase, "hits_cvmfs", dict(told[0]), dict(told[1])))
+    return tuple(found)
+
+
+def _notes(a: Sequence[Report], b: Sequence[Report]) -> list[str]:
+    """Say what makes a comparison doubtful."""
+    notes = []
+    for what, of in (
+        ("commands", [{each.trace.target for each in side} for side in (a, b)]),
+        ("probes", [{each.trace.probes for each in side} for side in (a, b)]),
+        ("machines", [{each.trace.host for each in side} for side in (a, b)]),
+    ):
+        if of[0] != of[1]:
+            notes.append(f"the {what} differ")
+    for report in (*a, *b):
+        if report.trace.lost:
+            notes.append(f"{report.trace.path}: {report.trace.lost:,} events lost")
+        if report.trace.damage:
+            notes.append(f"{report.trace.path}: {report.trace.damage}")
+        if report.trace.exit_code:
+            notes.append(f"{report.trace.path}: the target ended with {report.trace.exit_code}")
+    return notes
+
+
+def _few(a: int, b: int) -> list[str]:
+    if min(a, b) < FEWEST:
+        return [f"no interval: that needs {FEWEST} runs or more on each side; a difference may be chance"]
+    if min(a, b) < ENOUGH:
+        return [f"fewer than {ENOUGH} runs on a side: intervals are narrower than they should be"]
+    return []

@@ -1,0 +1,221 @@
+"""Traced fetches against the access log of the origin or of a proxy: joined by path, status, bytes and time."""
+
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.report_schema import AccessCheck
+from cvtrace.analysis.evidence.access_log import AccessLog, path_of, read_access_log
+from cvtrace.analysis.joins.fetches import Gets, is_proxied
+from cvtrace.analysis.joins.phases import DECODE
+from cvtrace.analysis.trace.intervals import Bools, Ints
+
+REPOSITORY: Final = re.compile(r"^(.*?/)(?:data/[0-9a-f]{2}/|\.cvmfs)")
+"""What precedes the objects of a repository in the path of a URL."""
+SLACK_NS: Final = 2_000_000_000
+"""By which the clocks of a log and of a trace may differ, unasked."""
+EDGE_NS: Final = 100_000_000
+MOST_AHEAD_NS: Final = 60_000_000_000
+ENOUGH: Final = 3
+"""Fetches that tell how far the clocks are apart, if they agree on it."""
+HEAD_BYTES: Final = 8192
+EXAMPLES: Final = 5
+ANY_STATUS: Final = 0
+
+
+@dataclass(frozen=True)
+class LogFindings:
+    """The comparison, and what it says of the recording."""
+
+    check: AccessCheck
+    proof: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """Fetches that were traced, by time; real time, ns. Encrypted ones have no path."""
+
+    path: list[str]
+    status: Ints
+    bytes: Ints
+    sent: Ints
+    done: Ints
+
+
+def access_check(study: Study, file: Path, own_clients: tuple[str, ...] = ()) -> LogFindings:
+    """Compare; `own_clients` are the addresses that this client has in the log, if known. Raises LogUnreadable."""
+    clock = study.recording.meta.get("clock") or {}
+    offset_ns = clock.get("realtime_offset_ns")
+    offset_ns = offset_ns if isinstance(offset_ns, int) and abs(offset_ns) < 2**62 else 0
+    traced = _traced(study, offset_ns)
+    log = read_access_log(file, _prefixes(study, traced.path))
+    line, ahead_ns = _joined(traced, log)
+    taken = np.zeros(len(log), dtype=bool)
+    taken[line[line >= 0]] = True
+    begin, until = log.from_ns - ahead_ns - offset_ns, log.to_ns - ahead_ns - offset_ns
+    during = (until >= study.recording.start_ns) & (begin <= study.recording.end_ns) & ~taken
+    known = set(own_clients) or {log.client[number] for number in np.flatnonzero(taken).tolist()} - {""}
+    behind_proxy = not log.of_proxy and _all_proxied(study.gets)
+    mine = np.array([not client or not known or client in known for client in log.client], dtype=bool) & (
+        not behind_proxy
+    )
+    edge = (begin < study.recording.start_ns + EDGE_NS) | (until > study.recording.end_ns - EDGE_NS)
+    decoding = _in_decode(study, begin, until)
+    only: Bools = during & mine & (~edge | decoding)
+    matched: Bools = line >= 0
+    check = AccessCheck(
+        file=log.name,
+        format=log.format,
+        of_proxy=log.of_proxy,
+        lines=log.lines,
+        unreadable=log.unreadable,
+        elsewhere=log.elsewhere,
+        fetches=len(line),
+        matched=int(matched.sum()),
+        traced_bytes=int(traced.bytes[matched].sum()),
+        log_bytes=int(log.bytes[line[matched]].sum()),
+        bytes_differ=int((~_fits(traced.bytes[matched], log.bytes[line[matched]], log.with_head)).sum()),
+        only_in_trace=int((~matched).sum()),
+        only_in_log=int(only.sum()),
+        unknown_client=bool(only.any()) and not known,
+        of_others=int((during & ~mine).sum()),
+        at_edges=int((during & mine & edge & ~decoding).sum()),
+        in_decode=int((only & decoding).sum()),
+        clock_ahead_s=ahead_ns / 1e9,
+        examples=tuple(dict.fromkeys(log.path[number] for number in np.flatnonzero(only).tolist()))[:EXAMPLES],
+        behind_proxy=behind_proxy,
+        agree=_agree(matched, only, behind_proxy),
+    )
+    return LogFindings(check, *_said(check))
+
+
+def _agree(matched: Bools, only_in_log: Bools, behind_proxy: bool) -> bool | None:
+    if only_in_log.any():
+        return False
+    if not len(matched) or (behind_proxy and not matched.all()):
+        return None
+    return bool(matched.all())
+
+
+def _said(check: AccessCheck) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what the comparison proves, and what it lacks for a proof: a fetch that was not traced is never a no."""
+    if check.only_in_log:
+        whose = ", whose client cannot be told," if check.unknown_client else " by this client"
+        when = f", {check.in_decode:,} perhaps in generation" if check.in_decode else ""
+        return (), (f"the access log has {counted(check.only_in_log, 'fetch')}{whose} that the trace lacks{when}",)
+    if check.agree:
+        return (f"the access log has the same {counted(check.matched, 'fetch')}",), ()
+    return (), ()
+
+
+def _traced(study: Study, offset_ns: int) -> _Traced:
+    gets = study.gets
+    order = np.argsort(gets.sent, kind="stable")
+    targets = (line.split(" ", 2)[1] if line.count(" ") else "" for line in (gets.line[n] for n in order.tolist()))
+    done = np.maximum(gets.last, gets.sent)[order]
+    return _Traced(
+        path=[path_of(target) for target in targets],
+        status=gets.status[order],
+        bytes=gets.body_bytes[order],
+        sent=gets.sent[order] + offset_ns,
+        done=done + offset_ns,
+    )
+
+
+def _prefixes(study: Study, paths: Iterable[str]) -> tuple[str, ...]:
+    """Return how paths of the repositories begin on the servers: as traced, and as is the custom."""
+    found = {match[1] for match in map(REPOSITORY.match, set(paths)) if match}
+    named = {f"/cvmfs/{mount.fqrn}/" for mount in study.recording.mounts if mount.fqrn}
+    return tuple(sorted((found | named) - {"/"})) or ("/",)
+
+
+def _all_proxied(gets: Gets) -> bool:
+    seen = [is_proxied(line) for line in gets.line if line]
+    return bool(seen) and all(seen)
+
+
+def _in_decode(study: Study, begin: Ints, until: Ints) -> Bools:
+    """Tell which intervals touch a decode step (steps are sorted; those of several threads may overlap)."""
+    calls = study.phase_calls
+    chosen = calls.row == DECODE
+    start, end = calls.start[chosen], np.maximum.accumulate(calls.end[chosen])
+    before = np.searchsorted(start, until, side="right") - 1
+    found: Bools = (before >= 0) & (end[np.maximum(before, 0)] >= begin) if len(start) else np.zeros(len(begin), bool)
+    return found
+
+
+def _fits(traced: Ints, logged: Ints, with_head: bool) -> Bools:
+    found: Bools = (logged >= traced) & (logged - traced <= (HEAD_BYTES if with_head else 0))
+    return found
+
+
+def _joined(traced: _Traced, log: AccessLog) -> tuple[Ints, int]:
+    """Return the line of each fetch (-1: none), and by how many ns the log's clock is taken to be ahead."""
+    line = _at(traced, log, 0)
+    if 2 * int((line >= 0).sum()) >= len(line):
+        return line, 0
+    ahead_ns = _ahead(traced, log)
+    shifted = _at(traced, log, ahead_ns) if ahead_ns else line
+    return (shifted, ahead_ns) if (shifted >= 0).sum() > (line >= 0).sum() else (line, 0)
+
+
+def _ahead(traced: _Traced, log: AccessLog) -> int:
+    """Estimate how far the log's clock is ahead, from paths that both have once; 0 if they do not agree on it."""
+    ours, theirs = _once(traced.path), _once(log.path)
+    both = [(ours[path], theirs[path]) for path in ours.keys() & theirs.keys()]
+    if len(both) < ENOUGH:
+        return 0
+    mine, line = np.array(both, dtype=np.int64).T
+    apart = log.from_ns[line] - traced.sent[mine]
+    middle = int(np.median(apart))
+    agree = (np.abs(apart - middle) <= SLACK_NS).mean() >= 0.9
+    return middle if agree and abs(middle) <= MOST_AHEAD_NS else 0
+
+
+def _once(paths: Iterable[str]) -> dict[str, int]:
+    """Return the place of each path that occurs once."""
+    places: dict[str, int] = {}
+    again: set[str] = set()
+    for place, path in enumerate(paths):
+        again.update((path,) if path in places else ())
+        places[path] = place
+    return {path: place for path, place in places.items() if path and path not in again}
+
+
+def _at(traced: _Traced, log: AccessLog, ahead_ns: int) -> Ints:
+    """Join, if the log's clock is ahead by so much: first where the bytes agree as well, then those without a path."""
+    found = np.full(len(traced.path), -1, dtype=np.int64)
+    free = set(range(len(log)))
+    begin, until = log.from_ns - ahead_ns - SLACK_NS, log.to_ns - ahead_ns + SLACK_NS
+    for exactly in (True, False):
+        waiting: dict[str, deque[int]] = defaultdict(deque)
+        for number in sorted(free):
+            waiting[log.path[number]].append(number)
+            waiting[""].append(number)
+        for place in np.flatnonzero(found < 0).tolist():
+            path, status = traced.path[place], int(traced.status[place])
+            if not path and exactly:
+                continue
+            lines = waiting.get(path, deque())
+            while lines and (lines[0] not in free or until[lines[0]] < traced.sent[place]):
+                lines.popleft()
+            for number in lines:
+                if begin[number] > traced.done[place]:
+                    break
+                same = not path or ANY_STATUS in (status, int(log.status[number])) or status == log.status[number]
+                size = slice(number, number + 1)
+                if exactly and not _fits(traced.bytes[place : place + 1], log.bytes[size], log.with_head)[0]:
+                    same = False
+                if same and number in free:
+                    found[place] = number
+                    free.remove(number)
+                    break
+    return found

@@ -1,0 +1,164 @@
+"""What speaks for a complete recording, and what is missing for one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.quantities import counted, size
+from cvtrace.analysis.contract.report_schema import Check
+from cvtrace.analysis.contract.verdict_schema import PROGRAM, ModelFile
+from cvtrace.analysis.evidence.counted_evidence import ROWS, counted_evidence, may_pass
+from cvtrace.analysis.evidence.program_verdict import counted_of_program, question_of, seen_of_program
+from cvtrace.analysis.joins.client_counters import OPENS
+from cvtrace.analysis.joins.mounts import held_mounts
+from cvtrace.analysis.joins.phases import GENERATING, LOAD, is_attached
+from cvtrace.analysis.joins.requests import PASSTHROUGH
+from cvtrace.analysis.storage.model_files import ELSEWHERE, model_files, model_from
+from cvtrace.probes.events import Kind, Opcode
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a complete recording, and what is missing for one."""
+
+    proof: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class SaysOfIt(Protocol):
+    """What somebody else's count says of the recording."""
+
+    @property
+    def proof(self) -> tuple[str, ...]: ...
+    @property
+    def missing(self) -> tuple[str, ...]: ...
+
+
+def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *more: SaysOfIt) -> Evidence:
+    """Judge how complete the recording is; `more` is what others count."""
+    proof: list[str] = []
+    missing: list[str] = []
+    agreed = bool(checks) and all(check.agree for check in checks) and not absent
+    is_program = question_of(study) == PROGRAM
+    parts: Sequence[Callable[[Study], tuple[list[str], list[str]]]]
+    parts = (_whole, counted_of_program) if is_program else (_blind,)
+    if study.recording.sees_requests:
+        of_question = (seen_of_program,) if is_program else (_source, _mapping)
+        parts = (_whole, _since_attached) if agreed and is_attached(study.recording) else (_whole, *of_question)
+    for part in parts:
+        said, lacking = part(study)
+        proof += said
+        missing += lacking
+    differing = [check for check in checks if check.agree is False]
+    missing += [
+        f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}" for check in differing
+    ]
+    missing += absent
+    if agreed:
+        proof.append("the client's own counters agree")
+    for other in more:
+        proof += other.proof
+        missing += other.missing
+    return Evidence(tuple(proof), tuple(missing))
+
+
+def _blind(study: Study) -> tuple[list[str], list[str]]:
+    """Requests cannot be observed at all; the client's counters may have been."""
+    _, missing = _whole(study)
+    if study.counted.total(OPENS, *ROWS) is not None:
+        proof, lacking = counted_evidence(study)
+        return proof, [*lacking, *missing]
+    held = held_mounts(study.recording)
+    if held is not None and not len(held) and study.recording.mounts:
+        return [], [
+            "the target was not seen to have a file of a CVMFS mount open or mapped: what the clients counted may be others' "
+            "doing: `cvtrace run` as root (eBPF, or --probes strace) shows what is its own",
+            *missing,
+        ]
+    return [], [
+        f"the {study.recording.probe} probe sees no single request, so it is not known which phase or token the client's "
+        "counts belong to: `cvtrace run` as root (eBPF, or --probes strace) shows it",
+        *missing,
+    ]
+
+
+def _whole(study: Study) -> tuple[list[str], list[str]]:
+    """Nothing lost, nothing cut off."""
+    meta = study.recording.meta
+    lost = {name: int(count) for name, count in (meta.get("lost") or {}).items() if int(count)}
+    missing = [f"{counted(count, 'event')} of {name} lost" for name, count in lost.items()]
+    if study.recording.damage:
+        missing.append(study.recording.damage)
+    if bool((study.phase_calls.cut & np.isin(study.phase_calls.row, GENERATING)).any()):
+        missing.append("the recording ended while a token was being generated")
+    return ([] if missing else ["no event was lost"]), missing
+
+
+def _source(study: Study) -> tuple[list[str], list[str]]:
+    """The model's files were seen being opened: on CVMFS, with the daemon answering, or somewhere else."""
+    if not study.recording.mounts:
+        return [], []
+    answered = study.requests.seen_by_daemon & (study.request_row == LOAD)
+    if answered.any():
+        reads = int((answered & study.requests.is_(Opcode.READ)).sum())
+        opens = int((answered & study.requests.is_(Opcode.OPEN)).sum())
+        return [f"cvmfs2 served {counted(reads, 'read')} and {counted(opens, 'open')} in the load"], []
+    files = model_files(study)
+    if model_from(study, files) == ELSEWHERE:
+        return [_opened_elsewhere(files)], []
+    away = study.elsewhere
+    left_out = away.mount[away.to_cvmfs & (study.phases.row_at(away.asker, away.sent) == LOAD)]
+    if len(left_out):
+        names = ", ".join(away.mounts[mount].path for mount in np.unique(left_out).tolist())
+        return [], [f"the model was loaded from {names}, which was not observed (--mount chooses the mounts)"]
+    asked = study.requests.seen_by_daemon & study.requests.by_target
+    if not asked.any():
+        return [], ["cvmfs2 was not seen answering the target at all: the model may not come from CVMFS"]
+    reads = int((asked & study.requests.is_(Opcode.READ)).sum())
+    return [], [
+        f"cvmfs2 was not seen answering the target in the load, but {counted(reads, 'read')} of it outside of the load: "
+        "which of them were for the model is not known"
+    ]
+
+
+def _opened_elsewhere(files: tuple[ModelFile, ...]) -> str:
+    mapped, read = sum(file.mapped_bytes for file in files), sum(file.read_bytes for file in files)
+    used = [f"{size(amount)} {how}" for amount, how in ((mapped, "mapped"), (read, "read")) if amount]
+    return f"the model was opened from {files[0].path}, which is not on CVMFS ({counted(len(files), 'file')}, {', '.join(used)})"
+
+
+def _since_attached(study: Study) -> tuple[list[str], list[str]]:
+    """The target ran already, its load was not seen: what the client counted meanwhile is all that anybody asked of it."""
+    served = study.requests.seen_by_daemon & study.requests.is_(Opcode.READ)
+    proof = [f"the target ran already: meanwhile cvmfs2 served {counted(int(served.sum()), 'read')}, whoever asked"]
+    passing = [mount for mount in study.recording.mounts if may_pass(mount.version)]
+    if passing:
+        return proof, [
+            f"cvmfs2 {passing[0].version} may let reads of files that were open already pass it by (FUSE passthrough)"
+        ]
+    return proof, []
+
+
+def _mapping(study: Study) -> tuple[list[str], list[str]]:
+    """Page faults on the weights could be observed, and reads do not pass the daemon by."""
+    missing = []
+    passing = study.requests.is_(Opcode.OPEN) & ((study.requests.open_flags & PASSTHROUGH) != 0)
+    if passing.any():
+        missing.append(
+            f"FUSE passthrough: reads of {int(passing.sum()):,} opened files never reach cvmfs2 and cannot be seen"
+        )
+    if model_from(study, model_files(study)) == ELSEWHERE and study.recording.sees_sends:
+        return ["page faults on weights that are not on CVMFS need nothing of it"], missing
+    if not study.recording.sees_pages:
+        missing.append(f"the {study.recording.probe} probe cannot observe page faults on mapped weights")
+        return [], missing
+    if not study.recording.has(Kind.FUSE_SEND, Kind.FAULT):
+        missing.append("neither FUSE requests in the kernel nor page faults were seen: mapped weights are not observed")
+        return [], missing
+    mapped = int((study.calls.on_mount & (study.calls.rows.kind == Kind.SYS_MMAP)).sum())
+    return (
+        [f"the weights were observed in {counted(mapped, 'mapping')}"] if mapped else ["page faults were observed"]
+    ), missing

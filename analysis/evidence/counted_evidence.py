@@ -1,0 +1,81 @@
+"""What the client's counters prove where no request can be observed."""
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, OPENS, READS, Counted
+from cvtrace.analysis.joins.phases import BETWEEN, DECODE, LOAD, PREFILL
+
+ROWS = (PREFILL, DECODE, BETWEEN)
+"""Those of generation."""
+TAIL_NS = 10_000_000
+"""A reading later than this after the last token is said."""
+PASSTHROUGH = (2, 13)
+"""First release that can let reads pass it by."""
+
+
+def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
+    """Return (what the counters say, what they leave open) of decode."""
+    found, mounts = study.counted, study.recording.mounts
+    proof = [_said(study, found)]
+    missing = []
+    if found.moved(*ROWS):
+        missing.append("the counters do not tell who asked: another process that used the mount counts, too")
+    if found.others_moved(*ROWS):
+        missing.append(
+            "a mount was used meanwhile of which the target was not seen to have a file open or mapped: by whom is not known"
+        )
+    if not found.tells_reads(len(mounts)):
+        missing.append(
+            "the client shows this user opens and downloads, not reads: what was read from its cache is not counted: "
+            "`cvtrace run` as root (eBPF, or --probes strace) shows it"
+        )
+        return proof, missing
+    passing = [mount.version for mount in mounts if may_pass(mount.version)]
+    if passing:
+        missing.append(f"cvmfs2 {passing[0]} may let reads pass it by (FUSE passthrough), and does not count those")
+    if not found.total(OPENS, LOAD):
+        missing.append("no file of CVMFS was opened in the load: the model may not come from there")
+    else:
+        reads, opens = found.total(READS, LOAD) or 0, found.total(OPENS, LOAD) or 0
+        proof.append(f"it counted {counted(reads, 'read')} and {counted(opens, 'open')} in the load")
+    return proof, missing
+
+
+def _said(study: Study, found: Counted) -> str:
+    """Tell what grew from the prefill to the last token."""
+    numbers = [
+        counted(grown, what)
+        for what, names in (("read", READS), ("open", OPENS), ("download", FETCHES))
+        if (grown := found.total(names, *ROWS)) is not None
+    ]
+    received = found.total(BYTES, *ROWS)
+    numbers += [f"{size(received)} received"] if received else []
+    looked = found.total(("fetch.n_invocations",), *ROWS)
+    numbers += [f"{counted(looked, 'object')} looked up in its cache"] if looked else []
+    if found.total(("hitrate",), *ROWS):
+        numbers.append("a changed hit rate (objects were looked up in its cache)")
+    told = f"{_span(study, found)} cvmfs2 counted {', '.join(numbers) or 'nothing'}"
+    faults, read_bytes = found.total(("process.major_faults",), *ROWS), found.total(("process.read_bytes",), *ROWS)
+    if faults is not None:
+        told += f"; the target had {counted(faults, 'major page fault')}"
+        told += (
+            f", and its read calls returned {size(read_bytes) if read_bytes else 'nothing'}"
+            if read_bytes is not None
+            else ""
+        )
+    return told
+
+
+def _span(study: Study, found: Counted) -> str:
+    ends = study.phase_calls.end[study.phase_calls.row == DECODE]
+    tail_ns = found.tail_ns(int(ends.max())) if len(ends) else 0
+    if tail_ns > TAIL_NS:
+        return f"from the prefill until {seconds(tail_ns / 1e9)} after the last"
+    return "from the prefill to the last token"
+
+
+def may_pass(version: str) -> bool:
+    """Tell whether a client of this version may let reads pass it by."""
+    parts = version.split()[-1:] or [""]
+    numbers = [int(part) for part in parts[0].split(".")[:2] if part.isdigit()]
+    return not numbers or tuple(numbers) >= PASSTHROUGH

@@ -1,0 +1,127 @@
+"""The answer for targets that make no tokens: does inference hit CVMFS, does this program wait for CVMFS?"""
+
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
+from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.verdict_schema import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Verdict
+from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
+from cvtrace.analysis.joins.phases import DECODE, PREFILL, RUN
+from cvtrace.analysis.joins.requests import PASSTHROUGH
+from cvtrace.analysis.storage.causes import counted_causes
+from cvtrace.analysis.trace.intervals import Bools, Ints
+from cvtrace.analysis.trace.recording import Mount
+from cvtrace.probes.events import Kind, Opcode
+
+ASKED: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_open", "cvmfs.n_fs_read")
+RUNNING: Final = "the recording ended while a session was running"
+
+
+def question_of(study: Study) -> str:
+    """Tell what is asked of the target: about generation if it made or began to make tokens, about inference if it ran sessions."""
+    rows = study.phase_calls.row
+    if np.isin(rows, (PREFILL, DECODE)).any():
+        return GENERATION
+    return INFERENCE if (rows == RUN).any() else PROGRAM
+
+
+def seen_of_program(study: Study) -> tuple[list[str], list[str]]:
+    """Return what proves that the requests of a program could be seen, and what is missing for that."""
+    requests = study.requests
+    passing = requests.is_(Opcode.OPEN) & ((requests.open_flags & PASSTHROUGH) != 0) & requests.by_target
+    if passing.any():
+        return [], [
+            f"FUSE passthrough: reads of {int(passing.sum()):,} opened files never reach cvmfs2 and cannot be seen"
+        ]
+    answered = requests.seen_by_daemon & requests.by_target
+    if answered.any():
+        reads = int((answered & requests.is_(Opcode.READ)).sum())
+        opens = int((answered & requests.is_(Opcode.OPEN)).sum())
+        return [f"cvmfs2 served {counted(reads, 'read')} and {counted(opens, 'open')} of the program"], []
+    tried = len(study.recording.of(Kind.SYS_OPEN))
+    if tried and not study.calls.on_mount.any():
+        return [f"the program opened {counted(tried, 'file')} or tried to, none of them on CVMFS"], []
+    if tried or study.recording.has(Kind.PROC_EXEC, Kind.PROC_EXIT):
+        return ["the program was observed"], []
+    return [], [f"nothing that the program did was seen by the {study.recording.probe} probe"]
+
+
+def counted_of_program(study: Study) -> tuple[list[str], list[str]]:
+    """Judge by the client's counters where no request can be seen: if none of them grew, the program asked for nothing."""
+    mounts = study.recording.mounts
+    if mounts and all(_is_quiet(mount) for mount in mounts):
+        return ["the client counted no lookup, open or read of anybody while the program ran"], []
+    return [], [
+        f"the {study.recording.probe} probe sees no single request, so that it is not known which of the client's counts are this "
+        "program's: `cvtrace run` as root (eBPF, or --probes strace) shows it"
+    ]
+
+
+def _is_quiet(mount: Mount) -> bool:
+    """Tell whether the client counted all that may be asked of it, and nothing was."""
+    grown = [mount.counted(name) for name in mount.counters_before if name.startswith("cvmfs.n_fs_")]
+    return all(mount.counted(name) == 0 for name in ASKED) and not any(grown)
+
+
+def answer_program(
+    study: Study, question: str, missing: tuple[str, ...], proof: tuple[str, ...], cause: Ints
+) -> Verdict:
+    """Answer for inference (the runs of sessions) or for the whole life of a program; `cause` is that of each request."""
+    rows = (RUN,) if question == INFERENCE else tuple(range(len(study.phases.names)))
+    if question == INFERENCE and (study.phase_calls.cut & (study.phase_calls.row == RUN)).any():
+        missing = (RUNNING, *missing)
+    chosen, away = _needed(study, rows), study.elsewhere
+    left_out = np.isin(study.phases.row_at(away.asker, away.sent), rows)
+    missing = (*missing, *_unobserved(study, left_out))
+    left_out &= away.to_cvmfs
+    seen, counters = study.recording.sees_requests, study.counted
+    get = np.isin(study.gets.request, np.flatnonzero(chosen))
+    return Verdict(
+        generation_hits_cvmfs=INCONCLUSIVE,
+        question=question,
+        answer=YES if chosen.any() or counters.moved(*rows) or left_out.any() else INCONCLUSIVE if missing else NO,
+        tokens=0,
+        fuse_requests=int(chosen.sum() + left_out.sum()) if seen else None,
+        fuse_reads=int((chosen & study.requests.reads).sum() + (left_out & away.reads).sum())
+        if seen
+        else counters.total(READS, *rows),
+        fuse_read_bytes=int(study.requests.read_bytes[chosen].sum()) if seen else None,
+        http_fetches=int(get.sum()) if seen else counters.total(FETCHES, *rows),
+        http_bytes=int(study.gets.body_bytes[get].sum()) if seen else counters.total(BYTES, *rows),
+        blocked_s=_blocked_ns(study, rows) / 1e9 if seen else None,
+        tokens_affected=(),
+        causes=counted_causes(cause[chosen]),
+        proof=proof,
+        missing=missing,
+    )
+
+
+def _needed(study: Study, rows: tuple[int, ...]) -> Bools:
+    """Return the requests that the target sent in these rows, and those it waited for in them."""
+    found: Bools = np.isin(study.request_row, rows) & study.requests.asked
+    for path, row in ((study.path, study.segments.row), (study.call_path, study.phase_calls.row)):
+        waited = path.request[np.isin(row[path.of], rows)]
+        found[waited[waited >= 0]] = True
+    return found
+
+
+def _unobserved(study: Study, mine: Bools) -> tuple[str, ...]:
+    """Say what was asked of mounts that were not observed."""
+    found, said = study.elsewhere, []
+    for place, mount in enumerate(found.mounts):
+        number = int((mine & (found.mount == place)).sum())
+        if number:
+            what = "a CVMFS mount" if mount.is_cvmfs else f"which is no CVMFS ({mount.type}, {mount.source})"
+            said.append(
+                f"it sent {counted(number, 'request')} to {mount.path}, {what}, that was not observed (--mount chooses the mounts)"
+            )
+    return tuple(said)
+
+
+def _blocked_ns(study: Study, rows: tuple[int, ...]) -> int:
+    times = class_times(study.path, study.segments.row[study.path.of], len(study.phases.names))
+    return int(times[list(rows)][:, list(BLOCKED_ON_CVMFS)].sum())

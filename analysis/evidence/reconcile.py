@@ -1,0 +1,159 @@
+"""What was traced against what the client itself counted."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.report_schema import Check
+from cvtrace.analysis.joins.fetches import BAD_STATUS, CUT, SILENT, Gets
+from cvtrace.analysis.storage.reloads import client_reloads
+from cvtrace.analysis.storage.tries import refused
+from cvtrace.analysis.trace.intervals import Bools, Ints
+from cvtrace.analysis.trace.recording import Mount
+from cvtrace.probes.events import Opcode
+
+ATTRIBUTES: Final = {"opens": ("nopen", 1), "http_fetches": ("ndownload", 1), "http_bytes": ("rx", 1024)}
+"""What the client shows everybody instead, and in which unit: objects fetched for requests, KiB for bytes."""
+HEAD_BYTES: Final = 512
+"""By how much the head of an answer may be longer or shorter than usual."""
+COUNTERS: Final = {
+    "fuse_reads": "cvmfs.n_fs_read",
+    "opens": "cvmfs.n_fs_open",
+    "http_fetches": "download.n_requests",
+    "http_bytes": "download.sz_transferred_bytes",
+}
+
+
+def reconcile(study: Study, mounts: tuple[Mount, ...]) -> tuple[tuple[Check, ...], tuple[str, ...]]:
+    """Compare the counts of `mounts`, added up. Returns (checks, why a check is absent).
+
+    A check agrees if each mount does. Everything the daemons did counts, whoever asked for it: the counters know no
+    processes. Where requests cannot be observed, the client's count stands alone. A client counts each try,
+    also one for which no connection came about; one that was reloaded counts from the reload on, which nothing can be compared with.
+    """
+    recording, gets = study.recording, study.gets
+    if not recording.mounts:
+        return (), ("no CVMFS mount was observed",)
+    by_daemon = {mount.daemon_pid: mount for mount in mounts}
+    told_all = [mount for mount in by_daemon.values() if mount.counters_before and mount.counters_after]
+    absent = [_absent(mount) for mount in by_daemon.values() if mount not in told_all]
+    again = [mount for mount in told_all if _began_anew(study, mount)]
+    absent += [_reloaded(mount) for mount in again]
+    counted = [mount for mount in told_all if mount not in again]
+    seen = [_traced(mount, study) for mount in counted]
+    checks = []
+    for name, counter in COUNTERS.items() if counted else ():
+        if not recording.sees_requests:
+            alone = [shown for mount in counted if (shown := _told(mount, name)) is not None]
+            checks += [Check(name, None, sum(alone), None)] if alone else []
+            continue
+        clients = [mount.counted(counter) for mount in counted]
+        pairs = [(traced[name].near(client), client) for traced, client in zip(seen, clients, strict=True)]
+        if name == "http_bytes" and gets.encrypted.any():
+            absent.append("bytes cannot be compared with what cvmfs2 counted: those of HTTPS are seen as on the wire")
+            continue
+        told = [client for client in clients if client is not None]
+        if len(told) < len(pairs):
+            absent.append(f"cvmfs2 did not tell {counter}")
+            continue
+        agree = all(ours == client for ours, client in pairs)
+        checks.append(Check(name, sum(ours for ours, _ in pairs), sum(told), agree))
+    return tuple(checks), tuple(absent)
+
+
+def _told(mount: Mount, name: str) -> int | None:
+    """Return the client's own count, from its attributes if it tells no better."""
+    told = mount.counted(COUNTERS[name])
+    if told is not None or name not in ATTRIBUTES:
+        return told
+    attribute, unit = ATTRIBUTES[name]
+    shown = mount.counted(attribute)
+    return None if shown is None else shown * unit
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """How much was traced while the client counted: what was under way when it was asked may be in its count, or not."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def of(cls, mount: Mount, start: Ints, end: Ints, amount: Ints) -> "_Bounds":
+        """Add up `amount` of what was done from `start` to `end`."""
+        if mount.counting_ns is None:
+            return cls(int(amount.sum()), int(amount.sum()))
+        asked, told, asked_again, told_again = mount.counting_ns
+        surely, maybe = (start >= told) & (end <= asked_again), (end >= asked) & (start <= told_again)
+        return cls(int(amount[surely].sum()), int(amount[maybe].sum()))
+
+    def near(self, client: int | None) -> int:
+        """Return the client's own count if it is one of those that are possible, else the nearest."""
+        return self.most if client is None else min(max(client, self.least), self.most)
+
+
+def _began_anew(study: Study, mount: Mount) -> bool:
+    """Tell whether the counters of a client began anew: it was seen to be reloaded, or counts less than before."""
+    fell = any((mount.counted(counter) or 0) < 0 for counter in COUNTERS.values())
+    return fell or mount.daemon_pid in client_reloads(study)[0].tolist()
+
+
+def _traced(mount: Mount, study: Study) -> dict[str, _Bounds]:
+    requests, gets = study.requests, study.gets
+    served = (requests.daemon == mount.daemon_pid) & requests.seen_by_daemon
+    fetched = gets.daemon == mount.daemon_pid
+
+    def asked(opcode: Opcode) -> _Bounds:
+        chosen = served & requests.is_(opcode)
+        return _Bounds.of(mount, requests.received[chosen], requests.replied[chosen], np.ones(chosen.sum(), np.int64))
+
+    return {
+        "fuse_reads": asked(Opcode.READ),
+        "opens": asked(Opcode.OPEN),
+        "http_fetches": _downloads(mount, study, fetched),
+        "http_bytes": _bytes(mount, gets, fetched),
+    }
+
+
+def _downloads(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
+    """Count tries of downloads, as the client does: GETs, and connections that did not come about.
+
+    How many tries there were without an answer is not certain: libcurl asks again by itself on a new connection where an old one was closed,
+    and tries another address. Nor is it of jobs that never came as far as a connection.
+    """
+    gets, jobs, lost = study.gets, study.jobs, refused(study)
+    silent = gets.outcome == SILENT
+    sure = fetched & ~silent
+    found = _Bounds.of(mount, _begin(gets)[sure], _end(gets)[sure], np.ones(int(sure.sum()), np.int64))
+    failed, tried = lost.daemon == mount.daemon_pid, np.concatenate([gets.job, lost.job])
+    untried = (jobs.daemon == mount.daemon_pid) & (jobs.result > 0) & ~np.isin(np.arange(len(jobs)), tried)
+    without = np.concatenate([gets.sent[fetched & silent], lost.start[failed], jobs.taken[untried]])
+    maybe = _Bounds.of(mount, without, without, np.ones(len(without), np.int64))
+    return _Bounds(found.least, found.most + maybe.most)
+
+
+def _bytes(mount: Mount, gets: Gets, fetched: Bools) -> _Bounds:
+    """Add up bodies. Those of errors the client does not take; how long the head of an answer was that was cut is not known exactly."""
+    taken = fetched & (gets.outcome < BAD_STATUS)
+    found = _Bounds.of(mount, _begin(gets)[taken], _end(gets)[taken], gets.body_bytes[taken])
+    unsure = HEAD_BYTES * int((taken & (gets.outcome == CUT)).sum())
+    return _Bounds(max(found.least - unsure, 0), found.most + unsure)
+
+
+def _begin(gets: Gets) -> Ints:
+    return np.where(gets.connecting >= 0, gets.connecting, gets.sent)
+
+
+def _end(gets: Gets) -> Ints:
+    return np.maximum(gets.last, gets.sent)
+
+
+def _reloaded(mount: Mount) -> str:
+    return f"cvmfs2 (pid {mount.daemon_pid}, {mount.path}) was reloaded while it was traced: its counters began anew, and cannot be compared"
+
+
+def _absent(mount: Mount) -> str:
+    why = f": {mount.error}" if mount.error else ""
+    return f"the counters of cvmfs2 (pid {mount.daemon_pid}, {mount.path}) could not be read{why}"

@@ -1,0 +1,127 @@
+"""What each request did with the client's cache: hits, misses, waits for others, and where its bytes came from."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.joins.fetches import Jobs
+from cvtrace.analysis.joins.objects import CacheOpens
+from cvtrace.analysis.joins.requests import Requests
+from cvtrace.analysis.trace.intervals import Bools, Ints, latest_within, pick
+from cvtrace.analysis.trace.recording import Placed, Recording
+from cvtrace.probes.events import Kind
+
+FOUND, SHARED, FETCHED = range(3)
+"""What a request did with an object: it was there, another request was fetching it, it fetched it."""
+NEVER: Final = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """What each request did with the cache; the first four have one entry per request.
+
+    `misses` counts objects the request had to fetch itself, `shared` those that another was fetching already (neither a
+    hit nor a miss, as in the client's own counters); each object counts once per request. `object` is one object it
+    missed, else found, -1 if it touched none.
+
+    `use_request`, `use_object`, `use` have one entry per request and object: FOUND, SHARED or FETCHED.
+
+    `read_request`, `read_bytes`, `read_job` have one entry per read of a cache file: for which request, how many bytes,
+    and which job of this recording fetched the object (-1: it lay in the cache before). `read_object` is the object read
+    (-1: opened before the recording), `read_offset` where in it, `read_at` the event among all of the recording.
+    """
+
+    hits: Ints
+    misses: Ints
+    shared: Ints
+    object: Ints
+    use_request: Ints
+    use_object: Ints
+    use: Ints
+    read_request: Ints
+    read_bytes: Ints
+    read_job: Ints
+    read_object: Ints
+    read_offset: Ints
+    read_at: Ints
+
+
+def cache_use(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> CacheUse:
+    """Count, per request, the objects found, missed and waited for."""
+    count, width = len(requests), len(opens.names) + 1
+    missed = _pairs(opens.request, opens.object, opens.missed, width)
+    found = np.setdiff1d(_pairs(opens.request, opens.object, opens.found, width), missed)
+    own = _pairs(jobs.request, jobs.object, jobs.object >= 0, width)
+    fetched = np.intersect1d(missed, own) if recording.has(Kind.HANDOVER) else missed
+    shared = np.setdiff1d(missed, fetched)
+    an_object = np.full(count, -1, dtype=np.int64)
+    pairs = np.concatenate([found, shared, fetched])
+    an_object[pairs // width] = pairs % width  # the last one counts
+    return CacheUse(
+        hits=_per_request(found, width, count),
+        misses=_per_request(fetched, width, count),
+        shared=_per_request(shared, width, count),
+        object=an_object,
+        use_request=pairs // width,
+        use_object=pairs % width,
+        use=np.repeat(np.array([FOUND, SHARED, FETCHED]), [len(found), len(shared), len(fetched)]),
+        **_reads(recording, requests, opens, jobs),
+    )
+
+
+def _pairs(request: Ints, an_object: Ints, chosen: Bools, width: int) -> Ints:
+    chosen = chosen & (request >= 0)
+    return np.unique(request[chosen] * width + an_object[chosen])
+
+
+def _per_request(pairs: Ints, width: int, count: int) -> Ints:
+    return np.bincount(pairs // width, minlength=count).astype(np.int64)
+
+
+def _reads(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> dict[str, Ints]:
+    reads = recording.of(Kind.CACHE_READ)
+    request = requests.of_worker(reads.tid, reads.start)
+    opened = np.flatnonzero(opens.rows.ret >= 0)
+    rows = opens.rows.where(opened)
+    by_descriptor = Placed(recording, rows, rows.tgid << 32 | rows.ret)
+    last = by_descriptor.before(reads.tgid << 32 | reads.a & 0xFFFFFFFF, reads.start)
+    source = pick(opened[by_descriptor.order], last, -1)
+    job = pick(_job_of_open(recording, opens, jobs), source, -1)
+    named = pick(opens.object, source, -1)
+    return {
+        "read_request": request,
+        "read_bytes": np.maximum(reads.ret, 0),
+        "read_job": job,
+        "read_object": np.where(named >= 0, named, pick(jobs.object, job, -1)),
+        "read_offset": reads.b,
+        "read_at": reads.index,
+    }
+
+
+def first_there(opens: CacheOpens, jobs: Jobs) -> Ints:
+    """Return since when each object is known to have been in the cache: found there, or fetched and committed; else NEVER."""
+    there = np.full(len(opens.names) + 1, NEVER, dtype=np.int64)
+    np.minimum.at(there, opens.object[opens.found], opens.rows.start[opens.found])
+    committed = jobs.committed & (jobs.object >= 0)
+    np.minimum.at(there, jobs.object[committed], jobs.filled[committed])
+    return there
+
+
+def _job_of_open(recording: Recording, opens: CacheOpens, jobs: Jobs) -> Ints:
+    """Return the job that fetched what each open opens, -1 if it lay in the cache before.
+
+    A worker reopens its transaction file when the download is done; later opens name the object.
+    """
+    by_worker = _last_job(recording, jobs, jobs.worker, opens.rows.tid, opens.rows.start)
+    key = jobs.daemon << 32 | jobs.object & 0xFFFFFFFF
+    wanted = opens.rows.tgid << 32 | opens.object & 0xFFFFFFFF
+    by_object = _last_job(recording, jobs, key, wanted, opens.rows.start)
+    return np.where(opens.transaction, by_worker, np.where(opens.object >= 0, by_object, -1))
+
+
+def _last_job(recording: Recording, jobs: Jobs, key: Ints, wanted: Ints, when_ns: Ints) -> Ints:
+    lanes = recording.lanes(key)
+    places = lanes.at(key, jobs.back)
+    order = np.argsort(places, kind="stable")
+    return pick(order, latest_within(places[order], lanes.at(wanted, when_ns), lanes.span_ns), -1)

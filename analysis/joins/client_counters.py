@@ -1,0 +1,118 @@
+"""What the client's counters say of each phase, read by the target itself where phases begin and end.
+
+The counters know no processes: what grew, grew for whoever asked. Between two readings lie the whole calls of one phase, or what
+the script did between calls; what lies between the first and the last token counts as decode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.joins.mounts import held_mounts
+from cvtrace.analysis.joins.phases import DECODE, Phases
+from cvtrace.analysis.trace.intervals import Bools, Ints, pick
+from cvtrace.analysis.trace.recording import Recording
+from cvtrace.probes.events import Kind
+from cvtrace.probes.portable.counts import COUNTS, INDEX
+
+OF_PROCESS: Final = -1
+"""`mount` of what the kernel counts of a process (NO_MOUNT as a signed number)."""
+READS: Final = ("cvmfs.n_fs_read",)
+OPENS: Final = ("nopen", "cvmfs.n_fs_open")
+FETCHES: Final = ("ndownload", "download.n_requests", "download-external.n_requests")
+BYTES: Final = ("rx", "download.sz_transferred_bytes")
+OTHERS: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_stat", "cvmfs.n_fs_readlink", "cvmfs.n_fs_dir_open")
+OBJECTS: Final = ("hitrate", "fetch.n_invocations", "fetch.n_downloads")
+MOVES: Final = (*READS, *OPENS, *FETCHES, *BYTES, *OTHERS, *OBJECTS)
+KIB: Final = 1024
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How much a counter grew between two readings that follow each other: one row each, sorted by mount, counter and time.
+
+    `mount` numbers the mounts of the recording (OF_PROCESS for those of a process), `count` numbers COUNTS, `row` phases.NAMES.
+    """
+
+    mount: Ints
+    count: Ints
+    start: Ints
+    end: Ints
+    grown: Ints
+    row: Ints
+    held: Bools
+    """Whether the target was seen to hold files of the mount, as far as that is known; what others moved is none of its doing."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def total(self, names: tuple[str, ...], *rows: int) -> int | None:
+        """Return how much these counters of all mounts grew in phases, bytes for `rx`; None if none was read there."""
+        chosen = self._of(rows, names)
+        if not chosen.any():
+            return None
+        factor = np.where(self.count[chosen] == INDEX["rx"], KIB, 1)
+        return int((self.grown[chosen] * factor).sum())
+
+    def moved(self, *rows: int) -> bool:
+        """Return whether any mount was used in phases, as far as its counters tell."""
+        return bool((self.grown[self._of(rows, MOVES)] != 0).any())
+
+    def others_moved(self, *rows: int) -> bool:
+        """Return whether a mount was used in phases that the target was not seen to hold anything of."""
+        counts = [INDEX[name] for name in MOVES]
+        return bool((self.grown[~self.held & np.isin(self.row, rows) & np.isin(self.count, counts)] != 0).any())
+
+    def tells_reads(self, mounts: int) -> bool:
+        """Return whether reads were counted, too, on each of so many mounts."""
+        read = np.isin(self.count, [INDEX[name] for name in READS])
+        return set(range(mounts)) <= set(self.mount[read].tolist())
+
+    def tail_ns(self, last_token_end: int) -> int:
+        """Return how long after the last token the counters were read for decode."""
+        ends = self.end[(self.row == DECODE) & (self.mount != OF_PROCESS)]
+        return max(int(ends.max()) - last_token_end, 0) if len(ends) else 0
+
+    def _of(self, rows: tuple[int, ...], names: tuple[str, ...]) -> Bools:
+        chosen: Bools = self.held & np.isin(self.row, rows) & np.isin(self.count, [INDEX[name] for name in names])
+        return chosen
+
+
+def counted(recording: Recording, phases: Phases) -> Counted:
+    """Take the differences of the readings, and place each in its phase; of mounts that the target held files of, if that is known."""
+    rows = recording.of(Kind.COUNTER)
+    rows = rows.where((rows.ret == 0) & (rows.b >= 0) & (rows.b < len(COUNTS)))
+    key = np.where(rows.a == OF_PROCESS, -1 - rows.tgid, rows.a) * len(COUNTS) + rows.b
+    rows = rows.where(np.lexsort((rows.start, key)))
+    key = np.where(rows.a == OF_PROCESS, -1 - rows.tgid, rows.a) * len(COUNTS) + rows.b
+    later = np.flatnonzero(key[1:] == key[:-1]) + 1
+    start, end = rows.end[later - 1], rows.start[later]
+    grown = rows.c[later] - rows.c[later - 1]
+    is_rate = rows.b[later] == INDEX["hitrate"]
+    return Counted(
+        mount=rows.a[later],
+        count=rows.b[later],
+        start=start,
+        end=end,
+        grown=np.where(is_rate, np.abs(grown), np.maximum(grown, 0)),  # a restarted client begins at zero
+        row=_rows(phases, start, end),
+        held=_held(recording, rows.a[later]),
+    )
+
+
+def _held(recording: Recording, mount: Ints) -> Bools:
+    held = held_mounts(recording)
+    return np.ones(len(mount), dtype=bool) if held is None else (mount == OF_PROCESS) | np.isin(mount, held)
+
+
+def _rows(phases: Phases, start: Ints, end: Ints) -> Ints:
+    """Return the phase of each span: decode if a token began in it, else that of the first call, else what lies around it."""
+    calls = phases.calls
+    first, last = np.searchsorted(calls.start, start), np.searchsorted(calls.start, end)
+    tokens = np.concatenate([[0], np.cumsum(calls.row == DECODE)])
+    around = pick(phases.segments.row, phases.segments.at((start + end) // 2), -1)
+    called = np.where(last > first, pick(calls.row, np.where(last > first, first, -1), -1), around)
+    return np.where(tokens[last] > tokens[first], DECODE, called)

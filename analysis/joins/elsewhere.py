@@ -1,0 +1,112 @@
+"""What the target asked of FUSE mounts that were not observed: another CVMFS that was left out, or no CVMFS at all.
+
+Of such a mount the kernel's requests are known: who sent which, when, and when it had ended. What its daemon did is not.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from cvtrace.analysis.joins.requests import UNASKED
+from cvtrace.analysis.trace.intervals import Bools, Ints, ints, latest_within, match, pick
+from cvtrace.analysis.trace.recording import Recording
+from cvtrace.probes.events import UNFINISHED, Kind, Opcode
+
+WAKING_NS: Final = 2_000_000
+"""A wait ends at most so long after the request that it was for."""
+CVMFS_SOURCE: Final = "cvmfs2"
+CVMFS_FOLDER: Final = "/cvmfs/"
+
+
+@dataclass(frozen=True)
+class OtherMount:
+    """A FUSE mount that was not observed, as the table of mounts shows it."""
+
+    path: str
+    type: str
+    source: str
+    connection: int
+
+    @property
+    def is_cvmfs(self) -> bool:
+        """Whether it is a CVMFS, as far as its source and its path tell."""
+        return self.source == CVMFS_SOURCE or f"{self.path}/".startswith(CVMFS_FOLDER)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Requests that threads of the target sent to `mounts`, sorted by `sent`; those that nobody waits for are left out."""
+
+    mounts: tuple[OtherMount, ...]
+    mount: Ints
+    asker: Ints
+    sent: Ints
+    ended: Ints
+    opcode: Ints
+
+    def __len__(self) -> int:
+        return len(self.sent)
+
+    @property
+    def reads(self) -> Bools:
+        found: Bools = self.opcode == int(Opcode.READ)
+        return found
+
+    @property
+    def to_cvmfs(self) -> Bools:
+        """Tell which were sent to a CVMFS."""
+        return np.isin(self.mount, [place for place, mount in enumerate(self.mounts) if mount.is_cvmfs])
+
+
+def elsewhere(recording: Recording) -> Elsewhere:
+    """Gather the requests, by the mounts that meta.json names."""
+    mounts = tuple(
+        OtherMount(
+            str(each.get("path") or ""),
+            str(each.get("type") or ""),
+            str(each.get("source") or ""),
+            each["connection"],
+        )
+        for each in _told(recording)
+    )
+    events = recording.elsewhere
+    events = events[(events["kind"] & ~np.uint16(UNFINISHED)) == Kind.FUSE_SEND]
+    mount = match(ints([each.connection for each in mounts]), ints(events["b"].view(np.int64)))
+    opcode = ints(events["c"] >> np.uint64(32))
+    asker = ints(events["tid"])
+    kept = (mount >= 0) & ~np.isin(opcode, UNASKED) & recording.is_target_thread(asker)
+    sent = ints(events["ts"].view(np.int64))
+    return Elsewhere(
+        mounts=mounts,
+        mount=mount[kept],
+        asker=asker[kept],
+        sent=sent[kept],
+        ended=(sent + ints(events["dur"].view(np.int64)))[kept],
+        opcode=opcode[kept],
+    )
+
+
+def _told(recording: Recording) -> list[dict[str, Any]]:
+    others = recording.meta.get("other_mounts") or ()
+    return [each for each in others if isinstance(each, dict) and type(each.get("connection")) is int]
+
+
+def waited_for(recording: Recording, found: Elsewhere, tid: Ints, start: Ints, woken: Ints) -> Bools:
+    """Tell which waits of threads were for one of the requests: sent by the thread before it, or ended right before it was woken.
+
+    A reader that the kernel reads ahead for waits for a page whose request was sent earlier, and is woken when that has ended.
+    """
+    if not len(found) or not len(tid):
+        return np.zeros(len(tid), dtype=bool)
+    lanes = recording.lanes(found.asker)
+    places = lanes.at(found.asker, found.sent)
+    order = np.argsort(places, kind="stable")
+    own = latest_within(places[order], lanes.at(tid, start), lanes.span_ns)
+    waited = (own >= 0) & (pick(found.ended[order], own, 0) >= woken)
+    ends = lanes.at(found.asker, found.ended)
+    order = np.argsort(ends, kind="stable")
+    last = latest_within(ends[order], lanes.at(tid, woken), lanes.span_ns)
+    ended = pick(found.ended[order], last, -1)
+    answer: Bools = waited | ((ended > start) & (woken - ended <= WAKING_NS))
+    return answer

@@ -1,0 +1,161 @@
+"""How long the target was in the kernel for page faults on a mount: what is certain of it, from events that are points.
+
+No event tells when a fault is over. What is certain (mm/filemap.c, mm/memory.c of Linux 6.x):
+
+- fault-around (PAGE_MAP, at its end) comes first; if it did not map the page wanted, the fault goes on in FAULT;
+- READs that the thread sends after a FAULT are the fault's readahead, and so is the wait for the reply to one;
+- a fault that sends a READ or waits for one lets go of the mapping and is tried again, by fault-around over the page wanted.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.joins.bytes_used import file_key
+from cvtrace.analysis.joins.paths import CALLS
+from cvtrace.analysis.joins.requests import Requests
+from cvtrace.analysis.trace.intervals import Bools, Ints, empty, ints
+from cvtrace.analysis.trace.recording import Recording, Rows
+from cvtrace.probes.events import Kind, Opcode
+
+PAGE_BITS: Final = 48
+PAGE_MASK: Final = (1 << PAGE_BITS) - 1
+UNINTERRUPTIBLE: Final = 2
+OUTSIDE: Final = (Kind.PHASE, *CALLS, Kind.SYS_UNMAP)
+"""Calls: none begins or ends inside a fault."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Intervals of threads."""
+
+    tid: Ints
+    start: Ints
+    end: Ints
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What threads did, sorted by (thread, time). `fault`, `map`: which kind of page event; `inside`: part of a fault's
+    handling, if one is going on; `reading`: that handling sent a READ or waited for one, until `until`."""
+
+    lane: Ints
+    time: Ints
+    until: Ints
+    fault: Bools
+    map: Bools
+    inside: Bools
+    reading: Bools
+    file: Ints
+    page: Ints
+    pages: Ints
+
+
+def fault_spans(recording: Recording, requests: Requests, waits: Spans, request: Ints) -> Spans:
+    """Return when threads of the target were certainly handling a fault on a mount; what they were off the CPU included.
+
+    `waits` are disjoint waits of threads, `request` the FUSE request each was for, -1 for none.
+    """
+    faults = recording.of(Kind.FAULT)
+    if not len(faults):
+        return Spans(empty(), empty(), empty())
+    tids = np.unique(faults.tid)
+    steps = _steps(recording, requests, waits, request, tids)
+    first = np.flatnonzero(steps.fault)
+    boundary = np.append(np.flatnonzero(~steps.inside), len(steps.time))
+    # What follows a fault, up to the next event that is not part of one.
+    following = boundary[np.searchsorted(boundary, first, side="right")]
+    here = np.append(steps.lane, -1)[following] == steps.lane[first]
+    reading = np.append(0, np.cumsum(steps.reading))
+    has_read = reading[following] > reading[first + 1]
+    reached = _reach(steps, first, following)
+    covers = here & _covers(steps, following, first)
+    again = here & _same_page(steps, following, first)
+    tried = _is_second_try(steps, first)
+    ended = has_read & (again | (covers & ~tried))
+    end = np.where(ended, np.append(steps.time, 0)[following], reached)
+    before = _around(steps, first)
+    return Spans(tids[steps.lane[first]], np.where(before >= 0, steps.time[before], steps.time[first]), end)
+
+
+def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints, tids: Ints) -> _Steps:
+    """Put everything that tells of the threads' faults in one order."""
+    pages = recording.of(Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ)
+    calls = recording.of(*OUTSIDE)
+    sends = recording.of(Kind.FUSE_SEND)
+    off = recording.of(Kind.OFFCPU)
+    parts = [
+        _part(pages.tid, pages.start, kind=pages.kind, file=_file(pages), page=pages.c),
+        _part(calls.tid, calls.start),
+        _part(calls.tid, calls.end),
+        _part(sends.tid, sends.start, inside=sends.c >> 32 == Opcode.READ, reading=True),
+    ]
+    asleep = (off.c != 0) & ((off.c & UNINTERRUPTIBLE) == 0)
+    parts.append(_part(off.tid[asleep], off.start[asleep]))
+    reads = (request >= 0) & requests.is_(Opcode.READ)[np.maximum(request, 0)] if len(requests) else request >= 0
+    parts.append(_part(waits.tid[reads], waits.start[reads], until=waits.end[reads], inside=True, reading=True))
+    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    chosen = np.flatnonzero(np.isin(table["tid"], tids))
+    order = chosen[np.lexsort((table["time"][chosen], table["tid"][chosen]))]
+    table = {name: column[order] for name, column in table.items()}
+    kind, inside = table["kind"], table["inside"] == 1
+    return _Steps(
+        lane=np.searchsorted(tids, table["tid"]).astype(np.int64),
+        time=table["time"],
+        until=table["until"],
+        fault=kind == Kind.FAULT,
+        map=kind == Kind.PAGE_MAP,
+        inside=inside,
+        reading=inside & (table["reading"] == 1),
+        file=table["file"],
+        page=table["page"] & PAGE_MASK,
+        pages=table["page"] >> PAGE_BITS,
+    )
+
+
+def _part(tid: Ints, time: Ints, **columns: Ints | Bools | int) -> dict[str, Ints]:
+    given = {"kind": 0, "until": time, "inside": 0, "reading": 0, "file": -1, "page": 0, **columns}
+    wide = {name: np.broadcast_to(ints(column), tid.shape) for name, column in given.items()}
+    return {"tid": tid, "time": time, **wide}
+
+
+def _file(pages: Rows) -> Ints:
+    return file_key(pages.a, pages.b)
+
+
+def _reach(steps: _Steps, first: Ints, following: Ints) -> Ints:
+    """Return the end of the last READ sent or waited for after each fault, the fault itself if there is none."""
+    until = np.where(steps.reading, steps.until, steps.time)
+    place = np.where(steps.reading | steps.fault, np.arange(len(until)), -1)
+    last = np.maximum.accumulate(place)[following - 1]
+    return np.maximum(until[last], steps.time[first])
+
+
+def _covers(steps: _Steps, around: Ints, fault: Ints) -> Bools:
+    """Tell which steps are a fault-around over the page of a fault."""
+    step = np.minimum(around, len(steps.time) - 1)
+    behind = steps.page[fault] - steps.page[step]
+    found: Bools = steps.map[step] & (steps.file[step] == steps.file[fault]) & (behind >= 0)
+    return found & (behind < steps.pages[step])
+
+
+def _same_page(steps: _Steps, other: Ints, fault: Ints) -> Bools:
+    step = np.minimum(other, len(steps.time) - 1)
+    found: Bools = steps.fault[step] & (steps.file[step] == steps.file[fault]) & (steps.page[step] == steps.page[fault])
+    return found
+
+
+def _around(steps: _Steps, fault: Ints) -> Ints:
+    """Return the fault-around that each fault began with, -1 if it is not the step right before."""
+    before = np.maximum(fault - 1, 0)
+    good = (fault > 0) & (steps.lane[before] == steps.lane[fault]) & _covers(steps, before, fault)
+    return np.where(good, before, -1)
+
+
+def _is_second_try(steps: _Steps, fault: Ints) -> Bools:
+    """Tell which faults are on the page of the thread's fault before: the kernel does not let go of the mapping twice."""
+    same = steps.lane[fault[1:]] == steps.lane[fault[:-1]]
+    same &= _same_page(steps, fault[1:], fault[:-1])
+    found: Bools = np.append(False, same)[: len(fault)]
+    return found

@@ -1,0 +1,104 @@
+"""How warm the caches were: where what the target used came from, in the whole run and in each phase."""
+
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.joins.cache_use import FOUND
+from cvtrace.analysis.trace.intervals import Bools, Ints, pick
+from cvtrace.analysis.trace.recording import Placed
+from cvtrace.probes.events import Kind, Opcode
+
+COLD_SHARE: Final = 0.8
+"""A run is cold if at least this share of the objects it touched had to be fetched."""
+DISK_SHARE: Final = 0.1
+"""Cached objects come from disk if the client's threads wait in the kernel for at least this share of the time of their reads."""
+UNINTERRUPTIBLE: Final = 2
+
+
+def cache_state(study: Study) -> str | None:
+    """Return cold, warm (reads, all from the client's cache), hot (no reads, no fetches), mixed, or none (no CVMFS).
+
+    None where requests cannot be observed, or all failed: a failed one tells nothing of the caches.
+    """
+    if not study.recording.sees_requests:
+        return None
+    wanted = study.requests.by_target & study.requests.asked
+    mine = wanted & ~study.requests.failed
+    reads = bool((mine & study.requests.reads).any())
+    got = pick(mine.astype(np.int64), study.gets.request, 0) == 1
+    fetched = np.unique(study.get_object[got & (study.get_object >= 0)])
+    fetches = int(got.sum())
+    if wanted.any() and not mine.any():
+        return None
+    if not mine.any() and not study.recording.has(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT):
+        return "none"
+    if not fetches:
+        return "warm" if reads else "hot"
+    request = study.opens.request
+    asked = (request >= 0) & study.requests.by_target[np.maximum(request, 0)] if len(mine) else request >= 0
+    touched = np.unique(study.opens.object[asked & (study.opens.object >= 0)])
+    there_before = len(np.setdiff1d(touched, fetched))
+    share = len(fetched) / max(len(fetched) + there_before, 1)
+    return "cold" if reads and share >= COLD_SHARE else "mixed"
+
+
+def states_by_row(study: Study) -> list[str | None]:
+    """Return the state of the caches for each row of phases: as `cache_state`, and warm-disk or warm-memory for warm.
+
+    It is warm-disk if the client had to wait for the disk that its cache lies on, warm-memory if the objects were in the kernel's page
+    cache, and warm where its threads were not observed.
+    """
+    rows = range(len(study.phases.names))
+    if not study.recording.sees_requests:
+        return [None for _ in rows]
+    requests, use = study.requests, study.use
+    reads = np.where(requests.reads, study.request_row, -1)
+    asked = np.where(requests.is_(Opcode.OPEN) & ~requests.failed, study.request_row, -1)
+    failed = pick(requests.failed.astype(np.int64), study.gets.request, 0) == 1
+    get_row = np.where(failed, -1, study.get_row)
+    pages = study.recording.of(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT)
+    page_row = study.phases.row_at(pages.tid, pages.start)
+    of_use = pick(study.request_row, use.use_request, -1)
+    of_read = pick(study.request_row, use.read_request, -1)
+    waits = disk_waits(study)
+    found: list[str | None] = []
+    for row in rows:
+        got = np.unique(study.get_object[get_row == row])
+        there = np.concatenate([use.use_object[(of_use == row) & (use.use == FOUND)], use.read_object[of_read == row]])
+        kept = len(np.setdiff1d(np.unique(there[there >= 0]), got))
+        if (get_row == row).any():
+            found.append("cold" if len(got) / max(len(got) + kept, 1) >= COLD_SHARE else "mixed")
+        elif (reads == row).any():
+            found.append(_warm(waits, of_read == row))
+        else:
+            found.append("hot" if (asked == row).any() or (page_row == row).any() else "none")
+    return found
+
+
+def _warm(waits: tuple[Ints, Ints] | None, chosen: Bools) -> str:
+    if waits is None or not chosen.any():
+        return "warm"
+    waited, length = (int(column[chosen].sum()) for column in waits)
+    return "warm-disk" if waited >= DISK_SHARE * max(length, 1) else "warm-memory"
+
+
+def disk_waits(study: Study) -> tuple[Ints, Ints] | None:
+    """Return for each read of a cache file (CacheUse.read_at) how long its thread waited in the kernel, and how long it took, in ns.
+
+    None where the scheduler's events of the client were not seen.
+    """
+    recording = study.recording
+    off = recording.of(Kind.OFFCPU)
+    off = off.where(np.isin(off.tgid, recording.daemon_pids))
+    if not len(off):
+        return None
+    off = off.where((off.c & UNINTERRUPTIBLE) != 0)
+    asleep = Placed(recording, off, off.tid)
+    reads = recording.all.where(study.use.read_at)
+    first = asleep.after(reads.tid, reads.start)
+    began = pick(asleep.rows.start, first, -1)
+    inside = (began >= 0) & (began < reads.end)
+    waited = np.where(inside, np.minimum(pick(asleep.rows.end, first, 0), reads.end) - began, 0)
+    return waited, reads.end - reads.start

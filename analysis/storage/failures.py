@@ -1,0 +1,298 @@
+"""What the target wanted of a mount and did not get: which bytes of which file, what the client tried for it, and what became of it."""
+
+import errno
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.report_schema import Failure
+from cvtrace.analysis.joins.fetches import is_proxied
+from cvtrace.analysis.joins.paths import enclosing_call
+from cvtrace.analysis.joins.phases import life
+from cvtrace.analysis.joins.requests import HARMLESS
+from cvtrace.analysis.storage.processes import Ends, ends, signal_name
+from cvtrace.analysis.storage.tries import Refused, address_of, connection_error, outcome_of, refused
+from cvtrace.analysis.trace.intervals import Ints, match, pick
+from cvtrace.analysis.trace.recording import Recording
+from cvtrace.probes.events import Kind, Opcode
+
+GONE: Final = ("ENOTCONN", "ECONNABORTED")
+"""Errors of the kernel where no client serves the mount."""
+
+CLIENT: Final = (
+    "", "the cache could not be written", "the URL is wrong", "the proxy's name has no address", "the server's name has no address",
+    "all proxies failed", "no connection to the proxy", "no connection to the server", "the proxy answered with an error",
+    "the server answered with an error", "the data is damaged", "the object is too large", "unknown", "the URL cannot be used",
+    "the proxy is too slow", "the server is too slow", "the proxy cut the data short", "the server cut the data short", "cancelled",
+)  # fmt: skip
+"""The client's reasons by its own numbers (enum Failures in cvmfs/network/network_errors.h of 2.12)."""
+WHAT: Final = {
+    int(Opcode.READ): "read",
+    int(Opcode.OPEN): "open",
+    int(Opcode.LOOKUP): "look up",
+    int(Opcode.OPENDIR): "list",
+    int(Opcode.READDIR): "list",
+    int(Opcode.READDIRPLUS): "list",
+    int(Opcode.GETATTR): "stat",
+    int(Opcode.READLINK): "read link",
+    int(Opcode.GETXATTR): "read attribute of",
+}
+OF_CALL: Final = {
+    int(Kind.SYS_READ): "read",
+    int(Kind.SYS_OPEN): "open",
+    int(Kind.SYS_MMAP): "map",
+    int(Kind.SYS_LIST): "list",
+    int(Kind.SYS_LINK): "read link",
+}
+PAGE: Final = 4096
+MOST: Final = 200
+"""Failures that are told one by one."""
+HOST: Final = re.compile(r"^[A-Z]+ [a-z]+://([^/ ]+)")
+SIGBUS: Final = 7
+
+
+@dataclass(frozen=True)
+class _Tries:
+    """What the client tried for a download: words, statuses, and where it asked."""
+
+    words: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
+    url: str | None = None
+    server: str | None = None
+    proxied: bool = False
+    client_said: str | None = None
+    object: str | None = None
+
+
+def failure_rows(study: Study, ended: Ends | None = None) -> tuple[Failure, ...]:
+    """Return what failed, what ended a process first, then by time; alike failures of one file are one row."""
+    recording, requests = study.recording, study.requests
+    ended = ended if ended is not None else ends(recording)
+    failed = np.flatnonzero(requests.failed & requests.by_target & requests.asked)
+    deadly = _deadly(study, ended, failed)
+    tids, tgids = recording.target_threads
+    process = pick(tgids, match(tids, requests.asker[failed]), -1)
+    of = (requests.connection, requests.nodeid, requests.opcode, requests.error)
+    groups, which = np.unique(np.stack([*(each[failed] for each in of), process]), axis=1, return_inverse=True)
+    which, number = which.ravel(), groups.shape[1]
+    count = np.bincount(which, minlength=number)
+    told = np.full(number, len(failed), dtype=np.int64)
+    np.minimum.at(told, which, np.arange(len(failed)))  # the first of each, but of those that ended a process, that one
+    ending = np.flatnonzero(np.isin(failed, list(deadly)))
+    told[which[ending]] = ending
+    order = np.argsort(requests.sent[failed[told]], kind="stable")[:MOST]
+    lost = refused(study)
+    rows = [
+        _of_request(study, lost, int(failed[told[each]]), int(count[each]), ended, deadly) for each in order.tolist()
+    ]
+    rows += _of_calls(study, failed)
+    rows += _of_signals(study, ended, deadly)
+    return tuple(sorted(rows, key=lambda row: (row.signal is None, row.start_s)))
+
+
+def _deadly(study: Study, ended: Ends, failed: Ints) -> dict[int, int]:
+    """Return which failed requests a SIGBUS followed: request -> place in `ended`. It is the thread's own last one before."""
+    found: dict[int, int] = {}
+    requests = study.requests
+    tids, tgids = study.recording.target_threads
+    process = pick(tgids, match(tids, requests.asker[failed]), -1)
+    for place in np.flatnonzero((ended.signal == SIGBUS) & (ended.time >= 0)).tolist():
+        own = requests.asker[failed] == ended.tid[place] if ended.tid[place] >= 0 else process == ended.pid[place]
+        before = failed[own & (requests.replied[failed] <= ended.time[place])]
+        if len(before):
+            found[int(before[np.argmax(requests.replied[before])])] = place
+    return found
+
+
+def _of_request(study: Study, lost: Refused, request: int, count: int, ended: Ends, deadly: dict[int, int]) -> Failure:
+    requests = study.requests
+    opcode = int(requests.opcode[request])
+    path, asked_at = _wanted(study, request)
+    tries, place = _tried(study, lost, request), deadly.get(request)
+    tids, tgids = study.recording.target_threads
+    pid = int(pick(tgids, match(tids, requests.asker[[request]]), 0)[0])
+    reading = opcode == Opcode.READ
+    offset = int(requests.offset[request]) if reading and requests.offset[request] >= 0 else None
+    if reading and offset is None:
+        offset = asked_at
+    if place is not None and reading:
+        offset = _touched(study, request, offset, int(ended.tid[place]))
+    return Failure(
+        what=WHAT.get(opcode, "ask for"),
+        path=path,
+        offset_bytes=offset,
+        size_bytes=int(requests.size[request]) if reading else None,
+        error=errno.errorcode.get(-int(requests.error[request]), str(int(requests.error[request]))),
+        count=count,
+        start_s=_since_start(study, int(requests.sent[request])),
+        waited_s=int(requests.replied[request] - requests.sent[request]) / 1e9,
+        pid=pid,
+        signal=None if place is None else signal_name(int(ended.signal[place])),
+        object=tries.object,
+        url=tries.url,
+        server=tries.server,
+        proxied=tries.proxied,
+        outcomes=tries.words,
+        statuses=tries.statuses,
+        tries=len(tries.words),
+        client_said=tries.client_said,
+    )
+
+
+def _wanted(study: Study, request: int) -> tuple[str, int | None]:
+    """Return which file a request is about, and where in it the thread read; of one that no client took, by what the thread was at."""
+    requests = study.requests
+    connection, tid, sent = (column[[request]] for column in (requests.connection, requests.asker, requests.sent))
+    if requests.nodeid[request] >= 0:
+        return study.paths.of(connection, requests.nodeid[[request]])[0], None
+    (call,) = enclosing_call(study.recording, study.calls, tid, sent, sent).tolist()
+    rows = study.calls.rows
+    if call >= 0 and rows.kind[call] == Kind.SYS_READ:
+        path = descriptor_path(study.recording, int(rows.tgid[call]), int(rows.a[call]), int(rows.start[call]))
+        return path, int(rows.b[call]) if rows.b[call] >= 0 else None
+    if call >= 0 and rows.kind[call] == Kind.SYS_OPEN:
+        return study.recording.text(rows.where(np.array([call])))[0], None
+    faults = study.recording.of(Kind.FAULT)
+    mine = faults.where((faults.tid == tid) & (faults.start <= sent))
+    return (study.paths.of(connection, mine.b[-1:])[0], int(mine.c[-1]) * PAGE) if len(mine) else ("", None)
+
+
+def _touched(study: Study, request: int, offset: int | None, tid: int) -> int | None:
+    """Return the page that the thread touched last before a READ, which may have asked for more before and behind it."""
+    faults = study.recording.of(Kind.FAULT)
+    mine = faults.where((faults.tid == tid) & (faults.start <= study.requests.replied[request]))
+    return int(mine.c[-1]) * PAGE if len(mine) else offset
+
+
+def _tried(study: Study, lost: Refused, request: int) -> _Tries:
+    """Return what the client tried for a request: in its own download, or in one that it waited for."""
+    jobs, gets = study.jobs, study.gets
+    failing = np.flatnonzero((jobs.request == request) & (jobs.result > 0))
+    if not len(failing):
+        begun, over = study.requests.received[request], study.requests.replied[request]
+        wanted = study.use.object[request]
+        at_once = (jobs.filled >= begun) & (jobs.handed <= over) & (jobs.daemon == study.requests.daemon[request])
+        failing = np.flatnonzero(at_once & (jobs.result > 0) & ((jobs.object == wanted) | (wanted < 0)))
+    if not len(failing):
+        return _Tries()
+    job = int(failing[-1])
+    mine, without = np.flatnonzero(gets.job == job), np.flatnonzero(lost.job == job)
+    told = [(int(gets.sent[each]), outcome_of(study, each), int(gets.status[each])) for each in mine.tolist()]
+    told += [(int(lost.start[each]), connection_error(int(lost.error[each])), 0) for each in without.tolist()]
+    told.sort()
+    number = int(jobs.result[job])
+    return _Tries(
+        words=tuple(word for _, word, _ in told),
+        statuses=tuple(status for _, _, status in told),
+        url=_url(gets.line[mine[-1]]) if len(mine) else None,
+        server=_server(study, lost, mine, without),
+        proxied=bool(len(mine)) and is_proxied(gets.line[mine[-1]]),
+        client_said=CLIENT[number] if number < len(CLIENT) else f"failure {number}",
+        object=study.opens.names[jobs.object[job]] if jobs.object[job] >= 0 else None,
+    )
+
+
+def _url(line: str) -> str | None:
+    return line.split(" ", 2)[1] if line.count(" ") else None
+
+
+def _server(study: Study, lost: Refused, mine: Ints, without: Ints) -> str | None:
+    """Return address and port of the peer that was asked last: of a proxy if one is used."""
+    gets = study.gets
+    asked = [(int(gets.sent[each]), int(gets.address[each])) for each in mine.tolist()]
+    asked += [(int(lost.start[each]), int(lost.address[each])) for each in without.tolist()]
+    known = [address for _, address in sorted(asked) if address >= 0]
+    return address_of(known[-1]) if known else None
+
+
+def _since_start(study: Study, time_ns: int) -> float:
+    return (time_ns - life(study.recording)[0]) / 1e9
+
+
+def _of_calls(study: Study, failed: Ints) -> list[Failure]:
+    """Return calls on a mount that failed without a request that did: the client was gone."""
+    rows = study.calls.rows
+    wrong = (rows.ret < 0) & ~np.isin(rows.ret, HARMLESS) & np.isin(rows.kind, tuple(OF_CALL)) & study.calls.on_mount
+    chosen = np.flatnonzero(wrong & ~rows.unfinished)
+    if not len(chosen):
+        return []
+    requests = study.requests
+    by_thread = np.lexsort((requests.sent[failed], requests.asker[failed]))
+    lanes = study.recording.lanes(requests.asker[failed])
+    places = lanes.at(requests.asker[failed], requests.sent[failed])[by_thread]
+    begin = np.searchsorted(places, lanes.at(rows.tid[chosen], rows.start[chosen]))
+    end = np.searchsorted(places, lanes.at(rows.tid[chosen], rows.end[chosen]))
+    chosen = chosen[(begin == end) | (lanes.rank(rows.tid[chosen]) < 0)]
+    opens = study.calls.rows.where(chosen)
+    texts = dict(zip(chosen.tolist(), study.recording.text(opens), strict=True))
+    key = np.stack([rows.kind[chosen], rows.ret[chosen], rows.tgid[chosen]])
+    _, first, count = np.unique(key, axis=1, return_index=True, return_counts=True)
+    return [
+        Failure(
+            what=OF_CALL[int(rows.kind[call])],
+            path=texts[call]
+            or descriptor_path(study.recording, int(rows.tgid[call]), int(rows.a[call]), int(rows.start[call])),
+            offset_bytes=int(rows.b[call]) if rows.kind[call] == Kind.SYS_READ and rows.b[call] >= 0 else None,
+            size_bytes=int(rows.c[call]) if rows.kind[call] == Kind.SYS_READ else None,
+            error=errno.errorcode.get(-int(rows.ret[call]), str(int(rows.ret[call]))),
+            count=int(times),
+            start_s=_since_start(study, int(rows.start[call])),
+            waited_s=int(rows.end[call] - rows.start[call]) / 1e9,
+            pid=int(rows.tgid[call]),
+        )
+        for call, times in zip(chosen[first[:MOST]].tolist(), count.tolist(), strict=False)
+    ]
+
+
+def descriptor_path(recording: Recording, tgid: int, fd: int, when_ns: int) -> str:
+    """Return what a process opened last as a descriptor before a time, as it gave it; empty if that was not seen."""
+    opens = recording.of(Kind.SYS_OPEN)
+    mine = opens.where((opens.tgid == tgid) & (opens.ret == (fd & 0xFFFFFFFF)) & (opens.end <= when_ns))
+    return recording.text(mine.where(np.array([len(mine) - 1])))[0] if len(mine) else ""
+
+
+def _of_signals(study: Study, ended: Ends, deadly: dict[int, int]) -> list[Failure]:
+    """Return the SIGBUS of processes that touched a page of a mapping on a mount without a request that failed."""
+    places = set(np.flatnonzero((ended.signal == SIGBUS) & (ended.time >= 0)).tolist()) - set(deadly.values())
+    found = []
+    for place in sorted(places):
+        mapped = mapping_at(study.recording, int(ended.pid[place]), int(ended.address[place]), int(ended.time[place]))
+        if mapped is None or not any(mapped[0].startswith(f"{mount.path}/") for mount in study.recording.mounts):
+            continue
+        found.append(
+            Failure(
+                what="read",
+                path=mapped[0],
+                offset_bytes=mapped[1],
+                size_bytes=None,
+                error="",
+                count=1,
+                start_s=_since_start(study, int(ended.time[place])),
+                waited_s=0.0,
+                pid=int(ended.pid[place]),
+                signal=signal_name(SIGBUS),
+            )
+        )
+    return found
+
+
+def mapping_at(recording: Recording, pid: int, address: int, when_ns: int) -> tuple[str, int] | None:
+    """Return file and offset of what a process, or one that it was forked from, had mapped at an address."""
+    placed, maps, forks = recording.of(Kind.SYS_MAPPED), recording.of(Kind.SYS_MMAP), recording.of(Kind.PROC_FORK)
+    for _ in range(8):
+        mine = placed.where(
+            (placed.tgid == pid) & (placed.start <= when_ns) & (placed.a <= address) & (address < placed.a + placed.c)
+        )
+        if len(mine):
+            begun = maps.where((maps.tgid == pid) & (maps.start == mine.start[-1]))
+            path = descriptor_path(recording, pid, int(mine.b[-1]), int(mine.start[-1]))
+            offset = address - int(mine.a[-1]) + (int(begun.b[-1]) if len(begun) else 0)
+            return (path, offset) if path else None
+        born = forks.where((forks.a == pid) & (forks.tgid != pid))
+        if not len(born):
+            return None
+        pid, when_ns = int(born.tgid[-1]), int(born.start[-1])
+    return None

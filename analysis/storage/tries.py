@@ -1,0 +1,154 @@
+"""What the client tried and did not get: connections that did not come about, GETs that failed, and the pauses before it tried again."""
+
+import errno
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.quantities import size
+from cvtrace.analysis.joins.fetches import BAD_STATUS, CUT, SILENT, rows_of_jobs
+from cvtrace.analysis.trace.intervals import Ints, pick
+from cvtrace.analysis.trace.recording import Placed
+from cvtrace.probes.events import Kind
+
+CONNECTION: Final = {
+    -errno.ECONNREFUSED: "connection refused",
+    -errno.ECONNRESET: "connection reset",
+    -errno.ETIMEDOUT: "connection timed out",
+    -errno.EHOSTUNREACH: "host unreachable",
+    -errno.ENETUNREACH: "network unreachable",
+}
+BAD_DATA: Final = 10
+"""The client's number for what does not have the hash it should have (cvmfs/network/network_errors.h)."""
+SHORTEST_PAUSE_NS: Final = 1_000_000
+"""What is shorter is no back-off."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Connections of the download thread on which nothing was ever sent, with the job each was for (-1: not known)."""
+
+    job: Ints
+    start: Ints
+    error: Ints
+    """The errno that the client was told, negative; 0 if that was not seen."""
+    daemon: Ints
+    address: Ints
+    """IPv4 address << 16 | port."""
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def refused(study: Study) -> Refused:
+    """Find the connections that did not come about.
+
+    Left out are those that may be under way at the end, and an attempt by IPv6 of which libcurl made a second by IPv4 in the same breath.
+    """
+    recording, jobs = study.recording, study.jobs
+    turns = recording.of(Kind.HTTP_CONNECT, Kind.HTTP_SEND)
+    on_socket = Placed(recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
+    rows = on_socket.rows
+    next_same = np.append(
+        (on_socket.places[1:] // on_socket.lanes.span_ns) == (on_socket.places[:-1] // on_socket.lanes.span_ns), False
+    )
+    used = next_same[: len(rows)] & (np.append(rows.kind[1:], 0)[: len(rows)] == Kind.HTTP_SEND)
+    lost = rows.where((rows.kind == Kind.HTTP_CONNECT) & ~used)
+    taken = Placed(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
+    job = pick(taken.rows.index, taken.before(lost.tid, lost.start), -1)
+    job = np.where(pick(jobs.back, job, -1) >= lost.start, job, -1)
+    over = pick(jobs.result, job, -1) >= 0
+    second = Placed(recording, recording.of(Kind.HTTP_CONNECT), recording.of(Kind.HTTP_CONNECT).tid)
+    follower = second.after(lost.tid, lost.start + 1)
+    soon = (follower >= 0) & (pick(second.rows.start, follower, 0) - lost.start < 250_000_000)
+    told = recording.of(Kind.HTTP_ERROR)
+    of_socket = Placed(recording, told, told.tgid << 32 | told.a & 0xFFFFFFFF)
+    answer = of_socket.after(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start)
+    turn = on_socket.after(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start + 1)
+    before_next = pick(of_socket.rows.start, answer, -1) < pick(rows.start, turn, recording.end_ns + 1)
+    error = np.where((answer >= 0) & before_next, pick(of_socket.rows.ret, answer, 0), 0)
+    error = np.where((lost.ret < 0) & (lost.ret != -errno.EINPROGRESS), lost.ret, error)
+    over |= error < 0
+    other_family = soon & ((lost.b & 0xFFFF) == 10) & ((pick(second.rows.b, follower, 10) & 0xFFFF) == 2)
+    chosen = over & ~other_family
+    lost, job = lost.where(chosen), job[chosen]
+    return Refused(
+        job=job,
+        start=lost.start,
+        error=error[chosen],
+        daemon=lost.tgid,
+        address=np.where(lost.c > 0, lost.c << 16 | lost.b >> 32, -1),
+    )
+
+
+def address_of(packed: int) -> str:
+    """Return `10.0.0.7:8000` for an IPv4 address << 16 | port."""
+    host, port = packed >> 16, packed & 0xFFFF
+    return f"{'.'.join(str(host >> shift & 255) for shift in (24, 16, 8, 0))}:{port}"
+
+
+def connection_error(error: int) -> str:
+    """Return an errno of a connection in words."""
+    return CONNECTION.get(error, "no connection")
+
+
+def outcome_of(study: Study, get: int) -> str:
+    """Return in words what became of a GET."""
+    gets = study.gets
+    outcome = int(gets.outcome[get])
+    if outcome >= BAD_STATUS:
+        return str(outcome)
+    if outcome == SILENT:
+        return "no answer"
+    if outcome == CUT:
+        return f"cut after {size(int(gets.body_bytes[get]))} of {size(int(gets.length[get]))}"
+    return "damaged data" if int(pick(study.jobs.result, gets.job[[get]], -1)[0]) == BAD_DATA else "answered"
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """Times between a try that failed and the next one of the same job, by job; the client slept in between."""
+
+    job: Ints
+    start: Ints
+    end: Ints
+
+
+def pauses(study: Study, lost: Refused) -> Pauses:
+    """Find the pauses: from the end of a try that failed, as far as it is known, to the begin of the next one."""
+    gets, jobs = study.gets, study.jobs
+    known, without = np.flatnonzero(gets.job >= 0), np.flatnonzero(lost.job >= 0)
+    begun = np.where(gets.connecting >= 0, gets.connecting, gets.sent)[known]
+    job = np.concatenate([gets.job[known], lost.job[without]])
+    start = np.concatenate([begun, lost.start[without]])
+    failed = np.concatenate([gets.failed[known], np.ones(len(without), dtype=bool)])
+    over = np.concatenate([_ends(study)[known], lost.start[without]])
+    order = np.lexsort((start, job))
+    job, start, failed, over = job[order], start[order], failed[order], over[order]
+    follows = (job[1:] == job[:-1]) & failed[:-1] & (start[1:] - over[:-1] >= SHORTEST_PAUSE_NS)
+    chosen = np.flatnonzero(follows)
+    return Pauses(job[chosen], over[chosen], np.minimum(start[chosen + 1], jobs.filled[job[chosen]]))
+
+
+def _ends(study: Study) -> Ints:
+    """Return when each GET was over: with its last byte, or as its connection was closed."""
+    gets = study.gets
+    turns = study.recording.of(Kind.HTTP_RECV, Kind.CACHE_CLOSE)
+    turns = turns.where((turns.kind == Kind.CACHE_CLOSE) | (turns.ret == 0))
+    on_socket = Placed(study.recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
+    closed = on_socket.after(gets.daemon << 32 | gets.descriptor & 0xFFFFFFFF, gets.sent)
+    ended = pick(on_socket.rows.end, closed, -1)
+    return np.where(gets.last >= 0, gets.last, np.where(ended >= 0, ended, gets.sent))
+
+
+def waited_ns(study: Study, found: Pauses) -> int:
+    """Return how long the critical path waited in pauses: for the request that each job is for."""
+    path, total = study.path, 0
+    request = pick(study.jobs.request, found.job, -1)
+    for number, start, end in zip(request.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
+        mine = path.request == number if number >= 0 else path.request < -1
+        within = np.minimum(path.end[mine], end) - np.maximum(path.start[mine], start)
+        total += int(np.maximum(within, 0).sum())
+    return total

@@ -1,0 +1,65 @@
+"""The rows of the table of answers: what each prompt got, how long it took, and what it needed of CVMFS."""
+
+import numpy as np
+
+from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
+from cvtrace.analysis.contract.verdict_schema import INCONCLUSIVE, NO, YES, Answer
+from cvtrace.analysis.evidence.complete import Evidence
+from cvtrace.analysis.evidence.generation import generation_needs, process_of
+from cvtrace.analysis.joins.engine import UNKNOWN
+from cvtrace.analysis.joins.phases import life
+from cvtrace.analysis.trace.intervals import Bools, Ints
+
+
+def answer_rows(study: Study, evidence: Evidence) -> tuple[Answer, ...]:
+    """Return one row for each answer, or request of an engine, in the order in which they began."""
+    found = study.phases.answers
+    found = found.where(found.whole | (found.steps > 0) | (found.failed > 0))
+    start_ns, _ = life(study.recording)
+    count, seen = len(found), study.recording.sees_requests
+    path = study.threads.between(found.thread, found.start, found.end)
+    blocked = class_times(path, path.of, max(count, 1))[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
+    needed, requests = generation_needs(study).all, study.requests
+    get = np.isin(np.arange(len(requests)), study.gets.request)
+    number = [_within(study, needed & each, found.process, found.start, found.end) for each in (
+        np.ones(len(requests), dtype=bool), requests.reads, get)]  # fmt: skip
+    asked, reads, fetched = (column.tolist() for column in number)
+    rows = []
+    for place in range(count):
+        first_end = int(found.first_end[place])
+        quiet = INCONCLUSIVE if evidence.missing or not seen or not found.steps[place] else NO
+        rows.append(
+            Answer(
+                index=place,
+                start_s=int(found.start[place] - start_ns) / 1e9,
+                wall_s=int(found.end[place] - found.start[place]) / 1e9,
+                first_token_s=int(first_end - found.start[place]) / 1e9 if first_end >= 0 else None,
+                tokens=None if found.tokens[place] == UNKNOWN else int(found.tokens[place]),
+                steps=int(found.steps[place]),
+                failed_steps=int(found.failed[place]),
+                hits_cvmfs=YES if asked[place] else quiet,
+                blocked_s=int(blocked[place]) / 1e9 if seen else None,
+                fuse_requests=asked[place] if seen else None,
+                fuse_reads=reads[place] if seen else None,
+                http_fetches=fetched[place] if seen else None,
+            )
+        )
+    return tuple(rows)
+
+
+def _within(study: Study, chosen: Bools, process: Ints, start: Ints, end: Ints) -> Ints:
+    """Count the chosen requests that were sent in each interval, by its process or by one that makes no calls of the library."""
+    requests = study.requests
+    index = np.flatnonzero(chosen)
+    asker = process_of(study, requests.asker[index])
+    helper = ~np.isin(asker, process)
+    lanes = study.recording.lanes(process)
+    own = np.sort(lanes.at(asker[~helper], requests.sent[index[~helper]]))
+    others = np.sort(requests.sent[index[helper]])
+    from_, to = lanes.at(process, start), lanes.at(process, end)
+    of_process = np.searchsorted(own, to, side="right") - np.searchsorted(own, from_, side="left")
+    of_helpers = np.searchsorted(others, end, side="right") - np.searchsorted(others, start, side="left")
+    counted: Ints = of_process + of_helpers
+    return counted

@@ -1,0 +1,309 @@
+"""The rows of the report's tables: phases, tokens, files, fetches."""
+
+import re
+from typing import Final, TypedDict
+
+import numpy as np
+
+from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.contract.report_schema import Fetch, File, Phase, Token
+from cvtrace.analysis.evidence.client_calls import client_numbers
+from cvtrace.analysis.evidence.complete import Evidence
+from cvtrace.analysis.evidence.verdict import hits_cvmfs
+from cvtrace.analysis.joins.bytes_used import file_key, file_of, touched
+from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
+from cvtrace.analysis.joins.fetches import is_proxied
+from cvtrace.analysis.joins.phases import DECODE, life
+from cvtrace.analysis.storage.access import access
+from cvtrace.analysis.storage.chunks import asked_of_files
+from cvtrace.analysis.storage.tables import Tables
+from cvtrace.analysis.trace.intervals import Bools, Ints, covered, numbered, pick
+from cvtrace.probes.events import Kind, Opcode
+
+PAGE: Final = 4096
+PAGES: Final[tuple[str, ...]] = ("faults", "page_cache_bytes")
+"""Counts of pages that need no request."""
+QUERY: Final = re.compile(r"^[A-Z]+ (\S*)")
+
+
+def _sum(group: Ints, amount: Ints | Bools, groups: int) -> Ints:
+    """Add up amounts by group; group -1 is left out."""
+    chosen = group >= 0
+    return np.bincount(group[chosen], weights=amount[chosen], minlength=groups).astype(np.int64)
+
+
+class _Groups(TypedDict):
+    network_s: float
+    cache_s: float
+    compute_s: float
+    other_s: float
+    unattributed_s: float
+
+
+def group_seconds(times: Ints) -> _Groups:
+    """Return the groups of one row of nanoseconds by class."""
+    network, cache, compute, other, unattributed = (int(times[list(MEMBERS[group])].sum()) / 1e9 for group in GROUPS)
+    return _Groups(network_s=network, cache_s=cache, compute_s=compute, other_s=other, unattributed_s=unattributed)
+
+
+def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase, ...]:
+    """Return the phases that occurred, in the order of phases.NAMES, then those that the script named."""
+    segments, count = study.segments, len(study.phases.names)
+    wall = _sum(segments.row, segments.end - segments.start, count)
+    times = class_times(study.path, segments.row[study.path.of], count)
+    start_ns, _ = life(study.recording)
+    has_calls = np.bincount(study.phase_calls.row, minlength=count)
+    parts = _sum(segments.row, np.ones(len(segments), dtype=np.int64), count)
+    users = study.phases.users
+    spans = users.spans
+    begins = tuple((each.start, each.row) for each in (segments, study.phase_calls, users))
+    numbers, of_client = _phase_numbers(study), list(client_numbers(study))
+    waited, sequential = tables.waited.by_row(count)
+    seen = study.recording.sees_requests
+    spin, starved = (_bound(study, part) for part in (study.overlaps.spin, study.overlaps.starved))
+    rows = []
+    for row in np.flatnonzero(parts + has_calls + users.counts).tolist():
+        first = min(start[of == row].min() for start, of in begins if (of == row).any())
+        rows.append(
+            Phase(
+                name=study.phases.names[row],
+                start_s=int(first - start_ns) / 1e9,
+                wall_s=int(wall[row]) / 1e9,
+                count=study.phase_calls.steps
+                if row == DECODE
+                else int(has_calls[row] or users.counts[row] or parts[row]),
+                span_s=max(int(spans[row]), int(wall[row])) / 1e9,
+                **group_seconds(times[row]),
+                classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True)},
+                **{name: _observed(column, row) for name, column in numbers.items()},
+                hits_cvmfs=hits_cvmfs(study, row, evidence),
+                **of_client[row],
+                cache_state=tables.states[row],
+                fetch_wait_s=int(waited[row]) / 1e9 if seen else None,
+                sequential_fetch_s=int(sequential[row]) / 1e9 if seen else None,
+                spin_overlap_s=None if spin is None else int(spin[row]) / 1e9,
+                daemon_starved_s=None if starved is None else int(starved[row]) / 1e9,
+            )
+        )
+    return tuple(rows)
+
+
+def _bound(study: Study, part: Ints) -> Ints | None:
+    """Add up nanoseconds of the pieces of the critical path by phase; None without the scheduler's events."""
+    if not study.waits.scheduler:
+        return None
+    return _sum(study.segments.row[study.path.of], part, len(study.phases.names))
+
+
+def _observed(column: Ints | None, row: int) -> int | None:
+    return None if column is None else int(column[row])
+
+
+def _phase_numbers(study: Study) -> dict[str, Ints | None]:
+    """Return the counts of Phase, each with one entry per phase; None for what the probe cannot observe."""
+    count, requests, use = len(study.phases.names), study.requests, study.use
+    row, read = study.request_row, requests.reads
+    get_row = study.get_row
+    faults = study.recording.of(Kind.FAULT)
+    network = np.minimum(_sum(row, _from_network(study), count), _sum(row, requests.read_bytes, count))
+    read_bytes = _sum(row, requests.read_bytes, count)
+    away = study.elsewhere
+    away_row = study.phases.row_at(away.asker, away.sent)
+    left_out = np.where(away.to_cvmfs, away_row, -1)
+    numbers: dict[str, Ints | None] = {
+        "fuse_requests": _sum(row, np.ones(len(row), dtype=np.int64), count) + _sum(left_out, left_out >= 0, count),
+        "fuse_reads": _sum(row, read, count) + _sum(left_out, away.reads, count),
+        "unobserved_requests": _sum(away_row, away_row >= 0, count),
+        "fuse_read_bytes": read_bytes,
+        "cache_hits": _sum(row, use.hits, count),
+        "cache_misses": _sum(row, use.misses, count),
+        "http_fetches": _sum(get_row, np.ones(len(get_row), dtype=np.int64), count),
+        "http_bytes": _sum(get_row, study.gets.body_bytes, count),
+        "faults": _sum(study.phases.row_at(faults.tid, faults.start), np.ones(len(faults), dtype=np.int64), count),
+        "page_cache_bytes": _page_cache_bytes(study),
+        "disk_bytes": read_bytes - network,
+        "network_bytes": network,
+    }
+    unseen = () if study.recording.sees_pages else PAGES
+    if study.recording.sees_requests:
+        return {**numbers, **dict.fromkeys(unseen)}
+    return {**dict.fromkeys(numbers), **_of_client(study)}
+
+
+def _of_client(study: Study) -> dict[str, Ints | None]:
+    """Return the counts that the client's own counters tell of every phase that occurred."""
+    names = {"fuse_reads": READS, "http_fetches": FETCHES, "http_bytes": BYTES}
+    rows = range(len(study.phases.names))
+    told = {name: [study.counted.total(each, row) for row in rows] for name, each in names.items()}
+    read = {name: any(number is not None for number in numbers) for name, numbers in told.items()}
+    return {
+        name: np.array([number or 0 for number in numbers], dtype=np.int64) if read[name] else None
+        for name, numbers in told.items()
+    }
+
+
+def _from_network(study: Study) -> Ints:
+    """Return for each READ how many of its bytes were read from objects that were fetched in the same phase."""
+    requests, use = study.requests, study.use
+    row = study.request_row
+    fetched_in = pick(row, pick(study.jobs.request, use.read_job, -1), -2)
+    fresh = (use.read_request >= 0) & (fetched_in == pick(row, use.read_request, -1))
+    told = _sum(use.read_request, np.where(fresh, use.read_bytes, 0), len(requests))
+    seen = _sum(use.read_request, np.ones(len(use.read_request), dtype=np.int64), len(requests))
+    waited = (use.misses + use.shared) > 0
+    return np.where(seen > 0, np.minimum(told, requests.read_bytes), np.where(waited, requests.read_bytes, 0))
+
+
+def _page_cache_bytes(study: Study) -> Ints:
+    """Return per phase the bytes of pages that the target touched and no READ of that phase brought.
+
+    Both kinds of event tell the range asked for: of a fault-around, some pages may not have been there.
+    """
+    count, requests = len(study.phases.names), study.requests
+    pages = touched(study.recording)
+    row = np.where(pages.kind == Kind.FAULT, -1, study.phases.row_at(pages.tid, pages.when))
+    mine = np.flatnonzero(row >= 0)
+    read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_row >= 0) & (requests.offset >= 0))
+    first, last = pages.start[mine] // PAGE, pages.end[mine] // PAGE
+    brought = requests.offset[read] // PAGE
+    until = -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE)
+    files, file = numbered(np.concatenate([pages.file[mine], file_of(requests)[read]]))
+    group = np.concatenate([row[mine], study.request_row[read]]) * len(files) + file
+    groups = count * max(len(files), 1)
+    both = covered(group, np.concatenate([first, brought]), np.concatenate([last, until]), groups)
+    only_read = covered(group[len(mine) :], brought, until, groups)
+    return np.asarray((both - only_read).reshape(count, -1).sum(axis=1) * PAGE, dtype=np.int64)
+
+
+def token_rows(study: Study) -> tuple[Token, ...]:
+    """Return one row for each call of GenerateNextToken."""
+    calls = study.phase_calls
+    count = calls.steps
+    if not count:
+        return ()
+    times = class_times(study.call_path, calls.token[study.call_path.of], count)
+    start_ns, _ = life(study.recording)
+    reads = _sum(study.request_token, study.requests.reads, count)
+    of_token = np.flatnonzero(calls.token >= 0)
+    start, wall = calls.start[of_token] - start_ns, (calls.end - calls.start)[of_token]
+    return tuple(
+        Token(
+            number,
+            int(start[number]) / 1e9,
+            int(wall[number]) / 1e9,
+            **group_seconds(times[number]),
+            fuse_reads=int(reads[number]) if study.recording.sees_requests else None,
+        )
+        for number in range(count)
+    )
+
+
+def file_rows(study: Study) -> tuple[File, ...]:
+    """Return the files that the target opened or read, those it was blocked on longest first."""
+    requests, use = study.requests, study.use
+    chosen = np.flatnonzero(requests.by_target & np.isin(requests.opcode, (Opcode.OPEN, Opcode.READ)))
+    key = file_key(requests.connection, requests.nodeid)
+    files, first = np.unique(key[chosen], return_index=True)
+    count = len(files)
+    place = np.full(len(requests), -1, dtype=np.int64)
+    place[chosen] = np.searchsorted(files, key[chosen])
+    blocked_class = np.isin(study.path.value, BLOCKED_ON_CVMFS)
+    blocked = _sum(pick(place, study.path.request, -1), np.where(blocked_class, study.path.length, 0), count)
+    names = study.paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
+    opens, reads = requests.is_(Opcode.OPEN), requests.reads
+    read_bytes = _sum(place, requests.read_bytes, count)
+    fetched = _sum(pick(place, study.gets.request, -1), study.gets.body_bytes, count)
+    columns = (
+        _sum(place, opens, count),
+        _sum(place, reads, count),
+        read_bytes,
+        fetched,
+        _sum(place, use.hits, count),
+        _sum(place, use.misses, count),
+        blocked,
+        asked_of_files(study, files),
+    )
+    pages, gone = study.recording.sees_pages, access(study, files)
+    rows = [
+        File(
+            path=name,
+            opens=opened,
+            reads=times,
+            read_bytes=size,
+            fetched_bytes=got,
+            amplification=round(got / size, 3) if got and size else None,
+            cache_hits=hits,
+            cache_misses=misses,
+            blocked_s=waited / 1e9,
+            asked_bytes=asked if pages else None,
+            access=pattern,
+            used_bytes=used if pages and used >= 0 else None,
+        )
+        for name, opened, times, size, got, hits, misses, waited, asked, used, pattern in zip(
+            names, *(column.tolist() for column in columns), gone.used.tolist(), gone.pattern, strict=True
+        )
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.blocked_s, -row.read_bytes, row.path)))
+
+
+def fetch_rows(study: Study) -> tuple[Fetch, ...]:
+    """Return one row for each GET, in the order they were sent."""
+    gets, jobs = study.gets, study.jobs
+    if not len(gets):
+        return ()
+    start_ns, _ = life(study.recording)
+    queue, connect, request, transfer, fill, begin = _fetch_times(study)
+    node = pick(study.requests.nodeid, gets.request, -1)
+    names = study.paths.of(pick(study.requests.connection, gets.request, -1), node)
+    row, mine = study.get_row.tolist(), study.gets_of_target.tolist()
+    rows = []
+    for number in np.argsort(gets.sent, kind="stable").tolist():
+        line, job = gets.line[number], int(gets.job[number])
+        inserted = jobs.inserted[job] if job >= 0 else ""
+        known = node[number] >= 0 and not names[number].startswith("inode ")
+        target = QUERY.match(line)
+        rows.append(
+            Fetch(
+                url=target[1] if target else "",
+                path=names[number] if known else inserted,
+                status=int(gets.status[number]),
+                start_s=(int(begin[number]) - start_ns) / 1e9,
+                queue_s=int(queue[number]) / 1e9,
+                connect_s=int(connect[number]) / 1e9,
+                request_s=int(request[number]) / 1e9,
+                transfer_s=int(transfer[number]) / 1e9,
+                fill_s=int(fill[number]) / 1e9,
+                bytes=int(gets.body_bytes[number]),
+                proxy=_address(int(gets.address[number])) if is_proxied(line) else None,
+                phase=study.phases.names[row[number]] if row[number] >= 0 else None,
+                by_target=bool(mine[number]),
+                encrypted=bool(gets.encrypted[number]),
+            )
+        )
+    return tuple(rows)
+
+
+def _fetch_times(study: Study) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+    """Return queue, connect, request, transfer, fill and the begin of each GET, in ns. What others were handled for is queue."""
+    time = study.job_time
+    whole = time.filled - time.first
+    waited, others = time.received_ns()
+    waited = np.minimum(waited, whole)
+    others = np.minimum(others, whole - waited)
+    return (
+        time.connect - time.begin + others,
+        time.sent - time.connect,
+        time.first - time.sent,
+        waited,
+        whole - waited - others,
+        time.begin,
+    )
+
+
+def _address(packed: int) -> str | None:
+    if packed < 0:
+        return None
+    host, port = packed >> 16, packed & 0xFFFF
+    return f"{'.'.join(str(host >> shift & 255) for shift in (24, 16, 8, 0))}:{port}"

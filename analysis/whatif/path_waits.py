@@ -1,0 +1,120 @@
+"""Waits of the critical path for FUSE requests: one row for each phase and request, and which GETs each was for."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.trace.intervals import Bools, Ints, distinct
+
+CLASSES: Final = len(Class)
+NETWORK: Final = (
+    Class.NETWORK_CONNECT,
+    Class.NETWORK_REQUEST,
+    Class.NETWORK_TRANSFER,
+    Class.NETWORK_QUEUE,
+    Class.NETWORK_SHARED,
+)
+AHEAD: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]{38,}(?:-[a-z0-9]+)?P?$")
+"""URL of a chunk or whole file; catalogs and the like have another suffix."""
+TELLING_BYTES: Final = 1 << 18
+"""Size from which on a GET tells something of the bandwidth."""
+
+
+@dataclass(frozen=True)
+class PathWaits:
+    """Waits sorted by (phase, start). `times` has one column per class, ns on the critical path."""
+
+    row: Ints
+    request: Ints
+    start: Ints
+    times: Ints
+    gets: Ints
+    """GETs that the request itself caused; 0 if it waited for those of another."""
+    connects: Ints
+    bytes: Ints
+    """Of the bodies of these GETs."""
+    foreseeable: Bools
+    """All of them for chunks or whole files, which could have been asked for before they were needed."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def of(self, *classes: Class) -> Ints:
+        """Return the ns of these classes, one entry per wait."""
+        return np.asarray(self.times[:, [int(each) for each in classes]].sum(axis=1))
+
+
+def path_waits(study: Study) -> PathWaits:
+    """Add up the pieces of the critical path by phase and request."""
+    path, gets, count = study.path, study.gets, len(study.requests)
+    mine = np.flatnonzero(path.request >= 0)
+    key = study.segments.row[path.of[mine]] * max(count, 1) + path.request[mine]
+    waits = distinct(key)
+    which = np.searchsorted(waits, key)
+    start = np.empty(len(waits), dtype=np.int64)
+    start[which[::-1]] = path.start[mine][::-1]  # the path is in the order of time: the first is written last
+    times = np.bincount(
+        which * CLASSES + path.value[mine], weights=path.length[mine], minlength=len(waits) * CLASSES
+    ).astype(np.int64)
+    order = np.lexsort((start, waits // max(count, 1)))
+    request = (waits % max(count, 1))[order]
+    known = gets.request >= 0
+    asked = [_per_request(gets.request[known], amount[known], count) for amount in _amounts(study)]
+    number, connects, size, late = (column[request] for column in asked)
+    return PathWaits(
+        row=(waits // max(count, 1))[order],
+        request=request,
+        start=start[order],
+        times=times.reshape(-1, CLASSES)[order],
+        gets=number,
+        connects=connects,
+        bytes=size,
+        foreseeable=(number > 0) & (late == 0),
+    )
+
+
+def _amounts(study: Study) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return per GET: one, whether it connected, its bytes, whether nobody could know of it before."""
+    gets = study.gets
+    targets = (line.split(" ", 2)[1].partition("?")[0] if line.count(" ") else "" for line in gets.line)
+    late = np.array([AHEAD.search(target) is None for target in targets], dtype=np.int64)
+    return np.ones(len(gets), dtype=np.int64), (gets.connecting >= 0).astype(np.int64), gets.body_bytes, late
+
+
+def _per_request(request: Ints, amount: Ints, count: int) -> Ints:
+    return np.bincount(request, weights=amount, minlength=count).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Link:
+    """What the trace tells of the way to the server: None where it tells nothing."""
+
+    rtt_s: float | None
+    rtt_from: str
+    bytes_per_s: float | None
+
+
+def link(study: Study) -> Link:
+    """Estimate round trip and bandwidth.
+
+    A TCP connect takes one round trip and no work of the server, so the shortest one is the best measure; without any, the
+    shortest time from GET to first byte contains it. The bandwidth is that of the fastest large body: it is at least that.
+    """
+    gets, time = study.gets, study.job_time
+    answered = gets.first >= 0
+    request = (gets.first - gets.sent)[answered]
+    connect = (time.sent - time.connect)[(gets.connecting >= 0) & ~gets.encrypted]
+    told = [(connect, "the shortest connect"), (request, "the shortest wait for a first byte")]
+    shortest = [(int(spent.min()), what) for spent, what in told if len(spent)]
+    base, source = min(shortest, default=(-1, ""))
+    large = answered & (gets.body_bytes >= TELLING_BYTES) & (gets.last > gets.first)
+    speed = gets.body_bytes[large] / ((gets.last - gets.first)[large] / 1e9)
+    return Link(
+        rtt_s=base / 1e9 if base >= 0 else None,
+        rtt_from=source,
+        bytes_per_s=float(speed.max()) if len(speed) else None,
+    )

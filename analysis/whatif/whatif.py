@@ -1,0 +1,199 @@
+"""What if: the critical path replayed with something changed. What each prediction assumes is said with it; docs/what-if.md
+compares predictions with runs in the lab.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, Class
+from cvtrace.analysis.contract.quantities import seconds, size
+from cvtrace.analysis.contract.report_options import Changes
+from cvtrace.analysis.contract.report_schema import PredictedPhase, Prediction, WhatIf
+from cvtrace.analysis.trace.intervals import Ints
+from cvtrace.analysis.whatif.larger_model import larger_model
+from cvtrace.analysis.whatif.path_waits import NETWORK, Link, PathWaits, link, path_waits
+from cvtrace.probes.events import Opcode
+
+PROXY_RTT_S: Final = 0.0005
+PROXY_BYTES_PER_S: Final = 1.25e8
+"""1 Gbit/s."""
+LAB_ERROR: Final = {
+    "all_cached": 0.17,
+    "in_memory": 0.36,
+    "local_copy": 0.36,
+    "round_trip": 0.10,
+    "near_proxy": 0.12,
+    "parallel": 0.12,
+    "larger_model": 0.35,
+}
+"""The largest error of each prediction in the table of docs/what-if.md, and at least 10 %: rounds differ by that.
+A local copy has that of the page cache, of which it is a part."""
+
+
+class CannotTell(Exception):
+    """A prediction cannot be made from this trace; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """What predictions are made from; `count` phases."""
+
+    study: Study
+    waits: PathWaits
+    link: Link
+    count: int
+
+    def by_row(self, amount: Ints) -> Ints:
+        """Add up amounts of waits by phase."""
+        total: Ints = np.bincount(self.waits.row, weights=amount, minlength=self.count).astype(np.int64)
+        return total
+
+
+def what_if(study: Study, cause: Ints, changes: Changes) -> WhatIf:
+    """Predict how long the phases take if something is changed; `cause` is that of each request."""
+    count = len(study.phases.names)
+    wall = np.bincount(study.segments.row, weights=study.segments.end - study.segments.start, minlength=count).astype(
+        np.int64
+    )
+    basis = _Basis(study, path_waits(study), link(study), count)
+    rtt = seconds(changes.rtt_s)
+    many = f"{changes.parallel:,} chunks fetched at once"
+    larger = f"a model {changes.scale:g} times larger"
+    told: list[tuple[str, str, Callable[[], tuple[Ints, tuple[str, ...]]]]] = [
+        ("all_cached", "everything in the client's cache", lambda: _cached(basis)),
+        ("in_memory", "everything in the page cache", lambda: _in_memory(basis)),
+        ("local_copy", "a local copy, in the page cache", lambda: _local(basis)),
+        ("round_trip", f"a round trip of {rtt}", lambda: _round_trip(basis, changes.rtt_s)),
+        ("near_proxy", "a proxy next door that has it all", lambda: _near_proxy(basis)),
+        ("parallel", many, lambda: _parallel(basis, changes.parallel)),
+        ("larger_model", larger, lambda: _larger(basis, cause, changes.scale)),
+    ]
+    return WhatIf(
+        rtt_s=basis.link.rtt_s,
+        rtt_from=basis.link.rtt_from,
+        bytes_per_s=basis.link.bytes_per_s,
+        predictions=tuple(_prediction(study, wall, *each) for each in told),
+    )
+
+
+def _prediction(
+    study: Study, wall: Ints, name: str, what: str, predict: Callable[[], tuple[Ints, tuple[str, ...]]]
+) -> Prediction:
+    names = study.phases.names
+    error = LAB_ERROR.get(name)
+    try:
+        if not study.recording.sees_requests:
+            raise CannotTell(f"the {study.recording.probe} probe sees no request, so no time is known to be CVMFS's")
+        change, assumed = predict()
+    except CannotTell as reason:
+        unknown = tuple(PredictedPhase(names[row], int(wall[row]) / 1e9, None) for row in np.flatnonzero(wall).tolist())
+        return Prediction(name, what, None, unknown, (), error, str(reason))
+    after = np.maximum(wall + change, 0)
+    phases = tuple(
+        PredictedPhase(names[row], int(wall[row]) / 1e9, int(after[row]) / 1e9) for row in np.flatnonzero(wall).tolist()
+    )
+    return Prediction(name, what, int(after.sum()) / 1e9, phases, assumed, error, None)
+
+
+def _cached(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
+    gone = basis.waits.of(*NETWORK, Class.CACHE_FILL)
+    return -basis.by_row(gone), ("objects are read from the client's cache as fast as those just written",)
+
+
+def _in_memory(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
+    waits = basis.waits
+    read = basis.study.requests.is_(Opcode.READ)[waits.request] if len(waits) else waits.row > 0
+    blocked = waits.of(*(Class(number) for number in BLOCKED_ON_CVMFS))
+    gone = np.where(read, blocked, waits.of(*NETWORK, Class.CACHE_FILL))
+    return -basis.by_row(gone), ("files are still opened through the client", "nothing else needs the memory")
+
+
+def _local(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
+    gone = basis.waits.of(*(Class(number) for number in BLOCKED_ON_CVMFS))
+    return -basis.by_row(gone), ("nothing of the time on CVMFS is left; opening local files is taken to cost nothing",)
+
+
+def _round_trip(basis: _Basis, rtt_s: float) -> tuple[Ints, tuple[str, ...]]:
+    """Every GET waited for, and every connect, takes one round trip of another length."""
+    waits, base_s = basis.waits, basis.link.rtt_s
+    trips = _round_trips(waits)
+    if not trips.any():
+        return np.zeros(basis.count, dtype=np.int64), ("nothing was fetched that anybody waited for",)
+    if base_s is None:
+        raise CannotTell("no answer to a GET was seen, so the round trip of this run is not known")
+    change = (trips * round((rtt_s - base_s) * 1e9)).astype(np.int64)
+    spent = waits.of(Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.NETWORK_SHARED)
+    said = (
+        f"the round trip of this run is {seconds(base_s)} ({basis.link.rtt_from})",
+        "one per GET and one per connect: the growth of TCP's window over a long way is not in it",
+    )
+    return basis.by_row(np.maximum(change, -spent)), said
+
+
+def _round_trips(waits: PathWaits) -> Ints:
+    """Return how many round trips each wait contains; a wait for the fetch of another request contains one."""
+    shared = (waits.gets == 0) & (waits.of(Class.NETWORK_SHARED) > 0)
+    trips: Ints = waits.gets + waits.connects + shared
+    return trips
+
+
+def _near_proxy(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
+    """Requests take the proxy's round trip; a body takes its time on the wire, or that of unpacking it if that is longer."""
+    waits = basis.waits
+    trips = _round_trips(waits)
+    wire = (waits.bytes / PROXY_BYTES_PER_S * 1e9).astype(np.int64)
+    unpacking = waits.of(Class.CACHE_FILL)
+    spent = waits.of(Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.NETWORK_TRANSFER)
+    fetched = waits.gets > 0
+    then = trips * round(PROXY_RTT_S * 1e9) + np.maximum(wire - unpacking, 0)
+    shared = waits.of(Class.NETWORK_SHARED)
+    change = np.where(fetched, then - spent, 0) - np.where(fetched, 0, shared // 2)
+    said = (
+        f"the proxy answers in {seconds(PROXY_RTT_S)} and sends {size(PROXY_BYTES_PER_S)}/s; unpacking goes on as measured",
+        "half of what was waited for fetches of others is saved" if (shared[~fetched] > 0).any() else "",
+    )
+    return basis.by_row(change), tuple(each for each in said if each)
+
+
+def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
+    """Chunks that were fetched one after the other are asked for so many at a time, a new one as soon as one is there.
+
+    That takes each phase the longest of: all of the time shared by so many; unpacking, for which there is one thread; the bytes
+    on the wire; a single chunk.
+    """
+    waits = basis.waits
+    chosen = np.flatnonzero(waits.foreseeable)
+    if len(chosen) < 2:
+        return np.zeros(basis.count, dtype=np.int64), ("there are no two chunks that could be fetched at once",)
+    speed = basis.link.bytes_per_s
+    if speed is None:
+        raise CannotTell("no large object was fetched, so the bandwidth of the link is not known")
+    row, fill = waits.row[chosen], waits.of(Class.CACHE_FILL)[chosen]
+    whole = waits.of(*NETWORK)[chosen] + fill
+    wire = (waits.bytes[chosen] / speed * 1e9).astype(np.int64)
+    first = np.flatnonzero(np.append(True, row[1:] != row[:-1]))
+    apart = np.add.reduceat(whole, first)
+    bounds = [apart // at_once, np.add.reduceat(fill, first), np.add.reduceat(wire, first)]
+    then = np.maximum.reduce([*bounds, np.maximum.reduceat(whole, first)])
+    saved = np.bincount(row[first], weights=np.maximum(apart - then, 0), minlength=basis.count).astype(np.int64)
+    said = (
+        f"the link brings no more than the {size(speed)}/s at which the fastest object came",
+        "one thread of the client unpacks, as in this run; what is fetched ahead is what was needed next",
+    )
+    return -saved, said
+
+
+def _larger(basis: _Basis, cause: Ints, scale: float) -> tuple[Ints, tuple[str, ...]]:
+    found = larger_model(basis.study, basis.waits, cause, scale)
+    if found is None:
+        raise CannotTell("no model load was seen: the target made no call of the GenAI library that could be marked")
+    return found, (
+        "tensors are larger, not more: files are opened and looked up as often",
+        "rows of the embedding that are touched first lie in as many times more chunks, up to one for each read",
+        "packing weights in the load, and all computing of prefill and decode, takes time in proportion to the weights",
+        "memory and the client's cache hold it",
+    )
