@@ -11,6 +11,7 @@ from cvtrace.analysis.contract.quantities import counted, size
 from cvtrace.analysis.contract.report_schema import Check
 from cvtrace.analysis.contract.verdict_schema import PROGRAM, ModelFile
 from cvtrace.analysis.evidence.counted_evidence import ROWS, counted_evidence, may_pass
+from cvtrace.analysis.evidence.opened_elsewhere import opened_elsewhere
 from cvtrace.analysis.evidence.program_verdict import counted_of_program, question_of, seen_of_program
 from cvtrace.analysis.joins.client_counters import OPENS
 from cvtrace.analysis.joins.mounts import held_mounts
@@ -52,6 +53,7 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *
         said, lacking = part(study)
         proof += said
         missing += lacking
+    missing += opened_elsewhere(study)
     differing = [check for check in checks if check.agree is False]
     missing += [
         f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}" for check in differing

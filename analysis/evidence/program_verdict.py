@@ -74,6 +74,8 @@ def answer_program(
     rows = (RUN,) if question == INFERENCE else tuple(range(len(study.phases.names)))
     if question == INFERENCE and (study.phase_calls.cut & (study.phase_calls.row == RUN)).any():
         missing = (RUNNING, *missing)
+    elif question != INFERENCE:
+        missing = (*_going_on(study), *missing)
     chosen, away = _needed(study, rows), study.elsewhere
     left_out = np.isin(study.phases.row_at(away.asker, away.sent), rows)
     missing = (*missing, *_unobserved(study, left_out))
@@ -98,6 +100,15 @@ def answer_program(
         proof=proof,
         missing=missing,
     )
+
+
+def _going_on(study: Study) -> tuple[str, ...]:
+    """Say that processes of the target still run: the program has not ended with the recording."""
+    count = len(study.recording.meta.get("still_running") or ())
+    if not count:
+        return ()
+    who = "a process that it started still runs" if count == 1 else f"{count} processes that it started still run"
+    return (f"{who}: what is needed from now on is not known (--follow-daemons records it)",)
 
 
 def _needed(study: Study, rows: tuple[int, ...]) -> Bools:

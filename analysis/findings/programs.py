@@ -5,6 +5,7 @@ from typing import Final
 from cvtrace.analysis.contract.quantities import counted, seconds, size
 from cvtrace.analysis.contract.report_schema import File, Finding
 from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
+from cvtrace.analysis.joins.library_calls import calls_missed
 
 IMPORTS_SHARE: Final = 0.1
 TOP: Final = 3
@@ -21,10 +22,10 @@ OF_IMPORTS: Final = 0.8
 
 
 def imports_wait(scene: Scene) -> Finding | None:
-    """Imports of Python modules waited for a good part of the run."""
+    """Imports of Python modules waited for a good part of the run; nothing is said where a load may be among them."""
     rows = [row for row in scene.report.import_packages if row.self_blocked_s]
     waited = sum(row.self_blocked_s or 0.0 for row in rows)
-    if not rows or not scene.is_share(waited, IMPORTS_SHARE):
+    if not rows or not scene.is_share(waited, IMPORTS_SHARE) or calls_missed(scene.study.recording):
         return None
     worst = ", ".join(f"{row.package} {seconds(row.self_blocked_s or 0.0)}" for row in rows[:TOP])
     opens, fetches = sum(row.opens or 0 for row in rows), sum(row.http_fetches or 0 for row in rows)

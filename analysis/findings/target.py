@@ -8,6 +8,7 @@ import numpy as np
 from cvtrace.analysis.contract.quantities import counted, seconds
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
+from cvtrace.analysis.joins.library_calls import calls_missed
 from cvtrace.analysis.joins.requests import PATHS
 from cvtrace.analysis.storage.chunks import blocked_ns
 from cvtrace.analysis.trace.intervals import pick
@@ -56,14 +57,18 @@ def cpu_starved(scene: Scene) -> Finding | None:
         return None
     carries = pick(study.segments.thread, study.segments.at(waits.woken), -1) == waits.tid
     ready_s = int((waits.end - waits.woken)[carries].sum()) / 1e9
+    ready_s = min(ready_s, sum(row.classes["compute.wait"] for row in scene.report.phases))
     if not scene.is_share(ready_s, STARVED_SHARE):
         return None
+    advice = "put fewer jobs on the node"
+    if len(study.phase_calls):  # calls of GenAI, or runs of a session of onnxruntime
+        advice += ", or give the run fewer threads (intra_op_num_threads) than it has CPUs"
     return Finding(
         id="cpu_starved",
         severity=MEDIUM,
         title="the run had too few CPUs",
         evidence=f"the thread that carries it was ready to run, without a CPU, for {seconds(ready_s)} of {seconds(scene.duration_s)}",
-        advice="put fewer jobs on the node, or give the run fewer threads (intra_op_num_threads) than it has CPUs",
+        advice=advice,
         saves_s=ready_s,
     )
 
@@ -86,7 +91,12 @@ def other_io(scene: Scene) -> Finding | None:
 
 
 def import_dominates(scene: Scene) -> Finding | None:
-    """Most of the run was spent before the model was touched."""
+    """Most of the run was spent before the model was touched.
+
+    Where calls of the library were missed, what looks like imports may be the load of the model: then nothing is said.
+    """
+    if calls_missed(scene.study.recording):
+        return None
     slowest = sorted(scene.report.import_packages, key=lambda row: -row.self_s)[:SLOWEST]
     names = ", ".join(f"{row.package} {seconds(row.self_s)}" for row in slowest)
     what = f"; the slowest packages are {names}" if names else "; look at `python -X importtime`"

@@ -32,6 +32,9 @@ _OF_FUNCTION: Final = np.array(
     dtype=np.int64,
 )
 
+MISSED: Final = ("before its calls could be marked", "its calls do not mark phases", "decode are not told apart")
+"""What the recorder says where calls of the library were, or may have been, made that it did not see."""
+
 
 @dataclass(frozen=True)
 class Turns:
@@ -94,6 +97,12 @@ def life(recording: Recording) -> tuple[int, int]:
 def is_attached(recording: Recording) -> bool:
     """Tell whether the target ran already: then neither an exec nor the first call tells of its begin."""
     return bool((recording.meta.get("target") or {}).get("attached"))
+
+
+def calls_missed(recording: Recording) -> bool:
+    """Tell whether calls of the library were missed, as far as the recorder says: then the load may be in another phase."""
+    said = [str(each) for each in recording.meta.get("missing") or ()]
+    return any(phrase in each for each in said for phrase in MISSED)
 
 
 def library_calls(recording: Recording) -> LibraryCalls:

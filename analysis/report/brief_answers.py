@@ -19,7 +19,7 @@ from cvtrace.analysis.contract.verdict_schema import (
 )
 from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import fitted
-from cvtrace.analysis.report.sentences import CHUNK, made, together
+from cvtrace.analysis.report.sentences import CHUNK, made, together, until_it_ended
 
 Line = tuple[str, str]
 """A label and what is said."""
@@ -77,10 +77,7 @@ def title(report: Report, width: int) -> str:
 def _unused(trace: TraceInfo) -> str:
     if not trace.mounts:
         return "no CVMFS mount"
-    count = len(trace.still_running)
-    if not count:
-        return "CVMFS not used"
-    return f"CVMFS not used until it ended; {f'{count} processes' if count > 1 else 'a process'} it started still ran"
+    return f"CVMFS not used {until_it_ended(trace)}".rstrip()
 
 
 def trouble(report: Report) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.contract.quantities import counted, listed, script, seconds, size
-from cvtrace.analysis.contract.report_schema import Check, MountInfo, Report
+from cvtrace.analysis.contract.report_schema import Check, MountInfo, Report, TraceInfo
 from cvtrace.analysis.contract.verdict_schema import GENERATION, Verdict
 from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import NO_BREAK
@@ -39,7 +39,7 @@ def title(report: Report) -> str:
     trace = report.trace
     parts = [
         script(trace.target),
-        _mounts(trace.mounts),
+        _mounts(trace),
         f"probes: {trace.probes}",
         f"{trace.events:,} events, {trace.lost:,} lost",
     ]
@@ -52,15 +52,25 @@ def _served_by(mount: MountInfo) -> str:
     return f"{mount.client} {mount.version}, pid {mount.daemon_pid}"
 
 
-def _mounts(mounts: tuple[MountInfo, ...]) -> str:
+def _mounts(trace: TraceInfo) -> str:
     """Return the mounts the target used; if it used none, the first of all."""
-    used = [f"{each.fqrn or each.path} ({_served_by(each)})" for each in mounts if each.used]
+    used = [f"{each.fqrn or each.path} ({_served_by(each)})" for each in trace.mounts if each.used]
     if used:
         return f"CVMFS: {', '.join(used)}"
-    names = [each.fqrn or each.path for each in mounts]
+    names = [each.fqrn or each.path for each in trace.mounts]
     if len(names) > SHOWN_MOUNTS:
         names = [*names[:SHOWN_MOUNTS], f"{len(names) - SHOWN_MOUNTS} more"]
-    return f"CVMFS not used ({', '.join(names)})" if names else "no CVMFS mount observed"
+    if not names:
+        return "no CVMFS mount observed"
+    return f"CVMFS not used {until_it_ended(trace)}({', '.join(names)})"
+
+
+def until_it_ended(trace: TraceInfo) -> str:
+    """Return what is said of a target that used no mount, where processes that it started go on: they may use one later."""
+    count = len(trace.still_running)
+    if not count:
+        return ""
+    return f"until it ended; {f'{count} processes' if count > 1 else 'a process'} it started still ran "
 
 
 def answer(report: Report) -> list[str]:

@@ -20,6 +20,8 @@ from cvtrace.probes.events import Opcode
 MOST: Final = 20_000
 """Rows of one table; the rest is in the CSV and JSON forms of the report."""
 OTHERS: Final = {
+    "answers": "Answers",
+    "unobserved_mounts": "Mounts that were not observed, and what was asked of them",
     "failures": "What the run wanted and did not get",
     "processes": "Processes, by the time of their main threads",
     "runs": "Runs of the session",
@@ -275,7 +277,15 @@ def _stacks(scene: Scene) -> Table:
 
 def _others(scene: Scene) -> list[Table]:
     """Tables of the report that no picture shows: each column as it is named there."""
-    return [_plain(scene, key, title, getattr(scene.report, key)) for key, title in OTHERS.items()]
+    return [_plain(scene, key, title, _rows(scene, key)) for key, title in OTHERS.items()]
+
+
+def _rows(scene: Scene, key: str) -> tuple[Any, ...]:
+    """Return the rows of a table; a single answer is what the whole page is about, and is no table."""
+    if key == "unobserved_mounts":
+        return scene.report.verdict.unobserved_mounts
+    rows: tuple[Any, ...] = getattr(scene.report, key)
+    return rows if key != "answers" or len(rows) > 1 else ()
 
 
 def _plain(scene: Scene, key: str, title: str, rows: tuple[Any, ...]) -> Table:

@@ -13,6 +13,7 @@ from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings import RULES
 from cvtrace.analysis.findings.scene import SEVERITIES
 from cvtrace.analysis.report import text
+from cvtrace.probes.ebpf.phase_calls import LATE
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.tracer.store import Trace
 
@@ -327,6 +328,18 @@ def importing(length: float = 2.0) -> Trace:
     return scene.trace()
 
 
+def importing_with_calls_missed() -> Trace:
+    trace = importing()
+    trace.meta["missing"] = [LATE.format(name="/opt/libonnxruntime-genai.so", late_ms=1900.0)]
+    return trace
+
+
+def imports_with_calls_missed() -> Trace:
+    trace = imports_of(0.6)
+    trace.meta["missing"] = [LATE.format(name="/opt/libonnxruntime-genai.so", late_ms=1900.0)]
+    return trace
+
+
 def tokenizing() -> Trace:
     scene = Scene(end=4 * SECOND)
     scene.call("OgaCreateModel", 100, 0.2 * SECOND).call("OgaTokenizerEncode", 0.3 * SECOND, 2.3 * SECOND)
@@ -428,6 +441,8 @@ SILENT: list[tuple[str, Callable[[], Trace]]] = [
     ("cpu_starved", lambda: run().preempted(1000, 1100).trace()),
     ("cpu_starved", lambda: run().preempted(1000, 3000, tid=TARGET + 1).trace()),
     ("import_dominates", lambda: importing(0.9)),
+    ("import_dominates", importing_with_calls_missed),
+    ("imports_wait", imports_with_calls_missed),
     ("telemetry", lambda: writing(flags=0)),
 ]
 
@@ -490,3 +505,24 @@ def test_the_daemons_own_threads_do_not_starve_the_run() -> None:
     scene = run()
     scene.add(Kind.OFFCPU, 1000, 4000, tid=WORKER, tgid=DAEMON, a=START + 1000 * US)
     assert "cpu_starved" not in found(scene.trace())
+
+
+@pytest.mark.parametrize("calls", [True, False], ids=["GenAI", "no library"])
+def test_threads_of_onnxruntime_are_advised_where_it_was_called(calls: bool) -> None:
+    scene = run() if calls else Scene(end=10_000).preempted(9_000, 9_100)
+    finding = found(scene.preempted(1000, 3000).trace())["cpu_starved"]
+    assert ("intra_op_num_threads" in finding.advice) == calls
+
+
+def test_what_a_cpu_would_save_is_at_most_the_time_that_waited_for_one() -> None:
+    # GIVEN a thread that is woken by the client's answer and then has no CPU: that is a wait for CVMFS (cache.transport)
+    scene = Scene(end=10_000).opened(100, 110, 5)
+    scene.request(Opcode.READ, 1010, 1100, 1110, sent=1005)
+    scene.read(1000, 4000, 5).off(1008, 1112, 3900, by=WORKER).preempted(5000, 6500)
+    report = analyse(scene.trace())
+
+    # THEN no more is promised than the class has
+    waited = sum(row.classes["compute.wait"] for row in report.phases)
+    (finding,) = (each for each in report.findings if each.id == "cpu_starved")
+    assert finding.saves_s is not None
+    assert finding.saves_s <= waited + 1e-9

@@ -53,6 +53,40 @@ def test_tables_say_what_the_json_says() -> None:
     assert found["tokens"]["total"] == 3
 
 
+def two_answers() -> Scene:
+    scene = Scene()
+    for at in (100, 500):
+        scene.call("OgaGenerator_AppendTokens", at, at + 50)
+        for number in range(3):
+            scene.call("OgaGenerator_GenerateNextToken", at + 60 + 20 * number, at + 75 + 20 * number)
+    return scene
+
+
+def test_answers_and_mounts_that_were_not_observed_have_tables() -> None:
+    other = {"path": "/cvmfs/b.test.org", "device": 77, "connection": 77, "type": "fuse", "source": "cvmfs2"}
+    scene = two_answers().add(Kind.FUSE_SEND, 120, 130, tid=TARGET, a=2, b=77, c=Opcode.READ << 32 | 80)
+    study, details, report = studied(scene.trace(other_mounts=[{**other, "paths": [other["path"]], "used": True}]))
+
+    found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
+
+    assert len(report.answers) == found["answers"]["total"] == 2
+    answers = {each["name"]: each for each in found["answers"]["columns"]}
+    assert answers["tokens"]["values"] == [row.tokens for row in report.answers]
+    assert (answers["wall"]["unit"], answers["wall"]["values"]) == (
+        "s",
+        pytest.approx([row.wall_s for row in report.answers]),
+    )
+    mounts = {each["name"]: each["values"] for each in found["unobserved_mounts"]["columns"]}
+    assert (mounts["path"], mounts["reads"]) == (["/cvmfs/b.test.org"], [1])
+
+
+def test_one_answer_is_no_table() -> None:
+    study, details, report = studied(cold_run().trace())
+    found = {table["key"] for table in payload(html.render(study, details, report))["tables"]}
+    assert len(report.answers) == 1
+    assert not {"answers", "unobserved_mounts"} & found
+
+
 def test_what_was_not_observed_is_not_zero() -> None:
     study, details, report = studied(portable_run().trace())
 

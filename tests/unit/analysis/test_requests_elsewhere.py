@@ -8,6 +8,8 @@ from runs import generation
 from scene import CONNECTION, MOUNT, TARGET, Scene
 
 from cvtrace.analysis import Report, analyse
+from cvtrace.analysis.report import text
+from cvtrace.analysis.report.lines import NO_BREAK
 from cvtrace.probes.events import Kind, Opcode
 
 OTHER = 77
@@ -178,3 +180,41 @@ def test_a_model_below_the_observed_mount_is_of_cvmfs() -> None:
     assert [(file.path, file.on_cvmfs) for file in report.verdict.model_files] == [
         (f"{MOUNT}/models/tiny/model.onnx.data", True)
     ]
+
+
+def program(path: str, **meta: Any) -> Report:
+    """A program under strace, which sees no request to mounts that are not observed, but opens."""
+    other = {**NO_CVMFS, "paths": ["/home/ann/far", "/mnt/same"], "used": False}
+    scene = Scene().opened(150, 160, 5, path)
+    return analyse(scene.trace(probe="strace", other_mounts=[other], **meta))
+
+
+@pytest.mark.parametrize("path", ["/home/ann/far/file", "/mnt/same/file", "far/file"])
+def test_opens_on_a_mount_that_is_not_observed_leave_it_open_where_requests_are_not_seen(path: str) -> None:
+    verdict = program(path, target={"argv": ["cat"], "pid": TARGET, "cwd": "/home/ann"}).verdict
+
+    assert verdict.answer == "inconclusive"
+    assert any("opened 1 file on /home/ann/far, a FUSE mount that was not observed" in each for each in verdict.missing)
+
+
+@pytest.mark.parametrize("path", ["/home/ann/farther/file", "/home/ann/file", "/mnt/file"])
+def test_opens_beside_it_say_nothing_of_it(path: str) -> None:
+    assert not any("FUSE mount that was not observed" in each for each in program(path).verdict.missing)
+
+
+def test_a_path_among_the_arguments_is_enough_where_no_open_is_seen() -> None:
+    target = {"argv": ["sha256sum", "/mnt/same/file"], "pid": TARGET, "cwd": "/home/ann"}
+    missing = program("/etc/passwd", target=target).verdict.missing
+    assert any("was given a path on /home/ann/far" in each for each in missing)
+
+
+def test_a_program_of_which_processes_go_on_has_no_answer_yet() -> None:
+    left = [{"pid": 4242, "name": "python"}]
+    report = analyse(Scene().opened(150, 160, 5, "/etc/hosts").trace(still_running=left))
+
+    assert report.verdict.answer == "inconclusive"
+    assert "a process that it started still runs" in report.verdict.missing[0]
+    for verbose in (False, True):
+        said = " ".join(text.render(report, width=200, verbose=verbose).split()).replace(NO_BREAK, " ")
+        assert "CVMFS not used until it ended; a process it started still ran" in said
+    assert analyse(Scene().opened(150, 160, 5, "/etc/hosts").trace()).verdict.answer == "no"
