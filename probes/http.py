@@ -11,6 +11,11 @@ import numpy as np
 from cvtrace.probes.credentials import without_user_info
 from cvtrace.probes.events import TEXT, TEXT_MAX, Events, Kind, Texts
 
+_OBJECT: Final = re.compile(
+    rb"(?:/[\w.+@-]+)*/(?:data/[0-9a-f]{2}/[0-9a-f]{36,}(?:-[a-z0-9]+)?[A-Z]?|\.cvmfs(?:published|whitelist|reflog))"
+)
+"""What a client fetches by content, and the few files of a repository that have a name of their own (cvmfs/network)."""
+
 _METHOD: Final = re.compile(rb"[A-Z]{3,7}")
 _VERSION: Final = re.compile(rb" HTTP/\d\.\d$")
 _AUTHORITY: Final = re.compile(rb"(?:\[[^\]]*\]|[^:@]*)(?::\d*)?")
@@ -55,6 +60,23 @@ def request_line(message: bytes) -> bytes:
     return b" ".join([method, kept]) + (version[0] if version else b"" if whole else _CUT)
 
 
+def without_names(line: bytes) -> bytes:
+    """Return a request line whose path is left out unless it is that of an object or of a repository's own files.
+
+    External data is fetched by the names of its files, and the download thread serves everybody: a name may be what another user
+    looks at. Content hashes stay, as requests are joined by them.
+    """
+    method, _, rest = line.partition(b" ")
+    target = rest.partition(b" ")[0].removesuffix(_CUT)
+    scheme, separator, address = target.partition(b"://")
+    authority, slash, path = address.partition(b"/") if separator else (b"", b"/", target.removeprefix(b"/"))
+    if not slash or _OBJECT.fullmatch(b"/" + path):
+        return line
+    version = _VERSION.search(rest)
+    server = scheme + separator + authority if separator else b""
+    return method + b" " + server + b"/" + _CUT + (version[0] if version else b"")
+
+
 def response_head(message: bytes) -> bytes:
     """Return the status line and the few headers of `message` that say how it was served; empty for what is no head."""
     head, end, _ = message.partition(b"\r\n\r\n")
@@ -84,7 +106,10 @@ def redact_texts(texts: Texts) -> Texts:
         return texts
     characters = texts.view(np.uint8).reshape(len(texts), TEXT.itemsize)[:, TEXT.itemsize - TEXT_MAX :]
     characters *= np.arange(TEXT_MAX) < texts["size"][:, None]
-    for kind, cut in ((Kind.HTTP_SEND, request_line), (Kind.HTTP_RECV, response_head)):
+    for kind, cut in (
+        (Kind.HTTP_SEND, lambda message: without_names(request_line(message))),
+        (Kind.HTTP_RECV, response_head),
+    ):
         for index in np.nonzero(texts["kind"] == kind)[0]:
             kept = cut(bytes(texts["text"][index]))[:TEXT_MAX]
             texts["text"][index] = kept

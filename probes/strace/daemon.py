@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from cvtrace.probes import http
@@ -45,6 +45,10 @@ class DaemonTranslator(Translator):
     ) -> None:
         super().__init__(realtime_offset_ns=realtime_offset_ns, tgids=tgids, default_tgid=default_tgid)
         self._requests: dict[tuple[int, int], tuple[int, int, decode.Request]] = {}
+        self.is_target: Callable[[int], bool] = lambda pid: True
+        """Tells whether a thread, by its number, is the target's: names that others ask for are left out."""
+        self._for_target: dict[int, bool] = {}
+        """Whether the last request that a worker read was the target's."""
         self._waiting: set[int] = set()
         """Workers that handed a job over and have not read its result."""
 
@@ -97,10 +101,11 @@ class DaemonTranslator(Translator):
             self._fuse_daemon(ts, 0, tgid, tid, request, 0)
         else:
             self._requests[tgid, request.unique] = (ts, tid, request)
+        is_target = self._for_target[tid] = self.is_target(request.pid)
         if request.opcode == Opcode.READ:
             fh = decode.signed32(request.fh)
             self._event(Kind.FUSE_READ, tid, ts, 0, fh, request.unique, request.offset, request.size)
-        elif request.opcode == Opcode.LOOKUP:
+        elif request.opcode == Opcode.LOOKUP and is_target:
             self.columns.text(Kind.FUSE_DAEMON, ts, tid, request.name, request.name_size)
 
     def _fuse_daemon(self, ts: int, dur: int, tgid: int, tid: int, request: decode.Request, error: int | None) -> None:
@@ -188,7 +193,8 @@ class DaemonTranslator(Translator):
         if command in LRU_INSERTS and described == asked - LRU_COMMAND_BYTES:
             size = int.from_bytes(data[8:16], "little") & LRU_SIZE_MASK
             self._event(Kind.CACHE_INSERT, tid, ts, dur, ret, size)
-            self.columns.text(Kind.CACHE_INSERT, ts, tid, data[LRU_COMMAND_BYTES:], described)
+            if self._for_target.get(tid, False):  # the path of what was fetched
+                self.columns.text(Kind.CACHE_INSERT, ts, tid, data[LRU_COMMAND_BYTES:], described)
 
     # Pipes between worker, download thread and quota manager
 
@@ -241,7 +247,7 @@ class DaemonTranslator(Translator):
             self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 1, asked)
         elif begin == REQUEST:
             self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 0, asked)
-            self.columns.text(Kind.HTTP_SEND, ts, tid, http.request_line(decode.unescape(escaped)))
+            self.columns.text(Kind.HTTP_SEND, ts, tid, http.without_names(http.request_line(decode.unescape(escaped))))
 
     def _receive(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         if not SOCKET.match(arguments) or (ret is not None and ret < 0):

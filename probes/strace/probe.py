@@ -82,6 +82,8 @@ class StraceProbe:
         self._offset_ns = 0
         self._stopped = False
         self._end_ns: int | None = None
+        self._others: set[int] = set()
+        """Threads that were seen not to be the target's, since the last drain began."""
 
     def start(self, scope: Scope) -> None:
         """Attach to every daemon. Raises CannotObserve, leaving nothing attached."""
@@ -97,6 +99,7 @@ class StraceProbe:
                     tgids=dict.fromkeys(processes.task_ids(daemon.pid), daemon.pid),
                     default_tgid=daemon.pid,
                 )
+                translator.is_target = self._is_target
                 self._attach(daemon.pid, translator, DAEMON_CALLS)
         except BaseException:
             self.stop()
@@ -121,7 +124,10 @@ class StraceProbe:
     def drain(self) -> tuple[Events, Texts]:
         """Parse what the straces wrote since the last call; after `stop`, with the rest, flagged UNFINISHED."""
         self._follow_clock()
-        parts = [self._drain(stream) for stream in self._streams if not stream.finished]
+        self._others.clear()
+        # The target's log first: whose threads there are is known then, when a daemon's log tells what was asked of it.
+        streams = sorted(self._streams, key=lambda stream: not isinstance(stream.translator, TargetTranslator))
+        parts = [self._drain(stream) for stream in streams if not stream.finished]
         if not parts:
             return no_events(), no_texts()
         return np.concatenate([events for events, _ in parts]), np.concatenate([texts for _, texts in parts])
@@ -133,6 +139,19 @@ class StraceProbe:
             self._offset_ns = offset_ns
             for stream in self._streams:
                 stream.translator.parser.set_offset(offset_ns)
+
+    def _is_target(self, tid: int) -> bool:
+        """Return whether a thread is the target's: one that its log has named, or that the target's strace traces."""
+        targets = [each.translator for each in self._streams if isinstance(each.translator, TargetTranslator)]
+        if tid == self._target or any(tid in translator.threads_seen for translator in targets):
+            return True
+        if tid in self._others:
+            return False
+        tracer = processes.tracer_of(self._target) if self._target is not None else 0
+        if tracer and processes.tracer_of(tid) == tracer:
+            return True
+        self._others.add(tid)
+        return False
 
     def _drain(self, stream: Stream) -> tuple[Events, Texts]:
         stream.translator.parser.feed(stream.log.take())

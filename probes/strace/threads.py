@@ -18,18 +18,22 @@ class Threads:
 
     def __init__(self, tgids: Mapping[int, int] | None, default: int | None = None) -> None:
         self._tgids = dict(tgids or {})
+        self.seen = set(self._tgids)
+        """All that there ever were, those that ended included."""
         self._default = default
 
     def tgid(self, tid: int, parser: LineParser) -> int:
         known = self._tgids.get(tid)
         if known is None:
             known = self._tgids[tid] = self._guess(tid, parser)
+            self.seen.add(tid)
         return known
 
     def cloned(self, parent: int, child: int, arguments: bytes, parser: LineParser) -> int:
         """Note a finished clone call and return the tgid of the child."""
         tgid = self.tgid(parent, parser) if b"CLONE_THREAD" in arguments else child
         self._tgids[child] = tgid
+        self.seen.add(child)
         return tgid
 
     def processes(self) -> tuple[int, ...]:

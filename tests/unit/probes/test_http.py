@@ -1,9 +1,10 @@
 """Nothing of an HTTP message but what says how an object was served may enter a trace."""
 
 import numpy as np
+import pytest
 
 from cvtrace.probes.events import TEXT, Kind
-from cvtrace.probes.http import redact_texts, request_line, response_head
+from cvtrace.probes.http import redact_texts, request_line, response_head, without_names
 
 
 def test_request_line_is_kept_without_headers() -> None:
@@ -47,5 +48,22 @@ def test_redaction_of_a_block_leaves_other_texts_alone() -> None:
     redacted = redact_texts(texts)
 
     # THEN
-    assert redacted["text"].tolist() == [b"/etc/x?y", b"GET /a HTTP/1.1"]
-    assert redacted["size"].tolist() == [8, 15]
+    assert redacted["text"].tolist() == [b"/etc/x?y", "GET /… HTTP/1.1".encode()]
+    assert redacted["size"].tolist() == [8, 17]
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (f"GET /cvmfs/r.org/data/85/{'b' * 38}P HTTP/1.1", None),
+        (f"GET http://proxy:3128/cvmfs/r.org/data/85/{'b' * 38}-shake128C HTTP/1.1", None),
+        (f"GET /cvmfs/r.org/data/85/{'b' * 38}P HTTP/1.…", None),
+        ("GET /cvmfs/r.org/.cvmfspublished HTTP/1.1", None),
+        ("GET /ann/thesis/chapter-1 HTTP/1.1", "GET /… HTTP/1.1"),
+        ("GET http://store.org:80/ann/thesis HTTP/1.1", "GET http://store.org:80/… HTTP/1.1"),
+        ("GET /ann/data/85/thesis HTTP/1.1", "GET /… HTTP/1.1"),
+        ("GET /ann/the…", "GET /…"),
+    ],
+)
+def test_paths_of_requests_that_are_names_are_left_out(line: str, kept: str | None) -> None:
+    assert without_names(line.encode()).decode() == (line if kept is None else kept)

@@ -255,7 +255,7 @@ def test_requests_without_replies_and_replies_without_requests() -> None:
 
 def test_fetches_without_credentials_query_or_body() -> None:
     sock = "5<TCP:[127.0.0.1:1->127.0.0.1:2]>"
-    get = r"GET http://user:secret@proxy/cvmfs/r/data/aa/bb?token=secret HTTP/1.1\r\nAuthorization: secret\r\n\r\n"
+    get = r"GET http://user:secret@proxy/cvmfs/r/data/aa/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb?token=secret HTTP/1.1\r\nAuthorization: secret\r\n\r\n"
     head = r"HTTP/1.1 200 OK\r\nSet-Cookie: secret\r\nContent-Length: 4\r\nX-Cache: HIT\r\nAge: 7\r\nVia: squid\r\n\r\nsecret"
     parsed = daemon(
         f'7 1.0 connect({sock}, {{sa_family=AF_INET, sin_port=htons(8000), sin_addr=inet_addr("10.1.2.3")}}, 16)'
@@ -273,7 +273,7 @@ def test_fetches_without_credentials_query_or_body() -> None:
         ("HTTP_RECV", 4, 5, 0, 16384),
     ]
     assert b"secret" not in b"".join(texts(parsed))
-    assert texts(parsed)[0] == b"GET http://proxy/cvmfs/r/data/aa/bb HTTP/1.1"
+    assert texts(parsed)[0] == b"GET http://proxy/cvmfs/r/data/aa/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb HTTP/1.1"
     assert b"Content-Length: 4" in texts(parsed)[1]
 
 
