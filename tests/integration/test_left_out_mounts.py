@@ -16,7 +16,7 @@ from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.lab.origin import read_access_log
 from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, wipe_client_cache
-from cvtrace.probes.events import Kind
+from cvtrace.probes.events import Events, Kind
 from cvtrace.tracer.store import read_trace
 
 pytestmark = [
@@ -148,6 +148,6 @@ def test_one_token_of_a_client_without_a_cache_fetches_for_it(stack: Stack, tmp_
     assert phases["prefill"].http_fetches == first.http_fetches
 
 
-def _life_start(events, pid: int) -> int:  # type: ignore[no-untyped-def]
+def _life_start(events: Events, pid: int) -> int:
     executed = events[(events["kind"] == Kind.PROC_EXEC) & (events["tgid"] == pid)]
     return int(executed["ts"][0])
