@@ -11,8 +11,8 @@ from cvtrace.analysis.joins.fetches import BAD_STATUS, CUT, SILENT, Gets
 from cvtrace.analysis.storage.reloads import client_reloads
 from cvtrace.analysis.storage.tries import refused
 from cvtrace.analysis.trace.intervals import Bools, Ints
-from cvtrace.analysis.trace.recording import Mount
-from cvtrace.probes.events import Opcode
+from cvtrace.analysis.trace.recording import Mount, Recording
+from cvtrace.probes.events import Kind, Opcode
 
 ATTRIBUTES: Final = {"opens": ("nopen", 1), "http_fetches": ("ndownload", 1), "http_bytes": ("rx", 1024)}
 """What the client shows everybody instead, and in which unit: objects fetched for requests, KiB for bytes."""
@@ -113,7 +113,7 @@ def _traced(mount: Mount, study: Study) -> dict[str, _Bounds]:
         "fuse_reads": asked(Opcode.READ),
         "opens": asked(Opcode.OPEN),
         "http_fetches": _downloads(mount, study, fetched),
-        "http_bytes": _bytes(mount, gets, fetched),
+        "http_bytes": _bytes(mount, study, fetched),
     }
 
 
@@ -134,12 +134,30 @@ def _downloads(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
     return _Bounds(found.least, found.most + maybe.most)
 
 
-def _bytes(mount: Mount, gets: Gets, fetched: Bools) -> _Bounds:
-    """Add up bodies. Those of errors the client does not take; how long the head of an answer was that was cut is not known exactly."""
+def _bytes(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
+    """Add up bodies. Those of errors the client does not take; how long the head of an answer was that was cut is not known exactly.
+
+    The client counts a body when it has come as a whole, also one whose GET was sent before the recording began.
+    """
+    gets = study.gets
     taken = fetched & (gets.outcome < BAD_STATUS)
     found = _Bounds.of(mount, _begin(gets)[taken], _end(gets)[taken], gets.body_bytes[taken])
     unsure = HEAD_BYTES * int((taken & (gets.outcome == CUT)).sum())
-    return _Bounds(max(found.least - unsure, 0), found.most + unsure)
+    return _Bounds(max(found.least - unsure, 0), found.most + unsure + _under_way(mount, study.recording))
+
+
+def _under_way(mount: Mount, recording: Recording) -> int:
+    """Return how many bytes the bodies can have, at most, that were coming when the recording began: it has their ends and not their GETs.
+
+    Their size is that of an object, and no object that was put into the cache is larger than the largest.
+    """
+    rows = recording.of(Kind.HTTP_CONNECT, Kind.HTTP_SEND, Kind.HTTP_RECV)
+    rows = rows.where((rows.tgid == mount.daemon_pid) & ((rows.kind != Kind.HTTP_RECV) | (rows.ret > 0)))
+    first = rows.where(np.unique(rows.a, return_index=True)[1])  # of each connection
+    coming = int((first.kind == Kind.HTTP_RECV).sum())
+    inserts = recording.of(Kind.CACHE_INSERT)
+    sizes = inserts.a[inserts.tgid == mount.daemon_pid]
+    return coming * (int(sizes.max()) + HEAD_BYTES) if len(sizes) else 0
 
 
 def _begin(gets: Gets) -> Ints:
