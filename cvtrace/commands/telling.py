@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import termios
@@ -19,8 +20,12 @@ import click
 from cvtrace.probes.visible import printable, printable_lines
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from cvtrace.tracer.user import User
 
+SLOW_S = 1.0
+"""What takes longer shows how far it is."""
 NOTHING_TO_DRAW_ON = "--watch shows nothing here: stderr is not a terminal that can be drawn on"
 
 
@@ -98,19 +103,40 @@ def doing(what: str) -> Iterator[None]:
 
 
 def progress() -> Callable[[int, int], None] | None:
-    """Return what shows how far the finishing of a long trace is: on a terminal only, after a second."""
+    """Return what shows how far the finishing of a long trace is: a bar, on a terminal only, after a second."""
     if not sys.stderr.isatty():
         return None
     began_s = 0.0
+    bar: Progress | None = None
 
     def show(done: int, total: int) -> None:
-        nonlocal began_s
+        nonlocal began_s, bar
         began_s = began_s or time.monotonic()
-        if time.monotonic() - began_s > 1.0:
-            end = "\r\033[K" if done >= total else ""
-            tell(f"\rcvtrace: finishing the trace: {100 * done // max(total, 1)} %", end=end, steers=True)
+        try:
+            if bar is None and done < total and time.monotonic() - began_s > SLOW_S:
+                bar = _bar("cvtrace: finishing the trace", total)
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=done, refresh=True)
+                if done >= total:
+                    bar.stop()
+                    bar = None
+        except (OSError, ImportError):  # nobody reads stderr, or rich is out of reach by now
+            bar = None
+            began_s = math.inf
 
     return show
+
+
+def _bar(what: str, total: int) -> Progress:
+    """Return a bar that draws when it is told to, and is taken away when it stops."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+    bar.add_task(what, total=total)
+    bar.start()
+    return bar
 
 
 def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
