@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
 import subprocess
@@ -25,11 +26,15 @@ def run(settings: Settings) -> list[Row]:
     """Measure the start, the end, and the finishing of a trace."""
     with temporary(Options(size_bytes=4_000_000, client="lab")) as stack:
         waits = [_start_and_end(settings.folder / "short.trace", stack.mountpoint) for _ in range(settings.repeats + 1)]
+        attached = [_attached(settings.folder / "short.trace", stack.mountpoint) for _ in range(settings.repeats)]
+    begin_s, attach_s = (statistics.median(column) for column in zip(*attached, strict=True))
     start_s, end_s = (statistics.median(column) for column in zip(*waits[1:], strict=True))  # the first warms its files
     finish_s, event_bytes = _finish(settings.folder / "long.trace")
     return [
         Row("from the command to the target's start", f"{start_s:.2f} s", "≤ 1 s", start_s <= 1),
         Row("from the target's end to the command's", f"{end_s:.2f} s", "≤ 1 s", end_s <= 1),
+        Row("from `attach` to the begin of the recording", f"{begin_s:.2f} s", "≤ 1 s", begin_s <= 1),
+        Row("`attach --for 0.1s`, in all", f"{attach_s:.2f} s"),
         Row(f"{EVENTS:,} events finished into Parquet", f"{finish_s:.1f} s", "≤ 20 s", finish_s <= 20),
         Row("bytes per event on disk", f"{event_bytes:.1f}", "≤ 16", event_bytes <= 16),
     ]
@@ -50,6 +55,24 @@ def _start_and_end(trace: Path, mount: Path) -> tuple[float, float]:
     after_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     at_s = float(done.stdout.split()[0])
     return at_s - before_s, after_s - at_s
+
+
+def _attached(trace: Path, mount: Path) -> tuple[float, float]:
+    """Attach to a process that sleeps; return the seconds until the recording began, and until the command had ended."""
+    shutil.rmtree(trace, ignore_errors=True)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        command = [sys.executable, "-m", "cvtrace", "attach", str(process.pid), "--for", "0.1s", "--no-summary"]
+        before_s = time.monotonic()
+        subprocess.run(
+            [*command, "--probes", "ebpf", "-o", str(trace), "--mount", str(mount)],
+            check=True,
+            capture_output=True,
+            env=ENVIRONMENT,
+        )
+        after_s = time.monotonic()
+        process.kill()
+    began_s = json.loads((trace / "meta.json").read_text())["clock"]["start_ns"] / 1e9
+    return began_s - before_s, after_s - before_s
 
 
 def _finish(path: Path) -> tuple[float, float]:
