@@ -12,9 +12,13 @@ from cvtrace.probes.credentials import without_user_info
 from cvtrace.probes.events import TEXT, TEXT_MAX, Events, Kind, Texts
 
 _OBJECT: Final = re.compile(
-    rb"(?:/[\w.+@-]+)*/(?:data/[0-9a-f]{2}/[0-9a-f]{36,}(?:-[a-z0-9]+)?[A-Z]?|\.cvmfs(?:published|whitelist|reflog))"
+    rb"(?:/[^/]*)*/(?:data/[0-9a-f]{2}/[0-9a-f]{36,}(?:-[a-z0-9]+)?[A-Z]?|\.cvmfs(?:published|whitelist|reflog)"
+    rb"|api/v[0-9.]+/geo/[^/]+/[^/]+)"
 )
-"""What a client fetches by content, and the few files of a repository that have a name of their own (cvmfs/network)."""
+"""Paths that name no file of anybody: what a client fetches by content, the few files that every repository has, and the question
+which server is near (cvmfs/network). What precedes them is where the server has the repository."""
+_END: Final = re.compile(rb"(?: [HTP/\d.]*)?(?:\xe2\x80\xa6)?")
+"""What follows the path of a request line, whole or cut."""
 
 _METHOD: Final = re.compile(rb"[A-Z]{3,7}")
 _VERSION: Final = re.compile(rb" HTTP/\d\.\d$")
@@ -67,10 +71,11 @@ def without_names(line: bytes) -> bytes:
     looks at. Content hashes stay, as requests are joined by them.
     """
     method, _, rest = line.partition(b" ")
-    target = rest.partition(b" ")[0].removesuffix(_CUT)
+    target, blank, end = rest.partition(b" ")
+    target = target.removesuffix(_CUT)
     scheme, separator, address = target.partition(b"://")
     authority, slash, path = address.partition(b"/") if separator else (b"", b"/", target.removeprefix(b"/"))
-    if not slash or _OBJECT.fullmatch(b"/" + path):
+    if not slash or (_OBJECT.fullmatch(b"/" + path) and _END.fullmatch(blank + end)):
         return line
     version = _VERSION.search(rest)
     server = scheme + separator + authority if separator else b""

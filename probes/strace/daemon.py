@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from cvtrace.probes import http
 from cvtrace.probes.events import Kind, Opcode
@@ -37,6 +37,13 @@ LRU_SIZE_MASK: Final = 2**61 - 1
 """The three highest bits of LruCommand.size hold the hash algorithm."""
 
 
+class Asker(NamedTuple):
+    """Who sent a FUSE request: the number of a thread, and when a worker read the request, ns."""
+
+    pid: int
+    ts: int
+
+
 class DaemonTranslator(Translator):
     """Translates the log of one or more daemons; FUSE requests are kept until they are answered."""
 
@@ -45,20 +52,38 @@ class DaemonTranslator(Translator):
     ) -> None:
         super().__init__(realtime_offset_ns=realtime_offset_ns, tgids=tgids, default_tgid=default_tgid)
         self._requests: dict[tuple[int, int], tuple[int, int, decode.Request]] = {}
-        self.is_target: Callable[[int], bool] = lambda pid: True
-        """Tells whether a thread, by its number, is the target's: names that others ask for are left out."""
-        self._for_target: dict[int, bool] = {}
-        """Whether the last request that a worker read was the target's."""
+        self.is_target: Callable[[int, int], bool | None] = lambda pid, ts: True
+        """Tells whether a number was at a time (ns) that of a thread of the target, None if that will be known at the next `decide`."""
+        self._askers: dict[int, Asker] = {}
+        """Who sent the last request that a worker read."""
+        self._undecided: list[tuple[Asker, Kind, int, int, bytes, int]] = []
+        """Names, as arguments of `_name`."""
         self._waiting: set[int] = set()
         """Workers that handed a job over and have not read its result."""
 
     def finish(self, end_ns: int | None = None) -> None:
         """Emit every call that has not returned and every request that was not answered as UNFINISHED."""
         super().finish(end_ns)
+        self.decide()
         end = max(self.parser.last_ns, end_ns or 0)
         for (tgid, _), (ts, tid, request) in self._requests.items():
             self._fuse_daemon(ts, max(0, end - ts), tgid, tid, request, None)
         self._requests.clear()
+
+    def decide(self) -> None:
+        """Keep the names that proved to be the target's, and drop the others of those that were undecided."""
+        undecided, self._undecided = self._undecided, []
+        for name in undecided:
+            self._name(*name)
+        self._undecided.clear()
+
+    def _name(self, asker: Asker, kind: Kind, ts: int, tid: int, name: bytes, size: int) -> None:
+        """Emit a name if the target asked for it: what others ask for stays out of a trace."""
+        is_target = self.is_target(*asker)
+        if is_target:
+            self.columns.text(kind, ts, tid, name, size)
+        elif is_target is None:
+            self._undecided.append((asker, kind, ts, tid, name, size))
 
     def _handlers(self) -> dict[bytes, Handler]:
         handlers: dict[bytes, Handler] = {
@@ -101,12 +126,12 @@ class DaemonTranslator(Translator):
             self._fuse_daemon(ts, 0, tgid, tid, request, 0)
         else:
             self._requests[tgid, request.unique] = (ts, tid, request)
-        is_target = self._for_target[tid] = self.is_target(request.pid)
+        asker = self._askers[tid] = Asker(request.pid, ts)
         if request.opcode == Opcode.READ:
             fh = decode.signed32(request.fh)
             self._event(Kind.FUSE_READ, tid, ts, 0, fh, request.unique, request.offset, request.size)
-        elif request.opcode == Opcode.LOOKUP and is_target:
-            self.columns.text(Kind.FUSE_DAEMON, ts, tid, request.name, request.name_size)
+        elif request.opcode == Opcode.LOOKUP:
+            self._name(asker, Kind.FUSE_DAEMON, ts, tid, request.name, request.name_size)
 
     def _fuse_daemon(self, ts: int, dur: int, tgid: int, tid: int, request: decode.Request, error: int | None) -> None:
         c = request.opcode << 32 | request.pid
@@ -193,8 +218,8 @@ class DaemonTranslator(Translator):
         if command in LRU_INSERTS and described == asked - LRU_COMMAND_BYTES:
             size = int.from_bytes(data[8:16], "little") & LRU_SIZE_MASK
             self._event(Kind.CACHE_INSERT, tid, ts, dur, ret, size)
-            if self._for_target.get(tid, False):  # the path of what was fetched
-                self.columns.text(Kind.CACHE_INSERT, ts, tid, data[LRU_COMMAND_BYTES:], described)
+            if asker := self._askers.get(tid):
+                self._name(asker, Kind.CACHE_INSERT, ts, tid, data[LRU_COMMAND_BYTES:], described)
 
     # Pipes between worker, download thread and quota manager
 
@@ -295,7 +320,8 @@ class DaemonTranslator(Translator):
 
     def _exited(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         self._waiting.discard(tid)
-        self._threads.forget(tid)
+        self._threads.forget(tid, ts)
+        self._askers.pop(tid, None)
 
 
 def _asked(arguments: bytes, end: int) -> int:

@@ -19,6 +19,7 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.probes import namespaces
 from cvtrace.probes.events import Events, Texts, no_events, no_texts
 from cvtrace.probes.probe import CannotObserve, Losses, Scope
 from cvtrace.probes.processes import lives
@@ -84,6 +85,8 @@ class StraceProbe:
         self._end_ns: int | None = None
         self._others: set[int] = set()
         """Threads that were seen not to be the target's, since the last drain began."""
+        self._tracer = 0
+        """The strace of the target, once it is known."""
 
     def start(self, scope: Scope) -> None:
         """Attach to every daemon. Raises CannotObserve, leaving nothing attached."""
@@ -99,7 +102,7 @@ class StraceProbe:
                     tgids=dict.fromkeys(processes.task_ids(daemon.pid), daemon.pid),
                     default_tgid=daemon.pid,
                 )
-                translator.is_target = self._is_target
+                translator.is_target = self._is_target if _has_own_numbers(daemon.pid) else _nobody
                 self._attach(daemon.pid, translator, DAEMON_CALLS)
         except BaseException:
             self.stop()
@@ -125,9 +128,13 @@ class StraceProbe:
         """Parse what the straces wrote since the last call; after `stop`, with the rest, flagged UNFINISHED."""
         self._follow_clock()
         self._others.clear()
-        # The target's log first: whose threads there are is known then, when a daemon's log tells what was asked of it.
-        streams = sorted(self._streams, key=lambda stream: not isinstance(stream.translator, TargetTranslator))
-        parts = [self._drain(stream) for stream in streams if not stream.finished]
+        streams = sorted(
+            (stream for stream in self._streams if not stream.finished),
+            key=lambda stream: isinstance(stream.translator, TargetTranslator),
+        )
+        # A thread is named by the target's log before it asks a daemon: that log is taken last and read first.
+        lines = [(stream, stream.log.take()) for stream in streams]
+        parts = [self._drain(stream, taken) for stream, taken in reversed(lines)]
         if not parts:
             return no_events(), no_texts()
         return np.concatenate([events for events, _ in parts]), np.concatenate([texts for _, texts in parts])
@@ -140,21 +147,30 @@ class StraceProbe:
             for stream in self._streams:
                 stream.translator.parser.set_offset(offset_ns)
 
-    def _is_target(self, tid: int) -> bool:
-        """Return whether a thread is the target's: one that its log has named, or that the target's strace traces."""
+    def _is_target(self, tid: int, ts: int) -> bool | None:
+        """Return whether a thread is the target's: its log has lines of it, or the target's strace traces it.
+
+        None for one that is gone: if it was the target's, its log will say so.
+        """
         targets = [each.translator for each in self._streams if isinstance(each.translator, TargetTranslator)]
-        if tid == self._target or any(tid in translator.threads_seen for translator in targets):
+        if any(translator.had(tid, ts) for translator in targets):
             return True
         if tid in self._others:
             return False
-        tracer = processes.tracer_of(self._target) if self._target is not None else 0
-        if tracer and processes.tracer_of(tid) == tracer:
+        if not self._tracer and self._target is not None:
+            self._tracer = processes.tracer_of(self._target)
+        tracer = processes.status_field(tid, "TracerPid")
+        if not tracer:
+            return None
+        if self._tracer and int(tracer) == self._tracer:
             return True
         self._others.add(tid)
         return False
 
-    def _drain(self, stream: Stream) -> tuple[Events, Texts]:
-        stream.translator.parser.feed(stream.log.take())
+    def _drain(self, stream: Stream, lines: list[bytes]) -> tuple[Events, Texts]:
+        if isinstance(stream.translator, DaemonTranslator):
+            stream.translator.decide()
+        stream.translator.parser.feed(lines)
         if self._stopped:
             stream.translator.finish(self._end_ns)
             stream.finished = True
@@ -273,6 +289,16 @@ class LogFolder:
             os.unlink(LOG, dir_fd=self._fd)
             os.rmdir(self.path)  # noqa: PTH106
         os.close(self._fd)
+
+
+def _has_own_numbers(daemon: int) -> bool:
+    """Return whether the requests that a daemon reads name threads by the numbers that this process sees."""
+    return namespaces.namespace_of(daemon) == namespaces.own_namespace()
+
+
+def _nobody(tid: int, ts: int) -> bool:
+    """Tell for a daemon in another PID namespace that a request is not the target's: its number may be a stranger's."""
+    return False
 
 
 def realtime_offset_ns() -> int:

@@ -198,7 +198,7 @@ class TargetTranslator(Translator):
 
     def _exited(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         self._event(Kind.PROC_EXIT, tid, ts, 0, ret)
-        self._threads.forget(tid)
+        self._threads.forget(tid, ts)
 
 
 def _two_numbers(arguments: bytes) -> tuple[int, int]:

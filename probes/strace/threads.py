@@ -18,31 +18,38 @@ class Threads:
 
     def __init__(self, tgids: Mapping[int, int] | None, default: int | None = None) -> None:
         self._tgids = dict(tgids or {})
-        self.seen = set(self._tgids)
-        """All that there ever were, those that ended included."""
+        self._named = set(self._tgids)
+        """Threads that live and began a line. What a clone call returned is a number in the PID namespace of who called."""
+        self._ended: dict[int, int] = {}
+        """When each thread that is gone ended, ns."""
         self._default = default
 
     def tgid(self, tid: int, parser: LineParser) -> int:
+        self._named.add(tid)
         known = self._tgids.get(tid)
         if known is None:
             known = self._tgids[tid] = self._guess(tid, parser)
-            self.seen.add(tid)
         return known
 
     def cloned(self, parent: int, child: int, arguments: bytes, parser: LineParser) -> int:
         """Note a finished clone call and return the tgid of the child."""
         tgid = self.tgid(parent, parser) if b"CLONE_THREAD" in arguments else child
         self._tgids[child] = tgid
-        self.seen.add(child)
         return tgid
 
     def processes(self) -> tuple[int, ...]:
         """Return the processes of the threads that have not ended."""
         return tuple(dict.fromkeys(self._tgids.values()))
 
-    def forget(self, tid: int) -> None:
-        """Forget a thread that ended: its number may come again."""
+    def forget(self, tid: int, ts: int) -> None:
+        """Forget a thread that ended at `ts` ns: its number may come again, as that of somebody else's thread."""
         self._tgids.pop(tid, None)
+        self._named.discard(tid)
+        self._ended[tid] = ts
+
+    def had(self, tid: int, ts: int) -> bool:
+        """Return whether a thread that began lines of the log had this number at `ts` ns."""
+        return tid in self._named or ts <= self._ended.get(tid, -1)
 
     def _guess(self, tid: int, parser: LineParser) -> int:
         for parent, arguments in parser.pending(*CLONES):

@@ -21,10 +21,9 @@ class Translator(ABC):
         self.parser = LineParser(self._handlers(), realtime_offset_ns=realtime_offset_ns)
         self._threads = Threads(tgids, default_tgid)
 
-    @property
-    def threads_seen(self) -> set[int]:
-        """All threads that the log has named, those that ended included."""
-        return self._threads.seen
+    def had(self, tid: int, ts: int) -> bool:
+        """Return whether a thread that began lines of the log had this number at `ts` ns."""
+        return self._threads.had(tid, ts)
 
     def finish(self, end_ns: int | None = None) -> None:
         """Emit every call that has not returned as UNFINISHED."""
