@@ -367,6 +367,7 @@ ACCESS_LOG: Final = _texts(
     examples="text: paths that only the log has, as JSON",
     behind_proxy="yes/no: whether the client asked a proxy, and this is not its log",
     agree="yes/no: whether both have the same; empty where that cannot be told",
+    without_path="n: of fetches, not compared: external data is fetched by names, which a trace leaves out",
 )
 
 WHAT_IF: Final = _texts(

@@ -27,6 +27,8 @@ ENOUGH: Final = 3
 """Fetches that tell how far the clocks are apart, if they agree on it."""
 HEAD_BYTES: Final = 8192
 EXAMPLES: Final = 5
+LEFT_OUT: Final = "…"
+"""What a path ends with that was left out or cut (probes/http.py)."""
 ANY_STATUS: Final = 0
 
 
@@ -41,13 +43,17 @@ class LogFindings:
 
 @dataclass(frozen=True)
 class _Traced:
-    """Fetches that were traced, by time; real time, ns. Encrypted ones have no path."""
+    """Fetches that were traced, by time; real time, ns. Encrypted ones have no path.
+
+    Those whose path was left out, or cut, are not among them (`without_path`): no line of a log can be told to be theirs.
+    """
 
     path: list[str]
     status: Ints
     bytes: Ints
     sent: Ints
     done: Ints
+    without_path: int
 
 
 def access_check(study: Study, file: Path, own_clients: tuple[str, ...] = ()) -> LogFindings:
@@ -78,7 +84,8 @@ def access_check(study: Study, file: Path, own_clients: tuple[str, ...] = ()) ->
         lines=log.lines,
         unreadable=log.unreadable,
         elsewhere=log.elsewhere,
-        fetches=len(line),
+        fetches=len(line) + traced.without_path,
+        without_path=traced.without_path,
         matched=int(matched.sum()),
         traced_bytes=int(traced.bytes[matched].sum()),
         log_bytes=int(log.bytes[line[matched]].sum()),
@@ -119,14 +126,17 @@ def _said(check: AccessCheck) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _traced(study: Study, offset_ns: int) -> _Traced:
     gets = study.gets
     order = np.argsort(gets.sent, kind="stable")
-    targets = (line.split(" ", 2)[1] if line.count(" ") else "" for line in (gets.line[n] for n in order.tolist()))
+    targets = [line.split(" ", 2)[1] if line.count(" ") else "" for line in gets.line]
+    is_whole = np.array([not target.endswith(LEFT_OUT) for target in targets], dtype=bool)
+    order = order[is_whole[order]]
     done = np.maximum(gets.last, gets.sent)[order]
     return _Traced(
-        path=[path_of(target) for target in targets],
+        path=[path_of(targets[place]) for place in order.tolist()],
         status=gets.status[order],
         bytes=gets.body_bytes[order],
         sent=gets.sent[order] + offset_ns,
         done=done + offset_ns,
+        without_path=int((~is_whole).sum()),
     )
 
 

@@ -248,6 +248,7 @@ def access_log(report: Report) -> list[str]:
     )  # heads of the responses
     parts = [f"{check.matched:,} of {counted(check.fetches, 'fetch')} found"]
     parts += [f"bytes {check.traced_bytes:,} {same} {check.log_bytes:,}"] if check.matched else []
+    parts += [f"{check.without_path:,} without a path not compared"] if check.without_path else []
     if check.only_in_trace and check.behind_proxy:
         parts.append(f"{check.only_in_trace:,} answered by the proxy")
     elif check.only_in_trace:

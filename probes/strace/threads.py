@@ -19,7 +19,7 @@ class Threads:
     def __init__(self, tgids: Mapping[int, int] | None, default: int | None = None) -> None:
         self._tgids = dict(tgids or {})
         self._named = set(self._tgids)
-        """Threads that live and began a line. What a clone call returned is a number in the PID namespace of who called."""
+        """Threads that live and began a line. Without `--pidns-translation` clone returns numbers of the caller's PID namespace."""
         self._ended: dict[int, int] = {}
         """When each thread that is gone ended, ns."""
         self._default = default

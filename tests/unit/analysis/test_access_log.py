@@ -16,7 +16,9 @@ from scene import START, Fetch, Scene, get_line
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.contract.report_options import Asked
 from cvtrace.analysis.evidence.access_log import LogUnreadable, read_access_log
+from cvtrace.analysis.report.sentences import access_log
 from cvtrace.probes.events import Opcode
+from cvtrace.probes.http import without_names
 
 NOON_NS = 1_790_000_000 * 10**9
 """Real time at which the recording starts."""
@@ -137,6 +139,24 @@ def test_a_fetch_that_the_log_lacks_is_told(tmp_path: Path) -> None:
 
     assert report.access_log is not None
     assert (report.access_log.matched, report.access_log.only_in_trace, report.access_log.agree) == (3, 1, False)
+
+
+def test_fetches_whose_path_is_left_out_are_counted_and_not_compared(tmp_path: Path) -> None:
+    # GIVEN four fetches, one of which was of external data, whose path is a name and not in the trace
+    scene = loaded()
+    name = path(3).encode()
+    assert sum(name in text[-1] for text in scene.texts) == 1
+    scene.texts = [(*each, without_names(text.replace(name, b"/ann/thesis"))) for *each, text in scene.texts]
+
+    # WHEN they are compared with the log of the objects' server
+    report = compared(scene, [lab(number, at_ms(number)) for number in range(3)], tmp_path)
+
+    # THEN the three others agree
+    check = report.access_log
+    assert check is not None
+    assert (check.fetches, check.without_path, check.matched, check.only_in_trace, check.only_in_log) == (4, 1, 3, 0, 0)
+    assert check.agree is True
+    assert "1 without a path not compared" in " ".join(access_log(report))
 
 
 def test_fetches_before_and_after_the_recording_do_not_count(tmp_path: Path) -> None:

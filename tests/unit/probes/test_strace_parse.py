@@ -15,6 +15,7 @@ from cvtrace.probes.events import NO_OFFSET, TEXT_MAX, UNFINISHED, Kind
 from cvtrace.probes.strace import Parsed, parse_daemon, parse_target
 from cvtrace.probes.strace.daemon import DaemonTranslator
 from cvtrace.probes.strace.decode import string_at, unescape
+from cvtrace.probes.strace.target import TargetTranslator
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 U64 = 2**64
@@ -251,6 +252,41 @@ def test_requests_without_replies_and_replies_without_requests() -> None:
     )
     assert rows(parsed) == [("FUSE_DAEMON", 1_100_000_000, 0, 0, 22, 274, 2 << 32)]
     assert parsed.skipped == 0
+
+
+LOOKED_UP = r'"0\0\0\0\1\0\0\0\26\0\0\0\0\0\0\0\22\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0GM\0\0\0\0\0\0w.onnx\0\0"'
+ASKER = 0x4D47
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept"), [([True], 1), ([False], 0), ([None, True], 1), ([None, False], 0), ([None, None, True], 0)]
+)
+def test_a_name_is_kept_if_its_asker_is_or_proves_to_be_the_targets(answers: list[bool | None], kept: int) -> None:
+    # GIVEN a daemon's log, and what is known of the asker when the log is read, and then
+    asked = iter(answers)
+    translator = DaemonTranslator(realtime_offset_ns=0, tgids=None)
+    translator.is_target = lambda tid, ts: next(asked) if (tid, ts) == (ASKER, 10**9) else None
+    translator.parser.feed([f"7 0.9 read({FUSE}, {LOOKED_UP}, 1052672) = 48 <0.1>".encode()])
+
+    # WHEN the next lines are about to be read, and at the end
+    translator.decide()
+    translator.finish()
+
+    # THEN the request is kept in any case
+    events, found = translator.columns.take()
+    assert events["kind"].tolist() == [Kind.FUSE_DAEMON | UNFINISHED]
+    assert found["text"].tolist() == [b"w.onnx"] * kept
+
+
+def test_numbers_of_threads_are_the_targets_only_while_it_has_them() -> None:
+    # GIVEN a thread whose parent's strace knows no PID namespaces, and one that ended
+    translator = TargetTranslator(realtime_offset_ns=0, tgids={7: 7})
+    lines = ["7 1.0 clone(flags=CLONE_VM) = 2 <0.1>", "9 3.0 close(1) = 0 <0.1>", "9 4.0 +++ exited with 0 +++"]
+    translator.parser.feed([line.encode() for line in lines])
+
+    # THEN a number that clone returned says nothing, as it may be a stranger's, and nor does one after its end
+    assert [translator.had(tid, 3 * 10**9) for tid in (7, 2, 9)] == [True, False, True]
+    assert [translator.had(tid, 5 * 10**9) for tid in (7, 2, 9)] == [True, False, False]
 
 
 def test_fetches_without_credentials_query_or_body() -> None:
