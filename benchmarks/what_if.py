@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.rows import Row, Settings
 from benchmarks.tracers import cvtrace
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.contract.report_options import Asked, Changes
+from cvtrace.analysis.contract.report_options import Changes, ReportOptions
 from cvtrace.lab.origin import control
 from cvtrace.lab.stack import Options, Stack, forget_pages, temporary, warm, wipe_client_cache
 from cvtrace.tracer.store import read_trace
@@ -66,7 +66,7 @@ class _Lab:
     def _report(self, argv: list[str], changes: Changes | None) -> Report:
         mount = ["--mount", str(self.stack.mountpoint), "--python", sys.executable]
         trace = cvtrace(argv, self.settings.folder / "what-if.trace", *mount).trace
-        return analyse(read_trace(trace), asked=Asked(changes=changes or Changes()))
+        return analyse(read_trace(trace), options=ReportOptions(changes=changes or Changes()))
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,11 @@ class Probe(Protocol):
 
 
 @runtime_checkable
-class Hurries(Protocol):
+class HasWakeupFd(Protocol):
     """A probe that can tell when `drain` must not wait any longer."""
 
     @property
-    def hurries(self) -> int:
+    def wakeup_fd(self) -> int:
         """A descriptor that is readable then, while the probe observes."""
 
 

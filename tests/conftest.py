@@ -8,8 +8,10 @@ import tempfile
 import pytest
 from hypothesis import settings
 
-# A run that was started in the background ignores Ctrl-C, and so would all that the tests start.
+# A run that was started in the background ignores Ctrl-C, and one under nohup a lost terminal; all that the tests start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for ignored in (signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(ignored, signal.SIG_DFL)
 
 # The same examples on every run of CI, so that it says the same of the same code; others look further each time.
 settings.register_profile("ci", derandomize=True)

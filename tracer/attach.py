@@ -1,4 +1,4 @@
-"""Recording a process that runs already: from now until it ends, the time is over, or the user has seen enough."""
+"""RecordingResult a process that runs already: from now until it ends, the time is over, or the user has seen enough."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.ladder import start_probe
+from cvtrace.tracer.environment import count, find_surroundings
 from cvtrace.tracer.errors import WrongTarget
 from cvtrace.tracer.permission import check_may_trace
 from cvtrace.tracer.preload import preloading
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.process import Process
 from cvtrace.tracer.running import libraries_of
-from cvtrace.tracer.session import LOOK_AFTER_S, Options, Recording, Session, create_writer
+from cvtrace.tracer.session import LOOK_AFTER_S, Options, RecordingResult, Session, create_writer
 from cvtrace.tracer.signals import Signals, ended_by_signals
-from cvtrace.tracer.surroundings import count, find_surroundings
 from cvtrace.tracer.target import Command, Target
 
 NO_LIBRARY = (
@@ -33,7 +33,7 @@ NO_MARKS = (
 NOTHING = "of a process that runs already the portable rung sees nothing but the client's counters"
 
 
-def attach(process: Process, options: Options, for_s: float | None) -> Recording:
+def attach(process: Process, options: Options, for_s: float | None) -> RecordingResult:
     """Record `process` until it ends, for `for_s` seconds, or until SIGINT, SIGTERM or SIGHUP; then leave it as it was.
 
     Raises CannotObserve, WrongTarget, TraceExists or TraceUnwritable with one sentence; then nothing is left behind.
@@ -44,14 +44,14 @@ def attach(process: Process, options: Options, for_s: float | None) -> Recording
         writer = create_writer(command, options)
         try:
             users = frozenset({os.geteuid(), options.owner.uid, Path("/proc", str(process.pid)).stat().st_uid})
-            surroundings = find_surroundings(Wanted.of(options.mounts, process.cwd, process.argv, users))
+            environment = find_surroundings(Wanted.of(options.mounts, process.cwd, process.argv, users))
             if writer.redaction is not None:
-                writer.redaction.show(observed.mount.path for observed in surroundings.observed)
-            if any(process.pid == daemon.pid for daemon in surroundings.scope(()).daemons):
+                writer.redaction.show(observed.mount.path for observed in environment.observed)
+            if any(process.pid == daemon.pid for daemon in environment.scope(()).daemons):
                 raise WrongTarget(f"process {process.pid} serves a mount: attach to one that reads from it")
             libraries = tuple(library.pinned for library in libraries_of(process.pid, files))
             with preloading():
-                started = start_probe(options.probes, surroundings.scope(libraries))
+                started = start_probe(options.probes, environment.scope(libraries))
         except BaseException:
             writer.abandon()
             raise
@@ -59,7 +59,7 @@ def attach(process: Process, options: Options, for_s: float | None) -> Recording
         for refusal in missing:
             options.say(refusal)
         missing += _missing(process, started.probe.name, libraries)
-        session = _Attached(command, options, writer, surroundings, started.probe, missing, wants_marks=False)
+        session = _Attached(command, options, writer, environment, started.probe, missing, wants_marks=False)
         return session.follow(process, for_s)
 
 
@@ -68,14 +68,14 @@ class _Attached(Session):
 
     process: Process
 
-    def follow(self, process: Process, for_s: float | None) -> Recording:
+    def follow(self, process: Process, for_s: float | None) -> RecordingResult:
         self.process = process
         with Signals() as signals:
             self._attach()
             try:
                 end = self._wait(signals, None if for_s is None else time.monotonic() + for_s)
                 end_ns = time.monotonic_ns()
-                count(self.surroundings.observed)
+                count(self.environment.observed)
                 self._stop()
                 self._finish(None, end, end_ns)
             except BaseException:
@@ -84,17 +84,17 @@ class _Attached(Session):
                 finally:
                     self.writer.close()  # what was written stays readable
                 raise
-        return Recording(self.writer.path, 0, self.writer.error)
+        return RecordingResult(self.writer.path, 0, self.writer.error)
 
     def _attach(self) -> None:
         try:
-            count(self.surroundings.observed)
-            self.surroundings.meet()
+            count(self.environment.observed)
+            self.environment.meet()
             self.start_ns = time.monotonic_ns()
             self.probe.add_target(self.process.pid)
             if not self.process.is_alive:
                 raise WrongTarget(f"process {self.process.pid} ended before it could be recorded")
-            devices = tuple(observed.mount.device for observed in self.surroundings.observed)
+            devices = tuple(observed.mount.device for observed in self.environment.observed)
             if self.probe.name != "portable":
                 self.writer.write(*self.process.open_files(devices, self.start_ns))
             self.writer.update_meta(

@@ -32,11 +32,11 @@ class Numbers:
 
     def take(self, events: Events) -> Events:
         """Take note of the MARK events in a drained block; return the others."""
-        telling = events["kind"] == Kind.MARK
-        if not telling.any():
+        is_mark = events["kind"] == Kind.MARK
+        if not is_mark.any():
             return events
-        self._told.append(events[telling])
-        rest: Events = events[~telling]
+        self._told.append(events[is_mark])
+        rest: Events = events[~is_mark]
         return rest
 
     def look(self, pid: int) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cvtrace.probes.plain_file import open_plain
-from cvtrace.tracer.user import User, become
+from cvtrace.tracer.user import User, switch_user
 
 MOST_FILES: Final = 16
 LOOK_S: Final = 15.0
@@ -91,7 +91,7 @@ def _look(user: User, sending: socket.socket, look: Callable[[], Iterable[str]],
         _reset_signals()
         _let_go_of_files([sending.fileno(), *([] if root is None else [root])])
         if user.is_other:
-            become(user)
+            switch_user(user)
         files: list[OpenFile] = []
         for path in look():
             if len(files) == MOST_FILES:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cvtrace.probes.capabilities import Capability, keep_none, keep_only
-from cvtrace.tracer.user import User, acting_as, become
+from cvtrace.tracer.user import User, acting_as, switch_user
 
 ANY_PROBE: Final = frozenset(
     {
@@ -66,7 +66,7 @@ def be_for_good(user: User) -> None:
 
     Call it in a process of one thread. Raises OSError, and leaves the process unusable for anything else, if that fails.
     """
-    become(user)
+    switch_user(user)
     keep_none()
 
 

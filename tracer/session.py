@@ -28,11 +28,12 @@ from cvtrace.probes.ladder import Settings, start_probe
 from cvtrace.probes.namespaces import own_namespace, sees_initial
 from cvtrace.probes.phases.hook import Counted, environment, parse_marks, written
 from cvtrace.probes.phases.library import find_libraries
-from cvtrace.probes.probe import AddsScope, CannotObserve, Hurries, KnowsCalls, KnowsNumbers, Probe
-from cvtrace.tracer.arrivals import Arrivals
+from cvtrace.probes.probe import AddsScope, CannotObserve, HasWakeupFd, KnowsCalls, KnowsNumbers, Probe
+from cvtrace.tracer.environment import Environment, Observed, count, find_surroundings
 from cvtrace.tracer.errors import TraceExists
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILE_PREFIX, PROFILES
 from cvtrace.tracer.left import after_grace, left_behind, meta, sentence
+from cvtrace.tracer.new_mounts import NewMounts
 from cvtrace.tracer.numbers import Numbers, raw_records, without_doubles
 from cvtrace.tracer.opening import LOOK_S, opened_by
 from cvtrace.tracer.preload import preloading
@@ -41,7 +42,6 @@ from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.relay import Relay, relayed
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
 from cvtrace.tracer.store import TraceWriter
-from cvtrace.tracer.surroundings import Observed, Surroundings, count, find_surroundings
 from cvtrace.tracer.target import Command, Inheritance, Target, start_target
 from cvtrace.tracer.user import User, acting_as
 
@@ -104,7 +104,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordingResult:
     """A finished recording."""
 
     path: Path
@@ -113,7 +113,7 @@ class Recording:
     """One sentence if the trace could not be written in full."""
 
 
-def record(command: Command, options: Options) -> Recording:
+def record(command: Command, options: Options) -> RecordingResult:
     """Run the command under observation.
 
     Raises CannotObserve, TraceExists, TraceUnwritable or NotStarted with one sentence; then nothing has run and nothing
@@ -130,17 +130,17 @@ def record(command: Command, options: Options) -> Recording:
 
 def _observe(
     command: Command, options: Options, writer: TraceWriter, inheritance: Inheritance, relay: Relay | None
-) -> Recording:
+) -> RecordingResult:
     try:
         users = frozenset({os.geteuid(), options.owner.uid, command.user.uid})
-        surroundings = find_surroundings(Wanted.of(options.mounts, os.getcwd(), command.argv, users))  # noqa: PTH109
+        environment = find_surroundings(Wanted.of(options.mounts, os.getcwd(), command.argv, users))  # noqa: PTH109
         if writer.redaction is not None:
-            writer.redaction.show(observed.mount.path for observed in surroundings.observed)
+            writer.redaction.show(observed.mount.path for observed in environment.observed)
         user = command.user
         other = (user.uid, user.gid) if user.is_other else None
         with opened_by(user, LOOK_S, lambda: _libraries(command)) as files, preloading():
             libraries = tuple(file.pinned for file in files)
-            started = start_probe(options.probes, surroundings.scope(libraries), other, options.settings)
+            started = start_probe(options.probes, environment.scope(libraries), other, options.settings)
     except BaseException:
         writer.abandon()
         raise
@@ -150,7 +150,7 @@ def _observe(
     sees_library = started.probe.name == "ebpf" and bool(libraries)
     if not sees_library and started.probe.name != "strace":  # strace says so itself
         missing.append(MARKED)
-    session = Session(command, options, writer, surroundings, started.probe, missing, wants_marks=not sees_library)
+    session = Session(command, options, writer, environment, started.probe, missing, wants_marks=not sees_library)
     try:
         return session.run(inheritance, relay)
     except CannotObserve:  # nothing has run yet
@@ -172,7 +172,7 @@ class Session:
         command: Command,
         options: Options,
         writer: TraceWriter,
-        surroundings: Surroundings,
+        environment: Environment,
         probe: Probe,
         missing: list[str],
         *,
@@ -181,7 +181,7 @@ class Session:
         self.command = command
         self.options = options
         self.writer = writer
-        self.surroundings = surroundings
+        self.environment = environment
         self.probe = probe
         self.missing = missing
         self.wants_marks = wants_marks
@@ -193,11 +193,11 @@ class Session:
         self.numbers = Numbers()
         self.look_s = 0.0
         """When to look next at the target's numbers in PID namespaces."""
-        self.arrivals = Arrivals(surroundings.wanted, surroundings.points())
+        self.new_mounts = NewMounts(environment.wanted, environment.points())
 
-    def run(self, inheritance: Inheritance, relay: Relay | None = None) -> Recording:
+    def run(self, inheritance: Inheritance, relay: Relay | None = None) -> RecordingResult:
         profiled = self.options.ort_profile
-        counted = self.surroundings.counted() if self.probe.name == "portable" else ()
+        counted = self.environment.counted() if self.probe.name == "portable" else ()
         with (
             Signals(() if relay is None else (signal.SIGTSTP,)) as signals,
             _phase_marks(self.command, counted, genai=self.wants_marks, profiled=profiled) as marks,
@@ -209,7 +209,7 @@ class Session:
                     (relay.leave if end == "detached" else relay.suspend)()
                 self._look_for_left(target, marks, signals)
                 end_ns = time.monotonic_ns()
-                count(self.surroundings.observed)
+                count(self.environment.observed)
                 self._stop(marks)
                 self._finish(target, end, end_ns)
             except BaseException:
@@ -218,7 +218,7 @@ class Session:
                 finally:
                     self.writer.close()  # what was written stays readable
                 raise
-        return Recording(self.writer.path, exit_code, self.writer.error)
+        return RecordingResult(self.writer.path, exit_code, self.writer.error)
 
     def _start(self, marks: _Marks, inheritance: Inheritance, signals: Signals, relay: Relay | None) -> Target:
         argv = self.probe.command(list(self.command.argv))
@@ -226,15 +226,15 @@ class Session:
         try:
             target = start_target(self.command, argv, marks.environ, inheritance, relay)
             self.probe.add_target(target.pid)
-            count(self.surroundings.observed)
-            self.surroundings.meet()
+            count(self.environment.observed)
+            self.environment.meet()
             self.start_ns = time.monotonic_ns()
             self.writer.update_meta(
                 probe=self.probe.name,
                 target=self._target_meta(target),
                 clock=self._clock(None),
                 mounts=self._mounts_meta(),
-                mounts_left_out=self.surroundings.left_out_meta(),
+                mounts_left_out=self.environment.left_out_meta(),
                 missing=self._missing(),
             )
             if signals.take():
@@ -260,17 +260,17 @@ class Session:
 
     def _watch(self, signals: Signals) -> None:
         """Let the wait for signals end when there is something to do before its time."""
-        for descriptor, events in self.arrivals.descriptors.items():
+        for descriptor, events in self.new_mounts.descriptors.items():
             signals.watch(descriptor, events)
-        if isinstance(self.probe, Hurries):
-            signals.watch(self.probe.hurries)
-        self.writer.update_meta(other_mounts=self.surroundings.elsewhere.meta())
+        if isinstance(self.probe, HasWakeupFd):
+            signals.watch(self.probe.wakeup_fd)
+        self.writer.update_meta(other_mounts=self.environment.elsewhere.meta())
         self._look_after_mounts()
 
     def _catch_up(self, ready: set[int]) -> None:
         """Take what the probe has seen, and see to mounts if one of the descriptors that are `ready` has news of them."""
         self._keep()
-        if not ready.isdisjoint(self.arrivals.descriptors):
+        if not ready.isdisjoint(self.new_mounts.descriptors):
             self._look_after_mounts()
 
     def _follow(self, target: Target, signals: Signals, relay: Relay | None) -> tuple[str, int]:
@@ -339,7 +339,7 @@ class Session:
         events, texts = self.probe.drain()
         events = self.numbers.take(events)
         self.writer.write(events, texts)
-        self._add_others(self.surroundings.elsewhere.notice(events))
+        self._add_others(self.environment.elsewhere.notice(events))
         self.calls.append(events[events["kind"] & ~np.uint16(UNFINISHED) == Kind.PHASE])
         if self.options.watch is not None:
             under_way = self.probe.calls_under_way if isinstance(self.probe, KnowsCalls) else tuple
@@ -355,32 +355,32 @@ class Session:
         if devices:
             if isinstance(self.probe, AddsScope):
                 self.probe.add_scope((), (), devices)
-            self.writer.update_meta(other_mounts=self.surroundings.elsewhere.meta())
+            self.writer.update_meta(other_mounts=self.environment.elsewhere.meta())
 
     def _look_after_daemons(self) -> None:
-        for observed in self.surroundings.deaths():
+        for observed in self.environment.deaths():
             daemon, at_s = observed.mount.daemon, ((observed.ended_ns or 0) - self.start_ns) / 1e9
             sentence = (
                 f"cvmfs2 (pid {daemon.pid if daemon else '?'}) of {observed.mount.path} exited while it was traced, at "
                 f"{at_s:.1f} s; from there on nothing of it is seen"
             )
             self.missing.append(sentence)
-            if observed.is_named or len(self.surroundings.observed) == 1:  # another may be none of the user's business
+            if observed.is_named or len(self.environment.observed) == 1:  # another may be none of the user's business
                 self.options.say(sentence)
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
 
     def _look_after_mounts(self) -> None:
         """Observe mounts that appear. Their pages and requests at once, their daemons when they said who they are."""
         adding = self.probe if isinstance(self.probe, AddsScope) else None
-        appeared = self.arrivals.appeared()
-        self.surroundings.elsewhere.observe(point.device for point in appeared)
+        appeared = self.new_mounts.appeared()
+        self.environment.elsewhere.observe(point.device for point in appeared)
         if appeared and adding:
             adding.add_scope((), [point.device for point in appeared])
-        self._add_others(self.surroundings.elsewhere.look())
-        for observed, managers, watched in self.arrivals.described():
-            self.surroundings = self.surroundings.with_mount(observed)
+        self._add_others(self.environment.elsewhere.look())
+        for observed, managers, watched in self.new_mounts.described():
+            self.environment = self.environment.with_mount(observed)
             if adding:
-                found = replace(self.surroundings, observed=(observed,), managers=tuple(managers))
+                found = replace(self.environment, observed=(observed,), managers=tuple(managers))
                 adding.add_scope(found.daemons(), (observed.mount.device,))
             watched.set()
             at_s = (time.monotonic_ns() - self.start_ns) / 1e9
@@ -388,8 +388,8 @@ class Session:
                 f"{observed.mount.path} was mounted while the recording ran: what its cvmfs2 did before {at_s:.1f} s is not seen"
             )
             self.writer.update_meta(mounts=self._mounts_meta(), missing=self._missing())
-        if self.arrivals.counted.is_set():
-            self.arrivals.counted.clear()
+        if self.new_mounts.counted.is_set():
+            self.new_mounts.counted.clear()
             self.writer.update_meta(mounts=self._mounts_meta())
 
     def _stop(self, marks: _Marks | None = None) -> None:
@@ -397,7 +397,7 @@ class Session:
             self.options.watch.close()
         self._look_after_daemons()
         self._keep()
-        self.arrivals.close()
+        self.new_mounts.close()
         self.probe.stop()
         while self._keep():
             pass
@@ -427,7 +427,7 @@ class Session:
             target=self._target_meta(target),
             clock=self._clock(end_ns),
             mounts=self._mounts_meta(),
-            other_mounts=self.surroundings.elsewhere.meta(),
+            other_mounts=self.environment.elsewhere.meta(),
             missing=self._missing(),
             lost={name: count for name, count in losses.by_kind.items() if count},
             lost_by_cpu=losses.by_cpu,
@@ -446,7 +446,7 @@ class Session:
         return {"drain_cpu_s": self.drain_ns / 1e9, "max_rss_bytes": max_rss_bytes, **costs}
 
     def _missing(self) -> list[str]:
-        said = [*self.missing, *self.probe.missing(), *self.surroundings.errors(self._server_of)]
+        said = [*self.missing, *self.probe.missing(), *self.environment.errors(self._server_of)]
         if getattr(self.probe, "marks_phases", False):  # the target loaded a library that can be observed
             said = [sentence for sentence in said if sentence != MARKED]
         return list(dict.fromkeys(said))
@@ -454,8 +454,8 @@ class Session:
     def _mounts_meta(self) -> list[dict[str, Any]]:
         library_of = getattr(self.probe, "client_library", lambda _: None)  # only some probes can tell
         return [
-            observed.meta() | self.surroundings.client_meta(observed, library_of) | self._daemon_meta(observed)
-            for observed in self.surroundings.observed
+            observed.meta() | self.environment.client_meta(observed, library_of) | self._daemon_meta(observed)
+            for observed in self.environment.observed
         ]
 
     def _daemon_meta(self, observed: Observed) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from cvtrace.tracer.errors import WrongTarget
 from cvtrace.tracer.monitor import Monitor, monitored
 from cvtrace.tracer.origin import called_directly, caller_environment, environment_apart, new_keyring
 from cvtrace.tracer.relay import Relay
-from cvtrace.tracer.user import User, acting_as, become
+from cvtrace.tracer.user import User, acting_as, switch_user
 
 OPEN_FILES: Final = "/proc/self/fd" if Path("/proc/self/fd").is_dir() else "/dev/fd"
 """Folder with a name for each open descriptor; macOS has it in /dev only."""
@@ -282,7 +282,7 @@ def start_target(
 
     def become_target() -> None:
         os.close(go)
-        _become(command, argv, environ, inheritance, go_reading, failure_writing)
+        _exec_target(command, argv, environ, inheritance, go_reading, failure_writing)
 
     monitor = None
     if relay is not None:
@@ -300,7 +300,7 @@ def start_target(
     return Target(pid, go, failure, command, argv, monitor)
 
 
-def _become(
+def _exec_target(
     command: Command, argv: list[str], environ: Mapping[str, str], inheritance: Inheritance, go: int, failure: int
 ) -> None:
     """Turn this forked child into the target; never returns."""
@@ -311,11 +311,11 @@ def _become(
         _restore(inheritance, failure, is_apart=command.is_apart)
         if command.is_apart:
             folder = os.getcwd()  # noqa: PTH109
-            become(command.user)
+            switch_user(command.user)
             new_keyring()
             os.chdir(folder)  # by its name, as that user
         elif command.user.is_other:
-            become(command.user)
+            switch_user(command.user)
         wrapped = argv != list(command.argv)
         executable = shutil.which(argv[0], path=command.environ.get("PATH")) if wrapped else command.executable
         os.execve(executable or argv[0], argv, environ)

@@ -111,7 +111,7 @@ def _by_uid(uid: int, gid: int | None, groups: tuple[int, ...] | None) -> User:
     return User(uid, own_gid, own_groups, entry.pw_name, entry.pw_dir)
 
 
-def become(user: User) -> None:
+def switch_user(user: User) -> None:
     """Let this process be `user`'s for good, with the user's groups. Raises PermissionError."""
     os.setgroups(list(user.groups))
     os.setresgid(user.gid, user.gid, user.gid)
@@ -125,7 +125,7 @@ def succeeds_as(user: User, call: Callable[[], object]) -> bool:
         pid = os.fork()
     if pid == 0:
         try:
-            become(user)
+            switch_user(user)
             call()
             os._exit(0)
         finally:

@@ -35,7 +35,7 @@ def packed(value: Class | Ints, request: Ints | int = -1) -> Ints:
 
 
 @dataclass(frozen=True)
-class Path:
+class CriticalPath:
     """The critical path: pieces of intervals, without gap.
 
     `of` numbers the interval that a piece is of, `value` is a `Class`, `request` the FUSE request waited for, -1 if none.
@@ -59,11 +59,11 @@ class Threads:
     lanes: Lanes
     steps: Steps
 
-    def between(self, tid: Ints, start: Ints, end: Ints) -> Path:
+    def between(self, tid: Ints, start: Ints, end: Ints) -> CriticalPath:
         """Return the pieces of intervals, each of one thread; `of` numbers the interval."""
         pieces = cut(self.steps, self.lanes.at(tid, start), self.lanes.at(tid, end))
         begin = self.lanes.time(pieces.start)
-        return Path(
+        return CriticalPath(
             of=pieces.which,
             start=begin,
             end=begin + (pieces.end - pieces.start),
@@ -74,7 +74,7 @@ class Threads:
 
 def critical_paths(
     recording: Recording, requests: Requests, workers: Steps, waits: Waits, life: Segments, calls: PhaseCalls
-) -> tuple[Path, Path, Threads]:
+) -> tuple[CriticalPath, CriticalPath, Threads]:
     """Paint the target's threads; read off those that carry the segments of its life, and those that made the calls."""
     threads = [recording.target_threads[0], life.thread, calls.thread]
     lanes = recording.lanes(np.unique(np.concatenate(threads)))
@@ -192,7 +192,7 @@ def _lives(requests: Requests, workers: Steps, waits: Waits, own: Ints, torn: bo
     )
 
 
-def class_times(path: Path, group: Ints, groups: int) -> Ints:
+def class_times(path: CriticalPath, group: Ints, groups: int) -> Ints:
     """Add up nanoseconds by (group, class): an array of shape (groups, classes). `group` has one entry per piece."""
     chosen = group >= 0
     key = group[chosen] * _CLASSES + path.value[chosen]

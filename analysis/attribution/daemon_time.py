@@ -16,7 +16,7 @@ from cvtrace.analysis.joins.fetches import Gets, Jobs, rows_of_jobs
 from cvtrace.analysis.joins.objects import CacheOpens
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, covered, cut, disjoint, overlay, pick, ranges
-from cvtrace.analysis.trace.recording import Placed, Recording, Rows
+from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
 from cvtrace.probes.events import Kind, Opcode
 
 NOBODY: Final = -1
@@ -126,8 +126,8 @@ def _joined(one: Spans, other: Spans) -> Spans:
 def _without_get(recording: Recording, jobs: Jobs, job: Ints) -> Spans:
     """Jobs that never got as far as a GET: queue, then a connect that fails or hangs, if one was begun."""
     connects = recording.of(Kind.HTTP_CONNECT)
-    by_thread = Placed(recording, connects, connects.tid)
-    found = pick(by_thread.rows.start, by_thread.after(jobs.downloader[job], jobs.taken[job]), -1)
+    by_thread = EventIndex(recording, connects, connects.tid)
+    found = pick(by_thread.rows.start, by_thread.asof_forward(jobs.downloader[job], jobs.taken[job]), -1)
     connect = np.where((found >= 0) & (found < jobs.done[job]), found, jobs.done[job])
     parts = [
         (jobs.handed[job], connect, Class.NETWORK_QUEUE),
@@ -141,10 +141,10 @@ def _waits(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[S
     """Return when the download thread waited for further bytes while each GET was being received, and which GET."""
     rows = recording.of(Kind.DAEMON_POLL, Kind.HTTP_RECV)
     rows = rows.where(np.isin(rows.tid, np.unique(gets.downloader)))
-    waiting = Placed(recording, rows, rows.tid)
+    waiting = EventIndex(recording, rows, rows.tid)
     thread = gets.downloader
     # Waits of one thread do not overlap: those that touch [first, last) are neighbours.
-    begin = np.maximum(waiting.before(thread, first), 0)
+    begin = np.maximum(waiting.asof_backward(thread, first), 0)
     end = np.searchsorted(waiting.places, waiting.lanes.at(thread, last), side="left")
     which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
     start = np.maximum(waiting.rows.start[row], first[which])
@@ -166,12 +166,12 @@ def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[
         Kind.HTTP_RECV, Kind.HTTP_SEND, Kind.HTTP_CONNECT, Kind.DAEMON_POLL, Kind.HANDOVER_TAKEN, Kind.HANDOVER_DONE
     )
     rows = rows.where(np.isin(rows.tid, np.unique(gets.downloader)))
-    doing = Placed(recording, rows, rows.tid)
+    doing = EventIndex(recording, rows, rows.tid)
     rows = doing.rows
     same_thread = np.append(rows.tid[1:] == rows.tid[:-1], False)[: len(rows)]
     until = np.where(same_thread, np.append(rows.start[1:], 0)[: len(rows)], rows.end)
     thread = gets.downloader
-    begin = np.maximum(doing.before(thread, first), 0)
+    begin = np.maximum(doing.asof_backward(thread, first), 0)
     end = np.searchsorted(doing.places, doing.lanes.at(thread, last), side="left")
     which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
     start, stop = np.maximum(rows.start[row], first[which]), np.minimum(until[row], last[which])
@@ -267,8 +267,8 @@ def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, job
     rows, request = opens.rows.where(missed), opens.request[missed]
     after = recording.of(Kind.CACHE_READ, Kind.CACHE_OPEN)
     after = after.where((after.kind == Kind.CACHE_READ) | (after.ret >= 0))
-    by_worker = Placed(recording, after, after.tid)
-    following = by_worker.after(rows.tid, rows.end)
+    by_worker = EventIndex(recording, after, after.tid)
+    following = by_worker.asof_forward(rows.tid, rows.end)
     reply = requests.replying[request]
     until = np.minimum(pick(by_worker.rows.start, following, recording.end_ns), reply)
     shared, until = confirm_shared(recording, rows, until)
@@ -316,8 +316,8 @@ def _asked_for_by_itself(
     asker = np.where(asker > 0, asker, NOBODY)
     _, number = np.unique(np.concatenate([key, wanted]), return_inverse=True)
     name = number.ravel().astype(np.int64) << 32 ^ np.concatenate([asker, pick(requests.asker, request, 0)])
-    same = Placed(recording, everyone, name[: len(jobs)])
-    job = pick(same.rows.index, same.before(name[len(jobs) :], end), -1)
+    same = EventIndex(recording, everyone, name[: len(jobs)])
+    job = pick(same.rows.index, same.asof_backward(name[len(jobs) :], end), -1)
     return np.where(pick(jobs.filled, job, -1) > start, job, -1)
 
 

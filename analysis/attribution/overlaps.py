@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import Path
+from cvtrace.analysis.attribution.critical_path import CriticalPath
 from cvtrace.analysis.attribution.waits import Waits
 from cvtrace.analysis.contract.classes import Class
 from cvtrace.analysis.joins.fetches import Jobs
@@ -45,7 +45,7 @@ class Overlaps:
 
 
 def overlaps(
-    recording: Recording, requests: Requests, jobs: Jobs, waits: Waits, path: Path, of: Segments | PhaseCalls
+    recording: Recording, requests: Requests, jobs: Jobs, waits: Waits, path: CriticalPath, of: Segments | PhaseCalls
 ) -> Overlaps:
     """Measure both on a path through the threads of `of`."""
     return Overlaps(
@@ -54,7 +54,7 @@ def overlaps(
     )
 
 
-def _spin(recording: Recording, waits: Waits, path: Path, of: Segments | PhaseCalls) -> Ints:
+def _spin(recording: Recording, waits: Waits, path: CriticalPath, of: Segments | PhaseCalls) -> Ints:
     """Return how much of each piece on the CPU may be spinning.
 
     A thread that spins for another computes nothing, makes no call and touches no new page until that other one gets on. So
@@ -116,7 +116,7 @@ def _until(steps: Steps, before: Ints, position: Ints) -> Ints:
     return total
 
 
-def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Path) -> Ints:
+def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: CriticalPath) -> Ints:
     """Return how long, of each piece, the thread of the client that was at it was ready to run without a CPU.
 
     The scheduler counts such a thread as off the CPU but not blocked: preempted, or woken and not on a CPU yet.

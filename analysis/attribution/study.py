@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import Path, Threads, critical_paths
+from cvtrace.analysis.attribution.critical_path import CriticalPath, Threads, critical_paths
 from cvtrace.analysis.attribution.daemon_time import JobTime, job_time, worker_steps
 from cvtrace.analysis.attribution.overlaps import Overlaps, overlaps
 from cvtrace.analysis.attribution.waits import Waits, waits
 from cvtrace.analysis.joins.cache_use import CacheUse, cache_use
-from cvtrace.analysis.joins.client_counters import Counted, counted
+from cvtrace.analysis.joins.client_counters import CounterDeltas, counter_deltas
 from cvtrace.analysis.joins.elsewhere import Elsewhere, elsewhere
 from cvtrace.analysis.joins.fetches import Gets, Jobs, fetches
 from cvtrace.analysis.joins.mounts import used_mounts
@@ -29,7 +29,7 @@ class Study:
     recording: Recording
     requests: Requests
     calls: Calls
-    paths: Paths
+    file_paths: Paths
     opens: CacheOpens
     jobs: Jobs
     gets: Gets
@@ -39,21 +39,21 @@ class Study:
     waits: Waits
     elsewhere: Elsewhere
     """What the target asked of mounts that were not observed."""
-    path: Path
+    critical_path: CriticalPath
     """Of the segments of the target's life."""
-    call_path: Path
+    call_path: CriticalPath
     """Of the calls of the library."""
     overlaps: Overlaps
-    """Of the pieces of `path`."""
+    """Of the pieces of `critical_path`."""
     call_overlaps: Overlaps
     """Of the pieces of `call_path`."""
     threads: Threads
     """What every thread of the target did at every moment."""
     mounts: tuple[Mount, ...]
     """Those the target used."""
-    counted: Counted
+    counter_deltas: CounterDeltas
     """What the client's counters say, if the target read them."""
-    request_row: Ints
+    request_phase: Ints
     """Row (see Phases.names) in which each request of the target was sent, -1 for those of others."""
     request_token: Ints
     """Token for which each request of the target was sent, -1 for none."""
@@ -79,16 +79,16 @@ class Study:
         return np.where(named >= 0, named, pick(self.jobs.object, self.gets.job, -1))
 
     @property
-    def get_row(self) -> Ints:
+    def get_phase(self) -> Ints:
         """Row in which the request was sent that caused each GET, -1 for GETs of others."""
-        return pick(self.request_row, self.gets.request, -1)
+        return pick(self.request_phase, self.gets.request, -1)
 
 
 def study(trace: Trace) -> Study:
     """Do all joins and the attribution."""
     events = recording(trace)
     asked = requests(events)
-    calls, paths = target_calls(events, asked)
+    calls, file_paths = target_calls(events, asked)
     opens = cache_opens(events, asked)
     jobs, gets = fetches(events, asked, opens)
     time = job_time(events, jobs, gets)
@@ -96,14 +96,14 @@ def study(trace: Trace) -> Study:
     found = phases(events)
     away = elsewhere(events)
     off = waits(events, asked, calls, away)
-    path, call_path, threads = critical_paths(events, asked, workers, off, found.segments, found.calls)
+    critical_path, call_path, threads = critical_paths(events, asked, workers, off, found.segments, found.calls)
     row = np.where(asked.by_target, found.row_at(asked.asker, asked.sent), -1)
     call = np.where(row >= 0, found.call_at(asked.asker, asked.sent), -1)
     return Study(
         recording=events,
         requests=asked,
         calls=calls,
-        paths=paths,
+        file_paths=file_paths,
         opens=opens,
         jobs=jobs,
         gets=gets,
@@ -113,12 +113,12 @@ def study(trace: Trace) -> Study:
         waits=off,
         elsewhere=away,
         mounts=used_mounts(events, asked, calls),
-        counted=counted(events, found),
-        path=path,
+        counter_deltas=counter_deltas(events, found),
+        critical_path=critical_path,
         call_path=call_path,
-        overlaps=overlaps(events, asked, jobs, off, path, found.segments),
+        overlaps=overlaps(events, asked, jobs, off, critical_path, found.segments),
         call_overlaps=overlaps(events, asked, jobs, off, call_path, found.calls),
         threads=threads,
-        request_row=row,
+        request_phase=row,
         request_token=pick(found.calls.token, call, -1),
     )

@@ -146,7 +146,7 @@ def _latest(places: Ints, position: Ints) -> Ints:
 
 def _outstanding(recording: Recording, requests: Requests, tid: Ints, start: Ints, woken: Ints) -> Ints:
     """Return the thread's own request that was under way over a wait, -1 if none: for a waker that cannot be told."""
-    asked = np.flatnonzero(requests.asked & requests.by_target)
+    asked = np.flatnonzero(requests.expects_reply & requests.by_target)
     lanes = recording.lanes(requests.asker[asked])
     places = lanes.at(requests.asker[asked], requests.sent[asked])
     order = np.argsort(places, kind="stable")
@@ -197,7 +197,7 @@ def _call_class(calls: Calls) -> Ints:
 
 def _assembled(recording: Recording, requests: Requests, calls: Calls) -> Waits:
     """Without scheduler events: a thread is blocked while a request of its own is under way, within the call that asked."""
-    asked = np.flatnonzero(requests.asked & requests.by_target)
+    asked = np.flatnonzero(requests.expects_reply & requests.by_target)
     tid, start = requests.asker[asked], requests.sent[asked]
     end = requests.replied[asked]
     call = enclosing_call(recording, calls, tid, start, start)

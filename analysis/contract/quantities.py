@@ -31,7 +31,7 @@ def size(value: float) -> str:
     return f"{value:.0f} B"
 
 
-def counted(number: int, what: str) -> str:
+def pluralize(number: int, what: str) -> str:
     """Return `1 read`, `1,986 reads`."""
     return f"{number:,} {what if number == 1 else what + ('es' if what.endswith('ch') else 's')}"
 

@@ -15,7 +15,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportOptions:
     """An access log to compare with, the addresses this client has in it (if known), and what if."""
 
     access_log: Path | None = None
@@ -24,4 +24,4 @@ class Asked:
     show_what_if: bool = False
 
 
-NOTHING: Final = Asked()
+DEFAULT_OPTIONS: Final = ReportOptions()

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.contract.report_schema import AccessCheck
 from cvtrace.analysis.evidence.access_log import AccessLog, path_of, read_access_log
 from cvtrace.analysis.joins.fetches import Gets, is_proxied
@@ -117,9 +117,9 @@ def _said(check: AccessCheck) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if check.only_in_log:
         whose = ", whose client cannot be told," if check.unknown_client else " by this client"
         when = f", {check.in_decode:,} perhaps in generation" if check.in_decode else ""
-        return (), (f"the access log has {counted(check.only_in_log, 'fetch')}{whose} that the trace lacks{when}",)
+        return (), (f"the access log has {pluralize(check.only_in_log, 'fetch')}{whose} that the trace lacks{when}",)
     if check.agree:
-        return (f"the access log has the same {counted(check.matched, 'fetch')}",), ()
+        return (f"the access log has the same {pluralize(check.matched, 'fetch')}",), ()
     return (), ()
 
 

@@ -89,7 +89,7 @@ def _backoff(study: Study) -> tuple[Ints, Ints]:
 
 def _waited(study: Study, rows: Rows, key: Ints, of_request: Ints) -> Ints:
     """Return, by row, how much of the network.queue of requests falls into `rows` of the same key."""
-    lanes, path = study.recording.lanes(key), study.path
+    lanes, path = study.recording.lanes(key), study.critical_path
     asleep = overlay(Steps.constant(0), lanes.at(key, rows.start), lanes.at(key, rows.end), 1)
     whose = pick(of_request, path.request, -1)
     queued = np.flatnonzero((path.value == int(Class.NETWORK_QUEUE)) & (lanes.rank(whose) >= 0))

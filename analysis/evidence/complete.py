@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.quantities import counted, size
+from cvtrace.analysis.contract.quantities import pluralize, size
 from cvtrace.analysis.contract.report_schema import Check
 from cvtrace.analysis.contract.verdict_schema import PROGRAM, ModelFile
 from cvtrace.analysis.evidence.counted_evidence import ROWS, counted_evidence, may_pass
@@ -70,7 +70,7 @@ def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *
 def _blind(study: Study) -> tuple[list[str], list[str]]:
     """Requests cannot be observed at all; the client's counters may have been."""
     _, missing = _whole(study)
-    if study.counted.total(OPENS, *ROWS) is not None:
+    if study.counter_deltas.total(OPENS, *ROWS) is not None:
         proof, lacking = counted_evidence(study)
         return proof, [*lacking, *missing]
     held = held_mounts(study.recording)
@@ -91,7 +91,7 @@ def _whole(study: Study) -> tuple[list[str], list[str]]:
     """Nothing lost, nothing cut off."""
     meta = study.recording.meta
     lost = {name: int(count) for name, count in (meta.get("lost") or {}).items() if int(count)}
-    missing = [f"{counted(count, 'event')} of {name} lost" for name, count in lost.items()]
+    missing = [f"{pluralize(count, 'event')} of {name} lost" for name, count in lost.items()]
     if study.recording.damage:
         missing.append(study.recording.damage)
     if bool((study.phase_calls.cut & np.isin(study.phase_calls.row, GENERATING)).any()):
@@ -103,11 +103,11 @@ def _source(study: Study) -> tuple[list[str], list[str]]:
     """The model's files were seen being opened: on CVMFS, with the daemon answering, or somewhere else."""
     if not study.recording.mounts:
         return [], []
-    answered = study.requests.seen_by_daemon & (study.request_row == LOAD)
+    answered = study.requests.seen_by_daemon & (study.request_phase == LOAD)
     if answered.any():
         reads = int((answered & study.requests.is_(Opcode.READ)).sum())
         opens = int((answered & study.requests.is_(Opcode.OPEN)).sum())
-        return [f"cvmfs2 served {counted(reads, 'read')} and {counted(opens, 'open')} in the load"], []
+        return [f"cvmfs2 served {pluralize(reads, 'read')} and {pluralize(opens, 'open')} in the load"], []
     files = model_files(study)
     if model_from(study, files) == ELSEWHERE:
         return [_opened_elsewhere(files)], []
@@ -121,7 +121,7 @@ def _source(study: Study) -> tuple[list[str], list[str]]:
         return [], ["cvmfs2 was not seen answering the target at all: the model may not come from CVMFS"]
     reads = int((asked & study.requests.is_(Opcode.READ)).sum())
     return [], [
-        f"cvmfs2 was not seen answering the target in the load, but {counted(reads, 'read')} of it outside of the load: "
+        f"cvmfs2 was not seen answering the target in the load, but {pluralize(reads, 'read')} of it outside of the load: "
         "which of them were for the model is not known"
     ]
 
@@ -129,13 +129,13 @@ def _source(study: Study) -> tuple[list[str], list[str]]:
 def _opened_elsewhere(files: tuple[ModelFile, ...]) -> str:
     mapped, read = sum(file.mapped_bytes for file in files), sum(file.read_bytes for file in files)
     used = [f"{size(amount)} {how}" for amount, how in ((mapped, "mapped"), (read, "read")) if amount]
-    return f"the model was opened from {files[0].path}, which is not on CVMFS ({counted(len(files), 'file')}, {', '.join(used)})"
+    return f"the model was opened from {files[0].path}, which is not on CVMFS ({pluralize(len(files), 'file')}, {', '.join(used)})"
 
 
 def _since_attached(study: Study) -> tuple[list[str], list[str]]:
     """The target ran already, its load was not seen: what the client counted meanwhile is all that anybody asked of it."""
     served = study.requests.seen_by_daemon & study.requests.is_(Opcode.READ)
-    proof = [f"the target ran already: meanwhile cvmfs2 served {counted(int(served.sum()), 'read')}, whoever asked"]
+    proof = [f"the target ran already: meanwhile cvmfs2 served {pluralize(int(served.sum()), 'read')}, whoever asked"]
     passing = [mount for mount in study.recording.mounts if may_pass(mount.version)]
     if passing:
         return proof, [
@@ -162,5 +162,5 @@ def _mapping(study: Study) -> tuple[list[str], list[str]]:
         return [], missing
     mapped = int((study.calls.on_mount & (study.calls.rows.kind == Kind.SYS_MMAP)).sum())
     return (
-        [f"the weights were observed in {counted(mapped, 'mapping')}"] if mapped else ["page faults were observed"]
+        [f"the weights were observed in {pluralize(mapped, 'mapping')}"] if mapped else ["page faults were observed"]
     ), missing

@@ -1,8 +1,8 @@
 """What the client's counters prove where no request can be observed."""
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.quantities import counted, seconds, size
-from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, OPENS, READS, Counted
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
+from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, OPENS, READS, CounterDeltas
 from cvtrace.analysis.joins.phases import BETWEEN, DECODE, LOAD, PREFILL
 
 ROWS = (PREFILL, DECODE, BETWEEN)
@@ -15,7 +15,7 @@ PASSTHROUGH = (2, 13)
 
 def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
     """Return (what the counters say, what they leave open) of decode."""
-    found, mounts = study.counted, study.recording.mounts
+    found, mounts = study.counter_deltas, study.recording.mounts
     proof = [_said(study, found)]
     missing = []
     if found.moved(*ROWS):
@@ -37,27 +37,27 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
         missing.append("no file of CVMFS was opened in the load: the model may not come from there")
     else:
         reads, opens = found.total(READS, LOAD) or 0, found.total(OPENS, LOAD) or 0
-        proof.append(f"it counted {counted(reads, 'read')} and {counted(opens, 'open')} in the load")
+        proof.append(f"it counted {pluralize(reads, 'read')} and {pluralize(opens, 'open')} in the load")
     return proof, missing
 
 
-def _said(study: Study, found: Counted) -> str:
+def _said(study: Study, found: CounterDeltas) -> str:
     """Tell what grew from the prefill to the last token."""
     numbers = [
-        counted(grown, what)
+        pluralize(grown, what)
         for what, names in (("read", READS), ("open", OPENS), ("download", FETCHES))
         if (grown := found.total(names, *ROWS)) is not None
     ]
     received = found.total(BYTES, *ROWS)
     numbers += [f"{size(received)} received"] if received else []
     looked = found.total(("fetch.n_invocations",), *ROWS)
-    numbers += [f"{counted(looked, 'object')} looked up in its cache"] if looked else []
+    numbers += [f"{pluralize(looked, 'object')} looked up in its cache"] if looked else []
     if found.total(("hitrate",), *ROWS):
         numbers.append("a changed hit rate (objects were looked up in its cache)")
     told = f"{_span(study, found)} cvmfs2 counted {', '.join(numbers) or 'nothing'}"
     faults, read_bytes = found.total(("process.major_faults",), *ROWS), found.total(("process.read_bytes",), *ROWS)
     if faults is not None:
-        told += f"; the target had {counted(faults, 'major page fault')}"
+        told += f"; the target had {pluralize(faults, 'major page fault')}"
         told += (
             f", and its read calls returned {size(read_bytes) if read_bytes else 'nothing'}"
             if read_bytes is not None
@@ -66,7 +66,7 @@ def _said(study: Study, found: Counted) -> str:
     return told
 
 
-def _span(study: Study, found: Counted) -> str:
+def _span(study: Study, found: CounterDeltas) -> str:
     ends = study.phase_calls.end[study.phase_calls.row == DECODE]
     tail_ns = found.tail_ns(int(ends.max())) if len(ends) else 0
     if tail_ns > TAIL_NS:

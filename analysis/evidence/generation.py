@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import Path, class_times
+from cvtrace.analysis.attribution.critical_path import CriticalPath, class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.joins.phases import GENERATING, RUN
@@ -103,7 +103,7 @@ def _placed(study: Study, thread: Ints, when: Ints, chosen: Bools) -> _Placed:
 def generation_needs(study: Study) -> Needs:
     """Find what generation needed of the observed mounts."""
     requests, found = study.requests, study.phases.answers
-    when, chosen = requests.sent.copy(), requests.by_target & requests.asked
+    when, chosen = requests.sent.copy(), requests.by_target & requests.expects_reply
     placed = _placed(study, requests.asker, when, chosen)
     inside, between, first, use = placed.inside, placed.between, placed.first, placed.use
     for request, is_first, since in _waited_in_calls(study):
@@ -152,7 +152,10 @@ def _waited_in_calls(study: Study) -> list[tuple[Ints, Bools, Ints]]:
     """Return (request, whether for a first token, since when) of what the calls that make tokens waited for."""
     calls, segments = study.phase_calls, study.segments
     parts = []
-    for path, call in ((study.path, segments.call[study.path.of]), (study.call_path, study.call_path.of)):
+    for path, call in (
+        (study.critical_path, segments.call[study.critical_path.of]),
+        (study.call_path, study.call_path.of),
+    ):
         waiting = (path.request >= 0) & np.isin(pick(calls.row, call, -1), GENERATING)
         of = call[waiting][::-1]  # the first wait of a request is written last
         parts.append((path.request[waiting][::-1], calls.first[of], path.start[waiting][::-1]))
@@ -166,7 +169,7 @@ def _waited_between(study: Study) -> tuple[Ints, Ints, Ints]:
     return path.request[waiting], value[path.of[waiting]], path.start[waiting]
 
 
-def gaps(study: Study) -> tuple[Path, Ints]:
+def gaps(study: Study) -> tuple[CriticalPath, Ints]:
     """Return the pieces of the time of answers in which their threads are in no call that makes tokens, and what each gap is for."""
     calls, found = study.phase_calls, study.phases.answers
     windows = Windows.of(study, found.thread)

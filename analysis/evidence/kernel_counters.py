@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.contract.report_schema import Numbering
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Ints
@@ -37,7 +37,7 @@ def kernel_count(recording: Recording, mounts: tuple[Mount, ...], requests: Requ
     found = tuple(each for mount in mounts if (each := _numbering(mount, requests)) is not None)
     told = [each for each in found if each.missing is not None]
     gaps = [
-        f"{counted(each.missing, 'FUSE request')} of {each.path} between the kernel's numbers {each.first:,} and "
+        f"{pluralize(each.missing, 'FUSE request')} of {each.path} between the kernel's numbers {each.first:,} and "
         f"{each.last:,} were not recorded"
         for each in told
         if each.missing
@@ -54,7 +54,7 @@ def _numbering(mount: Mount, requests: Requests) -> Numbering | None:
     numbers = np.unique(requests.unique[mine])
     if not len(numbers):
         return None
-    unanswered = mine & requests.asked & ~requests.seen_by_daemon
+    unanswered = mine & requests.expects_reply & ~requests.seen_by_daemon
     return Numbering(
         path=mount.path,
         first=int(numbers[0]),

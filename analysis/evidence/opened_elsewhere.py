@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.probes.events import Kind
 from cvtrace.probes.visible import printable
 
@@ -37,7 +37,7 @@ def opened_elsewhere(study: Study) -> tuple[str, ...]:
     said = []
     for place, each in enumerate(others):
         if opens[place] or place in named:
-            did = f"opened {counted(opens[place], 'file')}" if opens[place] else "was given a path"
+            did = f"opened {pluralize(opens[place], 'file')}" if opens[place] else "was given a path"
             said.append(
                 f"the target {did} on {printable(_paths(each)[0])}, a FUSE mount that was not observed: what it needed of that is not "
                 "known (--mount chooses the mounts; eBPF sees requests to all)"

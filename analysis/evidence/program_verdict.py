@@ -7,7 +7,7 @@ import numpy as np
 from cvtrace.analysis.attribution.critical_path import class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
-from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.contract.verdict_schema import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Verdict
 from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
 from cvtrace.analysis.joins.phases import DECODE, PREFILL, RUN
@@ -41,10 +41,10 @@ def seen_of_program(study: Study) -> tuple[list[str], list[str]]:
     if answered.any():
         reads = int((answered & requests.is_(Opcode.READ)).sum())
         opens = int((answered & requests.is_(Opcode.OPEN)).sum())
-        return [f"cvmfs2 served {counted(reads, 'read')} and {counted(opens, 'open')} of the program"], []
+        return [f"cvmfs2 served {pluralize(reads, 'read')} and {pluralize(opens, 'open')} of the program"], []
     tried = len(study.recording.of(Kind.SYS_OPEN))
     if tried and not study.calls.on_mount.any():
-        return [f"the program opened {counted(tried, 'file')} or tried to, none of them on CVMFS"], []
+        return [f"the program opened {pluralize(tried, 'file')} or tried to, none of them on CVMFS"], []
     if tried or study.recording.has(Kind.PROC_EXEC, Kind.PROC_EXIT):
         return ["the program was observed"], []
     return [], [f"nothing that the program did was seen by the {study.recording.probe} probe"]
@@ -63,8 +63,8 @@ def counted_of_program(study: Study) -> tuple[list[str], list[str]]:
 
 def _is_quiet(mount: Mount) -> bool:
     """Tell whether the client counted all that may be asked of it, and nothing was."""
-    grown = [mount.counted(name) for name in mount.counters_before if name.startswith("cvmfs.n_fs_")]
-    return all(mount.counted(name) == 0 for name in ASKED) and not any(grown)
+    grown = [mount.counter_delta(name) for name in mount.counters_before if name.startswith("cvmfs.n_fs_")]
+    return all(mount.counter_delta(name) == 0 for name in ASKED) and not any(grown)
 
 
 def answer_program(
@@ -80,7 +80,7 @@ def answer_program(
     left_out = np.isin(study.phases.row_at(away.asker, away.sent), rows)
     missing = (*missing, *_unobserved(study, left_out))
     left_out &= away.to_cvmfs
-    seen, counters = study.recording.sees_requests, study.counted
+    seen, counters = study.recording.sees_requests, study.counter_deltas
     get = np.isin(study.gets.request, np.flatnonzero(chosen))
     return Verdict(
         generation_hits_cvmfs=INCONCLUSIVE,
@@ -113,8 +113,8 @@ def _going_on(study: Study) -> tuple[str, ...]:
 
 def _needed(study: Study, rows: tuple[int, ...]) -> Bools:
     """Return the requests that the target sent in these rows, and those it waited for in them."""
-    found: Bools = np.isin(study.request_row, rows) & study.requests.asked
-    for path, row in ((study.path, study.segments.row), (study.call_path, study.phase_calls.row)):
+    found: Bools = np.isin(study.request_phase, rows) & study.requests.expects_reply
+    for path, row in ((study.critical_path, study.segments.row), (study.call_path, study.phase_calls.row)):
         waited = path.request[np.isin(row[path.of], rows)]
         found[waited[waited >= 0]] = True
     return found
@@ -128,11 +128,11 @@ def _unobserved(study: Study, mine: Bools) -> tuple[str, ...]:
         if number:
             what = "a CVMFS mount" if mount.is_cvmfs else f"which is no CVMFS ({mount.type}, {mount.source})"
             said.append(
-                f"it sent {counted(number, 'request')} to {mount.path}, {what}, that was not observed (--mount chooses the mounts)"
+                f"it sent {pluralize(number, 'request')} to {mount.path}, {what}, that was not observed (--mount chooses the mounts)"
             )
     return tuple(said)
 
 
 def _blocked_ns(study: Study, rows: tuple[int, ...]) -> int:
-    times = class_times(study.path, study.segments.row[study.path.of], len(study.phases.names))
+    times = class_times(study.critical_path, study.segments.row[study.critical_path.of], len(study.phases.names))
     return int(times[list(rows)][:, list(BLOCKED_ON_CVMFS)].sum())

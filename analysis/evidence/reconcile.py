@@ -49,7 +49,7 @@ def reconcile(study: Study, mounts: tuple[Mount, ...]) -> tuple[tuple[Check, ...
             alone = [shown for mount in counted if (shown := _told(mount, name)) is not None]
             checks += [Check(name, None, sum(alone), None)] if alone else []
             continue
-        clients = [mount.counted(counter) for mount in counted]
+        clients = [mount.counter_delta(counter) for mount in counted]
         pairs = [(traced[name].near(client), client) for traced, client in zip(seen, clients, strict=True)]
         if name == "http_bytes" and gets.encrypted.any():
             absent.append("bytes cannot be compared with what cvmfs2 counted: those of HTTPS are seen as on the wire")
@@ -65,11 +65,11 @@ def reconcile(study: Study, mounts: tuple[Mount, ...]) -> tuple[tuple[Check, ...
 
 def _told(mount: Mount, name: str) -> int | None:
     """Return the client's own count, from its attributes if it tells no better."""
-    told = mount.counted(COUNTERS[name])
+    told = mount.counter_delta(COUNTERS[name])
     if told is not None or name not in ATTRIBUTES:
         return told
     attribute, unit = ATTRIBUTES[name]
-    shown = mount.counted(attribute)
+    shown = mount.counter_delta(attribute)
     return None if shown is None else shown * unit
 
 
@@ -96,7 +96,7 @@ class _Bounds:
 
 def _began_anew(study: Study, mount: Mount) -> bool:
     """Tell whether the counters of a client began anew: it was seen to be reloaded, or counts less than before."""
-    fell = any((mount.counted(counter) or 0) < 0 for counter in COUNTERS.values())
+    fell = any((mount.counter_delta(counter) or 0) < 0 for counter in COUNTERS.values())
     return fell or mount.daemon_pid in client_reloads(study)[0].tolist()
 
 

@@ -6,7 +6,7 @@ from typing import Final, TypedDict
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.contract.verdict_schema import (
     GENERATION,
     INCONCLUSIVE,
@@ -47,8 +47,8 @@ def needed(study: Study, row: int) -> Ints:
 
     A RELEASE or FORGET is nobody's need.
     """
-    found = (study.request_row == row) & study.requests.asked
-    for path, of_row in ((study.path, study.segments.row), (study.call_path, study.phase_calls.row)):
+    found = (study.request_phase == row) & study.requests.expects_reply
+    for path, of_row in ((study.critical_path, study.segments.row), (study.call_path, study.phase_calls.row)):
         waited = path.request[of_row[path.of] == row]
         found[waited[waited >= 0]] = True
     return np.flatnonzero(found)
@@ -57,9 +57,9 @@ def needed(study: Study, row: int) -> Ints:
 def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
     """Answer for one phase."""
     away, away_row = study.elsewhere, study.phases.row_at(study.elsewhere.asker, study.elsewhere.sent)
-    if len(needed(study, row)) or study.counted.moved(row) or (away.to_cvmfs & (away_row == row)).any():
+    if len(needed(study, row)) or study.counter_deltas.moved(row) or (away.to_cvmfs & (away_row == row)).any():
         return YES
-    spinning = study.overlaps.spin[study.segments.row[study.path.of] == row].any()
+    spinning = study.overlaps.spin[study.segments.row[study.critical_path.of] == row].any()
     return INCONCLUSIVE if evidence.missing or spinning or (away_row == row).any() else NO
 
 
@@ -74,7 +74,7 @@ def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
     needs, times = generation_needs(study), generation_times(study)
     parts = _Parts(study, cause)
     chosen, left_out = np.flatnonzero(needs.all), away.all & study.elsewhere.to_cvmfs
-    moved = study.counted.moved(*GENERATION_ROWS)
+    moved = study.counter_deltas.moved(*GENERATION_ROWS)
     missing = (*_unmade(study), *found.missing, *_apart(study, needs), *_unobserved(study, away))
     spin_ns = int(study.call_overlaps.spin[np.isin(calls.row, GENERATING)[study.call_path.of]].sum())
     if spin_ns and not len(chosen):
@@ -120,7 +120,7 @@ def _parts(study: Study, parts: "_Parts", needs: Needs, away: Away, times: Times
 
     def part(chosen: Bools, others: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
         others = others & study.elsewhere.to_cvmfs
-        hits = bool(chosen.any() or others.any()) or study.counted.moved(*rows)
+        hits = bool(chosen.any() or others.any()) or study.counter_deltas.moved(*rows)
         answer = YES if hits else INCONCLUSIVE if missing else NO
         beside = others_blocked_ns(study, needs, chosen)
         return parts.part(chosen, others, int(wall.sum()), int(blocked.sum()), answer, rows, beside)
@@ -159,7 +159,7 @@ class _Parts:
         Where no request is seen, the counters of these `rows` tell.
         """
         study, chosen = self.study, np.flatnonzero(mine)
-        requests, counters = study.requests, study.counted
+        requests, counters = study.requests, study.counter_deltas
         seen = study.recording.sees_requests
         get = np.isin(study.gets.request, chosen)
         return Part(
@@ -185,7 +185,7 @@ def _unmade(study: Study) -> tuple[str, ...]:
         return ()
     failed = int((calls.failed & (calls.row == DECODE)).sum())
     if failed:
-        return (f"no token was made: {counted(failed, 'call')} that should have made one returned an error",)
+        return (f"no token was made: {pluralize(failed, 'call')} that should have made one returned an error",)
     return (_no_tokens(study),)
 
 
@@ -198,7 +198,7 @@ def _unobserved(study: Study, away: Away) -> tuple[str, ...]:
         if number:
             left_out = "a CVMFS mount" if mount.is_cvmfs else f"which is no CVMFS ({mount.type}, {mount.source})"
             said.append(
-                f"generation sent {counted(number, 'request')} to {mount.path}, {left_out}, that was not observed: what they "
+                f"generation sent {pluralize(number, 'request')} to {mount.path}, {left_out}, that was not observed: what they "
                 "needed is not known"
             )
     return tuple(said)
@@ -235,7 +235,7 @@ def _apart(study: Study, needs: Needs) -> tuple[str, ...]:
     who = ", ".join(f"{pid}" for pid in pids[:SHOWN_PIDS])
     return (
         f"while tokens were made, other processes of the target (pid {who}), which load or generate for themselves, sent "
-        f"{counted(number, 'request')}: whether generation waited for any is not known",
+        f"{pluralize(number, 'request')}: whether generation waited for any is not known",
     )
 
 

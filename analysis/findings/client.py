@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.contract.quantities import counted, seconds
+from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
 from cvtrace.analysis.storage.causes import CLIENT_RELOADED
@@ -35,7 +35,7 @@ def client_gone(scene: Scene) -> Finding | None:
         for mount in ended
     ]
     failed = sum(row.count for row in lost)
-    told = [*when, *([f"{counted(failed, 'request')} of the run failed for it"] if failed else [])]
+    told = [*when, *([f"{pluralize(failed, 'request')} of the run failed for it"] if failed else [])]
     return Finding(
         id="client_gone",
         severity=HIGH,
@@ -54,7 +54,7 @@ def client_stopped(scene: Scene) -> Finding | None:
         return None
     start, end = int(off.start.min()), int(off.end.max())
     requests = study.requests
-    waiting = requests.by_target & requests.asked & (requests.sent < end) & (requests.replied > start)
+    waiting = requests.by_target & requests.expects_reply & (requests.sent < end) & (requests.replied > start)
     number = int((waiting & np.isin(requests.daemon, np.append(off.tgid, -1))).sum())
     if not number or end - start < WORTH_NS:
         return None
@@ -62,7 +62,7 @@ def client_stopped(scene: Scene) -> Finding | None:
         id="client_stopped",
         severity=HIGH,
         title="the client was stopped",
-        evidence=f"for {seconds((end - start) / 1e9)} no thread of it ran (SIGSTOP or a debugger); {counted(number, 'request')} of the run waited "
+        evidence=f"for {seconds((end - start) / 1e9)} no thread of it ran (SIGSTOP or a debugger); {pluralize(number, 'request')} of the run waited "
         "meanwhile",
         advice="let it go on: kill -CONT with the number of the client",
     )
@@ -80,7 +80,7 @@ def client_reloaded(scene: Scene) -> Finding | None:
         id="client_reloaded",
         severity=MEDIUM if again else LOW,
         title="the client was reloaded while the run used it",
-        evidence=f"it loaded its library again at {at}, and its counters began anew; {counted(again, 'request')} of the run read or looked up again "
+        evidence=f"it loaded its library again at {at}, and its counters began anew; {pluralize(again, 'request')} of the run read or looked up again "
         "what had been known",
         advice="measure again without a reload of the client (cvmfs_config reload, an update of its package)",
     )
@@ -89,7 +89,7 @@ def client_reloaded(scene: Scene) -> Finding | None:
 def client_silent(scene: Scene) -> Finding | None:
     """The client did not answer any more when the recording ended."""
     study, requests = scene.study, scene.study.requests
-    open_ = requests.by_target & requests.asked & ~requests.answered
+    open_ = requests.by_target & requests.expects_reply & ~requests.answered
     age = study.recording.end_ns - requests.sent
     late = open_ & (age >= LONG_NS)
     if not late.any() or scene.report.trace.damage:
@@ -100,7 +100,7 @@ def client_silent(scene: Scene) -> Finding | None:
         id="client_silent",
         severity=HIGH,
         title="the client had not answered when the recording ended",
-        evidence=f"{counted(int(late.sum()), 'request')} on {', '.join(paths) or 'a mount'} had no answer, the oldest for "
+        evidence=f"{pluralize(int(late.sum()), 'request')} on {', '.join(paths) or 'a mount'} had no answer, the oldest for "
         f"{seconds(int(age[late].max()) / 1e9)}",
         advice="see what its threads wait for (gdb or /proc/PID/stack) and whether its server answers; cvmfs_talk shows whether it still lives",
     )

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
 from cvtrace.analysis.storage.causes import CATALOG_EXPIRED, EVICTED_PAGE, STREAMING_CACHE
@@ -34,12 +34,12 @@ def quota_too_small(scene: Scene) -> Finding | None:
         return None
     limit = f"; the cache may hold {size(cache.quota)}" if cache.quota is not None else ""
     again = (
-        f"the client had to fetch {counted(cache.evicted, 'object')} again ({size(cache.again_bytes)})"
+        f"the client had to fetch {pluralize(cache.evicted, 'object')} again ({size(cache.again_bytes)})"
         if cache.thrash
         else "the client fetched nothing twice so far"
     )
     cleanups = sum(row.cleanups or 0 for row in scene.report.phases)
-    cleaned = f"; the client cleaned up {counted(cleanups, 'time')}" if cleanups else ""
+    cleaned = f"; the client cleaned up {pluralize(cleanups, 'time')}" if cleanups else ""
     wanted = -(-int(cache.working_set * ROOM) // MEBIBYTE)
     return Finding(
         id="quota_too_small",
@@ -70,7 +70,7 @@ def streaming_cache(scene: Scene) -> Finding | None:
         id="streaming_cache",
         severity=HIGH,
         title="the client keeps nothing of what it downloads",
-        evidence=f"{counted(count, 'read')} each downloaded an object that was not put into the cache",
+        evidence=f"{pluralize(count, 'read')} each downloaded an object that was not put into the cache",
         advice="set CVMFS_STREAMING_CACHE=no for this repository",
         saves_s=_blocked_s(scene, scene.tables.cause == STREAMING_CACHE),
     )
@@ -79,7 +79,7 @@ def streaming_cache(scene: Scene) -> Finding | None:
 def mapped_weights_evicted(scene: Scene) -> Finding | None:
     """Generation reads pages again that had been in memory."""
     study = scene.study
-    mine = (scene.tables.cause == EVICTED_PAGE) & np.isin(study.request_row, GENERATION)
+    mine = (scene.tables.cause == EVICTED_PAGE) & np.isin(study.request_phase, GENERATION)
     count, tokens = int(mine.sum()), scene.report.verdict.steps
     if count < max(EVICTED_READS, tokens // 2):
         return None
@@ -89,7 +89,7 @@ def mapped_weights_evicted(scene: Scene) -> Finding | None:
         id="mapped_weights_evicted",
         severity=HIGH,
         title="weights are used from the mapping, and memory does not hold them",
-        evidence=f"generation read {size(brought)} again in {counted(count, 'read')} of pages that had been in memory"
+        evidence=f"generation read {size(brought)} again in {pluralize(count, 'read')} of pages that had been in memory"
         + (f", and waited {seconds(waited)} for tensors" if waited else ""),
         advice="give the job more memory (the limit of its cgroup counts), or have the weights copied into memory when they are loaded",
         saves_s=_blocked_s(scene, mine),
@@ -110,7 +110,7 @@ def cold_cache(scene: Scene) -> Finding | None:
         id="cold_cache",
         severity=HIGH if scene.is_share(fetching.waited_s, 0.5) else MEDIUM,
         title="the client's cache was cold",
-        evidence=f"the run waited {seconds(fetching.waited_s)} of its {seconds(scene.duration_s)} for {counted(int(mine.sum()), 'fetch')} "
+        evidence=f"the run waited {seconds(fetching.waited_s)} of its {seconds(scene.duration_s)} for {pluralize(int(mine.sum()), 'fetch')} "
         f"of {size(int(study.gets.body_bytes[mine].sum()))}",
         advice="keep the client's cache between jobs, or read the files once before the job starts",
         saves_s=fetching.waited_s,
@@ -129,7 +129,7 @@ def unchunked_file(scene: Scene) -> Finding | None:
     if not len(chosen):
         return None
     worst = chosen[np.argmax(found.fetched[chosen])]
-    (path,) = study.paths.of(found.connection[[worst]], found.nodeid[[worst]])
+    (path,) = study.file_paths.of(found.connection[[worst]], found.nodeid[[worst]])
     return Finding(
         id="unchunked_file",
         severity=MEDIUM,
@@ -157,7 +157,7 @@ def over_fetch(scene: Scene) -> Finding | None:
         id="over_fetch",
         severity=LOW,
         title="much more is fetched than is read",
-        evidence=f"the client fetched {size(got)} in {counted(int(chosen.sum()), 'chunk')}, and the run read {size(read)} of them "
+        evidence=f"the client fetched {size(got)} in {pluralize(int(chosen.sum()), 'chunk')}, and the run read {size(read)} of them "
         f"({got / read:,.{0 if got > 100 * read else 1}f} times as much fetched as read)",
         advice="publish the file in smaller chunks (CVMFS_AVG_CHUNK_SIZE), if it is read here and there on purpose",
     )
@@ -175,7 +175,7 @@ def catalogs_reloaded(scene: Scene) -> Finding | None:
         id="catalogs_reloaded",
         severity=MEDIUM if again else LOW,
         title="the repository changed while the run used it",
-        evidence=f"the client took over a new catalog {counted(int(used.sum()), 'time')}; {counted(again, 'request')} of the run asked again "
+        evidence=f"the client took over a new catalog {pluralize(int(used.sum()), 'time')}; {pluralize(again, 'request')} of the run asked again "
         "for what had been known",
         advice="mount a fixed revision for runs that must be alike (CVMFS_REPOSITORY_TAG), or measure again",
     )

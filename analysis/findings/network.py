@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.contract.quantities import counted, seconds
+from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
 from cvtrace.analysis.joins.fetches import is_proxied
@@ -56,7 +56,7 @@ def server_errors(scene: Scene) -> Finding | None:
         id="server_errors",
         severity=HIGH,
         title="the server or a proxy failed",
-        evidence=f"{len(mine) + len(without):,} of {counted(tries, 'fetch')} failed{whose} ({told}); the client then waits and tries again"
+        evidence=f"{len(mine) + len(without):,} of {pluralize(tries, 'fetch')} failed{whose} ({told}); the client then waits and tries again"
         f"{counters}",
         advice="ask whoever runs the server or proxy named in the fetches; with more than one of each the client changes over",
     )
@@ -73,7 +73,7 @@ def _counted(scene: Scene) -> str:
     """Return what the client itself counted of it, as far as it counts that."""
     told = []
     for counter, what in SAID.items():
-        numbers = [mount.counted(counter) or 0 for mount in scene.study.mounts]
+        numbers = [mount.counter_delta(counter) or 0 for mount in scene.study.mounts]
         if sum(numbers):
             told.append(f"{sum(numbers):,} {what[sum(numbers) > 1]}")
     return f"; it counted {' and '.join(told)}" if told else ""
@@ -112,7 +112,7 @@ def proxy_missing(scene: Scene) -> Finding | None:
         id="proxy_missing",
         severity=MEDIUM,
         title="no proxy is used",
-        evidence=f"{counted(len(mine), 'fetch')} went straight to {', '.join(str(host) for host in sorted(hosts))}",
+        evidence=f"{pluralize(len(mine), 'fetch')} went straight to {', '.join(str(host) for host in sorted(hosts))}",
         advice="set CVMFS_HTTP_PROXY to a proxy of the site: it keeps objects for all nodes, nearby",
     )
 
@@ -130,7 +130,7 @@ def slow_first_byte(scene: Scene) -> Finding | None:
         id="slow_first_byte",
         severity=MEDIUM,
         title="the server or proxy is slow to answer",
-        evidence=f"the first byte of an answer comes {seconds(middle)} after the request (median of {counted(len(mine), 'fetch')}); "
+        evidence=f"the first byte of an answer comes {seconds(middle)} after the request (median of {pluralize(len(mine), 'fetch')}); "
         f"the run waited {seconds(waited)} for first bytes in all",
         advice="use a proxy nearby, or one that has the objects; larger chunks need fewer requests",
         saves_s=waited,

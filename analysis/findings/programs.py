@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.report_schema import File, Finding
 from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
 from cvtrace.analysis.joins.library_calls import calls_missed
@@ -29,12 +29,14 @@ def imports_wait(scene: Scene) -> Finding | None:
         return None
     worst = ", ".join(f"{row.package} {seconds(row.self_blocked_s or 0.0)}" for row in rows[:TOP])
     opens, fetches = sum(row.opens or 0 for row in rows), sum(row.http_fetches or 0 for row in rows)
-    fetched = f" and {counted(fetches, 'fetch')} of {size(sum(row.http_bytes or 0 for row in rows))}" if fetches else ""
+    fetched = (
+        f" and {pluralize(fetches, 'fetch')} of {size(sum(row.http_bytes or 0 for row in rows))}" if fetches else ""
+    )
     return Finding(
         id="imports_wait",
         severity=MEDIUM,
         title="imports of Python modules wait for CVMFS",
-        evidence=f"imports waited {seconds(waited)} of {seconds(scene.duration_s)}, with {counted(opens, 'open')}{fetched}; "
+        evidence=f"imports waited {seconds(waited)} of {seconds(scene.duration_s)}, with {pluralize(opens, 'open')}{fetched}; "
         f"the packages that waited longest by themselves: {worst}",
         advice="import less, keep the client's cache warm, or put the Python environment into one file or on a local disk",
         saves_s=waited,
@@ -89,7 +91,7 @@ def small_files(scene: Scene) -> Finding | None:
         id="small_files",
         severity=MEDIUM,
         title="the run waits for many small files",
-        evidence=f"{counted(len(rows), 'small file')} took {seconds(waited)} of {seconds(scene.duration_s)}, "
+        evidence=f"{pluralize(len(rows), 'small file')} took {seconds(waited)} of {seconds(scene.duration_s)}, "
         f"{size(sum(row.read_bytes for row in rows) // len(rows))} each on average{where}",
         advice="pack them into few files (an archive or image), or read them ahead with several readers",
         saves_s=waited,

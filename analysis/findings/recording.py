@@ -1,6 +1,6 @@
 """Findings on the recording itself: what makes its numbers less than certain."""
 
-from cvtrace.analysis.contract.quantities import counted
+from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
 
@@ -14,7 +14,7 @@ def events_lost(scene: Scene) -> Finding | None:
         id="events_lost",
         severity=HIGH,
         title="events were lost",
-        evidence=f"the recorder lost {counted(sum(lost.values()), 'event')} ({', '.join(f'{name} {count:,}' for name, count in lost.items())})",
+        evidence=f"the recorder lost {pluralize(sum(lost.values()), 'event')} ({', '.join(f'{name} {count:,}' for name, count in lost.items())})",
         advice="record again with a larger --buffer; until then counts are lower bounds",
     )
 

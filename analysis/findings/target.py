@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.contract.quantities import counted, seconds
+from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
 from cvtrace.analysis.joins.library_calls import calls_missed
@@ -43,7 +43,7 @@ def path_checks(scene: Scene) -> Finding | None:
         id="path_checks",
         severity=MEDIUM,
         title="looking for files takes long",
-        evidence=f"{counted(int(mine.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {absent:,} of the names do not exist",
+        evidence=f"{pluralize(int(mine.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {absent:,} of the names do not exist",
         advice="shorten the search paths (sys.path, LD_LIBRARY_PATH), pack the environment into few files, or raise CVMFS_KCACHE_TIMEOUT",
         saves_s=waited_s,
     )

@@ -13,7 +13,7 @@ from cvtrace.analysis.joins.engine import ASKS, UNKNOWN, engine_answers, engine_
 from cvtrace.analysis.joins.idle import Idle
 from cvtrace.analysis.joins.library_calls import DECODE, PREFILL, LibraryCalls, is_attached, life, notes
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct, pick
-from cvtrace.analysis.trace.recording import Placed, Recording
+from cvtrace.analysis.trace.recording import EventIndex, Recording
 from cvtrace.probes.phases.functions import INDEX
 
 OF_GENERATOR: Final = tuple(
@@ -105,8 +105,8 @@ def _of_generators(recording: Recording, calls: LibraryCalls, steps: Ints) -> In
         return given
     both = _key(np.concatenate([seen.tgid, calls.process[steps]]), np.concatenate([seen.b, calls.owner[steps]]))
     key = both[len(seen) :]
-    taken = Placed(recording, seen, both[: len(seen)])
-    after = taken.after(key, calls.end[steps])
+    taken = EventIndex(recording, seen, both[: len(seen)])
+    after = taken.asof_forward(key, calls.end[steps])
     order = np.lexsort((calls.start[steps], key))
     following = np.full(len(steps), np.iinfo(np.int64).max, dtype=np.int64)
     same = key[order][1:] == key[order][:-1]
@@ -128,8 +128,8 @@ def _sequences(recording: Recording, calls: LibraryCalls, steps: Ints) -> Ints:
     appended = np.flatnonzero((function == INDEX["OgaGenerator_AppendTokenSequences"]) & (calls.told > 0))
     created = np.flatnonzero((function == INDEX["OgaCreateGenerator"]) & (calls.told != 0))
     # The hook says it of the generator that is made within its mark: by a call of the library, or by no call that is seen.
-    maker = Placed(recording, told, told.tid)
-    place = maker.before(calls.thread[created], calls.start[created])
+    maker = EventIndex(recording, told, told.tid)
+    place = maker.asof_backward(calls.thread[created], calls.start[created])
     within = (place >= 0) & (pick(maker.rows.end, place, 0) >= calls.end[created])
     created, place = created[within], place[within]
     owner = np.concatenate([calls.owner[appended], calls.told[created], told.b])

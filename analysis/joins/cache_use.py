@@ -9,7 +9,7 @@ from cvtrace.analysis.joins.fetches import Jobs
 from cvtrace.analysis.joins.objects import CacheOpens
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, latest_within, pick
-from cvtrace.analysis.trace.recording import Placed, Recording
+from cvtrace.analysis.trace.recording import EventIndex, Recording
 from cvtrace.probes.events import Kind
 
 FOUND, SHARED, FETCHED = range(3)
@@ -84,8 +84,8 @@ def _reads(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jo
     request = requests.of_worker(reads.tid, reads.start)
     opened = np.flatnonzero(opens.rows.ret >= 0)
     rows = opens.rows.where(opened)
-    by_descriptor = Placed(recording, rows, rows.tgid << 32 | rows.ret)
-    last = by_descriptor.before(reads.tgid << 32 | reads.a & 0xFFFFFFFF, reads.start)
+    by_descriptor = EventIndex(recording, rows, rows.tgid << 32 | rows.ret)
+    last = by_descriptor.asof_backward(reads.tgid << 32 | reads.a & 0xFFFFFFFF, reads.start)
     source = pick(opened[by_descriptor.order], last, -1)
     job = pick(_job_of_open(recording, opens, jobs), source, -1)
     named = pick(opens.object, source, -1)

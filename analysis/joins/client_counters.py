@@ -31,7 +31,7 @@ KIB: Final = 1024
 
 
 @dataclass(frozen=True)
-class Counted:
+class CounterDeltas:
     """How much a counter grew between two readings that follow each other: one row each, sorted by mount, counter and time.
 
     `mount` numbers the mounts of the recording (OF_PROCESS for those of a process), `count` numbers COUNTS, `row` phases.NAMES.
@@ -81,7 +81,7 @@ class Counted:
         return chosen
 
 
-def counted(recording: Recording, phases: Phases) -> Counted:
+def counter_deltas(recording: Recording, phases: Phases) -> CounterDeltas:
     """Take the differences of the readings, and place each in its phase; of mounts that the target held files of, if that is known."""
     rows = recording.of(Kind.COUNTER)
     rows = rows.where((rows.ret == 0) & (rows.b >= 0) & (rows.b < len(COUNTS)))
@@ -92,7 +92,7 @@ def counted(recording: Recording, phases: Phases) -> Counted:
     start, end = rows.end[later - 1], rows.start[later]
     grown = rows.c[later] - rows.c[later - 1]
     is_rate = rows.b[later] == INDEX["hitrate"]
-    return Counted(
+    return CounterDeltas(
         mount=rows.a[later],
         count=rows.b[later],
         start=start,

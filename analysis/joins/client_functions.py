@@ -7,7 +7,7 @@ import numpy as np
 
 from cvtrace.analysis.joins.fetches import Jobs
 from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, cut, overlay, pick
-from cvtrace.analysis.trace.recording import Placed, Recording, Rows
+from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
 from cvtrace.probes.events import Kind
 
 
@@ -34,11 +34,11 @@ def confirm_shared(recording: Recording, missed: Rows, until: Ints) -> tuple[Boo
     leaves Fetcher::Fetch waits no longer.
     """
     fetches, downloads = recording.of(Kind.FETCH_CALL), recording.of(Kind.DOWNLOAD_CALL)
-    by_worker = Placed(recording, fetches, fetches.tid)
-    call = by_worker.before(missed.tid, missed.start)
+    by_worker = EventIndex(recording, fetches, fetches.tid)
+    call = by_worker.asof_backward(missed.tid, missed.start)
     left = pick(by_worker.rows.end, call, -1)
     inside = left >= missed.end
-    own = Placed(recording, downloads, downloads.tid)
-    download = pick(own.rows.start, own.after(missed.tid, missed.end), recording.end_ns + 1)
+    own = EventIndex(recording, downloads, downloads.tid)
+    download = pick(own.rows.start, own.asof_forward(missed.tid, missed.end), recording.end_ns + 1)
     shared: Bools = ~inside | (download > left)
     return shared, np.where(inside, np.minimum(until, left), until)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.joins.requests import UNASKED
+from cvtrace.analysis.joins.requests import WITHOUT_REPLY
 from cvtrace.analysis.trace.intervals import Bools, Ints, ints, latest_within, match, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import UNFINISHED, Kind, Opcode
@@ -75,7 +75,7 @@ def elsewhere(recording: Recording) -> Elsewhere:
     mount = match(ints([each.connection for each in mounts]), ints(events["b"].view(np.int64)))
     opcode = ints(events["c"] >> np.uint64(32))
     asker = ints(events["tid"])
-    kept = (mount >= 0) & ~np.isin(opcode, UNASKED) & recording.is_target_thread(asker)
+    kept = (mount >= 0) & ~np.isin(opcode, WITHOUT_REPLY) & recording.is_target_thread(asker)
     sent = ints(events["ts"].view(np.int64))
     return Elsewhere(
         mounts=mounts,

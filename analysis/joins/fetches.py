@@ -9,7 +9,7 @@ import numpy as np
 from cvtrace.analysis.joins.objects import CacheOpens, object_names
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
-from cvtrace.analysis.trace.recording import Placed, Recording, Rows
+from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
 from cvtrace.probes.events import Kind
 
 STATUS: Final = re.compile(r"^HTTP/[0-9.]+ ([0-9]{3})")
@@ -118,12 +118,12 @@ def _jobs(recording: Recording, requests: Requests, opens: CacheOpens) -> Jobs:
         return_inverse=True,
     )
     name = names.ravel().astype(np.int64)
-    take = Placed(recording, taken, name[len(handed) :])
-    taker = take.after(name[: len(handed)], handed.start)
-    worker = Placed(recording, results, results.tid)
-    result = worker.after(handed.tid, handed.start)
-    again = Placed(recording, handed, handed.tid)
-    following = pick(again.rows.start, again.after(handed.tid, handed.start + 1), recording.end_ns)
+    take = EventIndex(recording, taken, name[len(handed) :])
+    taker = take.asof_forward(name[: len(handed)], handed.start)
+    worker = EventIndex(recording, results, results.tid)
+    result = worker.asof_forward(handed.tid, handed.start)
+    again = EventIndex(recording, handed, handed.tid)
+    following = pick(again.rows.start, again.asof_forward(handed.tid, handed.start + 1), recording.end_ns)
     back = pick(worker.rows.end, result, recording.end_ns)
     back = np.where(pick(worker.rows.start, result, -1) > following, following, back)
     request = requests.of_worker(handed.tid, handed.start)
@@ -153,12 +153,12 @@ def _jobs(recording: Recording, requests: Requests, opens: CacheOpens) -> Jobs:
 def _commits(recording: Recording, worker: Ints, back: Ints, limit: Ints) -> tuple[Ints, tuple[str, ...], Ints]:
     """Return the end of the last rename or insert of each job before `limit`, 0 without; the path inserted, and its size."""
     rows = recording.of(Kind.CACHE_RENAME, Kind.CACHE_INSERT)
-    commits = Placed(recording, rows, rows.tid)
-    last = commits.before(worker, limit)
+    commits = EventIndex(recording, rows, rows.tid)
+    last = commits.asof_backward(worker, limit)
     committed = pick(commits.rows.start, last, -1) >= back
     inserts = recording.of(Kind.CACHE_INSERT)
-    of_insert = Placed(recording, inserts, inserts.tid)
-    insert = of_insert.before(worker, limit)
+    of_insert = EventIndex(recording, inserts, inserts.tid)
+    insert = of_insert.asof_backward(worker, limit)
     told = pick(of_insert.rows.start, insert, -1) >= back
     paths = iter(recording.text(of_insert.rows.where(insert[told])))
     inserted = tuple(next(paths).removeprefix("Part of ") if each else "" for each in told)
@@ -170,8 +170,8 @@ def _missed(recording: Recording, opens: CacheOpens, handed: Rows, began: Ints) 
     """Return the object that each worker missed last before it handed over."""
     chosen = np.flatnonzero(opens.missed)
     rows = opens.rows.where(chosen)
-    misses = Placed(recording, rows, rows.tid)
-    last = misses.before(handed.tid, handed.start)
+    misses = EventIndex(recording, rows, rows.tid)
+    last = misses.asof_backward(handed.tid, handed.start)
     recent = pick(misses.rows.start, last, -1) >= began
     return np.where(recent, pick(opens.object[chosen], last, -1), -1)
 
@@ -221,12 +221,12 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
 def _job_of(recording: Recording, jobs: Jobs, sends: Rows, wanted: Ints) -> Ints:
     key, width = jobs.object, 1 << 32
     everyone = rows_of_jobs(jobs, jobs.handed)
-    by_object = Placed(recording, everyone, jobs.daemon * width + key)
-    found = by_object.before(sends.tgid * width + wanted, sends.start)
+    by_object = EventIndex(recording, everyone, jobs.daemon * width + key)
+    found = by_object.asof_backward(sends.tgid * width + wanted, sends.start)
     by_hash = np.where(wanted >= 0, pick(by_object.rows.index, found, -1), -1)
     taken = everyone.where(jobs.object < 0)
-    by_thread = Placed(recording, taken, taken.tid)
-    turn = pick(by_thread.rows.index, by_thread.before(sends.tid, sends.start), -1)
+    by_thread = EventIndex(recording, taken, taken.tid)
+    turn = pick(by_thread.rows.index, by_thread.asof_backward(sends.tid, sends.start), -1)
     during = pick(jobs.back, turn, -1) >= sends.start
     # A client that streams fetches an object it missed long ago, in a job of a request that did not look for it.
     over = pick(jobs.back, by_hash, -1) < sends.start
@@ -239,8 +239,8 @@ def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows, connects: _
     Nothing in the request tells which; of jobs that are taken at once the last one gets it.
     """
     begin = np.where(connects.fresh, connects.began, sends.start)
-    taken = Placed(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
-    found = pick(taken.rows.index, taken.before(sends.tid, begin), -1)
+    taken = EventIndex(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
+    found = pick(taken.rows.index, taken.asof_backward(sends.tid, begin), -1)
     return np.where(pick(jobs.back, found, -1) >= sends.start, found, -1)
 
 
@@ -267,11 +267,11 @@ def _socket(rows: Rows) -> Ints:
 
 def _connects(recording: Recording, sends: Rows) -> _Connects:
     connects = recording.of(Kind.HTTP_CONNECT)
-    on_socket = Placed(recording, connects, _socket(connects))
-    found = on_socket.before(_socket(sends), sends.start)
+    on_socket = EventIndex(recording, connects, _socket(connects))
+    found = on_socket.asof_backward(_socket(sends), sends.start)
     began = pick(on_socket.rows.start, found, -1)
-    earlier = Placed(recording, sends, _socket(sends))
-    previous = pick(earlier.rows.start, earlier.before(_socket(sends), sends.start - 1), -1)
+    earlier = EventIndex(recording, sends, _socket(sends))
+    previous = pick(earlier.rows.start, earlier.asof_backward(_socket(sends), sends.start - 1), -1)
     port = pick(on_socket.rows.b, found, 0) >> 32
     address = np.where(found >= 0, pick(on_socket.rows.c, found, 0) << 16 | port, -1)
     return _Connects(began, began > previous, address)
@@ -281,14 +281,14 @@ def _received(recording: Recording, sends: Rows) -> tuple[Ints, Ints, Ints, Rows
     """Return first start, last end and bytes of what came on each GET's socket, and the first receive (or any row)."""
     receives = recording.of(Kind.HTTP_RECV)
     receives = receives.where(receives.ret > 0)
-    data = Placed(recording, receives, _socket(receives))
+    data = EventIndex(recording, receives, _socket(receives))
     turns = recording.of(Kind.HTTP_CONNECT, Kind.HTTP_SEND)
     turns = turns.where((turns.kind == Kind.HTTP_CONNECT) | (turns.ret > 0))
-    turn = Placed(recording, turns, _socket(turns))
-    until = pick(turn.rows.start, turn.after(_socket(sends), sends.start + 1), recording.end_ns + 1)
-    first = data.after(_socket(sends), sends.start)
+    turn = EventIndex(recording, turns, _socket(turns))
+    until = pick(turn.rows.start, turn.asof_forward(_socket(sends), sends.start + 1), recording.end_ns + 1)
+    first = data.asof_forward(_socket(sends), sends.start)
     got = (first >= 0) & (pick(data.rows.start, first, -1) < until)
-    last = np.where(got, data.before(_socket(sends), until - 1), -1)
+    last = np.where(got, data.asof_backward(_socket(sends), until - 1), -1)
     total = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(data.rows.ret)])
     received = np.where(got, pick(total, last + 1, 0) - pick(total, first, 0), 0)
     first = np.where(got, first, -1)
@@ -335,11 +335,11 @@ def _heads(recording: Recording, received: Ints, head: Rows) -> tuple[Ints, Ints
 def _finish(recording: Recording, jobs: Jobs, gets: Gets) -> Jobs:
     """Fill in when the download thread was done: its first result after the last byte of the job's last GET."""
     dones = recording.of(Kind.HANDOVER_DONE)
-    of_thread = Placed(recording, dones, dones.tid)
+    of_thread = EventIndex(recording, dones, dones.tid)
     last_byte = jobs.taken.copy()
     mine = gets.job >= 0
     np.maximum.at(last_byte, gets.job[mine], np.maximum(gets.last, gets.sent)[mine])
-    found = pick(of_thread.rows.start, of_thread.after(jobs.downloader, last_byte), -1)
+    found = pick(of_thread.rows.start, of_thread.asof_forward(jobs.downloader, last_byte), -1)
     done = np.where((found >= 0) & (found <= jobs.back), found, jobs.back)
     return Jobs(**{**vars(jobs), "done": done})
 

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.trace.intervals import Bools, Ints, disjoint
-from cvtrace.analysis.trace.recording import Placed, Recording
+from cvtrace.analysis.trace.recording import EventIndex, Recording
 from cvtrace.probes.events import Kind
 
 # Numbers of x86-64; probes on other machines translate.
@@ -31,7 +31,7 @@ class Idle:
     def __init__(self, recording: Recording) -> None:
         rows = recording.of(Kind.SYS_WAIT, Kind.SYS_READ)
         rows = rows.where(_idle(recording, rows.kind, rows.a, rows.start, rows.end))
-        self._placed = Placed(recording, rows, rows.tid)
+        self._placed = EventIndex(recording, rows, rows.tid)
         rows = self._placed.rows
         self.tid, self.start, self.end = rows.tid, rows.start, rows.end
 
@@ -42,7 +42,7 @@ class Idle:
         """Tell for each interval of a thread whether one of its waits lies in it as a whole."""
         if not len(self):
             return np.zeros(len(tid), dtype=bool)
-        found = self._placed.before(tid, end)
+        found = self._placed.asof_backward(tid, end)
         place = np.maximum(found, 0)
         inside: Bools = (found >= 0) & (self.start[place] >= start) & (self.end[place] <= end)
         return inside

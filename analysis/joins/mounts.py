@@ -51,9 +51,9 @@ def used_mounts(recording: Recording, requests: Requests, calls: Calls) -> tuple
         return tuple(
             mount
             for number, mount in enumerate(recording.mounts)
-            if (held is None or number in held) and any(mount.counted(name) for name in ACTIVITY)
+            if (held is None or number in held) and any(mount.counter_delta(name) for name in ACTIVITY)
         )
-    asked = np.unique(requests.connection[requests.by_target & requests.asked])
+    asked = np.unique(requests.connection[requests.by_target & requests.expects_reply])
     touched = np.unique(recording.of(Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP).a)
     opened = np.unique(calls.mount)
     return tuple(

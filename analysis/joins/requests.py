@@ -13,7 +13,7 @@ from cvtrace.probes.events import DIRECT, Kind, Opcode
 UNIQUE_BITS: Final = 44
 """FUSE numbers the requests of a connection 2, 4, 6 …: 44 bits are 2 days of 50 million requests a second."""
 
-UNASKED: Final = tuple(
+WITHOUT_REPLY: Final = tuple(
     int(opcode) for opcode in (Opcode.RELEASE, Opcode.RELEASEDIR, Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT)
 )
 """Requests that no thread waits for."""
@@ -94,10 +94,10 @@ class Requests:
         return same
 
     @property
-    def asked(self) -> Bools:
+    def expects_reply(self) -> Bools:
         """Requests that some thread may wait for."""
-        asked: Bools = ~np.isin(self.opcode, UNASKED)
-        return asked
+        expected: Bools = ~np.isin(self.opcode, WITHOUT_REPLY)
+        return expected
 
     @property
     def failed(self) -> Bools:

@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from cvtrace.analysis.contract.quantities import counted, seconds
+from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.contract.report_schema import Finding, Report
 from cvtrace.analysis.contract.verdict_schema import GENERATION, INCONCLUSIVE
 from cvtrace.analysis.report import brief_answers as answers
@@ -89,7 +89,7 @@ def _advice(report: Report, width: int, most: int = TOP) -> list[str]:
     if not found or most <= 0:
         return []
     more = len(found) - most
-    others = f" ({counted(more, 'more finding')}: -v)" if more > 0 else ""
+    others = f" ({pluralize(more, 'more finding')}: -v)" if more > 0 else ""
     lines = [f"What to do{others}"]
     for number, finding in enumerate(found[:most], 1):
         lines += _told_of(finding, number, width)

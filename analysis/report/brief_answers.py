@@ -5,7 +5,7 @@ from typing import Final
 from rich.cells import cell_len
 
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, LABELS
-from cvtrace.analysis.contract.quantities import counted, script, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, script, seconds, size
 from cvtrace.analysis.contract.report_schema import Phase, Report, TraceInfo
 from cvtrace.analysis.contract.verdict_schema import (
     GENERATION,
@@ -70,7 +70,7 @@ def title(report: Report, width: int) -> str:
     name = fitted(script(trace.target), SCRIPT)
     probes = {"ebpf": "eBPF"}.get(trace.probes, trace.probes)
     parts = [f"{name} on {where}", *clients] if used else [name, _unused(trace)]
-    short, whole = (" · ".join([*parts, probes + more]) for more in ("", f", {counted(trace.events, 'event')}"))
+    short, whole = (" · ".join([*parts, probes + more]) for more in ("", f", {pluralize(trace.events, 'event')}"))
     return whole if cell_len(whole) <= width else short
 
 
@@ -103,7 +103,7 @@ def _waiting(report: Report) -> str:
         hardly = "hardly: " if waited < HARDLY * wall else ""
         return f"{hardly}it waited {seconds(waited)} of its {seconds(wall)} for CVMFS"
     if verdict.blocked_s is None:
-        return f"the client counted {counted(verdict.fuse_reads or 0, 'read')} while tokens were generated"
+        return f"the client counted {pluralize(verdict.fuse_reads or 0, 'read')} while tokens were generated"
     wall = sum(part.wall_s for _, part, _ in _parts(report))
     return f"it waited {seconds(verdict.blocked_s)} of its {seconds(max(wall, verdict.blocked_s))} for CVMFS"
 
@@ -135,7 +135,7 @@ def _parts(report: Report) -> list[tuple[str, Part, str]]:
     if verdict.first_token and verdict.further_tokens:
         firsts = sum(answer.first_token_s is not None for answer in report.answers)
         further = None if verdict.tokens is None else max(verdict.tokens - firsts, 0)
-        label = "more tokens" if further is None else counted(further, "more token")
+        label = "more tokens" if further is None else pluralize(further, "more token")
         first = "first tokens" if firsts > 1 else "first token"
         return [(first, verdict.first_token, ""), (label, verdict.further_tokens, _worst(report))]
     parts = [("first token", _part_of(by_name["prefill"]), "")] if "prefill" in by_name else []
@@ -160,7 +160,7 @@ def generation(report: Report) -> list[Line]:
     if between is not None and between.fuse_requests:
         lines += _told("between calls", between, "")
     if verdict.failed_steps:
-        lines.append(("failed", f"{counted(verdict.failed_steps, 'call')} for a token failed, and made none"))
+        lines.append(("failed", f"{pluralize(verdict.failed_steps, 'call')} for a token failed, and made none"))
     return [*lines, *_needs(report), *_tensors(report), *_sure(report)]
 
 
@@ -193,9 +193,9 @@ def what(row: Part | Phase) -> str:
     """Return what a part of the run needed from CVMFS: reads, other requests, fetches and their bytes; nothing if nothing."""
     reads, fetches = row.fuse_reads or 0, row.http_fetches or 0
     others = (row.fuse_requests or 0) - reads
-    parts = [counted(reads, "read")] if reads else []
-    parts += [counted(others, "other request" if reads else "request")] if others > 0 else []
-    parts += [f"{counted(fetches, 'fetch')} ({size(row.http_bytes or 0)})"] if fetches else []
+    parts = [pluralize(reads, "read")] if reads else []
+    parts += [pluralize(others, "other request" if reads else "request")] if others > 0 else []
+    parts += [f"{pluralize(fetches, 'fetch')} ({size(row.http_bytes or 0)})"] if fetches else []
     return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
@@ -209,14 +209,14 @@ def _tensors(report: Report) -> list[Line]:
     worst = max(report.tensors, key=lambda row: row.generation_blocked_s, default=None)
     if worst is None or not worst.name or not worst.generation_blocked_s:
         return []
-    waited, reads = seconds(worst.generation_blocked_s), counted(worst.generation_reads, "read")
+    waited, reads = seconds(worst.generation_blocked_s), pluralize(worst.generation_reads, "read")
     return [("most of it", f"was for {fitted(worst.name, MOUNT)}: {waited}, {reads}")]
 
 
 def _counted_by_client(report: Report) -> str:
     names = {"fuse_reads": "read", "opens": "open", "http_fetches": "download"}
     parts = [
-        counted(check.client, names[check.name]) for check in report.checks if check.name in names and check.client
+        pluralize(check.client, names[check.name]) for check in report.checks if check.name in names and check.client
     ]
     return ", ".join(parts) or "no read"
 
@@ -234,7 +234,7 @@ def _sure(report: Report) -> list[Line]:
     verdict = report.verdict
     if verdict.missing:
         more = len(verdict.missing) - 1
-        rest = f" (and {counted(more, 'more reason')})" if more else ""
+        rest = f" (and {pluralize(more, 'more reason')})" if more else ""
         label = "why" if verdict.answer == INCONCLUSIVE else "not sure"
         return [(label, f"{verdict.missing[0]}{rest}")]
     parts = ["no event was lost"] if not report.trace.lost else []
@@ -275,5 +275,5 @@ def _sources(report: Report, row: Phase) -> str:
 
 def _fetched(report: Report, row: Phase, chunks: bool) -> str:
     number = row.http_fetches or 0
-    told = f"{counted(number, 'chunk' if chunks else 'fetch')}, {size(row.http_bytes or 0)}"
+    told = f"{pluralize(number, 'chunk' if chunks else 'fetch')}, {size(row.http_bytes or 0)}"
     return f"{told}, {together(report, 'load')}" if number > 1 else told

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.report_schema import Phase, Report
 
 
@@ -20,7 +20,7 @@ def _cleanups(report: Report) -> list[str]:
     total, spent = sum(row.cleanups or 0 for row in rows), sum(row.cleanup_s or 0 for row in rows)
     where = _where(rows, lambda row: f"{row.cleanups:,}")
     return [
-        f"The client evicted {evicted} from its cache in {counted(total, 'clean-up')} of {seconds(spent)} together ({where})."
+        f"The client evicted {evicted} from its cache in {pluralize(total, 'clean-up')} of {seconds(spent)} together ({where})."
     ]
 
 

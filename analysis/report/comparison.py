@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cvtrace.analysis.comparison.compare import Change, Comparison, Side, Word
 from cvtrace.analysis.contract.classes import LABELS
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.verdict_schema import GENERATION, INFERENCE, PROGRAM
 from cvtrace.analysis.report.lines import wrapped
 from cvtrace.analysis.report.names import printable, shortened, shown
@@ -79,7 +79,7 @@ def render(found: Comparison, width: int) -> str:
 
 def _side(side: Side) -> str:
     scripts = shortened(", ".join(side.scripts), PATH)
-    return f"{printable(side.path)}: {scripts}, {counted(side.runs, 'run')}, probes: {', '.join(side.probes)}"
+    return f"{printable(side.path)}: {scripts}, {pluralize(side.runs, 'run')}, probes: {', '.join(side.probes)}"
 
 
 def _word(word: Word) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.report_schema import Report, Tensor
 
 TOP_TENSORS: Final = 3
@@ -29,11 +29,11 @@ def _waited(row: Tensor, generation: bool) -> float:
 
 def _told(row: Tensor, generation: bool) -> str:
     reads = row.generation_reads if generation else row.reads
-    return f"{row.name} {seconds(_waited(row, generation))} ({counted(reads, 'read')}, {size(row.size_bytes)} large)"
+    return f"{row.name} {seconds(_waited(row, generation))} ({pluralize(reads, 'read')}, {size(row.size_bytes)} large)"
 
 
 def findings(report: Report) -> list[str]:
     """Return the first findings, each with its evidence and what to do."""
     lines = [f"{row.title[:1].upper()}{row.title[1:]}: {row.evidence}. Try: {row.advice}." for row in report.findings]
     more = len(lines) - TOP_FINDINGS
-    return lines[:TOP_FINDINGS] + ([f"{counted(more, 'more finding')} in the JSON."] if more > 0 else [])
+    return lines[:TOP_FINDINGS] + ([f"{pluralize(more, 'more finding')} in the JSON."] if more > 0 else [])

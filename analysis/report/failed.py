@@ -4,7 +4,7 @@ import signal
 from collections import Counter
 from typing import Final
 
-from cvtrace.analysis.contract.quantities import counted, script, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, script, seconds, size
 from cvtrace.analysis.contract.report_schema import Failure, Process, Report
 from cvtrace.analysis.report.lines import fitted
 from cvtrace.analysis.report.names import printable
@@ -53,7 +53,7 @@ def sentences(report: Report) -> list[str]:
     whose = "" if trace.exit_code else f"; {name} went on"
     lines += [f"{_told(each, first=True)}{whose}." for each in failures[:SHOWN]]
     rest = sum(each.count for each in failures[SHOWN:])
-    return [*lines, *([f"{counted(rest, 'more request')} failed."] if rest else [])]
+    return [*lines, *([f"{pluralize(rest, 'more request')} failed."] if rest else [])]
 
 
 def _as_if(code: int) -> str:
@@ -92,7 +92,7 @@ def _told(failure: Failure, *, first: bool = False) -> str:
     what = DOING.get(failure.what, "a request for {}").format(name)
     what = what[:1].upper() + what[1:] if first else what
     where = f" at {size(failure.offset_bytes)}" if failure.offset_bytes is not None else ""
-    times = f" {counted(failure.count, 'time')}" if failure.count > 1 else ""
+    times = f" {pluralize(failure.count, 'time')}" if failure.count > 1 else ""
     why = reason(failure)
     return f"{what}{where} failed{times}{f' ({why})' if why else ''}"
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.contract.program_schema import Import, Run
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.report_schema import File, Report
 from cvtrace.analysis.contract.verdict_schema import INCONCLUSIVE, INFERENCE, YES
 from cvtrace.analysis.report.lines import columns, fitted
@@ -59,16 +59,16 @@ def _needed(report: Report) -> list[Line]:
         return []
     needed = _what(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
     read = f" of {size(verdict.fuse_read_bytes)}" if verdict.fuse_reads and verdict.fuse_read_bytes else ""
-    reads = counted(verdict.fuse_reads or 0, "read")
+    reads = pluralize(verdict.fuse_reads or 0, "read")
     return [("needed", needed.replace(reads, f"{reads}{read}", 1))]
 
 
 def _what(requests: int | None, reads: int | None, fetches: int | None, fetched: int | None) -> str:
     """Return reads, other requests, fetches and their bytes."""
     others = (requests or 0) - (reads or 0)
-    parts = [counted(reads, "read")] if reads else []
-    parts += [counted(others, "other request" if reads else "request")] if others > 0 else []
-    parts += [f"{counted(fetches, 'fetch')} ({size(fetched or 0)})"] if fetches else []
+    parts = [pluralize(reads, "read")] if reads else []
+    parts += [pluralize(others, "other request" if reads else "request")] if others > 0 else []
+    parts += [f"{pluralize(fetches, 'fetch')} ({size(fetched or 0)})"] if fetches else []
     return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
@@ -125,11 +125,11 @@ def _worth(report: Report, row: Import) -> bool:
 
 def _import(row: Import) -> str:
     parts = [
-        counted(number, what)
+        pluralize(number, what)
         for number, what in ((row.opens, "open"), (row.lookups, "lookup"), (row.reads, "read"))
         if number
     ]
-    parts += [f"{counted(row.http_fetches, 'fetch')} ({size(row.http_bytes or 0)})"] if row.http_fetches else []
+    parts += [f"{pluralize(row.http_fetches, 'fetch')} ({size(row.http_bytes or 0)})"] if row.http_fetches else []
     name = fitted(row.module, NAME)
     return f"{name} waited {seconds(row.blocked_s or 0.0)} of {seconds(row.wall_s)}: {', '.join(parts)}"
 

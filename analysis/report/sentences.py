@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.contract.quantities import counted, listed, script, seconds, size
+from cvtrace.analysis.contract.quantities import listed, pluralize, script, seconds, size
 from cvtrace.analysis.contract.report_schema import Check, MountInfo, Report, TraceInfo
 from cvtrace.analysis.contract.verdict_schema import GENERATION, Verdict
 from cvtrace.analysis.report import programs
@@ -95,8 +95,8 @@ def answer(report: Report) -> list[str]:
 def made(verdict: Verdict) -> str:
     """Return how many tokens were made, or by how many steps where the size of the batch is not known."""
     if verdict.tokens is None:
-        return f"{counted(verdict.steps, 'step')} of a batch"
-    return counted(verdict.tokens, "token")
+        return f"{pluralize(verdict.steps, 'step')} of a batch"
+    return pluralize(verdict.tokens, "token")
 
 
 def _numbers(report: Report) -> list[str]:
@@ -111,7 +111,7 @@ def _numbers(report: Report) -> list[str]:
     if not verdict.steps:
         return []
     return [
-        f"{tokens}: {counted(verdict.fuse_reads, 'read')}, {counted(verdict.http_fetches, 'fetch')}, "
+        f"{tokens}: {pluralize(verdict.fuse_reads, 'read')}, {pluralize(verdict.http_fetches, 'fetch')}, "
         f"{seconds(verdict.blocked_s)} blocked on /cvmfs."
     ]
 
@@ -119,7 +119,7 @@ def _numbers(report: Report) -> list[str]:
 def _told(check: Check) -> str:
     if check.name == "http_bytes":
         return size(check.client) if check.client else "0 bytes"
-    return counted(check.client, CHECKS.get(check.name, check.name).removesuffix("s"))
+    return pluralize(check.client, CHECKS.get(check.name, check.name).removesuffix("s"))
 
 
 def _how(report: Report) -> str:
@@ -127,7 +127,7 @@ def _how(report: Report) -> str:
     affected = verdict.tokens_affected
     why = ", ".join(f"{CAUSES.get(name, name)} ×{count:,}" for name, count in verdict.causes.items())
     read, fetched = size(verdict.fuse_read_bytes or 0), size(verdict.http_bytes or 0)
-    whom = f"{counted(len(affected), 'token')} affected ({listed(affected, SHOWN_RANGES)})"
+    whom = f"{pluralize(len(affected), 'token')} affected ({listed(affected, SHOWN_RANGES)})"
     return f"{whom if affected else 'between tokens'}: {read} read, {fetched} fetched. Why: {why}."
 
 
@@ -193,11 +193,11 @@ def caches(report: Report) -> list[str]:
     line = f"Cache state: {report.cache_state or 'not observed'}."
     if mine:
         what = "chunk" if all(CHUNK.search(fetch.url) for fetch in mine) else "object"
-        line += f"  {counted(len(mine), what)} fetched"
+        line += f"  {pluralize(len(mine), what)} fetched"
         line += f" {together(report)}" if len(mine) > 1 else ""
         line += f"{_amplified(report)}."
     others = len(report.fetches) - len(mine)
-    return [line, *([f"{counted(others, 'fetch')} for others or for the client itself."] if others else [])]
+    return [line, *([f"{pluralize(others, 'fetch')} for others or for the client itself."] if others else [])]
 
 
 def _amplified(report: Report) -> str:
@@ -246,7 +246,7 @@ def access_log(report: Report) -> list[str]:
     same = (
         "=" if check.traced_bytes == check.log_bytes else "≠" if check.bytes_differ else "≤"
     )  # heads of the responses
-    parts = [f"{check.matched:,} of {counted(check.fetches, 'fetch')} found"]
+    parts = [f"{check.matched:,} of {pluralize(check.fetches, 'fetch')} found"]
     parts += [f"bytes {check.traced_bytes:,} {same} {check.log_bytes:,}"] if check.matched else []
     parts += [f"{check.without_path:,} without a path not compared"] if check.without_path else []
     if check.only_in_trace and check.behind_proxy:
@@ -259,7 +259,7 @@ def access_log(report: Report) -> list[str]:
     parts += [f"{check.of_others:,} of other clients"] if check.of_others else []
     parts += [f"{check.at_edges:,} perhaps before or after"] if check.at_edges else []
     parts += [f"its clock {seconds(check.clock_ahead_s)} ahead"] if check.clock_ahead_s else []
-    parts += [f"{counted(check.unreadable, 'line')} unreadable"] if check.unreadable else []
+    parts += [f"{pluralize(check.unreadable, 'line')} unreadable"] if check.unreadable else []
     return [f"Access log of the {who} ({check.format}): {', '.join(parts)}."]
 
 

@@ -209,7 +209,7 @@ def _requests(study: Study, more: Tables, known: Files) -> dict[str, Any]:
         "asker": asked.asker,
         "worker": asked.worker,
         "by_target": asked.by_target,
-        "phase": _words(study.phases.names, study.request_row),
+        "phase": _words(study.phases.names, study.request_phase),
         "token": _known(study.request_token),
         **{
             name: (getattr(asked, name.removesuffix("_s")) - start_ns) / 1e9

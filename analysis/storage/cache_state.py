@@ -7,7 +7,7 @@ import numpy as np
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.joins.cache_use import FOUND
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
-from cvtrace.analysis.trace.recording import Placed
+from cvtrace.analysis.trace.recording import EventIndex
 from cvtrace.probes.events import Kind, Opcode
 
 COLD_SHARE: Final = 0.8
@@ -24,7 +24,7 @@ def cache_state(study: Study) -> str | None:
     """
     if not study.recording.sees_requests:
         return None
-    wanted = study.requests.by_target & study.requests.asked
+    wanted = study.requests.by_target & study.requests.expects_reply
     mine = wanted & ~study.requests.failed
     reads = bool((mine & study.requests.reads).any())
     got = pick(mine.astype(np.int64), study.gets.request, 0) == 1
@@ -54,21 +54,21 @@ def states_by_row(study: Study) -> list[str | None]:
     if not study.recording.sees_requests:
         return [None for _ in rows]
     requests, use = study.requests, study.use
-    reads = np.where(requests.reads, study.request_row, -1)
-    asked = np.where(requests.is_(Opcode.OPEN) & ~requests.failed, study.request_row, -1)
+    reads = np.where(requests.reads, study.request_phase, -1)
+    asked = np.where(requests.is_(Opcode.OPEN) & ~requests.failed, study.request_phase, -1)
     failed = pick(requests.failed.astype(np.int64), study.gets.request, 0) == 1
-    get_row = np.where(failed, -1, study.get_row)
+    get_phase = np.where(failed, -1, study.get_phase)
     pages = study.recording.of(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT)
     page_row = study.phases.row_at(pages.tid, pages.start)
-    of_use = pick(study.request_row, use.use_request, -1)
-    of_read = pick(study.request_row, use.read_request, -1)
+    of_use = pick(study.request_phase, use.use_request, -1)
+    of_read = pick(study.request_phase, use.read_request, -1)
     waits = disk_waits(study)
     found: list[str | None] = []
     for row in rows:
-        got = np.unique(study.get_object[get_row == row])
+        got = np.unique(study.get_object[get_phase == row])
         there = np.concatenate([use.use_object[(of_use == row) & (use.use == FOUND)], use.read_object[of_read == row]])
         kept = len(np.setdiff1d(np.unique(there[there >= 0]), got))
-        if (get_row == row).any():
+        if (get_phase == row).any():
             found.append("cold" if len(got) / max(len(got) + kept, 1) >= COLD_SHARE else "mixed")
         elif (reads == row).any():
             found.append(_warm(waits, of_read == row))
@@ -95,9 +95,9 @@ def disk_waits(study: Study) -> tuple[Ints, Ints] | None:
     if not len(off):
         return None
     off = off.where((off.c & UNINTERRUPTIBLE) != 0)
-    asleep = Placed(recording, off, off.tid)
+    asleep = EventIndex(recording, off, off.tid)
     reads = recording.all.where(study.use.read_at)
-    first = asleep.after(reads.tid, reads.start)
+    first = asleep.asof_forward(reads.tid, reads.start)
     began = pick(asleep.rows.start, first, -1)
     inside = (began >= 0) & (began < reads.end)
     waited = np.where(inside, np.minimum(pick(asleep.rows.end, first, 0), reads.end) - began, 0)

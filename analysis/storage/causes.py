@@ -58,7 +58,7 @@ def request_causes(study: Study) -> Ints:
     cause[(read & (seen >= 0) & (seen < begun)) | asked_again(study, begun)] = CLIENT_RELOADED
     cause[_object_was_there(study)] = EVICTED_OBJECT
     cause[read & _streamed(study)] = STREAMING_CACHE
-    return np.where(requests.asked & ~requests.failed, cause, -1)
+    return np.where(requests.expects_reply & ~requests.failed, cause, -1)
 
 
 def counted_causes(cause: Ints) -> dict[str, int]:

@@ -85,7 +85,7 @@ def _first_of(study: Study, request: Ints, an_object: Ints) -> Ints:
 
 def blocked_ns(study: Study, rows: tuple[int, ...] = ()) -> Ints:
     """Return how long the target was blocked for each request, in these rows of phases or in all."""
-    path = study.path
+    path = study.critical_path
     blocked = np.isin(path.value, BLOCKED_ON_CVMFS)
     if rows:
         blocked &= np.isin(study.segments.row[path.of], rows)

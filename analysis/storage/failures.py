@@ -71,7 +71,7 @@ def failure_rows(study: Study, ended: Ends | None = None) -> tuple[Failure, ...]
     """Return what failed, what ended a process first, then by time; alike failures of one file are one row."""
     recording, requests = study.recording, study.requests
     ended = ended if ended is not None else ends(recording)
-    failed = np.flatnonzero(requests.failed & requests.by_target & requests.asked)
+    failed = np.flatnonzero(requests.failed & requests.by_target & requests.expects_reply)
     deadly = _deadly(study, ended, failed)
     tids, tgids = recording.target_threads
     process = pick(tgids, match(tids, requests.asker[failed]), -1)
@@ -147,7 +147,7 @@ def _wanted(study: Study, request: int) -> tuple[str, int | None]:
     requests = study.requests
     connection, tid, sent = (column[[request]] for column in (requests.connection, requests.asker, requests.sent))
     if requests.nodeid[request] >= 0:
-        return study.paths.of(connection, requests.nodeid[[request]])[0], None
+        return study.file_paths.of(connection, requests.nodeid[[request]])[0], None
     (call,) = enclosing_call(study.recording, study.calls, tid, sent, sent).tolist()
     rows = study.calls.rows
     if call >= 0 and rows.kind[call] == Kind.SYS_READ:
@@ -157,7 +157,7 @@ def _wanted(study: Study, request: int) -> tuple[str, int | None]:
         return study.recording.text(rows.where(np.array([call])))[0], None
     faults = study.recording.of(Kind.FAULT)
     mine = faults.where((faults.tid == tid) & (faults.start <= sent))
-    return (study.paths.of(connection, mine.b[-1:])[0], int(mine.c[-1]) * PAGE) if len(mine) else ("", None)
+    return (study.file_paths.of(connection, mine.b[-1:])[0], int(mine.c[-1]) * PAGE) if len(mine) else ("", None)
 
 
 def _touched(study: Study, request: int, offset: int | None, tid: int) -> int | None:

@@ -16,7 +16,7 @@ FETCHING: Final = (*MEMBERS["network"], int(Class.CACHE_FILL))
 
 
 @dataclass(frozen=True)
-class Waited:
+class FetchWait:
     """Time on the critical path that was waited for fetches, in pieces: of which row of phases, for which request (-1: unknown),
     how long, and how many fetches of the client were under way."""
 
@@ -52,14 +52,14 @@ def in_flight(study: Study) -> Steps:
     return Steps(np.concatenate([[0], at]), np.concatenate([[0], after]).astype(np.int64))
 
 
-def waited(study: Study) -> Waited:
+def waited(study: Study) -> FetchWait:
     """Cut the waits for fetches on the critical path at the moments when fetches began and ended; those of requests that failed fetched nothing."""
-    path, start_ns = study.path, study.recording.start_ns
+    path, start_ns = study.critical_path, study.recording.start_ns
     failed = pick(study.requests.failed.astype(np.int64), path.request, 0) == 1
     chosen = np.flatnonzero(np.isin(path.value, FETCHING) & ~failed)
     pieces: Pieces = cut(in_flight(study), path.start[chosen] - start_ns, path.end[chosen] - start_ns)
     piece = chosen[pieces.which]
-    return Waited(
+    return FetchWait(
         row=study.segments.row[path.of[piece]],
         request=path.request[piece],
         length=pieces.end - pieces.start,

@@ -23,7 +23,7 @@ OF_FILES: Final = (Opcode.OPEN, Opcode.READ)
 def folder_rows(study: Study) -> tuple[Folder, ...]:
     """Return the folders that the target asked about, and those above them, the ones it waited for longest first."""
     requests = study.requests
-    chosen = np.flatnonzero(requests.by_target & requests.asked)
+    chosen = np.flatnonzero(requests.by_target & requests.expects_reply)
     if not len(chosen):
         return ()
     key = file_of(requests)[chosen]
@@ -44,7 +44,7 @@ def folder_rows(study: Study) -> tuple[Folder, ...]:
 
 def _folders(study: Study, at: Ints, is_folder: Bools) -> list[str]:
     """Return the folder that each node is, or lies in; empty where its path was never seen."""
-    requests, known = study.requests, study.paths.names
+    requests, known = study.requests, study.file_paths.names
     links = zip(requests.connection[at].tolist(), requests.nodeid[at].tolist(), is_folder.tolist(), strict=True)
     roots = {mount.path for mount in study.recording.mounts}
     found = []

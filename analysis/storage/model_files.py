@@ -49,7 +49,7 @@ def model_from(study: Study, files: tuple[ModelFile, ...]) -> str | None:
     """Tell where the model came from: cvmfs, elsewhere, or None where nothing of it was seen."""
     away = study.elsewhere
     asked = [
-        study.request_row[study.requests.asked],
+        study.request_phase[study.requests.expects_reply],
         study.phases.row_at(away.asker, away.sent)[away.to_cvmfs],
     ]
     pages = study.recording.of(Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP)

@@ -85,7 +85,7 @@ def files(study: Study) -> Files:
     of_request = np.full(len(asked), -1, dtype=np.int64)
     of_request[mine] = rank[inverse.ravel()]
     shown = mine[first[order]]
-    return Files(tuple(study.paths.of(asked.connection[shown], asked.nodeid[shown])), of_request)
+    return Files(tuple(study.file_paths.of(asked.connection[shown], asked.nodeid[shown])), of_request)
 
 
 def stacks(study: Study, parts: Tensors | None = None) -> Stacks:
@@ -93,7 +93,7 @@ def stacks(study: Study, parts: Tensors | None = None) -> Stacks:
     known = files(study)
     names = tuple(header.name if header else "" for header in parts.header) if parts else ()
     main = _with_name(parts.main, names) if parts else known.of_request[:0]
-    path, segments = study.path, study.segments
+    path, segments = study.critical_path, study.segments
     columns = (
         segments.row[path.of],
         segments.thread[path.of],

@@ -10,7 +10,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.storage.cache_state import states_by_row
 from cvtrace.analysis.storage.causes import request_causes
 from cvtrace.analysis.storage.chunks import Chunks, chunks
-from cvtrace.analysis.storage.fetching import CacheUseOfRun, Waited, cache_of_run, waited
+from cvtrace.analysis.storage.fetching import CacheUseOfRun, FetchWait, cache_of_run, waited
 from cvtrace.analysis.storage.headers import HeaderTensor
 from cvtrace.analysis.storage.tensors import Tensors, tensors
 from cvtrace.analysis.trace.intervals import Ints
@@ -26,7 +26,7 @@ class Tables:
     cause: Ints
     chunks: Chunks
     tensors: Tensors
-    waited: Waited
+    waited: FetchWait
     cache: CacheUseOfRun
     states: tuple[str | None, ...]
 

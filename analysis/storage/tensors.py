@@ -73,7 +73,7 @@ def _files(study: Study) -> _Files:
     requests = study.requests
     chosen = np.flatnonzero(requests.by_target & np.isin(requests.opcode, (Opcode.OPEN, Opcode.READ)))
     keys, first = np.unique(file_of(requests)[chosen], return_index=True)
-    names = study.paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
+    names = study.file_paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
     paths = tuple(dict.fromkeys(names))
     place = {path: number for number, path in enumerate(paths)}
     return _Files(paths, keys, np.array([place[name] for name in names], dtype=np.int64))
@@ -147,7 +147,7 @@ def _counts(study: Study, layout: _Layout, cause: Ints) -> dict[str, Ints]:
     unsplit = np.setdiff1d(np.flatnonzero(main >= 0), reads)
     read_bytes = add_up(row, length, rows) + add_up(main[unsplit], requests.read_bytes[unsplit], rows)
     of_request = np.where(main >= 0, main, np.where(requests.by_target, layout.rest(file), -1))
-    generating = np.isin(study.request_row, GENERATION)
+    generating = np.isin(study.request_phase, GENERATION)
     one = np.ones(len(main), dtype=np.int64)
     return {
         "reads": add_up(main, one, rows),

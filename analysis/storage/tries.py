@@ -10,7 +10,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import size
 from cvtrace.analysis.joins.fetches import BAD_STATUS, CUT, SILENT, rows_of_jobs
 from cvtrace.analysis.trace.intervals import Ints, pick
-from cvtrace.analysis.trace.recording import Placed
+from cvtrace.analysis.trace.recording import EventIndex
 from cvtrace.probes.events import Kind
 
 CONNECTION: Final = {
@@ -49,24 +49,24 @@ def refused(study: Study) -> Refused:
     """
     recording, jobs = study.recording, study.jobs
     turns = recording.of(Kind.HTTP_CONNECT, Kind.HTTP_SEND)
-    on_socket = Placed(recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
+    on_socket = EventIndex(recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
     rows = on_socket.rows
     next_same = np.append(
         (on_socket.places[1:] // on_socket.lanes.span_ns) == (on_socket.places[:-1] // on_socket.lanes.span_ns), False
     )
     used = next_same[: len(rows)] & (np.append(rows.kind[1:], 0)[: len(rows)] == Kind.HTTP_SEND)
     lost = rows.where((rows.kind == Kind.HTTP_CONNECT) & ~used)
-    taken = Placed(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
-    job = pick(taken.rows.index, taken.before(lost.tid, lost.start), -1)
+    taken = EventIndex(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
+    job = pick(taken.rows.index, taken.asof_backward(lost.tid, lost.start), -1)
     job = np.where(pick(jobs.back, job, -1) >= lost.start, job, -1)
     over = pick(jobs.result, job, -1) >= 0
-    second = Placed(recording, recording.of(Kind.HTTP_CONNECT), recording.of(Kind.HTTP_CONNECT).tid)
-    follower = second.after(lost.tid, lost.start + 1)
+    second = EventIndex(recording, recording.of(Kind.HTTP_CONNECT), recording.of(Kind.HTTP_CONNECT).tid)
+    follower = second.asof_forward(lost.tid, lost.start + 1)
     soon = (follower >= 0) & (pick(second.rows.start, follower, 0) - lost.start < 250_000_000)
     told = recording.of(Kind.HTTP_ERROR)
-    of_socket = Placed(recording, told, told.tgid << 32 | told.a & 0xFFFFFFFF)
-    answer = of_socket.after(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start)
-    turn = on_socket.after(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start + 1)
+    of_socket = EventIndex(recording, told, told.tgid << 32 | told.a & 0xFFFFFFFF)
+    answer = of_socket.asof_forward(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start)
+    turn = on_socket.asof_forward(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start + 1)
     before_next = pick(of_socket.rows.start, answer, -1) < pick(rows.start, turn, recording.end_ns + 1)
     error = np.where((answer >= 0) & before_next, pick(of_socket.rows.ret, answer, 0), 0)
     error = np.where((lost.ret < 0) & (lost.ret != -errno.EINPROGRESS), lost.ret, error)
@@ -137,15 +137,15 @@ def _ends(study: Study) -> Ints:
     gets = study.gets
     turns = study.recording.of(Kind.HTTP_RECV, Kind.CACHE_CLOSE)
     turns = turns.where((turns.kind == Kind.CACHE_CLOSE) | (turns.ret == 0))
-    on_socket = Placed(study.recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
-    closed = on_socket.after(gets.daemon << 32 | gets.descriptor & 0xFFFFFFFF, gets.sent)
+    on_socket = EventIndex(study.recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
+    closed = on_socket.asof_forward(gets.daemon << 32 | gets.descriptor & 0xFFFFFFFF, gets.sent)
     ended = pick(on_socket.rows.end, closed, -1)
     return np.where(gets.last >= 0, gets.last, np.where(ended >= 0, ended, gets.sent))
 
 
 def waited_ns(study: Study, found: Pauses) -> int:
     """Return how long the critical path waited in pauses: for the request that each job is for."""
-    path, total = study.path, 0
+    path, total = study.critical_path, 0
     request = pick(study.jobs.request, found.job, -1)
     for number, start, end in zip(request.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
         mine = path.request == number if number >= 0 else path.request < -1

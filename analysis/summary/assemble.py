@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from cvtrace.analysis.attribution.study import Study, study
-from cvtrace.analysis.contract.quantities import counted
-from cvtrace.analysis.contract.report_options import NOTHING, Asked
+from cvtrace.analysis.contract.quantities import pluralize
+from cvtrace.analysis.contract.report_options import DEFAULT_OPTIONS, ReportOptions
 from cvtrace.analysis.contract.report_schema import SCHEMA, MountInfo, Report, TraceInfo
 from cvtrace.analysis.evidence.access_check import access_check
 from cvtrace.analysis.evidence.complete import evidence
@@ -34,34 +34,38 @@ from cvtrace.tracer.redaction import UNKNOWABLE as NOT_HASHED
 from cvtrace.tracer.store import Trace, TraceDamaged
 
 
-def analyse(trace: Trace, headers: Headers | None = None, *, asked: Asked = NOTHING) -> Report:
+def analyse(trace: Trace, headers: Headers | None = None, *, options: ReportOptions = DEFAULT_OPTIONS) -> Report:
     """Return the report on a trace, finished or cut off anywhere. Raises TraceDamaged if it makes no sense.
 
     With `headers`, the tensors of the model are looked up in the headers of its files; without, nothing but the trace is read.
     """
-    return studied(trace, headers, asked=asked)[2]
+    return studied(trace, headers, options=options)[2]
 
 
-def studied(trace: Trace, headers: Headers | None = None, *, asked: Asked = NOTHING) -> tuple[Study, Tables, Report]:
+def studied(
+    trace: Trace, headers: Headers | None = None, *, options: ReportOptions = DEFAULT_OPTIONS
+) -> tuple[Study, Tables, Report]:
     """Return the report on a trace with the tables behind it, for pictures. As `analyse` otherwise."""
     try:
         found = study(trace)
         known, lacking = look_up(found, headers)
         more = tables(found, known)
-        draft = report(found, more, lacking, asked=asked)
+        draft = report(found, more, lacking, options=options)
         return found, more, replace(draft, findings=findings(found, more, draft))
     except OverflowError:
         raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
 
 
-def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: Asked = NOTHING) -> Report:
+def report(
+    found: Study, more: Tables, lacking: Sequence[str] = (), *, options: ReportOptions = DEFAULT_OPTIONS
+) -> Report:
     """Put the report together from the tables, without findings; `lacking` are sentences on what could not be looked up."""
     mounts = found.mounts
     if is_attached(found.recording) and not mounts:
         mounts = found.recording.mounts  # it asked nothing of any: any may be its own
     checks, absent = reconcile(found, mounts)
     kernel = kernel_count(found.recording, mounts, found.requests)
-    logged = access_check(found, asked.access_log, asked.log_clients) if asked.access_log else None
+    logged = access_check(found, options.access_log, options.log_clients) if options.access_log else None
     proof = evidence(found, checks, absent, kernel, *([logged] if logged else []))
     profiled = operators(found.recording.path)
     imported = imports(found)
@@ -85,7 +89,7 @@ def report(found: Study, more: Tables, lacking: Sequence[str] = (), *, asked: As
         operator_layers=operator_layers(found.recording.path),
         kernel_requests=kernel.mounts,
         access_log=logged.check if logged else None,
-        what_if=what_if(found, more.cause, asked.changes),
+        what_if=what_if(found, more.cause, options.changes),
         runs=run_rows(found),
         imports=import_rows(found, imported),
         import_packages=package_rows(found, imported),
@@ -136,7 +140,7 @@ def _overlaps(found: Study) -> tuple[str, ...]:
     if not number:
         return ()
     return (
-        f"phases overlap: {counted(number, 'call')} of the library began while another thread was in one. All tokens "
+        f"phases overlap: {pluralize(number, 'call')} of the library began while another thread was in one. All tokens "
         "count, each with its own time; the rows of phases split the target's time, by the call that began first",
     )
 
@@ -156,7 +160,7 @@ def _encrypted(found: Study) -> tuple[str, ...]:
     if not number:
         return ()
     return (
-        f"{counted(number, 'fetch')} over HTTPS: URLs, statuses and headers are not seen, bytes are those on the wire, and "
+        f"{pluralize(number, 'fetch')} over HTTPS: URLs, statuses and headers are not seen, bytes are those on the wire, and "
         "of the first on each connection the first byte may be the server's session ticket",
     )
 

@@ -29,7 +29,7 @@ def run_rows(study: Study) -> tuple[Run, ...]:
     number[of_run] = np.arange(count)
     times = class_times(study.call_path, pick(number, study.call_path.of, -1), count)
     call = np.where(requests.by_target, study.phases.call_at(requests.asker, requests.sent), -1)
-    run = np.where(requests.asked, pick(number, call, -1), -1)
+    run = np.where(requests.expects_reply, pick(number, call, -1), -1)
     of_get = pick(run, gets.request, -1)
     start_ns, _ = life(study.recording)
     seen = study.recording.sees_requests

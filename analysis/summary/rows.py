@@ -52,7 +52,7 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
     """Return the phases that occurred, in the order of phases.NAMES, then those that the script named."""
     segments, count = study.segments, len(study.phases.names)
     wall = _sum(segments.row, segments.end - segments.start, count)
-    times = class_times(study.path, segments.row[study.path.of], count)
+    times = class_times(study.critical_path, segments.row[study.critical_path.of], count)
     start_ns, _ = life(study.recording)
     has_calls = np.bincount(study.phase_calls.row, minlength=count)
     parts = _sum(segments.row, np.ones(len(segments), dtype=np.int64), count)
@@ -94,7 +94,7 @@ def _bound(study: Study, part: Ints) -> Ints | None:
     """Add up nanoseconds of the pieces of the critical path by phase; None without the scheduler's events."""
     if not study.waits.scheduler:
         return None
-    return _sum(study.segments.row[study.path.of], part, len(study.phases.names))
+    return _sum(study.segments.row[study.critical_path.of], part, len(study.phases.names))
 
 
 def _observed(column: Ints | None, row: int) -> int | None:
@@ -104,8 +104,8 @@ def _observed(column: Ints | None, row: int) -> int | None:
 def _phase_numbers(study: Study) -> dict[str, Ints | None]:
     """Return the counts of Phase, each with one entry per phase; None for what the probe cannot observe."""
     count, requests, use = len(study.phases.names), study.requests, study.use
-    row, read = study.request_row, requests.reads
-    get_row = study.get_row
+    row, read = study.request_phase, requests.reads
+    get_phase = study.get_phase
     faults = study.recording.of(Kind.FAULT)
     network = np.minimum(_sum(row, _from_network(study), count), _sum(row, requests.read_bytes, count))
     read_bytes = _sum(row, requests.read_bytes, count)
@@ -119,8 +119,8 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
         "fuse_read_bytes": read_bytes,
         "cache_hits": _sum(row, use.hits, count),
         "cache_misses": _sum(row, use.misses, count),
-        "http_fetches": _sum(get_row, np.ones(len(get_row), dtype=np.int64), count),
-        "http_bytes": _sum(get_row, study.gets.body_bytes, count),
+        "http_fetches": _sum(get_phase, np.ones(len(get_phase), dtype=np.int64), count),
+        "http_bytes": _sum(get_phase, study.gets.body_bytes, count),
         "faults": _sum(study.phases.row_at(faults.tid, faults.start), np.ones(len(faults), dtype=np.int64), count),
         "page_cache_bytes": _page_cache_bytes(study),
         "disk_bytes": read_bytes - network,
@@ -136,7 +136,7 @@ def _of_client(study: Study) -> dict[str, Ints | None]:
     """Return the counts that the client's own counters tell of every phase that occurred."""
     names = {"fuse_reads": READS, "http_fetches": FETCHES, "http_bytes": BYTES}
     rows = range(len(study.phases.names))
-    told = {name: [study.counted.total(each, row) for row in rows] for name, each in names.items()}
+    told = {name: [study.counter_deltas.total(each, row) for row in rows] for name, each in names.items()}
     read = {name: any(number is not None for number in numbers) for name, numbers in told.items()}
     return {
         name: np.array([number or 0 for number in numbers], dtype=np.int64) if read[name] else None
@@ -147,7 +147,7 @@ def _of_client(study: Study) -> dict[str, Ints | None]:
 def _from_network(study: Study) -> Ints:
     """Return for each READ how many of its bytes were read from objects that were fetched in the same phase."""
     requests, use = study.requests, study.use
-    row = study.request_row
+    row = study.request_phase
     fetched_in = pick(row, pick(study.jobs.request, use.read_job, -1), -2)
     fresh = (use.read_request >= 0) & (fetched_in == pick(row, use.read_request, -1))
     told = _sum(use.read_request, np.where(fresh, use.read_bytes, 0), len(requests))
@@ -165,12 +165,12 @@ def _page_cache_bytes(study: Study) -> Ints:
     pages = touched(study.recording)
     row = np.where(pages.kind == Kind.FAULT, -1, study.phases.row_at(pages.tid, pages.when))
     mine = np.flatnonzero(row >= 0)
-    read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_row >= 0) & (requests.offset >= 0))
+    read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_phase >= 0) & (requests.offset >= 0))
     first, last = pages.start[mine] // PAGE, pages.end[mine] // PAGE
     brought = requests.offset[read] // PAGE
     until = -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE)
     files, file = numbered(np.concatenate([pages.file[mine], file_of(requests)[read]]))
-    group = np.concatenate([row[mine], study.request_row[read]]) * len(files) + file
+    group = np.concatenate([row[mine], study.request_phase[read]]) * len(files) + file
     groups = count * max(len(files), 1)
     both = covered(group, np.concatenate([first, brought]), np.concatenate([last, until]), groups)
     only_read = covered(group[len(mine) :], brought, until, groups)
@@ -209,9 +209,11 @@ def file_rows(study: Study) -> tuple[File, ...]:
     count = len(files)
     place = np.full(len(requests), -1, dtype=np.int64)
     place[chosen] = np.searchsorted(files, key[chosen])
-    blocked_class = np.isin(study.path.value, BLOCKED_ON_CVMFS)
-    blocked = _sum(pick(place, study.path.request, -1), np.where(blocked_class, study.path.length, 0), count)
-    names = study.paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
+    blocked_class = np.isin(study.critical_path.value, BLOCKED_ON_CVMFS)
+    blocked = _sum(
+        pick(place, study.critical_path.request, -1), np.where(blocked_class, study.critical_path.length, 0), count
+    )
+    names = study.file_paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
     opens, reads = requests.is_(Opcode.OPEN), requests.reads
     read_bytes = _sum(place, requests.read_bytes, count)
     fetched = _sum(pick(place, study.gets.request, -1), study.gets.body_bytes, count)
@@ -256,8 +258,8 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
     start_ns, _ = life(study.recording)
     queue, connect, request, transfer, fill, begin = _fetch_times(study)
     node = pick(study.requests.nodeid, gets.request, -1)
-    names = study.paths.of(pick(study.requests.connection, gets.request, -1), node)
-    row, mine = study.get_row.tolist(), study.gets_of_target.tolist()
+    names = study.file_paths.of(pick(study.requests.connection, gets.request, -1), node)
+    row, mine = study.get_phase.tolist(), study.gets_of_target.tolist()
     rows = []
     for number in np.argsort(gets.sent, kind="stable").tolist():
         line, job = gets.line[number], int(gets.job[number])

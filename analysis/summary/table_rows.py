@@ -15,7 +15,7 @@ from cvtrace.analysis.trace.intervals import Bools
 def chunk_rows(study: Study, tables: Tables) -> tuple[Chunk, ...]:
     """Return one row for each object that the target used, by file and place."""
     found, pages = tables.chunks, study.recording.sees_pages
-    names = study.paths.of(found.connection, found.nodeid)
+    names = study.file_paths.of(found.connection, found.nodeid)
     columns = {name: column.tolist() for name, column in vars(found).items()}
     rows = []
     for number in range(len(found)):

@@ -78,7 +78,7 @@ class Mount:
     ended_ns: int | None = None
     """When the client was seen to have ended; None if it was not."""
 
-    def counted(self, counter: str) -> int | None:
+    def counter_delta(self, counter: str) -> int | None:
         """Return how much a counter of the client grew, None if it did not tell."""
         if counter not in self.counters_before or counter not in self.counters_after:
             return None
@@ -281,7 +281,7 @@ def _rows(events: Events, when: Ints) -> Rows:
     )
 
 
-class Placed:
+class EventIndex:
     """Events found by (key, time): `rows` sorted that way, `before` and `after` return indices into them."""
 
     def __init__(self, recording: Recording, rows: Rows, key: Ints) -> None:
@@ -290,10 +290,10 @@ class Placed:
         self.order = np.argsort(places, kind="stable")
         self.rows, self.places = rows.where(self.order), places[self.order]
 
-    def after(self, key: Ints, time_ns: Ints) -> Ints:
+    def asof_forward(self, key: Ints, time_ns: Ints) -> Ints:
         """Return the first that starts at or after a time, -1 if there is none."""
         return earliest_within(self.places, self.lanes.at(key, time_ns), self.lanes.span_ns)
 
-    def before(self, key: Ints, time_ns: Ints) -> Ints:
+    def asof_backward(self, key: Ints, time_ns: Ints) -> Ints:
         """Return the last that starts at or before a time, -1 if there is none."""
         return latest_within(self.places, self.lanes.at(key, time_ns), self.lanes.span_ns)

@@ -55,7 +55,7 @@ def _evicted_share(study: Study, cause: Ints, row: int) -> float:
 
 def _computing(study: Study, count: int) -> Ints:
     """Return the ns of computing on weights by phase."""
-    path = study.path
+    path = study.critical_path
     row = study.segments.row[path.of]
     first, last = _touched(study)
     touching = np.minimum(path.end, last) - np.maximum(path.start, first)
@@ -71,7 +71,7 @@ def _touched(study: Study) -> tuple[int, int]:
     loading = pick(study.segments.row, study.segments.at(pages.start), -1) == LOAD
     file, when = pages.b[loading], pages.start[loading]
     if not len(file):  # a probe that sees no pages
-        chosen = study.requests.is_(Opcode.READ) & (study.request_row == LOAD)
+        chosen = study.requests.is_(Opcode.READ) & (study.request_phase == LOAD)
         file, when = study.requests.nodeid[chosen], study.requests.sent[chosen]
     if not len(file):
         return 0, 0

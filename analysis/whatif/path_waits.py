@@ -50,7 +50,7 @@ class PathWaits:
 
 def path_waits(study: Study) -> PathWaits:
     """Add up the pieces of the critical path by phase and request."""
-    path, gets, count = study.path, study.gets, len(study.requests)
+    path, gets, count = study.critical_path, study.gets, len(study.requests)
     mine = np.flatnonzero(path.request >= 0)
     key = study.segments.row[path.of[mine]] * max(count, 1) + path.request[mine]
     waits = distinct(key)

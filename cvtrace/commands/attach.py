@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from cvtrace.commands import keeping
+from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
 from cvtrace.commands.forms import refuse_useless, refuse_with
-from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES
 
 

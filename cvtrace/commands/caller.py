@@ -43,12 +43,12 @@ def be_caller() -> None:
     if not user.is_other:
         return
     environ = caller_environment(os.environ, user)
-    become(user)
+    switch_user(user)
     os.environ.clear()
     os.environ.update(environ)
 
 
-def become(user: User) -> None:
+def switch_user(user: User) -> None:
     """Let this process be `user`'s for good, with what a report needs loaded if the user could not load it."""
     global _closed
     from cvtrace.tracer.privileges import be_for_good, closed_to

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.telling import doing, say
+from cvtrace.commands.console import doing, say
 from cvtrace.probes.visible import printable
 
 

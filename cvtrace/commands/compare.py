@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cvtrace.commands.console import doing
 from cvtrace.commands.forms import refuse_force_for_nothing, wanted_form
 from cvtrace.commands.outputs import (
     STDOUT,
@@ -18,7 +19,6 @@ from cvtrace.commands.outputs import (
     show_in_browser,
     writing,
 )
-from cvtrace.commands.telling import doing
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report

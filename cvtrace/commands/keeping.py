@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvtrace.commands.telling import as_owner, doing, say
+from cvtrace.commands.console import as_owner, doing, say
 
 if TYPE_CHECKING:
     from cvtrace.tracer.user import User

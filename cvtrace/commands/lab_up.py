@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.telling import tell
+from cvtrace.commands.console import tell
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 
-from cvtrace.commands.telling import say
+from cvtrace.commands.console import say
 from cvtrace.tracer.safe_open import open_folder, open_special, replacing
 
 STDOUT: Final = Path("-")

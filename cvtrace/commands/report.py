@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cvtrace.commands.analysis_options import analysis_options
+from cvtrace.commands.console import doing, say
 from cvtrace.commands.exports import EXPORTS, check_place, export
 from cvtrace.commands.forms import given, refuse_force_for_nothing, refuse_without, wanted_form
 from cvtrace.commands.outputs import (
@@ -20,13 +22,11 @@ from cvtrace.commands.outputs import (
     show_in_browser,
     writing,
 )
-from cvtrace.commands.questions import questions
-from cvtrace.commands.telling import doing, say
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
     from cvtrace.analysis.attribution.study import Study
-    from cvtrace.analysis.contract.report_options import Asked
+    from cvtrace.analysis.contract.report_options import ReportOptions
     from cvtrace.analysis.storage.tables import Tables
 
 FORMATS: Final = ("text", "json", "html")
@@ -64,7 +64,7 @@ NO_PICTURE: Final = "--format text, html, json, csv or parquet"
 )
 @click.option("--open", "show", is_flag=True, help="Open the report (of HTML, if not told otherwise) in the browser.")
 @click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines (text).")
-@questions
+@analysis_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -76,7 +76,7 @@ def command(
     stacks: str,
     show: bool,
     verbose: bool,
-    asked: Asked,
+    options: ReportOptions,
 ) -> None:
     """Turn TRACE into a report.
 
@@ -105,14 +105,16 @@ def command(
     with doing("reading the trace"):
         recorded = read_trace(trace)
     with doing(f"analysing {len(recorded.events):,} events"):
-        study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model), asked=asked)
+        study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model), options=options)
     if form in EXPORTS:
-        export(study, tables, found, form, stacks, output, what_if=asked.show_what_if)
+        export(study, tables, found, form, stacks, output, what_if=options.show_what_if)
     else:
         encoding = encoding_of(output)
         terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
         with doing(f"writing the {form}"):
-            rendered = _rendered(study, tables, found, form, encoding, terminal=terminal, asked=asked, verbose=verbose)
+            rendered = _rendered(
+                study, tables, found, form, encoding, terminal=terminal, options=options, verbose=verbose
+            )
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
     if given(context, "model") and not found.tensors:
@@ -131,7 +133,7 @@ def _rendered(
     encoding: str,
     *,
     terminal: bool,
-    asked: Asked,
+    options: ReportOptions,
     verbose: bool,
 ) -> str:
     if form == "html":
@@ -144,4 +146,4 @@ def _rendered(
         return json.render(found, ascii_only=not encoding.lower().startswith("utf"))
     width = max(shutil.get_terminal_size().columns, text.COLUMNS) if terminal else text.COLUMNS
     color = terminal and "NO_COLOR" not in os.environ
-    return text.render(found, width, color, what_if=asked.show_what_if, verbose=verbose)
+    return text.render(found, width, color, what_if=options.show_what_if, verbose=verbose)

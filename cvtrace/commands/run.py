@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 from cvtrace.commands import keeping
+from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
 from cvtrace.commands.forms import refuse_useless, refuse_with
-from cvtrace.commands.telling import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
 from cvtrace.probes.ladder import CHOICES, Settings
 
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)

@@ -8,7 +8,7 @@ from cvtrace.probes.command import SUDO
 from cvtrace.probes.cvmfs.mounts import Mount
 from cvtrace.probes.doctor.finding import OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.ebpf.client import ClientLibrary, libraries_of
-from cvtrace.probes.ebpf.elf import NotElf
+from cvtrace.probes.elf import NotElf
 
 NAME: Final = "client_functions"
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.probes.ebpf.elf import NotElf
 from cvtrace.probes.ebpf.libraries import LibraryWatch, ProcessesOf, itself, mapped
 from cvtrace.probes.ebpf.symbols import debug_file, locate
+from cvtrace.probes.elf import NotElf
 from cvtrace.probes.events import EVENT, NOT_KNOWN, Events, Kind
 
 NAME: Final = re.compile(rb"libcvmfs_fuse(?!3?_stub)[^/\0]*\.so")
@@ -153,7 +153,7 @@ class ClientFunctions(LibraryWatch):
         return list(dict.fromkeys(sentence for sentence in sentences if sentence))
 
 
-def open_calls(bpf: Any) -> Events:
+def in_flight_calls(bpf: Any) -> Events:
     """Return an event for each call that has not returned; its `dur` is 0."""
     rows = []
     for key, call in bpf[b"client_calls"].items():

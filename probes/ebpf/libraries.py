@@ -79,7 +79,7 @@ class LibraryWatch(ABC):
                 del self._awaited[tid]
 
     @property
-    def hurries(self) -> bool:
+    def wakeup_fd(self) -> bool:
         """Whether a file was opened just now, and is not mapped yet."""
         return bool(self._awaited) and time.monotonic() < self._noticed_s + HURRY_S
 

@@ -90,7 +90,7 @@ class PhaseCalls:
     @property
     def drain_every_s(self) -> float | None:
         """How soon there has to be another look, None if there is nothing to look for."""
-        if self._libraries.hurries:
+        if self._libraries.wakeup_fd:
             return HURRY_S
         return None if self.marks else LOOK_FOR_LIBRARY_S
 
@@ -112,7 +112,7 @@ class PhaseCalls:
         self._libraries.look()
         self._notice_missed(texts)
 
-    def open_calls(self) -> Events:
+    def in_flight_calls(self) -> Events:
         """Return an event for each call that has not returned; its `dur` is 0."""
         rows = [
             (call.ts, 0, call.tgid, key.tid, Kind.PHASE, 0, 0, key.function, call.argument, 0)

@@ -63,7 +63,7 @@ def task_ids(pid: int) -> list[int]:
     return [int(task.name) for task in Path(f"/proc/{pid}/task").glob("[0-9]*")]
 
 
-def open_calls(tgid: int) -> Iterator[tuple[int, int]]:
+def in_flight_calls(tgid: int) -> Iterator[tuple[int, int]]:
     """Yield (tid, number of the call) for each thread of `tgid` that is blocked in a system call."""
     for task in Path(f"/proc/{tgid}/task").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
@@ -193,7 +193,7 @@ class EbpfProbe:
         processes = self._bpf[b"processes"]
         for tid in (pid, *task_ids(pid)):
             processes[ctypes.c_uint32(tid)] = ctypes.c_uint32(role)
-        self._note_open_calls(pid, role)
+        self._note_in_flight_calls(pid, role)
 
     def _await(self, pid: int, role: int) -> None:
         """Let the programs recognise a process by its number in its own PID namespace."""
@@ -247,7 +247,7 @@ class EbpfProbe:
                 self._servers[device] = slot.server
         return self._servers.get(device)
 
-    def _note_open_calls(self, tgid: int, role: int) -> None:
+    def _note_in_flight_calls(self, tgid: int, role: int) -> None:
         """Enter the calls in which the threads of `tgid` are blocked already, so that their return is not missed.
 
         A daemon's workers spend their idle time in a read of /dev/fuse: the first request of each would be lost.
@@ -255,7 +255,7 @@ class EbpfProbe:
         with _mapped(self._bpf, b"calls", _CALL, self.slots.thread) as mapped:
             calls = np.frombuffer(mapped, dtype=_CALL)
             calls["role"][calls["tgid"] == tgid] = role  # the target may have started a daemon
-            for tid, nr in open_calls(tgid):
+            for tid, nr in in_flight_calls(tgid):
                 slot = tid & (self.slots.thread - 1)
                 call = (tid, tgid, nr, role, time.monotonic_ns())
                 if calls["ts"][slot] == 0:
@@ -327,7 +327,7 @@ class EbpfProbe:
         return filling
 
     @property
-    def hurries(self) -> int:
+    def wakeup_fd(self) -> int:
         """A descriptor that is readable when a ring is filling, from `start` to `stop`."""
         return self._filling.fileno()
 
@@ -351,11 +351,11 @@ class EbpfProbe:
             return
         stopped_ns = time.monotonic_ns()
         self._remember_numbers()
-        open_calls = self._open_calls(stopped_ns)
+        in_flight_calls = self._in_flight_calls(stopped_ns)
         self._bpf[b"processes"].clear()
         self._read_cost()
         rest, texts = self.drain()
-        self._late = np.concatenate([rest, open_calls]), texts
+        self._late = np.concatenate([rest, in_flight_calls]), texts
         self._losses = self._count_losses()
         self._events.close()
         self._texts.close()
@@ -373,11 +373,16 @@ class EbpfProbe:
             os.close(link)
         bpf.cleanup()
 
-    def _open_calls(self, stopped_ns: int) -> Events:
+    def _in_flight_calls(self, stopped_ns: int) -> Events:
         """Return one UNFINISHED event for each call, phase, absence and FUSE request that has not ended."""
-        parts = [self._open_syscalls(), self._phases.open_calls(), client.open_calls(self._bpf), self._open_serving()]
+        parts = [
+            self._open_syscalls(),
+            self._phases.in_flight_calls(),
+            client.in_flight_calls(self._bpf),
+            self._open_serving(),
+        ]
         if self._sched:
-            parts.append(self._open_absences())
+            parts.append(self._open_off_cpu())
         if self._fuse:
             parts.append(self._open_requests())
         if self._faults:
@@ -403,10 +408,10 @@ class EbpfProbe:
         """Return the calls that mark phases that threads are in, the one that began first first."""
         if self._bpf is None:
             return ()
-        return tuple(np.sort(self._phases.open_calls(), order="ts")["a"].tolist())
+        return tuple(np.sort(self._phases.in_flight_calls(), order="ts")["a"].tolist())
 
-    def _open_absences(self) -> Events:
-        gone = self._under_way(b"absences", _ABSENCE, self.slots.thread)
+    def _open_off_cpu(self) -> Events:
+        gone = self._under_way(b"off_cpu", _ABSENCE, self.slots.thread)
         return _events(gone, Kind.OFFCPU, gone["wake_ts"], gone["waker"], gone["state"])
 
     def _open_requests(self) -> Events:

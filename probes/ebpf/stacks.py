@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.probes.ebpf.elf import Elf, NotElf
+from cvtrace.probes.elf import Elf, NotElf
 
 MOST_STACK: Final = 1 << 20
 """Bytes of a stack that are read, from its innermost frame on."""

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from cvtrace.probes.ebpf.elf import Elf, NotElf, Places, occurrences
+from cvtrace.probes.elf import Elf, NotElf, Places, occurrences
 
 DEBUG: Final = "usr/lib/debug/.build-id"
 """Where packages of debug symbols put them, by build id (gdb, "Separate Debug Files")."""

@@ -14,8 +14,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cvtrace.probes.ebpf.elf import Elf, NotElf
 from cvtrace.probes.ebpf.kprobes import release
+from cvtrace.probes.elf import Elf, NotElf
 
 _BPF: Final = 321  # number of bpf(2) on x86_64
 _LINK_CREATE: Final = 28

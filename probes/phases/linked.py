@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from cvtrace.probes.ebpf.elf import Elf, NotElf
+from cvtrace.probes.elf import Elf, NotElf
 
 MOST: Final = 500
 """Libraries that are looked into, at most."""

@@ -24,9 +24,9 @@ from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import OK, WARNING, Finding
 from cvtrace.probes.ebpf import kprobes, uprobes
 from cvtrace.probes.ebpf.client import FUNCTIONS
-from cvtrace.probes.ebpf.elf import Elf
 from cvtrace.probes.ebpf.probe import EbpfProbe
 from cvtrace.probes.ebpf.symbols import debug_file, locate
+from cvtrace.probes.elf import Elf
 from cvtrace.probes.events import NOT_KNOWN, UNFINISHED, Events, Kind
 from cvtrace.probes.probe import Daemon, Scope
 

@@ -13,7 +13,7 @@ import pytest
 from ebpf_recording import of_kind, record
 from waiting import wait_until
 
-from cvtrace.probes.ebpf.probe import EbpfProbe, open_calls
+from cvtrace.probes.ebpf.probe import EbpfProbe, in_flight_calls
 from cvtrace.probes.events import UNFINISHED, Kind
 from cvtrace.probes.probe import CannotObserve, Scope
 
@@ -166,7 +166,7 @@ def test_others_are_not_recorded(probe: EbpfProbe) -> None:
 def test_a_thread_that_was_blocked_before_is_not_missed() -> None:
     # GIVEN a process that blocks in a read
     child = subprocess.Popen([sys.executable, "-S", "-c", "import os; os.read(0, 1)"], stdin=subprocess.PIPE)
-    wait_until(lambda: (child.pid, 0) in list(open_calls(child.pid)), "the process is in its read")
+    wait_until(lambda: (child.pid, 0) in list(in_flight_calls(child.pid)), "the process is in its read")
     probe = EbpfProbe()
     try:
         probe.start(Scope(daemons=(), devices=()))

@@ -16,7 +16,7 @@ from waiting import wait_until
 
 from cvtrace.analysis.trace.recording import recording
 from cvtrace.probes.ebpf import probe as probe_module
-from cvtrace.probes.ebpf.probe import EbpfProbe, open_calls
+from cvtrace.probes.ebpf.probe import EbpfProbe, in_flight_calls
 from cvtrace.probes.events import UNFINISHED, Kind
 from cvtrace.probes.probe import Daemon, Scope
 from cvtrace.tracer.store import Trace
@@ -82,7 +82,9 @@ def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
 
         # WHEN this process asks it so many times
         for _ in range(TURNS):
-            wait_until(lambda: (daemon.pid, 0) in list(open_calls(daemon.pid)), "the daemon is off the CPU, in read")
+            wait_until(
+                lambda: (daemon.pid, 0) in list(in_flight_calls(daemon.pid)), "the daemon is off the CPU, in read"
+            )
             daemon.stdin.write(b"q")
             assert daemon.stdout.read(1) == b"a"
     finally:
@@ -168,7 +170,7 @@ def note_absence(probe: EbpfProbe, pid: int, preempted_ns: int, woken_ns: int) -
     """Let the programs believe that the main thread of a process was preempted, and woken by this one."""
     absence = np.array([(pid, os.getpid(), preempted_ns, woken_ns, pid, 0)], dtype=probe_module._ABSENCE)
     size, slot = absence.itemsize, pid & (probe.slots.thread - 1)
-    with probe_module._mapped(probe._bpf, b"absences", absence.dtype, probe.slots.thread) as mapped:
+    with probe_module._mapped(probe._bpf, b"off_cpu", absence.dtype, probe.slots.thread) as mapped:
         mapped[slot * size : (slot + 1) * size] = absence.tobytes()
 
 
@@ -194,6 +196,6 @@ def test_each_time_off_the_cpu_is_recorded_on_a_busy_machine() -> None:
     for pid, switches, start_ns, end_ns in lines:
         mine = away[(away["tid"] == pid) & (away["ts"] >= start_ns) & (away["ts"] < end_ns)]
         assert len(mine) == switches
-        # THEN of two absences the first ends before the second begins
+        # THEN of two off_cpu the first ends before the second begins
         assert (mine["ts"][1:] >= (mine["ts"] + mine["dur"])[:-1]).all()
     assert probe.losses().total == 0

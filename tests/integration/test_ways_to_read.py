@@ -122,7 +122,9 @@ def test_the_bytes_of_a_way_to_read_are_those_of_the_file(ways: Ways, way: str) 
     for begin, end in zip((table.offset[mine] - act.offset).tolist(), (until[mine] - act.offset).tolist(), strict=True):
         pages[max(begin, 0) // 4096 : end // 4096] = True
     assert pages.all()
-    assert set(ways.study.paths.of(table.connection[mine], table.nodeid[mine])) == {str(ways.mounted.root / "data")}
+    assert set(ways.study.file_paths.of(table.connection[mine], table.nodeid[mine])) == {
+        str(ways.mounted.root / "data")
+    }
     assert table.sent[mine].min() >= act.start_ns
     assert table.answered[mine].all()
 

@@ -22,7 +22,7 @@ from cvtrace_run import CVTRACE
 from slow_disk import SlowDisk
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.attribution.critical_path import Path as CriticalPath
+from cvtrace.analysis.attribution.critical_path import CriticalPath as CriticalPath
 from cvtrace.analysis.attribution.critical_path import critical_paths
 from cvtrace.analysis.attribution.daemon_time import worker_steps
 from cvtrace.analysis.attribution.overlaps import Overlaps, overlaps

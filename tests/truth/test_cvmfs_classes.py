@@ -340,7 +340,7 @@ def test_unpacking_for_another_is_network_queue_and_for_oneself_cache_fill(labor
 @pytest.mark.parametrize("which", ["network", "crowd", "client", "crowded"])
 def test_all_of_it_adds_up(which: str, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(which)
-    assert run.study.path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
+    assert run.study.critical_path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
     for name, act in run.acts.items():
         assert sum(run.found(name).values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)
         if act.wall_s > 0.05:

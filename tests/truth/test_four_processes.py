@@ -104,7 +104,7 @@ def test_every_request_is_of_the_phase_that_its_process_was_in(four: Four) -> No
     table = four.study.requests
     for process in four.processes:
         mine = np.flatnonzero(four.requests_of(process))
-        row = four.study.request_row[mine]
+        row = four.study.request_phase[mine]
         for name in ("load", "tokenizer", "prefill", "decode"):
             spans = [(start, end) for what, start, end in process.calls if what == name]
             within = np.any([(table.sent[mine] >= start) & (table.sent[mine] < end) for start, end in spans], axis=0)
@@ -113,7 +113,7 @@ def test_every_request_is_of_the_phase_that_its_process_was_in(four: Four) -> No
             assert (row[~within] != NAMES.index(name)).all()
 
     # AND of each mount, whoever of its two processes came first, most was read in the load
-    reading = four.study.request_row[table.is_(Opcode.READ) & table.by_target] == NAMES.index("load")
+    reading = four.study.request_phase[table.is_(Opcode.READ) & table.by_target] == NAMES.index("load")
     assert reading.sum() > 20
 
 
@@ -124,8 +124,8 @@ def test_each_mount_counts_what_was_traced_of_it(four: Four) -> None:
         (mount,) = [each for each in found.mounts if each.connection == connection]
         on_mount = found.requests.connection == connection
         # THEN reads and opens are as the client counted, fetches as its origin served
-        assert int((found.requests.is_(Opcode.READ) & on_mount).sum()) == mount.counted("cvmfs.n_fs_read")
-        assert int((found.requests.is_(Opcode.OPEN) & on_mount).sum()) == mount.counted("cvmfs.n_fs_open")
+        assert int((found.requests.is_(Opcode.READ) & on_mount).sum()) == mount.counter_delta("cvmfs.n_fs_read")
+        assert int((found.requests.is_(Opcode.OPEN) & on_mount).sum()) == mount.counter_delta("cvmfs.n_fs_open")
         fetched = found.gets.daemon == mount.daemon_pid
         lines = sorted(line.split()[1] for line, mine in zip(found.gets.line, fetched, strict=True) if mine)
         assert lines == sorted(entry.path for entry in four.served[number]) != []

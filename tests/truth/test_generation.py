@@ -109,7 +109,7 @@ def _within(inner: dict[str, Any], outer: dict[str, Any]) -> bool:
 def test_causes_of_reads_are_what_the_client_saw(run: Run) -> None:
     causes = truth(run)
     assert min(causes[name] for name in ("first_touch", "evicted_page", "evicted_object")) > 0, causes
-    of_tokens = run.study.request_row == DECODE
+    of_tokens = run.study.request_phase == DECODE
     assert counted_causes(np.where(of_tokens, request_causes(run.study), -1)) == dict(causes)
     assert run.report.verdict.generation_hits_cvmfs == "yes"
 

@@ -63,7 +63,7 @@ def test_the_sum_is_what_was_injected(laboratory, run: Run, act: str) -> None:
 
 
 def test_nothing_is_lost_or_counted_twice(run: Run) -> None:
-    assert run.study.path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
+    assert run.study.critical_path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
     for name in ("chunks", "in a thread", "sleep", "spin"):
         act, found = run.acts[name], run.found(name)
         assert sum(found.values()) == pytest.approx(act.wall_s, rel=1e-3)

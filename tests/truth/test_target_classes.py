@@ -142,7 +142,7 @@ def test_being_starved_of_cpu_is_compute_wait(laboratory, run: Run) -> None:
 
 
 def test_all_of_it_adds_up(run: Run) -> None:
-    rows = run.study.path.length.sum() / 1e9
+    rows = run.study.critical_path.length.sum() / 1e9
     assert rows == pytest.approx(run.life_s(), rel=1e-3)
     for name, act in run.acts.items():
         assert run.found(name)["unattributed"] <= 0.02 * act.wall_s, (name, run.found(name))

@@ -9,9 +9,9 @@ import sys
 
 PROGRAM = """
 import time
-from cvtrace.commands import telling
-telling.SLOW_S = 0.05
-show = telling.progress()
+from cvtrace.commands import console
+console.SLOW_S = 0.05
+show = console.progress()
 if show is None:
     print("silent")
 else:

@@ -7,7 +7,7 @@ import numpy as np
 from bokeh.models import ColumnDataSource, Range1d
 
 from cvtrace.analysis.contract.classes import Class
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.report.html.borders import Borders, borders
 from cvtrace.analysis.report.html.detail import longest, merged
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, time_range
@@ -65,13 +65,13 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
         renderers.append(renderer)
         end = int((asked.offset + asked.read_bytes)[mine].max())
         end = max(end, int(known.end.max(initial=0)))
-        told = f"{counted(len(mine), 'read')}, {size(float(total[number]))}"
+        told = f"{pluralize(len(mine), 'read')}, {size(float(total[number]))}"
         heats.append(Heat(number, scene.file_names[number], end, told))
         _draw_borders(plot, scene, place, known)
     y_range.end = heats[0].top_mb
     pointed_at(plot, renderers)
     left_out = int((total > 0).sum()) - len(heats)
-    more = f" {counted(left_out, 'file')} of fewer bytes read: see the table of files." if left_out else ""
+    more = f" {pluralize(left_out, 'file')} of fewer bytes read: see the table of files." if left_out else ""
     return (
         Picture(
             key="heat",
@@ -80,7 +80,7 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
             "Lines are borders: of chunks strong, of tensors faint." + more,
             model=plot,
             table="files",
-            label=f"Reads of {counted(len(heats), 'file')} by offset and time",
+            label=f"Reads of {pluralize(len(heats), 'file')} by offset and time",
         ),
         heats,
     )
@@ -113,7 +113,7 @@ def _marks(scene: Scene, reads: Ints, known: Borders, other: bool) -> Marks:
     asked, use = study.requests, study.use
     paint = np.where((use.misses + use.shared)[reads] > 0, int(Class.NETWORK_REQUEST), int(Class.CACHE_READ))
     length = asked.replied[reads] - asked.sent[reads]
-    kept = longest(length, study.request_row[reads], ONE_BY_ONE[other])
+    kept = longest(length, study.request_phase[reads], ONE_BY_ONE[other])
     marks = Marks()
     one = reads[kept]
     start = scene.second(asked.sent[one])
@@ -130,7 +130,7 @@ def _marks(scene: Scene, reads: Ints, known: Borders, other: bool) -> Marks:
         bottom=at / 1e6,
         top=until / 1e6,
         paint=paint[kept],
-        phase=study.request_row[one],
+        phase=study.request_phase[one],
         token=study.request_token[one],
         file=scene.files.of_request[one],
         fetch=scene.fetch_of_request[one],
@@ -146,7 +146,7 @@ def _add_merged(scene: Scene, marks: Marks, rest: Ints, paint: Ints, room: int) 
     end = int((asked.offset + asked.read_bytes)[rest].max())
     for bands in BANDS:
         width = max(-(-end // bands), 1)
-        keys = np.column_stack([asked.offset[rest] // width, scene.study.request_row[rest], paint])
+        keys = np.column_stack([asked.offset[rest] // width, scene.study.request_phase[rest], paint])
         found = merged(asked.sent[rest], asked.replied[rest], keys, scene.since, scene.until, room, COARSEST)
         if len(found) <= room:
             break

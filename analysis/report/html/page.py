@@ -90,7 +90,7 @@ def _fetch_links(scene: Scene) -> dict[str, list[int]]:
     request = scene.study.gets.request[scene.fetch_order]
     token = np.append(scene.study.request_token, -1)[request]
     return {
-        "phase": scene.study.get_row[scene.fetch_order].tolist(),
+        "phase": scene.study.get_phase[scene.fetch_order].tolist(),
         "token": token.tolist(),
         "file": scene.file_of(request).tolist(),
     }

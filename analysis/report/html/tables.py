@@ -162,7 +162,7 @@ def _fetches(scene: Scene) -> Table:
     lengths = np.array(
         [row.queue_s + row.connect_s + row.request_s + row.transfer_s + row.fill_s for row in rows], dtype=np.float64
     )
-    phase = scene.study.get_row[scene.fetch_order]
+    phase = scene.study.get_phase[scene.fetch_order]
     kept = np.flatnonzero(longest(np.rint(lengths * 1e9).astype(np.int64), phase, MOST))
     shown = [rows[place] for place in kept.tolist()]
     request = scene.study.gets.request[scene.fetch_order][kept]
@@ -211,9 +211,9 @@ def _waits(scene: Scene) -> Table:
     asked = scene.study.requests
     mine = np.flatnonzero(asked.by_target & (asked.sent >= scene.since) & (asked.sent <= scene.until))
     length = (asked.replied - asked.sent)[mine]
-    kept = mine[longest(length, scene.study.request_row[mine], EACH * 10)]
+    kept = mine[longest(length, scene.study.request_phase[mine], EACH * 10)]
     kept = kept[np.argsort(-(asked.replied - asked.sent)[kept], kind="stable")]
-    row, file = scene.study.request_row[kept], scene.files.of_request[kept]
+    row, file = scene.study.request_phase[kept], scene.files.of_request[kept]
     cause = scene.details.cause[kept]
     known = {int(member): member.name for member in Opcode}
     use = scene.study.use

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from bokeh.models import Range1d
 
-from cvtrace.analysis.attribution.critical_path import Path
+from cvtrace.analysis.attribution.critical_path import CriticalPath
 from cvtrace.analysis.contract.classes import LABELS, Class
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.report.html.detail import longest, merged, shares
 from cvtrace.analysis.report.html.palette import CLASSES, of_phase
 from cvtrace.analysis.report.html.pictures import (
@@ -91,7 +91,7 @@ def picture(scene: Scene) -> Picture:
     pointed_at(plot, [rectangles(plot, "timeline", marks), rectangles(plot, "events", thin, outlined=True)])
     room_for_labels(plot, "timeline-labels")
     name_lanes(plot, [float(place) for place in range(len(names))], names)
-    asked = counted(len(scene.study.requests), "FUSE request")
+    asked = pluralize(len(scene.study.requests), "FUSE request")
     return Picture(
         key="timeline",
         title="Timeline",
@@ -105,7 +105,7 @@ def picture(scene: Scene) -> Picture:
         ),
         model=plot,
         table="waits",
-        label=f"Timeline of {seconds(scene.duration_s)}: {asked}, {counted(len(scene.study.gets), 'fetch')}",
+        label=f"Timeline of {seconds(scene.duration_s)}: {asked}, {pluralize(len(scene.study.gets), 'fetch')}",
     )
 
 
@@ -156,7 +156,7 @@ def _threads(scene: Scene) -> tuple[Intervals, list[str]]:
     last = np.array([events.end[each].max() for each in mine], dtype=np.int64)
     first, last = np.clip(first, scene.since, scene.until), np.clip(last, scene.since, scene.until)
     others = study.threads.between(tids, first, last)
-    path = study.path
+    path = study.critical_path
     band = _intervals_of_paths(scene, path, others, study.segments.thread[path.of], tids[others.of])
     left_out = len(waiting) - len(tids)
     more = f" (+{left_out})" if left_out > 0 else ""
@@ -165,7 +165,7 @@ def _threads(scene: Scene) -> tuple[Intervals, list[str]]:
     return band, labels
 
 
-def _intervals_of_paths(scene: Scene, path: Path, others: Path, carrier: Ints, tid: Ints) -> Intervals:
+def _intervals_of_paths(scene: Scene, path: CriticalPath, others: CriticalPath, carrier: Ints, tid: Ints) -> Intervals:
     thread, request = _narrow(carrier, tid), _narrow(path.request, others.request)
     start = np.concatenate([path.start, others.start])
     paint, file = _narrow(path.value, others.value), _narrow(scene.file_of(request))
@@ -226,7 +226,7 @@ def _requests(scene: Scene) -> tuple[Intervals, list[str]]:
         end=asked.replied[inside],
         lane=np.searchsorted(workers, np.maximum(asked.worker[inside], 0)) % WORKERS,
         paint=paint,
-        phase=study.request_row[inside],
+        phase=study.request_phase[inside],
         file=scene.files.of_request[inside],
         told=told,
     )
@@ -255,7 +255,7 @@ def _cache(scene: Scene) -> tuple[Intervals, list[str]]:
         end=rows.end,
         lane=np.zeros(len(rows), dtype=np.int64),
         paint=paint,
-        phase=pick(study.request_row, request, -1),
+        phase=pick(study.request_phase, request, -1),
         file=file,
         told=told,
     )
@@ -294,7 +294,7 @@ def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
             what=_said(scene, ["fetch"] * len(chosen), file[chosen], paint[chosen]),
         )
 
-    band = Intervals(start[there], end[there], lane[get], paint, study.get_row[get], file, told)
+    band = Intervals(start[there], end[there], lane[get], paint, study.get_phase[get], file, told)
     count = max(min(len(sockets), CONNECTIONS), 1)
     return band, [f"HTTP {number + 1}" for number in range(count)]
 

@@ -6,7 +6,7 @@ import numpy as np
 from bokeh.models import Range1d
 
 from cvtrace.analysis.contract.classes import Class
-from cvtrace.analysis.contract.quantities import counted, seconds, size
+from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.report.html.detail import longest
 from cvtrace.analysis.report.html.pictures import Picture, blank, name_lanes, pointed_at, rectangles, time_range
 from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
@@ -33,7 +33,7 @@ def picture(scene: Scene) -> Picture | None:
     parts = np.array([[row.queue_s, row.connect_s, row.request_s, row.transfer_s, row.fill_s] for row in rows])
     start = np.array([row.start_s for row in rows])
     ends = start[:, None] + np.cumsum(parts, axis=1)
-    phase = scene.study.get_row[scene.fetch_order]
+    phase = scene.study.get_phase[scene.fetch_order]
     kept = longest(np.rint(parts.sum(axis=1) * 1e9).astype(np.int64), phase, MOST)
     marks = Marks()
     chosen = np.flatnonzero(kept)
@@ -84,12 +84,12 @@ def picture(scene: Scene) -> Picture | None:
     return Picture(
         key="waterfall",
         title="Fetches",
-        about=f"{counted(len(rows), 'fetch')} over HTTP in the order they were sent, {size(total)}: waiting for the download thread, "
+        about=f"{pluralize(len(rows), 'fetch')} over HTTP in the order they were sent, {size(total)}: waiting for the download thread, "
         "connecting, waiting for the first byte, for further bytes, then unpacking and storing."
         + ("" if kept.all() else f" The {int(kept.sum()):,} longest one by one, blocks for those between."),
         model=plot,
         table="fetches",
-        label=f"Waterfall of {counted(len(rows), 'fetch')}, the longest {seconds(float(parts.sum(axis=1).max()))}",
+        label=f"Waterfall of {pluralize(len(rows), 'fetch')}, the longest {seconds(float(parts.sum(axis=1).max()))}",
     )
 
 

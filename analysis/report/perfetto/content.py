@@ -121,7 +121,7 @@ class Content:
 
     def _texts(self, request: Ints) -> dict[int, Ints]:
         """Return file and phase of requests (-1: none)."""
-        file, phase = pick(self._files.of_request, request, -1), pick(self.study.request_row, request, -1)
+        file, phase = pick(self._files.of_request, request, -1), pick(self.study.request_phase, request, -1)
         return {
             self._key("file"): pick(self._file_texts, file, 0),
             self._key("phase"): pick(self._phase_texts, phase, 0),

@@ -20,7 +20,7 @@ from cvtrace.analysis.storage.headers.tensor import HeaderTensor
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.tracer.safe_open import Elsewhere, NotRegular, open_followed
 from cvtrace.tracer.store import Trace
-from cvtrace.tracer.user import User, become
+from cvtrace.tracer.user import User, switch_user
 
 PARSERS: Final = {".onnx": onnx.tensors, ".safetensors": safetensors.tensors, ".gguf": gguf.tensors}
 ALL_SECONDS: Final = 15.0
@@ -96,7 +96,7 @@ def _read_all(
     tensors: list[HeaderTensor] = []
     troubles: list[str] = []
     if user.is_other:
-        become(user)
+        switch_user(user)
     for path in paths:
         try:
             tensors += _read(path, place(path), roots)

@@ -13,7 +13,7 @@ BPF_HASH(calls_displaced, u32, struct call, DISPLACED_SLOTS);
 
 /* How often something found its slot taken: usually never, so that nothing has to be looked for in a hash. */
 #define CALLS 0
-#define ABSENCES 1
+#define OFF_CPU 1
 #define LATECOMERS 2 /* processes whose role became known while they ran */
 BPF_ARRAY(displacements, u64, 3);
 

@@ -9,27 +9,27 @@ struct absence {
   u64 wake_ts;
   u32 tgid, state;
 };
-BPF_F_TABLE("array", u32, struct absence, absences, THREAD_SLOTS, BPF_F_MMAPABLE);
-BPF_HASH(absences_displaced, u32, struct absence, 1024);
+BPF_F_TABLE("array", u32, struct absence, off_cpu, THREAD_SLOTS, BPF_F_MMAPABLE);
+BPF_HASH(off_cpu_displaced, u32, struct absence, 1024);
 
 /* The absence of a thread, if it is observed and was away before. */
 static __always_inline struct absence *absence_of(u32 tid) {
   u32 slot = tid & (THREAD_SLOTS - 1);
-  struct absence *absence = absences.lookup(&slot);
+  struct absence *absence = off_cpu.lookup(&slot);
   if (absence && absence->tid == tid)
     return absence;
-  return any_displaced(ABSENCES) ? absences_displaced.lookup(&tid) : 0;
+  return any_displaced(OFF_CPU) ? off_cpu_displaced.lookup(&tid) : 0;
 }
 
 static __always_inline void leaves(struct absence *gone) {
   u32 slot = gone->tid & (THREAD_SLOTS - 1);
-  struct absence *absence = absences.lookup(&slot);
+  struct absence *absence = off_cpu.lookup(&slot);
   if (absence && !absence->ts) {
     *absence = *gone;
     return;
   }
-  displace(ABSENCES);
-  if (absences_displaced.update(&gone->tid, gone))
+  displace(OFF_CPU);
+  if (off_cpu_displaced.update(&gone->tid, gone))
     count_loss(KIND_OFFCPU);
 }
 
@@ -44,8 +44,8 @@ static __always_inline void forget(u32 tid, struct absence *absence) {
     absence->ts = 0;
     absence->tid = 0;
   }
-  if (any_displaced(ABSENCES))
-    absences_displaced.delete(&tid);
+  if (any_displaced(OFF_CPU))
+    off_cpu_displaced.delete(&tid);
 }
 
 static __always_inline void came_back(u32 tid, struct absence *gone, u64 at) {

@@ -14,7 +14,7 @@ from runs import generation
 from scene import START, Fetch, Scene, get_line
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.contract.report_options import Asked
+from cvtrace.analysis.contract.report_options import ReportOptions
 from cvtrace.analysis.evidence.access_log import LogUnreadable, read_access_log
 from cvtrace.analysis.report.sentences import access_log
 from cvtrace.probes.events import Opcode
@@ -76,7 +76,7 @@ def squid(number: int, ms: float, client: str = "10.0.0.7", size: int = SIZE) ->
 def compared(scene: Scene, lines: list[str], folder: Path, *clients: str) -> Report:
     file = folder / "access.log"
     file.write_text("".join(f"{line}\n" for line in lines))
-    return analyse(scene.trace(), asked=Asked(file, clients))
+    return analyse(scene.trace(), options=ReportOptions(file, clients))
 
 
 @pytest.mark.parametrize(("line", "name"), [(lab, "cvtrace lab"), (combined, "common or combined"), (squid, "Squid")])

@@ -98,8 +98,8 @@ def test_the_timeline_holds_the_longest_waits_of_every_phase() -> None:
     # THEN each of the longest requests of each phase is drawn on its own, and the picture is not too full
     drawn = {(round(a * 1e9), round(b * 1e9)) for a, b in zip(left, right, strict=True)}
     asked = study.requests
-    for row in np.unique(study.request_row[study.request_row >= 0]):
-        mine = np.flatnonzero(study.request_row == row)
+    for row in np.unique(study.request_phase[study.request_phase >= 0]):
+        mine = np.flatnonzero(study.request_phase == row)
         length = (asked.replied - asked.sent)[mine]
         for request in mine[np.argsort(-length)[:EACH]]:
             span = (int(asked.sent[request]) - shared.since, int(asked.replied[request]) - shared.since)

@@ -19,7 +19,7 @@ from test_access_log import at_ms, lab, loaded
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.contract.columns import TABLES
-from cvtrace.analysis.contract.report_options import NOTHING, Asked
+from cvtrace.analysis.contract.report_options import DEFAULT_OPTIONS, ReportOptions
 from cvtrace.analysis.contract.report_schema import PredictedPhase, Prediction, Report
 from cvtrace.analysis.report import tables
 from cvtrace.analysis.report.names import UNSEEN, printable
@@ -44,11 +44,11 @@ EMPTY = {
 """Tables that want onnxruntime's profile, the model's files, a session or marked imports, or are asked for."""
 
 
-def written(trace: Trace, form: str, folder: Path, asked: Asked = NOTHING) -> dict[str, pd.DataFrame]:
+def written(trace: Trace, form: str, folder: Path, options: ReportOptions = DEFAULT_OPTIONS) -> dict[str, pd.DataFrame]:
     """Write the tables and read them with pandas."""
-    study, more, report = studied(trace, asked=asked)
+    study, more, report = studied(trace, options=options)
     with tables.folder(folder, form) as opener:
-        tables.write(study, more, report, form, opener, what_if=asked.show_what_if)
+        tables.write(study, more, report, form, opener, what_if=options.show_what_if)
     read: Any = pd.read_csv if form == "csv" else pd.read_parquet
     return {path.stem: read(path) for path in folder.glob(f"*.{form}")}
 
@@ -99,13 +99,13 @@ def test_what_is_asked_for_is_a_table(form: str, tmp_path: Path) -> None:
     strange = lab(9, at_ms(1)).replace(f"{9:038x}", f"{9:037x}\\u202e")
     lines = [*(lab(number, at_ms(number)) for number in range(3)), strange]
     log.write_text("".join(f"{line}\n" for line in lines))
-    asked, trace = Asked(access_log=log, show_what_if=True), loaded().trace()
-    report = studied(trace, asked=asked)[2]
+    options, trace = ReportOptions(access_log=log, show_what_if=True), loaded().trace()
+    report = studied(trace, options=options)[2]
     assert report.access_log is not None
     assert report.what_if is not None
 
     # WHEN the tables are written with what was asked, and without
-    found, plain = written(trace, form, tmp_path / "out", asked), written(trace, form, tmp_path / "plain")
+    found, plain = written(trace, form, tmp_path / "out", options), written(trace, form, tmp_path / "plain")
 
     # THEN the first have it, the second nothing of it
     assert set(found) == set(plain) | ASKED

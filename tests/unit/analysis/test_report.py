@@ -10,7 +10,7 @@ from runs import cold_run, hot_run, large_run, portable_run, stored
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.checks.expectations import BadExpression, check, parse
-from cvtrace.analysis.contract.quantities import counted, listed, seconds, size
+from cvtrace.analysis.contract.quantities import listed, pluralize, seconds, size
 from cvtrace.analysis.report import text
 from cvtrace.cli import main
 
@@ -70,7 +70,11 @@ def test_times_are_readable(value: float, shown: str) -> None:
 
 def test_sizes_and_counts_are_readable() -> None:
     assert [size(each) for each in (0, 512, 999_950, 181_203_112)] == ["0", "512 B", "1.00 MB", "181 MB"]
-    assert [counted(1, "fetch"), counted(1986, "read"), counted(2, "fetch")] == ["1 fetch", "1,986 reads", "2 fetches"]
+    assert [pluralize(1, "fetch"), pluralize(1986, "read"), pluralize(2, "fetch")] == [
+        "1 fetch",
+        "1,986 reads",
+        "2 fetches",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from runs import stored
 from scene import DOWNLOADER, TARGET, WORKER, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.contract.report_options import Asked, Changes
+from cvtrace.analysis.contract.report_options import Changes, ReportOptions
 from cvtrace.analysis.contract.report_schema import Prediction
 from cvtrace.cli import main
 from cvtrace.probes.events import Kind, Opcode
@@ -54,7 +54,7 @@ def load_ms(report: Report, name: str) -> float:
 
 
 def asked(scene: Scene, **changes: float) -> Report:
-    return analyse(scene.trace(), asked=Asked(changes=Changes(**changes)))  # type: ignore[arg-type]
+    return analyse(scene.trace(), options=ReportOptions(changes=Changes(**changes)))  # type: ignore[arg-type]
 
 
 def test_with_everything_cached_network_and_unpacking_are_gone() -> None:

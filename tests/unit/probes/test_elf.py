@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cvtrace.probes.ebpf.elf import MOST_OF_A_NAME, Elf, NotElf
 from cvtrace.probes.ebpf.symbols import qualified
+from cvtrace.probes.elf import MOST_OF_A_NAME, Elf, NotElf
 
 
 def mapped_at(address: int) -> tuple[str, int]:

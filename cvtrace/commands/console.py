@@ -171,7 +171,7 @@ def as_owner(owner: User, work: Callable[[], None], failed: Callable[[str], str]
         pid = os.fork()
     if pid == 0:
         try:
-            if _try(lambda: _become(owner), failed):
+            if _try(lambda: _switch_user(owner), failed):
                 _try(work, failed)
             sys.stderr.flush()
         finally:
@@ -181,10 +181,10 @@ def as_owner(owner: User, work: Callable[[], None], failed: Callable[[str], str]
         say(failed(""))
 
 
-def _become(owner: User) -> None:
-    from cvtrace.commands.caller import become
+def _switch_user(owner: User) -> None:
+    from cvtrace.commands.caller import switch_user
 
-    become(owner)
+    switch_user(owner)
 
 
 def _try(work: Callable[[], None], failed: Callable[[str], str]) -> bool:

@@ -96,7 +96,7 @@ def count(observed: Sequence[Observed]) -> None:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """The mounts to observe and the cache managers that serve them."""
 
     observed: tuple[Observed, ...]
@@ -133,7 +133,7 @@ class Surroundings:
         """Return what is not observed as meta.json has it."""
         return [asdict(each) for each in self.left_out]
 
-    def with_mount(self, observed: Observed) -> Surroundings:
+    def with_mount(self, observed: Observed) -> Environment:
         """Return these and a mount that appeared."""
         return replace(self, observed=(*self.observed, observed))
 
@@ -174,7 +174,7 @@ class Surroundings:
         return dead
 
 
-def find_surroundings(wanted: Wanted) -> Surroundings:
+def find_surroundings(wanted: Wanted) -> Environment:
     """Find the mounts to observe.
 
     Repositories that the arguments name are mounted by the automounter first. Raises CannotObserve with one sentence.
@@ -197,7 +197,7 @@ def find_surroundings(wanted: Wanted) -> Surroundings:
         raise CannotObserve("; ".join(str(each.mount.error) for each in odd))
     troubles = tuple(str(each.mount.error) for each in odd if each.is_named)
     elsewhere = OtherMounts(each.mount.device for each in observed)
-    return Surroundings(observed, found.managers, wanted, left_out, elsewhere, troubles)
+    return Environment(observed, found.managers, wanted, left_out, elsewhere, troubles)
 
 
 def _ask(path: str) -> bool:

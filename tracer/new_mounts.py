@@ -16,14 +16,14 @@ from cvtrace.probes.cvmfs.daemon import Process, serves
 from cvtrace.probes.cvmfs.mounts import MountPoint, cvmfs_and_others, mounts_of
 from cvtrace.probes.cvmfs.processes import clients
 from cvtrace.probes.cvmfs.survey import survey
-from cvtrace.tracer.surroundings import Observed, count
+from cvtrace.tracer.environment import Observed, count
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 MOST: Final = 64
 """How many mounts that appear are asked who they are: somebody may mount and unmount all the time."""
 
 
-class Arrivals:
+class NewMounts:
     """Tells of CVMFS mounts that were not there before; only of those that are `wanted`.
 
     The kernel says when the table of mounts changes (proc(5): POLLPRI on mountinfo). New mounts are asked who they are in a thread: the

@@ -70,7 +70,7 @@ OPTIONS: Final = (
 )
 
 
-def questions(command: Callable[..., None]) -> Callable[..., None]:
+def analysis_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options, and what was asked as `asked`."""
 
     @functools.wraps(command)
@@ -84,13 +84,13 @@ def questions(command: Callable[..., None]) -> Callable[..., None]:
         scale: float,
         **others: Any,
     ) -> None:
-        from cvtrace.analysis.contract.report_options import Asked, Changes
+        from cvtrace.analysis.contract.report_options import Changes, ReportOptions
 
         context = click.get_current_context()
         refuse_without(context, "log_client", "--log-client", access_log is not None, "--access-log")
         predicts = what_if or any(given(context, name) for name in ("rtt", "parallel", "scale"))
-        asked = Asked(access_log, log_client, Changes(rtt, parallel, scale), predicts)
-        command(*args, asked=asked, **others)
+        options = ReportOptions(access_log, log_client, Changes(rtt, parallel, scale), predicts)
+        command(*args, options=options, **others)
 
     found: Callable[..., None] = asking
     for option in reversed(OPTIONS):

@@ -11,11 +11,11 @@ import pytest
 
 from cvtrace.probes.cvmfs.choice import Wanted
 from cvtrace.probes.cvmfs.mounts import MountPoint
-from cvtrace.tracer import arrivals
-from cvtrace.tracer.arrivals import Arrivals
+from cvtrace.tracer import new_mounts
+from cvtrace.tracer.new_mounts import NewMounts
 
 
-def ready(watched: Arrivals, timeout_s: float = 5.0) -> bool:
+def ready(watched: NewMounts, timeout_s: float = 5.0) -> bool:
     poll = select.poll()
     for descriptor, events in watched.descriptors.items():
         poll.register(descriptor, events)
@@ -24,10 +24,10 @@ def ready(watched: Arrivals, timeout_s: float = 5.0) -> bool:
 
 def test_a_system_without_a_table_of_mounts_has_no_news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # GIVEN a system without /proc, as macOS, which has no eventfd either
-    monkeypatch.setattr(arrivals, "MOUNTINFO", tmp_path / "none")
+    monkeypatch.setattr(new_mounts, "MOUNTINFO", tmp_path / "none")
     monkeypatch.delattr(os, "eventfd")
     # WHEN a recording asks for news THEN there are none
-    watched = Arrivals(Wanted(), ())
+    watched = NewMounts(Wanted(), ())
     assert (watched.descriptors, watched.appeared(), watched.described()) == ({}, [], [])
     watched.close()
 
@@ -42,9 +42,9 @@ def test_a_change_and_what_is_learnt_of_it_wake_the_recorder(monkeypatch: pytest
         answer.wait()
         return SimpleNamespace(mounts=[SimpleNamespace(path=point.path, daemon=None) for point in points], managers=())
 
-    monkeypatch.setattr(arrivals, "cvmfs_and_others", lambda: (present, []))
-    monkeypatch.setattr(arrivals, "survey", survey)
-    watched = Arrivals(Wanted(), ())
+    monkeypatch.setattr(new_mounts, "cvmfs_and_others", lambda: (present, []))
+    monkeypatch.setattr(new_mounts, "survey", survey)
+    watched = NewMounts(Wanted(), ())
     assert watched.appeared() == []
     try:
         # WHEN something is mounted
@@ -69,23 +69,23 @@ def test_mounts_that_come_and_go_all_the_time_are_asked_so_often_and_no_more(mon
     # GIVEN somebody who mounts something new whenever the recorder looks
     asked: list[MountPoint] = []
     devices = iter(range(1, 10**6))
-    monkeypatch.setattr(arrivals, "cvmfs_and_others", lambda: ([MountPoint("/cvmfs/x.org", next(devices))], []))
-    monkeypatch.setattr(Arrivals, "_ask", lambda self, point, *, is_certain: asked.append(point))
-    watched = Arrivals(Wanted(), ())
+    monkeypatch.setattr(new_mounts, "cvmfs_and_others", lambda: ([MountPoint("/cvmfs/x.org", next(devices))], []))
+    monkeypatch.setattr(NewMounts, "_ask", lambda self, point, *, is_certain: asked.append(point))
+    watched = NewMounts(Wanted(), ())
     # WHEN it looks a thousand times THEN it has asked some of them
     for _ in range(1000):
         watched.appeared()
     watched.close()
-    assert len(asked) == arrivals.MOST
+    assert len(asked) == new_mounts.MOST
 
 
 def test_what_a_stranger_mounts_meanwhile_is_not_observed(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN a mount of the user's, and one of somebody else's
     points = [MountPoint("/home/u/mnt", 1, owner=1000), MountPoint("/tmp/evil", 2, owner=1001)]
-    monkeypatch.setattr(arrivals, "cvmfs_and_others", lambda: (points, []))
-    monkeypatch.setattr(Arrivals, "_ask", lambda self, point, *, is_certain: None)
+    monkeypatch.setattr(new_mounts, "cvmfs_and_others", lambda: (points, []))
+    monkeypatch.setattr(NewMounts, "_ask", lambda self, point, *, is_certain: None)
     # WHEN they appear THEN the first is observed, and both if the user named the second
     for arguments, expected in (((), points[:1]), (("--model=/tmp/evil/model",), points)):
-        watched = Arrivals(Wanted(arguments=arguments, users=frozenset({1000})), ())
+        watched = NewMounts(Wanted(arguments=arguments, users=frozenset({1000})), ())
         assert sorted(watched.appeared(), key=lambda point: point.device) == expected
         watched.close()
