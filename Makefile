@@ -1,6 +1,6 @@
 # cvtrace: `make demo` and `make test` are all that a fresh machine needs; both install what is missing.
 PY := .venv/bin/python
-.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint bench fuzz soak clean
+.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 
@@ -10,6 +10,7 @@ help:
 	  'make test-unit     the tests that need no privileges: a minute' \
 	  'make test-install  install in fresh roots of Debian 12 and 13, as root' \
 	  'make test-kernels  trace a load on other kernels, emulated: a quarter of an hour' \
+	  'make docs   record new runs and write output, reports and pictures of the documentation from them, as root' \
 	  'make bench  what tracing costs, as ratios' 'make fuzz   fuzz the parsers, SECONDS_EACH=600' \
 	  'make soak   loads in a loop under one recording, MINUTES=30' 'make clean  remove what was built'
 
@@ -39,6 +40,9 @@ lint: setup
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary
 	@.venv/bin/lint-imports >/dev/null 2>&1 || .venv/bin/lint-imports
+
+docs: setup
+	@$(PY) scripts/make_docs.py
 
 bench: setup
 	@$(PY) -m benchmarks

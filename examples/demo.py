@@ -7,6 +7,7 @@ memory. Mapped: the weights are used from the mapping, and there is less memory 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -117,9 +118,12 @@ def show_table(names: Sequence[str]) -> None:
 
 def main() -> int:
     """Bring the lab up, trace four runs, take the lab down, and compare."""
+    parser = argparse.ArgumentParser(description="Trace phi3-qa.py four times on the embedded CVMFS.")
+    parser.add_argument("--mount", type=Path, metavar="DIR", help="mountpoint; default: in a temporary folder")
+    mount = parser.parse_args().mount
     OUT.mkdir(exist_ok=True)
     say(f"demo: building two models of {SIZE_BYTES // 10**6} MB, publishing and mounting them …")
-    with temporary(Options(size_bytes=SIZE_BYTES, mapped_too=True, client="lab")) as stack:
+    with temporary(Options(mount, SIZE_BYTES, mapped_too=True, client="lab")) as stack:
         say(f"\n1. Cold: {stack.mountpoint} was just mounted, nothing is cached.")
         codes = [traced("cold", stack, script(stack.model))]
 
