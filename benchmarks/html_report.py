@@ -14,7 +14,7 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.big_trace import big_trace
 from benchmarks.rows import Row, Settings
 from cvtrace.analysis.report import html
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 
 SIZES = (1_000, 100_000, 1_000_000)
 AIMED_AT = 100_000
@@ -50,7 +50,7 @@ def run(settings: Settings) -> list[Row]:
     rows = []
     for requests in SIZES:
         print(f"benchmark: HTML report of {requests:,} requests", file=sys.stderr)
-        made = studied(big_trace(requests))
+        made = full_analysis(big_trace(requests))
         began = time.perf_counter()
         page = html.render(*made)
         rendered_s = time.perf_counter() - began

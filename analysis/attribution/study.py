@@ -84,7 +84,7 @@ class Study:
         return pick(self.request_phase, self.gets.request, -1)
 
 
-def study(trace: Trace) -> Study:
+def study_of(trace: Trace) -> Study:
     """Do all joins and the attribution."""
     events = recording(trace)
     asked = requests(events)

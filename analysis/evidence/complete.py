@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import pluralize, size
-from cvtrace.analysis.contract.report_schema import Check
+from cvtrace.analysis.contract.report_options import DEFAULT_OPTIONS, ReportOptions
+from cvtrace.analysis.contract.report_schema import AccessCheck, Check, Numbering
 from cvtrace.analysis.contract.verdict_schema import PROGRAM, ModelFile
+from cvtrace.analysis.evidence.access_check import access_check
 from cvtrace.analysis.evidence.counted_evidence import ROWS, counted_evidence, may_pass
+from cvtrace.analysis.evidence.kernel_counters import kernel_count
 from cvtrace.analysis.evidence.opened_elsewhere import opened_elsewhere
 from cvtrace.analysis.evidence.program_verdict import counted_of_program, question_of, seen_of_program
+from cvtrace.analysis.evidence.reconcile import reconcile
 from cvtrace.analysis.joins.client_counters import OPENS
 from cvtrace.analysis.joins.mounts import held_mounts
 from cvtrace.analysis.joins.phases import GENERATING, LOAD, is_attached
@@ -20,51 +23,59 @@ from cvtrace.analysis.joins.requests import PASSTHROUGH
 from cvtrace.analysis.storage.model_files import ELSEWHERE, model_files, model_from
 from cvtrace.probes.events import Kind, Opcode
 
+Judge = Callable[[Study], tuple[list[str], list[str]]]
+"""Returns what proves that a recording is complete, and what is missing for that."""
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a complete recording, and what is missing for one."""
+    """What speaks for a complete recording (`proof`) and what is missing for one, and the counts of others it was compared with."""
 
     proof: tuple[str, ...]
     missing: tuple[str, ...]
+    checks: tuple[Check, ...]
+    unchecked: tuple[str, ...]
+    """Why counts of the client could not be compared."""
+    kernel_requests: tuple[Numbering, ...]
+    access_log: AccessCheck | None
 
 
-class SaysOfIt(Protocol):
-    """What somebody else's count says of the recording."""
-
-    @property
-    def proof(self) -> tuple[str, ...]: ...
-    @property
-    def missing(self) -> tuple[str, ...]: ...
-
-
-def evidence(study: Study, checks: tuple[Check, ...], absent: tuple[str, ...], *more: SaysOfIt) -> Evidence:
-    """Judge how complete the recording is; `more` is what others count."""
+def collect_evidence(study: Study, options: ReportOptions = DEFAULT_OPTIONS) -> Evidence:
+    """Compare the recording with what client, kernel and access log counted, and judge how complete it is."""
+    mounts = study.mounts
+    if is_attached(study.recording) and not mounts:
+        mounts = study.recording.mounts  # it asked nothing of any: any may be its own
+    checks, unchecked = reconcile(study, mounts)
+    kernel = kernel_count(study.recording, mounts, study.requests)
+    log = access_check(study, options.access_log, options.log_clients) if options.access_log else None
+    agreed = bool(checks) and all(check.agree for check in checks) and not unchecked
     proof: list[str] = []
     missing: list[str] = []
-    agreed = bool(checks) and all(check.agree for check in checks) and not absent
-    is_program = question_of(study) == PROGRAM
-    parts: Sequence[Callable[[Study], tuple[list[str], list[str]]]]
-    parts = (_whole, counted_of_program) if is_program else (_blind,)
-    if study.recording.sees_requests:
-        of_question = (seen_of_program,) if is_program else (_source, _mapping)
-        parts = (_whole, _since_attached) if agreed and is_attached(study.recording) else (_whole, *of_question)
-    for part in parts:
-        said, lacking = part(study)
-        proof += said
+    for judge in _judges(study, agreed):
+        proven, lacking = judge(study)
+        proof += proven
         missing += lacking
     missing += opened_elsewhere(study)
-    differing = [check for check in checks if check.agree is False]
     missing += [
-        f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}" for check in differing
+        f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}"
+        for check in checks
+        if check.agree is False
     ]
-    missing += absent
-    if agreed:
-        proof.append("the client's own counters agree")
-    for other in more:
-        proof += other.proof
-        missing += other.missing
-    return Evidence(tuple(proof), tuple(missing))
+    missing += unchecked
+    proof += ["the client's own counters agree"] if agreed else []
+    proof += [*kernel.proof, *(log.proof if log else ())]
+    missing += [*kernel.missing, *(log.missing if log else ())]
+    return Evidence(tuple(proof), tuple(missing), checks, unchecked, kernel.mounts, log.check if log else None)
+
+
+def _judges(study: Study, agreed: bool) -> Sequence[Judge]:
+    """Return what judges a recording of this kind; `agreed`: the client counted the same."""
+    is_program = question_of(study) == PROGRAM
+    if not study.recording.sees_requests:
+        return (_whole, counted_of_program) if is_program else (_blind,)
+    if agreed and is_attached(study.recording):
+        return (_whole, _since_attached)
+    return (_whole, seen_of_program) if is_program else (_whole, _source, _mapping)
 
 
 def _blind(study: Study) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@
     imports, operators, processes  what asked for them
     tries, failures             what was tried and not had
     stacks                      the critical path as stacks, for flame graphs
-    tables                      all of these beside the study
+    tables                      what of these is worked out once for all reports: Tables
 
 In: Study. Out: Tables. May import `attribution` and what is below; `headers.files` alone touches a live system.
 """

@@ -90,11 +90,11 @@ def _reports(path: Path) -> list[Report]:
 def _studied(path: Path) -> tuple[list[Report], Studied]:
     """Return the reports, and the tables of the run that pictures show: of several, that in the middle is looked at once more."""
     from cvtrace.analysis.comparison.compare import middle, traces_in
-    from cvtrace.analysis.summary.assemble import studied
+    from cvtrace.analysis.summary.assemble import full_analysis
     from cvtrace.tracer.store import read_trace
 
     traces = traces_in(path)
     reports = _reports(path) if len(traces) > 1 else []
     with doing(f"analysing {path}"):
-        shown = studied(read_trace(traces[middle(reports)] if reports else traces[0]))
+        shown = full_analysis(read_trace(traces[middle(reports)] if reports else traces[0]))
     return reports or [shown[2]], shown

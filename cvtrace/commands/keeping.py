@@ -16,7 +16,7 @@ def keep_names(path: Path, owner: User) -> None:
     """Write them as a file of the trace, as its owner; whatever goes wrong, the trace is whole and one sentence says so."""
 
     def keep() -> None:
-        from cvtrace.analysis.attribution.study import study
+        from cvtrace.analysis.attribution.study import study_of
         from cvtrace.analysis.storage.headers import headers_of
         from cvtrace.analysis.storage.headers.kept import as_bytes
         from cvtrace.analysis.storage.tensors import look_up
@@ -26,7 +26,7 @@ def keep_names(path: Path, owner: User) -> None:
 
         with doing("reading the names of the model's tensors"):
             trace = read_trace(path)
-            tensors, troubles = look_up(study(trace), headers_of(trace, owner))
+            tensors, troubles = look_up(study_of(trace), headers_of(trace, owner))
         for trouble in troubles:
             say(f"--keep-names: not kept are {trouble}")
         if not tensors:

@@ -98,14 +98,16 @@ def command(
         check_place(form, output)
     output = destination(output, lambda: trace.resolve().with_name(f"{trace.resolve().name}.{form}"), force, show)
     from cvtrace.analysis.storage.headers import headers_of
-    from cvtrace.analysis.summary.assemble import studied
+    from cvtrace.analysis.summary.assemble import full_analysis
     from cvtrace.tracer.store import read_trace
     from cvtrace.tracer.user import who_asked
 
     with doing("reading the trace"):
         recorded = read_trace(trace)
     with doing(f"analysing {len(recorded.events):,} events"):
-        study, tables, found = studied(recorded, headers_of(recorded, who_asked(os.environ), model), options=options)
+        study, tables, found = full_analysis(
+            recorded, headers_of(recorded, who_asked(os.environ), model), options=options
+        )
     if form in EXPORTS:
         export(study, tables, found, form, stacks, output, what_if=options.show_what_if)
     else:

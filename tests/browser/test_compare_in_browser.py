@@ -15,7 +15,7 @@ from benchmarks.big_trace import big_trace
 from cvtrace.analysis.comparison.compare import compare
 from cvtrace.analysis.report.html.comparison import Studied, render
 from cvtrace.analysis.report.names import UNSEEN, printable
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.probes.events import Opcode
 
 PICTURES = ("phases", "tokens", "flame")
@@ -38,7 +38,10 @@ def write(path: Path, a: Studied, b: Studied, of: tuple[str, str] = ("cold", "wa
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the comparison of two made-up runs: 40 tokens in A, 50 in B, which has fewer requests."""
-    a, b = studied(big_trace(3000, tokens=40, files=4)), studied(big_trace(2000, tokens=50, files=5, seed=2))
+    a, b = (
+        full_analysis(big_trace(3000, tokens=40, files=4)),
+        full_analysis(big_trace(2000, tokens=50, files=5, seed=2)),
+    )
     return write(tmp_path_factory.mktemp("compared") / "comparison.html", a, b)
 
 
@@ -57,7 +60,9 @@ def test_every_picture_is_there_with_its_table(report: Path, opened: Open) -> No
 
 @pytest.mark.parametrize("made", [hot_run, portable_run, Scene])
 def test_comparisons_of_little_open_too(made: Callable[[], Scene], opened: Open, tmp_path: Path) -> None:
-    watched = opened(write(tmp_path / "c.html", studied(made().trace()), studied(Scene().trace())), "#phase=load")
+    watched = opened(
+        write(tmp_path / "c.html", full_analysis(made().trace()), full_analysis(Scene().trace())), "#phase=load"
+    )
 
     for key in watched.page.locator(".plot").evaluate_all("(all) => all.map((each) => each.dataset.key)"):
         watched.show(key)
@@ -182,7 +187,7 @@ def hostile_run(number: int) -> Scene:
 
 def test_every_name_is_text(opened: Open, tmp_path: Path) -> None:
     # GIVEN two runs full of hostile names, in folders with such names, and reports that differ
-    a, b = (studied(hostile_run(number).trace()) for number in range(2))
+    a, b = (full_analysis(hostile_run(number).trace()) for number in range(2))
     watched = opened(write(tmp_path / "c.html", a, b, of=(f"runs/{MARKUP[0]}", f"runs/{NAMES[1]}")))
     # WHEN everything is opened, chosen and pointed at
     files = set(watched.values("frames", "file"))

@@ -17,7 +17,7 @@ from watched import Watched
 
 from cvtrace.analysis.report import html, text
 from cvtrace.analysis.report.names import UNSEEN, printable
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=2</script>"
 HOSTILE = (
@@ -43,7 +43,7 @@ def assert_harmless(page: Page) -> None:
 def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: Path) -> None:
     # GIVEN a report full of hostile names
     report = tmp_path / "report.html"
-    report.write_text(html.render(*studied(hostile_run(HOSTILE).trace())), encoding="utf-8", errors="strict")
+    report.write_text(html.render(*full_analysis(hostile_run(HOSTILE).trace())), encoding="utf-8", errors="strict")
     watched = opened(report)
     # WHEN everything is opened, chosen and pointed at
     for table in ("phases", "tokens", "files", "fetches", "waits", "stacks"):
@@ -74,7 +74,7 @@ def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: P
 
 
 def test_the_summary_shows_them_as_text_too() -> None:
-    _, _, report = studied(hostile_run(HOSTILE).trace())
+    _, _, report = full_analysis(hostile_run(HOSTILE).trace())
 
     summary = text.render(report, 120, verbose=True)
 

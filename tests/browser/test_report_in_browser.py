@@ -16,7 +16,7 @@ from watched import Watched
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.report import html
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 
 PICTURES = ("phases", "timeline", "tokens", "flame", "waterfall", "heat")
 Open = Callable[..., Watched]
@@ -26,7 +26,7 @@ Open = Callable[..., Watched]
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the report on a made-up run of 3,000 requests: a load, then 40 tokens, with 30 fetches."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(html.render(*studied(big_trace(3000, tokens=40, files=4))), encoding="utf-8")
+    path.write_text(html.render(*full_analysis(big_trace(3000, tokens=40, files=4))), encoding="utf-8")
     return path
 
 
@@ -53,7 +53,7 @@ def test_every_picture_is_drawn_and_has_its_table(report: Path, opened: Open) ->
 @pytest.mark.parametrize("made", [hot_run, portable_run, Scene])
 def test_reports_of_little_open_too(made: Callable[[], Scene], opened: Open, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    report.write_text(html.render(*studied(made().trace())), encoding="utf-8")
+    report.write_text(html.render(*full_analysis(made().trace())), encoding="utf-8")
 
     watched = opened(report, "#phase=load")
 

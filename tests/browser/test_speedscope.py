@@ -20,7 +20,7 @@ from benchmarks.big_trace import big_trace
 from cvtrace.analysis.report import folded, speedscope
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.storage.stacks import Stacks, stacks
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 
 PACKAGE = "speedscope@1.25.0"
 TRACES = {"cold": cold_run().trace, "hostile": hostile_run().trace, "big": lambda: big_trace(3000, tokens=40, files=4)}
@@ -96,7 +96,7 @@ def expected(of: Stacks, choice: str = "both") -> Times:
 
 @every_trace
 def test_speedscope_reads_the_folded_stacks(name: str, read: Reader) -> None:
-    of = stacks(studied(TRACES[name]())[0])
+    of = stacks(full_analysis(TRACES[name]())[0])
 
     content = read("our.folded", folded.render(of, "both"))
 
@@ -106,7 +106,7 @@ def test_speedscope_reads_the_folded_stacks(name: str, read: Reader) -> None:
 
 @every_trace
 def test_speedscope_reads_its_own_form(name: str, read: Reader) -> None:
-    of = stacks(studied(TRACES[name]())[0])
+    of = stacks(full_analysis(TRACES[name]())[0])
 
     content = read("our.speedscope.json", speedscope.render(of, "both", "a run", "0.1.0"))
 

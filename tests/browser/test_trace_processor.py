@@ -15,7 +15,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import perfetto
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.tracer.store import Trace
 
 TROUBLES = "select name, value from stats where severity in ('error', 'data_loss') and value > 0"
@@ -26,7 +26,7 @@ CONNECTED = """
 
 
 def load(processor: TraceProcessor, trace: Trace) -> tuple[Study, Report]:
-    study, more, report = studied(trace)
+    study, more, report = full_analysis(trace)
     stream = io.BytesIO()
     perfetto.write(study, more, report, stream)
     processor.load(stream.getvalue())

@@ -19,7 +19,7 @@ from lab_mount import drop_caches, lab
 from waits_of_processes import CHUNK, WAYS
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.attribution.study import Study, study
+from cvtrace.analysis.attribution.study import Study, study_of
 from cvtrace.analysis.contract.classes import Class
 from cvtrace.lab.origin import Injection
 from cvtrace.tracer.store import read_trace
@@ -62,7 +62,7 @@ def waited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waited]:
         cvtrace("run", *where, "--", sys.executable, SCRIPT, mounted.root / "data", log, *WAYS)
         found = read_trace(trace)
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-        yield Waited(study(found), analyse(found), {name: (start, end, took) for name, start, end, took in lines})
+        yield Waited(study_of(found), analyse(found), {name: (start, end, took) for name, start, end, took in lines})
 
 
 @pytest.mark.parametrize("way", WAYS)

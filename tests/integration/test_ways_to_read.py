@@ -19,7 +19,7 @@ from lab_mount import LabMount, drop_caches, lab
 from ways_to_read import AHEAD, APART, CHUNK, OTHER_FILES, WAYS
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.attribution.study import Study, study
+from cvtrace.analysis.attribution.study import Study, study_of
 from cvtrace.analysis.contract.classes import Class
 from cvtrace.lab.origin import Injection
 from cvtrace.tracer.store import read_trace
@@ -87,7 +87,7 @@ def ways(mounted: LabMount, tmp_path_factory: pytest.TempPathFactory) -> Ways:
     where = ["--probes", "ebpf", "--no-summary", "-o", trace, "--mount", mounted.root]
     cvtrace("run", *where, "--", sys.executable, SCRIPT, mounted.root, log, *WAYS)
     acts = {name: Act(*more) for name, *more in map(json.loads, log.read_text().splitlines())}
-    return Ways(study(read_trace(trace)), analyse(read_trace(trace)), acts, mounted)
+    return Ways(study_of(read_trace(trace)), analyse(read_trace(trace)), acts, mounted)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in AHEAD])
@@ -159,7 +159,7 @@ def test_what_is_read_past_the_page_cache_is_asked_for(
     (file,) = [row for row in report.files if row.path.endswith("/data")]
     assert file.asked_bytes == size
     assert file.read_bytes == 2 * size
-    trace = study(read_trace("trace"))
+    trace = study_of(read_trace("trace"))
     assert trace.requests.direct[trace.requests.reads & trace.requests.by_target].all()
 
 

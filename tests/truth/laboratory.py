@@ -26,7 +26,7 @@ from cvtrace.analysis.attribution.critical_path import CriticalPath as CriticalP
 from cvtrace.analysis.attribution.critical_path import critical_paths
 from cvtrace.analysis.attribution.daemon_time import worker_steps
 from cvtrace.analysis.attribution.overlaps import Overlaps, overlaps
-from cvtrace.analysis.attribution.study import Study, study
+from cvtrace.analysis.attribution.study import Study, study_of
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.joins.phases import Segments, life
@@ -269,7 +269,7 @@ class Laboratory:
         control(self.stack.control, {"command": "wait_idle"})
         control(self.stack.control, {"command": "inject", "injections": []})
         return Run(
-            study=study(read_trace(trace)),
+            study=study_of(read_trace(trace)),
             acts=read_acts(log),
             served=read_access_log(self.stack.access_log),
             injected=read_injected(self.stack.workspace),

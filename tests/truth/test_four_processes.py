@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from cvtrace_run import cvtrace
 
-from cvtrace.analysis.attribution.study import Study, study
+from cvtrace.analysis.attribution.study import Study, study_of
+from cvtrace.analysis.evidence.complete import collect_evidence
 from cvtrace.analysis.joins.phases import NAMES
-from cvtrace.analysis.storage.tables import tables
-from cvtrace.analysis.summary.assemble import report
+from cvtrace.analysis.storage.tables import storage_tables
+from cvtrace.analysis.summary.rows import phase_rows
 from cvtrace.lab.origin import AccessEntry, control, read_access_log
 from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, wipe_client_cache
 from cvtrace.probes.events import Opcode
@@ -78,7 +79,7 @@ def observe(stacks: tuple[Stack, ...], folder: Path) -> Four:
     processes = tuple(
         Process(each["pid"], mounts[each["model"]], tuple(tuple(call) for call in each["calls"])) for each in logged
     )
-    return Four(study(read_trace(trace)), processes, connections, served)
+    return Four(study_of(read_trace(trace)), processes, connections, served)
 
 
 def test_they_did_load_at_once(four: Four) -> None:
@@ -132,7 +133,7 @@ def test_each_mount_counts_what_was_traced_of_it(four: Four) -> None:
 
 
 def test_tokens_and_phases_of_all_four_are_told(four: Four) -> None:
-    rows = {row.name: row for row in report(four.study, tables(four.study)).phases}
+    rows = {row.name: row for row in phase_rows(four.study, collect_evidence(four.study), storage_tables(four.study))}
     assert rows["decode"].count == 4 * 8
     assert rows["load"].count >= 4
     assert all(abs(sum(row.classes.values()) - row.wall_s) <= 0.001 * row.wall_s + 1e-6 for row in rows.values())

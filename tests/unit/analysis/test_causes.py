@@ -3,7 +3,7 @@
 from scene import TARGET, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.attribution.study import study
+from cvtrace.analysis.attribution.study import study_of
 from cvtrace.analysis.storage.causes import CAUSES, request_causes
 from cvtrace.probes.events import Kind, Opcode
 
@@ -12,7 +12,7 @@ READ = 131072
 
 def causes(scene: Scene) -> list[str]:
     """Return the cause of each request in the order they were sent."""
-    found = study(scene.trace())
+    found = study_of(scene.trace())
     return ["" if number < 0 else CAUSES[number] for number in request_causes(found).tolist()]
 
 
@@ -173,7 +173,7 @@ def test_every_download_of_a_client_that_streams_is_its_own_reads() -> None:
             read(scene, at, at * READ)
         streamed(scene, at, 1)
     # WHEN
-    found = study(scene.trace())
+    found = study_of(scene.trace())
     # THEN each GET is one of the READ that it was made for
     assert found.gets.request.tolist() == [0, 1, 2]
     assert causes(scene) == ["streaming_cache"] * 3

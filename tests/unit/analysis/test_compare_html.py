@@ -25,7 +25,7 @@ from cvtrace.analysis.report.html.comparison.sides import HASHED, UNNAMED, Sides
 from cvtrace.analysis.report.html.palette import CHANGES, FIRST_CHANGE
 from cvtrace.analysis.report.html.scene import scene
 from cvtrace.analysis.report.html.tokens import MOST
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.cli import main
 from cvtrace.probes.events import Opcode
 from cvtrace.tracer.store import TraceWriter
@@ -68,17 +68,17 @@ def slower_run(more_ms: int) -> Scene:
 
 @pytest.fixture(scope="module")
 def cold() -> Studied:
-    return studied(cold_run().trace())
+    return full_analysis(cold_run().trace())
 
 
 @pytest.fixture(scope="module")
 def hot() -> Studied:
-    return studied(hot_run().trace())
+    return full_analysis(hot_run().trace())
 
 
 @pytest.mark.parametrize("made", [cold_run, hot_run, portable_run, Scene])
 def test_every_kind_of_trace_compares_with_every_other(made: Any, cold: Studied) -> None:
-    other = studied(made().trace())
+    other = full_analysis(made().trace())
 
     for pair in ((cold, other), (other, cold), (other, other)):
         rendered = page(*pair)
@@ -98,7 +98,7 @@ def test_a_run_compared_with_itself_has_one_colour_and_nothing_new(cold: Studied
 
 def test_a_wait_that_was_put_in_is_the_frame_that_grew(cold: Studied) -> None:
     # GIVEN a run whose load waits 60 ms more for the file
-    slower = studied(slower_run(60).trace())
+    slower = full_analysis(slower_run(60).trace())
     # WHEN it is compared with the one without
     found = sides(cold, slower).differences
     # THEN 60 ms moved from where the load computed to where it waits for the file, and nothing else changed by more than 1 ms
@@ -148,7 +148,7 @@ def test_the_same_file_under_another_mount_is_the_same(cold: Studied) -> None:
     assert len(elsewhere) == len(MOUNT)
     trace.texts["text"] = np.char.replace(trace.texts["text"], MOUNT.encode(), elsewhere.encode())
     trace.meta["mounts"][0]["path"] = elsewhere
-    moved = studied(trace)
+    moved = full_analysis(trace)
     assert moved[2].files[0].path.startswith(elsewhere)
 
     found = sides(cold, moved)
@@ -160,7 +160,7 @@ def test_the_same_file_under_another_mount_is_the_same(cold: Studied) -> None:
 def test_files_whose_names_are_hashed_are_not_told_apart(cold: Studied) -> None:
     trace = cold_run().trace()
     trace.meta["redacted"] = True
-    hashed = studied(trace)
+    hashed = full_analysis(trace)
 
     assert sides(cold, hashed).differences.parts == (HASHED,)
     assert "names are hashed in one of the traces" in unescape(page(cold, hashed)).lower()
@@ -171,7 +171,7 @@ def test_numbers_of_inodes_are_no_names(cold: Studied) -> None:
     nameless.off(635_000, 636_000, 636_100, by=WORKER, state=2)
     nameless.request(Opcode.READ, 635_100, 635_900, 636_000, sent=634_999, node=777)
 
-    assert UNNAMED in sides(cold, studied(nameless.trace())).differences.parts
+    assert UNNAMED in sides(cold, full_analysis(nameless.trace())).differences.parts
 
 
 def test_all_figures_and_words_of_the_json_are_in_the_page(cold: Studied, hot: Studied) -> None:
@@ -191,7 +191,7 @@ def test_all_figures_and_words_of_the_json_are_in_the_page(cold: Studied, hot: S
 
 
 def test_sets_have_intervals_and_show_the_run_in_the_middle() -> None:
-    runs = [studied(big_trace(200 * number, tokens=5)) for number in (3, 1, 2)]
+    runs = [full_analysis(big_trace(200 * number, tokens=5)) for number in (3, 1, 2)]
     reports = [run[2] for run in runs]
 
     shown = middle(reports)

@@ -9,7 +9,7 @@ from benchmarks.big_trace import big_trace
 from cvtrace.analysis.report.html import timeline
 from cvtrace.analysis.report.html.detail import EACH, longest, merged, shares
 from cvtrace.analysis.report.html.scene import scene
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.analysis.trace.intervals import numbered
 
 
@@ -89,7 +89,7 @@ def test_classes_of_a_stretch_are_stacked_in_their_lane() -> None:
 
 def test_the_timeline_holds_the_longest_waits_of_every_phase() -> None:
     # GIVEN a run of more requests than are drawn
-    study, details, report = studied(big_trace(30_000, tokens=50))
+    study, details, report = full_analysis(big_trace(30_000, tokens=50))
     shared = scene(study, details, report)
     # WHEN its timeline is made
     picture = timeline.picture(shared)

@@ -23,7 +23,7 @@ from cvtrace.analysis.contract.report_options import DEFAULT_OPTIONS, ReportOpti
 from cvtrace.analysis.contract.report_schema import PredictedPhase, Prediction, Report
 from cvtrace.analysis.report import tables
 from cvtrace.analysis.report.names import UNSEEN, printable
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.tracer.store import Trace
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"
@@ -46,7 +46,7 @@ EMPTY = {
 
 def written(trace: Trace, form: str, folder: Path, options: ReportOptions = DEFAULT_OPTIONS) -> dict[str, pd.DataFrame]:
     """Write the tables and read them with pandas."""
-    study, more, report = studied(trace, options=options)
+    study, more, report = full_analysis(trace, options=options)
     with tables.folder(folder, form) as opener:
         tables.write(study, more, report, form, opener, what_if=options.show_what_if)
     read: Any = pd.read_csv if form == "csv" else pd.read_parquet
@@ -58,7 +58,7 @@ both_forms = pytest.mark.parametrize("form", tables.FORMATS)
 
 @both_forms
 def test_tables_hold_what_the_report_holds(form: str, tmp_path: Path) -> None:
-    report = studied(cold_run().trace())[2]
+    report = full_analysis(cold_run().trace())[2]
 
     found = written(cold_run().trace(), form, tmp_path / "out")
 
@@ -76,7 +76,7 @@ def test_tables_hold_what_the_report_holds(form: str, tmp_path: Path) -> None:
 @both_forms
 def test_requests_are_those_of_the_study_and_find_their_fetch(form: str, tmp_path: Path) -> None:
     trace = big_trace(1000, tokens=10)
-    study, _, report = studied(trace)
+    study, _, report = full_analysis(trace)
 
     found = written(trace, form, tmp_path / "out")
     requests, fetches = found["requests"], found["fetches"]
@@ -100,7 +100,7 @@ def test_what_is_asked_for_is_a_table(form: str, tmp_path: Path) -> None:
     lines = [*(lab(number, at_ms(number)) for number in range(3)), strange]
     log.write_text("".join(f"{line}\n" for line in lines))
     options, trace = ReportOptions(access_log=log, show_what_if=True), loaded().trace()
-    report = studied(trace, options=options)[2]
+    report = full_analysis(trace, options=options)[2]
     assert report.access_log is not None
     assert report.what_if is not None
 
@@ -167,7 +167,7 @@ def test_parquet_says_what_its_columns_mean(tmp_path: Path) -> None:
 
 
 def test_a_zip_holds_the_same_files(tmp_path: Path) -> None:
-    study, more, report = studied(cold_run().trace())
+    study, more, report = full_analysis(cold_run().trace())
     stream = io.BytesIO()
 
     with tables.zipped(stream) as opener:

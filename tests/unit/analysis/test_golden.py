@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.attribution.study import study
+from cvtrace.analysis.attribution.study import study_of
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.probes.strace import parse_daemon, parse_target
 from cvtrace.tracer.store import Trace
@@ -88,7 +88,7 @@ def test_every_get_is_one_of_the_access_log(run: tuple[dict[str, Any], Report]) 
 
 def test_every_job_has_its_get_and_its_request(run: tuple[dict[str, Any], Report]) -> None:
     _, report = run
-    found = study(trace(report.trace.path))
+    found = study_of(trace(report.trace.path))
     assert (found.jobs.request >= 0).all()
     assert (found.gets.job == np.arange(len(found.jobs))).all()
     assert (found.jobs.object == found.gets.object).all()

@@ -15,7 +15,7 @@ from runs import cold_run, hot_run, large_run, portable_run, stored
 from scene import TARGET, Scene
 
 from cvtrace.analysis.report import html
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.cli import main
 from cvtrace.probes.events import Kind, Opcode
 
@@ -29,7 +29,7 @@ def payload(page: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("made", [cold_run, hot_run, large_run, portable_run, Scene])
 def test_every_kind_of_trace_has_a_report(made: Callable[[], Scene]) -> None:
-    study, details, report = studied(made().trace())
+    study, details, report = full_analysis(made().trace())
 
     page = html.render(study, details, report)
 
@@ -41,7 +41,7 @@ def test_every_kind_of_trace_has_a_report(made: Callable[[], Scene]) -> None:
 
 
 def test_tables_say_what_the_json_says() -> None:
-    study, details, report = studied(cold_run().trace())
+    study, details, report = full_analysis(cold_run().trace())
 
     found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
     columns = {each["name"]: each["values"] for each in found["phases"]["columns"]}
@@ -65,7 +65,9 @@ def two_answers() -> Scene:
 def test_answers_and_mounts_that_were_not_observed_have_tables() -> None:
     other = {"path": "/cvmfs/b.test.org", "device": 77, "connection": 77, "type": "fuse", "source": "cvmfs2"}
     scene = two_answers().add(Kind.FUSE_SEND, 120, 130, tid=TARGET, a=2, b=77, c=Opcode.READ << 32 | 80)
-    study, details, report = studied(scene.trace(other_mounts=[{**other, "paths": [other["path"]], "used": True}]))
+    study, details, report = full_analysis(
+        scene.trace(other_mounts=[{**other, "paths": [other["path"]], "used": True}])
+    )
 
     found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
 
@@ -81,14 +83,14 @@ def test_answers_and_mounts_that_were_not_observed_have_tables() -> None:
 
 
 def test_one_answer_is_no_table() -> None:
-    study, details, report = studied(cold_run().trace())
+    study, details, report = full_analysis(cold_run().trace())
     found = {table["key"] for table in payload(html.render(study, details, report))["tables"]}
     assert len(report.answers) == 1
     assert not {"answers", "unobserved_mounts"} & found
 
 
 def test_what_was_not_observed_is_not_zero() -> None:
-    study, details, report = studied(portable_run().trace())
+    study, details, report = full_analysis(portable_run().trace())
 
     found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
     columns = {each["name"]: each["values"] for each in found["phases"]["columns"]}
@@ -98,7 +100,7 @@ def test_what_was_not_observed_is_not_zero() -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    page = html.render(*studied(cold_run().trace()))
+    page = html.render(*full_analysis(cold_run().trace()))
 
     assert "default-src 'none'" in unescape(page)
     assert not re.search(r"<(?:script|link|img|iframe)[^>]*\b(?:src|href)=", page)
@@ -159,7 +161,7 @@ def failing_run() -> Scene:
 
 
 def test_what_failed_stands_first_and_every_process_has_a_row() -> None:
-    study, details, report = studied(failing_run().trace())
+    study, details, report = full_analysis(failing_run().trace())
 
     page = html.render(study, details, report)
 

@@ -22,7 +22,7 @@ from cvtrace.analysis.report.names import UNSEEN, printable
 from cvtrace.analysis.report.perfetto.lanes import side_by_side
 from cvtrace.analysis.report.perfetto.stamp import FIXED64, ID, TIME, Stamp
 from cvtrace.analysis.storage.residency import residency
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.analysis.trace.intervals import ints
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.tracer.store import Trace
@@ -54,7 +54,7 @@ class Read:
 def read(trace: Trace) -> Read:
     """Write a trace, parse it, and follow it as a reader must: sorted by time, in the order of the file where times are equal."""
     stream = io.BytesIO()
-    perfetto.write(*studied(trace), stream)
+    perfetto.write(*full_analysis(trace), stream)
     return parsed(unpacked(stream.getvalue()))
 
 
@@ -115,7 +115,7 @@ def _title(track: Any) -> str:
 
 
 def test_phases_tokens_and_classes_are_those_of_the_report() -> None:
-    study, _, report = studied(cold_run().trace())
+    study, _, report = full_analysis(cold_run().trace())
 
     found = read(cold_run().trace())
 
@@ -284,7 +284,7 @@ def test_pages_count_once_and_what_is_read_again_is_told() -> None:
     scene.add(Kind.PAGE_READ, 460_000, tid=TARGET, a=42, b=9, c=5 | 3 << 48)  # of a file that was cached
     scene.request(Opcode.READ, 700_000, 700_050, 700_100, sent=699_000, offset=65_536)
 
-    known = residency(studied(scene.trace())[0])
+    known = residency(full_analysis(scene.trace())[0])
 
     at = {round((time - START) / 1000): row for row, time in enumerate(known.time.tolist())}
     page = 4096
@@ -312,7 +312,7 @@ def test_residency_is_what_page_by_page_counting_finds(reads: list[tuple[int, in
         again += len(mine & present)
         present |= mine
 
-    known = residency(studied(scene.trace())[0])
+    known = residency(full_analysis(scene.trace())[0])
 
     assert known.seen_bytes[-1] == 4096 * len(present)
     assert known.again_bytes[-1] == 4096 * again

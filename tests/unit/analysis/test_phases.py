@@ -6,7 +6,7 @@ from phase_rows import rows_us
 from scene import START, TARGET, US, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.attribution.study import study
+from cvtrace.analysis.attribution.study import study_of
 from cvtrace.probes.events import Kind, Opcode
 
 
@@ -161,7 +161,7 @@ def test_very_many_are_put_into_phases_as_one_by_one() -> None:
     scene.add(Kind.SYS_STAT, 620, 621, tid=idle, tgid=child)
     scene.add(Kind.SYS_STAT, 640, 641, tid=other)
     scene.add(Kind.PROC_EXIT, 800, tid=TARGET)
-    phases = study(scene.trace()).phases
+    phases = study_of(scene.trace()).phases
     # WHEN the phase and the call are asked for at every µs, also before and after, and at those a ns before
     times = START + np.arange(-20, 1100) * US
     times = np.concatenate([times, times - 1])

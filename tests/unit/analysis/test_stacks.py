@@ -6,11 +6,11 @@ from scene import MODEL
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.storage.stacks import stacks
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 
 
 def test_stacks_name_phase_thread_file_and_class() -> None:
-    study, _, _ = studied(cold_run().trace())
+    study, _, _ = full_analysis(cold_run().trace())
 
     found = stacks(study)
     times = {found.frames(row): int(found.ns[row]) for row in range(len(found))}
@@ -21,7 +21,7 @@ def test_stacks_name_phase_thread_file_and_class() -> None:
 
 
 def test_stacks_add_up_to_the_wall_time_of_every_phase() -> None:
-    study, _, report = studied(big_trace(2000, tokens=20))
+    study, _, report = full_analysis(big_trace(2000, tokens=20))
 
     found = stacks(study)
 

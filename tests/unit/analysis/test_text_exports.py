@@ -17,7 +17,7 @@ from benchmarks.big_trace import big_trace
 from cvtrace.analysis.report import folded, openmetrics, speedscope
 from cvtrace.analysis.report.names import UNSEEN
 from cvtrace.analysis.storage.stacks import CHOICES, stacks
-from cvtrace.analysis.summary.assemble import studied
+from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.tracer.store import Trace
 
 SCHEMA = Path(__file__).resolve().parents[2] / "data" / "speedscope" / "file-format-schema.json"
@@ -35,7 +35,7 @@ every_trace = pytest.mark.parametrize("trace", TRACES.values(), ids=TRACES)
 def lines_of(trace: Trace, choice: str) -> dict[tuple[str, ...], int]:
     """Read folded stacks as flamegraph.pl does: frames up to the last blank, the count behind it."""
     found: dict[tuple[str, ...], int] = {}
-    for line in folded.render(stacks(studied(trace)[0]), choice).splitlines():
+    for line in folded.render(stacks(full_analysis(trace)[0]), choice).splitlines():
         match = re.fullmatch(r"(.*) (\d+)", line)
         assert match, line
         frames = tuple(match[1].split(";"))
@@ -46,7 +46,7 @@ def lines_of(trace: Trace, choice: str) -> dict[tuple[str, ...], int]:
 
 def opened(trace: Trace, choice: str = "both") -> dict[str, Any]:
     """Read speedscope's JSON and hold it against the schema that its authors publish."""
-    content = json.loads(speedscope.render(stacks(studied(trace)[0]), choice, "a run", "0.1.0"))
+    content = json.loads(speedscope.render(stacks(full_analysis(trace)[0]), choice, "a run", "0.1.0"))
     jsonschema.validate(content, json.loads(SCHEMA.read_text()))
     found: dict[str, Any] = content
     return found
@@ -55,13 +55,13 @@ def opened(trace: Trace, choice: str = "both") -> dict[str, Any]:
 def families(trace: Trace) -> dict[str, Any]:
     return {
         family.name: family
-        for family in text_string_to_metric_families(openmetrics.render(studied(trace)[2]))  # type: ignore[no-untyped-call]
+        for family in text_string_to_metric_families(openmetrics.render(full_analysis(trace)[2]))  # type: ignore[no-untyped-call]
     }
 
 
 @every_trace
 def test_folded_stacks_add_up_to_the_phases(trace: Trace) -> None:
-    report = studied(trace)[2]
+    report = full_analysis(trace)[2]
 
     assert sum(lines_of(trace, "both").values()) == round(sum(row.wall_s for row in report.phases) * 1e9)
 
@@ -130,7 +130,7 @@ def test_hostile_names_are_text_in_speedscope() -> None:
 
 @every_trace
 def test_openmetrics_is_read_by_prometheus_and_says_what_the_report_says(trace: Trace) -> None:
-    report = studied(trace)[2]
+    report = full_analysis(trace)[2]
 
     found = families(trace)
 
