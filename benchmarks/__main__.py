@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from benchmarks import ablation, analysis, exports, html_report, model, read_loop, recorder, what_if
-from benchmarks.rows import Settings, machine, table
+from benchmarks.results import Settings, machine, table
 
 BENCHMARKS = {
     "recorder": recorder.run,

@@ -8,10 +8,10 @@ import random
 import statistics
 import sys
 
-from benchmarks.ablated import BUFFER, PARTS
 from benchmarks.build import build
 from benchmarks.model import CLIENT, SIZE_BYTES, Bench
-from benchmarks.rows import Row, Settings
+from benchmarks.results import Row, Settings
+from benchmarks.run_ablated import BUFFER, PARTS
 from benchmarks.tracers import cvtrace, untraced
 from cvtrace.lab.stack import Options, temporary, warm
 
@@ -61,7 +61,7 @@ def _ablated(bench: Bench, part: str, argv: object, *more: str) -> str:
     assert isinstance(argv, list)
     mount = ["--mount", str(bench.stack.mountpoint), "--python", sys.executable]
     trace = bench.settings.folder / "ablation.trace"
-    return cvtrace(argv, trace, *mount, *BUFFER, *more, module=("benchmarks.ablated", part)).stdout
+    return cvtrace(argv, trace, *mount, *BUFFER, *more, module=("benchmarks.run_ablated", part)).stdout
 
 
 def _programs(bench: Bench) -> list[Row]:
@@ -71,7 +71,7 @@ def _programs(bench: Bench) -> list[Row]:
     load_s = bench.load(lambda argv, daemon: _ablated(bench, "nothing", argv, "--cost"))
     recorder = json.loads((trace / "meta.json").read_text())["recorder"]
     rows = []
-    for name, (spent_s, runs) in sorted(recorder["bpf_programs"].items(), key=lambda each: -each[1][0]):
+    for name, (spent_s, runs) in sorted(recorder["bpf_programs"].items(), key=lambda item: -item[1][0]):
         if spent_s > 1e-4:
             share = f"{100 * spent_s / load_s:.2f} % of the load's {load_s:.2f} s"
             rows.append(Row(f"program {name}", f"{1e3 * spent_s:.1f} ms in {runs:,.0f} runs: {share}"))

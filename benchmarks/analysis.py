@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.long_trace import write_long_trace
 from benchmarks.report_cost import Cost, report_cost
-from benchmarks.rows import Row, Settings
+from benchmarks.results import Row, Settings
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 MOST_S = 30.0
@@ -30,19 +30,19 @@ def run(settings: Settings) -> list[Row]:
     small, middle, large = (statistics.median(cost.cpu_s for cost in measured) for measured in costs)
     first = (middle - small) / (counts[1] - counts[0])
     second = (large - middle) / (counts[2] - counts[1])
-    what = f"CPU per further event, beyond {SIZES[1]:,} against below"
+    measure = f"CPU per further event, beyond {SIZES[1]:,} against below"
     growth = f"{second * 1e9:,.0f} ns / {first * 1e9:,.0f} ns = {second / first:.2f} x"
-    return [*rows, Row(what, growth, f"≤ {MOST_GROWTH} x", second / first <= MOST_GROWTH)]
+    return [*rows, Row(measure, growth, f"≤ {MOST_GROWTH} x", second / first <= MOST_GROWTH)]
 
 
 def _rows(events: int, measured: list[Cost]) -> list[Row]:
     wall_s, cpu_s = (statistics.median(column) for column in zip(*((c.wall_s, c.cpu_s) for c in measured), strict=True))
     rss_bytes = max(cost.rss_bytes for cost in measured)
-    what = f"report on {events:,} events to JSON"
+    measure = f"report on {events:,} events to JSON"
     time_text, memory_text = f"{wall_s:.1f} s (CPU {cpu_s:.1f} s)", f"{rss_bytes / 1e6:,.0f} MB"
     if events != SIZES[-1]:
-        return [Row(what, time_text), Row(f"{what}, memory (RSS)", memory_text)]
+        return [Row(measure, time_text), Row(f"{measure}, memory (RSS)", memory_text)]
     return [
-        Row(what, time_text, f"≤ {MOST_S:.0f} s", wall_s <= MOST_S),
-        Row(f"{what}, memory (RSS)", memory_text, f"≤ {MOST_BYTES / 1e6:,.0f} MB", rss_bytes <= MOST_BYTES),
+        Row(measure, time_text, f"≤ {MOST_S:.0f} s", wall_s <= MOST_S),
+        Row(f"{measure}, memory (RSS)", memory_text, f"≤ {MOST_BYTES / 1e6:,.0f} MB", rss_bytes <= MOST_BYTES),
     ]

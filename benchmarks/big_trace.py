@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.made import DAEMON, DOWNLOADER, MOUNT, READ_BYTES, Fetch, Made, meta
+from benchmarks.synthetic_trace import DAEMON, DOWNLOADER, MOUNT, READ_BYTES, Fetch, SyntheticEvents, meta
 from cvtrace.probes.events import NO_OFFSET, Kind, Opcode
 from cvtrace.probes.phases.functions import INDEX
 from cvtrace.tracer.store import Trace
@@ -25,9 +25,9 @@ Ints = npt.NDArray[np.int64]
 
 def big_trace(requests: int, tokens: int = 500, files: int = 20, seed: int = 1) -> Trace:
     """Return a trace of that many READs, on so many files, of which the first 60 % are of the load."""
-    made = Made(START)
+    events = SyntheticEvents(START)
     random = np.random.default_rng(seed)
-    _opens(made, files)
+    _opens(events, files)
     begin = (files + 1) * OPEN_US * US
     wait = np.clip(random.lognormal(3.2, 0.7, requests), 8, 50_000)
     fetched = np.arange(requests) % FETCH_EVERY == FETCH_EVERY // 2
@@ -35,54 +35,59 @@ def big_trace(requests: int, tokens: int = 500, files: int = 20, seed: int = 1) 
     pause = random.exponential(6, requests) + 3
     end = begin + np.cumsum((wait + pause) * US).astype(np.int64)
     start = end - (wait * US).astype(np.int64)
-    _reads(made, start, end, files, random)
-    _fetches(made, start[fetched], end[fetched])
-    _phases(made, begin, end, requests, tokens)
+    _reads(events, start, end, files, random)
+    _fetches(events, start[fetched], end[fetched])
+    _phases(events, begin, end, requests, tokens)
     until = START + int(end[-1]) + 2_000 * US
-    return Trace(Path("big"), meta(START, until, ["big.py"]), made.events(), made.texts(), None)
+    return Trace(Path("big"), meta(START, until, ["big.py"]), events.events(), events.texts(), None)
 
 
-def _opens(made: Made, files: int) -> None:
+def _opens(events: SyntheticEvents, files: int) -> None:
     number = np.arange(files)
     at = (number + 1) * OPEN_US * US
-    names = [f"{MOUNT}/models/big/part-{each:03}.onnx.data".encode() for each in number]
-    made.add(Kind.SYS_OPEN, at, at + 15 * US, ret=number + 3, a=-100, text=names)
+    names = [f"{MOUNT}/models/big/part-{index:03}.onnx.data".encode() for index in number]
+    events.add(Kind.SYS_OPEN, at, at + 15 * US, ret=number + 3, a=-100, text=names)
     opened = 2 + 2 * number
-    _asked(made, Opcode.OPEN, opened, number + 2, at + 1 * US, at + 12 * US, np.full(files, DAEMON + 1))
+    _request(events, Opcode.OPEN, opened, number + 2, at + 1 * US, at + 12 * US, np.full(files, DAEMON + 1))
 
 
-def _asked(made: Made, opcode: Opcode, unique: Ints, node: Ints, at: Ints, to: Ints, worker: Ints) -> None:
+def _request(
+    events: SyntheticEvents, opcode: Opcode, unique: Ints, node: Ints, at: Ints, to: Ints, worker: Ints
+) -> None:
     length = 16 + READ_BYTES if opcode is Opcode.READ else 32
-    made.request(opcode, unique, node, at, to, worker, reply_bytes=length, taken_ns=2 * US, replying_ns=US)
+    events.request(opcode, unique, node, at, to, worker, reply_bytes=length, taken_ns=2 * US, replying_ns=US)
 
 
-def _reads(made: Made, start: Ints, end: Ints, files: int, random: np.random.Generator) -> None:
+def _reads(events: SyntheticEvents, start: Ints, end: Ints, files: int, random: np.random.Generator) -> None:
     number = np.arange(len(start))
-    each = max(len(start) // files, 1)
-    node = np.minimum(number // each, files - 1) + 2
-    offset = np.where(random.random(len(start)) < 0.9, number % each, random.integers(0, each, len(start))) * READ_BYTES
+    per_file = max(len(start) // files, 1)
+    node = np.minimum(number // per_file, files - 1) + 2
+    offset = (
+        np.where(random.random(len(start)) < 0.9, number % per_file, random.integers(0, per_file, len(start)))
+        * READ_BYTES
+    )
     worker, unique = DAEMON + 1 + number % WORKERS, 1_000_000 + 2 * number
-    made.add(Kind.SYS_READ, start - 1 * US, end + 1 * US, ret=READ_BYTES, a=node + 1, b=NO_OFFSET, c=READ_BYTES)
-    made.add(Kind.OFFCPU, start + 500, end, a=end + START, b=worker, c=2)
-    _asked(made, Opcode.READ, unique, node, start, end, worker)
-    made.add(Kind.FUSE_READ, start + 2 * US, tid=worker, a=unique, b=offset, c=READ_BYTES)
-    made.add(Kind.CACHE_READ, end - 4 * US, end - 2 * US, tid=worker, ret=READ_BYTES, a=30, c=READ_BYTES)
+    events.add(Kind.SYS_READ, start - 1 * US, end + 1 * US, ret=READ_BYTES, a=node + 1, b=NO_OFFSET, c=READ_BYTES)
+    events.add(Kind.OFFCPU, start + 500, end, a=end + START, b=worker, c=2)
+    _request(events, Opcode.READ, unique, node, start, end, worker)
+    events.add(Kind.FUSE_READ, start + 2 * US, tid=worker, a=unique, b=offset, c=READ_BYTES)
+    events.add(Kind.CACHE_READ, end - 4 * US, end - 2 * US, tid=worker, ret=READ_BYTES, a=30, c=READ_BYTES)
 
 
-def _fetches(made: Made, start: Ints, end: Ints) -> None:
+def _fetches(events: SyntheticEvents, start: Ints, end: Ints) -> None:
     number = np.arange(len(start))
     worker = DAEMON + 1 + (number * FETCH_EVERY + FETCH_EVERY // 2) % WORKERS
-    objects = [f"{each[:2]}/{each[2:]}" for each in (f"{each:040x}" for each in number.tolist())]
+    objects = [f"{hash_[:2]}/{hash_[2:]}" for hash_ in (f"{hash_:040x}" for hash_ in number.tolist())]
     span = end - start
     at = [start + (span * part / 20).astype(np.int64) for part in range(20)]
-    when = Fetch(at[1], at[2], at[3], at[4], at[9], 500_200, at[14], at[15], at[16])
-    made.fetch(when, worker, 0xF00 + worker, objects, size=1_000_000)
-    made.add(Kind.DAEMON_POLL, at[10], at[12], tid=DOWNLOADER, ret=1, a=3)
-    made.add(Kind.HTTP_RECV, at[12], tid=DOWNLOADER, ret=500_000, a=61, c=16384)
+    times = Fetch(at[1], at[2], at[3], at[4], at[9], 500_200, at[14], at[15], at[16])
+    events.fetch(times, worker, 0xF00 + worker, objects, size=1_000_000)
+    events.add(Kind.DAEMON_POLL, at[10], at[12], tid=DOWNLOADER, ret=1, a=3)
+    events.add(Kind.HTTP_RECV, at[12], tid=DOWNLOADER, ret=500_000, a=61, c=16384)
 
 
-def _phases(made: Made, begin: int, end: Ints, requests: int, tokens: int) -> None:
+def _phases(events: SyntheticEvents, begin: int, end: Ints, requests: int, tokens: int) -> None:
     loaded = int(end[int(requests * LOAD_SHARE)])
-    made.add(Kind.PHASE, np.array([begin]), np.array([loaded]), a=INDEX["OgaCreateModel"])
+    events.add(Kind.PHASE, np.array([begin]), np.array([loaded]), a=INDEX["OgaCreateModel"])
     edges = np.linspace(loaded + 2 * US, int(end[-1]) + 500 * US, tokens + 1).astype(np.int64)
-    made.add(Kind.PHASE, edges[:-1], edges[1:] - US, a=INDEX["OgaGenerator_GenerateNextToken"])
+    events.add(Kind.PHASE, edges[:-1], edges[1:] - US, a=INDEX["OgaGenerator_GenerateNextToken"])

@@ -10,9 +10,9 @@ import statistics
 import sys
 
 from benchmarks.big_trace import big_trace
-from benchmarks.made import written
 from benchmarks.report_cost import report_cost
-from benchmarks.rows import Row, Settings
+from benchmarks.results import Row, Settings
+from benchmarks.synthetic_trace import write_to
 
 SIZES = (100_000, 1_000_000)
 FORMS = ("json", "html", "perfetto", "speedscope", "folded", "openmetrics", "csv", "parquet")
@@ -26,7 +26,7 @@ def run(settings: Settings) -> list[Row]:
         shutil.rmtree(path, ignore_errors=True)
         trace = big_trace(requests)
         events = len(trace.events)
-        written(trace, path)
+        write_to(trace, path)
         del trace
         for form in FORMS:
             print(f"benchmark: {requests:,} requests as {form}", file=sys.stderr)

@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.big_trace import big_trace
-from benchmarks.rows import Row, Settings
+from benchmarks.results import Row, Settings
 from cvtrace.analysis.report import html
 from cvtrace.analysis.summary.assemble import full_analysis
 

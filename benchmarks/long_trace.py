@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.made import CONNECTION, DOWNLOADER, MOUNT, READ_BYTES, TARGET, Fetch, Made, meta
+from benchmarks.synthetic_trace import CONNECTION, DOWNLOADER, MOUNT, READ_BYTES, TARGET, Fetch, SyntheticEvents, meta
 from cvtrace.probes.events import TEXT, Events, Kind, Opcode, Texts, no_texts
 from cvtrace.probes.phases.functions import INDEX
 from cvtrace.tracer.store import TraceWriter
@@ -35,22 +35,22 @@ def write_long_trace(path: Path, events: int) -> int:
     template, texts = unit.events(), unit.texts()
     units = max(round(events / len(template)), 4)
     reads, gets = units * READS, units
-    counted = {
+    counters = {
         "cvmfs.n_fs_read": reads,
         "cvmfs.n_fs_open": 2 * units,
         "download.n_requests": gets,
         "download.sz_transferred_bytes": gets * READS * READ_BYTES,
     }
-    said = meta(
+    description = meta(
         START_NS,
         START_NS + units * UNIT_NS,
         ["phi3-qa.py"],
         workspace="/var/lib/cvmfs/repo.test.org",
-        counters_before=dict.fromkeys(counted, 0),
-        counters_after=counted,
+        counters_before=dict.fromkeys(counters, 0),
+        counters_after=counters,
         error=None,
     )
-    writer = TraceWriter(path, said)
+    writer = TraceWriter(path, description)
     for first in range(0, units, PART):
         numbers = np.arange(first, min(first + PART, units), dtype=np.uint64)
         writer.write(_placed(template, numbers), _texts(texts, numbers))
@@ -61,21 +61,21 @@ def write_long_trace(path: Path, events: int) -> int:
 
 def _placed(template: Events, numbers: Any) -> Events:
     """Repeat the template, each time with its own times, uniques, offsets and addresses."""
-    found = np.tile(template, (len(numbers), 1))
+    rows = np.tile(template, (len(numbers), 1))
     kind, number = template["kind"], numbers[:, None]
-    found["ts"] += START_NS + number * np.uint64(UNIT_NS)
+    rows["ts"] += START_NS + number * np.uint64(UNIT_NS)
     woken = (kind == Kind.OFFCPU) & (template["a"] > 0)
-    found["a"][:, woken] += START_NS + number * np.uint64(UNIT_NS)
+    rows["a"][:, woken] += START_NS + number * np.uint64(UNIT_NS)
     named = np.isin(kind, (Kind.FUSE_SEND, Kind.FUSE_DAEMON, Kind.FUSE_READ, Kind.FUSE_REPLY))
-    found["a"][:, named] += number * np.uint64(UNIQUES)
+    rows["a"][:, named] += number * np.uint64(UNIQUES)
     within, file = number % np.uint64(CHUNKS_OF_A_FILE), number // np.uint64(CHUNKS_OF_A_FILE)
-    found["b"][:, kind == Kind.FUSE_READ] += within * np.uint64(READS * READ_BYTES)
+    rows["b"][:, kind == Kind.FUSE_READ] += within * np.uint64(READS * READ_BYTES)
     pages = np.isin(kind, (Kind.FAULT, Kind.PAGE_MAP, Kind.READAHEAD))
-    found["c"][:, pages] += within * np.uint64(READS * READ_BYTES // 4096)
-    found["b"][:, pages | (kind == Kind.FUSE_DAEMON)] += file
+    rows["c"][:, pages] += within * np.uint64(READS * READ_BYTES // 4096)
+    rows["b"][:, pages | (kind == Kind.FUSE_DAEMON)] += file
     handed = np.isin(kind, (Kind.HANDOVER, Kind.HANDOVER_TAKEN))
-    found["a"][:, handed] += number % np.uint64(16) * np.uint64(4096)
-    return found.reshape(-1)
+    rows["a"][:, handed] += number % np.uint64(16) * np.uint64(4096)
+    return rows.reshape(-1)
 
 
 def _texts(template: Texts, numbers: Any) -> Texts:
@@ -91,7 +91,7 @@ def _texts(template: Texts, numbers: Any) -> Texts:
 
 def _phases(units: int) -> Events:
     """The first half is the load, then comes the prefill, then a token per unit."""
-    load, calls = units // 2, Made(START_NS)
+    load, calls = units // 2, SyntheticEvents(START_NS)
     calls.add(Kind.PHASE, 0, load * UNIT_NS - 1000, a=INDEX["OgaCreateModel"])
     append = INDEX["OgaGenerator_AppendTokens"]
     calls.add(Kind.PHASE, load * UNIT_NS, (load + 1) * UNIT_NS - 1000, a=append)
@@ -101,8 +101,8 @@ def _phases(units: int) -> Events:
     return calls.events()
 
 
-def _unit() -> Made:
-    unit = Made(0)
+def _unit() -> SyntheticEvents:
+    unit = SyntheticEvents(0)
     for number in range(2):
         _tensor(unit, number, at=1000 + number * 60_000)
     for number in range(READS):
@@ -113,7 +113,7 @@ def _unit() -> Made:
     return unit
 
 
-def _tensor(unit: Made, number: int, at: int) -> None:
+def _tensor(unit: SyntheticEvents, number: int, at: int) -> None:
     """Open, map and close the file of weights, as onnxruntime does for each tensor."""
     fd, unique = 9 + number, 2 * (READS + number + 1)
     unit.add(Kind.SYS_OPEN, at, at + 20_000, ret=fd, a=-100, text=[f"{MOUNT}/model-{{file}}.onnx.data".encode()])
@@ -125,14 +125,16 @@ def _tensor(unit: Made, number: int, at: int) -> None:
     unit.add(Kind.SYS_UNMAP, at + 40_000, at + 42_000, a=0x7F0000000000, c=1 << 22)
 
 
-def _request(unit: Made, opcode: Opcode, unique: int, sent: int, ended: int, worker: int, reply: int) -> None:
+def _request(
+    unit: SyntheticEvents, opcode: Opcode, unique: int, sent_ns: int, ended: int, worker: int, reply: int
+) -> None:
     """A request that the target waits for, from its sending to the wake-up."""
-    unit.request(opcode, unique, NODE, sent, ended, worker, reply_bytes=reply, taken_ns=1_500, replying_ns=2_000)
-    unit.add(Kind.OFFCPU, sent + 500, ended + 500, a=ended - 500, b=worker, c=2)
+    unit.request(opcode, unique, NODE, sent_ns, ended, worker, reply_bytes=reply, taken_ns=1_500, replying_ns=2_000)
+    unit.add(Kind.OFFCPU, sent_ns + 500, ended + 500, a=ended - 500, b=worker, c=2)
     unit.add(Kind.OFFCPU, ended + 1_000, ended + 8_000, tid=worker, a=ended + 7_000, b=TARGET, c=1)
 
 
-def _read(unit: Made, number: int, at: int, length: int) -> None:
+def _read(unit: SyntheticEvents, number: int, at: int, length: int) -> None:
     """A fault that reads ahead, the READ it waits for, and the faults around on what came."""
     unique, page, worker = 2 * (number + 1), number * READ_BYTES // 4096, WORKERS[number % 2]
     if number:
@@ -148,26 +150,26 @@ def _read(unit: Made, number: int, at: int, length: int) -> None:
         unit.add(Kind.PAGE_MAP, late, a=CONNECTION, b=NODE, c=page + place | 16 << 48)
 
 
-def _fetch(unit: Made, at: int, worker: int) -> None:
+def _fetch(unit: SyntheticEvents, at: int, worker: int) -> None:
     """The fetch of the chunk: missed twice, handed over, received in pieces, committed."""
     name, size = "{head}/{tail}", READS * READ_BYTES
-    each = size // RECEIVES
-    when = Fetch(
+    per_receive = size // RECEIVES
+    times = Fetch(
         missed=at,
         handed=at + 3_000,
-        taken=at + 5_000,
-        sent=at + 7_000,
+        taken_at=at + 5_000,
+        sent_at=at + 7_000,
         first=at + 150_000,
-        first_bytes=each + 200 + size % RECEIVES,
-        done=at + 920_000,
-        told=at + 921_000,
+        first_bytes=per_receive + 200 + size % RECEIVES,
+        done_at=at + 920_000,
+        delivered_at=at + 921_000,
         committed=at + 924_000,
     )
-    unit.fetch(when, worker, 0xF0000, [name], size)
+    unit.fetch(times, worker, 0xF0000, [name], size)
     unit.add(Kind.CACHE_OPEN, at + 1_000, at + 1_500, tid=worker, ret=-2, text=[f"./{name}".encode()])
     for number in range(1, RECEIVES):
         begin = at + 150_000 + number * 3_000
-        unit.add(Kind.HTTP_RECV, begin, begin + 800, tid=DOWNLOADER, ret=each, a=61, c=65_536)
+        unit.add(Kind.HTTP_RECV, begin, begin + 800, tid=DOWNLOADER, ret=per_receive, a=61, c=65_536)
     for number in range(POLLS):
         begin = at + 151_000 + number * 36_000
         unit.add(Kind.DAEMON_POLL, begin, begin + 1_500, tid=DOWNLOADER, ret=1, a=3)
@@ -180,7 +182,7 @@ def _fetch(unit: Made, at: int, worker: int) -> None:
         unit.add(Kind.DAEMON_FUTEX, begin, begin + 5_000, tid=WORKERS[1], a=0x1000)
 
 
-def _pool(unit: Made, at: int) -> None:
+def _pool(unit: SyntheticEvents, at: int) -> None:
     """The pool works while the target's thread waits for it, a few times."""
     for turn in range(4):
         begin = at + turn * 30_000

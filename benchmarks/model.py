@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.build import build
-from benchmarks.rows import Ratio, Row, Settings, ratio
-from benchmarks.tracers import ENVIRONMENT, Run, cvtrace, others, told, untraced
+from benchmarks.results import Ratio, Row, Settings, ratio
+from benchmarks.tracers import ENVIRONMENT, Run, available_tracers, cvtrace, last_json, untraced
 from cvtrace.lab.stack import Options, Stack, drop_page_cache, forget_pages, temporary, warm, wipe_client_cache
 
 SCRIPT = Path(__file__).with_name("genai.py")
@@ -55,13 +55,13 @@ class Bench:
 
     def _genai(self, run: Run, tokens: int) -> dict[str, float]:
         argv = [sys.executable, str(SCRIPT), str(self.stack.model), str(tokens)]
-        times: dict[str, float] = told(run(argv, self.stack.client_pid))
+        times: dict[str, float] = last_json(run(argv, self.stack.client_pid))
         return times
 
     def reads(self, run: Run) -> float:
         """Return the ns of one of many random reads of the weights."""
         weights = max(self.stack.model.iterdir(), key=lambda path: path.stat().st_size)
-        return float(told(run([str(self.storm), str(weights), str(self.reads_each)], self.stack.client_pid)))
+        return float(last_json(run([str(self.storm), str(weights), str(self.reads_each)], self.stack.client_pid)))
 
     def under_cvtrace(self, argv: object, daemon: int) -> str:
         """Run under cvtrace, which must lose nothing."""
@@ -75,7 +75,9 @@ class Bench:
 
 def run(settings: Settings) -> list[Row]:
     """Measure on the lab's client, and on the real one that CVTRACE_TEST_CVMFS2 names."""
-    rows = _on("lab", settings, "lab client", others(lambda text: print(f"benchmark: {text}", file=sys.stderr)))
+    rows = _on(
+        "lab", settings, "lab client", available_tracers(lambda text: print(f"benchmark: {text}", file=sys.stderr))
+    )
     real = os.environ.get(CLIENT)
     if real is None:
         print(f"benchmark: no real client: {CLIENT}=/path/to/cvmfs2 names one", file=sys.stderr)
@@ -102,14 +104,14 @@ def _on(client: str, settings: Settings, name: str, tools: dict[str, Run]) -> li
             (f"{STORM_READS:,} random 4 KiB reads, warm", bench.warm, bench.reads, 1.5),
         ]
         rows = []
-        for what, prepare, measure, aim in works:
-            rows += _compare(bench, f"{what}, {name}", prepare, measure, aim, tools)
+        for title, prepare, measure, aim in works:
+            rows += _compare(bench, f"{title}, {name}", prepare, measure, aim, tools)
         return rows
 
 
 def _compare(
     bench: Bench,
-    what: str,
+    title: str,
     prepare: Callable[[], None],
     measure: Callable[[Run], float],
     aim: float,
@@ -122,16 +124,16 @@ def _compare(
 
         return once
 
-    print(f"benchmark: {what}", file=sys.stderr)
-    own = ratio(bench.settings.repeats, under(untraced), under(bench.under_cvtrace))
-    rows = [Row(f"{what}, untraced", _amount(own)), own.row(f"{what}, cvtrace", aim)]
+    print(f"benchmark: {title}", file=sys.stderr)
+    cvtrace_ratio = ratio(bench.settings.repeats, under(untraced), under(bench.under_cvtrace))
+    rows = [Row(f"{title}, untraced", _amount(cvtrace_ratio)), cvtrace_ratio.row(f"{title}, cvtrace", aim)]
     bench.reads_each = STORM_READS_OTHERS
     rounds = min(bench.settings.repeats, ROUNDS_OTHERS)
     for name, run in tools.items():
-        rows.append(ratio(rounds, under(untraced), under(run)).row(f"{what}, {name}"))
+        rows.append(ratio(rounds, under(untraced), under(run)).row(f"{title}, {name}"))
     bench.reads_each = STORM_READS
     return rows
 
 
-def _amount(own: Ratio) -> str:
-    return f"{own.plain:.3f} s" if own.plain < 100 else f"{own.plain / 1000:.2f} µs per read"
+def _amount(ratio_: Ratio) -> str:
+    return f"{ratio_.plain:.3f} s" if ratio_.plain < 100 else f"{ratio_.plain / 1000:.2f} µs per read"

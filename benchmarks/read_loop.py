@@ -6,8 +6,8 @@ import statistics
 from pathlib import Path
 
 from benchmarks.build import build
-from benchmarks.rows import Row, Settings, ratio
-from benchmarks.tracers import Traced, cvtrace, others, told, untraced
+from benchmarks.results import Row, Settings, ratio
+from benchmarks.tracers import Traced, available_tracers, cvtrace, last_json, untraced
 from cvtrace.lab.stack import Options, temporary
 from cvtrace.probes.events import Kind
 from cvtrace.tracer.store import read_trace
@@ -23,21 +23,24 @@ def run(settings: Settings) -> list[Row]:
     data.write_bytes(bytes(CALLS))
     argv = [str(program), str(data), str(CALLS)]
     runs: list[Traced] = []
-    lost: list[int] = []
+    lost_events: list[int] = []
 
     def traced(mount: Path) -> float:
         runs.append(cvtrace(argv, settings.folder / "read_loop.trace", "--mount", str(mount)))
         reads = int((read_trace(runs[-1].trace).events["kind"] == Kind.SYS_READ).sum())
-        lost.append(sum(runs[-1].meta["lost"].values()) + max(0, CALLS - reads))
+        lost_events.append(sum(runs[-1].meta["lost"].values()) + max(0, CALLS - reads))
         return float(runs[-1].stdout)
 
     with temporary(Options(size_bytes=4_000_000, client="lab")) as stack:  # nothing is read from it
-        own = ratio(settings.repeats, lambda: float(untraced(argv)), lambda: traced(stack.mountpoint))
-    rows = [Row("one-byte reads, untraced", f"{own.plain:.0f} ns per call"), own.row("one-byte reads, cvtrace", 3)]
+        cvtrace_ratio = ratio(settings.repeats, lambda: float(untraced(argv)), lambda: traced(stack.mountpoint))
+    rows = [
+        Row("one-byte reads, untraced", f"{cvtrace_ratio.plain:.0f} ns per call"),
+        cvtrace_ratio.row("one-byte reads, cvtrace", 3),
+    ]
     short = [str(program), str(data), str(CALLS_OTHERS)]
-    for name, tool in others(lambda text: None).items():
+    for name, tool in available_tracers(lambda text: None).items():
         rows.append(
-            ratio(1, lambda: float(untraced(short)), lambda tool=tool: float(told(tool(short, 0)))).row(  # type: ignore[misc]
+            ratio(1, lambda: float(untraced(short)), lambda tool=tool: float(last_json(tool(short, 0)))).row(  # type: ignore[misc]
                 f"one-byte reads, {name}"
             )
         )
@@ -45,7 +48,7 @@ def run(settings: Settings) -> list[Row]:
     memory = max(run.rss_bytes for run in runs) / 1e6
     return [
         *rows,
-        Row(f"lost of {CALLS:,} reads", f"{max(lost):,}", "0", max(lost) == 0),
+        Row(f"lost of {CALLS:,} reads", f"{max(lost_events):,}", "0", max(lost_events) == 0),
         Row("recorder CPU per event (drain and write)", f"{per_event:.0f} ns", "≤ 100 ns", per_event <= 100),
         Row("recorder's memory while it records (RSS)", f"{memory:.0f} MB", "≤ 200 MB", memory <= 200),
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rows import Row, Settings
+from benchmarks.results import Row, Settings
 from benchmarks.tracers import ENVIRONMENT
 from cvtrace.lab.stack import Options, temporary
 from cvtrace.probes.events import EVENT, Events, Kind, no_texts
@@ -45,7 +45,7 @@ def _start_and_end(trace: Path, mount: Path) -> tuple[float, float]:
     shutil.rmtree(trace, ignore_errors=True)
     command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "--no-summary", "-o", str(trace)]
     before_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "--mount", str(mount), "--", "cat", "/proc/uptime"],
         check=True,
         capture_output=True,
@@ -53,7 +53,7 @@ def _start_and_end(trace: Path, mount: Path) -> tuple[float, float]:
         env=ENVIRONMENT,
     )
     after_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    at_s = float(done.stdout.split()[0])
+    at_s = float(result.stdout.split()[0])
     return at_s - before_s, after_s - at_s
 
 

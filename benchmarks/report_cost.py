@@ -28,13 +28,15 @@ def report_cost(trace: Path, form: str) -> Cost:
     """Run the command as a user would. What it wrote is measured and removed."""
     output = trace.with_suffix(f".{form}")
     argv = [sys.executable, "-m", "cvtrace", "report", "--format", form, str(trace), "-o", str(output)]
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(USAGE), *argv], capture_output=True, text=True, env=ENVIRONMENT, check=True
     )
-    told = json.loads(done.stdout)
-    if told["status"]:
-        raise SystemExit(f"benchmark: cvtrace report on {trace.name} ended with {told['status']}: {done.stderr[-200:]}")
+    usage = json.loads(result.stdout)
+    if usage["status"]:
+        raise SystemExit(
+            f"benchmark: cvtrace report on {trace.name} ended with {usage['status']}: {result.stderr[-200:]}"
+        )
     parts = list(output.iterdir()) if output.is_dir() else [output]
     size = sum(part.stat().st_size for part in parts)
     shutil.rmtree(output) if output.is_dir() else output.unlink()
-    return Cost(*told["took"], size)
+    return Cost(*usage["took"], size)

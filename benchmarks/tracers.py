@@ -34,7 +34,7 @@ class Traced:
     rss_bytes: int
 
 
-def told(printed: str) -> Any:
+def last_json(printed: str) -> Any:
     """Return what a target printed: the last line that is JSON; some tools print lines of their own after it."""
     for line in reversed(printed.splitlines()):
         if re.fullmatch(r"\{.*\}|[0-9.]+", line):
@@ -95,18 +95,18 @@ _CALLS = ("read", "pread64", "openat", "mmap", "write", "writev", "sendto", "rec
 
 def bpftrace(argv: Sequence[str], daemon: int = 0) -> str:
     """Run `argv` under bpftrace, which prints each of nine calls with its duration."""
-    own = f"pid == cpid || pid == {daemon}"
+    is_cpid = f"pid == cpid || pid == {daemon}"
     entered = ",".join(f"tracepoint:syscalls:sys_enter_{name}" for name in _CALLS)
-    left = ",".join(f"tracepoint:syscalls:sys_exit_{name}" for name in _CALLS)
+    events = ",".join(f"tracepoint:syscalls:sys_exit_{name}" for name in _CALLS)
     program = (
-        f"{entered} /{own}/ {{ @at[tid] = nsecs; }} "
-        f'{left} /@at[tid]/ {{ printf("%d %s %d %d\\n", tid, probe, args->ret, nsecs - @at[tid]); delete(@at[tid]); }}'
+        f"{entered} /{is_cpid}/ {{ @at[tid] = nsecs; }} "
+        f'{events} /@at[tid]/ {{ printf("%d %s %d %d\\n", tid, probe, args->ret, nsecs - @at[tid]); delete(@at[tid]); }}'
     )
     command = shlex.join([shutil.which(argv[0]) or argv[0], *argv[1:]])
     return untraced(["bpftrace", "-q", "-o", "/dev/null", "-e", program, "-c", command])
 
 
-OTHERS: dict[str, tuple[str, str, Run]] = {
+OTHER_TRACERS: dict[str, tuple[str, str, Run]] = {
     "strace": ("strace", "strace", strace),
     "perf trace": ("perf", "linux-perf", perf_trace),
     "bpftrace": ("bpftrace", "bpftrace", bpftrace),
@@ -114,10 +114,10 @@ OTHERS: dict[str, tuple[str, str, Run]] = {
 """Name -> its program, the package that has it, and how to run a command under it."""
 
 
-def others(say: Callable[[str], None]) -> dict[str, Run]:
+def available_tracers(say: Callable[[str], None]) -> dict[str, Run]:
     """Return the other tools that are installed and work here; says why one is left out."""
-    found = {}
-    for name, (program, package, run) in OTHERS.items():
+    tracers = {}
+    for name, (program, package, run) in OTHER_TRACERS.items():
         if shutil.which(program) is None:
             say(f"{name} is not installed (apt install {package}): left out")
             continue
@@ -126,8 +126,8 @@ def others(say: Callable[[str], None]) -> dict[str, Run]:
         except subprocess.CalledProcessError as error:
             say(f"{name} does not work here: left out ({(error.stderr.splitlines() or ['no word'])[-1]})")
             continue
-        found[name] = run
-    return found
+        tracers[name] = run
+    return tracers
 
 
 @contextlib.contextmanager

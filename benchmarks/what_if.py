@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.rows import Row, Settings
+from benchmarks.results import Row, Settings
 from benchmarks.tracers import cvtrace
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.contract.report_options import Changes, ReportOptions
@@ -73,7 +73,7 @@ class _Lab:
 class _Case:
     """What is supposed, by what prediction, from which run, and how it is really so."""
 
-    what: str
+    label: str
     name: str
     before: Callable[[], Report]
     after: Callable[[], Report]
@@ -127,9 +127,9 @@ def _of_reading(lab: _Lab) -> list[_Case]:
     """Read with one thread, and really with several."""
     changes = Changes(parallel=AT_ONCE)
 
-    def case(what: str, injected: dict[str, float]) -> _Case:
+    def case(label: str, injected: dict[str, float]) -> _Case:
         return _Case(
-            f"{AT_ONCE} chunks at once, from one by one, {what}",
+            f"{AT_ONCE} chunks at once, from one by one, {label}",
             "parallel",
             lambda: lab.cold(**injected).read(1, changes),
             lambda: lab.cold(**injected).read(AT_ONCE),
@@ -140,34 +140,34 @@ def _of_reading(lab: _Lab) -> list[_Case]:
 
 
 def _of_size(lab: _Lab, large: _Lab) -> list[_Case]:
-    changes, what = Changes(scale=LARGER), f"{SIZE_BYTES * LARGER // 10**6} MB, from {SIZE_BYTES // 10**6} MB"
+    changes, label = Changes(scale=LARGER), f"{SIZE_BYTES * LARGER // 10**6} MB, from {SIZE_BYTES // 10**6} MB"
     return [
-        _Case(f"{what}, cold", "larger_model", lambda: lab.cold().load(changes), lambda: large.cold().load()),
-        _Case(f"{what}, hot", "larger_model", lambda: lab.hot().load(changes), lambda: large.hot().load()),
+        _Case(f"{label}, cold", "larger_model", lambda: lab.cold().load(changes), lambda: large.cold().load()),
+        _Case(f"{label}, hot", "larger_model", lambda: lab.hot().load(changes), lambda: large.hot().load()),
     ]
 
 
 def _compared(case: _Case, repeats: int) -> list[Row]:
     """Predict and do, in rounds; compare the phases together, and the load by itself."""
-    print(f"benchmark: {case.what}", file=sys.stderr)
+    print(f"benchmark: {case.label}", file=sys.stderr)
     rounds = [(case.before(), case.after()) for _ in range(repeats)]
     parts = [case.phases, ("load",)] if "load" in case.phases else [case.phases]
-    return [_row(f"{case.what}: {_name(part)}", case.name, rounds, part) for part in parts]
+    return [_row(f"{case.label}: {_name(part)}", case.name, rounds, part) for part in parts]
 
 
 def _name(phases: tuple[str, ...]) -> str:
     return phases[0] if len(phases) == 1 else f"{phases[0]} to {phases[-1]}"
 
 
-def _row(what: str, name: str, rounds: list[tuple[Report, Report]], phases: tuple[str, ...]) -> Row:
+def _row(label: str, name: str, rounds: list[tuple[Report, Report]], phases: tuple[str, ...]) -> Row:
     """Compare the shortest of the rounds, for whatever else runs only ever adds time; tell the errors of all."""
     before, after = ([_wall_s(reports[place], phases) for reports in rounds] for place in (0, 1))
     supposed = [_predicted_s(report, name, phases) for report, _ in rounds]
-    errors = [100 * (told / real - 1) for told, real in zip(supposed, after, strict=True)]
+    errors = [100 * (predicted / real - 1) for predicted, real in zip(supposed, after, strict=True)]
     spread = f"; rounds {min(errors):+.0f} to {max(errors):+.0f} %" if len(errors) > 1 else ""
     error = 100 * (min(supposed) / min(after) - 1)
     times = f"was {min(before):.3f} s, predicted {min(supposed):.3f} s, is {min(after):.3f} s"
-    return Row(what, f"{times}: {error:+.0f} %{spread}")
+    return Row(label, f"{times}: {error:+.0f} %{spread}")
 
 
 def _wall_s(report: Report, phases: tuple[str, ...]) -> float:
@@ -176,7 +176,7 @@ def _wall_s(report: Report, phases: tuple[str, ...]) -> float:
 
 def _predicted_s(report: Report, name: str, phases: tuple[str, ...]) -> float:
     assert report.what_if is not None
-    found = next(each for each in report.what_if.predictions if each.name == name)
-    if found.reason is not None:
-        raise SystemExit(f"benchmark: {name} cannot be predicted: {found.reason}")
-    return sum(each.predicted_s or 0.0 for each in found.phases if each.name in phases)
+    prediction = next(row for row in report.what_if.predictions if row.name == name)
+    if prediction.reason is not None:
+        raise SystemExit(f"benchmark: {name} cannot be predicted: {prediction.reason}")
+    return sum(row.predicted_s or 0.0 for row in prediction.phases if row.name in phases)

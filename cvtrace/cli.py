@@ -13,9 +13,9 @@ from typing import Any, Final
 import click
 
 import cvtrace
-from cvtrace.commands.caller import be_caller, explain_missing
 from cvtrace.commands.console import say, take_the_place_of_closed_streams, tell_defect
-from cvtrace.commands.lazy import LazyGroup, Verb
+from cvtrace.commands.lazy_group import LazyGroup, Verb
+from cvtrace.commands.sudo_caller import be_caller, explain_missing
 from cvtrace.probes.visible import printable_lines
 
 VERBS: Final = {

@@ -44,14 +44,14 @@ def script(model: Path) -> list[str]:
     return ["examples/phi3-qa.py", "-m", str(model), "-e", "cpu", "-g", "-p", QUESTION, "--tokens", str(TOKENS)]
 
 
-def traced(name: str, stack: Stack, argv: Sequence[str], *options: str, shown: Sequence[str] | None = None) -> int:
+def traced(name: str, stack: Stack, argv: Sequence[str], *options: str, command: Sequence[str] | None = None) -> int:
     """Run `cvtrace run` as a user would; return its exit code. `shown` is printed in the place of `argv`."""
-    shown = argv if shown is None else shown
+    command = argv if command is None else command
     trace = OUT / name
     if trace.exists():
         shutil.rmtree(trace)
     run = ["run", "-o", str(trace.relative_to(ROOT)), "--keep-names", "--mount", str(stack.mountpoint), *options, *argv]
-    say(f"$ cvtrace {shlex.join([*run[: len(run) - len(argv)], *shown])}")
+    say(f"$ cvtrace {shlex.join([*run[: len(run) - len(argv)], *command])}")
     environ = {**os.environ, "VIRTUAL_ENV": sys.prefix, "ORT_DISABLE_TELEMETRY": "1"}
     return subprocess.run([sys.executable, "-m", "cvtrace", *run], check=False, cwd=ROOT, env=environ).returncode
 
@@ -76,23 +76,23 @@ def hot(stack: Stack) -> int:
             say("(Pages of the model were dropped from memory meanwhile, which the summary shows. Once more.)")
         warm(stack)
         code = traced("hot", stack, script(stack.model))
-        if told("hot")["verdict"]["answer"] != "yes":
+        if load_report("hot")["verdict"]["answer"] != "yes":
             break
     return code
 
 
-def told(name: str) -> dict[str, Any]:
+def load_report(name: str) -> dict[str, Any]:
     """Return the report of a run, as `cvtrace report --format json` prints it."""
     report = [sys.executable, "-m", "cvtrace", "report", str(OUT / name), "--format", "json"]
-    found: dict[str, Any] = json.loads(
+    content: dict[str, Any] = json.loads(
         subprocess.run(report, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     )
-    return found
+    return content
 
 
 def row(name: str) -> list[str]:
     """Return the row of a run in the last table, from its report."""
-    report = told(name)
+    report = load_report(name)
     verdict, phases = report["verdict"], {phase["name"]: phase for phase in report["phases"]}
     first, further = verdict["first_token"], verdict["further_tokens"]
     rate = (TOKENS - 1) / further["wall_s"] if further and further["wall_s"] else 0.0
@@ -141,7 +141,7 @@ def main() -> int:
         forget_pages(stack)
         with less_memory([sys.executable, *script(stack.mapped_model)]) as command:
             plain = ["python", *script(stack.mapped_model)]
-            codes.append(traced("mapped", stack, command, "--python", sys.executable, "--", shown=plain))
+            codes.append(traced("mapped", stack, command, "--python", sys.executable, "--", command=plain))
     say(f"\nThe four runs, {TOKENS} tokens each; waited, reads and fetches are those of generation:")
     show_table(RUNS)
     say("\nThe traces are in demo-out/: try `.venv/bin/cvtrace report demo-out/cold --open`.")

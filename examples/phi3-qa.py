@@ -98,8 +98,8 @@ def load(og: Any, options: argparse.Namespace) -> Any:
 def search_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return what was given on the command line; the rest stays as genai_config.json has it."""
     names = ("max_length", "min_length", "top_p", "top_k", "temperature", "repetition_penalty")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    return given | {"do_sample": options.do_sample}
+    searches = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return searches | {"do_sample": options.do_sample}
 
 
 def questions(options: argparse.Namespace) -> Iterator[str]:

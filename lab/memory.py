@@ -39,14 +39,14 @@ class Hierarchy:
 def _mounts() -> Iterator[tuple[str, str, str, set[str]]]:
     """Yield (root, mount point, type, super options) of each cgroup mount; proc_pid_mountinfo(5)."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        kind, _, options = rest.split(" ", 2)
+        fields, _, tail = line.partition(" - ")
+        kind, _, options = tail.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
             _, _, _, root, mountpoint, *_ = fields.split(" ")
             yield root, mountpoint, kind, set(options.split(","))
 
 
-def _own(controller: str) -> str | None:
+def _cgroup_of(controller: str) -> str | None:
     """Return the path of this process's group; `controller` is "" for version 2."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
@@ -55,11 +55,11 @@ def _own(controller: str) -> str | None:
     return None
 
 
-def _below(mountpoint: str, root: str, own: str | None) -> Path:
+def _below(mountpoint: str, root: str, cgroup: str | None) -> Path:
     """Return the folder of the group `own` in a mount that shows the hierarchy from `root` on."""
-    if own is None or not own.startswith(root):
+    if cgroup is None or not cgroup.startswith(root):
         return Path(mountpoint)
-    return Path(mountpoint) / own[len(root) :].lstrip("/")
+    return Path(mountpoint) / cgroup[len(root) :].lstrip("/")
 
 
 def hierarchy() -> Hierarchy:
@@ -70,12 +70,12 @@ def hierarchy() -> Hierarchy:
     """
     for root, mountpoint, kind, options in _mounts():
         if kind == "cgroup" and "memory" in options:
-            parent = _below(mountpoint, root, _own("memory"))
+            parent = _below(mountpoint, root, _cgroup_of("memory"))
             return Hierarchy(parent if parent.is_dir() else Path(mountpoint), 1)
     for root, mountpoint, kind, _ in _mounts():
         if kind == "cgroup2":
-            own = _below(mountpoint, root, _own(""))
-            for parent in (own, *own.parents):
+            cgroup = _below(mountpoint, root, _cgroup_of(""))
+            for parent in (cgroup, *cgroup.parents):
                 if parent.is_relative_to(mountpoint) and _hands_on(parent):
                     return Hierarchy(parent, 2)
     raise LabError(

@@ -19,7 +19,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = ROOT / "docs"
-MADE: Final = DOCS / "made.json"
+HASHES_JSON: Final = DOCS / "made.json"
 BLOCK: Final = re.compile(r"(<!-- made: (?P<name>[a-z0-9-]+) -->\n)(?P<text>.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -44,17 +44,17 @@ def fill(texts: Mapping[str, str]) -> None:
 
 def hashes() -> dict[str, str]:
     """Return the SHA-256 of each block and each kept file that `make docs` writes, by name."""
-    found = {
+    contents = {
         f"{page.relative_to(ROOT)}#{name}": text.encode() for page in pages() for name, text in blocks_of(page).items()
     }
     for folder, pattern in (("img", "*.png"), ("reports", "cold.html")):
-        found |= {str(path.relative_to(ROOT)): path.read_bytes() for path in sorted((DOCS / folder).glob(pattern))}
-    return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(found.items())}
+        contents |= {str(path.relative_to(ROOT)): path.read_bytes() for path in sorted((DOCS / folder).glob(pattern))}
+    return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(contents.items())}
 
 
 def remember() -> None:
     """Write the hashes of what is there now to docs/made.json."""
-    MADE.write_text(json.dumps(hashes(), indent=1) + "\n", encoding="utf-8")
+    HASHES_JSON.write_text(json.dumps(hashes(), indent=1) + "\n", encoding="utf-8")
 
 
 def console(text: str) -> str:

@@ -53,14 +53,14 @@ def main() -> None:
 
 def in_own_namespace() -> int:
     """Run this program again in a mount namespace with an empty /cvmfs, so that no other process sees the mounts."""
-    made = not Path("/cvmfs").exists()
+    made_cvmfs = not Path("/cvmfs").exists()
     Path("/cvmfs").mkdir(exist_ok=True)
     prepare = 'mount -t tmpfs tmpfs /cvmfs && exec "$@"'
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", prepare, "sh", sys.executable, *sys.argv]
     try:
         return subprocess.run(command, check=False, env={**os.environ, INSIDE: "1"}).returncode
     finally:
-        if made:
+        if made_cvmfs:
             Path("/cvmfs").rmdir()
 
 
@@ -75,8 +75,8 @@ def cvtrace(*words: str | Path, cwd: Path = ROOT) -> str:
 def demo() -> dict[str, str]:
     """Run `make demo`; return its blocks, and write the reports of its runs."""
     command = [sys.executable, "examples/demo.py", "--mount", str(MOUNT)]
-    done = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    table = done.stdout.partition("\nThe four runs")[2].partition("\nThe traces are")[0]
+    result = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    table = result.stdout.partition("\nThe four runs")[2].partition("\nThe traces are")[0]
     for name in ("cold", "warm", "mapped"):
         cvtrace("report", DEMO / name, "-o", REPORTS / f"{name}.html", "--force")
     return {
@@ -128,20 +128,20 @@ def answers(folder: Path) -> dict[str, str]:
 
 def part(text: str, begin: str, end: str, lines: int) -> str:
     """Return the lines of a text from one that begins so, up to an end or so many lines."""
-    _, found, rest = text.partition(begin)
-    return "\n".join(f"{found}{rest.partition(end)[0]}".splitlines()[:lines])
+    _, marker, tail = text.partition(begin)
+    return "\n".join(f"{marker}{tail.partition(end)[0]}".splitlines()[:lines])
 
 
 def report_of(trace: Path) -> dict[str, Any]:
     """Return the JSON report of a trace."""
-    found: dict[str, Any] = json.loads(cvtrace("report", trace, "--format", "json"))
-    return found
+    report: dict[str, Any] = json.loads(cvtrace("report", trace, "--format", "json"))
+    return report
 
 
 def phase_of(report: dict[str, Any], name: str) -> dict[str, Any]:
     """Return one row of the phases."""
-    found: dict[str, Any] = next(phase for phase in report["phases"] if phase["name"] == name)
-    return found
+    row: dict[str, Any] = next(phase for phase in report["phases"] if phase["name"] == name)
+    return row
 
 
 def sources(folder: Path) -> str:
@@ -160,19 +160,19 @@ def beside(folder: Path) -> str:
         "| run | load | waited for CVMFS | first token | further tokens | waited for CVMFS |",
         "|---|---|---|---|---|---|",
     ]
-    what = {
+    sections = {
         "cold": "cold: nothing in the client's cache",
         "warm": "warm: in the client's cache, not in memory",
         "hot": "hot: in memory",
         "local": "a local copy, in memory",
     }
-    for name, said in what.items():
+    for name, section in sections.items():
         report = report_of(folder / name)
-        load, decode, prefill = (phase_of(report, each) for each in ("load", "decode", "prefill"))
-        waits = [seconds(each["network_s"] + each["cache_s"]) for each in (load, decode)]
+        load, decode, prefill = (phase_of(report, name) for name in ("load", "decode", "prefill"))
+        waits = [seconds(phase["network_s"] + phase["cache_s"]) for phase in (load, decode)]
         rate = f"{decode['count'] / decode['wall_s']:.0f} tokens/s"
         lines.append(
-            f"| {said} | {seconds(load['wall_s'])} | {waits[0]} | {seconds(prefill['wall_s'])} | {rate} | {waits[1]} |"
+            f"| {section} | {seconds(load['wall_s'])} | {waits[0]} | {seconds(prefill['wall_s'])} | {rate} | {waits[1]} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from cvtrace.commands.forms import given, refuse_without
+from cvtrace.commands.formats import is_set, refuse_without
 
 DURATION: Final = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>us|µs|ms|s)")
 UNITS: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -82,17 +82,17 @@ def analysis_options(command: Callable[..., None]) -> Callable[..., None]:
         rtt: float,
         parallel: int,
         scale: float,
-        **others: Any,
+        **arguments: Any,
     ) -> None:
         from cvtrace.analysis.contract.report_options import Changes, ReportOptions
 
         context = click.get_current_context()
         refuse_without(context, "log_client", "--log-client", access_log is not None, "--access-log")
-        predicts = what_if or any(given(context, name) for name in ("rtt", "parallel", "scale"))
+        predicts = what_if or any(is_set(context, name) for name in ("rtt", "parallel", "scale"))
         options = ReportOptions(access_log, log_client, Changes(rtt, parallel, scale), predicts)
-        command(*args, options=options, **others)
+        command(*args, options=options, **arguments)
 
-    found: Callable[..., None] = asking
+    decorated: Callable[..., None] = asking
     for option in reversed(OPTIONS):
-        found = option(found)
-    return found
+        decorated = option(decorated)
+    return decorated

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands import keeping
+from cvtrace.commands import tensor_names
 from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
-from cvtrace.commands.forms import refuse_useless, refuse_with
+from cvtrace.commands.formats import refuse_useless, refuse_with
 from cvtrace.probes.ladder import CHOICES
 
 
@@ -67,6 +67,6 @@ def command(
         )
         recording = attach(process, options, for_s)
     if keep_names:
-        keeping.keep_names(recording.path, asked)
+        tensor_names.keep_names(recording.path, asked)
     if not no_summary:
         tell_summary(recording.path, asked, verbose=verbose)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cvtrace.commands.console import doing
-from cvtrace.commands.forms import refuse_force_for_nothing, wanted_form
+from cvtrace.commands.formats import refuse_force_for_nothing, wanted_form
 from cvtrace.commands.outputs import (
     STDOUT,
     destination,
@@ -42,7 +42,7 @@ def command(context: click.Context, a: Path, b: Path, form: str, output: Path | 
     Class by class, phase by phase: times, tokens, reads, fetches, verdicts. Of several runs, medians, and where the difference
     lies with 95 % confidence; in brackets, if that may be none. As HTML with pictures of both runs.
     """
-    form = wanted_form(context, form, output, show=show, known=FORMATS)
+    form = wanted_form(context, form, output, show=show, available=FORMATS)
     if not show:
         refuse_force_for_nothing(force, output, "the file")
     output = destination(

@@ -54,8 +54,8 @@ def tell(text: str, *, end: str = "\n", steers: bool = False) -> None:
     Names in it come from anywhere: unless the text `steers` the terminal by itself, control characters are written out.
     """
     try:
-        whole = (text if steers else printable_lines(text)) + end
-        click.echo(whole.replace("\n", "\r\n") if _is_raw() else whole, err=True, nl=False)
+        line = (text if steers else printable_lines(text)) + end
+        click.echo(line.replace("\n", "\r\n") if _is_raw() else line, err=True, nl=False)
     except OSError:
         # What could not be written is still in its buffer, and Python would exit with 120 for it.
         _stderr_to_nowhere()
@@ -90,12 +90,12 @@ def note() -> Callable[[str], None] | None:
 
 
 @contextlib.contextmanager
-def doing(what: str) -> Iterator[None]:
+def doing(action: str) -> Iterator[None]:
     """Say on a terminal what is under way, and take the line away when it is done; in a pipe say nothing."""
     if not is_drawn_on():
         yield
         return
-    tell(f"\rcvtrace: {printable(what)} …", end="", steers=True)
+    tell(f"\rcvtrace: {printable(action)} …", end="", steers=True)
     try:
         yield
     finally:
@@ -109,15 +109,15 @@ def progress() -> Callable[[int, int], None] | None:
     began_s = 0.0
     bar: Progress | None = None
 
-    def show(done: int, total: int) -> None:
+    def show(count: int, total: int) -> None:
         nonlocal began_s, bar
         began_s = began_s or time.monotonic()
         try:
-            if bar is None and done < total and time.monotonic() - began_s > SLOW_S:
+            if bar is None and count < total and time.monotonic() - began_s > SLOW_S:
                 bar = _bar("cvtrace: finishing the trace", total)
             if bar is not None:
-                bar.update(bar.task_ids[0], completed=done, refresh=True)
-                if done >= total:
+                bar.update(bar.task_ids[0], completed=count, refresh=True)
+                if count >= total:
                     bar.stop()
                     bar = None
         except (OSError, ImportError):  # nobody reads stderr, or rich is out of reach by now
@@ -127,14 +127,14 @@ def progress() -> Callable[[int, int], None] | None:
     return show
 
 
-def _bar(what: str, total: int) -> Progress:
+def _bar(action: str, total: int) -> Progress:
     """Return a bar that draws when it is told to, and is taken away when it stops."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
-    bar.add_task(what, total=total)
+    bar.add_task(action, total=total)
     bar.start()
     return bar
 
@@ -149,10 +149,10 @@ def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
 
         with doing("analysing the trace"):
             trace = read_trace(path)
-            shown = summary(trace, headers_of(trace, owner), verbose=verbose)
-        tell(shown, steers=True)  # it has colours, and writes names out by itself
+            lines = summary(trace, headers_of(trace, owner), verbose=verbose)
+        tell(lines, steers=True)  # it has colours, and writes names out by itself
 
-    as_owner(owner, show, lambda why: f"the summary could not be made{why}; the trace is in {path}")
+    as_owner(owner, show, lambda reason: f"the summary could not be made{reason}; the trace is in {path}")
 
 
 def as_owner(owner: User, work: Callable[[], None], failed: Callable[[str], str]) -> None:
@@ -182,7 +182,7 @@ def as_owner(owner: User, work: Callable[[], None], failed: Callable[[str], str]
 
 
 def _switch_user(owner: User) -> None:
-    from cvtrace.commands.caller import switch_user
+    from cvtrace.commands.sudo_caller import switch_user
 
     switch_user(owner)
 

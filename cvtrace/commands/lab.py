@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from cvtrace.commands.lazy import LazyGroup, Verb
+from cvtrace.commands.lazy_group import LazyGroup, Verb
 
 VERBS: Final = {
     "up": Verb("cvtrace.commands.lab_up", "Build, publish, serve and mount a model, all in one."),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.forms import refuse_with
+from cvtrace.commands.formats import refuse_with
 from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
 
 
@@ -66,7 +66,7 @@ def command(
         timeout_s=max(1, round(parse_duration_s(timeout))),
     )
     if foreground:
-        where = configuration.mountpoint
-        mounting.serve_here(configuration, lambda: click.echo(f"{name} is mounted on {where}; Ctrl-C ends it"))
+        target = configuration.mountpoint
+        mounting.serve_here(configuration, lambda: click.echo(f"{name} is mounted on {target}; Ctrl-C ends it"))
     mounted = mounting.start(configuration)
     click.echo(f"{name} is mounted on {mounted.mountpoint} (pid {mounted.pid}, cache {mounted.workspace})")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.forms import given, refuse_with, refuse_without
+from cvtrace.commands.formats import is_set, refuse_with, refuse_without
 from cvtrace.lab.origin import Injection, Origin
 from cvtrace.lab.quantities import parse_bandwidth_bytes_per_s, parse_duration_s, parse_size_bytes
 
@@ -43,7 +43,7 @@ def command(
     control: Path | None,
 ) -> None:
     """Serve the repositories in STORE over HTTP until Ctrl-C, as slow and as faulty as asked for."""
-    harms = [name for name in ("delay", "bandwidth", "status", "truncate", "drop") if given(context, name)]
+    harms = [name for name in ("delay", "bandwidth", "status", "truncate", "drop") if is_set(context, name)]
     for name in ("every", "match"):
         refuse_without(
             context,

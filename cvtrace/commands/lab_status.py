@@ -15,16 +15,16 @@ def command(state: Path | None, as_json: bool) -> None:
     """Say what is up; exit code 0 when all of it is, else 1."""
     from cvtrace.lab.stack import status
 
-    found = status(state=state)
-    stack = found.stack
+    stack_status = status(state=state)
+    stack = stack_status.stack
     if as_json:
         described = stack.to_json() if stack else {}
-        click.echo(json.dumps({"up": found.up, "problems": list(found.problems)} | described, indent=2))
+        click.echo(json.dumps({"up": stack_status.up, "problems": list(stack_status.problems)} | described, indent=2))
     else:
-        click.echo("up" if found.up else "down")
-        for problem in found.problems:
+        click.echo("up" if stack_status.up else "down")
+        for problem in stack_status.problems:
             click.echo(f"  {problem}; `cvtrace lab up` repairs it, `cvtrace lab down` clears it away")
         for name, value in (stack.to_json() if stack else {}).items():
             for line in value.values() if isinstance(value, dict) else [value]:
                 click.echo(f"  {name.replace('_', ' '):<12} {line}")
-    raise click.exceptions.Exit(0 if found.up else 1)
+    raise click.exceptions.Exit(0 if stack_status.up else 1)

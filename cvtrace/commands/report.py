@@ -13,7 +13,7 @@ import click
 from cvtrace.commands.analysis_options import analysis_options
 from cvtrace.commands.console import doing, say
 from cvtrace.commands.exports import EXPORTS, check_place, export
-from cvtrace.commands.forms import given, refuse_force_for_nothing, refuse_without, wanted_form
+from cvtrace.commands.formats import is_set, refuse_force_for_nothing, refuse_without, wanted_form
 from cvtrace.commands.outputs import (
     STDOUT,
     destination,
@@ -84,7 +84,7 @@ def command(
 
     A trace that was cut off is reported as far as it goes; where it ends is said on stderr, too.
     """
-    form = wanted_form(context, form, output, show=show, known=(*FORMATS, *EXPORTS))
+    form = wanted_form(context, form, output, show=show, available=(*FORMATS, *EXPORTS))
     if show and form in EXPORTS:
         raise click.UsageError(f"--open shows {', '.join(FORMATS)}: --format {form} is for other programs")
     if not show:
@@ -119,7 +119,7 @@ def command(
             )
         with writing(output) as stream:
             stream.write(rendered.encode(encoding, "replace"))
-    if given(context, "model") and not found.tensors:
+    if is_set(context, "model") and not found.tensors:
         say(f"--model {model}: no tensors were found there for the files that the run read")
     if found.trace.damage:
         say(found.trace.damage)

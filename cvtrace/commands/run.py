@@ -9,9 +9,9 @@ from typing import Final
 
 import click
 
-from cvtrace.commands import keeping
+from cvtrace.commands import tensor_names
 from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
-from cvtrace.commands.forms import refuse_useless, refuse_with
+from cvtrace.commands.formats import refuse_useless, refuse_with
 from cvtrace.probes.ladder import CHOICES, Settings
 
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
@@ -104,7 +104,7 @@ def command(
             say(str(error))
             ctx.exit(error.exit_code)
     if keep_names:
-        keeping.keep_names(recording.path, asked)
+        tensor_names.keep_names(recording.path, asked)
     if not no_summary:
         tell_summary(recording.path, asked, verbose=verbose)
     ctx.exit(recording.exit_code)

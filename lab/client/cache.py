@@ -36,14 +36,14 @@ class Transaction:
             self._rest = data
             return
         fd = self.fd
-        whole = (len(data) - 1) // BUFFER_BYTES * BUFFER_BYTES
+        blocks_bytes = (len(data) - 1) // BUFFER_BYTES * BUFFER_BYTES
         view = memoryview(data)
-        for start in range(0, whole, BUFFER_BYTES):
+        for start in range(0, blocks_bytes, BUFFER_BYTES):
             piece = view[start : start + BUFFER_BYTES]
-            written = os.write(fd, piece)
-            if written < BUFFER_BYTES:
-                _write_all(fd, piece[written:])
-        self._rest = data[whole:]
+            count = os.write(fd, piece)
+            if count < BUFFER_BYTES:
+                _write_all(fd, piece[count:])
+        self._rest = data[blocks_bytes:]
 
     def reset(self) -> None:
         """Forget what was written, for another attempt."""
@@ -91,27 +91,25 @@ class Cache:
             raise OSError(errno.ENOSPC, "the object is larger than half of the quota")
         return Transaction()
 
-    def commit(self, transaction: Transaction, what: Object) -> int:
+    def commit(self, transaction: Transaction, obj: Object) -> int:
         """Move a complete object to its place and return a descriptor to read it; raises OSError and leaves nothing behind."""
         try:
             transaction.flush()
-            if what.size_bytes is not None and transaction.size_bytes != what.size_bytes:
-                raise OSError(
-                    errno.EIO, f"{what.description} has {transaction.size_bytes} bytes, not {what.size_bytes}"
-                )
+            if obj.size_bytes is not None and transaction.size_bytes != obj.size_bytes:
+                raise OSError(errno.EIO, f"{obj.description} has {transaction.size_bytes} bytes, not {obj.size_bytes}")
             fd = open_read_only(transaction.path)
         except OSError:
             transaction.abort()
             raise
         os.close(transaction.fd)
         try:
-            os.rename(transaction.path, f"./{what.hash.path}")  # noqa: PTH104 - a str path, no object per fetch
+            os.rename(transaction.path, f"./{obj.hash.path}")  # noqa: PTH104 - a str path, no object per fetch
         except OSError:
             os.close(fd)
             Path(transaction.path).unlink(missing_ok=True)
             raise
-        tell = self._quota.pin if what.pinned else self._quota.insert
-        tell(what.hash, transaction.size_bytes, what.description)
+        tell = self._quota.pin if obj.pinned else self._quota.insert
+        tell(obj.hash, transaction.size_bytes, obj.description)
         return fd
 
 

@@ -26,7 +26,7 @@ from cvtrace.lab.client.libfuse import Session
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.repository import Manifest, load_manifest, load_public_keys
 from cvtrace.lab.client.syscalls import name_thread
-from cvtrace.lab.client.talk import TalkSocket
+from cvtrace.lab.client.talk_socket import TalkSocket
 from cvtrace.lab.client.threads import PROCESS_NAME
 from cvtrace.lab.client.xattrs import Xattrs
 from cvtrace.lab.errors import LabError
@@ -120,8 +120,8 @@ class Client:
             except LabError:
                 transaction.abort()
                 raise
-            what = Object(hash_, f"certificate for {self._configuration.fqrn}", suffix="X")
-            fd = self._cache.commit(transaction, what)
+            certificate = Object(hash_, f"certificate for {self._configuration.fqrn}", suffix="X")
+            fd = self._cache.commit(transaction, certificate)
         else:
             self.counters.add("cache.n_certificate_hits")
         with os.fdopen(fd, "rb") as file:

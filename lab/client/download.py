@@ -151,9 +151,9 @@ class Downloader:
         in_pipe = select.poll()
         in_pipe.register(self._job_reader, select.POLLIN)
         while in_pipe.poll(0):
-            left = self._jobs.pop(self._next_address(), None)
-            if left is not None:  # else its worker has taken it back
-                self._answer(left, Failure.CANCELLED)
+            pending = self._jobs.pop(self._next_address(), None)
+            if pending is not None:  # else its worker has taken it back
+                self._answer(pending, Failure.CANCELLED)
 
     def _turn(self) -> bool:
         for fd, events in self._poll.poll(self._poll_timeout_ms()):
@@ -207,8 +207,8 @@ class Downloader:
     def _finish_transfers(self) -> None:
         if not self._running:
             return
-        _, done, failed = self._multi.info_read()
-        for curl in done:
+        _, succeeded, failed = self._multi.info_read()
+        for curl in succeeded:
             self._finish(curl, Failure.OK)
         for curl, code, _ in failed:
             self._finish(curl, _CURL_FAILURES.get(code, Failure.OTHER))
@@ -218,7 +218,7 @@ class Downloader:
         self._multi.remove_handle(curl)
         job = transfer.job
         times = (pycurl.CONNECT_TIME, pycurl.PRETRANSFER_TIME, pycurl.STARTTRANSFER_TIME, pycurl.TOTAL_TIME)
-        connect_s, sent_s, first_s, last_s = (float(curl.getinfo(each)) for each in times)
+        connect_s, sent_s, first_s, last_s = (float(curl.getinfo(time)) for time in times)
         connected = bool(curl.getinfo(pycurl.NUM_CONNECTS))
         self._injector.transferred(
             job.path, job.handed_ns, transfer.begun_ns, connected, (connect_s, sent_s, first_s, last_s)
@@ -253,14 +253,14 @@ class Downloader:
     def _answer(self, job: Job, failure: Failure) -> None:
         os.write(job.reply, _OUTCOME.pack(failure))
 
-    def _watch(self, what: int, fd: int, multi: object, data: object) -> None:
-        if what == pycurl.POLL_REMOVE:
+    def _watch(self, action: int, fd: int, multi: object, data: object) -> None:
+        if action == pycurl.POLL_REMOVE:
             self._poll.unregister(fd)
             return
         events = 0
-        if what in (pycurl.POLL_IN, pycurl.POLL_INOUT):
+        if action in (pycurl.POLL_IN, pycurl.POLL_INOUT):
             events |= select.POLLIN | select.POLLPRI
-        if what in (pycurl.POLL_OUT, pycurl.POLL_INOUT):
+        if action in (pycurl.POLL_OUT, pycurl.POLL_INOUT):
             events |= select.POLLOUT | select.POLLWRBAND
         self._poll.register(fd, events)
 

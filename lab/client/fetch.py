@@ -33,31 +33,31 @@ class Fetcher:
         self._running: dict[Hash, list[int]] = {}
         self._wait_pipes: list[tuple[int, int]] = []
 
-    def fetch(self, what: Object) -> int:
+    def fetch(self, obj: Object) -> int:
         """Return a descriptor of the object's content; raises OSError (EIO when it cannot be had)."""
         self._counters.add("fetch.n_invocations")
-        fd = self._cache.open(what.hash)
+        fd = self._cache.open(obj.hash)
         if fd is not None:
             return fd
         began_ns = time.monotonic_ns()
-        fd = self._missing(what)
-        self._injector.handled("miss", began_ns, str(what.hash))
+        fd = self._missing(obj)
+        self._injector.handled("miss", began_ns, str(obj.hash))
         return fd
 
-    def _missing(self, what: Object) -> int:
+    def _missing(self, obj: Object) -> int:
         with self._lock:
-            waiters = self._running.get(what.hash)
+            waiters = self._running.get(obj.hash)
             if waiters is None:
-                fd = self._cache.open(what.hash)  # it may have been committed since
+                fd = self._cache.open(obj.hash)  # it may have been committed since
                 if fd is not None:
                     return fd
-                self._running[what.hash] = []
+                self._running[obj.hash] = []
             else:
                 pipe = self._wait_pipes.pop() if self._wait_pipes else os.pipe()
                 waiters.append(pipe[1])
         if waiters is not None:
             return self._wait(pipe)
-        return self._lead(what)
+        return self._lead(obj)
 
     def _wait(self, pipe: tuple[int, int]) -> int:
         fd: int = _DESCRIPTOR.unpack(os.read(pipe[0], _DESCRIPTOR.size))[0]
@@ -67,29 +67,29 @@ class Fetcher:
             raise OSError(-fd, os.strerror(-fd))
         return fd
 
-    def _lead(self, what: Object) -> int:
+    def _lead(self, obj: Object) -> int:
         fd = -errno.EIO
         try:
-            fd = self._download(what)
+            fd = self._download(obj)
         except OSError as error:
             fd = -(error.errno or errno.EIO)
             raise
         finally:
             with self._lock:
-                waiters = self._running.pop(what.hash)
+                waiters = self._running.pop(obj.hash)
             for waiter in waiters:
                 os.write(waiter, _DESCRIPTOR.pack(_duplicate(fd)))
         return fd
 
-    def _download(self, what: Object) -> int:
+    def _download(self, obj: Object) -> int:
         self._counters.add("fetch.n_downloads")
-        transaction: Transaction = self._cache.begin(what.size_bytes)
-        job = Job(f"/data/{what.hash.path}{what.suffix}", transaction, what.hash, what.compressed)
+        transaction: Transaction = self._cache.begin(obj.size_bytes)
+        job = Job(f"/data/{obj.hash.path}{obj.suffix}", transaction, obj.hash, obj.compressed)
         failure = self._downloader.download(job)
         if failure is not Failure.OK:
             transaction.abort()
-            raise OSError(errno.EIO, f"{what.description} cannot be downloaded ({failure.name.lower()})")
-        return self._cache.commit(transaction, what)
+            raise OSError(errno.EIO, f"{obj.description} cannot be downloaded ({failure.name.lower()})")
+        return self._cache.commit(transaction, obj)
 
 
 def _duplicate(fd: int) -> int:

@@ -191,8 +191,8 @@ class Filesystem:
             return self._chunked.add(ChunkedFile(entry, self._catalogs.chunks(entry)))
         if entry.hash is None:
             raise OSError(errno.EIO, f"{entry.path} has no content hash")
-        what = Object(entry.hash, entry.path, size_bytes=entry.size_bytes, compressed=entry.compressed)
-        return self._fetcher.fetch(what)
+        obj = Object(entry.hash, entry.path, size_bytes=entry.size_bytes, compressed=entry.compressed)
+        return self._fetcher.fetch(obj)
 
     def _close_file(self, handle: int) -> None:
         if handle >= 0:

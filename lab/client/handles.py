@@ -26,21 +26,21 @@ class ChunkedFile:
 
     def read(self, fetcher: Fetcher, address: int, size: int, offset: int) -> int:
         """Read into memory; return the bytes read, raises OSError. Readers of one handle take turns, as in the client."""
-        done = 0
+        copied_bytes = 0
         with self._lock:
             index = bisect.bisect_right(self._starts, offset) - 1
-            while done < size and index < len(self._chunks):
+            while copied_bytes < size and index < len(self._chunks):
                 chunk = self._chunks[index]
-                begin = offset + done - chunk.offset
-                wanted = min(size - done, chunk.size_bytes - begin)
-                if wanted > 0:
+                begin = offset + copied_bytes - chunk.offset
+                length = min(size - copied_bytes, chunk.size_bytes - begin)
+                if length > 0:
                     self._select(fetcher, index)
-                    count = pread_into(self._fd, address + done, wanted, begin)
-                    done += count
-                    if count < wanted:
+                    count = pread_into(self._fd, address + copied_bytes, length, begin)
+                    copied_bytes += count
+                    if count < length:
                         break
                 index += 1
-        return done
+        return copied_bytes
 
     def _select(self, fetcher: Fetcher, index: int) -> None:
         if self._index == index:

@@ -81,9 +81,9 @@ class Injector:
         """Called before the download thread begins a job."""
         self._compute("take", self._injection.take_busy_s)
 
-    def handled(self, what: str, start_ns: int, of: str = "") -> None:
+    def handled(self, kind: str, start_ns: int, of: str = "") -> None:
         """Called when a request, a missing object or a received piece has been handled, with when that began."""
-        self._write(what, start_ns, time.monotonic_ns(), of)
+        self._write(kind, start_ns, time.monotonic_ns(), of)
 
     def transferred(
         self, of: str, handed_ns: int, begun_ns: int, connected: bool, times_s: tuple[float, float, float, float]
@@ -101,24 +101,24 @@ class Injector:
         self._write("request", sent_ns, first_ns, of)
         self._write("transfer", first_ns, last_ns, of)
 
-    def _sleep(self, what: str, for_s: float) -> None:
+    def _sleep(self, kind: str, for_s: float) -> None:
         if for_s:
             start_ns = time.monotonic_ns()
             time.sleep(for_s)
-            self._write(what, start_ns, time.monotonic_ns())
+            self._write(kind, start_ns, time.monotonic_ns())
 
-    def _compute(self, what: str, for_s: float) -> None:
+    def _compute(self, kind: str, for_s: float) -> None:
         if for_s:
             start_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
             until_ns = start_ns + round(for_s * 1e9)
             while time.monotonic_ns() < until_ns:
                 pass
-            self._write(what, start_ns, time.monotonic_ns(), cpu_ns=time.thread_time_ns() - cpu_ns)
+            self._write(kind, start_ns, time.monotonic_ns(), cpu_ns=time.thread_time_ns() - cpu_ns)
 
-    def _write(self, what: str, start_ns: int, end_ns: int, of: str = "", **more: int) -> None:
+    def _write(self, kind: str, start_ns: int, end_ns: int, of: str = "", **more: int) -> None:
         if self._log is not None:
             line = {
-                "what": what,
+                "what": kind,
                 "of": of,
                 "tid": threading.get_native_id(),
                 "start_ns": start_ns,

@@ -145,9 +145,9 @@ def _keep_thread_state() -> None:
 
     It would be made and freed for each one otherwise, at the cost of three system calls that no other client makes.
     """
-    if not hasattr(_of_thread, "kept"):
+    if not hasattr(_of_thread, "state_taken"):
         ctypes.pythonapi.PyGILState_Ensure()
-        _of_thread.kept = True
+        _of_thread.state_taken = True
 
 
 def _guarded(handler: Callable[..., None]) -> Callable[..., None]:

@@ -134,9 +134,9 @@ def unmount(mountpoint: Path | str, *, timeout_s: float = 10.0) -> None:
     except (OSError, ValueError):
         pid = 0  # not ours, not mounted, or its daemon is dead
     command = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
-    done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise LabError(f"cannot unmount {mountpoint}: {done.stderr.strip() or 'is it mounted?'}")
+    result = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise LabError(f"cannot unmount {mountpoint}: {result.stderr.strip() or 'is it mounted?'}")
     if not pid or _ends(pid, GRACE_S):
         return
     if _is_lab_client(pid):

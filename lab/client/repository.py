@@ -32,18 +32,18 @@ class Letter:
     signature: bytes
 
     @classmethod
-    def parse(cls, data: bytes, what: str) -> Letter:
+    def parse(cls, data: bytes, description: str) -> Letter:
         """Cut a letter into text, hash and signature and check the hash; raises LabError."""
-        text, mark, rest = data.partition(b"\n--\n")
-        hash_line, newline, signature = rest.partition(b"\n")
+        text, mark, tail = data.partition(b"\n--\n")
+        hash_line, newline, signature = tail.partition(b"\n")
         if not (mark and newline and signature):
-            raise LabError(f"the {what} is damaged (it carries no signature): publish the repository again")
+            raise LabError(f"the {description} is damaged (it carries no signature): publish the repository again")
         text += b"\n"
         expected = Hash.parse(hash_line.decode("ascii", "replace"))
         hasher = expected.hasher()
         hasher.update(text)
         if hasher.hexdigest() != expected.digits:
-            raise LabError(f"the {what} does not match its own hash: it was altered or damaged on the way")
+            raise LabError(f"the {description} does not match its own hash: it was altered or damaged on the way")
         return cls(text, hash_line.decode(), signature)
 
 

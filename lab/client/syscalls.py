@@ -22,9 +22,9 @@ _PRCTL: Final = _LIBC.prctl
 _PR_SET_NAME: Final = 15
 
 
-def _failed(what: str) -> OSError:
+def _failed(operation: str) -> OSError:
     number = ctypes.get_errno()
-    return OSError(number, os.strerror(number), what)
+    return OSError(number, os.strerror(number), operation)
 
 
 def open_read_only(path: str) -> int:

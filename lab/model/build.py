@@ -70,7 +70,7 @@ def _write(directory: Path, shape: Shape, listed: list[weights.Tensor], *, inlin
         initializers = files.inline(listed)
     else:
         initializers = files.external(listed, directory / "model.onnx.data")
-    made = helper.make_graph(
+    onnx_graph = helper.make_graph(
         graph.nodes(shape),
         "main_graph",
         graph.inputs(shape),
@@ -78,7 +78,7 @@ def _write(directory: Path, shape: Shape, listed: list[weights.Tensor], *, inlin
         initializer=[*graph.constants(), *initializers],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(graph.MS, 1)]
-    model = helper.make_model(made, opset_imports=opsets, ir_version=8, producer_name="cvtrace-lab")
+    model = helper.make_model(onnx_graph, opset_imports=opsets, ir_version=8, producer_name="cvtrace-lab")
     onnx.save_model(model, directory / "model.onnx")
     tokenizer.write(directory, shape.vocabulary, shape.context)
     config.write(directory, shape, mapped=mapped)

@@ -92,10 +92,10 @@ def _feed_forward(nodes: Nodes, shape: Shape, layer: int, source: str) -> str:
 
 def nodes(shape: Shape) -> list[NodeProto]:
     """Return the operators in order: embedding, layers, norm, output matrix."""
-    made = Nodes(shape.bits)
-    _lengths(made)
-    residual = made.add("Gather", ["model.embed_tokens.weight", "input_ids"], "embedded", axis=0)
-    normed = made.add(
+    nodes = Nodes(shape.bits)
+    _lengths(nodes)
+    residual = nodes.add("Gather", ["model.embed_tokens.weight", "input_ids"], "embedded", axis=0)
+    normed = nodes.add(
         "SimplifiedLayerNormalization",
         [residual, "model.layers.0.input_layernorm.weight"],
         "model.layers.0.input_layernorm.out",
@@ -104,14 +104,14 @@ def nodes(shape: Shape) -> list[NodeProto]:
         stash_type=1,
     )
     for layer in range(shape.layers):
-        attended = _attention(made, shape, layer, normed)
-        normed, residual = made.skip_norm(attended, residual, f"model.layers.{layer}.post_attention_layernorm")
-        fed = _feed_forward(made, shape, layer, normed)
+        attended = _attention(nodes, shape, layer, normed)
+        normed, residual = nodes.skip_norm(attended, residual, f"model.layers.{layer}.post_attention_layernorm")
+        fed = _feed_forward(nodes, shape, layer, normed)
         last = layer == shape.layers - 1
         following = "model.norm" if last else f"model.layers.{layer + 1}.input_layernorm"
-        normed, residual = made.skip_norm(fed, residual, following)
-    made.matmul(normed, "lm_head", shape.vocabulary, shape.hidden, output="logits")
-    return made.nodes
+        normed, residual = nodes.skip_norm(fed, residual, following)
+    nodes.matmul(normed, "lm_head", shape.vocabulary, shape.hidden, output="logits")
+    return nodes.nodes
 
 
 def constants() -> list[TensorProto]:

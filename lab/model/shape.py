@@ -84,9 +84,9 @@ def fit(size_bytes: int, bits: int = 4) -> Shape:
     weight_bytes = matrix_bytes(1, 1024, bits) / 1024
     layers = max(2, min(32, round(3 * (size_bytes / 1e6 / (weight_bytes / 0.625)) ** (1 / 3))))
     vocabulary_share = EMBEDDING_SHARE * (1 + weight_bytes / 4)
-    wanted = math.sqrt((1 - vocabulary_share) * size_bytes / (layers * WEIGHTS_PER_LAYER * weight_bytes))
-    step = 256 if wanted >= 512 else 128
-    widest = max(128, round(wanted / step) * step)
+    ideal_hidden = math.sqrt((1 - vocabulary_share) * size_bytes / (layers * WEIGHTS_PER_LAYER * weight_bytes))
+    step = 256 if ideal_hidden >= 512 else 128
+    widest = max(128, round(ideal_hidden / step) * step)
     while _with_hidden(widest, layers, size_bytes, bits).vocabulary == LARGEST_VOCABULARY:
         widest += step
     for tried in (layers, 2):

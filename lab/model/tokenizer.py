@@ -26,8 +26,8 @@ def byte_characters() -> list[str]:
         *range(ord("®"), ord("ÿ") + 1),
     ]
     characters = {byte: chr(byte) for byte in printable}
-    others = (byte for byte in range(BYTES) if byte not in characters)
-    characters.update({byte: chr(BYTES + position) for position, byte in enumerate(others)})
+    remaining_bytes = (byte for byte in range(BYTES) if byte not in characters)
+    characters.update({byte: chr(BYTES + position) for position, byte in enumerate(remaining_bytes)})
     return [characters[byte] for byte in range(BYTES)]
 
 

@@ -158,10 +158,10 @@ def _head(shape: Shape, seed: int) -> list[Tensor]:
         yield from [silent] * (shape.vocabulary - BYTES - words(shape.vocabulary))
 
     def floats() -> Chunks:
-        whole = np.zeros((shape.hidden, shape.vocabulary), np.float32)
+        weight = np.zeros((shape.hidden, shape.vocabulary), np.float32)
         for token, rows in _successions(shape, seed):
-            whole[:, token : token + len(rows)] = rows.T * np.float32(gain)
-        yield whole
+            weight[:, token : token + len(rows)] = rows.T * np.float32(gain)
+        yield weight
 
     if shape.bits == 32:
         return [_float32("lm_head.weight", (shape.hidden, shape.vocabulary), floats)]

@@ -68,12 +68,12 @@ def read_access_log(path: Path) -> list[AccessEntry]:
         lines = path.read_bytes().split(b"\n")[:-1]
     except OSError as error:
         raise LabError(f"cannot read the access log {path}: {error.strerror}") from error
-    known = {field.name for field in fields(AccessEntry)}
+    names = {field.name for field in fields(AccessEntry)}
     entries = []
     for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
-            entries.append(AccessEntry(**{name: values[name] for name in known}))
+            entries.append(AccessEntry(**{name: values[name] for name in names}))
         except (ValueError, KeyError, TypeError) as error:
             raise LabError(f"{path}, line {number}, is not of an access log: {error!r}") from error
     return entries

@@ -120,8 +120,8 @@ def _obey(request: dict[str, Any], origin: Controlled) -> dict[str, Any]:
             return {"idle": origin.wait_idle(float(request.get("timeout_s", 10)))}
         case "status":
             pass
-        case other:
-            raise LabError(f"'{other}' is not a command; there are inject, hold_connections, status and wait_idle")
+        case name:
+            raise LabError(f"'{name}' is not a command; there are inject, hold_connections, status and wait_idle")
     return {
         "url": origin.url,
         "store": str(origin.store),

@@ -96,7 +96,7 @@ class Injector:
             for rule in self._rules:
                 if rule.takes(path, self._random):
                     return rule.injection, rule.link
-        return _NOTHING, None
+        return _NO_INJECTION, None
 
 
 class _Rule:
@@ -114,13 +114,13 @@ class _Rule:
         if not self._pattern.search(path):
             return False
         self._matched += 1
-        wanted = self.injection
-        if wanted.times is not None and self._taken >= wanted.times:
+        injection = self.injection
+        if injection.times is not None and self._taken >= injection.times:
             return False
-        if self._matched % wanted.every or (wanted.probability < 1 and chance.random() >= wanted.probability):
+        if self._matched % injection.every or (injection.probability < 1 and chance.random() >= injection.probability):
             return False
         self._taken += 1
         return True
 
 
-_NOTHING = Injection()
+_NO_INJECTION = Injection()

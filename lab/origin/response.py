@@ -110,11 +110,11 @@ class Handler(BaseHTTPRequestHandler):
     def _send_range(self, file: BinaryIO, offset: int, size_bytes: int) -> None:
         end = offset + size_bytes
         while offset < end:
-            sent = os.sendfile(self.connection.fileno(), file.fileno(), offset, end - offset)
-            if sent == 0:
+            count = os.sendfile(self.connection.fileno(), file.fileno(), offset, end - offset)
+            if count == 0:
                 raise OSError("the object became shorter while it was sent")
-            offset += sent
-            self.entry.body_bytes += sent
+            offset += count
+            self.entry.body_bytes += count
 
     def _send_text(self, status: int, *headers: str) -> None:
         text = f"{status} {_phrase(status)}\n".encode()

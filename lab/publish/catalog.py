@@ -165,8 +165,8 @@ def statistics(entries: Iterable[Entry]) -> dict[str, int]:
             count["chunked"] += bool(entry.chunks)
             count["chunks"] += len(entry.chunks)
             count["chunked_size"] += entry.size_bytes if entry.chunks else 0
-    own = {f"self_{name}": value for name, value in count.items()}
-    return own | dict.fromkeys((f"subtree_{name}" for name in COUNTERS), 0)
+    self_counts = {f"self_{name}": value for name, value in count.items()}
+    return self_counts | dict.fromkeys((f"subtree_{name}" for name in COUNTERS), 0)
 
 
 def _row(entry: Entry, subdirectories: int) -> tuple[object, ...]:

@@ -81,6 +81,6 @@ def read_manifest(file: Path) -> Manifest | None:
 
 def whitelist_text(fqrn: str, fingerprint: str, now_s: int) -> bytes:
     """Return the whitelist as it is signed: made when, valid until when, for which name and certificate."""
-    made = datetime.datetime.fromtimestamp(now_s, datetime.UTC)
-    expires = made + datetime.timedelta(days=WHITELIST_DAYS)
-    return f"{made:%Y%m%d%H%M%S}\nE{expires:%Y%m%d%H%M%S}\nN{fqrn}\n{fingerprint}\n".encode()
+    timestamp = datetime.datetime.fromtimestamp(now_s, datetime.UTC)
+    expires = timestamp + datetime.timedelta(days=WHITELIST_DAYS)
+    return f"{timestamp:%Y%m%d%H%M%S}\nE{expires:%Y%m%d%H%M%S}\nN{fqrn}\n{fingerprint}\n".encode()

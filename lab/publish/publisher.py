@@ -23,7 +23,7 @@ from cvtrace.lab.publish.catalog import Chunk, Entry, read_catalog, write_catalo
 from cvtrace.lab.publish.chunker import DEFAULT_CHUNK_BYTES, Span, is_chunked, spans
 from cvtrace.lab.publish.objects import DEFAULT_LEVEL, Compression, ObjectStore, StoredObject, Suffix
 from cvtrace.lab.publish.signing import Keys, load_or_create_keys, sign_manifest, sign_whitelist
-from cvtrace.lab.publish.tree import Found, parse_at, plant, walk
+from cvtrace.lab.publish.tree import SourceItem, parse_at, plant, walk
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 """Where `cvtrace lab serve` serves when no port is given."""
@@ -132,13 +132,13 @@ def _publish(
 
 
 def _add_content(
-    tree: Iterable[Found], objects: ObjectStore, chunk_bytes: int
+    tree: Iterable[SourceItem], objects: ObjectStore, chunk_bytes: int
 ) -> tuple[list[Entry], list[StoredObject]]:
     """Store the files of a tree, several at a time, and return its entries with their hashes."""
-    found = list(tree)
-    ranges = [(item, span) for item in found if item.is_file for span in spans(item.entry.size_bytes, chunk_bytes)]
+    items = list(tree)
+    ranges = [(item, span) for item in items if item.is_file for span in spans(item.entry.size_bytes, chunk_bytes)]
 
-    def add(part: tuple[Found, Span]) -> StoredObject:
+    def add(part: tuple[SourceItem, Span]) -> StoredObject:
         item, span = part
         suffix = Suffix.CHUNK if is_chunked(item.entry.size_bytes, chunk_bytes) else Suffix.FILE
         return objects.add(_read(item, span), suffix, item.entry.compression)
@@ -151,7 +151,7 @@ def _add_content(
     parts: dict[bytes, list[Chunk]] = {}
     for (item, span), part in zip(ranges, stored, strict=True):
         parts.setdefault(item.entry.path, []).append(Chunk(span.offset, span.size_bytes, part.digest))
-    return [_with_content(item.entry, parts.get(item.entry.path, []), chunk_bytes) for item in found], stored
+    return [_with_content(item.entry, parts.get(item.entry.path, []), chunk_bytes) for item in items], stored
 
 
 def _with_content(entry: Entry, parts: list[Chunk], chunk_bytes: int) -> Entry:
@@ -160,7 +160,7 @@ def _with_content(entry: Entry, parts: list[Chunk], chunk_bytes: int) -> Entry:
     return replace(entry, digest=parts[0].digest) if parts else entry
 
 
-def _read(item: Found, span: Span) -> bytes:
+def _read(item: SourceItem, span: Span) -> bytes:
     name = item.source
     try:
         with item.source.open("rb", buffering=0) as file:

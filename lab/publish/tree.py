@@ -14,7 +14,7 @@ from cvtrace.lab.publish.objects import Compression
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceItem:
     """A path of the source folder; a regular file has no content in its entry yet."""
 
     entry: Entry
@@ -25,7 +25,7 @@ class Found:
         return stat.S_ISREG(self.entry.mode)
 
 
-def walk(source: Path, at: bytes, compression: Compression) -> Iterator[Found]:
+def walk(source: Path, at: bytes, compression: Compression) -> Iterator[SourceItem]:
     """Yield everything below `source` as it will be found below `at`, directories before what is in them.
 
     Raises LabError for what cannot be read and for sockets, pipes and devices, which a model does not have.
@@ -33,17 +33,17 @@ def walk(source: Path, at: bytes, compression: Compression) -> Iterator[Found]:
     pending = [(source, at)]
     while pending:
         folder, path = pending.pop()
-        yield Found(_entry(folder, path, folder.stat(), compression), folder)
+        yield SourceItem(_entry(folder, path, folder.stat(), compression), folder)
         try:
             inside = sorted(folder.iterdir())
         except OSError as error:
             raise LabError(f"cannot read {folder}: {error.strerror}") from error
         for item in inside:
-            below, found = path + b"/" + os.fsencode(item.name), item.lstat()
-            if stat.S_ISDIR(found.st_mode):
+            below, status = path + b"/" + os.fsencode(item.name), item.lstat()
+            if stat.S_ISDIR(status.st_mode):
                 pending.append((item, below))
             else:
-                yield Found(_entry(item, below, found, compression), item)
+                yield SourceItem(_entry(item, below, status, compression), item)
 
 
 def plant(at: bytes, before: list[Entry], mtime_ns: int) -> list[Entry]:
@@ -54,15 +54,15 @@ def plant(at: bytes, before: list[Entry], mtime_ns: int) -> list[Entry]:
     """
     if at == b"":
         return []
-    kept = {entry.path: entry for entry in before if entry.path != at and not entry.path.startswith(at + b"/")}
+    entries = {entry.path: entry for entry in before if entry.path != at and not entry.path.startswith(at + b"/")}
     parent = at
     while parent:
         parent = parent.rpartition(b"/")[0]
-        there = kept.get(parent)
-        if there is not None and not there.is_directory:
+        entry_there = entries.get(parent)
+        if entry_there is not None and not entry_there.is_directory:
             raise LabError(f"{os.fsdecode(parent)} is a file in the repository; publish at another path")
-        kept.setdefault(parent, Entry(parent, stat.S_IFDIR | 0o755, 4096, mtime_ns))
-    return [kept[path] for path in sorted(kept)]
+        entries.setdefault(parent, Entry(parent, stat.S_IFDIR | 0o755, 4096, mtime_ns))
+    return [entries[path] for path in sorted(entries)]
 
 
 def parse_at(at: str) -> bytes:
@@ -73,22 +73,22 @@ def parse_at(at: str) -> bytes:
     return os.fsencode("".join(f"/{part}" for part in parts))
 
 
-def _entry(source: Path, path: bytes, found: os.stat_result, compression: Compression) -> Entry:
+def _entry(source: Path, path: bytes, status: os.stat_result, compression: Compression) -> Entry:
     entry = Entry(
         path=path,
-        mode=found.st_mode,
-        size_bytes=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-        uid=found.st_uid,
-        gid=found.st_gid,
+        mode=status.st_mode,
+        size_bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        uid=status.st_uid,
+        gid=status.st_gid,
         compression=compression,
     )
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         return replace(entry, symlink=os.fsencode(source.readlink()))
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         # The root of the repository is where everybody enters, whatever the folder it came from allowed.
-        return replace(entry, size_bytes=4096, mode=found.st_mode | (0o555 if path == b"" else 0))
-    if not stat.S_ISREG(found.st_mode):
+        return replace(entry, size_bytes=4096, mode=status.st_mode | (0o555 if path == b"" else 0))
+    if not stat.S_ISREG(status.st_mode):
         raise LabError(
             f"{source} is neither a file nor a directory nor a link; only those can be published, so remove it"
         )

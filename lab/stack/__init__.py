@@ -5,7 +5,7 @@
 """
 
 from cvtrace.lab.stack.caches import drop_page_cache, forget_pages, remount, warm, wipe_client_cache
-from cvtrace.lab.stack.life import Status, down, status, up
+from cvtrace.lab.stack.lifecycle import Status, down, status, up
 from cvtrace.lab.stack.state import FQRN, Options, Stack, default_state
 from cvtrace.lab.stack.temporary import temporary
 

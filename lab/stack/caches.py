@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.stack import clients
-from cvtrace.lab.stack.life import remember_client, wanted_mount
-from cvtrace.lab.stack.state import Stack, State
+from cvtrace.lab.stack.lifecycle import remember_client, wanted_mount
+from cvtrace.lab.stack.state import Stack, StateFolder
 
 
 def drop_page_cache() -> None:
@@ -47,13 +47,13 @@ def remount(stack: Stack, *, wipe: bool = False) -> Stack:
 
     What the client had cached it still has, unless it is to be wiped; what the kernel had is gone.
     """
-    kept = State(stack.state)
-    with kept.locked():
+    state = StateFolder(stack.state)
+    with state.locked():
         clients.unmount(stack.mountpoint, stack.client_pid)
         if wipe:
             shutil.rmtree(stack.workspace, ignore_errors=True)
         pid = clients.mount(stack.client, wanted_mount(stack))
-        remember_client(kept, pid)
+        remember_client(state, pid)
     return Stack(**{**stack.__dict__, "client_pid": pid})
 
 

@@ -35,64 +35,64 @@ class Mount:
         return self.cache / self.fqrn
 
 
-def find(asked: str) -> str:
+def find(client: str) -> str:
     """Return `lab` or the absolute path of the cvmfs2 to use; raises LabError when it is not there."""
-    if asked == LAB:
+    if client == LAB:
         return LAB
-    name = "cvmfs2" if asked in ("auto", "cvmfs2") else asked
-    found = shutil.which(name)
-    if found:
-        return str(Path(found).absolute())
-    if asked == "auto":
+    name = "cvmfs2" if client in ("auto", "cvmfs2") else client
+    program = shutil.which(name)
+    if program:
+        return str(Path(program).absolute())
+    if client == "auto":
         return LAB
     raise LabError(f"there is no client {name}: install cvmfs, or use --client lab")
 
 
-def mount(which: str, wanted: Mount) -> int:
+def mount(client_name: str, settings: Mount) -> int:
     """Mount and return the daemon's pid once it answers; raises LabError with the reason."""
-    if which == LAB:
-        url = f"{wanted.url}/cvmfs/{wanted.fqrn}"
+    if client_name == LAB:
+        url = f"{settings.url}/cvmfs/{settings.fqrn}"
         configuration = client.configure(
-            wanted.fqrn, wanted.mountpoint, url, wanted.key, wanted.cache, wanted.quota_bytes, proxy="DIRECT"
+            settings.fqrn, settings.mountpoint, url, settings.key, settings.cache, settings.quota_bytes, proxy="DIRECT"
         )
         return client.start(configuration).pid
-    return _mount_cvmfs2(which, wanted)
+    return _mount_cvmfs2(client_name, settings)
 
 
-def _mount_cvmfs2(program: str, wanted: Mount) -> int:
-    run = wanted.state / "run"
+def _mount_cvmfs2(program: str, settings: Mount) -> int:
+    run = settings.state / "run"
     try:
-        for folder in (run, wanted.workspace):
+        for folder in (run, settings.workspace):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LabError(f"cannot use {error.filename} for the client: {error.strerror}") from error
-    log = wanted.state / "cvmfs2.log"
+    log = settings.state / "cvmfs2.log"
     log.unlink(missing_ok=True)
-    config = wanted.state / "cvmfs2.conf"
+    config = settings.state / "cvmfs2.conf"
     config.write_text(
-        f"CVMFS_SERVER_URL={wanted.url}/cvmfs/{wanted.fqrn}\n"
+        f"CVMFS_SERVER_URL={settings.url}/cvmfs/{settings.fqrn}\n"
         "CVMFS_HTTP_PROXY=DIRECT\n"
-        f"CVMFS_PUBLIC_KEY={wanted.key}\n"
-        f"CVMFS_CACHE_DIR={wanted.workspace}\n"
+        f"CVMFS_PUBLIC_KEY={settings.key}\n"
+        f"CVMFS_CACHE_DIR={settings.workspace}\n"
         "CVMFS_SHARED_CACHE=no\n"
-        f"CVMFS_QUOTA_LIMIT={max(1, wanted.quota_bytes >> 20)}\n"
+        f"CVMFS_QUOTA_LIMIT={max(1, settings.quota_bytes >> 20)}\n"
         f"CVMFS_RELOAD_SOCKETS={run}\n"
         "CVMFS_CLAIM_OWNERSHIP=yes\n"
         "CVMFS_USE_GEOAPI=no\n"
         f"CVMFS_USYSLOG={log}\n"
     )
     options = f"config={config}" + (",allow_other" if os.geteuid() == 0 else "")
-    argv = [program, "-o", options, wanted.fqrn, str(wanted.mountpoint)]
+    argv = [program, "-o", options, settings.fqrn, str(settings.mountpoint)]
     environment = dict(os.environ) | _library_path(Path(program))
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
+    result = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
+    if result.returncode != 0:
         logged = log.read_text(errors="replace").splitlines() if log.exists() else []
-        words = [*done.stdout.splitlines(), *done.stderr.splitlines(), *logged]
+        words = [*result.stdout.splitlines(), *result.stderr.splitlines(), *logged]
         raise LabError(
-            f"{program} did not mount (exit code {done.returncode}): {words[-1] if words else 'no word'}; "
+            f"{program} did not mount (exit code {result.returncode}): {words[-1] if words else 'no word'}; "
             "--client lab does without it"
         )
-    return int(os.getxattr(wanted.mountpoint, "user.pid"))
+    return int(os.getxattr(settings.mountpoint, "user.pid"))
 
 
 def _library_path(program: Path) -> dict[str, str]:

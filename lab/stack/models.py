@@ -9,7 +9,7 @@ from typing import Any, Final
 import cvtrace
 from cvtrace.lab.model import build
 from cvtrace.lab.publish import publish
-from cvtrace.lab.stack.state import FQRN, Options, State
+from cvtrace.lab.stack.state import FQRN, Options, StateFolder
 
 Say = Callable[[str], None]
 
@@ -17,7 +17,7 @@ FOLDER: Final = "/models"
 """Where the models are in the repository."""
 
 
-def wanted(options: Options) -> dict[str, dict[str, Any]]:
+def parameters_by_model(options: Options) -> dict[str, dict[str, Any]]:
     """Return name -> parameters of each model that the options ask for."""
     name = f"lab-{_label(options.size_bytes)}"
     parameters = {
@@ -39,11 +39,11 @@ def _label(size_bytes: int) -> str:
     return f"{size_bytes}b"
 
 
-def prepare(state: State, options: Options, say: Say) -> None:
+def prepare(state: StateFolder, options: Options, say: Say) -> None:
     """Have the wanted models built and published; raises LabError."""
     built = state.read_built()
-    for name, parameters in wanted(options).items():
-        folder = state.folder / "models" / name
+    for name, parameters in parameters_by_model(options).items():
+        folder = state.path / "models" / name
         if built.get(name) == parameters:
             continue
         built.pop(name, None)

@@ -17,22 +17,22 @@ _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")  # space, tab, newline and backsl
 
 def kind(mountpoint: Path) -> str | None:
     """Return the type of what is mounted exactly there, or None; does not touch it, for it may be dead."""
-    wanted = os.fsencode(mountpoint)
-    found = None
+    target = os.fsencode(mountpoint)
+    fs_type = None
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields, _, rest = line.partition(b" - ")
-        if _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), fields.split(b" ")[4]) == wanted:
-            found = rest.split(b" ")[0].decode()
-    return found
+        fields, _, tail = line.partition(b" - ")
+        if _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), fields.split(b" ")[4]) == target:
+            fs_type = tail.split(b" ")[0].decode()
+    return fs_type
 
 
-def choose(asked: Path | None, fqrn: str, state: Path) -> Path:
+def choose(option: Path | None, fqrn: str, state: Path) -> Path:
     """Return the mountpoint: the one asked for, else /cvmfs/<fqrn> where that can be made, else in the state folder.
 
     Raises LabError when something else is mounted on the one asked for.
     """
-    if asked is not None:
-        mountpoint = Path(os.path.abspath(asked))  # noqa: PTH100  resolve() would look at a dead mount
+    if option is not None:
+        mountpoint = Path(os.path.abspath(option))  # noqa: PTH100  resolve() would look at a dead mount
         if kind(mountpoint) is not None:
             raise LabError(f"something is mounted on {mountpoint} already: unmount it or choose another --mount")
         return mountpoint
@@ -54,24 +54,24 @@ def _can_be_made(folder: Path) -> bool:
 
 def make(mountpoint: Path) -> list[str]:
     """Make the folder with its parents and return those made, innermost first; raises LabError when it is not empty."""
-    made = []
+    folders = []
     try:
         for folder in (mountpoint, *mountpoint.parents):
             if folder.exists():
                 break
-            made.append(str(folder))
+            folders.append(str(folder))
         mountpoint.mkdir(parents=True, exist_ok=True)
         if any(mountpoint.iterdir()):
             raise LabError(f"the mountpoint {mountpoint} is not empty: choose another --mount")
     except OSError as error:
         raise LabError(f"cannot make the mountpoint {mountpoint}: {error.strerror}") from error
-    return made
+    return folders
 
 
-def unmake(made: list[str]) -> None:
+def unmake(folders: list[str]) -> None:
     """Remove the folders that `make` made, as long as they are empty."""
     with contextlib.suppress(OSError):
-        for folder in made:
+        for folder in folders:
             Path(folder).rmdir()
 
 
@@ -91,6 +91,6 @@ def detach(mountpoint: Path) -> None:
     while kind(mountpoint) is not None:
         root = os.geteuid() == 0
         command = ["umount", "-l"] if root else ["fusermount3", "-u", "-z"]
-        done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise LabError(f"cannot unmount {mountpoint}: {done.stderr.strip()}")
+        result = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise LabError(f"cannot unmount {mountpoint}: {result.stderr.strip()}")

@@ -11,24 +11,24 @@ import cvtrace
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import control
 from cvtrace.lab.stack import processes
-from cvtrace.lab.stack.state import Options, State
+from cvtrace.lab.stack.state import Options, StateFolder
 
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 108 bytes
 
 
-def answer(state: State) -> dict[str, Any] | None:
+def answer(state: StateFolder) -> dict[str, Any] | None:
     """Return what the origin says of itself (url, pid, …), or None when there is none."""
     try:
-        said = control(state.control, {"command": "status"}, timeout_s=5.0)
+        reply = control(state.control, {"command": "status"}, timeout_s=5.0)
     except LabError:
         return None
-    return said if said.get("store") == str(state.store) else None
+    return reply if reply.get("store") == str(state.store) else None
 
 
-def start(state: State, options: Options) -> dict[str, Any]:
+def start(state: StateFolder, options: Options) -> dict[str, Any]:
     """Start the origin and return what it says of itself when it answers; raises LabError with its own words."""
     if len(os.fsencode(state.control)) > _LONGEST_SOCKET_PATH:
-        raise LabError(f"{state.folder} is too long a path for a socket: name a shorter one with --state")
+        raise LabError(f"{state.path} is too long a path for a socket: name a shorter one with --state")
     state.access_log.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "cvtrace", "lab", "serve", str(state.store), "--port", str(options.port)]
     argv += ["--access-log", str(state.access_log), "--control", str(state.control)]
@@ -38,23 +38,23 @@ def start(state: State, options: Options) -> dict[str, Any]:
     root = str(Path(cvtrace.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     pid = processes.spawn(argv, state.origin_log, dict(os.environ) | {"PYTHONPATH": path})
-    said: dict[str, Any] | None = None
+    reply: dict[str, Any] | None = None
 
     def is_decided() -> bool:
-        nonlocal said
-        said = answer(state)
-        return said is not None or not processes.is_running(pid)
+        nonlocal reply
+        reply = answer(state)
+        return reply is not None or not processes.is_running(pid)
 
     processes.wait_until(is_decided, 30.0)
-    if said is None:
+    if reply is None:
         words = state.origin_log.read_text(errors="replace").strip().splitlines()
         raise LabError(f"the origin did not start: {words[-1] if words else f'see {state.origin_log}'}")
-    return said
+    return reply
 
 
-def stop(state: State) -> None:
+def stop(state: StateFolder) -> None:
     """Stop the origin if there is one."""
-    said = answer(state)
-    if said is not None:
-        processes.stop(int(said["pid"]), "the origin")
+    reply = answer(state)
+    if reply is not None:
+        processes.stop(int(reply["pid"]), "the origin")
     state.control.unlink(missing_ok=True)

@@ -41,7 +41,7 @@ def spawn(argv: list[str], log: Path, environment: dict[str, str]) -> int:
     return os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=True)
 
 
-def stop(pid: int, what: str, timeout_s: float = 10.0) -> None:
+def stop(pid: int, description: str, timeout_s: float = 10.0) -> None:
     """End a process, by force if it does not go; raises LabError when it may not be ended or stays."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -49,10 +49,12 @@ def stop(pid: int, what: str, timeout_s: float = 10.0) -> None:
         except ProcessLookupError:
             return
         except PermissionError as error:
-            raise LabError(f"{what} (pid {pid}) belongs to another user; end it as that user or as root") from error
+            raise LabError(
+                f"{description} (pid {pid}) belongs to another user; end it as that user or as root"
+            ) from error
         if wait_until(lambda: not is_running(pid), timeout_s):
             return
-    raise LabError(f"{what} (pid {pid}) does not end")
+    raise LabError(f"{description} (pid {pid}) does not end")
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:

@@ -104,17 +104,17 @@ class Stack:
         return values | {"models": {name: str(path) for name, path in self.models.items()}}
 
 
-class State:
+class StateFolder:
     """The state folder of one stack."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
-        self.access_log = self.folder / "access.log"
-        self.control = self.folder / "origin.sock"
-        self.origin_log = self.folder / "origin.log"
-        self.store = self.folder / "store"
-        self._stack = self.folder / "stack.json"
-        self._built = self.folder / "built.json"
+        self.path = folder.absolute()
+        self.access_log = self.path / "access.log"
+        self.control = self.path / "origin.sock"
+        self.origin_log = self.path / "origin.log"
+        self.store = self.path / "store"
+        self._stack = self.path / "stack.json"
+        self._built = self.path / "built.json"
 
     def read(self) -> dict[str, Any]:
         """Return what was remembered of the stack; empty when nothing is up or was."""
@@ -140,11 +140,11 @@ class State:
     def locked(self) -> Iterator[None]:
         """Make the folder and keep others from changing it meanwhile; raises LabError."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LabError(
-                f"cannot keep the lab's state in {self.folder}: {error.strerror}; name another folder with --state"
+                f"cannot keep the lab's state in {self.path}: {error.strerror}; name another folder with --state"
             ) from error
         try:
             self._wait_for_lock(descriptor)
@@ -160,7 +160,7 @@ class State:
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline_s:
-                    raise LabError(f"another cvtrace lab is at work in {self.folder}: wait for it") from None
+                    raise LabError(f"another cvtrace lab is at work in {self.path}: wait for it") from None
                 time.sleep(0.05)
 
     @staticmethod

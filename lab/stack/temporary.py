@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cvtrace.lab.stack.life import down, up
+from cvtrace.lab.stack.lifecycle import down, up
 from cvtrace.lab.stack.state import Options, Stack
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from cvtrace import cli
-from cvtrace.commands.lazy import LazyGroup, Verb
+from cvtrace.commands.lazy_group import LazyGroup, Verb
 from cvtrace.lab.errors import LabError
 from cvtrace.probes.probe import CannotObserve
 from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceUnwritable

@@ -10,7 +10,7 @@ from typing import Any
 
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.stack import clients, models, mounts, origin, processes
-from cvtrace.lab.stack.state import FQRN, Options, Stack, State, default_state
+from cvtrace.lab.stack.state import FQRN, Options, Stack, StateFolder, default_state
 
 Say = Callable[[str], None]
 
@@ -40,21 +40,21 @@ def up(options: Options | None = None, *, state: Path | None = None, say: Say = 
     Raises LabError when it is up with other options, or cannot be brought up; nothing is left running then.
     """
     options = options or Options()
-    kept = State(state or default_state())
-    which = clients.find(options.client)
-    with kept.locked():
-        remembered = kept.read()
-        if _status(kept).up:
+    folder = StateFolder(state or default_state())
+    client_name = clients.find(options.client)
+    with folder.locked():
+        remembered = folder.read()
+        if _status(folder).up:
             _check_same(remembered, options)
             say("the lab is already up")
             return _stack(remembered)
-        if remembered or mounts.kind(_fallback(kept)) is not None:
+        if remembered or mounts.kind(_fallback(folder)) is not None:
             say("mending what is left of an earlier lab")
-        _clean(kept, force=True)
+        _clean(folder, force=True)
         try:
-            return _bring_up(kept, options, which, say)
+            return _bring_up(folder, options, client_name, say)
         except BaseException:
-            _clean(kept, force=True)
+            _clean(folder, force=True)
             raise
 
 
@@ -64,31 +64,31 @@ def down(*, state: Path | None = None, purge: bool = False, force: bool = False)
     `purge` removes the state folder too: models, repository and cache. `force` unmounts even while the mount is used.
     Raises LabError while it is used, leaving it up.
     """
-    kept = State(state or default_state())
-    if not kept.folder.is_dir():
+    folder = StateFolder(state or default_state())
+    if not folder.path.is_dir():
         return False
-    with kept.locked():
-        was_up = bool(kept.read())
-        _clean(kept, force=force)
+    with folder.locked():
+        was_up = bool(folder.read())
+        _clean(folder, force=force)
         if purge:
-            shutil.rmtree(kept.folder)
+            shutil.rmtree(folder.path)
     return was_up
 
 
 def status(*, state: Path | None = None) -> Status:
     """Say how the stack is; changes nothing and waits for nobody."""
-    return _status(State(state or default_state()))
+    return _status(StateFolder(state or default_state()))
 
 
-def _status(kept: State) -> Status:
-    remembered = kept.read()
+def _status(folder: StateFolder) -> Status:
+    remembered = folder.read()
     if not remembered:
         return Status(None)
     if "client_pid" not in remembered:
         return Status(None, ("an earlier `lab up` did not come to its end",))
     stack = _stack(remembered)
     problems = []
-    if origin.answer(kept) is None:
+    if origin.answer(folder) is None:
         problems.append(f"the origin (pid {stack.origin_pid}) does not answer")
     if mounts.kind(stack.mountpoint) is None:
         problems.append(f"nothing is mounted on {stack.mountpoint}")
@@ -99,40 +99,42 @@ def _status(kept: State) -> Status:
 
 def _check_same(remembered: dict[str, Any], options: Options) -> None:
     before, now = remembered["options"], options.to_json()
-    other = [f"{key} {before.get(key)}, not {value}" for key, value in now.items() if before.get(key) != value]
-    if other:
-        raise LabError(f"the lab is up with {'; '.join(other)}: run `cvtrace lab down` first")
+    changes = [f"{key} {before.get(key)}, not {value}" for key, value in now.items() if before.get(key) != value]
+    if changes:
+        raise LabError(f"the lab is up with {'; '.join(changes)}: run `cvtrace lab down` first")
 
 
-def _bring_up(kept: State, options: Options, which: str, say: Say) -> Stack:
-    models.prepare(kept, options, say)
-    mountpoint = mounts.choose(options.mount, FQRN, kept.folder)
-    kept.remember(options=options.to_json(), mountpoint=str(mountpoint))
-    kept.remember(made=mounts.make(mountpoint))
+def _bring_up(folder: StateFolder, options: Options, client_name: str, say: Say) -> Stack:
+    models.prepare(folder, options, say)
+    mountpoint = mounts.choose(options.mount, FQRN, folder.path)
+    folder.remember(options=options.to_json(), mountpoint=str(mountpoint))
+    folder.remember(made=mounts.make(mountpoint))
     say("starting the origin")
-    said = origin.start(kept, options)
-    own_cache = kept.folder / (
-        "cache" if which == clients.LAB else "cache-cvmfs2"
+    reply = origin.start(folder, options)
+    own_cache = folder.path / (
+        "cache" if client_name == clients.LAB else "cache-cvmfs2"
     )  # each client has its own book-keeping
     cache = Path(options.cache or own_cache).absolute()
-    wanted = clients.Mount(
+    settings = clients.Mount(
         fqrn=FQRN,
         mountpoint=mountpoint,
-        url=said["url"],
-        key=kept.store / "keys" / f"{FQRN}.pub",
+        url=reply["url"],
+        key=folder.store / "keys" / f"{FQRN}.pub",
         cache=cache,
         quota_bytes=options.quota_bytes,
-        state=kept.folder,
+        state=folder.path,
     )
-    kept.remember(origin_pid=said["pid"], url=said["url"], client=which, cache=str(cache), folder=str(kept.folder))
-    say(f"mounting {mountpoint} with {'the lab client' if which == clients.LAB else which}")
-    remember_client(kept, clients.mount(which, wanted))
-    return _stack(kept.read())
+    folder.remember(
+        origin_pid=reply["pid"], url=reply["url"], client=client_name, cache=str(cache), folder=str(folder.path)
+    )
+    say(f"mounting {mountpoint} with {'the lab client' if client_name == clients.LAB else client_name}")
+    remember_client(folder, clients.mount(client_name, settings))
+    return _stack(folder.read())
 
 
-def remember_client(kept: State, pid: int) -> None:
+def remember_client(folder: StateFolder, pid: int) -> None:
     """Remember the daemon so that it is not mistaken for a later process of the same number."""
-    kept.remember(client_pid=pid, client_started=processes.start_time(pid))
+    folder.remember(client_pid=pid, client_started=processes.start_time(pid))
 
 
 def wanted_mount(stack: Stack) -> clients.Mount:
@@ -149,10 +151,10 @@ def wanted_mount(stack: Stack) -> clients.Mount:
 
 
 def _stack(remembered: dict[str, Any]) -> Stack:
-    kept = State(Path(remembered["folder"]))
+    folder = StateFolder(Path(remembered["folder"]))
     mountpoint = Path(remembered["mountpoint"])
     options = remembered["options"]
-    asked = Options(size_bytes=options["size_bytes"], mapped_too=options["mapped_too"])
+    model_options = Options(size_bytes=options["size_bytes"], mapped_too=options["mapped_too"])
     return Stack(
         fqrn=FQRN,
         mountpoint=mountpoint,
@@ -161,28 +163,30 @@ def _stack(remembered: dict[str, Any]) -> Stack:
         client=remembered["client"],
         client_pid=remembered["client_pid"],
         workspace=Path(remembered["cache"]) / FQRN,
-        access_log=kept.access_log,
-        control=kept.control,
-        state=kept.folder,
-        store=kept.store,
-        key=kept.store / "keys" / f"{FQRN}.pub",
+        access_log=folder.access_log,
+        control=folder.control,
+        state=folder.path,
+        store=folder.store,
+        key=folder.store / "keys" / f"{FQRN}.pub",
         quota_bytes=options["quota_bytes"],
-        models={name: mountpoint / models.FOLDER.lstrip("/") / name for name in models.wanted(asked)},
+        models={
+            name: mountpoint / models.FOLDER.lstrip("/") / name for name in models.parameters_by_model(model_options)
+        },
     )
 
 
-def _fallback(kept: State) -> Path:
-    return kept.folder / "mnt" / FQRN
+def _fallback(folder: StateFolder) -> Path:
+    return folder.path / "mnt" / FQRN
 
 
-def _clean(kept: State, *, force: bool) -> None:
+def _clean(folder: StateFolder, *, force: bool) -> None:
     """Unmount and stop whatever of the stack is there, in whatever state, and forget it."""
-    remembered = kept.read()
-    mountpoint = Path(remembered.get("mountpoint", _fallback(kept)))
+    remembered = folder.read()
+    mountpoint = Path(remembered.get("mountpoint", _fallback(folder)))
     pid = int(remembered.get("client_pid", 0))
     if pid and processes.start_time(pid) != remembered.get("client_started"):
         pid = 0
     clients.unmount(mountpoint, pid, force=force)
-    origin.stop(kept)
+    origin.stop(folder)
     mounts.unmake(remembered.get("made", []))
-    kept.forget()
+    folder.forget()

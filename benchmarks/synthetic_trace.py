@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 Times = Ints | int
 
 
-class Made:
+class SyntheticEvents:
     """Events and texts that were made so far; times count from `start_ns`, an event or very many at once."""
 
     def __init__(self, start_ns: int) -> None:
@@ -49,17 +49,17 @@ class Made:
             rows[name] = np.asarray(value).astype(rows.dtype[name], casting="unsafe")
         self._events.append(rows)
         if text is not None:
-            told = np.zeros(len(begin), dtype=TEXT)
-            told["ts"], told["tid"], told["kind"] = rows["ts"], rows["tid"], int(kind)
-            told["size"], told["text"] = [len(each) for each in text], text
-            self._texts.append(told)
+            texts = np.zeros(len(begin), dtype=TEXT)
+            texts["ts"], texts["tid"], texts["kind"] = rows["ts"], rows["tid"], int(kind)
+            texts["size"], texts["text"] = [len(line) for line in text], text
+            self._texts.append(texts)
 
     def request(
         self,
         opcode: Opcode,
         unique: Times,
         node: Times,
-        sent: Times,
+        sent_at: Times,
         ended: Times,
         worker: Times,
         *,
@@ -68,23 +68,23 @@ class Made:
         replying_ns: int,
     ) -> None:
         """Add FUSE requests: the client takes one `taken_ns` after it was sent, and begins the reply so long before its end."""
-        self.add(Kind.FUSE_SEND, sent, ended, a=unique, b=CONNECTION, c=opcode << 32 | 80)
-        self.add(Kind.FUSE_DAEMON, sent + taken_ns, ended, tid=worker, a=unique, b=node, c=opcode << 32 | TARGET)
+        self.add(Kind.FUSE_SEND, sent_at, ended, a=unique, b=CONNECTION, c=opcode << 32 | 80)
+        self.add(Kind.FUSE_DAEMON, sent_at + taken_ns, ended, tid=worker, a=unique, b=node, c=opcode << 32 | TARGET)
         self.add(Kind.FUSE_REPLY, ended - replying_ns, ended, tid=worker, a=unique, b=reply_bytes, ret=reply_bytes)
 
-    def fetch(self, when: Fetch, worker: Times, address: Times, objects: list[str], size: int) -> None:
+    def fetch(self, times: Fetch, worker: Times, address: Times, objects: list[str], size: int) -> None:
         """Add fetches of objects (`head/tail` of their hashes), up to the first byte, and how they end."""
-        files = [f"./{each}".encode() for each in objects]
-        lines = [f"GET /cvmfs/repo.test.org/data/{each}P HTTP/1.1".encode() for each in objects]
+        files = [f"./{path}".encode() for path in objects]
+        lines = [f"GET /cvmfs/repo.test.org/data/{path}P HTTP/1.1".encode() for path in objects]
         head = [f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n".encode()] * len(objects)
-        self.add(Kind.CACHE_OPEN, when.missed, when.missed + 500, tid=worker, ret=-2, text=files)
-        self.add(Kind.HANDOVER, when.handed, when.handed + 500, tid=worker, ret=8, a=address, b=41)
-        self.add(Kind.HANDOVER_TAKEN, when.taken, tid=DOWNLOADER, ret=8, a=address, b=40)
-        self.add(Kind.HTTP_SEND, when.sent, tid=DOWNLOADER, ret=90, a=61, c=90, text=lines)
-        self.add(Kind.HTTP_RECV, when.first, tid=DOWNLOADER, ret=when.first_bytes, a=61, c=65_536, text=head)
-        self.add(Kind.HANDOVER_DONE, when.done, tid=DOWNLOADER, ret=4, b=65)
-        self.add(Kind.HANDOVER_RESULT, when.handed + 1_000, when.told, tid=worker, ret=4, b=64)
-        self.add(Kind.CACHE_RENAME, when.committed, when.committed + 1_000, tid=worker, text=files)
+        self.add(Kind.CACHE_OPEN, times.missed, times.missed + 500, tid=worker, ret=-2, text=files)
+        self.add(Kind.HANDOVER, times.handed, times.handed + 500, tid=worker, ret=8, a=address, b=41)
+        self.add(Kind.HANDOVER_TAKEN, times.taken_at, tid=DOWNLOADER, ret=8, a=address, b=40)
+        self.add(Kind.HTTP_SEND, times.sent_at, tid=DOWNLOADER, ret=90, a=61, c=90, text=lines)
+        self.add(Kind.HTTP_RECV, times.first, tid=DOWNLOADER, ret=times.first_bytes, a=61, c=65_536, text=head)
+        self.add(Kind.HANDOVER_DONE, times.done_at, tid=DOWNLOADER, ret=4, b=65)
+        self.add(Kind.HANDOVER_RESULT, times.handed + 1_000, times.delivered_at, tid=worker, ret=4, b=64)
+        self.add(Kind.CACHE_RENAME, times.committed, times.committed + 1_000, tid=worker, text=files)
 
     def events(self) -> Events:
         """Return the events in the order of time."""
@@ -101,18 +101,18 @@ class Fetch:
 
     missed: Times
     handed: Times
-    taken: Times
-    sent: Times
+    taken_at: Times
+    sent_at: Times
     first: Times
     first_bytes: int
-    done: Times
-    told: Times
+    done_at: Times
+    delivered_at: Times
     committed: Times
 
 
 def meta(start_ns: int, end_ns: int, argv: list[str], **mount: Any) -> dict[str, Any]:
     """Return what a recorder says of a trace; `mount` adds to what it says of the mount."""
-    said = {
+    mount_entry = {
         "path": MOUNT,
         "fqrn": "repo.test.org",
         "connection": CONNECTION,
@@ -131,12 +131,12 @@ def meta(start_ns: int, end_ns: int, argv: list[str], **mount: Any) -> dict[str,
         "probe": "ebpf",
         "missing": [],
         "lost": {},
-        "mounts": [said],
+        "mounts": [mount_entry],
         "finished": True,
     }
 
 
-def written(trace: Trace, path: Path) -> None:
+def write_to(trace: Trace, path: Path) -> None:
     """Write a trace to disk, as a recorder leaves it."""
     writer = TraceWriter(path, trace.meta, force=True)
     writer.write(trace.events, trace.texts)

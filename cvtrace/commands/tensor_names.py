@@ -39,4 +39,4 @@ def keep_names(path: Path, owner: User) -> None:
         finally:
             os.close(folder)
 
-    as_owner(owner, keep, lambda why: f"the names of tensors could not be kept{why}; the trace is in {path}")
+    as_owner(owner, keep, lambda reason: f"the names of tensors could not be kept{reason}; the trace is in {path}")

@@ -23,7 +23,7 @@ class Settings:
 class Row:
     """One measured figure next to its aim."""
 
-    what: str
+    measure: str
     value: str
     aim: str = ""
     met: bool | None = None
@@ -42,11 +42,11 @@ class Ratio:
     def median(self) -> float:
         return statistics.median(self.rounds)
 
-    def row(self, what: str, aim: float | None = None) -> Row:
+    def row(self, measure: str, aim: float | None = None) -> Row:
         """Return the row, with the spread of the rounds."""
         spread = f" ({min(self.rounds):.3f} to {max(self.rounds):.3f})" if len(self.rounds) > 1 else ""
         text = f"{self.median:.3f} x{spread}"
-        return Row(what, text) if aim is None else Row(what, text, f"≤ {aim} x", self.median <= aim)
+        return Row(measure, text) if aim is None else Row(measure, text, f"≤ {aim} x", self.median <= aim)
 
 
 def ratio(repeats: int, plain: Measure, traced: Measure) -> Ratio:
@@ -54,13 +54,13 @@ def ratio(repeats: int, plain: Measure, traced: Measure) -> Ratio:
     plains, rounds = [], []
     for number in range(repeats):
         if number % 2:
-            beside, other = traced(), plain()
-            plains.append(other)
-            rounds.append(beside / other)
+            beside, plain_s = traced(), plain()
+            plains.append(plain_s)
+            rounds.append(beside / plain_s)
         else:
-            other = plain()
-            plains.append(other)
-            rounds.append(traced() / other)
+            plain_s = plain()
+            plains.append(plain_s)
+            rounds.append(traced() / plain_s)
     return Ratio(statistics.median(plains), tuple(rounds))
 
 
@@ -81,5 +81,5 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| what | measured | aim | met |", "|---|---|---|---|"]
     for row in rows:
         met = {True: "yes", False: "**no**", None: ""}[row.met]
-        lines.append(f"| {row.what} | {row.value} | {row.aim} | {met} |")
+        lines.append(f"| {row.measure} | {row.value} | {row.aim} | {met} |")
     return "\n".join(lines) + "\n"

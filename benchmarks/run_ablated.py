@@ -1,4 +1,4 @@
-"""cvtrace with one part of the recording left out: `python -m benchmarks.ablated PART run …`. For benchmarks/ablation.py alone."""
+"""cvtrace with one part of the recording left out: `python -m benchmarks.run_ablated PART run …`. For benchmarks/ablation.py alone."""
 
 from __future__ import annotations
 
