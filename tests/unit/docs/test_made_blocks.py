@@ -16,7 +16,7 @@ import blocks  # noqa: E402
 
 def test_blocks_pictures_and_kept_report_are_those_of_one_run_of_make_docs() -> None:
     """GIVEN docs/made.json WHEN the files are hashed THEN nothing was edited by hand or replaced by another run."""
-    assert blocks.hashes() == json.loads(blocks.RUNS_JSON.read_text())
+    assert blocks.hashes() == json.loads(blocks.HASHES_JSON.read_text())
 
 
 def test_an_edited_block_has_another_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
