@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.probe import CannotObserve, Probe, Scope
 
-RUNGS: Final = {
-    "ebpf": ("cvtrace.probes.ebpf.probe", "EbpfProbe"),
-    "strace": ("cvtrace.probes.strace.probe", "StraceProbe"),
-    "portable": ("cvtrace.probes.portable.probe", "PortableProbe"),
-}
-"""Best first: module and class of each probe, imported when it is tried."""
-
-CHOICES: Final = ("auto", *RUNGS)
-
 NOT_ROOT: Final = (
     f"without root only phases and the client's own counters are seen, not single reads and fetches: run `{SUDO} run …`"
 )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recording says to the probe; each probe takes what concerns it."""
+
+    buffer_bytes: int | None = None
+    """Room for events that wait for the recorder; None for the probe's default."""
+    cost: bool = False
+    """Whether to measure what observing itself costs in the kernel."""
+    owner: tuple[int, int] | None = None
+    """The (uid, gid) that the target will run as, if not those of this process."""
+
+
+# Each is imported when it is tried: the others' libraries may be missing.
+
+
+def _ebpf(settings: Settings) -> Probe:
+    from cvtrace.probes.ebpf.probe import EbpfProbe
+
+    return EbpfProbe(settings.buffer_bytes, settings.cost)
+
+
+def _strace(settings: Settings) -> Probe:
+    from cvtrace.probes.strace.probe import StraceProbe
+
+    return StraceProbe(owner=settings.owner)
+
+
+def _portable(settings: Settings) -> Probe:
+    from cvtrace.probes.portable.probe import PortableProbe
+
+    return PortableProbe()
+
+
+RUNGS: Final[dict[str, Callable[[Settings], Probe]]] = {"ebpf": _ebpf, "strace": _strace, "portable": _portable}
+"""Best first: what makes the probe of each name."""
+
+CHOICES: Final = ("auto", *RUNGS)
 
 
 @dataclass(frozen=True)
@@ -32,43 +62,27 @@ class Started:
     refusals: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the user asked of the probe; each probe takes what concerns it."""
-
-    buffer_bytes: int | None = None
-    """Room for events that wait for the recorder; None for the probe's default."""
-    cost: bool = False
-    """Whether to measure what observing itself costs in the kernel."""
-
-
-def start_probe(
-    choice: str, scope: Scope, owner: tuple[int, int] | None = None, settings: Settings = Settings()
-) -> Started:
+def start_probe(choice: str, scope: Scope, settings: Settings = Settings()) -> Started:
     """Start the probe called `choice`, or for `auto` the best one that works here.
 
-    `owner` is the (uid, gid) the target will run as, if not those of this process. Raises CannotObserve with one sentence when the chosen one, or every one, refuses.
+    Raises CannotObserve with one sentence when the chosen one, or every one, refuses.
     """
     if choice != "auto":
-        return Started(_start(choice, scope, owner, settings), ())
+        return Started(_start(choice, scope, settings), ())
     if os.geteuid() != 0:
-        return Started(_start("portable", scope, owner, settings), (NOT_ROOT,))
+        return Started(_start("portable", scope, settings), (NOT_ROOT,))
     refusals: list[str] = []
     for name in RUNGS:
         try:
-            return Started(_start(name, scope, owner, settings), tuple(refusals))
+            return Started(_start(name, scope, settings), tuple(refusals))
         except CannotObserve as refusal:
             refusals.append(f"{name}: {refusal}")
     raise CannotObserve("; ".join(refusals))
 
 
-def _start(name: str, scope: Scope, owner: tuple[int, int] | None, settings: Settings) -> Probe:
-    if name == "ebpf" and os.geteuid() != 0:
-        raise CannotObserve(f"eBPF needs root: run `{SUDO} run …`, or use `--probes portable`")
-    module, kind = RUNGS[name]
+def _start(name: str, scope: Scope, settings: Settings) -> Probe:
     try:
-        given: dict[str, Any] = {"strace": {"owner": owner}, "ebpf": vars(settings)}.get(name, {})
-        probe: Probe = getattr(importlib.import_module(module), kind)(**given)
+        probe = RUNGS[name](settings)
     except ImportError as error:
         raise CannotObserve(f"the {name} probe cannot be loaded here: {error}") from error
     probe.start(scope)

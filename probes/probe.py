@@ -1,9 +1,14 @@
-"""What every probe can do, and how one is chosen."""
+"""What every probe can do, and what only some can.
 
-from collections.abc import Iterable
+`Probe` is what each has. What only some have is a Protocol of its own, and whoever uses it asks with isinstance: nothing outside of
+`probes/` compares the names of probes.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from cvtrace.probes.capabilities import Capability
 from cvtrace.probes.events import Events, Texts
 
 
@@ -52,6 +57,16 @@ class Probe(Protocol):
     """A way of observing. Called in this order: start, add_target, drain repeatedly, stop, drain until empty."""
 
     name: str
+    """As `--probes` and meta.json have it."""
+    title: str
+    """As a sentence has it."""
+    sees_calls: bool
+    """Whether system calls of the target and requests to the daemons are recorded. Where not, the target reads the client's counters at
+    the boundaries of its phases."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this probe needs from when it has started until it has stopped, besides what every recorder needs."""
 
     def start(self, scope: Scope) -> None:
         """Attach. Raises CannotObserve with one sentence, leaving nothing attached."""
@@ -86,6 +101,62 @@ class HasWakeupFd(Protocol):
     @property
     def wakeup_fd(self) -> int:
         """A descriptor that is readable then, while the probe observes."""
+
+
+@runtime_checkable
+class MarksPhases(Protocol):
+    """A probe that can see the calls of a GenAI library, without the import hook."""
+
+    @property
+    def marks_phases(self) -> bool:
+        """Whether it sees them: from the start, or since the target loaded a library."""
+
+
+@runtime_checkable
+class HasBuffer(Protocol):
+    """A probe whose events wait for `drain` in a buffer, of a size that the user may choose."""
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The room for events, as it was chosen; fuller, it loses them."""
+
+
+@runtime_checkable
+class MeasuresCost(Protocol):
+    """A probe that can measure what observing costs in the kernel."""
+
+    @property
+    def costs(self) -> Mapping[str, Any]:
+        """Names and values for `recorder` in meta.json, once the probe has stopped; none if that was not asked for."""
+
+
+@runtime_checkable
+class HasHelper(Protocol):
+    """A probe with a process of its own that has the target's environment, and is not the target's."""
+
+    @property
+    def helper(self) -> str:
+        """The name of that process, as /proc shows it."""
+
+
+class ClientSymbols(Protocol):
+    """What is seen of the functions of a client's library."""
+
+    @property
+    def build_id(self) -> str | None:
+        """The build id of the library, None if it has none."""
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions whose calls are recorded."""
+
+
+@runtime_checkable
+class SeesClientFunctions(Protocol):
+    """A probe that can see calls of functions in the library of a daemon."""
+
+    def client_library(self, pid: int) -> ClientSymbols | None:
+        """Return what is seen of the library of daemon `pid`, None if it has none that is known."""
 
 
 @runtime_checkable

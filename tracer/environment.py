@@ -18,10 +18,9 @@ from cvtrace.probes.cvmfs.mounts import Mount, MountPoint, awaken, chosen_mounts
 from cvtrace.probes.cvmfs.processes import clients
 from cvtrace.probes.cvmfs.survey import survey
 from cvtrace.probes.cvmfs.talk import talk_address
-from cvtrace.probes.ebpf.client import ClientLibrary
 from cvtrace.probes.namespaces import own_namespace
 from cvtrace.probes.phases.hook import Counted
-from cvtrace.probes.probe import CannotObserve, Daemon, Scope
+from cvtrace.probes.probe import CannotObserve, ClientSymbols, Daemon, Scope
 from cvtrace.tracer.other_mounts import OtherMounts
 
 NO_MOUNT: Final = "no CVMFS mount found: mount a repository (`ls /cvmfs/<repository>` does where autofs runs), or try `cvtrace lab up`"
@@ -141,7 +140,7 @@ class Environment:
         """Return the mounts whose counters the target is to read; one that did not answer would hang it."""
         return tuple(_counted(observed.mount) for observed in self.observed)
 
-    def client_meta(self, observed: Observed, library_of: Callable[[int], ClientLibrary | None]) -> dict[str, Any]:
+    def client_meta(self, observed: Observed, library_of: Callable[[int], ClientSymbols | None]) -> dict[str, Any]:
         """Return which functions of the client are seen: in the library of the daemon, and of the managers of its cache."""
         daemon = observed.mount.daemon
         library = library_of(daemon.pid) if daemon else None
@@ -174,7 +173,7 @@ class Environment:
         return dead
 
 
-def find_surroundings(wanted: Wanted) -> Environment:
+def find_environment(wanted: Wanted) -> Environment:
     """Find the mounts to observe.
 
     Repositories that the arguments name are mounted by the automounter first. Raises CannotObserve with one sentence.

@@ -41,7 +41,7 @@ class NewMounts:
             self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
             self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._others = {(point.path, point.device) for point in cvmfs_and_others()[1]}
-        self.counted = threading.Event()
+        self.has_counters = threading.Event()
         """A client that appeared has told its counters; whoever took note of that clears it."""
 
     @property
@@ -86,7 +86,7 @@ class NewMounts:
         self._tell()
         watched.wait()
         count([observed])
-        self.counted.set()
+        self.has_counters.set()
         self._tell()
 
     def _tell(self) -> None:

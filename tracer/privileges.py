@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cvtrace.probes.capabilities import Capability, keep_none, keep_only
 from cvtrace.tracer.user import User, acting_as, switch_user
+
+if TYPE_CHECKING:
+    from cvtrace.probes.probe import Probe
 
 ANY_PROBE: Final = frozenset(
     {
@@ -20,16 +21,6 @@ ANY_PROBE: Final = frozenset(
         Capability.DAC_OVERRIDE,
     }
 )
-
-BY_PROBE: Final = {
-    # The tables in the kernel are read at the end: for the fd alone since 5.19, for CAP_BPF before. And when the target loads
-    # a GenAI library, that is found in /proc/PID/map_files (CAP_CHECKPOINT_RESTORE) and its calls are attached to.
-    "ebpf": frozenset({Capability.BPF, Capability.PERFMON, Capability.CHECKPOINT_RESTORE}),
-}
-
-MULTI: Final = (6, 6)
-"""Release since which all calls of a library are attached to at once. Before, it takes a perf event for each, which kernels
-with the fix of CVE-2025-38466 keep for CAP_SYS_ADMIN; and /proc/PID/map_files was for that alone before 5.9."""
 
 FOR_ANOTHER_USER: Final = frozenset(
     {
@@ -42,18 +33,13 @@ FOR_ANOTHER_USER: Final = frozenset(
 )
 
 
-def needed(probe: str, users: Iterable[User]) -> frozenset[Capability]:
+def needed(probe: Probe, users: Iterable[User]) -> frozenset[Capability]:
     """Return what a recorder with this probe needs until its end, for the trace and the target of `users`."""
-    others = FOR_ANOTHER_USER if any(user.is_other for user in users) else frozenset()
-    late = frozenset({Capability.SYS_ADMIN}) if probe == "ebpf" and _release() < MULTI else frozenset()
-    return ANY_PROBE | BY_PROBE.get(probe, frozenset()) | others | late
+    for_users = FOR_ANOTHER_USER if any(user.is_other for user in users) else frozenset()
+    return ANY_PROBE | probe.capabilities | for_users
 
 
-def _release() -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
-
-
-def give_up(probe: str, users: Iterable[User]) -> None:
+def give_up(probe: Probe, users: Iterable[User]) -> None:
     """Keep only what is `needed`. Raises OSError, which no kernel since 3.5 has a reason for.
 
     Files of Python's may be out of reach afterwards: see preload.py.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from numpy.lib.recfunctions import rename_fields
 
 from cvtrace.probes import namespaces
+from cvtrace.probes.capabilities import Capability
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.ebpf import bcc, client, cost, kprobes, loader, uprobes
 from cvtrace.probes.ebpf.client import ClientFunctions, ClientLibrary
@@ -31,7 +32,8 @@ from cvtrace.probes.names import Names
 from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
 from cvtrace.probes.processes import lives
 
-EVENT_PAGES: Final = 8192  # 32 MiB: half a second of a million events per second
+BUFFER_BYTES: Final = 32_000_000
+"""Room for events if the user says nothing: half a second of a million events per second."""
 TEXT_SHARE: Final = 4
 """The ring of texts is so many times smaller."""
 _LOST_TEXT: Final = 128
@@ -95,10 +97,13 @@ class EbpfProbe:
     """Observes with BPF programs in the running kernel; needs root (CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)."""
 
     name = "ebpf"
+    title = "eBPF"
+    sees_calls = True
     slots = loader.Slots()
 
     def __init__(self, buffer_bytes: int | None = None, cost: bool = False) -> None:
-        pages = EVENT_PAGES if buffer_bytes is None else _pages(buffer_bytes)
+        self.buffer_bytes = BUFFER_BYTES if buffer_bytes is None else buffer_bytes
+        pages = _pages(self.buffer_bytes)
         self._rings = loader.Rings(pages, max(pages // TEXT_SHARE, 1))
         self._cost = cost
         self._statistics: int | None = None
@@ -120,6 +125,18 @@ class EbpfProbe:
         self._phases = PhaseCalls(lambda tid: namespaces.tree(self._targets) if self._namespaced else (tid,))
         self._client = ClientFunctions(self._attach_client, lambda tid: self._daemons if self._namespaced else (tid,))
         self._names = Names()
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What is needed until the stop.
+
+        The tables in the kernel are read at the end: for the fd alone since 5.19, for CAP_BPF before. And when the target loads a
+        GenAI library, that is found in /proc/PID/map_files (CAP_CHECKPOINT_RESTORE) and its calls are attached to. Before
+        uprobes.MULTI that takes a perf event for each call, which kernels with the fix of CVE-2025-38466 keep for
+        CAP_SYS_ADMIN; and /proc/PID/map_files was for that alone before 5.9.
+        """
+        always = {Capability.BPF, Capability.PERFMON, Capability.CHECKPOINT_RESTORE}
+        return frozenset(always if kprobes.release() >= uprobes.MULTI else {*always, Capability.SYS_ADMIN})
 
     def start(self, scope: Scope) -> None:
         """Compile, load and attach. Raises CannotObserve with one sentence, leaving nothing attached."""

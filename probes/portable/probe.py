@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import psutil
 
+from cvtrace.probes.capabilities import Capability
 from cvtrace.probes.cvmfs.mounts import MOUNTINFO, fuse_mounts
 from cvtrace.probes.events import EVENT, NO_MOUNT, Events, Kind, Texts, no_events, no_texts
 from cvtrace.probes.portable.counts import INDEX
@@ -35,6 +36,9 @@ class PortableProbe:
     """Samples CPU time, memory, page faults and bytes read of the target's tree."""
 
     name = "portable"
+    title = "the portable probe"
+    sees_calls = False
+    capabilities: frozenset[Capability] = frozenset()
     drain_every_s = 0.01
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.probes import namespaces
+from cvtrace.probes.capabilities import Capability
 from cvtrace.probes.events import Events, Texts, no_events, no_texts
 from cvtrace.probes.probe import CannotObserve, Losses, Scope
 from cvtrace.probes.processes import lives
@@ -70,6 +71,10 @@ class StraceProbe:
     """
 
     name = "strace"
+    title = "the strace probe"
+    sees_calls = True
+    capabilities: frozenset[Capability] = frozenset()
+    helper = "strace"
     drain_every_s = 0.01
 
     def __init__(self, *, owner: tuple[int, int] | None = None) -> None:

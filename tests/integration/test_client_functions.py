@@ -326,7 +326,7 @@ from cvtrace.probes.probe import Daemon, Scope
 from cvtrace.tracer.privileges import give_up
 probe = EbpfProbe()
 probe.start(Scope((), ()))
-give_up("ebpf", ())
+give_up(probe, ())
 probe.add_scope([Daemon(int(sys.argv[1]))], ())
 print("attached", flush=True)
 input()

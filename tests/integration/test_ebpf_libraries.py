@@ -25,7 +25,7 @@ from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.phases.functions import INDEX
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import Scope
-from cvtrace.tracer.session import MARKED
+from cvtrace.tracer.observation import MARKED
 from cvtrace.tracer.store import read_trace
 
 LIBRARIES = find_libraries(sys.executable, {})

@@ -83,11 +83,11 @@ def arguments(way: str) -> list[str]:
 
 def write(path: Path, argv: list[str], *, redact: bool) -> Path:
     """Write a trace as a recording of this command line does."""
-    from cvtrace.tracer.session import _argv_meta
+    from cvtrace.tracer.new_trace import argv_meta
 
     redaction = Redaction() if redact else None
     target = {
-        **_argv_meta(argv),
+        **argv_meta(argv),
         "cwd": f"/home/ann/{SECRET}" if redact else "/home",
         "user": "ann",
         "pid": 1,

@@ -1,0 +1,123 @@
+"""What `run` and `attach` have in common: their options, and what is done before and after a recording."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from cvtrace.commands import tensor_names
+from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
+from cvtrace.commands.formats import refuse_useless, refuse_with
+from cvtrace.probes.ladder import CHOICES, Settings
+
+if TYPE_CHECKING:
+    from cvtrace.tracer.options import Options, RecordingResult
+    from cvtrace.tracer.user import User
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
+BUFFER_MIN_BYTES: Final = 64_000
+BUFFER_MAX_BYTES: Final = 2_000_000_000
+
+OPTIONS: Final = (
+    click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the trace."),
+    click.option("--force", is_flag=True, help="Replace a trace that is there."),
+    click.option("--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="How to observe."),
+    click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS."),
+    click.option("--buffer", metavar="SIZE", help="Room for events that wait to be written (eBPF); default: 32MB."),
+    click.option(
+        "--cost", is_flag=True, help="Measure what the recording costs in the kernel, for the trace's meta.json."
+    ),
+    click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace."),
+    click.option("--keep-names", is_flag=True, help="Keep the names and places of the model's tensors in the trace."),
+    click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal."),
+    click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines."),
+    click.option("--no-summary", is_flag=True, help="Print no summary at the end."),
+)
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """The values of OPTIONS."""
+
+    output: Path | None
+    force: bool
+    probes: str
+    mounts: tuple[str, ...]
+    buffer: str | None
+    cost: bool
+    redact: bool
+    keep_names: bool
+    watch: bool
+    verbose: bool
+    no_summary: bool
+
+    def check(self, context: click.Context) -> None:
+        """Raise UsageError for options that would have no effect."""
+        refuse_useless(context, self.output, force=self.force, probes=self.probes, no_summary=self.no_summary)
+        refuse_with(context, "keep_names", "--keep-names", self.redact, "--redact, which hashes names")
+
+    def settings(self) -> Settings:
+        """Return what concerns the probe. Raises BadParameter."""
+        return Settings(parse_buffer_bytes(self.buffer) if self.buffer else None, self.cost)
+
+
+def recording_options(command: Function) -> Function:
+    """Add OPTIONS to a command; it gets their values by name."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def record_with(
+    chosen: RecordingOptions,
+    settings: Settings,
+    owner: User,
+    record: Callable[[Options], RecordingResult],
+    **of_verb: bool,
+) -> RecordingResult:
+    """Make a recording, then keep names and print the summary as was chosen; `of_verb` are fields of Options that one verb has."""
+    from cvtrace.tracer.options import Options
+    from cvtrace.tracer.watch import watching
+
+    with watching(chosen.watch) as watch:
+        if chosen.watch and watch is None:
+            say(NOTHING_TO_DRAW_ON)
+        options = Options(
+            chosen.output,
+            chosen.force,
+            chosen.probes,
+            chosen.mounts,
+            owner,
+            say,
+            progress(),
+            settings,
+            chosen.redact,
+            watch,
+            note(),
+            **of_verb,
+        )
+        result = record(options)
+    if chosen.keep_names:
+        tensor_names.keep_names(result.path, owner)
+    if not chosen.no_summary:
+        tell_summary(result.path, owner, verbose=chosen.verbose)
+    return result
+
+
+def parse_buffer_bytes(text: str) -> int:
+    """Return the bytes in `text`: KB, MB and GB are powers of 1000, KiB, MiB and GiB of 1024. Raises BadParameter."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise click.BadParameter(f"'{text}' is not a size such as 128MB", param_hint="--buffer")
+    base = 1024 if match[3] else 1000
+    size_bytes: int = int(match[1]) * base ** " kmg".index(match[2].lower() or " ")
+    if not BUFFER_MIN_BYTES <= size_bytes <= BUFFER_MAX_BYTES:
+        raise click.BadParameter(f"{text} is not between 64KB and 2GB", param_hint="--buffer")
+    return size_bytes
