@@ -9,13 +9,13 @@ import numpy as np
 
 from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, earliest_within, empty, ints, latest_within, match
 from cvtrace.analysis.trace.meta import checked
-from cvtrace.probes.events import UNFINISHED, Events, Kind, Texts, in_order
+from cvtrace.probes.events import UNFINISHED, Events, Kind, Side, Texts, in_order
 from cvtrace.tracer.store import Trace
 
 LONGEST_NS: Final = 2**50
 """13 days; a longer event is a damaged one and is cut to this."""
 
-OF_TARGET: Final = tuple(kind for kind in Kind if kind < Kind.FUSE_SEND and kind is not Kind.OFFCPU)
+OF_TARGET: Final = tuple(kind for kind in Kind if kind.side is Side.TARGET)
 """Kinds that probes record for the target's process tree only."""
 
 

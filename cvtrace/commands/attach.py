@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
 
 import click
 
@@ -17,8 +16,7 @@ from cvtrace.commands.recording import RecordingOptions, record_with, recording_
     "--for", "duration", metavar="TIME", help="Record for so long, such as 30s; default: until it ends or Ctrl-C."
 )
 @recording_options
-@click.pass_context
-def command(ctx: click.Context, /, pid: int, duration: str | None, **of_every_recording: Any) -> None:
+def command(pid: int, duration: str | None, recording: RecordingOptions) -> None:
     """Record the running process PID with its threads, and what it starts from now on; then print the summary.
 
     Ends with the process, after the time of --for, or with Ctrl-C, which ends the recording and not the process.
@@ -28,9 +26,7 @@ def command(ctx: click.Context, /, pid: int, duration: str | None, **of_every_re
     from cvtrace.tracer.process import find_process
     from cvtrace.tracer.user import who_asked
 
-    chosen = RecordingOptions(**of_every_recording)
-    chosen.check(ctx)
     for_s = None if duration is None else parse_duration_s(duration)
     process = find_process(pid)
     caller = who_asked(os.environ)
-    record_with(chosen, chosen.settings(), caller, partial(attach, process, for_s=for_s))
+    record_with(recording, caller, partial(attach, process, for_s=for_s))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,8 +20,6 @@ from cvtrace.probes.ladder import CHOICES, Settings
 if TYPE_CHECKING:
     from cvtrace.tracer.options import Options, RecordingResult
     from cvtrace.tracer.user import User
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
 BUFFER_MIN_BYTES: Final = 64_000
@@ -58,26 +58,39 @@ class RecordingOptions:
     verbose: bool
     no_summary: bool
 
-    def check(self, context: click.Context) -> None:
-        """Raise UsageError for options that would have no effect."""
-        refuse_useless(context, self.output, force=self.force, probes=self.probes, no_summary=self.no_summary)
-        refuse_with(context, "keep_names", "--keep-names", self.redact, "--redact, which hashes names")
-
     def settings(self) -> Settings:
         """Return what concerns the probe. Raises BadParameter."""
         return Settings(parse_buffer_bytes(self.buffer) if self.buffer else None, self.cost)
 
 
-def recording_options(command: Function) -> Function:
-    """Add OPTIONS to a command; it gets their values by name."""
+FIELDS: Final = tuple(field.name for field in dataclasses.fields(RecordingOptions))
+
+
+def recording_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options, and their values as `recording`; those that would have no effect are refused."""
+
+    @functools.wraps(command)
+    def with_recording(*args: Any, **values: Any) -> None:
+        recording = RecordingOptions(**{name: values.pop(name) for name in FIELDS})
+        context = click.get_current_context()
+        refuse_useless(
+            context,
+            recording.output,
+            force=recording.force,
+            probes=recording.probes,
+            no_summary=recording.no_summary,
+        )
+        refuse_with(context, "keep_names", "--keep-names", recording.redact, "--redact, which hashes names")
+        command(*args, recording=recording, **values)
+
+    decorated: Callable[..., None] = with_recording
     for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 def record_with(
     chosen: RecordingOptions,
-    settings: Settings,
     owner: User,
     record: Callable[[Options], RecordingResult],
     **of_verb: bool,
@@ -97,7 +110,7 @@ def record_with(
             owner,
             say,
             progress(),
-            settings,
+            chosen.settings(),
             chosen.redact,
             watch,
             note(),

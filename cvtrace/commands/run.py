@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
 
 import click
 
@@ -27,13 +26,12 @@ from cvtrace.commands.recording import RecordingOptions, record_with, recording_
 @click.pass_context
 def command(
     ctx: click.Context,
-    /,
     python: str | None,
     user: str | None,
     ort_profile: bool,
     follow_daemons: bool,
     arguments: tuple[str, ...],
-    **of_every_recording: Any,
+    recording: RecordingOptions,
 ) -> None:
     """Record SCRIPT (a .py, or any program after --) with its ARGS, unchanged, then print the summary.
 
@@ -45,16 +43,13 @@ def command(
     from cvtrace.tracer.target import NotStarted, find_command
     from cvtrace.tracer.user import user_named, who_asked
 
-    chosen = RecordingOptions(**of_every_recording)
-    chosen.check(ctx)
     caller = who_asked(os.environ)
     runs_as = user_named(user) if user else caller
     check_may_run_as(caller, runs_as)
     target = find_command(list(arguments), python, os.environ, runs_as, caller)
     try:
         result = record_with(
-            chosen,
-            chosen.settings(),
+            recording,
             caller,
             partial(record, target),
             ort_profile=ort_profile,

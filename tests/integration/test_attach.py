@@ -137,6 +137,18 @@ def test_names_are_hashed_if_asked(here: Path, mounted: LabMount, option: list[s
     assert (b"file" in names) == (not option)
 
 
+def test_the_options_of_a_recording_are_those_of_run(here: Path, mounted: LabMount) -> None:
+    # GIVEN a process that reads, and the options of the recorder that `run` has
+    with running(READS, mounted.root / "file") as process:
+        code, stderr = attach(process.pid, "--for", "1s", "--buffer", "1MB", "--cost", mount=mounted)
+
+    # THEN they take effect, and meta.json has what that of a run has
+    assert code == 0, stderr
+    meta = recorded().meta
+    assert meta["recorder"]["bpf_runs"] > 0
+    assert meta["mounts_left_out"] == []
+
+
 @pytest.mark.parametrize("probes", RUNGS)
 def test_a_process_that_reads_is_recorded_and_goes_on_as_it_was(here: Path, mounted: LabMount, probes: str) -> None:
     # GIVEN a process with two threads that reads from the mount in a loop, by descriptors it opened before

@@ -15,6 +15,7 @@ from runs import cold_run, hot_run, stored
 from cvtrace.cli import VERBS, main
 from cvtrace.commands.exports import EXPORTS
 from cvtrace.commands.lab import VERBS as LAB_VERBS
+from cvtrace.commands.recording import FIELDS
 from cvtrace.commands.report import FORMATS
 
 ALL = {name: verb for name, verb in VERBS.items() if name != "lab"} | {
@@ -44,10 +45,11 @@ def test_every_parameter_is_used_by_its_verb(verb: str) -> None:
     function = inspect.unwrap(command.callback)  # type: ignore[arg-type]
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    # THEN each of its own parameters is read (those of `analysis_options` are turned into one)
+    # THEN each of its own parameters is read (those of `analysis_options` and `recording_options` are turned into one)
     own = set(inspect.signature(function).parameters)
     assert own <= read, sorted(own - read)
     taken = {"access_log", "log_client", "what_if", "rtt", "parallel", "scale"} if "options" in own else set()
+    taken |= set(FIELDS) if "recording" in own else set()
     assert {parameter.name for parameter in command.params if parameter.expose_value} <= own | taken
 
 
