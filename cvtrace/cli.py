@@ -26,6 +26,7 @@ VERBS: Final = {
     "compare": Verb(
         "cvtrace.commands.compare", "What changed from one run, or set of runs, to another.", as_caller=True
     ),
+    "residency": Verb("cvtrace.commands.residency", "Where the bytes of files are now, without fetching any."),
     "doctor": Verb("cvtrace.commands.doctor", "What can be observed here, why not, and how to change that."),
     "lab": Verb("cvtrace.commands.lab", "The embedded CVMFS: model, repository, origin, mount."),
 }

@@ -1,0 +1,324 @@
+"""`cvtrace residency`: where the bytes of files are now: in the page cache, in the client's disk cache, or only on the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from cvtrace.commands.console import say
+from cvtrace.probes.visible import printable
+
+if TYPE_CHECKING:
+    from cvtrace.probes.cvmfs.mounts import Mount
+    from cvtrace.probes.residency.survey import FileResidency
+
+SCHEMA: Final = "cvtrace-residency/1"
+BAR: Final = 24
+SHADES: Final = (("█", "green"), ("▒", "yellow"), ("░", "red"), ("·", "dim"))
+"""Of bytes in the page cache, in the client's cache only, in neither, and of those that nobody can tell of."""
+SHOWN_FILES: Final = 40
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of a model, and how many of its bytes are in the page cache and in the client's cache."""
+
+    name: str
+    path: str
+    size: int
+    page_cache: int | None
+    client_cache: int | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes by where they are at best; they add up to the size."""
+
+    page_cache: int
+    client_cache: int
+    remote: int
+    unknown: int
+
+    @property
+    def size(self) -> int:
+        return self.page_cache + self.client_cache + self.remote + self.unknown
+
+
+@click.command(name="residency", short_help="Where the bytes of files are now: page cache, client's cache, server.")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--tensors", "with_tensors", is_flag=True, help="List the tensors of ONNX, safetensors and GGUF files, too."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with stable names.")
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+def command(paths: tuple[Path, ...], with_tensors: bool, as_json: bool, watch: bool) -> None:
+    """Show where the bytes of PATH are at this moment: files, or folders with all files below them.
+
+    Nothing is fetched and no cache changes: a file whose open(2) would fetch it is not opened, and its pages count as unknown.
+    The client's cache belongs to the client: without root its content is unknown.
+
+    \b
+    cvtrace residency /cvmfs/models.example.org/phi-4-mini
+    sudo cvtrace residency --tensors /cvmfs/models.example.org/phi-4-mini/model.onnx
+    """
+    if watch and as_json:
+        raise click.UsageError("--watch draws on the terminal: leave out --json, or call it again and again")
+    try:
+        look = _looker([str(path.absolute()) for path in paths], with_tensors)
+    except FileNotFoundError as failure:
+        raise click.UsageError(failure.strerror or str(failure)) from None
+    if watch:
+        _watch(look)
+    files, tensors, reasons = look()
+    for reason in reasons:
+        say(reason)
+    if as_json:
+        click.echo(json.dumps(_document(files, tensors), indent=2))
+    else:
+        click.echo(_drawn(files, tensors))
+
+
+Look = Callable[[], "tuple[list[FileResidency], list[Tensor], list[str]]"]
+
+
+def _looker(paths: list[str], with_tensors: bool) -> Look:
+    """Find mounts and files once; the result looks where their bytes are. Raises NotLookedAt, CannotObserve."""
+    from cvtrace.probes.cvmfs.mounts import mount_points
+    from cvtrace.probes.cvmfs.processes import clients
+    from cvtrace.probes.cvmfs.survey import survey
+    from cvtrace.probes.residency.survey import NotLookedAt, files_of, residency
+    from cvtrace.tracer.user import switch_user, who_asked
+
+    caller = who_asked(os.environ)
+    known = clients()
+    points = mount_points(known)
+    files = files_of(paths, points, partial(switch_user, caller) if caller.is_other else _stay)
+    used = {file.device for file in files}
+    mounts = survey([point for point in points if point.device in used], known).mounts
+    for mount in mounts:
+        if not mount.answers:
+            raise NotLookedAt(mount.error or f"{mount.path} does not answer")
+
+    def look() -> tuple[list[FileResidency], list[Tensor], list[str]]:
+        rows = residency(files, mounts)
+        tensors, reasons = _tensors(rows, mounts) if with_tensors else ([], [])
+        return rows, tensors, reasons
+
+    return look
+
+
+def _stay() -> None:
+    """Keep the rights of this process: it is the user's own."""
+
+
+def _tensors(rows: Sequence[FileResidency], mounts: Sequence[Mount]) -> tuple[list[Tensor], list[str]]:
+    """Look at the tensors of models whose headers can be read without a fetch."""
+    from cvtrace.analysis.storage.headers.files import headers_on_mounts, is_model
+    from cvtrace.probes.residency.survey import resident_bytes
+    from cvtrace.tracer.user import who_asked
+
+    models = [row for row in rows if is_model(row.file.path)]
+    local = [row for row in models if _header_is_local(row)]
+    reasons = [
+        f"the tensors of {row.file.path} are not shown: reading its header might fetch it (root sees what the client's cache holds)"
+        for row in models
+        if row not in local
+    ]
+    headers, troubles = headers_on_mounts([mount.path for mount in mounts], who_asked(os.environ))(
+        [row.file.path for row in local]
+    )
+    by_path = {row.file.path: row for row in rows}
+    known = [each for each in headers if each.path in by_path]
+    holders = list({each.path: by_path[each.path] for each in known}.values())
+    ranges = [[(each.offset, each.size) for each in known if each.path == row.file.path] for row in holders]
+    resident = resident_bytes([row.file for row in holders], ranges, [row.cached for row in holders])
+    pages = {
+        row.file.path: iter(sizes) if sizes is not None else None for row, sizes in zip(holders, resident, strict=True)
+    }
+    tensors = []
+    for each in known:
+        sizes = pages[each.path]
+        cached = _cached_of(by_path[each.path], each.offset, each.size)
+        tensors.append(Tensor(each.name, each.path, each.size, None if sizes is None else next(sizes), cached))
+    return tensors, [*reasons, *troubles]
+
+
+def _header_is_local(row: FileResidency) -> bool:
+    """Tell whether the file, or its first chunk where weights follow the header, is in a cache of this machine."""
+    if row.cached is None or row.file.objects is None:
+        return False
+    needed = len(row.cached) if row.file.path.endswith(".onnx") else 1
+    return all(row.cached[:needed])
+
+
+def _cached_of(row: FileResidency, offset: int, size: int) -> int | None:
+    """Return how many bytes of a range the client's cache holds."""
+    if row.cached is None or row.file.objects is None:
+        return None
+    end = offset + size
+    return sum(
+        max(min(each.offset + each.size, end) - max(each.offset, offset), 0)
+        for each, is_cached in zip(row.file.objects, row.cached, strict=True)
+        if is_cached
+    )
+
+
+def parts_of(row: FileResidency) -> Parts:
+    """Return each byte of a file where it is nearest."""
+    objects = [each.size for each in row.file.objects] if row.file.objects is not None else [row.file.size]
+    pages = row.page_cache or (0,) * len(objects)
+    in_pages = sum(pages)
+    if row.cached is None:
+        return Parts(in_pages, 0, 0, row.file.size - in_pages)
+    rest = [size - resident for size, resident in zip(objects, pages, strict=True)]
+    in_cache = sum(size for size, is_cached in zip(rest, row.cached, strict=True) if is_cached)
+    return Parts(in_pages, in_cache, sum(rest) - in_cache, row.file.size - sum(objects))
+
+
+def _document(rows: Sequence[FileResidency], tensors: Sequence[Tensor]) -> dict[str, Any]:
+    files = [
+        {
+            "path": row.file.path,
+            "size_bytes": row.file.size,
+            "page_cache_bytes": row.page_cache_bytes,
+            "client_cache_bytes": row.client_cache_bytes,
+            "remote_bytes": row.remote_bytes,
+            "objects": None if row.file.objects is None else len(row.file.objects),
+            "objects_in_client_cache": None if row.cached is None else sum(row.cached),
+        }
+        for row in rows
+    ]
+    keys = ("size_bytes", "page_cache_bytes", "client_cache_bytes", "remote_bytes")
+    total = {key: _sum([each[key] for each in files]) for key in keys}
+    listed = [
+        {
+            "name": each.name,
+            "path": each.path,
+            "size_bytes": each.size,
+            "page_cache_bytes": each.page_cache,
+            "client_cache_bytes": each.client_cache,
+        }
+        for each in tensors
+    ]
+    return {"schema": SCHEMA, "time": time.time(), "files": files, "total": total, "tensors": listed}
+
+
+def _sum(values: Sequence[Any]) -> int | None:
+    """Return the sum; None if a part of it is unknown."""
+    return None if any(value is None for value in values) else sum(values)
+
+
+def _drawn(rows: Sequence[FileResidency], tensors: Sequence[Tensor]) -> str:
+    from rich.console import Console
+
+    console = Console(
+        file=sys.stdout, force_terminal=sys.stdout.isatty(), highlight=False, no_color="NO_COLOR" in os.environ,
+        width=max(shutil.get_terminal_size().columns, 80),
+    )  # fmt: skip
+    with console.capture() as capture:
+        console.print(_table(rows))
+        if tensors:
+            console.print()
+            console.print(_tensor_table(tensors))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _table(rows: Sequence[FileResidency]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from cvtrace.analysis.contract.quantities import pluralize, size
+
+    table = Table(box=None, pad_edge=False, caption=_legend(), caption_justify="left")
+    table.add_column("file", overflow="fold", ratio=1)
+    for name in ("size", "page cache", "client's cache", "not here"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", width=BAR, no_wrap=True)
+    start = os.path.commonpath([str(Path(row.file.path).parent) for row in rows]) if rows else ""
+    largest = sorted(rows, key=lambda row: -row.file.size)[:SHOWN_FILES]
+    shown = [row for row in rows if row in largest]
+    for row in shown:
+        table.add_row(printable(row.file.path[len(start) :].lstrip("/")), *_cells(row), _bar(parts_of(row)))
+    if len(rows) > len(shown):
+        left = len(rows) - len(shown)
+        table.add_row(Text(f"and {pluralize(left, 'smaller file')}", style="dim"), *[""] * 5)
+    if len(rows) != 1:
+        parts = [parts_of(row) for row in rows]
+        sums = (
+            Parts(*(sum(values) for values in zip(*(vars(each).values() for each in parts), strict=True)))
+            if parts
+            else Parts(0, 0, 0, 0)
+        )
+        columns = ((row.page_cache_bytes, row.client_cache_bytes, row.remote_bytes) for row in rows)
+        totals = [_sum(values) for values in zip(*columns, strict=True)] or [0, 0, 0]
+        cells = ["?" if value is None else size(value) for value in totals]
+        table.add_row(Text(f"all in {printable(start)}", style="bold"), size(sums.size), *cells, _bar(sums))
+    return table
+
+
+def _cells(row: FileResidency) -> list[str]:
+    from cvtrace.analysis.contract.quantities import size
+
+    values = (row.page_cache_bytes, row.client_cache_bytes, row.remote_bytes)
+    return [size(row.file.size), *("?" if value is None else size(value) for value in values)]
+
+
+def _bar(parts: Parts) -> Any:
+    """Return a bar; what is there at all gets a cell of its own, however small it is."""
+    from rich.text import Text
+
+    values = (parts.page_cache, parts.client_cache, parts.remote, parts.unknown)
+    if not parts.size:
+        return Text("")
+    cells = [max(round(BAR * value / parts.size), 1) if value else 0 for value in values]
+    while sum(cells) != BAR:
+        cells[cells.index(max(cells))] += 1 if sum(cells) < BAR else -1
+    return Text.assemble(*((mark * count, style) for (mark, style), count in zip(SHADES, cells, strict=True)))
+
+
+def _legend() -> Any:
+    from rich.text import Text
+
+    words = ("in the page cache", "in the client's disk cache only", "neither: a read fetches it", "unknown")
+    pairs = zip(SHADES, words, strict=True)
+    return Text("   ").join(Text.assemble((mark, style), f" {text}") for (mark, style), text in pairs)
+
+
+def _tensor_table(tensors: Sequence[Tensor]) -> Any:
+    from rich.table import Table
+
+    from cvtrace.analysis.contract.quantities import pluralize, size
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("tensor", overflow="fold", ratio=1)
+    for name in ("size", "page cache", "client's cache"):
+        table.add_column(name, justify="right", no_wrap=True)
+    largest = sorted(tensors, key=lambda each: -each.size)[:SHOWN_FILES]
+    for each in largest:
+        cells = ("?" if value is None else size(value) for value in (each.page_cache, each.client_cache))
+        table.add_row(printable(each.name), size(each.size), *cells)
+    if len(tensors) > len(largest):
+        table.add_row(f"and {pluralize(len(tensors) - len(largest), 'smaller tensor')} (all with --json)", *[""] * 3)
+    return table
+
+
+def _watch(look: Look) -> NoReturn:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            rows, tensors, _ = look()
+            live.update(_table(rows) if not tensors else _tensor_table(tensors), refresh=True)
+            time.sleep(1)
