@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cvtrace.probes.residency.survey import FileResidency
 
 SCHEMA: Final = "cvtrace-residency/1"
-BAR: Final = 24
+BAR: Final = 12
 SHADES: Final = (("█", "green"), ("▒", "yellow"), ("░", "red"), ("·", "dim"))
 """Of bytes in the page cache, in the client's cache only, in neither, and of those that nobody can tell of."""
 SHOWN_FILES: Final = 40
@@ -227,6 +227,7 @@ def _drawn(rows: Sequence[FileResidency], tensors: Sequence[Tensor]) -> str:
     )  # fmt: skip
     with console.capture() as capture:
         console.print(_table(rows))
+        console.print(_legend())
         if tensors:
             console.print()
             console.print(_tensor_table(tensors))
@@ -239,11 +240,11 @@ def _table(rows: Sequence[FileResidency]) -> Any:
 
     from cvtrace.analysis.contract.quantities import pluralize, size
 
-    table = Table(box=None, pad_edge=False, caption=_legend(), caption_justify="left")
-    table.add_column("file", overflow="fold", ratio=1)
-    for name in ("size", "page cache", "client's cache", "not here"):
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("file", overflow="fold", min_width=24)
+    for name in ("size", "page cache", "client cache", "remote"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", width=BAR, no_wrap=True)
+    table.add_column("", min_width=BAR, no_wrap=True)
     start = os.path.commonpath([str(Path(row.file.path).parent) for row in rows]) if rows else ""
     largest = sorted(rows, key=lambda row: -row.file.size)[:SHOWN_FILES]
     shown = [row for row in rows if row in largest]
@@ -262,7 +263,7 @@ def _table(rows: Sequence[FileResidency]) -> Any:
         columns = ((row.page_cache_bytes, row.client_cache_bytes, row.remote_bytes) for row in rows)
         totals = [_sum(values) for values in zip(*columns, strict=True)] or [0, 0, 0]
         cells = ["?" if value is None else size(value) for value in totals]
-        table.add_row(Text(f"all in {printable(start)}", style="bold"), size(sums.size), *cells, _bar(sums))
+        table.add_row(Text("total", style="bold"), size(sums.size), *cells, _bar(sums))
     return table
 
 
@@ -289,7 +290,7 @@ def _bar(parts: Parts) -> Any:
 def _legend() -> Any:
     from rich.text import Text
 
-    words = ("in the page cache", "in the client's disk cache only", "neither: a read fetches it", "unknown")
+    words = ("page cache", "client cache only", "remote: a read fetches it", "unknown")
     pairs = zip(SHADES, words, strict=True)
     return Text("   ").join(Text.assemble((mark, style), f" {text}") for (mark, style), text in pairs)
 
@@ -299,9 +300,9 @@ def _tensor_table(tensors: Sequence[Tensor]) -> Any:
 
     from cvtrace.analysis.contract.quantities import pluralize, size
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("tensor", overflow="fold", ratio=1)
-    for name in ("size", "page cache", "client's cache"):
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("tensor", overflow="fold", min_width=24)
+    for name in ("size", "page cache", "client cache"):
         table.add_column(name, justify="right", no_wrap=True)
     largest = sorted(tensors, key=lambda each: -each.size)[:SHOWN_FILES]
     for each in largest:
@@ -313,12 +314,12 @@ def _tensor_table(tensors: Sequence[Tensor]) -> Any:
 
 
 def _watch(look: Look) -> NoReturn:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
 
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False) as live:
         while True:
             rows, tensors, _ = look()
-            live.update(_table(rows) if not tensors else _tensor_table(tensors), refresh=True)
+            live.update(Group(_table(rows), _legend(), *([_tensor_table(tensors)] if tensors else [])), refresh=True)
             time.sleep(1)
