@@ -4,8 +4,10 @@
     kernel_counters                             what the kernel numbered
     access_log, access_check                    what a server or proxy logged
     opened_elsewhere                            files on mounts that were not observed, by their names
-    complete                                    what speaks for a complete recording, and what is missing
-    generation, verdict, program_verdict        yes, no or inconclusive: `verdict.verdict` decides for generation
+    complete                                    all of these together: Evidence, with what is missing for a proof
+    needs, generation                           which requests a phase, generation or a program needed
+    decision                                    the rule: yes, no or inconclusive (`decide`; nothing else decides that)
+    verdict, program_verdict                    the answer to the target's question, with its numbers
 
-In: Study and Tables. Out: checks, proofs and the Verdict. May import `storage` and what is below.
+In: Study and Tables. Out: Evidence and the Verdict. May import `storage` and what is below.
 """

@@ -45,7 +45,7 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Needs:
+class GenerationNeeds:
     """Which requests generation needed, one entry per request.
 
     `inside` calls that make tokens, or `between` them; `first`: for the first token of an answer. `apart` are requests that another process
@@ -73,7 +73,7 @@ def process_of(study: Study, thread: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class _Placed:
-    """Where in generation something lies that a thread did: as in Needs, and what `use` the moment is of."""
+    """Where in generation something lies that a thread did: as in GenerationNeeds, and what `use` the moment is of."""
 
     inside: Bools
     between: Bools
@@ -100,7 +100,7 @@ def _placed(study: Study, thread: Ints, when: Ints, chosen: Bools) -> _Placed:
     return _Placed(inside, between, first | (between & (use == FIRST)), apart, use, process, itself)
 
 
-def generation_needs(study: Study) -> Needs:
+def generation_needs(study: Study) -> GenerationNeeds:
     """Find what generation needed of the observed mounts."""
     requests, found = study.requests, study.phases.answers
     when, chosen = requests.sent.copy(), requests.by_target & requests.expects_reply
@@ -115,7 +115,7 @@ def generation_needs(study: Study) -> Needs:
     late = ~inside[request] & ~between[request]
     between[request[late]], use[request[late]], when[request[late]] = True, value[late], since[late]
     first |= between & (use == FIRST)
-    return Needs(
+    return GenerationNeeds(
         inside=inside,
         between=between,
         first=first,
@@ -126,8 +126,8 @@ def generation_needs(study: Study) -> Needs:
 
 
 @dataclass(frozen=True)
-class Away:
-    """Which requests to mounts that were not observed generation made: as in Needs, one entry per request of Study.elsewhere."""
+class UnobservedNeeds:
+    """Which requests to mounts that were not observed generation made: as in GenerationNeeds, one entry per request of Study.elsewhere."""
 
     inside: Bools
     between: Bools
@@ -140,12 +140,12 @@ class Away:
         return self.inside | self.between
 
 
-def generation_away(study: Study) -> Away:
+def generation_unobserved(study: Study) -> UnobservedNeeds:
     """Find what generation asked of mounts that were not observed; what a process that works for itself asked counts, too."""
     away = study.elsewhere
     placed = _placed(study, away.asker, away.sent, np.ones(len(away), dtype=bool))
     row = study.phases.row_at(away.asker, away.sent)
-    return Away(placed.inside, placed.between | placed.apart, placed.first, row)
+    return UnobservedNeeds(placed.inside, placed.between | placed.apart, placed.first, row)
 
 
 def _waited_in_calls(study: Study) -> list[tuple[Ints, Bools, Ints]]:
@@ -204,14 +204,14 @@ def _step_after(study: Study, process: Ints, itself: Bools, when: Ints) -> Ints:
 
 
 @dataclass(frozen=True)
-class Times:
+class GenerationTimes:
     """Nanoseconds of generation, of shape (2, 2): inside calls or between them, by further or first token."""
 
     wall: Ints
     blocked: Ints
 
 
-def generation_times(study: Study) -> Times:
+def generation_times(study: Study) -> GenerationTimes:
     """Return how long generation took, each thread by itself, and how long of that it was blocked on CVMFS."""
     calls = study.phase_calls
     making = np.isin(calls.row, GENERATING)
@@ -220,13 +220,13 @@ def generation_times(study: Study) -> Times:
     path, value = gaps(study)
     between = class_times(path, (value == FIRST).astype(np.int64)[path.of], 2)
     blocked = list(BLOCKED_ON_CVMFS)
-    return Times(
+    return GenerationTimes(
         wall=np.stack([inside.sum(axis=1), between.sum(axis=1)]),
         blocked=np.stack([inside[:, blocked].sum(axis=1), between[:, blocked].sum(axis=1)]),
     )
 
 
-def others_blocked_ns(study: Study, needs: Needs, chosen: Bools) -> int:
+def others_blocked_ns(study: Study, needs: GenerationNeeds, chosen: Bools) -> int:
     """Return in how much of the time requests of threads that generate nothing themselves were under way, of those `chosen`."""
     requests = study.requests
     mine = np.flatnonzero(chosen & needs.by_others)

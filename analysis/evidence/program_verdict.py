@@ -8,11 +8,11 @@ from cvtrace.analysis.attribution.critical_path import class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.contract.quantities import pluralize
-from cvtrace.analysis.contract.verdict_schema import GENERATION, INCONCLUSIVE, INFERENCE, NO, PROGRAM, YES, Verdict
-from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
+from cvtrace.analysis.contract.verdict_schema import GENERATION, INCONCLUSIVE, INFERENCE, PROGRAM, Verdict
+from cvtrace.analysis.evidence.decision import decide
+from cvtrace.analysis.evidence.needs import need_counts, needed_requests, requests_by_mount
 from cvtrace.analysis.joins.phases import DECODE, PREFILL, RUN
 from cvtrace.analysis.joins.requests import PASSTHROUGH
-from cvtrace.analysis.storage.causes import counted_causes
 from cvtrace.analysis.trace.intervals import Bools, Ints
 from cvtrace.analysis.trace.recording import Mount
 from cvtrace.probes.events import Kind, Opcode
@@ -68,41 +68,37 @@ def _is_quiet(mount: Mount) -> bool:
 
 
 def answer_program(
-    study: Study, question: str, missing: tuple[str, ...], proof: tuple[str, ...], cause: Ints
+    study: Study, question: str, missing: tuple[str, ...], proof: tuple[str, ...], request_cause: Ints
 ) -> Verdict:
-    """Answer for inference (the runs of sessions) or for the whole life of a program; `cause` is that of each request."""
+    """Answer for inference (the runs of sessions) or for the whole life of a program. The rule is decision.decide."""
     rows = (RUN,) if question == INFERENCE else tuple(range(len(study.phases.names)))
     if question == INFERENCE and (study.phase_calls.cut & (study.phase_calls.row == RUN)).any():
         missing = (RUNNING, *missing)
     elif question != INFERENCE:
-        missing = (*_going_on(study), *missing)
-    chosen, away = _needed(study, rows), study.elsewhere
-    left_out = np.isin(study.phases.row_at(away.asker, away.sent), rows)
-    missing = (*missing, *_unobserved(study, left_out))
-    left_out &= away.to_cvmfs
-    seen, counters = study.recording.sees_requests, study.counter_deltas
-    get = np.isin(study.gets.request, np.flatnonzero(chosen))
+        missing = (*_still_running(study), *missing)
+    needed, elsewhere = needed_requests(study, rows), study.elsewhere
+    in_rows = np.isin(study.phases.row_at(elsewhere.asker, elsewhere.sent), rows)
+    missing = (*missing, *_unobserved_requests(study, in_rows))
+    to_cvmfs = in_rows & elsewhere.to_cvmfs
     return Verdict(
         generation_hits_cvmfs=INCONCLUSIVE,
         question=question,
-        answer=YES if chosen.any() or counters.moved(*rows) or left_out.any() else INCONCLUSIVE if missing else NO,
+        answer=decide(
+            requests=bool(needed.any()),
+            counters=study.counter_deltas.moved(*rows),
+            unobserved=bool(to_cvmfs.any()),
+            missing=missing,
+        ),
         tokens=0,
-        fuse_requests=int(chosen.sum() + left_out.sum()) if seen else None,
-        fuse_reads=int((chosen & study.requests.reads).sum() + (left_out & away.reads).sum())
-        if seen
-        else counters.total(READS, *rows),
-        fuse_read_bytes=int(study.requests.read_bytes[chosen].sum()) if seen else None,
-        http_fetches=int(get.sum()) if seen else counters.total(FETCHES, *rows),
-        http_bytes=int(study.gets.body_bytes[get].sum()) if seen else counters.total(BYTES, *rows),
-        blocked_s=_blocked_ns(study, rows) / 1e9 if seen else None,
+        **need_counts(study, needed, to_cvmfs, rows, request_cause),
+        blocked_s=_blocked_ns(study, rows) / 1e9 if study.recording.sees_requests else None,
         tokens_affected=(),
-        causes=counted_causes(cause[chosen]),
         proof=proof,
         missing=missing,
     )
 
 
-def _going_on(study: Study) -> tuple[str, ...]:
+def _still_running(study: Study) -> tuple[str, ...]:
     """Say that processes of the target still run: the program has not ended with the recording."""
     count = len(study.recording.meta.get("still_running") or ())
     if not count:
@@ -111,26 +107,12 @@ def _going_on(study: Study) -> tuple[str, ...]:
     return (f"{who}: what is needed from now on is not known (--follow-daemons records it)",)
 
 
-def _needed(study: Study, rows: tuple[int, ...]) -> Bools:
-    """Return the requests that the target sent in these rows, and those it waited for in them."""
-    found: Bools = np.isin(study.request_phase, rows) & study.requests.expects_reply
-    for path, row in ((study.critical_path, study.segments.row), (study.call_path, study.phase_calls.row)):
-        waited = path.request[np.isin(row[path.of], rows)]
-        found[waited[waited >= 0]] = True
-    return found
-
-
-def _unobserved(study: Study, mine: Bools) -> tuple[str, ...]:
+def _unobserved_requests(study: Study, chosen: Bools) -> tuple[str, ...]:
     """Say what was asked of mounts that were not observed."""
-    found, said = study.elsewhere, []
-    for place, mount in enumerate(found.mounts):
-        number = int((mine & (found.mount == place)).sum())
-        if number:
-            what = "a CVMFS mount" if mount.is_cvmfs else f"which is no CVMFS ({mount.type}, {mount.source})"
-            said.append(
-                f"it sent {pluralize(number, 'request')} to {mount.path}, {what}, that was not observed (--mount chooses the mounts)"
-            )
-    return tuple(said)
+    return tuple(
+        f"it sent {number} to {path}, {kind}, that was not observed (--mount chooses the mounts)"
+        for number, path, kind in requests_by_mount(study, chosen)
+    )
 
 
 def _blocked_ns(study: Study, rows: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Does generating tokens hit CVMFS: yes, no or inconclusive, with the proof."""
+"""Does generating tokens hit CVMFS: yes, no or inconclusive, with the proof. The rule itself is in decision.py."""
 
 from dataclasses import dataclass, replace
 from typing import Final, TypedDict
@@ -7,31 +7,22 @@ import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import pluralize
-from cvtrace.analysis.contract.verdict_schema import (
-    GENERATION,
-    INCONCLUSIVE,
-    INFERENCE,
-    NO,
-    YES,
-    Part,
-    UnobservedMount,
-    Verdict,
-)
+from cvtrace.analysis.contract.verdict_schema import GENERATION, INFERENCE, Part, UnobservedMount, Verdict
 from cvtrace.analysis.evidence.complete import Evidence
+from cvtrace.analysis.evidence.decision import decide
 from cvtrace.analysis.evidence.generation import (
-    Away,
-    Needs,
-    Times,
-    generation_away,
+    GenerationNeeds,
+    GenerationTimes,
+    UnobservedNeeds,
     generation_needs,
     generation_times,
+    generation_unobserved,
     others_blocked_ns,
     process_of,
 )
+from cvtrace.analysis.evidence.needs import need_counts, needed_requests, requests_by_mount
 from cvtrace.analysis.evidence.program_verdict import answer_program, question_of
-from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
 from cvtrace.analysis.joins.phases import BETWEEN, DECODE, GENERATING, PREFILL
-from cvtrace.analysis.storage.causes import counted_causes
 from cvtrace.analysis.storage.model_files import model_files, model_from
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct
 
@@ -42,71 +33,65 @@ SPINNING: Final = (
 )
 
 
-def needed(study: Study, row: int) -> Ints:
-    """Return the requests of a phase (indices): those the target sent in it, and those it waited for in it.
-
-    A RELEASE or FORGET is nobody's need.
-    """
-    found = (study.request_phase == row) & study.requests.expects_reply
-    for path, of_row in ((study.critical_path, study.segments.row), (study.call_path, study.phase_calls.row)):
-        waited = path.request[of_row[path.of] == row]
-        found[waited[waited >= 0]] = True
-    return np.flatnonzero(found)
-
-
-def hits_cvmfs(study: Study, row: int, evidence: Evidence) -> str:
-    """Answer for one phase."""
-    away, away_row = study.elsewhere, study.phases.row_at(study.elsewhere.asker, study.elsewhere.sent)
-    if len(needed(study, row)) or study.counter_deltas.moved(row) or (away.to_cvmfs & (away_row == row)).any():
-        return YES
-    spinning = study.overlaps.spin[study.segments.row[study.critical_path.of] == row].any()
-    return INCONCLUSIVE if evidence.missing or spinning or (away_row == row).any() else NO
+def answer_of_phase(study: Study, row: int, evidence: Evidence) -> str:
+    """Answer whether a phase needed CVMFS. See decision.decide."""
+    elsewhere = study.elsewhere
+    in_phase = study.phases.row_at(elsewhere.asker, elsewhere.sent) == row
+    spun = study.overlaps.spin[study.segments.row[study.critical_path.of] == row]
+    return decide(
+        requests=bool(needed_requests(study, (row,)).any()),
+        counters=study.counter_deltas.moved(row),
+        unobserved=bool((elsewhere.to_cvmfs & in_phase).any()),
+        missing=bool(evidence.missing or spun.any() or in_phase.any()),
+    )
 
 
-def verdict(study: Study, found: Evidence, cause: Ints) -> Verdict:
-    """Answer the question of the target; `cause` is that of each request (causes.request_causes)."""
-    calls, question, away, files = study.phase_calls, question_of(study), generation_away(study), model_files(study)
+def verdict(study: Study, evidence: Evidence, request_cause: Ints) -> Verdict:
+    """Answer the question of the target; `request_cause` is that of each request (causes.request_causes)."""
+    question, unobserved, files = question_of(study), generation_unobserved(study), model_files(study)
     if question != GENERATION:
-        answered = answer_program(study, question, found.missing, found.proof, cause)
+        answer = answer_program(study, question, evidence.missing, evidence.proof, request_cause)
         source = model_from(study, files) if question == INFERENCE else None
-        others = _unobserved_mounts(study, away)
-        return replace(answered, model_from=source, model_files=files, unobserved_mounts=others)
-    needs, times = generation_needs(study), generation_times(study)
-    parts = _Parts(study, cause)
-    chosen, left_out = np.flatnonzero(needs.all), away.all & study.elsewhere.to_cvmfs
-    moved = study.counter_deltas.moved(*GENERATION_ROWS)
-    missing = (*_unmade(study), *found.missing, *_apart(study, needs), *_unobserved(study, away))
+        mounts = _unobserved_mounts(study, unobserved)
+        return replace(answer, model_from=source, model_files=files, unobserved_mounts=mounts)
+    calls, needs = study.phase_calls, generation_needs(study)
     spin_ns = int(study.call_overlaps.spin[np.isin(calls.row, GENERATING)[study.call_path.of]].sum())
-    if spin_ns and not len(chosen):
-        missing = (*missing, SPINNING)
-    answer = YES if len(chosen) or moved or left_out.any() else INCONCLUSIVE if missing else NO
-    whole = parts.part(needs.all, left_out, int(times.wall.sum()), int(times.blocked.sum()), answer, GENERATION_ROWS)
+    missing = (
+        *_without_tokens(study),
+        *evidence.missing,
+        *_independent_processes(study, needs),
+        *_unobserved_requests(study, unobserved),
+        *((SPINNING,) if spin_ns and not needs.all.any() else ()),
+    )
+    parts = _Parts(study, request_cause, missing)
+    times = generation_times(study)
+    generation = parts.part(needs.all, unobserved.all, int(times.wall.sum()), int(times.blocked.sum()), GENERATION_ROWS)
     return Verdict(
-        generation_hits_cvmfs=answer,
+        generation_hits_cvmfs=generation.hits_cvmfs,
         question=question,
-        answer=answer,
+        answer=generation.hits_cvmfs,
         tokens=calls.made.total,
         steps=calls.steps,
         failed_steps=int((calls.failed & (calls.row == DECODE)).sum()),
-        fuse_requests=whole.fuse_requests,
-        fuse_reads=whole.fuse_reads,
-        fuse_read_bytes=whole.fuse_read_bytes,
-        http_fetches=whole.http_fetches,
-        http_bytes=whole.http_bytes,
-        blocked_s=whole.blocked_s,
+        fuse_requests=generation.fuse_requests,
+        fuse_reads=generation.fuse_reads,
+        fuse_read_bytes=generation.fuse_read_bytes,
+        http_fetches=generation.http_fetches,
+        http_bytes=generation.http_bytes,
+        blocked_s=generation.blocked_s,
         tokens_affected=tuple(distinct(needs.step[needs.step >= 0]).tolist()),
-        causes=whole.causes,
-        proof=found.proof,
+        causes=generation.causes,
+        proof=evidence.proof,
         missing=missing,
         spin_overlap_s=spin_ns / 1e9 if study.waits.scheduler else None,
         model_from=model_from(study, files),
         model_files=files,
-        unobserved_mounts=_unobserved_mounts(study, away),
-        **_parts(study, parts, needs, away, times, missing),
+        unobserved_mounts=_unobserved_mounts(study, unobserved),
+        **_parts_of_generation(parts, needs, unobserved, times),
     )
 
 
-class _Cuts(TypedDict, total=False):
+class _GenerationParts(TypedDict, total=False):
     """The parts of generation."""
 
     first_token: Part
@@ -115,25 +100,23 @@ class _Cuts(TypedDict, total=False):
     between_calls: Part | None
 
 
-def _parts(study: Study, parts: "_Parts", needs: Needs, away: Away, times: Times, missing: tuple[str, ...]) -> _Cuts:
+def _parts_of_generation(
+    parts: "_Parts", needs: GenerationNeeds, unobserved: UnobservedNeeds, times: GenerationTimes
+) -> _GenerationParts:
     """Cut generation by what it was for, and by where it happened."""
+    study = parts.study
 
-    def part(chosen: Bools, others: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
-        others = others & study.elsewhere.to_cvmfs
-        hits = bool(chosen.any() or others.any()) or study.counter_deltas.moved(*rows)
-        answer = YES if hits else INCONCLUSIVE if missing else NO
-        beside = others_blocked_ns(study, needs, chosen)
-        return parts.part(chosen, others, int(wall.sum()), int(blocked.sum()), answer, rows, beside)
+    def part(chosen: Bools, away: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
+        beside_ns = others_blocked_ns(study, needs, chosen)
+        return parts.part(chosen, away, int(wall.sum()), int(blocked.sum()), rows, beside_ns)
 
-    seen = study.recording.sees_requests
-    wall, blocked = times.wall, times.blocked
-    return _Cuts(
-        first_token=part(needs.all & needs.first, away.all & away.first, wall[:, 1], blocked[:, 1], (PREFILL,)),
-        further_tokens=part(
-            needs.all & ~needs.first, away.all & ~away.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)
-        ),
-        inside_calls=part(needs.inside, away.inside, wall[0], blocked[0], (PREFILL, DECODE)) if seen else None,
-        between_calls=part(needs.between, away.between, wall[1], blocked[1], (BETWEEN,)) if seen else None,
+    is_seen = study.recording.sees_requests
+    all_, away, wall, blocked = needs.all, unobserved, times.wall, times.blocked
+    return _GenerationParts(
+        first_token=part(all_ & needs.first, away.all & away.first, wall[:, 1], blocked[:, 1], (PREFILL,)),
+        further_tokens=part(all_ & ~needs.first, away.all & ~away.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)),
+        inside_calls=part(needs.inside, away.inside, wall[0], blocked[0], (PREFILL, DECODE)) if is_seen else None,
+        between_calls=part(needs.between, away.between, wall[1], blocked[1], (BETWEEN,)) if is_seen else None,
     )
 
 
@@ -142,43 +125,37 @@ class _Parts:
     """Makes a part of the verdict from the requests that belong to it."""
 
     study: Study
-    cause: Ints
+    request_cause: Ints
+    missing: tuple[str, ...]
 
     def part(
         self,
-        mine: Bools,
-        away: Bools,
+        needed: Bools,
+        elsewhere: Bools,
         wall_ns: int,
         blocked_ns: int,
-        answer: str,
         rows: tuple[int, ...],
         others_ns: int = 0,
     ) -> Part:
-        """Return the numbers of the requests of `mine`, and of those to other mounts that are `away`.
-
-        Where no request is seen, the counters of these `rows` tell.
-        """
-        study, chosen = self.study, np.flatnonzero(mine)
-        requests, counters = study.requests, study.counter_deltas
-        seen = study.recording.sees_requests
-        get = np.isin(study.gets.request, chosen)
+        """Return answer and numbers of the `needed` requests, and of those to mounts that were not observed (`elsewhere`)."""
+        study = self.study
+        to_cvmfs = elsewhere & study.elsewhere.to_cvmfs
+        is_seen = study.recording.sees_requests
         return Part(
-            hits_cvmfs=answer,
+            hits_cvmfs=decide(
+                requests=bool(needed.any()),
+                counters=study.counter_deltas.moved(*rows),
+                unobserved=bool(to_cvmfs.any()),
+                missing=self.missing,
+            ),
             wall_s=wall_ns / 1e9,
-            blocked_s=blocked_ns / 1e9 if seen else None,
-            fuse_requests=len(chosen) + int(away.sum()) if seen else None,
-            fuse_reads=int(requests.reads[chosen].sum()) + int((away & study.elsewhere.reads).sum())
-            if seen
-            else counters.total(READS, *rows),
-            fuse_read_bytes=int(requests.read_bytes[chosen].sum()) if seen else None,
-            http_fetches=int(get.sum()) if seen else counters.total(FETCHES, *rows),
-            http_bytes=int(study.gets.body_bytes[get].sum()) if seen else counters.total(BYTES, *rows),
-            causes=counted_causes(self.cause[chosen]),
-            others_blocked_s=others_ns / 1e9 if seen else None,
+            blocked_s=blocked_ns / 1e9 if is_seen else None,
+            **need_counts(study, needed, to_cvmfs, rows, self.request_cause),
+            others_blocked_s=others_ns / 1e9 if is_seen else None,
         )
 
 
-def _unmade(study: Study) -> tuple[str, ...]:
+def _without_tokens(study: Study) -> tuple[str, ...]:
     """Say that no token was made, if so."""
     calls = study.phase_calls
     if calls.steps:
@@ -189,44 +166,37 @@ def _unmade(study: Study) -> tuple[str, ...]:
     return (_no_tokens(study),)
 
 
-def _unobserved(study: Study, away: Away) -> tuple[str, ...]:
+def _unobserved_requests(study: Study, unobserved: UnobservedNeeds) -> tuple[str, ...]:
     """Say that generation asked something of a mount that was not observed."""
-    found = study.elsewhere
-    said = []
-    for place, mount in enumerate(found.mounts):
-        number = int((away.all & (found.mount == place)).sum())
-        if number:
-            left_out = "a CVMFS mount" if mount.is_cvmfs else f"which is no CVMFS ({mount.type}, {mount.source})"
-            said.append(
-                f"generation sent {pluralize(number, 'request')} to {mount.path}, {left_out}, that was not observed: what they "
-                "needed is not known"
-            )
-    return tuple(said)
+    return tuple(
+        f"generation sent {number} to {path}, {kind}, that was not observed: what they needed is not known"
+        for number, path, kind in requests_by_mount(study, unobserved.all)
+    )
 
 
-def _unobserved_mounts(study: Study, away: Away) -> tuple[UnobservedMount, ...]:
+def _unobserved_mounts(study: Study, unobserved: UnobservedNeeds) -> tuple[UnobservedMount, ...]:
     """Return the mounts that were not observed and that the target asked something of."""
-    found, rows = study.elsewhere, []
-    for place, mount in enumerate(found.mounts):
-        mine = found.mount == place
-        if mine.any():
-            generating = mine & away.all
+    elsewhere, rows = study.elsewhere, []
+    for place, mount in enumerate(elsewhere.mounts):
+        to_mount = elsewhere.mount == place
+        if to_mount.any():
+            generating = to_mount & unobserved.all
             rows.append(
                 UnobservedMount(
                     path=mount.path,
                     type=mount.type,
                     source=mount.source,
                     is_cvmfs=mount.is_cvmfs,
-                    requests=int(mine.sum()),
-                    reads=int((mine & found.reads).sum()),
+                    requests=int(to_mount.sum()),
+                    reads=int((to_mount & elsewhere.reads).sum()),
                     generation_requests=int(generating.sum()),
-                    generation_reads=int((generating & found.reads).sum()),
+                    generation_reads=int((generating & elsewhere.reads).sum()),
                 )
             )
     return tuple(rows)
 
 
-def _apart(study: Study, needs: Needs) -> tuple[str, ...]:
+def _independent_processes(study: Study, needs: GenerationNeeds) -> tuple[str, ...]:
     """Say that another process asked for something while tokens were made, one that works for itself."""
     number = int(needs.apart.sum())
     if not number:

@@ -5,8 +5,9 @@ import numpy as np
 from cvtrace.analysis.attribution.critical_path import class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
-from cvtrace.analysis.contract.verdict_schema import INCONCLUSIVE, NO, YES, Answer
+from cvtrace.analysis.contract.verdict_schema import Answer
 from cvtrace.analysis.evidence.complete import Evidence
+from cvtrace.analysis.evidence.decision import decide
 from cvtrace.analysis.evidence.generation import generation_needs, process_of
 from cvtrace.analysis.joins.engine import UNKNOWN
 from cvtrace.analysis.joins.phases import life
@@ -29,7 +30,6 @@ def answer_rows(study: Study, evidence: Evidence) -> tuple[Answer, ...]:
     rows = []
     for place in range(count):
         first_end = int(found.first_end[place])
-        quiet = INCONCLUSIVE if evidence.missing or not seen or not found.steps[place] else NO
         rows.append(
             Answer(
                 index=place,
@@ -39,7 +39,10 @@ def answer_rows(study: Study, evidence: Evidence) -> tuple[Answer, ...]:
                 tokens=None if found.tokens[place] == UNKNOWN else int(found.tokens[place]),
                 steps=int(found.steps[place]),
                 failed_steps=int(found.failed[place]),
-                hits_cvmfs=YES if asked[place] else quiet,
+                hits_cvmfs=decide(
+                    requests=bool(asked[place]),
+                    missing=bool(evidence.missing or not seen or not found.steps[place]),
+                ),
                 blocked_s=int(blocked[place]) / 1e9 if seen else None,
                 fuse_requests=asked[place] if seen else None,
                 fuse_reads=reads[place] if seen else None,

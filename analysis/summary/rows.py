@@ -11,7 +11,7 @@ from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, 
 from cvtrace.analysis.contract.report_schema import Fetch, File, Phase, Token
 from cvtrace.analysis.evidence.client_calls import client_numbers
 from cvtrace.analysis.evidence.complete import Evidence
-from cvtrace.analysis.evidence.verdict import hits_cvmfs
+from cvtrace.analysis.evidence.verdict import answer_of_phase
 from cvtrace.analysis.joins.bytes_used import file_key, file_of, touched
 from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
 from cvtrace.analysis.joins.fetches import is_proxied
@@ -78,7 +78,7 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
                 **group_seconds(times[row]),
                 classes={name: int(spent) / 1e9 for name, spent in zip(LABELS, times[row], strict=True)},
                 **{name: _observed(column, row) for name, column in numbers.items()},
-                hits_cvmfs=hits_cvmfs(study, row, evidence),
+                hits_cvmfs=answer_of_phase(study, row, evidence),
                 **of_client[row],
                 cache_state=tables.states[row],
                 fetch_wait_s=int(waited[row]) / 1e9 if seen else None,

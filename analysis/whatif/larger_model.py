@@ -6,7 +6,7 @@ import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, Class
-from cvtrace.analysis.evidence.verdict import needed
+from cvtrace.analysis.evidence.needs import needed_requests
 from cvtrace.analysis.joins.phases import DECODE, LOAD, PREFILL, RUN
 from cvtrace.analysis.storage.causes import EVICTED_OBJECT, EVICTED_PAGE
 from cvtrace.analysis.trace.intervals import Ints, pick
@@ -46,9 +46,8 @@ def _by_row(waits: PathWaits, amount: Ints, count: int) -> Ints:
 
 def _evicted_share(study: Study, cause: Ints, row: int) -> float:
     """Return which share of the READs of a phase was for what had been there before."""
-    chosen = needed(study, row)
-    chosen = chosen[study.requests.is_(Opcode.READ)[chosen]]
-    if not len(chosen):
+    chosen = needed_requests(study, (row,)) & study.requests.is_(Opcode.READ)
+    if not chosen.any():
         return 0.0
     return float(np.isin(cause[chosen], (EVICTED_PAGE, EVICTED_OBJECT)).mean())
 
