@@ -48,9 +48,14 @@ def _coloured(line: str) -> str:
     return HEADINGS.sub(lambda heading: f"{BOLD}{heading[0]}{PLAIN}", line)
 
 
+def terminal_style(is_terminal: bool) -> tuple[int, bool]:
+    """Return width and whether to colour: for a terminal, or for a pipe or file."""
+    if not is_terminal:
+        return COLUMNS, False
+    return max(shutil.get_terminal_size().columns, COLUMNS), "NO_COLOR" not in os.environ
+
+
 def summary(trace: Trace, headers: Headers | None = None, *, verbose: bool = False) -> str:
     """Return the summary of a trace, as wide and as colourful as stderr is; `headers` as for `analyse`."""
-    terminal = sys.stderr.isatty()
-    width = max(shutil.get_terminal_size().columns, COLUMNS) if terminal else COLUMNS
-    color = terminal and "NO_COLOR" not in os.environ
+    width, color = terminal_style(sys.stderr.isatty())
     return render(analyse(trace, headers), width, color, verbose=verbose)

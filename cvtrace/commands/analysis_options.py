@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from cvtrace.commands.formats import is_set, refuse_without
+from cvtrace.commands.refusals import is_set, refuse_without
 
 DURATION: Final = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>us|µs|ms|s)")
 UNITS: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from cvtrace.commands.console import doing
-from cvtrace.commands.formats import refuse_force_for_nothing, wanted_form
+from cvtrace.commands.formats.choice import chosen_name
 from cvtrace.commands.outputs import (
     STDOUT,
     destination,
@@ -19,18 +20,44 @@ from cvtrace.commands.outputs import (
     show_in_browser,
     writing,
 )
+from cvtrace.commands.refusals import refuse_force_for_nothing
 
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
-    from cvtrace.analysis.report.html.comparison import Studied
+    from cvtrace.analysis.comparison.compare import Comparison
+    from cvtrace.analysis.summary.assemble import Analysis
 
-FORMATS: Final = ("text", "json", "html")
+
+def _text(a: Path, b: Path, output: Path | None) -> str:
+    from cvtrace.analysis.report import comparison
+
+    is_terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
+    width = max(shutil.get_terminal_size().columns, 80) if is_terminal else 80
+    return comparison.render(_comparison(a, b), width)
+
+
+def _json(a: Path, b: Path, _output: Path | None) -> str:
+    from cvtrace.analysis.report import comparison
+
+    return comparison.as_json(_comparison(a, b))
+
+
+def _html(a: Path, b: Path, _output: Path | None) -> str:
+    from cvtrace.analysis.comparison.compare import compare
+    from cvtrace.analysis.report.html.comparison import render
+
+    (reports_a, drawn_a), (reports_b, drawn_b) = _reports_and_drawn_run(a), _reports_and_drawn_run(b)
+    return render(compare(a, reports_a, b, reports_b), drawn_a, drawn_b)
+
+
+RENDER: Final[dict[str, Callable[[Path, Path, Path | None], str]]] = {"text": _text, "json": _json, "html": _html}
+"""What makes each form of a comparison."""
 
 
 @click.command(name="compare")
 @click.argument("a", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("b", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(tuple(RENDER)), default="text", show_default=True)
 @output_options("Write to this file.  [default: the terminal; A-B.html beside B with --open]")
 @click.option(
     "--open", "show", is_flag=True, help="Open the comparison (of HTML, if not told otherwise) in the browser."
@@ -42,36 +69,23 @@ def command(context: click.Context, a: Path, b: Path, form: str, output: Path | 
     Class by class, phase by phase: times, tokens, reads, fetches, verdicts. Of several runs, medians, and where the difference
     lies with 95 % confidence; in brackets, if that may be none. As HTML with pictures of both runs.
     """
-    form = wanted_form(context, form, output, show=show, available=FORMATS)
+    form = chosen_name(context, form, output, show=show, choices=tuple(RENDER))
     if not show:
         refuse_force_for_nothing(force, output, "the file")
     output = destination(
         output, lambda: b.resolve().with_name(f"{a.resolve().name}-{b.resolve().name}.{form}"), force, show
     )
-    rendered = _html(a, b) if form == "html" else _text(a, b, form, output)
+    rendered = RENDER[form](a, b, output)
     with writing(output) as stream:
         stream.write(rendered.encode(encoding_of(output), "replace"))
     if show and output is not None:
         show_in_browser(output, "comparison")
 
 
-def _text(a: Path, b: Path, form: str, output: Path | None) -> str:
+def _comparison(a: Path, b: Path) -> Comparison:
     from cvtrace.analysis.comparison.compare import compare
-    from cvtrace.analysis.report import comparison
 
-    found = compare(a, _reports(a), b, _reports(b))
-    if form == "json":
-        return comparison.as_json(found)
-    terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
-    return comparison.render(found, max(shutil.get_terminal_size().columns, 80) if terminal else 80)
-
-
-def _html(a: Path, b: Path) -> str:
-    from cvtrace.analysis.comparison.compare import compare
-    from cvtrace.analysis.report.html.comparison import render
-
-    (reports_a, shown_a), (reports_b, shown_b) = _studied(a), _studied(b)
-    return render(compare(a, reports_a, b, reports_b), shown_a, shown_b)
+    return compare(a, _reports(a), b, _reports(b))
 
 
 def _reports(path: Path) -> list[Report]:
@@ -80,15 +94,15 @@ def _reports(path: Path) -> list[Report]:
     from cvtrace.analysis.comparison.compare import traces_in
     from cvtrace.tracer.store import read_trace
 
-    found = []
+    reports = []
     for number, each in enumerate(traces := traces_in(path), 1):
         with doing(f"analysing run {number} of {len(traces)} in {path}"):
-            found.append(analyse(read_trace(each)))
-    return found
+            reports.append(analyse(read_trace(each)))
+    return reports
 
 
-def _studied(path: Path) -> tuple[list[Report], Studied]:
-    """Return the reports, and the tables of the run that pictures show: of several, that in the middle is looked at once more."""
+def _reports_and_drawn_run(path: Path) -> tuple[list[Report], Analysis]:
+    """Return the reports, and the run that pictures show: of several, the one in the middle is analysed once more."""
     from cvtrace.analysis.comparison.compare import middle, traces_in
     from cvtrace.analysis.summary.assemble import full_analysis
     from cvtrace.tracer.store import read_trace
@@ -96,5 +110,5 @@ def _studied(path: Path) -> tuple[list[Report], Studied]:
     traces = traces_in(path)
     reports = _reports(path) if len(traces) > 1 else []
     with doing(f"analysing {path}"):
-        shown = full_analysis(read_trace(traces[middle(reports)] if reports else traces[0]))
-    return reports or [shown[2]], shown
+        drawn = full_analysis(read_trace(traces[middle(reports)] if reports else traces[0]))
+    return reports or [drawn.report], drawn

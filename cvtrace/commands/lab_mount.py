@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.formats import refuse_with
+from cvtrace.commands.refusals import refuse_with
 from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
 
 

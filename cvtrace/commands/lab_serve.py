@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cvtrace.commands.formats import is_set, refuse_with, refuse_without
+from cvtrace.commands.refusals import is_set, refuse_with, refuse_without
 from cvtrace.lab.origin import Injection, Origin
 from cvtrace.lab.quantities import parse_bandwidth_bytes_per_s, parse_duration_s, parse_size_bytes
 

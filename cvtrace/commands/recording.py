@@ -14,7 +14,7 @@ import click
 
 from cvtrace.commands import tensor_names
 from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
-from cvtrace.commands.formats import refuse_useless, refuse_with
+from cvtrace.commands.refusals import refuse_useless, refuse_with
 from cvtrace.probes.ladder import CHOICES, Settings
 
 if TYPE_CHECKING:

@@ -1,10 +1,8 @@
-"""`cvtrace report`: turn a trace into text, JSON and other forms."""
+"""`cvtrace report`: a trace into text, JSON and other outputs."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,28 +10,18 @@ import click
 
 from cvtrace.commands.analysis_options import analysis_options
 from cvtrace.commands.console import doing, say
-from cvtrace.commands.exports import EXPORTS, check_place, export
-from cvtrace.commands.formats import is_set, refuse_force_for_nothing, refuse_without, wanted_form
-from cvtrace.commands.outputs import (
-    STDOUT,
-    destination,
-    encoding_of,
-    output_options,
-    show_in_browser,
-    writing,
-)
+from cvtrace.commands.formats import FORMATS
+from cvtrace.commands.formats.choice import chosen_name, listed, names_with, refuse_unused_options
+from cvtrace.commands.formats.format import Settings
+from cvtrace.commands.outputs import destination, output_options, show_in_browser
+from cvtrace.commands.refusals import is_set, refuse_force_for_nothing
 
 if TYPE_CHECKING:
-    from cvtrace.analysis import Report
-    from cvtrace.analysis.attribution.study import Study
     from cvtrace.analysis.contract.report_options import ReportOptions
-    from cvtrace.analysis.storage.tables import Tables
 
-FORMATS: Final = ("text", "json", "html")
-STACKS: Final = ("folded", "speedscope")
-PICTURES: Final = ("perfetto", "speedscope", "folded", "openmetrics")
-"""Forms that have neither predictions nor what others counted."""
-NO_PICTURE: Final = "--format text, html, json, csv or parquet"
+SHOWN: Final = [form.name for form in FORMATS.values() if not form.for_programs]
+"""Outputs for people: the browser shows them."""
+SEVERAL_FILES: Final = [form.name for form in FORMATS.values() if form.is_several_files]
 
 
 @click.command(name="report")
@@ -41,7 +29,7 @@ NO_PICTURE: Final = "--format text, html, json, csv or parquet"
 @click.option(
     "--format",
     "form",
-    type=click.Choice((*FORMATS, *EXPORTS)),
+    type=click.Choice(tuple(FORMATS)),
     default="text",
     show_default=True,
     help="What to write.",
@@ -53,17 +41,22 @@ NO_PICTURE: Final = "--format text, html, json, csv or parquet"
     help="Look for the model's files here; default: where the target opened them.",
 )
 @output_options(
-    "Write to this file; of csv and parquet, a folder or a .zip.  [default: the terminal; TRACE.html with --open]"
+    f"Write to this file; of {listed(SEVERAL_FILES, 'and')}, a folder or a .zip.  [default: the terminal; TRACE.html with --open]"
 )
 @click.option(
     "--stacks",
     type=click.Choice(("both", "on-cpu", "waiting")),
     default="both",
     show_default=True,
-    help="Of folded and speedscope.",
+    help=f"Of {listed(names_with('stacks'), 'and')}.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the report (of HTML, if not told otherwise) in the browser.")
-@click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines (text).")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help=f"Print everything, not only the summary of 30 lines ({listed(names_with('verbose'), 'and')}).",
+)
 @analysis_options
 @click.pass_context
 def command(
@@ -84,19 +77,16 @@ def command(
 
     A trace that was cut off is reported as far as it goes; where it ends is said on stderr, too.
     """
-    form = wanted_form(context, form, output, show=show, available=(*FORMATS, *EXPORTS))
-    if show and form in EXPORTS:
-        raise click.UsageError(f"--open shows {', '.join(FORMATS)}: --format {form} is for other programs")
+    chosen = FORMATS[chosen_name(context, form, output, show=show, choices=tuple(FORMATS))]
+    if show and chosen.for_programs:
+        raise click.UsageError(f"--open shows {', '.join(SHOWN)}: --format {chosen.name} is for other programs")
     if not show:
         refuse_force_for_nothing(force, output, "the file")
-    refuse_without(context, "stacks", "--stacks", form in STACKS, f"--format {' or '.join(STACKS)}")
-    refuse_without(context, "verbose", "--verbose", form == "text", "--format text")
-    for name in ("what_if", "rtt", "parallel", "scale"):
-        refuse_without(context, name, f"--{name.replace('_', '-')}", form not in PICTURES, NO_PICTURE)
-    refuse_without(context, "access_log", "--access-log", form not in PICTURES, NO_PICTURE)
-    if form in EXPORTS:
-        check_place(form, output)
-    output = destination(output, lambda: trace.resolve().with_name(f"{trace.resolve().name}.{form}"), force, show)
+    refuse_unused_options(context, chosen)
+    chosen.check_place(Settings(output, stacks, verbose, options.show_what_if))
+    beside = trace.resolve()
+    output = destination(output, lambda: beside.with_name(f"{beside.name}.{chosen.name}"), force, show)
+    settings = Settings(output, stacks, verbose, options.show_what_if)
     from cvtrace.analysis.storage.headers import headers_of
     from cvtrace.analysis.summary.assemble import full_analysis
     from cvtrace.tracer.store import read_trace
@@ -105,47 +95,11 @@ def command(
     with doing("reading the trace"):
         recorded = read_trace(trace)
     with doing(f"analysing {len(recorded.events):,} events"):
-        study, tables, found = full_analysis(
-            recorded, headers_of(recorded, who_asked(os.environ), model), options=options
-        )
-    if form in EXPORTS:
-        export(study, tables, found, form, stacks, output, what_if=options.show_what_if)
-    else:
-        encoding = encoding_of(output)
-        terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
-        with doing(f"writing the {form}"):
-            rendered = _rendered(
-                study, tables, found, form, encoding, terminal=terminal, options=options, verbose=verbose
-            )
-        with writing(output) as stream:
-            stream.write(rendered.encode(encoding, "replace"))
-    if is_set(context, "model") and not found.tensors:
+        analysis = full_analysis(recorded, headers_of(recorded, who_asked(os.environ), model), options=options)
+    chosen.write(analysis, settings)
+    if is_set(context, "model") and not analysis.report.tensors:
         say(f"--model {model}: no tensors were found there for the files that the run read")
-    if found.trace.damage:
-        say(found.trace.damage)
+    if analysis.report.trace.damage:
+        say(analysis.report.trace.damage)
     if show and output is not None:
         show_in_browser(output)
-
-
-def _rendered(
-    study: Study,
-    tables: Tables,
-    found: Report,
-    form: str,
-    encoding: str,
-    *,
-    terminal: bool,
-    options: ReportOptions,
-    verbose: bool,
-) -> str:
-    if form == "html":
-        from cvtrace.analysis.report import html
-
-        return html.render(study, tables, found)
-    from cvtrace.analysis.report import json, text
-
-    if form == "json":
-        return json.render(found, ascii_only=not encoding.lower().startswith("utf"))
-    width = max(shutil.get_terminal_size().columns, text.COLUMNS) if terminal else text.COLUMNS
-    color = terminal and "NO_COLOR" not in os.environ
-    return text.render(found, width, color, what_if=options.show_what_if, verbose=verbose)

@@ -16,7 +16,7 @@ NEEDED: Final = (
     "cvtrace.commands.check",
     "cvtrace.commands.compare",
     "cvtrace.commands.report",
-    "cvtrace.commands.exports",
+    "cvtrace.commands.formats",
     "cvtrace.tracer.profile",
     "pyarrow.csv",
     "rich.cells",

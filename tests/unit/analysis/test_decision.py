@@ -1,6 +1,7 @@
 """The one rule of all answers."""
 
 import pytest
+
 from cvtrace.analysis.evidence.decision import decide
 
 

@@ -13,10 +13,9 @@ from click.testing import CliRunner, Result
 from runs import cold_run, hot_run, stored
 
 from cvtrace.cli import VERBS, main
-from cvtrace.commands.exports import EXPORTS
+from cvtrace.commands.formats import FORMATS
 from cvtrace.commands.lab import VERBS as LAB_VERBS
 from cvtrace.commands.recording import FIELDS
-from cvtrace.commands.report import FORMATS
 
 ALL = {name: verb for name, verb in VERBS.items() if name != "lab"} | {
     f"lab {name}": verb for name, verb in LAB_VERBS.items()
@@ -74,7 +73,7 @@ def test_no_option_of_report_is_forgotten_here() -> None:
     assert known == {*REPORT, "--format", "--output", "--open"}
 
 
-@pytest.mark.parametrize("form, option", [*itertools.product((*FORMATS, *EXPORTS), REPORT)])
+@pytest.mark.parametrize("form, option", list(itertools.product(FORMATS, REPORT)))
 def test_an_option_of_report_changes_the_output_or_is_refused(
     trace: Path, tmp_path: Path, form: str, option: str
 ) -> None:

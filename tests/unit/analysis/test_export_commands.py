@@ -13,8 +13,10 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from runs import cold_run, stored
 
 from cvtrace.cli import main
-from cvtrace.commands.exports import EXPORTS, TEXTS
+from cvtrace.commands.formats import FORMATS
 
+EXPORTS = tuple(name for name, form in FORMATS.items() if form.for_programs)
+TEXTS = tuple(name for name in EXPORTS if not FORMATS[name].is_binary)
 FILES = tuple(form for form in EXPORTS if form not in ("csv", "parquet"))
 
 

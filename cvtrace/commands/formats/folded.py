@@ -1,0 +1,25 @@
+"""Folded stacks, for flame graphs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cvtrace.commands.formats.format import Settings, TextFormat
+
+if TYPE_CHECKING:
+    from cvtrace.analysis.summary.assemble import Analysis
+
+
+class Folded(TextFormat):
+    """One line for each stack."""
+
+    name = "folded"
+    endings = (".folded", ".txt")
+    options = ("stacks",)
+
+    def render(self, analysis: Analysis, settings: Settings) -> str:
+        """Return the lines."""
+        from cvtrace.analysis.report import folded
+        from cvtrace.analysis.storage.stacks import stacks
+
+        return folded.render(stacks(analysis.study, analysis.tables.tensors), settings.stacks)

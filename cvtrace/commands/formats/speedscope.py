@@ -1,0 +1,29 @@
+"""Stacks for speedscope.app."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cvtrace
+from cvtrace.commands.formats.format import Settings, TextFormat
+
+if TYPE_CHECKING:
+    from cvtrace.analysis.summary.assemble import Analysis
+
+
+class Speedscope(TextFormat):
+    """Sampled profiles in speedscope's JSON."""
+
+    name = "speedscope"
+    endings = (".speedscope.json", ".json")
+    options = ("stacks",)
+
+    def render(self, analysis: Analysis, settings: Settings) -> str:
+        """Return the JSON."""
+        from cvtrace.analysis.report import speedscope
+        from cvtrace.analysis.storage.stacks import stacks
+
+        name = " ".join(analysis.report.trace.target)
+        return speedscope.render(
+            stacks(analysis.study, analysis.tables.tensors), settings.stacks, name, cvtrace.__version__
+        )
