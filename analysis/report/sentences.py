@@ -145,6 +145,11 @@ def _spinning(report: Report) -> list[str]:
 
 def times(report: Report) -> list[str]:
     """Return where the time of each phase on CVMFS went, the time per token, and what no rule explains."""
+    return [*phase_times(report), *token_times(report)]
+
+
+def phase_times(report: Report) -> list[str]:
+    """Return where the time of each phase on CVMFS went."""
     lines = []
     for row in report.phases:
         waiting = row.network_s + row.cache_s
@@ -153,7 +158,12 @@ def times(report: Report) -> list[str]:
             lines.append(
                 f"Time of {row.name}: " + ", ".join(f"{name} {seconds(spent)}" for name, spent in top if spent) + "."
             )
-    lines += _starved(report)
+    return lines
+
+
+def token_times(report: Report) -> list[str]:
+    """Return the time per token, of operators, and what no rule explains."""
+    lines = _starved(report)
     if report.tokens:
         walls = np.array([token.wall_s for token in report.tokens])
         middle, high = np.percentile(walls, [50, 99])

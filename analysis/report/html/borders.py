@@ -25,10 +25,10 @@ class Borders:
     def names_at(self, offset: Ints) -> list[str]:
         """Return the tensor at each offset, empty where none is known."""
         tensors = np.flatnonzero([each == "tensor" for each in self.kind])
-        found = latest(self.start[tensors], offset)
+        latest_start = latest(self.start[tensors], offset)
         return [
             self.name[tensors[place]] if place >= 0 and self.end[tensors[place]] > at else ""
-            for place, at in zip(found.tolist(), offset.tolist(), strict=True)
+            for place, at in zip(latest_start.tolist(), offset.tolist(), strict=True)
         ]
 
 

@@ -14,15 +14,16 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from cvtrace.analysis.contract.classes import GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.contract.classes import GROUPS, MEMBERS, Class, anchor
 from cvtrace.analysis.contract.quantities import seconds
-from cvtrace.analysis.report.html.palette import COLOURS, PAINTS
+from cvtrace.analysis.contract.terms import TERMS
+from cvtrace.analysis.report.html.palette import ANSWERS, COLOURS, FIRST_ANSWER, PAINTS
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.tables import Column, Table
 from cvtrace.analysis.report.names import printable
 
 STATIC: Final = "cvtrace.analysis.report.html"
-SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "page.js")
+SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "explain.js", "page.js")
 LEVEL: Final = 6
 
 
@@ -51,8 +52,10 @@ def document(
         data=_packed({**_drawn(pictures), **data, "tables": [_table(table) for table in tables]}),
         pictures=pictures,
         tables={table.key: table for table in tables},
-        others=[table for table in tables if table.key not in by_picture],
-        legend=[(group, [(LABELS[number], PAINTS[number]) for number in MEMBERS[group]]) for group in GROUPS],
+        further_tables=[table for table in tables if table.key not in by_picture],
+        legend=[(group, [(Class(number), PAINTS[number]) for number in MEMBERS[group]]) for group in GROUPS],
+        answers=ANSWERS,
+        terms=[(term, anchor(term), meaning) for term, meaning in TERMS.items()],
         **shown,
     )
 
@@ -112,6 +115,11 @@ def _drawn(pictures: Sequence[Picture]) -> dict[str, Any]:
         "roots": {picture.key: picture.model.id for picture in pictures},
         "paints": PAINTS,
         "classes": len(COLOURS),
+        "meanings": [
+            *([member.label, member.meaning, member.anchor] for member in Class),
+            *([""] * 3 for _ in PAINTS[len(Class) : FIRST_ANSWER]),
+            *(["", meaning, ""] for _, meaning in ANSWERS),
+        ],
     }
 
 

@@ -10,7 +10,7 @@ from bokeh.models import Range1d
 
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.quantities import seconds
-from cvtrace.analysis.report.html.palette import of_phase
+from cvtrace.analysis.report.html.palette import CLASSES, of_phase
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, room_for_labels
 from cvtrace.analysis.report.html.scene import Marks, Scene
 from cvtrace.analysis.storage.stacks import WAITING
@@ -63,7 +63,9 @@ def drawn(modes: dict[str, Marks]) -> Figure:
     """Return the figure of a flame graph whose mode can be chosen in the page; the first is shown."""
     plot = blank("flame", 60 + 34 * LEVELS, Range1d(0, 1, bounds=(0, 1)), Range1d(LEVELS, 0), "")
     first = next(iter(modes))
-    renderers = [rectangles(plot, f"flame-{mode}", marks, visible=mode == first) for mode, marks in modes.items()]
+    renderers = [
+        rectangles(plot, f"flame-{mode}", marks, visible=mode == first, separated=True) for mode, marks in modes.items()
+    ]
     pointed_at(plot, renderers)
     room_for_labels(plot, "flame-labels")
     plot.xaxis.visible = False
@@ -104,11 +106,14 @@ def _marks(scene: Scene, frames: Frames) -> Marks:
     order = in_order(frames.phase, frames.part, frames.value, frames.ns)
     frames = Frames(*(column[order] for column in vars(frames).values()))
     names = (scene.phases, scene.parts)
-    marks.add(["all"], [f"{seconds(total / 1e9)}"], left=0.0, right=1.0, bottom=1.0, top=0.0, paint=len(LABELS) + 8)
+    marks.add(
+        ["all"], [f"{seconds(total / 1e9)}"], left=0.0, right=1.0, bottom=1.0, top=0.0, paint=CLASSES, caption=["all"]
+    )
     for depth, level in enumerate(levels((frames.phase, frames.part, frames.value), frames.ns), start=1):
         phase, value = frames.phase[level.first], frames.value[level.first]
+        frame_names = named(depth, *names, phase, frames.part[level.first], value)
         marks.add(
-            named(depth, *names, phase, frames.part[level.first], value),
+            frame_names,
             [
                 f"{seconds(each / 1e9)}, {100 * each / total:.1f} %, in {scene.phases[row]}"
                 for each, row in zip(level.ns.tolist(), phase.tolist(), strict=True)
@@ -120,6 +125,7 @@ def _marks(scene: Scene, frames: Frames) -> Marks:
             paint=value if depth == LEVELS - 1 else [of_phase(each) for each in phase.tolist()],
             phase=phase,
             file=frames.file[level.first] if depth > 1 else -1,
+            caption=frame_names,
         )
     return marks
 

@@ -6,12 +6,13 @@ from typing import Final
 import numpy as np
 from bokeh.models import ColumnDataSource, Range1d
 
-from cvtrace.analysis.contract.classes import Class
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
+from cvtrace.analysis.joins.phases import DECODE, PREFILL
 from cvtrace.analysis.report.html.borders import Borders, borders
 from cvtrace.analysis.report.html.detail import longest, merged
-from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, time_range
-from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
+from cvtrace.analysis.report.html.palette import FIRST_ANSWER
+from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, points, rectangles, time_range
+from cvtrace.analysis.report.html.scene import Marks, Scene, describe_spans
 from cvtrace.analysis.trace.intervals import Ints
 from cvtrace.probes.events import Opcode
 
@@ -24,16 +25,20 @@ BANDS: Final = (240, 120, 60, 30)
 """Stretches of offset that merged reads are put into: the finest that are not too many."""
 COARSEST: Final = 300
 """Stretches of time, likewise."""
+POINTED_OUT: Final = 600
+"""Reads of generation that are marked by a point as well, so that they can be seen whatever their size: the longest."""
+POINT: Final = 7
+"""Pixels."""
 
 
 @dataclass(frozen=True)
 class Heat:
-    """One file of the heat map: its number, the end of what was read or is known of it, and what is said of it."""
+    """One file of the heat map: its number, the end of what was read or is known of it, and how much was read."""
 
     file: int
     name: str
     until_bytes: int
-    told: str
+    volume: str
 
     @property
     def top_mb(self) -> float:
@@ -43,12 +48,12 @@ class Heat:
 
 def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
     """Return the heat map and its files, that of the most bytes first; one renderer for each, the first is shown."""
-    asked = scene.study.requests
-    reads = np.flatnonzero(asked.is_(Opcode.READ) & (asked.offset >= 0) & (scene.files.of_request >= 0))
+    requests = scene.study.requests
+    reads = np.flatnonzero(requests.is_(Opcode.READ) & (requests.offset >= 0) & (scene.files.of_request >= 0))
     if not len(reads):
         return None
     file = scene.files.of_request[reads]
-    total = np.bincount(file, weights=asked.read_bytes[reads])
+    total = np.bincount(file, weights=requests.read_bytes[reads])
     chosen = np.argsort(-total, kind="stable")[:FILES]
     chosen = chosen[total[chosen] > 0]
     y_range = Range1d(0, 1, name="offset")
@@ -57,27 +62,28 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
     )
     heats, renderers = [], []
     for place, number in enumerate(chosen.tolist()):
-        mine = reads[file == number]
+        of_file = reads[file == number]
         known = borders(scene, number)
-        renderer = rectangles(
-            plot, f"heat-{place}", _marks(scene, mine, known, place > 0), outlined=True, visible=place == 0
-        )
-        renderers.append(renderer)
-        end = int((asked.offset + asked.read_bytes)[mine].max())
+        marks = _marks(scene, of_file, known, place > 0)
+        renderers.append(rectangles(plot, f"heat-{place}", marks, outlined=True, visible=place == 0))
+        evidence = points(plot, f"heat-evidence-{place}", _evidence(scene, of_file, known), POINT)
+        evidence.visible = place == 0
+        renderers.append(evidence)
+        end = int((requests.offset + requests.read_bytes)[of_file].max())
         end = max(end, int(known.end.max(initial=0)))
-        told = f"{pluralize(len(mine), 'read')}, {size(float(total[number]))}"
-        heats.append(Heat(number, scene.file_names[number], end, told))
+        volume = f"{pluralize(len(of_file), 'read')}, {size(float(total[number]))}"
+        heats.append(Heat(number, scene.file_names[number], end, volume))
         _draw_borders(plot, scene, place, known)
     y_range.end = heats[0].top_mb
     pointed_at(plot, renderers)
-    left_out = int((total > 0).sum()) - len(heats)
-    more = f" {pluralize(left_out, 'file')} of fewer bytes read: see the table of files." if left_out else ""
+    further = int((total > 0).sum()) - len(heats)
+    more = f" {pluralize(further, 'further file')} of fewer bytes read: see the table of files." if further else ""
     return (
         Picture(
             key="heat",
             title="Reads by offset",
-            about="Which part of a file was read when: blue from the client's cache, orange from the network. "
-            "Lines are borders: of chunks strong, of tensors faint." + more,
+            about="Which part of a file was read when. A point marks a read that generation waited for, whatever its size. "
+            "Lines are borders: strong ones of chunks, faint ones of tensors." + more,
             model=plot,
             table="files",
             label=f"Reads of {pluralize(len(heats), 'file')} by offset and time",
@@ -89,10 +95,10 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
 def _draw_borders(plot: Figure, scene: Scene, place: int, known: Borders) -> None:
     """Draw a line at each border; the lines are shown with their file."""
     for kind, alpha in (("chunk", 0.7), ("tensor", 0.2)):
-        mine = known.of_kind(kind)
-        if not len(mine):
+        offsets = known.of_kind(kind)
+        if not len(offsets):
             continue
-        at = np.unique(mine) / 1e6
+        at = np.unique(offsets) / 1e6
         plot.segment(
             x0=-1.0,
             x1=scene.duration_s * 2,
@@ -108,60 +114,75 @@ def _draw_borders(plot: Figure, scene: Scene, place: int, known: Borders) -> Non
         )
 
 
-def _marks(scene: Scene, reads: Ints, known: Borders, other: bool) -> Marks:
+def _marks(scene: Scene, reads: Ints, known: Borders, smaller: bool) -> Marks:
     study = scene.study
-    asked, use = study.requests, study.use
-    paint = np.where((use.misses + use.shared)[reads] > 0, int(Class.NETWORK_REQUEST), int(Class.CACHE_READ))
-    length = asked.replied[reads] - asked.sent[reads]
-    kept = longest(length, study.request_phase[reads], ONE_BY_ONE[other])
+    requests = study.requests
+    paint = FIRST_ANSWER + scene.answer_of_request[reads]
+    length = requests.replied[reads] - requests.sent[reads]
+    chosen = longest(length, study.request_phase[reads], ONE_BY_ONE[smaller])
     marks = Marks()
-    one = reads[kept]
-    start = scene.second(asked.sent[one])
-    at, until = asked.offset[one], (asked.offset + asked.read_bytes)[one]
-    where = known.names_at(at)
-    marks.add(
-        [
-            f"{size(float(much))} at {place:,}{f' in {name}' if name else ''}"
-            for place, much, name in zip(at.tolist(), (until - at).tolist(), where, strict=True)
-        ],
-        spans_told(start, length[kept]),
-        left=start,
-        right=scene.second(asked.replied[one]),
-        bottom=at / 1e6,
-        top=until / 1e6,
-        paint=paint[kept],
-        phase=study.request_phase[one],
-        token=study.request_token[one],
-        file=scene.files.of_request[one],
-        fetch=scene.fetch_of_request[one],
-    )
-    rest = reads[~kept]
+    _add_reads(marks, scene, reads[chosen], known)
+    rest = reads[~chosen]
     if len(rest):
-        _add_merged(scene, marks, rest, paint[~kept], MERGED[other])
+        _add_merged(scene, marks, rest, paint[~chosen], MERGED[smaller])
     return marks
 
 
+def _evidence(scene: Scene, reads: Ints, known: Borders) -> Marks:
+    """Return the longest reads that tokens waited for."""
+    requests, token = scene.study.requests, scene.study.request_token
+    generating = np.isin(scene.study.request_phase[reads], (PREFILL, DECODE))
+    of_tokens = reads[generating]
+    length = requests.replied[of_tokens] - requests.sent[of_tokens]
+    marks = Marks()
+    _add_reads(marks, scene, of_tokens[longest(length, token[of_tokens], POINTED_OUT, each=2)], known)
+    return marks
+
+
+def _add_reads(marks: Marks, scene: Scene, reads: Ints, known: Borders) -> None:
+    study, requests = scene.study, scene.study.requests
+    start = scene.second(requests.sent[reads])
+    at, until = requests.offset[reads], (requests.offset + requests.read_bytes)[reads]
+    tensors = known.names_at(at)
+    marks.add(
+        [
+            f"READ {size(float(much))} at {place:,}{f' in {name}' if name else ''}"
+            for place, much, name in zip(at.tolist(), (until - at).tolist(), tensors, strict=True)
+        ],
+        describe_spans(start, requests.replied[reads] - requests.sent[reads]),
+        left=start,
+        right=scene.second(requests.replied[reads]),
+        bottom=at / 1e6,
+        top=until / 1e6,
+        paint=FIRST_ANSWER + scene.answer_of_request[reads],
+        phase=study.request_phase[reads],
+        token=study.request_token[reads],
+        file=scene.files.of_request[reads],
+        fetch=scene.fetch_of_request[reads],
+    )
+
+
 def _add_merged(scene: Scene, marks: Marks, rest: Ints, paint: Ints, room: int) -> None:
-    asked = scene.study.requests
-    end = int((asked.offset + asked.read_bytes)[rest].max())
+    requests = scene.study.requests
+    end = int((requests.offset + requests.read_bytes)[rest].max())
     for bands in BANDS:
         width = max(-(-end // bands), 1)
-        keys = np.column_stack([asked.offset[rest] // width, scene.study.request_phase[rest], paint])
-        found = merged(asked.sent[rest], asked.replied[rest], keys, scene.since, scene.until, room, COARSEST)
-        if len(found) <= room:
+        keys = np.column_stack([requests.offset[rest] // width, scene.study.request_phase[rest], paint])
+        groups = merged(requests.sent[rest], requests.replied[rest], keys, scene.since, scene.until, room, COARSEST)
+        if len(groups) <= room:
             break
-    band, phase, kind = found.keys.T
+    band, phase, kind = groups.keys.T
     marks.add(
         [
             f"{many:,} reads near {place * width / 1e6:.1f} MB"
-            for many, place in zip(found.count.tolist(), band.tolist(), strict=True)
+            for many, place in zip(groups.count.tolist(), band.tolist(), strict=True)
         ],
         [
             f"{seconds(total / 1e9)} in all, the longest {seconds(most / 1e9)}"
-            for total, most in zip(found.total.tolist(), found.longest.tolist(), strict=True)
+            for total, most in zip(groups.total.tolist(), groups.longest.tolist(), strict=True)
         ],
-        left=scene.second(found.start),
-        right=scene.second(found.end),
+        left=scene.second(groups.start),
+        right=scene.second(groups.end),
         bottom=band * width / 1e6,
         top=(band + 1) * width / 1e6,
         paint=kind,

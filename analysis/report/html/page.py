@@ -1,14 +1,17 @@
 """The page of one run: what is said of it in words, and the numbers by which its pictures and tables are linked."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from cvtrace.analysis.contract.quantities import seconds
+from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import brief_answers as answers
 from cvtrace.analysis.report import failed, predicted, sentences
 from cvtrace.analysis.report.full import BLOCKS
 from cvtrace.analysis.report.html.document import document
+from cvtrace.analysis.report.html.figures import bar, figures
 from cvtrace.analysis.report.html.heat import Heat
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.scene import Scene
@@ -31,16 +34,25 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
         number=printable(reply.partition(": ")[2]),
         trouble=lines([*failed.sentences(report), *answers.trouble(report)]),
         brief=[(label, printable(said)) for label, said in (*answers.generation(report), *answers.load(report))],
+        figures=figures(report),
+        bar=bar(report.phases),
+        duration=seconds(sum(row.wall_s for row in report.phases)),
         predicted=predicted.rows(report.what_if, report) if report.what_if else [],
         assumed=lines(predicted.sentences(report.what_if)) if report.what_if else [],
         answer=lines(sentences.answer(report)),
-        said=[line for block in BLOCKS if block is not sentences.lacking for line in lines(block(report))],
+        particulars=[line for block in _blocks() for line in lines(block(report))],
         title=printable(sentences.title(report)),
         lacking=[*report.trace.missing, *report.notes],
         findings=report.findings,
         heats=heats,
         opened=("phases",),
     )
+
+
+def _blocks() -> list[Callable[[Report], list[str]]]:
+    """Return what is written of a run beside its answer, without what the pictures show."""
+    shown_elsewhere = (sentences.lacking, sentences.times)
+    return [sentences.token_times, *(block for block in BLOCKS if block not in shown_elsewhere)]
 
 
 def lines(said: Iterable[str]) -> list[str]:

@@ -1,13 +1,14 @@
-"""Colours of the classes, the same in every picture, in the legend and in the tables.
+"""Colours: each means one thing, the same in every picture, in the legend and in the tables.
 
-The four groups differ in hue and lightness as in the palette of Okabe and Ito, which people with any colour blindness can tell
-apart: network orange, cache blue, compute green, other pink and grey. Within a group the lightness differs. No colour carries
-meaning alone: every mark names its class when pointed at, and every picture has its table.
+Classes of time: the four groups differ in hue and lightness as in the palette of Okabe and Ito, which people with any colour blindness can
+tell apart: network orange, cache blue, compute green, other pink and grey. Within a group the lightness differs.
+Requests: raspberry if something had to be fetched for them, lavender if the client's cache had it, violet grey for names and attributes.
+Phases, tokens and files: shades of grey, because their names are written. Two runs: olive (A) and purple (B), and what changed between
+them is shaded from one to the other. No colour carries meaning alone: every mark says its meaning when pointed at, and every picture has
+its table.
 """
 
 from typing import Final
-
-from bokeh.palettes import Sunset11
 
 from cvtrace.analysis.contract.classes import Class
 
@@ -20,27 +21,38 @@ COLOURS: Final[dict[Class, str]] = {
     Class.CACHE_FILL: "#0a5a96",
     Class.CACHE_READ: "#3d8fd1",
     Class.CACHE_LOOKUP: "#56b4e9",
-    Class.CACHE_TRANSPORT: "#7f8fd9",
+    Class.CACHE_TRANSPORT: "#7fa3c4",
     Class.CACHE_PAGE: "#a9d3f2",
     Class.COMPUTE_CPU: "#009e73",
     Class.COMPUTE_WAIT: "#7cc9a9",
-    Class.OTHER_IO: "#cc79a7",
+    Class.OTHER_IO: "#e0a3b8",
     Class.OTHER_IDLE: "#a8a8ac",
     Class.OTHER_FUSE: "#7d6b4f",
     Class.UNATTRIBUTED: "#f0e442",
 }
-PHASES: Final = ("#bbcc33", "#77aadd", "#ee8866", "#eedd88", "#99ddff", "#ffaabb", "#44bb99", "#aaaa00", "#dddddd")
-"""Paul Tol's light scheme: phases are named in the picture, too."""
+PHASES: Final = ("#c6cbd3", "#a9b1bd")
+"""Neighbouring phases, tokens and files differ in lightness; their names are written."""
 
-CHANGES: Final = Sunset11
-"""Paul Tol's diverging scheme: much less, the same, much more."""
-SIDES: Final = ("#8a8f98", "#9a4ed1")
+FETCHED, CACHED, NAMES = range(3)
+ANSWERS: Final = (
+    ("#b3246b", "from the network: something had to be fetched"),
+    ("#b19cd9", "from the client's cache"),
+    ("#8f8799", "names and attributes"),
+)
+"""Where the answer to a FUSE request came from."""
+
+SIDES: Final = ("#938c00", "#9a4ed1")
 """Of two runs, A and B: apart in lightness too, and on light and dark ground."""
+CHANGES: Final = (
+    "#5c5800", "#817b00", "#a49e2e", "#c3be6c", "#dcd9a8", "#e9e8e6", "#e0cbf0", "#cba6e6", "#b47fdc", "#9a4ed1", "#6f22a8",
+)  # fmt: skip
+"""From what A took more of, over the same, to what B took more of."""
 
 CLASSES: Final = len(Class)
-PAINTS: Final = (*(COLOURS[member] for member in Class), *PHASES, *CHANGES, *SIDES)
-"""What a column `paint` of a picture numbers: the classes, then the colours of phases, of changes, of two runs."""
-FIRST_CHANGE: Final = CLASSES + len(PHASES)
+PAINTS: Final = (*(COLOURS[member] for member in Class), *PHASES, *(colour for colour, _ in ANSWERS), *CHANGES, *SIDES)
+"""What a column `paint` of a picture numbers: classes, then colours of phases, of answers, of changes, of two runs."""
+FIRST_ANSWER: Final = CLASSES + len(PHASES)
+FIRST_CHANGE: Final = FIRST_ANSWER + len(ANSWERS)
 FIRST_SIDE: Final = FIRST_CHANGE + len(CHANGES)
 
 

@@ -8,7 +8,16 @@ from bokeh.models import Range1d
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.quantities import seconds
 from cvtrace.analysis.contract.report_schema import Phase
-from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, name_lanes, pointed_at, rectangles
+from cvtrace.analysis.report.html.pictures import (
+    Figure,
+    Picture,
+    blank,
+    name_lanes,
+    pointed_at,
+    rectangles,
+    room_for_labels,
+    values,
+)
 from cvtrace.analysis.report.html.scene import Marks, Scene
 
 BAR = 30
@@ -23,15 +32,17 @@ def picture(scene: Scene) -> Picture:
         add_bar(marks, row, scene.phases[number[row.name]], number[row.name], place, 0.38)
     names = [scene.phases[number[row.name]] for row in rows]
     plot = bars(marks, rows, BAR, 0.5, len(rows))
-    name_lanes(plot, [float(place) for place in range(len(rows))], names)
-    told = ", ".join(f"{name} {seconds(row.wall_s)}" for name, row in zip(names, rows, strict=True))
+    middles = [float(place) for place in range(len(rows))]
+    name_lanes(plot, middles, names)
+    write_totals(plot, rows, middles)
+    spoken = ", ".join(f"{name} {seconds(row.wall_s)}" for name, row in zip(names, rows, strict=True))
     return Picture(
         key="phases",
         title="Phases",
-        about="Wall time of each phase by class. The bars of all classes add up to the wall time.",
+        about="How long each phase took, and in which class of time. The pieces of a bar add up to the time beside it.",
         model=plot,
         table="phases",
-        label=f"Stacked bars of the phases: {told}",
+        label=f"Stacked bars of the phases: {spoken}",
     )
 
 
@@ -39,9 +50,15 @@ def bars(marks: Marks, rows: Sequence[Phase], height: int, edge: float, lanes: i
     """Draw the bars of `rows` in so many lanes of a `height` in pixels, the first on top, with an `edge` in lanes above it and below."""
     lanes = max(lanes, 1)
     longest = max((row.wall_s for row in rows), default=1.0)
-    plot = blank("phases", 70 + height * lanes, Range1d(0, longest * 1.02), Range1d(lanes - 1 + edge, -edge), "seconds")
+    plot = blank("phases", 70 + height * lanes, Range1d(0, longest * 1.08), Range1d(lanes - 1 + edge, -edge), "seconds")
     pointed_at(plot, [rectangles(plot, "phases", marks)])
+    room_for_labels(plot, "phases-labels")
     return plot
+
+
+def write_totals(plot: Figure, rows: Sequence[Phase], middles: Sequence[float]) -> None:
+    """Write the time of each bar behind it."""
+    values(plot, "phases", [row.wall_s for row in rows], middles, [seconds(row.wall_s) for row in rows])
 
 
 def add_bar(marks: Marks, row: Phase, name: str, number: int, middle: float, half: float) -> None:
@@ -49,6 +66,7 @@ def add_bar(marks: Marks, row: Phase, name: str, number: int, middle: float, hal
     times = np.array([row.classes[label] for label in LABELS])
     ends = np.cumsum(times)
     there = np.flatnonzero(times)
+    captions = [f"{LABELS[each]} {seconds(times[each])}\n{seconds(times[each])}" for each in there]
     marks.add(
         [f"{name}: {LABELS[each]}" for each in there],
         [f"{seconds(times[each])}, {100 * times[each] / row.wall_s:.1f} % of {seconds(row.wall_s)}" for each in there],
@@ -58,4 +76,5 @@ def add_bar(marks: Marks, row: Phase, name: str, number: int, middle: float, hal
         top=middle + half,
         paint=there,
         phase=number,
+        caption=captions,
     )

@@ -23,7 +23,18 @@ from cvtrace.analysis.report.html.scene import Marks
 
 Figure = Any
 """A Bokeh figure."""
-__all__ = ["Figure", "Picture", "blank", "name_lanes", "pointed_at", "rectangles", "room_for_labels", "time_range"]
+__all__ = [
+    "Figure",
+    "Picture",
+    "blank",
+    "name_lanes",
+    "pointed_at",
+    "points",
+    "rectangles",
+    "room_for_labels",
+    "time_range",
+    "values",
+]
 
 DIMMED: Final = 0.12
 """Opacity of what does not belong to what was chosen."""
@@ -87,8 +98,10 @@ def blank(
     return plot
 
 
-def rectangles(plot: Figure, name: str, marks: Marks, outlined: bool = False, visible: bool = True) -> Any:
-    """Draw marks as rectangles; `outlined` ones are seen however narrow they are. Returns the renderer."""
+def rectangles(
+    plot: Figure, name: str, marks: Marks, outlined: bool = False, visible: bool = True, separated: bool = False
+) -> Any:
+    """Draw marks as rectangles; `outlined` ones can be seen however narrow they are, `separated` ones have a border. Returns the renderer."""
     source = ColumnDataSource(data=marks.columns(), name=name)
     mapper = LinearColorMapper(palette=list(PAINTS), low=-0.5, high=len(PAINTS) - 0.5)
     colour = {"field": "paint", "transform": mapper}
@@ -99,7 +112,7 @@ def rectangles(plot: Figure, name: str, marks: Marks, outlined: bool = False, vi
         top="top",
         source=source,
         fill_color=colour,
-        line_color=colour if outlined else None,
+        line_color=colour if outlined else "#80808066" if separated else None,
         line_width=0.8,
         nonselection_fill_alpha=DIMMED,
         nonselection_line_alpha=DIMMED,
@@ -107,9 +120,39 @@ def rectangles(plot: Figure, name: str, marks: Marks, outlined: bool = False, vi
     )
 
 
+def points(plot: Figure, name: str, marks: Marks, size: int) -> Any:
+    """Draw marks as points of a size in pixels, which no zoom makes smaller. Returns the renderer."""
+    source = ColumnDataSource(data=marks.columns(), name=name)
+    mapper = LinearColorMapper(palette=list(PAINTS), low=-0.5, high=len(PAINTS) - 0.5)
+    colour = {"field": "paint", "transform": mapper}
+    return plot.scatter(
+        x="left",
+        y="bottom",
+        source=source,
+        marker="inverted_triangle",
+        size=size,
+        fill_color=colour,
+        line_color=colour,
+        line_width=0.8,
+        nonselection_fill_alpha=DIMMED,
+        nonselection_line_alpha=DIMMED,
+    )
+
+
+def values(plot: Figure, name: str, x: Sequence[float], y: Sequence[float], texts: Sequence[str], **style: Any) -> None:
+    """Write values at places; the page gives them the colour of its text."""
+    plot.text(
+        x="x",
+        y="y",
+        text="text",
+        source=ColumnDataSource({"x": list(x), "y": list(y), "text": list(texts)}, name=f"{name}-values"),
+        **{"text_font_size": "12px", "text_baseline": "middle", "x_offset": 6, **style},
+    )
+
+
 def pointed_at(plot: Figure, renderers: Sequence[Any]) -> None:
     """Let rectangles say what they are when the pointer is over them, and be chosen by a click."""
-    tooltips = [("", "@what"), ("", "@how")]
+    tooltips = [("", "@what"), ("", "@how"), ("", "@meaning")]
     plot.add_tools(
         HoverTool(renderers=list(renderers), tooltips=tooltips, point_policy="follow_mouse", visible=False),
         TapTool(renderers=list(renderers), visible=False),

@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from cvtrace.analysis.attribution.critical_path import class_times
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.quantities import seconds
-from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.quantities import seconds, size
+from cvtrace.analysis.contract.report_schema import Fetch, Report
 from cvtrace.analysis.joins.phases import life
+from cvtrace.analysis.report.html.palette import CACHED, FETCHED, NAMES
 from cvtrace.analysis.report.names import printable, shortened
 from cvtrace.analysis.storage.stacks import Files, Stacks, files, stacks
 from cvtrace.analysis.storage.tables import Tables
 from cvtrace.analysis.trace.intervals import Ints, pick
+from cvtrace.probes.events import Opcode
 
 SHOWN_NAME: Final = 80
 """Characters of a name next to a mark; tables show all of it."""
@@ -65,11 +67,24 @@ class Scene:
     @cached_property
     def fetch_of_request(self) -> Ints:
         """Row in the table of fetches of the first GET that each request caused, -1 for none."""
-        found = np.full(len(self.study.requests), -1, dtype=np.int64)
+        first = np.full(len(self.study.requests), -1, dtype=np.int64)
         request = self.study.gets.request[self.fetch_order]
-        for_one = np.flatnonzero(request >= 0)[::-1]
-        found[request[for_one]] = for_one
-        return found
+        caused = np.flatnonzero(request >= 0)[::-1]
+        first[request[caused]] = caused
+        return first
+
+    @cached_property
+    def fetch_names(self) -> tuple[str, ...]:
+        """What each row of the table of fetches brought: its file, and where in it the chunk begins."""
+        offsets = {row.object: row.offset_bytes for row in self.report.chunks if row.offset_bytes is not None}
+        return tuple(_fetch_name(row, offsets) for row in self.report.fetches)
+
+    @cached_property
+    def answer_of_request(self) -> Ints:
+        """Where the answer of each request came from (palette.ANSWERS)."""
+        study = self.study
+        missed = (study.use.misses + study.use.shared) > 0
+        return np.where(missed, FETCHED, np.where(study.requests.is_(Opcode.READ), CACHED, NAMES)).astype(np.int64)
 
     @cached_property
     def stacks(self) -> Stacks:
@@ -104,11 +119,15 @@ KINDS: Final[dict[str, type[np.generic]]] = {
 
 @dataclass
 class Marks:
-    """Rectangles of a picture, gathered lane by lane; numbers link them, `what` and `how` are read when pointed at."""
+    """Rectangles of a picture, gathered lane by lane; numbers link them, `what` and `how` are read when pointed at.
+
+    `caption` is written into a rectangle that has room for it: the forms of it, the longest first, a line each.
+    """
 
     parts: list[dict[str, npt.NDArray[np.generic]]] = field(default_factory=list)
     what: list[str] = field(default_factory=list)
     how: list[str] = field(default_factory=list)
+    caption: list[str] = field(default_factory=list)
 
     def add(
         self,
@@ -124,6 +143,7 @@ class Marks:
         token: npt.ArrayLike = -1,
         file: npt.ArrayLike = -1,
         fetch: npt.ArrayLike = -1,
+        caption: Sequence[str] = (),
     ) -> None:
         """Add marks; numbers given once hold for all of them."""
         count = len(what)
@@ -134,6 +154,7 @@ class Marks:
         )
         self.what += what
         self.how += how
+        self.caption += caption or [""] * count
 
     def __len__(self) -> int:
         return len(self.what)
@@ -144,7 +165,7 @@ class Marks:
             name: np.concatenate([np.empty(0, dtype=kind), *(part[name] for part in self.parts)])
             for name, kind in KINDS.items()
         }
-        return {**joined, "what": self.what, "how": self.how}
+        return {**joined, "what": self.what, "how": self.how, "caption": self.caption}
 
 
 def scene(study: Study, details: Tables, report: Report) -> Scene:
@@ -153,12 +174,24 @@ def scene(study: Study, details: Tables, report: Report) -> Scene:
     return Scene(study, details, report, since, max(until, since + 1), files(study))
 
 
-def spans_told(start_s: npt.NDArray[np.float64], length_ns: Ints) -> list[str]:
+def describe_spans(start_s: npt.NDArray[np.float64], length_ns: Ints) -> list[str]:
     """Return `12.3 ms at 1.204512 s` for each interval."""
     return [
         f"{seconds(length / 1e9)} at {start:.6f} s"
         for start, length in zip(start_s.tolist(), length_ns.tolist(), strict=True)
     ]
+
+
+def _fetch_name(row: Fetch, offsets: dict[str, int]) -> str:
+    name = printable(row.path or row.url).rstrip("/").rpartition("/")[2]
+    offset = offsets.get(_object(row.url))
+    return f"{name} @ {size(float(offset))}" if offset else name
+
+
+def _object(url: str) -> str:
+    """Return the content hash that a URL names: data/85/bde3…P is the chunk 85bde3…"""
+    first, _, second = url.rpartition("/data/")[2].partition("/")
+    return (first + second).rstrip("PCXHM")
 
 
 def _below(name: str, mounts: list[str]) -> str:

@@ -1,4 +1,7 @@
-"""What happened when: phases and tokens, the target's threads, FUSE requests, the cache, the fetches, on one axis."""
+"""What happened when: phases and tokens, the target's threads, FUSE requests, the cache, the fetches, on one axis.
+
+Tracks are named in `tracks`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,18 +14,21 @@ from bokeh.models import Range1d
 from cvtrace.analysis.attribution.critical_path import CriticalPath
 from cvtrace.analysis.contract.classes import LABELS, Class
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
+from cvtrace.analysis.joins.phases import DECODE, PREFILL
 from cvtrace.analysis.report.html.detail import longest, merged, shares
-from cvtrace.analysis.report.html.palette import CLASSES, of_phase
+from cvtrace.analysis.report.html.palette import ANSWERS, CLASSES, FIRST_ANSWER, of_phase
 from cvtrace.analysis.report.html.pictures import (
     Picture,
     blank,
     name_lanes,
     pointed_at,
+    points,
     rectangles,
     room_for_labels,
     time_range,
 )
-from cvtrace.analysis.report.html.scene import Marks, Scene, spans_told
+from cvtrace.analysis.report.html.scene import Marks, Scene, describe_spans
+from cvtrace.analysis.report.html.tracks import download_names, thread_names, worker_names
 from cvtrace.analysis.trace.intervals import Ints, pick
 from cvtrace.probes.events import Kind, Opcode
 
@@ -33,22 +39,27 @@ THREADS: Final = 8
 WORKERS: Final = 6
 CONNECTIONS: Final = 4
 ROW: Final = 22
+EVIDENCE: Final = 1200
+"""READs of tokens that have a point of their own, the longest."""
+POINT: Final = 9
+"""Size of a point in pixels."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is known of intervals that are drawn one by one: token and fetch, and what is said of each."""
+class Particulars:
+    """What is known of intervals that are drawn one by one: token and fetch, a line on each, and what is written into it."""
 
     token: Ints
     fetch: Ints
     what: list[str]
+    caption: list[str]
 
 
 @dataclass(frozen=True)
 class Intervals:
     """What one band of the timeline shows, before it is reduced; `lane` counts from the band's first lane.
 
-    Most are merged. What only those need that are not is asked for when it is known which: `told` of their numbers.
+    Most are merged. Those that are not have `particulars`, which are made of their numbers when it is known which they are.
     """
 
     start: Ints
@@ -57,7 +68,7 @@ class Intervals:
     paint: Ints
     phase: Ints
     file: Ints
-    told: Callable[[Ints], Told]
+    particulars: Callable[[Ints], Particulars]
 
     def __len__(self) -> int:
         return len(self.start)
@@ -65,15 +76,16 @@ class Intervals:
 
 def picture(scene: Scene) -> Picture:
     """Return the timeline; the longest of every phase are drawn one by one, the rest together."""
-    marks, thin = Marks(), Marks()
-    lanes = _phases(scene, marks)
+    marks, thin, evidence = Marks(), Marks(), Marks()
+    names = _phases(scene, marks)
+    if _reads_of_tokens(scene, evidence, len(names)):
+        names.append("reads of tokens")
     bands = {
         "threads": _threads(scene),
         "requests": _requests(scene),
         "cache": _cache(scene),
         "fetches": _fetches(scene),
     }
-    names = list(lanes)
     merged_any = False
     for kind, (band, labels) in bands.items():
         if not len(band):
@@ -88,42 +100,55 @@ def picture(scene: Scene) -> Picture:
         Range1d(len(names) - 0.5, -0.5),
         "seconds since the start",
     )
-    pointed_at(plot, [rectangles(plot, "timeline", marks), rectangles(plot, "events", thin, outlined=True)])
+    renderers = [rectangles(plot, "timeline", marks), rectangles(plot, "events", thin, outlined=True)]
+    if len(evidence):
+        renderers.append(points(plot, "evidence", evidence, POINT))
+    pointed_at(plot, renderers)
     room_for_labels(plot, "timeline-labels")
     name_lanes(plot, [float(place) for place in range(len(names))], names)
-    asked = pluralize(len(scene.study.requests), "FUSE request")
+    requests = pluralize(len(scene.study.requests), "FUSE request")
     return Picture(
         key="timeline",
         title="Timeline",
-        about="What waited for what: the thread that carries each phase, other threads, the client's workers, its cache and its "
-        "connections. A FUSE request is orange if it had to be fetched, blue if it was in the client's cache. Drag to zoom, "
-        "Ctrl and the wheel too."
-        + (
-            " The longest waits of every phase are drawn one by one; shorter ones together, and say how many."
-            if merged_any
-            else ""
-        ),
+        about=_about(merged_any, bool(len(evidence))),
         model=plot,
         table="waits",
-        label=f"Timeline of {seconds(scene.duration_s)}: {asked}, {pluralize(len(scene.study.gets), 'fetch')}",
+        label=f"Timeline of {seconds(scene.duration_s)}: {requests}, {pluralize(len(scene.study.gets), 'fetch')}",
     )
+
+
+def _about(merged_any: bool, evidence: bool) -> str:
+    parts = [
+        "From top to bottom: phases and tokens; what the run waited for (critical path); the program's threads; the client's workers with "
+        "the FUSE requests they answer; its cache on disk; its downloads."
+    ]
+    if evidence:
+        parts.append("A triangle marks a READ that a token waited for, whatever its length.")
+    if merged_any:
+        parts.append(
+            "A bar as high as its track is one event. Short events of the same kind are drawn together: "
+            "the height of such a bar is the share of time that they took."
+        )
+    return " ".join([*parts, "Drag to zoom, or Ctrl and the wheel."])
 
 
 def _phases(scene: Scene, marks: Marks) -> list[str]:
     """Add the lanes of phases, and of tokens if there are any."""
     segments, calls = scene.study.segments, scene.study.phase_calls
-    kept = np.flatnonzero(longest(segments.end - segments.start, segments.row, SEGMENTS))
-    start = scene.second(segments.start[kept])
-    row = segments.row[kept]
+    drawn = np.flatnonzero(longest(segments.end - segments.start, segments.row, SEGMENTS))
+    start = scene.second(segments.start[drawn])
+    row = segments.row[drawn]
+    phases = [scene.phases[each] for each in row.tolist()]
     marks.add(
-        [scene.phases[each] for each in row.tolist()],
-        spans_told(start, (segments.end - segments.start)[kept]),
+        phases,
+        describe_spans(start, (segments.end - segments.start)[drawn]),
         left=start,
-        right=scene.second(segments.end[kept]),
+        right=scene.second(segments.end[drawn]),
         bottom=-0.4,
         top=0.4,
         paint=[of_phase(each) for each in row.tolist()],
         phase=row,
+        caption=phases,
     )
     tokens = np.flatnonzero(calls.token >= 0)
     if not len(tokens):
@@ -133,7 +158,7 @@ def _phases(scene: Scene, marks: Marks) -> list[str]:
     number = calls.token[tokens]
     marks.add(
         [f"token {each}" for each in number.tolist()],
-        spans_told(start, (calls.end - calls.start)[tokens]),
+        describe_spans(start, (calls.end - calls.start)[tokens]),
         left=start,
         right=scene.second(calls.end[tokens]),
         bottom=0.6,
@@ -141,8 +166,36 @@ def _phases(scene: Scene, marks: Marks) -> list[str]:
         paint=CLASSES + number % 2,
         phase=calls.row[tokens],
         token=number,
+        caption=[f"token {each}\n{each}" for each in number.tolist()],
     )
     return ["phase", "token"]
+
+
+def _reads_of_tokens(scene: Scene, evidence: Marks, lane: int) -> int:
+    """Add a point for each READ that a prefill or a token waited for, of very many the longest; return how many."""
+    study, requests = scene.study, scene.study.requests
+    generating = np.isin(study.request_phase, (PREFILL, DECODE)) & requests.is_(Opcode.READ) & requests.by_target
+    reads = np.flatnonzero(generating)
+    if not len(reads):
+        return 0
+    length = requests.replied[reads] - requests.sent[reads]
+    reads = reads[longest(length, study.request_token[reads], EVIDENCE, each=3)]
+    start = scene.second(requests.sent[reads])
+    file = scene.files.of_request[reads]
+    evidence.add(
+        _request_lines(scene, reads, file, FIRST_ANSWER + scene.answer_of_request[reads]),
+        describe_spans(start, requests.replied[reads] - requests.sent[reads]),
+        left=start,
+        right=scene.second(requests.replied[reads]),
+        bottom=float(lane),
+        top=float(lane),
+        paint=FIRST_ANSWER + scene.answer_of_request[reads],
+        phase=study.request_phase[reads],
+        token=study.request_token[reads],
+        file=file,
+        fetch=scene.fetch_of_request[reads],
+    )
+    return len(reads)
 
 
 def _threads(scene: Scene) -> tuple[Intervals, list[str]]:
@@ -151,41 +204,47 @@ def _threads(scene: Scene) -> tuple[Intervals, list[str]]:
     waiting, often = np.unique(study.waits.tid, return_counts=True)
     tids = waiting[np.argsort(-often, kind="stable")][:THREADS]
     events = study.recording.all
-    mine = [events.tid == tid for tid in tids]
-    first = np.array([events.start[each].min() for each in mine], dtype=np.int64)
-    last = np.array([events.end[each].max() for each in mine], dtype=np.int64)
+    of_thread = [events.tid == tid for tid in tids]
+    first = np.array([events.start[each].min() for each in of_thread], dtype=np.int64)
+    last = np.array([events.end[each].max() for each in of_thread], dtype=np.int64)
     first, last = np.clip(first, scene.since, scene.until), np.clip(last, scene.since, scene.until)
-    others = study.threads.between(tids, first, last)
+    steps = study.threads.between(tids, first, last)
     path = study.critical_path
-    band = _intervals_of_paths(scene, path, others, study.segments.thread[path.of], tids[others.of])
-    left_out = len(waiting) - len(tids)
-    more = f" (+{left_out})" if left_out > 0 else ""
-    labels = ["critical path", *(f"thread {tid}" for tid in tids.tolist())]
-    labels[-1] += more
+    names = thread_names(scene, tids)
+    carrier = study.segments.thread[path.of]
+    band = _intervals_of_paths(
+        scene, path, steps, carrier, tids[steps.of], dict(zip(tids.tolist(), names, strict=True))
+    )
+    further = len(waiting) - len(tids)
+    labels = ["critical path", *names]
+    labels[-1] += f" (+{further})" if further > 0 else ""
     return band, labels
 
 
-def _intervals_of_paths(scene: Scene, path: CriticalPath, others: CriticalPath, carrier: Ints, tid: Ints) -> Intervals:
-    thread, request = _narrow(carrier, tid), _narrow(path.request, others.request)
-    start = np.concatenate([path.start, others.start])
-    paint, file = _narrow(path.value, others.value), _narrow(scene.file_of(request))
+def _intervals_of_paths(
+    scene: Scene, path: CriticalPath, steps: CriticalPath, carrier: Ints, tid: Ints, names: dict[int, str]
+) -> Intervals:
+    thread, request = _narrow(carrier, tid), _narrow(path.request, steps.request)
+    start = np.concatenate([path.start, steps.start])
+    paint, file = _narrow(path.value, steps.value), _narrow(scene.file_of(request))
 
-    def told(chosen: Ints) -> Told:
-        names = [f"thread {each}" for each in thread[chosen].tolist()]
-        return Told(
+    def particulars(chosen: Ints) -> Particulars:
+        threads = [f"{names.get(each, 'thread')} ({each})" for each in thread[chosen].tolist()]
+        return Particulars(
             token=scene.token_at(thread[chosen], start[chosen]),
             fetch=pick(scene.fetch_of_request, request[chosen], -1),
-            what=_said(scene, names, file[chosen], paint[chosen]),
+            what=_lines(scene, threads, file[chosen], paint[chosen]),
+            caption=[LABELS[each] for each in paint[chosen].tolist()],
         )
 
     return Intervals(
         start=start,
-        end=np.concatenate([path.end, others.end]),
-        lane=_narrow(np.zeros(len(path.of)), others.of + 1),
+        end=np.concatenate([path.end, steps.end]),
+        lane=_narrow(np.zeros(len(path.of)), steps.of + 1),
         paint=paint,
         phase=_narrow(scene.study.phases.row_at(thread, start)),
         file=file,
-        told=told,
+        particulars=particulars,
     )
 
 
@@ -197,41 +256,45 @@ def _narrow(*columns: npt.NDArray[Any]) -> Any:
 def _requests(scene: Scene) -> tuple[Intervals, list[str]]:
     """Return the FUSE requests by the worker that answered; coloured by where the answer came from."""
     study = scene.study
-    asked, use = study.requests, study.use
-    workers = np.unique(asked.worker[asked.worker >= 0])
-    inside = np.flatnonzero((asked.replied > scene.since) & (asked.sent < scene.until))
-    missed = ((use.misses + use.shared) > 0)[inside]
-    read = asked.is_(Opcode.READ)[inside]
-    paint = np.where(missed, int(Class.NETWORK_REQUEST), np.where(read, int(Class.CACHE_READ), int(Class.CACHE_LOOKUP)))
+    requests = study.requests
+    workers = np.unique(requests.worker[requests.worker >= 0])
+    inside = np.flatnonzero((requests.replied > scene.since) & (requests.sent < scene.until))
+    paint = FIRST_ANSWER + scene.answer_of_request[inside]
 
-    def told(chosen: Ints) -> Told:
+    def particulars(chosen: Ints) -> Particulars:
         request = inside[chosen]
-        names = [
-            _opcode(opcode) + _how_much(much) + (f" at {offset:,}" if offset >= 0 else "")
-            for opcode, offset, much in zip(
-                asked.opcode[request].tolist(),
-                asked.offset[request].tolist(),
-                asked.read_bytes[request].tolist(),
-                strict=True,
-            )
-        ]
-        return Told(
+        return Particulars(
             token=study.request_token[request],
             fetch=scene.fetch_of_request[request],
-            what=_said(scene, names, scene.files.of_request[request], paint[chosen]),
+            what=_request_lines(scene, request, scene.files.of_request[request], paint[chosen]),
+            caption=[""] * len(chosen),
         )
 
     band = Intervals(
-        start=asked.sent[inside],
-        end=asked.replied[inside],
-        lane=np.searchsorted(workers, np.maximum(asked.worker[inside], 0)) % WORKERS,
+        start=requests.sent[inside],
+        end=requests.replied[inside],
+        lane=np.searchsorted(workers, np.maximum(requests.worker[inside], 0)) % WORKERS,
         paint=paint,
         phase=study.request_phase[inside],
         file=scene.files.of_request[inside],
-        told=told,
+        particulars=particulars,
     )
-    count = min(len(workers), WORKERS)
-    return band, [f"FUSE {number + 1}" for number in range(count)] or ["FUSE"]
+    return band, worker_names(len(workers), WORKERS)
+
+
+def _request_lines(scene: Scene, request: Ints, file: Ints, paint: Ints) -> list[str]:
+    """Return a line on each request: its name, bytes and offset, and its file."""
+    requests = scene.study.requests
+    names = [
+        _opcode(opcode) + _how_much(much) + (f" at {offset:,}" if offset >= 0 else "")
+        for opcode, offset, much in zip(
+            requests.opcode[request].tolist(),
+            requests.offset[request].tolist(),
+            requests.read_bytes[request].tolist(),
+            strict=True,
+        )
+    ]
+    return _lines(scene, names, file, paint)
 
 
 def _cache(scene: Scene) -> tuple[Intervals, list[str]]:
@@ -242,12 +305,13 @@ def _cache(scene: Scene) -> tuple[Intervals, list[str]]:
     request = study.requests.of_worker(rows.tid, rows.start)
     paint, file = np.full(len(rows), int(Class.CACHE_READ), dtype=np.int64), scene.file_of(request)
 
-    def told(chosen: Ints) -> Told:
+    def particulars(chosen: Ints) -> Particulars:
         names = [f"cache file read{_how_much(much)}" for much in rows.ret[chosen].tolist()]
-        return Told(
+        return Particulars(
             token=pick(study.request_token, request[chosen], -1),
             fetch=np.full(len(chosen), -1, dtype=np.int64),
-            what=_said(scene, names, file[chosen], paint[chosen]),
+            what=_lines(scene, names, file[chosen], paint[chosen]),
+            caption=[""] * len(chosen),
         )
 
     band = Intervals(
@@ -257,9 +321,9 @@ def _cache(scene: Scene) -> tuple[Intervals, list[str]]:
         paint=paint,
         phase=pick(study.request_phase, request, -1),
         file=file,
-        told=told,
+        particulars=particulars,
     )
-    return band, ["disk cache"]
+    return band, ["client's disk cache"]
 
 
 def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
@@ -273,9 +337,9 @@ def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
     parts = (Class.NETWORK_QUEUE, Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.CACHE_FILL)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    waits, others = time.waits, time.others
-    start = np.concatenate([*cuts[:-1], others.start, waits.start])
-    end = np.concatenate([*cuts[1:], others.end, waits.end])
+    waits, interrupted = time.waits, time.others
+    start = np.concatenate([*cuts[:-1], interrupted.start, waits.start])
+    end = np.concatenate([*cuts[1:], interrupted.end, waits.end])
     there = np.flatnonzero(end > start)
     get = np.concatenate([np.tile(np.arange(len(gets)), len(parts)), time.others_get, time.get])[there]
     paint = np.concatenate(
@@ -287,19 +351,23 @@ def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
     )[there]
     file = scene.file_of(gets.request[get])
 
-    def told(chosen: Ints) -> Told:
-        return Told(
+    def particulars(chosen: Ints) -> Particulars:
+        return Particulars(
             token=pick(study.request_token, gets.request[get[chosen]], -1),
             fetch=rank[get[chosen]],
-            what=_said(scene, ["fetch"] * len(chosen), file[chosen], paint[chosen]),
+            what=[
+                f"fetch {row}: {scene.fetch_names[row]} ({LABELS[kind]})"
+                for row, kind in zip(rank[get[chosen]].tolist(), paint[chosen].tolist(), strict=True)
+            ],
+            caption=[scene.fetch_names[row] for row in rank[get[chosen]].tolist()],
         )
 
-    band = Intervals(start[there], end[there], lane[get], paint, study.get_phase[get], file, told)
+    band = Intervals(start[there], end[there], lane[get], paint, study.get_phase[get], file, particulars)
     count = max(min(len(sockets), CONNECTIONS), 1)
-    return band, [f"HTTP {number + 1}" for number in range(count)]
+    return band, download_names(scene, lane, count)
 
 
-def _said(scene: Scene, names: Sequence[str], file: Ints, paint: Ints) -> list[str]:
+def _lines(scene: Scene, names: Sequence[str], file: Ints, paint: Ints) -> list[str]:
     """Return one line on each interval: its name, its file, its class."""
     return [
         name + (f" {scene.short_files[of]}" if of >= 0 else "") + (f" ({LABELS[kind]})" if kind < CLASSES else "")
@@ -313,24 +381,25 @@ def _how_much(number: int) -> str:
 
 def _draw(scene: Scene, band: Intervals, base: int, room: tuple[int, int], marks: Marks, below: Marks) -> bool:
     """Add a band from lane `base` on, what is merged `below`; return whether some of it was merged."""
-    kept = longest(band.end - band.start, band.phase, room[0])
-    _draw_merged(scene, band, np.flatnonzero(~kept), base, room[1], below)
-    chosen = np.flatnonzero(kept)
-    start, told = scene.second(band.start[chosen]), band.told(chosen)
+    one_by_one = longest(band.end - band.start, band.phase, room[0])
+    _draw_merged(scene, band, np.flatnonzero(~one_by_one), base, room[1], below)
+    chosen = np.flatnonzero(one_by_one)
+    start, particulars = scene.second(band.start[chosen]), band.particulars(chosen)
     marks.add(
-        told.what,
-        spans_told(start, (band.end - band.start)[chosen]),
+        particulars.what,
+        describe_spans(start, (band.end - band.start)[chosen]),
         left=start,
         right=scene.second(band.end[chosen]),
         bottom=base + band.lane[chosen] - 0.4,
         top=base + band.lane[chosen] + 0.4,
         paint=band.paint[chosen],
         phase=band.phase[chosen],
-        token=told.token,
+        token=particulars.token,
         file=band.file[chosen],
-        fetch=told.fetch,
+        fetch=particulars.fetch,
+        caption=particulars.caption,
     )
-    return not bool(kept.all())
+    return not bool(one_by_one.all())
 
 
 def _draw_merged(scene: Scene, band: Intervals, rest: Ints, base: int, room: int, marks: Marks) -> None:
@@ -338,26 +407,31 @@ def _draw_merged(scene: Scene, band: Intervals, rest: Ints, base: int, room: int
         return
     # Narrow, and a column after the other: there may be millions of them.
     keys: Any = np.array([column[rest] for column in (band.lane, band.phase, band.file, band.paint)], dtype=np.int32).T
-    found = merged(band.start[rest], band.end[rest], keys, scene.since, scene.until, room)
-    lane, phase, file, paint = found.keys.T
-    bottom, top = shares(found, lane)
+    groups = merged(band.start[rest], band.end[rest], keys, scene.since, scene.until, room)
+    lane, phase, file, paint = groups.keys.T
+    bottom, top = shares(groups, lane)
     marks.add(
         [
-            f"{number:,} together: {LABELS[kind]}"
-            for number, kind in zip(found.count.tolist(), paint.tolist(), strict=True)
+            f"{number:,} together: {_kind(kind)}"
+            for number, kind in zip(groups.count.tolist(), paint.tolist(), strict=True)
         ],
         [
             f"{seconds(total / 1e9)} in all, the longest {seconds(most / 1e9)}"
-            for total, most in zip(found.total.tolist(), found.longest.tolist(), strict=True)
+            for total, most in zip(groups.total.tolist(), groups.longest.tolist(), strict=True)
         ],
-        left=scene.second(found.start),
-        right=scene.second(found.end),
+        left=scene.second(groups.start),
+        right=scene.second(groups.end),
         bottom=base + lane + 0.4 - 0.8 * top / 1000,
         top=base + lane + 0.4 - 0.8 * bottom / 1000,
         paint=paint,
         phase=phase,
         file=file,
     )
+
+
+def _kind(paint: int) -> str:
+    """Return what a class, or the answer to a request, is called."""
+    return LABELS[paint] if paint < CLASSES else f"requests answered {ANSWERS[paint - FIRST_ANSWER][1]}"
 
 
 def _opcode(number: int) -> str:

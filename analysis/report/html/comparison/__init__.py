@@ -17,6 +17,7 @@ from cvtrace.analysis.report.html.comparison import flame, phases, tokens
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.comparison.tables import tables
 from cvtrace.analysis.report.html.document import document
+from cvtrace.analysis.report.html.figures import figures
 from cvtrace.analysis.report.html.page import lines
 from cvtrace.analysis.report.html.palette import SIDES
 from cvtrace.analysis.report.html.scene import Scene, scene
@@ -60,13 +61,21 @@ def render(found: Comparison, a: Studied, b: Studied) -> str:
             f"{letter}: {printable(side.path)}" for letter, side in zip(LETTERS, (found.a, found.b), strict=True)
         ),
         headings=[_heading(found, number, shown) for number, shown in enumerate(sides.both)],
-        short=[answer(found), *in_short(found)[1:]],
+        short=answer(found),
+        figures=_figures(sides),
+        changed=in_short(found)[1:],
         notes=lines((*found.notes, *([HASHED] if sides.hashed else []))),
         vanished=vanished,
         new=new,
         changes=flame.legend(),
         opened=("figures",),
     )
+
+
+def _figures(sides: Sides) -> list[tuple[str, str, str]]:
+    """Return the figures that both runs have: name, value of A, value of B."""
+    a, b = ({each.name: each.value for each in figures(scene.report)} for scene in sides.both)
+    return [(name, value, b[name]) for name, value in a.items() if name in b]
 
 
 def _heading(found: Comparison, number: int, shown: Scene) -> Heading:

@@ -69,14 +69,15 @@ def _marks(sides: Sides, width: Ints) -> Marks:
         column[order] for column in (found.phase, part, found.value, found.a_ns, found.b_ns)
     )
     whole = np.array([[a_ns.sum()], [b_ns.sum()]])
-    marks.add(["all"], _how(*whole), left=0.0, right=1.0, bottom=1.0, top=0.0, paint=paint_of(*whole))
+    marks.add(["all"], _how(*whole), left=0.0, right=1.0, bottom=1.0, top=0.0, paint=paint_of(*whole), caption=["all"])
     for depth, level in enumerate(levels((phase, part, value), width[order]), start=1):
         a, b = (np.add.reduceat(ns, level.first) for ns in (a_ns, b_ns))
         seen = np.flatnonzero(level.ns > 0)
         first = level.first[seen]
         told = [f"{how}, in {sides.phases[row]}" for how, row in zip(_how(a[seen], b[seen]), phase[first], strict=True)]
+        frame_names = named(depth, sides.phases, sides.short_files, phase[first], part[first], value[first])
         marks.add(
-            named(depth, sides.phases, sides.short_files, phase[first], part[first], value[first]),
+            frame_names,
             told,
             left=level.left[seen],
             right=level.right[seen],
@@ -85,6 +86,7 @@ def _marks(sides: Sides, width: Ints) -> Marks:
             paint=paint_of(a[seen], b[seen]),
             phase=phase[first],
             file=np.maximum(part[first], -1) if depth > 1 else -1,
+            caption=frame_names,
         )
     return marks
 

@@ -9,6 +9,7 @@ import numpy as np
 from cvtrace.analysis.comparison.compare import Comparison
 from cvtrace.analysis.comparison.differences import Differences, Times, differences, merged
 from cvtrace.analysis.report.html.scene import SHOWN_NAME, Scene
+from cvtrace.analysis.report.html.tokens import token_times
 from cvtrace.analysis.report.names import shortened
 from cvtrace.analysis.trace.intervals import Ints
 
@@ -57,10 +58,18 @@ class Sides:
     @cached_property
     def tokens(self) -> tuple[Ints, Ints]:
         """Nanoseconds of each token of A and of B, as far as there are any in one; -1 where the other has more."""
-        walls = [scene.token_classes.sum(axis=1).astype(np.int64) for scene in self.both]
-        most = max(map(len, walls))
-        a, b = (np.concatenate([wall, np.full(most - len(wall), -1, dtype=np.int64)]) for wall in walls)
-        return a, b
+        return _together([scene.token_classes.sum(axis=1).astype(np.int64) for scene in self.both])
+
+    @cached_property
+    def tokens_with_prompt(self) -> tuple[Ints, Ints]:
+        """The same, with its prefill in each first token."""
+        return _together([token_times(scene).wall for scene in self.both])
+
+
+def _together(walls: list[Ints]) -> tuple[Ints, Ints]:
+    most = max(map(len, walls))
+    a, b = (np.concatenate([wall, np.full(most - len(wall), -1, dtype=np.int64)]) for wall in walls)
+    return a, b
 
 
 def _times(scene: Scene, hashed: bool) -> Times:

@@ -19,7 +19,7 @@ FAINT = 0.3
 
 def picture(sides: Sides) -> Picture | None:
     """Return a line for each run, with the bars below it; of very many tokens the slowest, and the mean of those between."""
-    walls = np.column_stack(sides.tokens)
+    walls = np.column_stack(sides.tokens_with_prompt)
     if not len(walls):
         return None
     first, last, mean = bars(walls, _kept(walls))
@@ -46,7 +46,7 @@ def picture(sides: Sides) -> Picture | None:
     return Picture(
         key="tokens",
         title="Tokens",
-        about="Time of each token (one call of GenerateNextToken) in both runs."
+        about="Time of each token in both runs; that of token 0 has its prompt (prefill) in it."
         + ("" if len(first) == len(walls) else f" The {MOST:,} slowest one by one; those between them as their mean."),
         model=plot,
         table="tokens",

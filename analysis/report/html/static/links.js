@@ -17,13 +17,13 @@ function numbered(key, name) {
 }
 
 function readAddress() {
-  const found = {};
+  const choice = {};
   for (const [key, name] of new URLSearchParams(location.hash.slice(1))) {
     if (!KEYS.includes(key)) continue;
     const number = numbered(key, name);
-    if (number !== null) found[key] = number;
+    if (number !== null) choice[key] = number;
   }
-  return found;
+  return choice;
 }
 
 function writeAddress() {
@@ -36,6 +36,42 @@ function implied(key, number) {
   if (key === "token") return { phase: data.phases.indexOf("decode") };
   if (key !== "fetch") return {};
   return Object.fromEntries(["phase", "token", "file"].map((each) => [each, data.fetches[each][number]]).filter(([, value]) => value >= 0));
+}
+
+// What is typed into the search box, in lower case.
+let searched = "";
+let matchShown = -1;
+
+// The marks that stand on the axis of time and match, in the order of time.
+function matches() {
+  const made = [];
+  if (!searched || !data.roots.timeline) return made;
+  for (const source of sourcesOf("timeline")) {
+    const [left, right, what] = ["left", "right", "what"].map((name) => column(source, name));
+    for (let each = 0; each < what.length; each++) if (what[each].toLowerCase().includes(searched)) made.push([left[each], right[each], source, each]);
+  }
+  return made.sort((a, b) => a[0] - b[0]);
+}
+
+function search(text) {
+  searched = text.trim().toLowerCase();
+  matchShown = -1;
+  const count = matches().length;
+  document.getElementById("matches").textContent = searched ? (data.roots.timeline ? `${count.toLocaleString("en")} in the timeline${count ? ", Enter: next" : ""}` : "") : "";
+  applyToPictures();
+}
+
+// Goes to the next match, or to the one before: zooms to it, and says what it is.
+function nextMatch(forward) {
+  const all = matches();
+  if (!all.length) return;
+  matchShown = (matchShown + (forward ? 1 : -1) + all.length) % all.length;
+  const [left, right, source, index] = all[matchShown];
+  const width = Math.max((right - left) * 6, data.duration / 200);
+  const middle = (left + right) / 2;
+  zoomTime(Math.max(model("time-timeline").bounds[0], middle - width / 2), middle + width / 2);
+  showCursor("timeline", source, index);
+  document.getElementById("matches").textContent = `${matchShown + 1} of ${all.length.toLocaleString("en")}: ${column(source, "what")[index]}`;
 }
 
 // Returns the conditions on a set of link columns: [column, number] each.
@@ -69,7 +105,7 @@ function linksOf(source) {
 // Marks of time that stand for several may be of several tokens: those in the middle of a token's time are taken for its own.
 function duringToken(source) {
   const span = data.spans.token[chosen.token];
-  if (!span || !/^(timeline|events|heat)/.test(source.name)) return () => false;
+  if (!span || !/^(timeline|events|evidence|heat)/.test(source.name)) return () => false;
   const [left, right, token] = ["left", "right", "token"].map((name) => column(source, name));
   return (each) => token[each] < 0 && left[each] + right[each] >= 2 * span[0] && left[each] + right[each] <= 2 * span[1];
 }
@@ -79,33 +115,35 @@ function applyToSource(source) {
   const during = duringToken(source);
   const tokens = linksOf(source).token;
   const colours = column(source, "paint");
+  const words = searched ? column(source, "what") : [];
   const indices = [];
-  if (wanted.length || off.size) {
+  if (wanted.length || off.size || searched) {
     for (let each = 0; each < colours.length; each++) {
+      if (searched && !words[each].toLowerCase().includes(searched)) continue;
       if (!off.has(colours[each]) && wanted.every(([values, number]) => values[each] === number || (values === tokens && during(each)))) indices.push(each);
     }
   }
   source.selected.indices = indices.length === colours.length ? [] : indices;
-  return indices.length > 0 || !(wanted.length || off.size);
+  return indices.length > 0 || !(wanted.length || off.size || searched);
 }
 
 function applyToPicture(key) {
   applying = true;
-  const found = sourcesOf(key).map(applyToSource);
+  const matched = sourcesOf(key).map(applyToSource);
   applying = false;
-  document.getElementById(`plot-${key}`).classList.toggle("none", found.length > 0 && !found.some(Boolean));
+  document.getElementById(`plot-${key}`).classList.toggle("none", matched.length > 0 && !matched.some(Boolean));
 }
 
-function applyToPictures() { for (const [key] of figures()) whenSeen(key, "choice", () => applyToPicture(key)); }
+function applyToPictures() { for (const [key] of figures()) whenInView(key, "choice", () => applyToPicture(key)); }
 
 function applyToTables() {
   for (const table of tables) {
     const { links } = table.spec;
-    const own = table.own;
-    const others = Object.fromEntries(Object.entries(links).filter(([key]) => key !== own));
-    const wanted = own && own in chosen ? [] : conditions(others);
+    const key = table.linkKey;
+    const further = Object.fromEntries(Object.entries(links).filter(([each]) => each !== key));
+    const wanted = key && key in chosen ? [] : conditions(further);
     table.matches = (row) => wanted.every(([values, number]) => values[row] === number);
-    table.isChosen = (row) => own in chosen && links[own][row] === chosen[own];
+    table.isChosen = (row) => key in chosen && links[key][row] === chosen[key];
     table.draw();
   }
 }
@@ -165,8 +203,8 @@ function chooseMark(source, index) {
 }
 
 function chooseRow(spec, row) {
-  const own = { phases: "phase", tokens: "token", files: "file", fetches: "fetch" }[spec.key];
-  const keys = own ? [own] : ["fetch", "token", "file", "phase"];
+  const rowOf = { phases: "phase", tokens: "token", files: "file", fetches: "fetch" }[spec.key];
+  const keys = rowOf ? [rowOf] : ["fetch", "token", "file", "phase"];
   const key = keys.find((each) => spec.links[each]?.[row] >= 0);
   const next = key ? { [key]: spec.links[key][row] } : {};
   choose(key && chosen[key] === next[key] ? {} : next);

@@ -40,8 +40,9 @@ function follow() {
     const place = document.getElementById(`plot-${key}`);
     place.addEventListener("keydown", (event) => pictureKey(event, key));
   }
-  for (const key of ["flame", "timeline"].filter((each) => each in data.roots)) {
-    const { x_range: range } = doc.get_model_by_id(data.roots[key]);
+  for (const [key, plot] of figures()) {
+    if (!model(`${key}-labels`)) continue;
+    const { x_range: range } = plot;
     for (const name of ["start", "end"]) range.properties[name].change.connect(labelAll);
   }
   followTime();
@@ -50,6 +51,8 @@ function follow() {
   addEventListener("hashchange", () => choose(readAddress(), { write: false }));
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
+    document.getElementById("tip").hidden = true;
+    if (searched) { document.getElementById("find").value = ""; search(""); }
     choose({});
     doc.get_model_by_id(data.roots.flame).x_range.setv({ start: 0, end: 1 });
   });
@@ -79,6 +82,15 @@ function controls() {
   show(system.matches);
   document.getElementById("flame-mode").addEventListener("change", showFlame);
   document.getElementById("heat-file")?.addEventListener("change", (event) => { showHeat(Number(event.target.value)); applyToPictures(); });
+  const box = document.getElementById("find");
+  let typing = 0;
+  box.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => search(box.value), 120); });
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    clearTimeout(typing);
+    if (box.value.trim().toLowerCase() !== searched) search(box.value);
+    nextMatch(!event.shiftKey);
+  });
   for (const button of document.querySelectorAll("button.class")) {
     const number = [...document.querySelectorAll("button.class")].indexOf(button);
     button.addEventListener("click", () => {
@@ -93,6 +105,7 @@ function controls() {
     if (dark) show(false);
     for (const details of document.querySelectorAll("details.table")) { details.open = true; makeTable(details); }
     for (const table of tables) table.draw(25);
+    for (const details of document.querySelectorAll("details.said")) details.open = true;
     catchUp(Object.keys(due));
     copyForPaper();
   });
@@ -114,7 +127,9 @@ async function start() {
     details.addEventListener("toggle", () => makeTable(details));
     makeTable(details);
   }
+  for (const [, plot] of figures()) for (const { data_source: source } of plot.renderers) if (source?.name) addMeanings(source);
   controls();
+  explain();
   follow();
   labelAll();
   const linked = readAddress();

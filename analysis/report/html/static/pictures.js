@@ -10,6 +10,7 @@ function paint() {
       axis.setv({ axis_label_text_color: faint, major_label_text_color: ink, axis_line_color: faint, major_tick_line_color: faint,
         minor_tick_line_color: null, axis_label_text_font_style: "normal" });
     }
+    for (const { glyph, data_source: source } of plot.renderers) if (source?.name?.endsWith("-values")) glyph.text_color = { value: ink };
     for (const grid of plot.center) if ("grid_line_color" in grid && grid.grid_line_color !== null) grid.grid_line_color = faint;
   }
 }
@@ -23,12 +24,12 @@ function luminance(colour) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
-// Pictures out of view are brought up to date when they come into view: to zoom one costs what is seen.
-const seen = new Set();
+// Pictures out of view are brought up to date when they come into view: a zoom costs only what is in view.
+const inView = new Set();
 const due = {};
 
-function whenSeen(key, what, act) {
-  if (seen.has(key)) act();
+function whenInView(key, what, act) {
+  if (inView.has(key)) act();
   else (due[key] ??= {})[what] = act;
 }
 
@@ -43,20 +44,20 @@ function catchUp(keys) {
 function watch() {
   const observer = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
-      if (isIntersecting) seen.add(target.dataset.key); else seen.delete(target.dataset.key);
+      if (isIntersecting) inView.add(target.dataset.key); else inView.delete(target.dataset.key);
     }
-    catchUp(seen);
+    catchUp(inView);
   });
   for (const place of document.querySelectorAll(".plot")) observer.observe(place);
 }
 
 // The pictures of time show the same stretch of it.
-const TIMED = ["timeline", "waterfall", "heat"];
+const TIMED = ["timeline", "activity", "waterfall", "heat"];
 
 function zoomTime(start, end, from) {
   for (const key of TIMED) {
     const range = model(`time-${key}`);
-    if (range && key !== from) whenSeen(key, "time", () => { if (range.start !== start || range.end !== end) range.setv({ start, end }); });
+    if (range && key !== from) whenInView(key, "time", () => { if (range.start !== start || range.end !== end) range.setv({ start, end }); });
   }
 }
 
@@ -67,24 +68,36 @@ function followTime() {
   }
 }
 
-// Names in rectangles, as much of each as fits.
-function label(key, source, labels, wanted) {
+// Captions in rectangles: of the forms of a caption, one on each line, the longest that fits; else as much as fits of the last.
+const LETTER = 7.2;
+const SHORTEST = 10;
+
+function fitting(caption, room, cut) {
+  const most = Math.floor(room / LETTER);
+  const forms = caption.split("\n");
+  const whole = forms.find((form) => form.length <= most);
+  if (whole !== undefined) return whole;
+  return cut && most >= SHORTEST ? `${forms.at(-1).slice(0, most - 1)}…` : "";
+}
+
+function label(key, sources, labels, cut) {
   const plot = doc.get_model_by_id(data.roots[key]);
   const { start, end } = plot.x_range;
   const inner = plot.inner_width || document.getElementById(`plot-${key}`).clientWidth - 120;
   const scale = inner / (end - start);
-  const [left, right, bottom, top, what, colour] = ["left", "right", "bottom", "top", "what", "paint"].map((name) => column(source, name));
   const made = { left: [], middle: [], label: [], ink: [] };
-  for (let each = 0; each < left.length; each++) {
-    if (!wanted(bottom[each], top[each])) continue;
-    const from = Math.max(left[each], start);
-    const room = (Math.min(right[each], end) - from) * scale - 8;
-    const most = Math.floor(room / 7.2);
-    if (most < Math.min(what[each].length, 10)) continue;
-    made.left.push(from);
-    made.middle.push((bottom[each] + top[each]) / 2);
-    made.label.push(what[each].length <= most ? what[each] : `${what[each].slice(0, most - 1)}…`);
-    made.ink.push(luminance(data.paints[colour[each]]) > 0.2 ? "#111111" : "#ffffff");
+  for (const source of sources) {
+    const [left, right, bottom, top, caption, colour] = ["left", "right", "bottom", "top", "caption", "paint"].map((name) => column(source, name));
+    for (let each = 0; each < left.length; each++) {
+      if (!caption[each]) continue;
+      const from = Math.max(left[each], start);
+      const text = fitting(caption[each], (Math.min(right[each], end) - from) * scale - 8, cut);
+      if (!text) continue;
+      made.left.push(from);
+      made.middle.push((bottom[each] + top[each]) / 2);
+      made.label.push(text);
+      made.ink.push(luminance(data.paints[colour[each]]) > 0.2 ? "#111111" : "#ffffff");
+    }
   }
   labels.data = made;
 }
@@ -94,8 +107,12 @@ let labelling = 0;
 function labelAll() {
   cancelAnimationFrame(labelling);
   labelling = requestAnimationFrame(() => {
-    label("flame", model(`flame-${flameMode()}`), model("flame-labels"), () => true);
-    if (data.roots.timeline) label("timeline", model("timeline"), model("timeline-labels"), (bottom) => bottom < 0);
+    for (const [key] of figures()) {
+      const labels = model(`${key}-labels`);
+      if (!labels) continue;
+      const sources = key === "flame" ? [model(`flame-${flameMode()}`)] : [model(key)];
+      whenInView(key, "labels", () => label(key, sources, labels, key !== "phases"));
+    }
   });
 }
 
@@ -143,11 +160,15 @@ function step(key, forward) {
   const at = cursors[key];
   const here = marks.findIndex(([, , source, each]) => source === at?.source && each === at.index);
   const [, , source, index] = marks[here < 0 ? 0 : Math.min(Math.max(here + (forward ? 1 : -1), 0), marks.length - 1)];
+  showCursor(key, source, index);
+}
+
+function showCursor(key, source, index) {
   cursors[key] = { source, index };
-  const box = model(`cursor-${key}`);
   const [left, right, bottom, top] = ["left", "right", "bottom", "top"].map((name) => column(source, name)[index]);
-  box.setv({ left, right, bottom, top, visible: true });
-  document.getElementById(`detail-${key}`).textContent = `${column(source, "what")[index]}: ${column(source, "how")[index]}`;
+  model(`cursor-${key}`).setv({ left, right, bottom, top, visible: true });
+  const meaning = data.meanings[column(source, "paint")[index]]?.[1];
+  document.getElementById(`detail-${key}`).textContent = `${column(source, "what")[index]}: ${column(source, "how")[index]}${meaning ? `. ${meaning}` : ""}`;
 }
 
 function zoom(key, factor, shift) {

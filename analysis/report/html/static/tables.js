@@ -1,6 +1,9 @@
 // Tables: rows are made as they are wanted. Every name goes in as text, never as markup.
 
 const PAGE_ROWS = 50;
+const PHONE_ROWS = 8;
+const PHONE_COLUMNS = 8;
+const phone = matchMedia("(max-width: 700px)");
 
 function seconds(value) {
   if (value === 0) return "0 s";
@@ -31,7 +34,7 @@ const FORMATS = {
 };
 
 // The text of a cell; what was not observed has none.
-function told({ values, unit, units, signed }, row) {
+function cellText({ values, unit, units, signed }, row) {
   if (values[row] === null) return null;
   return (signed && values[row] > 0 ? "+" : "") + FORMATS[units?.[row] ?? unit](values[row]);
 }
@@ -42,27 +45,54 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
+// A column that tells something: not all of it is nothing.
+function tells({ values, unit }) { return values.some((value) => value !== null && value !== "" && (unit === "text" || value !== 0)); }
+
 class DataTable {
   constructor(spec, place, choose) {
-    Object.assign(this, { spec, choose, sorted: null, text: "", shown: PAGE_ROWS });
-    this.own = { phases: "phase", tokens: "token", files: "file", fetches: "fetch" }[spec.key];
+    Object.assign(this, { spec, choose, sorted: null, text: "", all: false });
+    this.linkKey = { phases: "phase", tokens: "token", files: "file", fetches: "fetch" }[spec.key];
     this.matches = () => true;
     this.isChosen = () => false;
     this.count = spec.columns[0].values.length;
+    this.rowsShown = phone.matches ? PHONE_ROWS : PAGE_ROWS;
+    this.telling = spec.columns.map((_, number) => number).filter((number) => number === 0 || tells(spec.columns[number]));
     this.input = element("input", { type: "search", placeholder: "Filter", ariaLabel: "Filter this table" });
-    this.input.addEventListener("input", () => { this.text = this.input.value.toLowerCase(); this.shown = PAGE_ROWS; this.draw(); });
+    this.input.addEventListener("input", () => { this.text = this.input.value.toLowerCase(); this.rowsShown = PAGE_ROWS; this.draw(); });
     this.note = element("span");
-    this.more = element("button", { type: "button", textContent: "Show more" });
-    this.more.addEventListener("click", () => { this.shown += 200; this.draw(); });
+    this.more = element("button", { type: "button", textContent: "Show more rows" });
+    this.more.addEventListener("click", () => { this.rowsShown += 200; this.draw(); });
+    this.wider = element("button", { type: "button" });
+    this.wider.addEventListener("click", () => { this.all = !this.all; this.fit(); });
     this.body = element("tbody");
     this.body.addEventListener("keydown", (event) => this.key(event));
     this.heads = spec.columns.map((column, number) => this.head(column, number));
-    const table = element("table", {}, element("thead", {}, element("tr", {}, ...this.heads)), this.body);
-    place.append(
-      element("div", { className: "tools" }, this.input, this.note, this.more),
-      element("div", { className: "scroll" }, table),
-    );
+    this.headRow = element("tr");
+    this.table = element("table", {}, element("thead", {}, this.headRow), this.body);
+    this.frame = element("div", { className: "scroll" }, this.table);
+    place.append(element("div", { className: "tools" }, this.input, this.note, this.more, this.wider), this.frame);
+    this.fit();
+    new ResizeObserver(() => { if (this.frame.clientWidth && this.frame.clientWidth !== this.width) this.fit(); }).observe(this.frame);
+  }
+
+  // Shows as many columns as there is room for, in their order; a button shows all.
+  fit() {
+    this.width = this.frame.clientWidth;
+    this.frame.classList.toggle("all", this.all);
+    this.columns = this.all ? this.heads.map((_, number) => number) : this.telling;
+    if (!this.all && phone.matches) this.columns = this.columns.slice(0, PHONE_COLUMNS);
     this.draw();
+    while (!this.all && !phone.matches && this.columns.length > 2 && this.frame.scrollWidth > this.frame.clientWidth) {
+      const over = this.frame.scrollWidth - this.frame.clientWidth;
+      let keep = this.columns.length - 1;
+      for (let gained = this.heads[this.columns[keep]].offsetWidth; gained < over && keep > 2; gained += this.heads[this.columns[keep]].offsetWidth) keep -= 1;
+      this.columns = this.columns.slice(0, keep);
+      this.draw();
+    }
+    const hidden = this.heads.length - this.columns.length;
+    this.wider.hidden = !this.all && !hidden;
+    this.wider.setAttribute("aria-pressed", String(this.all));
+    this.wider.textContent = this.all ? "Fewer columns" : `All columns (${hidden} more)`;
   }
 
   head(column, number) {
@@ -103,10 +133,11 @@ class DataTable {
   }
 
   contains(row) {
-    return this.spec.columns.some((column) => told(column, row)?.toLowerCase().includes(this.text));
+    return this.spec.columns.some((column) => cellText(column, row)?.toLowerCase().includes(this.text));
   }
 
-  draw(most = this.shown) {
+  draw(most = this.rowsShown) {
+    this.headRow.replaceChildren(...this.columns.map((number) => this.heads[number]));
     const rows = this.order();
     this.body.replaceChildren(...rows.slice(0, most).map((row, place) => this.row(row, place)));
     const cut = this.spec.total > this.count ? `; the longest ${this.count.toLocaleString("en")} of ${this.spec.total.toLocaleString("en")}` : "";
@@ -115,8 +146,7 @@ class DataTable {
   }
 
   row(row, place) {
-    const cells = this.spec.columns.map((column) =>
-      element("td", { className: column.unit === "text" ? "text" : "", textContent: told(column, row) ?? "n/a" }));
+    const cells = this.columns.map((number) => this.cell(this.spec.columns[number], row));
     const made = element("tr", { tabIndex: place === 0 ? 0 : -1 }, ...cells);
     made.dataset.row = row;
     if (Object.keys(this.spec.links).length) {
@@ -124,6 +154,12 @@ class DataTable {
       made.setAttribute("aria-selected", this.isChosen(row));
       made.addEventListener("click", () => { if (!getSelection().toString()) this.choose(this.spec, row); });
     }
+    return made;
+  }
+
+  cell(column, row) {
+    const made = element("td", { className: column.unit === "text" ? "text" : "", textContent: cellText(column, row) ?? "n/a" });
+    made.dataset.label = column.name;
     return made;
   }
 

@@ -1,0 +1,189 @@
+"""The page in a real browser: the answer without scrolling, explanations, search, evidence that can be seen, tables that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from watched import Watched
+
+from benchmarks.big_trace import big_trace
+from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.report import html
+from cvtrace.analysis.report.html.palette import PAINTS
+from cvtrace.analysis.summary.assemble import full_analysis
+
+Open = Callable[..., Watched]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the report on a made-up run of 3,000 requests: a load, then 40 tokens, with 30 fetches."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(html.render(*full_analysis(big_trace(3000, tokens=40, files=4))), encoding="utf-8")
+    return path
+
+
+def test_the_answer_stands_on_the_first_screen(report: Path, opened: Open) -> None:
+    page = opened(report).page
+
+    for part in ("h1", ".figures li:last-child .hot", ".pieces", "#findings, #detail"):
+        box = page.locator(part).first.bounding_box()
+        assert box is not None, part
+        assert box["y"] + 20 < 900, part
+    assert page.locator(".figures li").count() == 4
+
+
+def test_a_class_explains_itself_and_leads_to_the_glossary(report: Path, opened: Open) -> None:
+    page = opened(report, "#token=3").page
+    tip = page.get_by_role("tooltip")
+
+    page.locator('button.class[data-class="cache.fill"]').hover()
+    tip.wait_for()
+    assert "Unpacking" in tip.inner_text()
+    tip.get_by_role("link", name="glossary").click()
+
+    assert page.evaluate("document.activeElement.id") == "cache-fill"
+    assert page.locator("#cache-fill + dd").inner_text().startswith("Unpacking")
+    assert page.evaluate("location.hash") == "#token=3"
+
+
+def test_a_class_explains_itself_to_the_keyboard(report: Path, opened: Open) -> None:
+    page = opened(report).page
+
+    page.locator(".piece").first.focus()
+
+    page.get_by_role("tooltip").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("tooltip").wait_for(state="hidden")
+
+
+def test_pointing_at_a_mark_says_what_its_class_means(report: Path, opened: Open) -> None:
+    watched = opened(report)
+    watched.show("phases")
+    mark = watched.mark("phases", phase=1)
+    x, y = watched.place("phases", mark)
+    meaning = next(member.meaning for member in Class if mark["what"].endswith(member.label))
+
+    watched.page.mouse.move(x - 1, y)
+    watched.page.mouse.move(x, y)
+
+    watched.page.get_by_text(meaning).locator("visible=true").first.wait_for(timeout=5000)
+
+
+def test_bars_carry_their_values(report: Path, opened: Open) -> None:
+    watched = opened(report)
+    watched.show("phases")
+
+    written = "Bokeh.documents[0].get_model_by_name('phases-labels').data.label"
+    watched.until(f"{written}.length > 0", True)
+
+    walls = set(watched.values("phases", "wall"))
+    totals = watched.page.evaluate(
+        "Bokeh.documents[0].get_model_by_name('phases-values').data.text ?? Bokeh.documents[0].get_model_by_name('phases-values').data.get('text')"
+    )
+    assert set(totals) <= walls
+    assert totals
+
+
+def test_search_shows_what_matches_and_goes_from_one_to_the_next(report: Path, opened: Open) -> None:
+    watched = opened(report)
+    watched.show("timeline")
+    before = watched.range("timeline")
+    box = watched.page.get_by_role("searchbox", name="Search all pictures")
+
+    box.fill("token 17")
+    watched.until("document.getElementById('matches').textContent.startsWith('1 in')", True)
+    token = watched.mark("timeline", token=17, what="token 17")
+    watched.until("Bokeh.documents[0].get_model_by_name('timeline').selected.indices.length", 1)
+    assert watched.selected("timeline") == {token["index"]}
+    box.press("Enter")
+
+    begin, end = watched.range("timeline")
+    assert begin <= token["left"] < token["right"] <= end
+    assert end - begin < (before[1] - before[0]) / 3
+    assert "1 of 1: token 17" in watched.page.locator("#matches").inner_text()
+    watched.page.keyboard.press("Escape")
+    watched.until("Bokeh.documents[0].get_model_by_name('timeline').selected.indices.length", 0)
+    assert box.input_value() == ""
+
+
+PIXEL = """([key, x, y, colour]) => {
+  const place = document.getElementById(`plot-${key}`).getBoundingClientRect();
+  const view = Bokeh.index.roots.find((each) => each.el.parentElement?.id === `plot-${key}` || document.getElementById(`plot-${key}`).contains(each.el));
+  const { canvas } = view.export("png");
+  const scale = canvas.width / place.width;
+  const wanted = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  const around = 12;
+  const pixels = canvas.getContext("2d").getImageData(Math.round((x - place.left) * scale) - around, Math.round((y - place.top) * scale) - around, 2 * around, 2 * around).data;
+  let count = 0;
+  for (let at = 0; at < pixels.length; at += 4) if (wanted.every((value, part) => Math.abs(pixels[at + part] - value) < 8)) count += 1;
+  return count / scale / scale;
+}"""
+
+
+EVIDENCE = """(key) => {
+  const get = (source, name) => [...(source.data[name] ?? source.data.get(name))];
+  for (const name of key === "timeline" ? ["evidence"] : [...Array(8).keys()].map((each) => `heat-evidence-${each}`)) {
+    const source = Bokeh.documents[0].get_model_by_name(name);
+    if (!source || !get(source, "what").length) continue;
+    const [left, right, bottom, paint] = ["left", "right", "bottom", "paint"].map((each) => get(source, each));
+    const lengths = left.map((value, index) => right[index] - value);
+    const index = lengths.indexOf(Math.min(...lengths));
+    return { name, left: left[index], right: right[index], bottom: bottom[index], top: bottom[index], paint: paint[index] };
+  }
+}"""
+
+
+@pytest.mark.parametrize("key", ["timeline", "heat"])
+def test_a_read_of_a_token_is_more_than_a_speck(report: Path, opened: Open, key: str) -> None:
+    # GIVEN the shortest read of a token, which as a rectangle is a fraction of a pixel
+    watched = opened(report)
+    mark = watched.page.evaluate(EVIDENCE, key)
+    if key == "heat":
+        watched.page.locator("#heat-file").select_option(mark["name"].rpartition("-")[2])
+    watched.show(key)
+    begin, end = watched.range(key)
+    assert (mark["right"] - mark["left"]) / (end - begin) * watched.box(key)["width"] < 1
+    # WHEN the whole run is shown
+    x, y = watched.place(key, {**mark, "right": mark["left"]})
+    # THEN it takes at least 15 pixels of its colour
+    assert watched.page.evaluate(PIXEL, [key, x, y, PAINTS[mark["paint"]]]) >= 15
+
+
+def test_the_first_token_has_a_bar(report: Path, opened: Open) -> None:
+    watched = opened(report)
+    watched.show("tokens")
+
+    first = watched.mark("tokens", token=0)
+
+    assert first["top"] - first["bottom"] > 0
+    assert first["what"].startswith("token 0")
+
+
+@pytest.mark.parametrize("width", [1400, 1000, 390])
+def test_no_table_is_cut_off(report: Path, opened: Open, width: int) -> None:
+    watched = opened(report, viewport={"width": width, "height": 900})
+    keys = watched.page.locator("details.table").evaluate_all("(all) => all.map((each) => each.dataset.table)")
+
+    for key in keys:
+        watched.rows(key)
+        watched.frame()
+        frame = watched.page.locator(f'details[data-table="{key}"] .scroll')
+        assert frame.evaluate("(place) => place.scrollWidth - place.clientWidth") <= 1, key
+    assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_all_columns_can_be_shown(report: Path, opened: Open) -> None:
+    watched = opened(report)
+    watched.rows("phases")
+    place = watched.page.locator('details[data-table="phases"]')
+    fewer = place.locator("th").count()
+
+    place.get_by_role("button", name="All columns").click()
+
+    assert place.locator("th").count() > fewer
+    assert "hits CVMFS" in place.locator("th").all_inner_texts()
+    place.get_by_role("button", name="Fewer columns").click()
+    assert place.locator("th").count() == fewer

@@ -1,0 +1,146 @@
+"""The top of the page and what its pictures are made of: figures with their hot value, the bar of the run, colours, names."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from runs import cold_run, hot_run, portable_run
+from scene import MODEL, Scene
+
+from benchmarks.big_trace import big_trace
+from cvtrace.analysis.contract.classes import MEANINGS, Class, anchor
+from cvtrace.analysis.report import html
+from cvtrace.analysis.report.html import timeline, waterfall
+from cvtrace.analysis.report.html.figures import bar, figures, saved_when_hot
+from cvtrace.analysis.report.html.palette import ANSWERS, COLOURS, PHASES, SIDES
+from cvtrace.analysis.report.html.scene import scene
+from cvtrace.analysis.report.html.tokens import token_times
+from cvtrace.analysis.summary.assemble import full_analysis
+
+
+def test_a_model_has_four_figures_each_with_its_hot_value() -> None:
+    _, _, report = full_analysis(cold_run().trace())
+
+    shown = {each.name: each for each in figures(report)}
+
+    assert list(shown) == ["Load", "First token", "Tokens per second", "Waited for CVMFS"]
+    assert all(each.hot for each in shown.values())
+    saved = saved_when_hot(report)
+    assert saved is not None
+    load = next(row for row in report.phases if row.name == "load")
+    assert saved["load"] > 0
+    assert shown["Load"].better == (load.wall_s - saved["load"] < 0.9 * load.wall_s)
+
+
+def test_a_program_begins_with_its_whole_run() -> None:
+    _, _, report = full_analysis(Scene().trace())
+
+    assert figures(report)[0].name == "Whole run"
+
+
+def test_what_was_not_observed_has_no_hot_value() -> None:
+    _, _, report = full_analysis(portable_run().trace())
+
+    shown = {each.name: each for each in figures(report)}
+
+    assert "Waited for CVMFS" not in shown
+    assert not any(each.hot for each in shown.values())
+
+
+def test_the_bar_of_the_run_adds_up() -> None:
+    _, _, report = full_analysis(cold_run().trace())
+
+    pieces = bar(report.phases)
+
+    assert sum(piece.share for piece in pieces) == pytest.approx(1)
+    assert {piece.label for piece in pieces} == {
+        name for row in report.phases for name, spent in row.classes.items() if spent
+    }
+    assert bar([replace(row, wall_s=0.0, classes=dict.fromkeys(row.classes, 0.0)) for row in report.phases]) == []
+
+
+def test_every_class_is_explained_and_every_colour_means_one_thing() -> None:
+    assert set(MEANINGS) == set(Class)
+    assert len(set(MEANINGS.values())) == len(Class)
+    assert Class.CACHE_FILL.anchor == "cache-fill"
+    assert anchor("critical path") == "critical-path"
+    colours = [*COLOURS.values(), *PHASES, *(colour for colour, _ in ANSWERS), *SIDES]
+    assert len(set(colours)) == len(colours)
+
+
+def test_the_lines_that_repeat_the_phases_are_not_on_the_page() -> None:
+    page = html.render(*full_analysis(cold_run().trace()))
+
+    assert "Time of load:" not in page
+    assert "Per token:" in page
+
+
+def test_the_first_token_has_its_prefill() -> None:
+    shown = scene(*full_analysis(cold_run().trace()))
+
+    times = token_times(shown)
+
+    prefill = next(row for row in shown.report.phases if row.name == "prefill")
+    alone = shown.token_classes.sum(axis=1)
+    assert times.first.tolist() == [True, False, False]
+    assert times.wall[0] - alone[0] == pytest.approx(prefill.wall_s * 1e9)
+    assert times.wall[1:].tolist() == alone[1:].tolist()
+
+
+def test_a_second_answer_has_a_first_token_of_its_own() -> None:
+    made = Scene()
+    for at in (100, 500):
+        made.call("OgaGenerator_AppendTokens", at, at + 50)
+        for number in range(3):
+            made.call("OgaGenerator_GenerateNextToken", at + 60 + 20 * number, at + 75 + 20 * number)
+
+    times = token_times(scene(*full_analysis(made.trace())))
+
+    assert times.first.tolist() == [True, False, False, True, False, False]
+    assert times.wall[0] == times.wall[3] > times.wall[1]
+
+
+def test_a_read_of_a_token_is_evidence_whatever_its_length() -> None:
+    shown = scene(*full_analysis(big_trace(3000, tokens=40, files=4)))
+
+    source = timeline.picture(shown).model.select_one({"name": "evidence"}).data
+
+    generating = shown.study.request_token >= 0
+    assert 0 < len(source["what"]) <= timeline.EVIDENCE
+    assert set(source["token"]) == set(np.unique(shown.study.request_token[generating]).tolist())
+    assert all(text.startswith("READ") for text in source["what"])
+
+
+def test_tracks_have_names() -> None:
+    shown = scene(*full_analysis(big_trace(3000, tokens=40, files=4)))
+
+    names = [text.text for text in timeline.picture(shown).model.yaxis[0].major_label_overrides.values()]
+
+    assert names[:4] == ["phase", "token", "reads of tokens", "critical path"]
+    assert "main thread" in names
+    assert "client worker 1" in names
+    assert names[-1].startswith("download thread")
+
+
+def test_many_fetches_are_packed_into_as_many_rows_as_ran_at_once() -> None:
+    shown = scene(*full_analysis(big_trace(20_000, tokens=40, files=4)))
+    picture = waterfall.picture(shown)
+    assert picture is not None
+
+    lanes = picture.model.y_range.start + 0.5
+
+    assert len(shown.report.fetches) > waterfall.NAMED
+    assert lanes <= waterfall.MOST_ROWS + 1
+    assert picture.model.height / lanes >= waterfall.PACKED_ROW
+
+
+def test_a_fetch_is_called_by_its_file() -> None:
+    shown = scene(*full_analysis(cold_run().trace()))
+
+    assert shown.fetch_names[0].startswith(MODEL.rpartition("/")[2])
+
+
+def test_a_hot_run_promises_nothing() -> None:
+    _, _, report = full_analysis(hot_run().trace())
+
+    assert not any(each.better for each in figures(report))
