@@ -1,6 +1,6 @@
 # cvtrace: `make demo` and `make test` are all that a fresh machine needs; both install what is missing.
 PY := .venv/bin/python
-.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs bench fuzz soak clean
+.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs man dist bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 
@@ -11,6 +11,8 @@ help:
 	  'make test-install  install in fresh roots of Debian 12 and 13, as root' \
 	  'make test-kernels  trace a load on other kernels, emulated: a quarter of an hour' \
 	  'make docs   record new runs and write output, reports and pictures of the documentation from them, as root' \
+	  'make man    write the manual pages and docs/commands.md from the commands' \
+	  'make dist   wheel and source distribution, with manual pages, in dist/' \
 	  'make bench  what tracing costs, as ratios' 'make fuzz   fuzz the parsers, SECONDS_EACH=600' \
 	  'make soak   loads in a loop under one recording, MINUTES=30' 'make clean  remove what was built'
 
@@ -40,9 +42,19 @@ lint: setup
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary
 	@.venv/bin/lint-imports >/dev/null 2>&1 || .venv/bin/lint-imports
+	@.venv/bin/mkdocs build --strict --site-dir site >site.log 2>&1 || { cat site.log; rm -f site.log; false; }
+	@rm -f site.log
 
 docs: setup
 	@$(PY) scripts/make_docs.py
+
+man: setup
+	@$(PY) scripts/make_man.py
+
+dist: man
+	@rm -rf dist build
+	@$(PY) -m build --outdir dist . >dist.log 2>&1 || { tail -20 dist.log; false; }
+	@rm -f dist.log && ls dist
 
 bench: setup
 	@$(PY) -m benchmarks
@@ -55,5 +67,5 @@ soak: setup
 	@$(PY) tests/soak/soak.py --minutes $(MINUTES)
 
 clean:
-	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo-out bench-out tests/fuzz/found
+	@rm -rf .venv build dist man site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo-out bench-out tests/fuzz/found
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ import click
 
 import cvtrace
 from cvtrace.commands.console import say, take_the_place_of_closed_streams, tell_defect
+from cvtrace.commands.installation import how_to_add
 from cvtrace.commands.lazy_group import LazyGroup, Verb
 from cvtrace.commands.sudo_caller import be_caller, explain_missing
 from cvtrace.probes.visible import printable_lines
@@ -22,13 +23,15 @@ VERBS: Final = {
     "run": Verb("cvtrace.commands.run", "Record a script or program, then print the summary."),
     "attach": Verb("cvtrace.commands.attach", "Record a running process; it goes on as it was."),
     "report": Verb("cvtrace.commands.report", "Turn a trace into text, JSON and other forms.", as_caller=True),
-    "check": Verb("cvtrace.commands.check", "Check a trace by expressions; exit 1 if one fails.", as_caller=True),
-    "compare": Verb(
-        "cvtrace.commands.compare", "What changed from one run, or set of runs, to another.", as_caller=True
+    "check": Verb("cvtrace.commands.check", "Test a trace against conditions; exit 1 if one fails.", as_caller=True),
+    "compare": Verb("cvtrace.commands.compare", "Say what changed between two runs, or sets of runs.", as_caller=True),
+    "bugreport": Verb(
+        "cvtrace.commands.bugreport", "Write a redacted trace, checks and versions to a zip.", as_caller=True
     ),
-    "residency": Verb("cvtrace.commands.residency", "Where the bytes of files are now, without fetching any."),
-    "doctor": Verb("cvtrace.commands.doctor", "What can be observed here, why not, and how to change that."),
-    "lab": Verb("cvtrace.commands.lab", "The embedded CVMFS: model, repository, origin, mount."),
+    "residency": Verb("cvtrace.commands.residency", "Show where the bytes of files are now; fetches nothing."),
+    "doctor": Verb("cvtrace.commands.doctor", "Check what can be observed here and how to fix the rest."),
+    "lab": Verb("cvtrace.commands.lab", "Run an embedded CVMFS: model, repository, origin, mount."),
+    "help": Verb("cvtrace.commands.help", "Show the help of a verb."),
 }
 
 EXIT_CODES: Final = {
@@ -58,7 +61,7 @@ def refusal(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, ModuleNotFoundError | FileNotFoundError | PermissionError) and (why := explain_missing()):
         return why, 3
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in LAB_PACKAGES:
-        return f"the lab needs the Python package {error.name}: pip install 'cvtrace[lab]'", 2
+        return f"the lab needs the Python package {error.name}: {how_to_add('lab')}", 2
     return None
 
 

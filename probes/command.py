@@ -17,3 +17,13 @@ def with_sudo(called: str, path: str = PATH_OF_SUDO) -> str:
 
 
 SUDO: Final = with_sudo(sys.argv[0] if sys.argv else "")
+
+
+def cvtrace_here(called: str | None = None) -> str:
+    """Return how the same program is called again by the same user: `cvtrace` if a shell finds that, else its path."""
+    called = (sys.argv[0] if sys.argv else "cvtrace") if called is None else called
+    if Path(called).name != "cvtrace":  # python -m cvtrace
+        return f"{shlex.quote(sys.executable)} -m cvtrace"
+    found = shutil.which("cvtrace")
+    same = found is not None and Path(found).resolve() == Path(shutil.which(called) or called).resolve()
+    return "cvtrace" if same else shlex.quote(str(Path(called).absolute()))

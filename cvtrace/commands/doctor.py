@@ -1,4 +1,4 @@
-"""`cvtrace doctor`: what can be observed on this machine, why not, and the command that changes that."""
+"""`cvtrace doctor`: check what can be observed on this machine, and how to fix the rest."""
 
 from __future__ import annotations
 
@@ -20,28 +20,35 @@ if TYPE_CHECKING:
 SCHEMA: Final = "cvtrace-doctor/1"
 COLUMNS: Final = 80
 MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "unknown": ("?", "dim")}
-TITLES: Final = {"ebpf": "eBPF: sees everything, needs root", "strace": "strace: sees calls, no page faults; slow",
-                 "portable": "portable: no privileges; phases and the client's counters"}  # fmt: skip
+TITLES: Final = {"ebpf": "eBPF: sees everything, needs root", "strace": "strace: sees system calls, no page faults; slow",
+                 "portable": "portable: needs no root; sees phases and the client's counters"}  # fmt: skip
 ANSWERS: Final = {
-    "ebpf": "`cvtrace run` observes with eBPF here",
-    "strace": "`cvtrace run` falls back to strace here: no page faults, no scheduler, and slow",
-    "portable": "`cvtrace run` takes the portable rung here: phases and what the client counted in them",
-    None: "nothing can be observed here",
+    "ebpf": "`cvtrace run` uses eBPF here",
+    "strace": "`cvtrace run` falls back to strace here, which sees no page faults and no scheduler and is slow",
+    "portable": "`cvtrace run` falls back to the portable probe here, which sees phases and the client's counters",
 }
+NAMES: Final = {"ebpf": "eBPF", "strace": "strace", "portable": "the portable probe"}
 
 
-@click.command(short_help="What can be observed here, why not, and how to change that.")
-@click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Look at this mount; default: all of CVMFS.")
-@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), help="Does the cache hold this model?")
+@click.command(short_help="Check what can be observed here and how to fix the rest.")
+@click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Check this mount; default: all CVMFS mounts.")
 @click.option(
-    "--python", metavar="PATH", help="Interpreter of the scripts; default: of the active environment, or cvtrace's own."
+    "--model",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Also check this model: how much of it is in the client's cache, and does it fit?",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON with stable names.")
+@click.option(
+    "--python",
+    metavar="PATH",
+    help="Python of the scripts; default: that of the active environment, else cvtrace's own.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; its names are stable.")
 @click.pass_context
 def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, python: str | None, as_json: bool) -> None:
-    """Try what this machine lets be observed, and look at its CVMFS mounts.
+    """Check what can be observed on this machine and how to fix the rest; also check its CVMFS mounts.
 
-    Exit code 0: `cvtrace run` gives a full answer. 1: a check failed, the answer would be partial. 3: nothing can be observed.
+    Exit code 0: `cvtrace run` gives a complete answer. 1: a check failed, so the answer is partial. 3: no CVMFS mount answers.
     """
     from cvtrace.probes.doctor.examination import examine
     from cvtrace.probes.doctor.model import AsUser
@@ -69,6 +76,7 @@ def _as_dict(found: Examination) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "rung": found.rung,
+        "probe": found.probe,
         "full": found.exit_code == 0,
         "exit_code": found.exit_code,
         "checks": [dict(vars(each)) for each in found.findings],
@@ -118,9 +126,12 @@ def _row(finding: Finding) -> object:
 
 def _conclusion(found: Examination) -> str:
     failed = sum(each.status == "failed" and each.group in (found.rung, "cvmfs") for each in found.findings)
+    if found.rung is None:
+        works = NAMES[found.probe or "portable"]
+        return f"{works[0].upper()}{works[1:]} works here, but there is no CVMFS mount to observe: see CVMFS above."
     answer = ANSWERS[found.rung]
     if found.exit_code == 0:
         return f"{answer}, and the answer is complete."
     if failed:
-        return f"{answer}; {failed} {'check' if failed == 1 else 'checks'} of it failed."
+        return f"{answer}; {failed} {'check' if failed == 1 else 'checks'} failed."
     return f"{answer}."

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cvtrace.commands.console import tell
+from cvtrace.probes.command import cvtrace_here
 
 
 @click.command()
@@ -55,7 +56,8 @@ def command(
     for name, path in stack.models.items():
         click.echo(f"  {name:<18} {path}")
     suffix = f" --state {state}" if state else ""
+    program = cvtrace_here()
     click.echo(
-        f"Try:  cvtrace run examples/phi3-qa.py -m {stack.model} -e cpu -g -l 64 -p 'What is a muon?'\n"
-        f"End:  cvtrace lab down{suffix}"
+        f"Try:  {program} run \"$({program} lab example)\" -m {stack.model} -e cpu -g -l 64 -p 'What is a muon?'\n"
+        f"End:  {program} lab down{suffix}"
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from cvtrace.commands.examples import epilog_of
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -46,6 +48,8 @@ class LazyGroup(click.Group):
                 f"this installation of cvtrace has no '{ctx.command_path} {cmd_name}'", ctx
             ) from error
         command: click.Command = module.command
+        if command.epilog is None:
+            command.epilog = epilog_of(f"{'lab ' if ctx.parent is not None else ''}{cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

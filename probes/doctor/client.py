@@ -19,8 +19,9 @@ from cvtrace.probes.cvmfs.processes import clients
 from cvtrace.probes.cvmfs.quota import MEBIBYTE
 from cvtrace.probes.cvmfs.strict import line
 from cvtrace.probes.cvmfs.survey import survey
+from cvtrace.probes.doctor.cached import cached, unchunked
 from cvtrace.probes.doctor.client_library import client_functions
-from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
+from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding, size_of
 from cvtrace.probes.doctor.meeting import KEYS, Client, meet
 from cvtrace.probes.doctor.model import Model
 
@@ -48,7 +49,7 @@ def examine_client(mounts: Sequence[str], model: Model | None) -> tuple[list[Fin
     others = [Finding(_GROUP, "left_out", OK, line(f"{each.path}: {each.why}"), None, each.path) for each in left_out]
     if not points:
         mend = "ls /cvmfs/<repository> (where autofs runs), or cvtrace lab up"
-        return [Finding(_GROUP, "mounts", FAILED, "no CVMFS mount found", mend), *others, *_model_alone(model)], False
+        return [Finding(_GROUP, "mounts", FAILED, "no CVMFS is mounted", mend), *others, *_model_alone(model)], False
     met = survey(points, known)
     asked = meet(met.mounts)
     found = [Finding(_GROUP, "mounts", OK, ", ".join(each.path for each in points)), *others]
@@ -86,6 +87,8 @@ def _of_mount(client: Client, model: Model | None, managers: Sequence[Process], 
         lambda: _proxy(client),
         lambda: _public_key(client),
         lambda: _quota(client, own_model),
+        lambda: cached(client, own_model),
+        lambda: unchunked(client, own_model),
         lambda: _space(client, own_model),
         lambda: _managers(client, managers),
         lambda: _options(client),
@@ -166,11 +169,11 @@ def _quota(client: Client, model: Model | None) -> Finding:
         if client.talk_error is None:
             return _finding(client, "cache_quota", UNKNOWN, "the client does not tell")
         return _finding(client, "cache_quota", UNKNOWN, "only the talk socket tells", f"{SUDO} doctor")
-    quota, used = _mb(client.quota_bytes), client.used_bytes
-    says = quota if used is None else f"{quota}, {_mb(used)} used"
+    quota, used = size_of(client.quota_bytes), client.used_bytes
+    says = quota if used is None else f"{quota}, {size_of(used)} used"
     if model is None or (size := model.bytes) <= client.quota_bytes:
         return _finding(client, "cache_quota", OK, says)
-    says = f"{says}: the model's {_mb(size)} do not fit, it evicts itself while it is read"
+    says = f"{says}: the model's {size_of(size)} do not fit, it evicts itself while it is read"
     mend = f"CVMFS_QUOTA_LIMIT={-(-size * 5 // 4 // MEBIBYTE)}, then cvmfs_config reload"
     return _finding(client, "cache_quota", FAILED, says, mend)
 
@@ -183,8 +186,8 @@ def _space(client: Client, model: Model | None) -> Finding:
     if model is not None:
         wanted = min(wanted or model.bytes, model.bytes)
     if free >= wanted:
-        return _finding(client, "cache_space", OK, f"{_mb(free)} free at {daemon.workspace}")
-    says = f"{_mb(free)} free at {daemon.workspace}, where {_mb(wanted)} may be written"
+        return _finding(client, "cache_space", OK, f"{size_of(free)} free at {daemon.workspace}")
+    says = f"{size_of(free)} free at {daemon.workspace}, where {size_of(wanted)} may be written"
     status_of = FAILED if model is not None else WARNING
     return _finding(client, "cache_space", status_of, says, "make room, or lower CVMFS_QUOTA_LIMIT")
 
@@ -222,8 +225,4 @@ def _model_alone(model: Model | None, clients: Sequence[Client] = ()) -> list[Fi
     if not holding:
         says = f"{model} is not on the mounts observed: loading it does not use them"
         return [Finding(_GROUP, "model", WARNING, says)]
-    return [Finding(_GROUP, "model", OK, f"{_mb(model.bytes)} on {holding[0]}")]
-
-
-def _mb(size: int) -> str:
-    return f"{size / MEBIBYTE:,.0f} MB"
+    return [Finding(_GROUP, "model", OK, f"{size_of(model.bytes)} on {holding[0]}")]

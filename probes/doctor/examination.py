@@ -32,7 +32,8 @@ def examine(
         strace, portable = pool.submit(examine_strace), pool.submit(examine_portable, python, environ, as_user)
         kernel = examine_kernel(libraries)
         found = (*kernel, *strace.result(), *portable.result(), *client)
-    return Examination(found, _rung(found) if observable else None)
+    works = _rung(found)
+    return Examination(found, works if observable else None, works)
 
 
 def _rung(findings: Sequence[Finding]) -> str | None:

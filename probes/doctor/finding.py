@@ -13,6 +13,12 @@ STATUSES: Final = (OK, WARNING, FAILED, UNKNOWN)
 """`warning`: it works, but not as one would want; `unknown`: this user cannot find out."""
 
 
+def size_of(size_bytes: int) -> str:
+    """Return a size in MB of 10^6 bytes, as everything that cvtrace prints."""
+    megabytes = size_bytes / 1e6
+    return f"{megabytes:,.0f} MB" if megabytes >= 100 else f"{megabytes:,.1f} MB"
+
+
 @dataclass(frozen=True)
 class Finding:
     """A check and its result."""
@@ -35,11 +41,13 @@ class Examination:
 
     findings: tuple[Finding, ...]
     rung: str | None
-    """The rung that `cvtrace run` takes here; None if nothing can be observed."""
+    """The probe that `cvtrace run` uses here; None if there is no mount to observe."""
+    probe: str | None = None
+    """The probe that works on this machine, whether or not there is a mount."""
 
     @property
     def exit_code(self) -> int:
-        """0: `cvtrace run` gives a full answer; 1: a check failed, the answer is partial; 3: nothing can be observed."""
+        """0: `cvtrace run` gives a full answer; 1: a check failed, the answer is partial; 3: there is no mount to observe."""
         if self.rung is None:
             return 3
         needed = [each for each in self.findings if each.group in (self.rung, "cvmfs")]

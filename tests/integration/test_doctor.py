@@ -49,7 +49,7 @@ def told(done: subprocess.CompletedProcess[str]) -> tuple[int, dict[str, Any], d
     assert done.stderr == ""
     found = json.loads(done.stdout)
     assert found["exit_code"] == done.returncode
-    assert set(found) == {"schema", "rung", "full", "exit_code", "checks"}
+    assert set(found) == {"schema", "rung", "probe", "full", "exit_code", "checks"}
     assert all(set(each) == {"group", "name", "status", "says", "mend", "mount"} for each in found["checks"])
     return done.returncode, found, {each["name"]: each for each in found["checks"]}
 
@@ -95,6 +95,51 @@ def test_without_a_mount_nothing_can_be_observed():
     assert (code, found["rung"]) == (3, None)
     assert checks["mounts"]["status"] == "failed"
     assert "cvtrace lab up" in checks["mounts"]["mend"]
+    # AND the probe that works is named all the same
+    kernel = {each["name"]: each["status"] for each in found["checks"] if each["group"] == "ebpf"}
+    assert (found["probe"] == "ebpf") == (kernel["programs"] == "ok")
+
+
+def test_without_a_mount_the_conclusion_says_that_the_probe_works():
+    done = subprocess.run(
+        after("umount -a -l -t fuse,fuse.cvmfs2 || true", *DOCTOR), capture_output=True, text=True, check=False
+    )
+    last = done.stdout.splitlines()[-2:]
+    assert "works here, but there is no CVMFS mount to observe" in " ".join(last)
+
+
+def test_the_doctor_says_how_much_of_a_model_the_client_has_cached(site):
+    # GIVEN a cold client
+    with site.mount(cache=site.folder / "partly") as mount:
+        model = mount.root / "model"
+        assert doctor("--mount", mount.root, "--model", model)[2]["model_cached"]["says"].startswith(
+            "0.0 MB of 5.1 MB (0 %)"
+        )
+        # WHEN the second chunk is read
+        with (model / "weights").open("rb") as stream:
+            stream.seek(1_500_000)
+            stream.read(1)
+        # THEN that chunk alone is in the cache
+        says = doctor("--mount", mount.root, "--model", model)[2]["model_cached"]["says"]
+        assert says.startswith("1.0 MB of 5.1 MB (20 %)"), says
+        # AND after everything was read, all of it is
+        for path in model.iterdir():
+            path.read_bytes()
+        assert "(100 %)" in doctor("--mount", mount.root, "--model", model)[2]["model_cached"]["says"]
+
+
+def test_an_unchunked_file_above_half_of_the_quota_is_named(tmp_path):
+    # GIVEN 5.1 MB in one object, and a quota of 8 MiB
+    open_to_all(tmp_path)
+    with lab(tmp_path, {"weights": bytes(range(256)) * 20_000}, chunk_size=64 << 20) as found:
+        with found.mount(quota_bytes=8 << 20) as small:
+            code, _, checks = doctor("--mount", small.root, "--model", small.root)
+            assert checks["unchunked_file"]["status"] == "failed"
+            assert "weights (5.1 MB) is not chunked" in checks["unchunked_file"]["says"]
+            assert code == 1
+        # WHEN the quota is more than twice as large THEN nothing is said
+        with found.mount(quota_bytes=16 << 20, cache=tmp_path / "larger") as large:
+            assert "unchunked_file" not in doctor("--mount", large.root, "--model", large.root)[2]
 
 
 def test_a_path_that_is_on_no_mount_is_refused_in_one_sentence(tmp_path):

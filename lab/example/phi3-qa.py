@@ -1,0 +1,1 @@
+../../examples/phi3-qa.py
