@@ -55,7 +55,7 @@ class Expectation:
     text: str
     name: str
     comparison: str
-    wanted: Value
+    expected: Value
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def spelt(phase: str) -> str:
     return re.sub(r"\W", "_", phase)
 
 
-def known_names(named: Iterable[str] = ()) -> str:
+def known_names(phase_names: Iterable[str] = ()) -> str:
     """Return what may stand on the left, for people; `named` are the phases of the script's own."""
-    phases = ", ".join(dict.fromkeys((*NAMES, *map(spelt, named))))
+    phases = ", ".join(dict.fromkeys((*NAMES, *map(spelt, phase_names))))
     return (
         f"verdict, cache_state, agreement, verdict.<{'|'.join((*VERDICT, 'tokens_affected'))}>, "
         f"trace.<{'|'.join(TRACE)}>, decode.<{'|'.join(TOKEN_TIMES)}>, "
@@ -83,15 +83,17 @@ def known_names(named: Iterable[str] = ()) -> str:
     )
 
 
-def parse(text: str, named: Iterable[str] = ()) -> Expectation:
+def parse(text: str, phase_names: Iterable[str] = ()) -> Expectation:
     """Read one expression; `named` are the phases that the script names. Raises BadExpression."""
-    phases = {*NAMES, *map(spelt, named)}
-    found = EXPRESSION.match(text)
-    if not found:
+    phases = {*NAMES, *map(spelt, phase_names)}
+    match = EXPRESSION.match(text)
+    if not match:
         raise BadExpression(f"cannot read '{text}': write NAME ==|!=|<|<=|>|>= VALUE, e.g. 'decode.fuse_reads == 0'")
-    name, comparison, value = found.groups()
+    name, comparison, value = match.groups()
     if not _is_known(name, phases):
-        raise BadExpression(f"unknown name '{name}' in '{text}'{_meant(name, phases)}; known are: {known_names(named)}")
+        raise BadExpression(
+            f"unknown name '{name}' in '{text}'{_meant(name, phases)}; known are: {known_names(phase_names)}"
+        )
     tail = name.partition(".")[2]
     words = WORDS.get(PHASE_WORDS.get(tail, name))
     if words:
@@ -116,8 +118,10 @@ def _meant(name: str, phases: Collection[str]) -> str:
     known += [f"total.{tail}" for tail in tails]
     head, _, tail = name.lower().partition(".")
     ending = [each for each in known if tail and each.startswith(f"{head}.") and each.endswith(tail)]
-    found = list(dict.fromkeys([*ending, *difflib.get_close_matches(name.lower(), known, n=SUGGESTED, cutoff=0.7)]))
-    return f": did you mean {' or '.join(found[:SUGGESTED])}?" if found else ""
+    suggestions = list(
+        dict.fromkeys([*ending, *difflib.get_close_matches(name.lower(), known, n=SUGGESTED, cutoff=0.7)])
+    )
+    return f": did you mean {' or '.join(suggestions[:SUGGESTED])}?" if suggestions else ""
 
 
 def _is_known(name: str, phases: Collection[str]) -> bool:
@@ -140,7 +144,7 @@ def check(report: Report, expectations: list[Expectation]) -> list[Outcome]:
     outcomes = []
     for each in expectations:
         actual = value_of(report, each.name)
-        met = actual is not None and OPERATORS[each.comparison](actual, each.wanted)
+        met = actual is not None and OPERATORS[each.comparison](actual, each.expected)
         outcomes.append(Outcome(each, met, actual))
     return outcomes
 
@@ -156,11 +160,11 @@ def value_of(report: Report, name: str) -> Value | None:
         answers = {each.agree for each in report.checks}
         return "no" if False in answers else ("yes" if answers == {True} else "unknown")
     if head == "verdict":
-        found = getattr(report.verdict, tail)
-        return None if found is None else float(len(found) if tail == "tokens_affected" else found)
+        value = getattr(report.verdict, tail)
+        return None if value is None else float(len(value) if tail == "tokens_affected" else value)
     if head == "trace":
-        told = getattr(report.trace, tail)
-        return None if told is None else float(told)
+        trace_value = getattr(report.trace, tail)
+        return None if trace_value is None else float(trace_value)
     rows = [row for row in report.phases if head in ("total", spelt(row.name))]
     if not rows:
         return None

@@ -149,9 +149,9 @@ def middle(reports: Sequence[Report]) -> int:
 def compare(path_a: Path, a: Sequence[Report], path_b: Path, b: Sequence[Report]) -> Comparison:
     """Compare two sets of reports, each of one run or more."""
     units = _units([*a, *b])
-    found_a, found_b = _table(a, units), _table(b, units)
-    low, high = _intervals(found_a, found_b)
-    middle_a, middle_b = _median(found_a), _median(found_b)
+    figures_a, figures_b = _table(a, units), _table(b, units)
+    low, high = _intervals(figures_a, figures_b)
+    middle_a, middle_b = _median(figures_a), _median(figures_b)
     changes = tuple(
         _change(key, unit, *map(float, values))
         for (key, unit), *values in zip(units.items(), middle_a, middle_b, low, high, strict=True)
@@ -188,7 +188,7 @@ def _units(reports: Sequence[Report]) -> dict[Key, str]:
 def _table(reports: Sequence[Report], units: dict[Key, str]) -> Floats:
     """Return the figures, shape (runs, figures); NaN where not observed."""
     return np.array(
-        [[_nan(found.get(key)) for key in units] for found in map(_figures, reports, [units] * len(reports))]
+        [[_nan(figures.get(key)) for key in units] for figures in map(_figures, reports, [units] * len(reports))]
     )
 
 
@@ -198,33 +198,34 @@ def _nan(value: float | None) -> float:
 
 def _figures(report: Report, units: dict[Key, str]) -> dict[Key, float | None]:
     walls = [token.wall_s for token in report.tokens]
-    middle, high = np.percentile(walls, [50, 99]).tolist() if walls else (None, None)
-    found: dict[Key, float | None] = {("run", "duration_s"): report.trace.duration_s}
-    found |= {("generation", name): getattr(report.verdict, name) for name in VERDICT}
-    found |= {("tokens", "count"): len(walls), ("tokens", "median_s"): middle, ("tokens", "p99_s"): high}
-    found |= dict.fromkeys([key for key in units if key not in found], 0.0)  # phases that did not occur took no time
+    median, high = np.percentile(walls, [50, 99]).tolist() if walls else (None, None)
+    figures: dict[Key, float | None] = {("run", "duration_s"): report.trace.duration_s}
+    figures |= {("generation", name): getattr(report.verdict, name) for name in VERDICT}
+    figures |= {("tokens", "count"): len(walls), ("tokens", "median_s"): median, ("tokens", "p99_s"): high}
+    absent = [key for key in units if key not in figures]  # phases that did not occur took no time
+    figures |= dict.fromkeys(absent, 0.0)
     for row in report.phases:
-        found |= _of_phase(row)
-    return found
+        figures |= _of_phase(row)
+    return figures
 
 
 def _of_phase(row: Phase) -> dict[Key, float | None]:
-    found: dict[Key, float | None] = {(row.name, name): getattr(row, name) for name in (*COLUMNS, *GROUP_COLUMNS)}
-    return {**found, **{(row.name, name): spent for name, spent in row.classes.items()}}
+    figures: dict[Key, float | None] = {(row.name, name): getattr(row, name) for name in (*COLUMNS, *GROUP_COLUMNS)}
+    return {**figures, **{(row.name, name): spent for name, spent in row.classes.items()}}
 
 
 def _median(table: Floats) -> Floats:
     """Return the median of each column over the runs in which it was observed."""
-    known = ~np.isnan(table)
+    is_known = ~np.isnan(table)
     ordered = np.sort(table, axis=-2)  # NaN comes last
-    count = known.sum(axis=-2)
+    count = is_known.sum(axis=-2)
     low, high = np.maximum(count - 1, 0) // 2, count // 2
-    both = [
+    bounds = [
         np.take_along_axis(ordered, np.minimum(place, table.shape[-2] - 1)[..., None, :], axis=-2)
         for place in (low, high)
     ]
-    middle: Floats = np.where(count > 0, (both[0] + both[1])[..., 0, :] / 2, np.nan)
-    return middle
+    median: Floats = np.where(count > 0, (bounds[0] + bounds[1])[..., 0, :] / 2, np.nan)
+    return median
 
 
 def _intervals(a: Floats, b: Floats) -> tuple[Floats, Floats]:
@@ -237,8 +238,8 @@ def _intervals(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     random = np.random.default_rng(0)
     parts = []
     for _ in range(0, RESAMPLES, 200):
-        drawn = [side[random.integers(0, len(side), (200, len(side)))] for side in (a, b)]
-        parts.append(_median(drawn[1]) - _median(drawn[0]))
+        resamples = [side[random.integers(0, len(side), (200, len(side)))] for side in (a, b)]
+        parts.append(_median(resamples[1]) - _median(resamples[0]))
     differences = np.concatenate(parts)
     differences = np.where(np.isnan(differences).any(axis=0), np.nan, differences)
     tail = 100 * (1 - CONFIDENCE) / 2
@@ -247,18 +248,18 @@ def _intervals(a: Floats, b: Floats) -> tuple[Floats, Floats]:
 
 
 def _change(key: Key, unit: str, a: float, b: float, low: float, high: float) -> Change:
-    both = not (np.isnan(a) or np.isnan(b))
-    interval = not np.isnan(low)
+    is_comparable = not (np.isnan(a) or np.isnan(b))
+    has_interval = not np.isnan(low)
     return Change(
         *key,
         unit,
         a=_known(a),
         b=_known(b),
-        difference=b - a if both else None,
-        ratio=b / a if both and a else None,
+        difference=b - a if is_comparable else None,
+        ratio=b / a if is_comparable and a else None,
         low=_known(low),
         high=_known(high),
-        certain=bool(low > 0 or high < 0) if interval else None,
+        certain=bool(low > 0 or high < 0) if has_interval else None,
     )
 
 
@@ -267,7 +268,7 @@ def _known(value: float) -> float | None:
 
 
 def _words(a: Sequence[Report], b: Sequence[Report]) -> tuple[Word, ...]:
-    found = [
+    words = [
         Word("run", "verdict", *(dict(Counter(each.verdict.answer for each in side)) for side in (a, b))),
         Word(
             "run",
@@ -276,23 +277,23 @@ def _words(a: Sequence[Report], b: Sequence[Report]) -> tuple[Word, ...]:
         ),
     ]
     for phase in dict.fromkeys(row.name for report in (*a, *b) for row in report.phases):
-        told = [
+        answers = [
             Counter(row.hits_cvmfs for report in side for row in report.phases if row.name == phase) for side in (a, b)
         ]
-        found.append(Word(phase, "hits_cvmfs", dict(told[0]), dict(told[1])))
-    return tuple(found)
+        words.append(Word(phase, "hits_cvmfs", dict(answers[0]), dict(answers[1])))
+    return tuple(words)
 
 
 def _notes(a: Sequence[Report], b: Sequence[Report]) -> list[str]:
     """Say what makes a comparison doubtful."""
     notes = []
-    for what, of in (
+    for noun, values in (
         ("commands", [{each.trace.target for each in side} for side in (a, b)]),
         ("probes", [{each.trace.probes for each in side} for side in (a, b)]),
         ("machines", [{each.trace.host for each in side} for side in (a, b)]),
     ):
-        if of[0] != of[1]:
-            notes.append(f"the {what} differ")
+        if values[0] != values[1]:
+            notes.append(f"the {noun} differ")
     for report in (*a, *b):
         if report.trace.lost:
             notes.append(f"{report.trace.path}: {report.trace.lost:,} events lost")

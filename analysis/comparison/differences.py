@@ -50,17 +50,17 @@ def differences(a: Times, b: Times) -> Differences:
         np.concatenate(each)
         for each in zip(_keys(a, phases, parts), _keys(b, phases, parts), strict=True)  # phase, part, value
     ]
-    mine = np.repeat([True, False], [len(a.ns), len(b.ns)])
+    of_a = np.repeat([True, False], [len(a.ns), len(b.ns)])
     ns = np.concatenate([a.ns, b.ns])
     sizes = (len(phases) + 1, len(parts) + 2, int(columns[2].max(initial=0)) + 1)
     key = np.ravel_multi_index((columns[0], columns[1] + 1, columns[2]), sizes) if len(ns) else ns
     distinct, where = np.unique(key[ns > 0], return_inverse=True)
-    took = [
+    spent_ns = [
         np.bincount(where.ravel(), weights=np.where(side, ns, 0)[ns > 0], minlength=len(distinct)).astype(np.int64)
-        for side in (mine, ~mine)
+        for side in (of_a, ~of_a)
     ]
     phase, part, value = (np.asarray(each, dtype=np.int64) for each in np.unravel_index(distinct, sizes))
-    return Differences(phases, parts, phase, part - 1, value, *took)
+    return Differences(phases, parts, phase, part - 1, value, *spent_ns)
 
 
 def merged(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
@@ -81,6 +81,6 @@ def _keys(times: Times, phases: Sequence[str], parts: Sequence[str]) -> tuple[In
 
 def relative(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return (b - a) / max(a, b): 0 for no change, 0.5 for twice as much, 1 for something new, -1 for what vanished."""
-    left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    more = np.maximum(left, right)
-    return np.divide(right - left, more, out=np.zeros_like(more), where=more > 0)
+    before, after = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    larger = np.maximum(before, after)
+    return np.divide(after - before, larger, out=np.zeros_like(larger), where=larger > 0)

@@ -63,19 +63,19 @@ def access_check(study: Study, file: Path, own_clients: tuple[str, ...] = ()) ->
     offset_ns = offset_ns if isinstance(offset_ns, int) and abs(offset_ns) < 2**62 else 0
     traced = _traced(study, offset_ns)
     log = read_access_log(file, _prefixes(study, traced.path))
-    line, ahead_ns = _joined(traced, log)
-    taken = np.zeros(len(log), dtype=bool)
-    taken[line[line >= 0]] = True
+    line, ahead_ns = _matched_lines(traced, log)
+    is_matched = np.zeros(len(log), dtype=bool)
+    is_matched[line[line >= 0]] = True
     begin, until = log.from_ns - ahead_ns - offset_ns, log.to_ns - ahead_ns - offset_ns
-    during = (until >= study.recording.start_ns) & (begin <= study.recording.end_ns) & ~taken
-    known = set(own_clients) or {log.client[number] for number in np.flatnonzero(taken).tolist()} - {""}
+    during = (until >= study.recording.start_ns) & (begin <= study.recording.end_ns) & ~is_matched
+    known = set(own_clients) or {log.client[number] for number in np.flatnonzero(is_matched).tolist()} - {""}
     behind_proxy = not log.of_proxy and _all_proxied(study.gets)
-    mine = np.array([not client or not known or client in known for client in log.client], dtype=bool) & (
+    is_this_client = np.array([not client or not known or client in known for client in log.client], dtype=bool) & (
         not behind_proxy
     )
-    edge = (begin < study.recording.start_ns + EDGE_NS) | (until > study.recording.end_ns - EDGE_NS)
+    at_edge = (begin < study.recording.start_ns + EDGE_NS) | (until > study.recording.end_ns - EDGE_NS)
     decoding = _in_decode(study, begin, until)
-    only: Bools = during & mine & (~edge | decoding)
+    is_only_in_log: Bools = during & is_this_client & (~at_edge | decoding)
     matched: Bools = line >= 0
     check = AccessCheck(
         file=log.name,
@@ -91,17 +91,19 @@ def access_check(study: Study, file: Path, own_clients: tuple[str, ...] = ()) ->
         log_bytes=int(log.bytes[line[matched]].sum()),
         bytes_differ=int((~_fits(traced.bytes[matched], log.bytes[line[matched]], log.with_head)).sum()),
         only_in_trace=int((~matched).sum()),
-        only_in_log=int(only.sum()),
-        unknown_client=bool(only.any()) and not known,
-        of_others=int((during & ~mine).sum()),
-        at_edges=int((during & mine & edge & ~decoding).sum()),
-        in_decode=int((only & decoding).sum()),
+        only_in_log=int(is_only_in_log.sum()),
+        unknown_client=bool(is_only_in_log.any()) and not known,
+        of_others=int((during & ~is_this_client).sum()),
+        at_edges=int((during & is_this_client & at_edge & ~decoding).sum()),
+        in_decode=int((is_only_in_log & decoding).sum()),
         clock_ahead_s=ahead_ns / 1e9,
-        examples=tuple(dict.fromkeys(log.path[number] for number in np.flatnonzero(only).tolist()))[:EXAMPLES],
+        examples=tuple(dict.fromkeys(log.path[number] for number in np.flatnonzero(is_only_in_log).tolist()))[
+            :EXAMPLES
+        ],
         behind_proxy=behind_proxy,
-        agree=_agree(matched, only, behind_proxy),
+        agree=_agree(matched, is_only_in_log, behind_proxy),
     )
-    return LogFindings(check, *_said(check))
+    return LogFindings(check, *_proof_of(check))
 
 
 def _agree(matched: Bools, only_in_log: Bools, behind_proxy: bool) -> bool | None:
@@ -112,12 +114,14 @@ def _agree(matched: Bools, only_in_log: Bools, behind_proxy: bool) -> bool | Non
     return bool(matched.all())
 
 
-def _said(check: AccessCheck) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _proof_of(check: AccessCheck) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what the comparison proves, and what it lacks for a proof: a fetch that was not traced is never a no."""
     if check.only_in_log:
-        whose = ", whose client cannot be told," if check.unknown_client else " by this client"
-        when = f", {check.in_decode:,} perhaps in generation" if check.in_decode else ""
-        return (), (f"the access log has {pluralize(check.only_in_log, 'fetch')}{whose} that the trace lacks{when}",)
+        of_client = ", whose client cannot be told," if check.unknown_client else " by this client"
+        in_generation = f", {check.in_decode:,} perhaps in generation" if check.in_decode else ""
+        return (), (
+            f"the access log has {pluralize(check.only_in_log, 'fetch')}{of_client} that the trace lacks{in_generation}",
+        )
     if check.agree:
         return (f"the access log has the same {pluralize(check.matched, 'fetch')}",), ()
     return (), ()
@@ -129,27 +133,27 @@ def _traced(study: Study, offset_ns: int) -> _Traced:
     targets = [line.split(" ", 2)[1] if line.count(" ") else "" for line in gets.line]
     is_whole = np.array([not target.endswith(LEFT_OUT) for target in targets], dtype=bool)
     order = order[is_whole[order]]
-    done = np.maximum(gets.last, gets.sent)[order]
+    answered = np.maximum(gets.last, gets.sent)[order]
     return _Traced(
         path=[path_of(targets[place]) for place in order.tolist()],
         status=gets.status[order],
         bytes=gets.body_bytes[order],
         sent=gets.sent[order] + offset_ns,
-        done=done + offset_ns,
+        done=answered + offset_ns,
         without_path=int((~is_whole).sum()),
     )
 
 
 def _prefixes(study: Study, paths: Iterable[str]) -> tuple[str, ...]:
     """Return how paths of the repositories begin on the servers: as traced, and as is the custom."""
-    found = {match[1] for match in map(REPOSITORY.match, set(paths)) if match}
-    named = {f"/cvmfs/{mount.fqrn}/" for mount in study.recording.mounts if mount.fqrn}
-    return tuple(sorted((found | named) - {"/"})) or ("/",)
+    traced_prefixes = {match[1] for match in map(REPOSITORY.match, set(paths)) if match}
+    usual_prefixes = {f"/cvmfs/{mount.fqrn}/" for mount in study.recording.mounts if mount.fqrn}
+    return tuple(sorted((traced_prefixes | usual_prefixes) - {"/"})) or ("/",)
 
 
 def _all_proxied(gets: Gets) -> bool:
-    seen = [is_proxied(line) for line in gets.line if line]
-    return bool(seen) and all(seen)
+    proxied = [is_proxied(line) for line in gets.line if line]
+    return bool(proxied) and all(proxied)
 
 
 def _in_decode(study: Study, begin: Ints, until: Ints) -> Bools:
@@ -158,63 +162,65 @@ def _in_decode(study: Study, begin: Ints, until: Ints) -> Bools:
     chosen = calls.row == DECODE
     start, end = calls.start[chosen], np.maximum.accumulate(calls.end[chosen])
     before = np.searchsorted(start, until, side="right") - 1
-    found: Bools = (before >= 0) & (end[np.maximum(before, 0)] >= begin) if len(start) else np.zeros(len(begin), bool)
-    return found
+    touches_decode: Bools = (
+        (before >= 0) & (end[np.maximum(before, 0)] >= begin) if len(start) else np.zeros(len(begin), bool)
+    )
+    return touches_decode
 
 
 def _fits(traced: Ints, logged: Ints, with_head: bool) -> Bools:
-    found: Bools = (logged >= traced) & (logged - traced <= (HEAD_BYTES if with_head else 0))
-    return found
+    fits: Bools = (logged >= traced) & (logged - traced <= (HEAD_BYTES if with_head else 0))
+    return fits
 
 
-def _joined(traced: _Traced, log: AccessLog) -> tuple[Ints, int]:
+def _matched_lines(traced: _Traced, log: AccessLog) -> tuple[Ints, int]:
     """Return the line of each fetch (-1: none), and by how many ns the log's clock is taken to be ahead."""
-    line = _at(traced, log, 0)
+    line = _match(traced, log, 0)
     if 2 * int((line >= 0).sum()) >= len(line):
         return line, 0
     ahead_ns = _ahead(traced, log)
-    shifted = _at(traced, log, ahead_ns) if ahead_ns else line
+    shifted = _match(traced, log, ahead_ns) if ahead_ns else line
     return (shifted, ahead_ns) if (shifted >= 0).sum() > (line >= 0).sum() else (line, 0)
 
 
 def _ahead(traced: _Traced, log: AccessLog) -> int:
     """Estimate how far the log's clock is ahead, from paths that both have once; 0 if they do not agree on it."""
-    ours, theirs = _once(traced.path), _once(log.path)
-    both = [(ours[path], theirs[path]) for path in ours.keys() & theirs.keys()]
-    if len(both) < ENOUGH:
+    trace_place, log_place = _unique_places(traced.path), _unique_places(log.path)
+    places = [(trace_place[path], log_place[path]) for path in trace_place.keys() & log_place.keys()]
+    if len(places) < ENOUGH:
         return 0
-    mine, line = np.array(both, dtype=np.int64).T
-    apart = log.from_ns[line] - traced.sent[mine]
+    fetch, line = np.array(places, dtype=np.int64).T
+    apart = log.from_ns[line] - traced.sent[fetch]
     middle = int(np.median(apart))
     agree = (np.abs(apart - middle) <= SLACK_NS).mean() >= 0.9
     return middle if agree and abs(middle) <= MOST_AHEAD_NS else 0
 
 
-def _once(paths: Iterable[str]) -> dict[str, int]:
+def _unique_places(paths: Iterable[str]) -> dict[str, int]:
     """Return the place of each path that occurs once."""
     places: dict[str, int] = {}
-    again: set[str] = set()
+    repeated: set[str] = set()
     for place, path in enumerate(paths):
-        again.update((path,) if path in places else ())
+        repeated.update((path,) if path in places else ())
         places[path] = place
-    return {path: place for path, place in places.items() if path and path not in again}
+    return {path: place for path, place in places.items() if path and path not in repeated}
 
 
-def _at(traced: _Traced, log: AccessLog, ahead_ns: int) -> Ints:
+def _match(traced: _Traced, log: AccessLog, ahead_ns: int) -> Ints:
     """Join, if the log's clock is ahead by so much: first where the bytes agree as well, then those without a path."""
-    found = np.full(len(traced.path), -1, dtype=np.int64)
+    line_of_fetch = np.full(len(traced.path), -1, dtype=np.int64)
     free = set(range(len(log)))
     begin, until = log.from_ns - ahead_ns - SLACK_NS, log.to_ns - ahead_ns + SLACK_NS
     for exactly in (True, False):
-        waiting: dict[str, deque[int]] = defaultdict(deque)
+        lines_of_path: dict[str, deque[int]] = defaultdict(deque)
         for number in sorted(free):
-            waiting[log.path[number]].append(number)
-            waiting[""].append(number)
-        for place in np.flatnonzero(found < 0).tolist():
+            lines_of_path[log.path[number]].append(number)
+            lines_of_path[""].append(number)
+        for place in np.flatnonzero(line_of_fetch < 0).tolist():
             path, status = traced.path[place], int(traced.status[place])
             if not path and exactly:
                 continue
-            lines = waiting.get(path, deque())
+            lines = lines_of_path.get(path, deque())
             while lines and (lines[0] not in free or until[lines[0]] < traced.sent[place]):
                 lines.popleft()
             for number in lines:
@@ -225,7 +231,7 @@ def _at(traced: _Traced, log: AccessLog, ahead_ns: int) -> Ints:
                 if exactly and not _fits(traced.bytes[place : place + 1], log.bytes[size], log.with_head)[0]:
                     same = False
                 if same and number in free:
-                    found[place] = number
+                    line_of_fetch[place] = number
                     free.remove(number)
                     break
-    return found
+    return line_of_fetch

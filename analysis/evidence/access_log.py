@@ -93,8 +93,8 @@ def path_of(target: str) -> str:
 
 def read_access_log(file: Path, prefixes: tuple[str, ...]) -> AccessLog:
     """Read the lines whose path begins with one of `prefixes`. Raises LogUnreadable."""
-    wanted = tuple(prefix.encode() for prefix in prefixes)
-    found: list[Line] = []
+    raw_prefixes = tuple(prefix.encode() for prefix in prefixes)
+    entries: list[Line] = []
     lines = unreadable = elsewhere = 0
     parse: Callable[[bytes], Line | None] | None = None
     for raw in _lines(file):
@@ -104,19 +104,18 @@ def read_access_log(file: Path, prefixes: tuple[str, ...]) -> AccessLog:
         if raw.startswith(b"#"):  # a comment
             elsewhere += 1
             continue
-        known = parse if parse is not None else _parser(raw)
-        parse = known
-        if known is not None and not any(each in raw for each in wanted):
+        parse = parse or _parser(raw)
+        if parse is not None and not any(each in raw for each in raw_prefixes):
             elsewhere += 1
             continue
-        line = known(raw) if known is not None else None
+        line = parse(raw) if parse is not None else None
         if line is None or len(line.path) > LONGEST_PATH:
             unreadable += 1
         elif not line.get or not line.path.startswith(prefixes):
             elsewhere += 1
         else:
-            found.append(line)
-            if len(found) > MOST_LINES:
+            entries.append(line)
+            if len(entries) > MOST_LINES:
                 raise LogUnreadable(
                     f"{file} has more than {MOST_LINES:,} requests for these repositories: cut it to the hour of the recording"
                 )
@@ -125,21 +124,21 @@ def read_access_log(file: Path, prefixes: tuple[str, ...]) -> AccessLog:
             f"{file} has no line of an access log: known are common and combined (Apache, nginx), Squid's native format, "
             "and the JSON lines of `cvtrace lab serve`"
         )
-    found.sort(key=lambda line: (line.from_ns, line.path))
+    entries.sort(key=lambda line: (line.from_ns, line.path))
     return AccessLog(
         name=str(file),
         format=FORMATS[parse],
-        of_proxy=any(line.of_proxy for line in found),
+        of_proxy=any(line.of_proxy for line in entries),
         with_head=parse is _squid,
         lines=lines,
         unreadable=unreadable,
         elsewhere=elsewhere,
-        path=tuple(line.path for line in found),
-        status=_column([line.status for line in found]),
-        bytes=_column([line.bytes for line in found]),
-        from_ns=_column([line.from_ns for line in found]),
-        to_ns=_column([line.to_ns for line in found]),
-        client=tuple(line.client for line in found),
+        path=tuple(line.path for line in entries),
+        status=_column([line.status for line in entries]),
+        bytes=_column([line.bytes for line in entries]),
+        from_ns=_column([line.from_ns for line in entries]),
+        to_ns=_column([line.to_ns for line in entries]),
+        client=tuple(line.client for line in entries),
     )
 
 
@@ -151,12 +150,12 @@ def _lines(file: Path) -> Iterator[bytes]:
     """Yield the lines; of one that is too long, something that is none."""
     try:
         with open_followed(file) as source:
-            whole = True
+            at_line_start = True
             while raw := source.readline(LONGEST_LINE):
                 ended = raw.endswith(b"\n")
-                if whole:
+                if at_line_start:
                     yield raw if ended or len(raw) < LONGEST_LINE else b"\0"
-                whole = ended
+                at_line_start = ended
     except NotRegular:
         raise LogUnreadable(f"cannot read {file}: it is not a file") from None
     except OSError as error:
@@ -172,12 +171,12 @@ def _lab(raw: bytes) -> Line | None:
     if not raw.startswith(b"{"):
         return None
     try:
-        said: Any = json.loads(raw)
-        path, status = said["path"], said["status"]
-        size, start, end = said["body_bytes"], said["start_ms"], said["end_ms"]
+        entry: Any = json.loads(raw)
+        path, status = entry["path"], entry["status"]
+        size, start, end = entry["body_bytes"], entry["start_ms"], entry["end_ms"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    method = said.get("method", "GET")
+    method = entry.get("method", "GET")
     numbers = (status, size, start, end)
     if not isinstance(path, str) or not all(type(each) is int and 0 <= each < LARGEST // MS_NS for each in numbers):
         return None
@@ -190,10 +189,12 @@ def _common(raw: bytes) -> Line | None:
     if match is None or match["month"] not in MONTHS:
         return None
     zone, month = int(match["zone"]), MONTHS.index(match["month"]) + 1
-    away = timedelta(hours=abs(zone) // 100, minutes=abs(zone) % 100)
+    offset = timedelta(hours=abs(zone) // 100, minutes=abs(zone) % 100)
     year, day, hour, minute, second = (int(match[name]) for name in ("year", "day", "hour", "minute", "second"))
     try:
-        at = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=timezone(away if zone >= 0 else -away))
+        at = datetime(
+            year, month, day, hour, minute, min(second, 59), tzinfo=timezone(offset if zone >= 0 else -offset)
+        )
         start_ns = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) * SECOND_NS
     except (ValueError, OverflowError):
         return None
@@ -202,7 +203,13 @@ def _common(raw: bytes) -> Line | None:
         return None
     target, client = match["target"].decode("utf-8", "replace"), match["client"].decode("utf-8", "replace")
     return Line(
-        path_of(target), int(match["status"]), size, start_ns, start_ns + SECOND_NS, client, *_asked(match, target)
+        path_of(target),
+        int(match["status"]),
+        size,
+        start_ns,
+        start_ns + SECOND_NS,
+        client,
+        *_method_and_form(match, target),
     )
 
 
@@ -223,11 +230,11 @@ def _squid(raw: bytes) -> Line | None:
         start_ns,
         end_ns + MS_NS,
         client,
-        *_asked(match, target),
+        *_method_and_form(match, target),
     )
 
 
-def _asked(match: re.Match[bytes], target: str) -> tuple[bool, bool]:
+def _method_and_form(match: re.Match[bytes], target: str) -> tuple[bool, bool]:
     return match["method"] == b"GET", "://" in target[:16]
 
 

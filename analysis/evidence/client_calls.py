@@ -30,29 +30,31 @@ class ClientNumbers(TypedDict):
 def client_numbers(study: Study) -> Iterator[ClientNumbers]:
     """Yield the numbers of each row of Phases.names; None for what was not observed."""
     cleanups = _Cleanups(study) if _observed(study, CLEANUP) else None
-    slept, waited = _backoff(study) if _observed(study, BACKOFF) else (None, None)
+    slept_ns, waited_ns = _backoff(study) if _observed(study, BACKOFF) else (None, None)
     for row in range(len(study.phases.names)):
         yield ClientNumbers(
             cleanups=int(cleanups.count[row]) if cleanups else None,
             cleanup_s=int(cleanups.spent_ns[row]) / 1e9 if cleanups else None,
             cleanup_bytes=int(cleanups.freed[row]) if cleanups and not cleanups.unknown[row] else None,
-            backoff_s=int(slept[row]) / 1e9 if slept is not None else None,
-            backoff_waited_s=int(waited[row]) / 1e9 if waited is not None else None,
+            backoff_s=int(slept_ns[row]) / 1e9 if slept_ns is not None else None,
+            backoff_waited_s=int(waited_ns[row]) / 1e9 if waited_ns is not None else None,
         )
 
 
 def _observed(study: Study, functions: frozenset[str]) -> bool:
     """Tell whether the functions were seen in the clients of all mounts that the target used."""
-    said = study.recording.meta.get("mounts") or ()
-    seen = {str(mount.get("path") or "").rstrip("/"): set(mount.get("client_functions") or ()) for mount in said}
-    return bool(study.mounts) and all(functions <= seen.get(mount.path, set()) for mount in study.mounts)
+    mounts = study.recording.meta.get("mounts") or ()
+    observed_functions = {
+        str(mount.get("path") or "").rstrip("/"): set(mount.get("client_functions") or ()) for mount in mounts
+    }
+    return bool(study.mounts) and all(functions <= observed_functions.get(mount.path, set()) for mount in study.mounts)
 
 
 def _rows(study: Study, kind: Kind) -> Rows:
     """Return the events of the clients whose mounts the target used, and of the managers of their caches."""
     rows = study.recording.of(kind)
-    others = [mount.daemon_pid for mount in study.recording.mounts if mount not in study.mounts]
-    return rows.where(~np.isin(rows.tgid, others))
+    unused_daemons = [mount.daemon_pid for mount in study.recording.mounts if mount not in study.mounts]
+    return rows.where(~np.isin(rows.tgid, unused_daemons))
 
 
 class _Cleanups:
@@ -83,16 +85,18 @@ def _backoff(study: Study) -> tuple[Ints, Ints]:
     inside = pieces.value >= 0
     slept = covered(pieces.value[inside], pieces.start[inside], pieces.end[inside], count)
     retries, throttles = rows.where(rows.a != 0), rows.where(rows.a == 0)
-    waited = _waited(study, retries, retries.tgid, study.requests.daemon)
-    return slept, waited + _waited(study, throttles, throttles.tid, study.requests.worker)
+    waited_ns = _waited_ns(study, retries, retries.tgid, study.requests.daemon)
+    return slept, waited_ns + _waited_ns(study, throttles, throttles.tid, study.requests.worker)
 
 
-def _waited(study: Study, rows: Rows, key: Ints, of_request: Ints) -> Ints:
+def _waited_ns(study: Study, rows: Rows, key: Ints, of_request: Ints) -> Ints:
     """Return, by row, how much of the network.queue of requests falls into `rows` of the same key."""
     lanes, path = study.recording.lanes(key), study.critical_path
     asleep = overlay(Steps.constant(0), lanes.at(key, rows.start), lanes.at(key, rows.end), 1)
-    whose = pick(of_request, path.request, -1)
-    queued = np.flatnonzero((path.value == int(Class.NETWORK_QUEUE)) & (lanes.rank(whose) >= 0))
-    pieces = cut(asleep, lanes.at(whose[queued], path.start[queued]), lanes.at(whose[queued], path.end[queued]))
+    key_of_piece = pick(of_request, path.request, -1)
+    queued = np.flatnonzero((path.value == int(Class.NETWORK_QUEUE)) & (lanes.rank(key_of_piece) >= 0))
+    pieces = cut(
+        asleep, lanes.at(key_of_piece[queued], path.start[queued]), lanes.at(key_of_piece[queued], path.end[queued])
+    )
     spent = np.where(pieces.value == 1, pieces.end - pieces.start, 0)
     return _sum(study.segments.row[path.of[queued[pieces.which]]], spent, len(study.phases.names))

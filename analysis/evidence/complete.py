@@ -52,9 +52,9 @@ def collect_evidence(study: Study, options: ReportOptions = DEFAULT_OPTIONS) -> 
     proof: list[str] = []
     missing: list[str] = []
     for judge in _judges(study, agreed):
-        proven, lacking = judge(study)
+        proven, gaps = judge(study)
         proof += proven
-        missing += lacking
+        missing += gaps
     missing += opened_elsewhere(study)
     missing += [
         f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}"
@@ -72,20 +72,20 @@ def _judges(study: Study, agreed: bool) -> Sequence[Judge]:
     """Return what judges a recording of this kind; `agreed`: the client counted the same."""
     is_program = question_of(study) == PROGRAM
     if not study.recording.sees_requests:
-        return (_whole, counted_of_program) if is_program else (_blind,)
+        return (_losses, counted_of_program) if is_program else (_unseen_requests,)
     if agreed and is_attached(study.recording):
-        return (_whole, _since_attached)
-    return (_whole, seen_of_program) if is_program else (_whole, _source, _mapping)
+        return (_losses, _since_attached)
+    return (_losses, seen_of_program) if is_program else (_losses, _model_source, _mapped_weights)
 
 
-def _blind(study: Study) -> tuple[list[str], list[str]]:
+def _unseen_requests(study: Study) -> tuple[list[str], list[str]]:
     """Requests cannot be observed at all; the client's counters may have been."""
-    _, missing = _whole(study)
+    _, missing = _losses(study)
     if study.counter_deltas.total(OPENS, *ROWS) is not None:
-        proof, lacking = counted_evidence(study)
-        return proof, [*lacking, *missing]
-    held = held_mounts(study.recording)
-    if held is not None and not len(held) and study.recording.mounts:
+        proof, gaps = counted_evidence(study)
+        return proof, [*gaps, *missing]
+    held_mounts_of_target = held_mounts(study.recording)
+    if held_mounts_of_target is not None and not len(held_mounts_of_target) and study.recording.mounts:
         return [], [
             "the target was not seen to have a file of a CVMFS mount open or mapped: what the clients counted may be others' "
             "doing: `cvtrace run` as root (eBPF, or --probes strace) shows what is its own",
@@ -98,11 +98,11 @@ def _blind(study: Study) -> tuple[list[str], list[str]]:
     ]
 
 
-def _whole(study: Study) -> tuple[list[str], list[str]]:
+def _losses(study: Study) -> tuple[list[str], list[str]]:
     """Nothing lost, nothing cut off."""
     meta = study.recording.meta
-    lost = {name: int(count) for name, count in (meta.get("lost") or {}).items() if int(count)}
-    missing = [f"{pluralize(count, 'event')} of {name} lost" for name, count in lost.items()]
+    lost_events = {name: int(count) for name, count in (meta.get("lost") or {}).items() if int(count)}
+    missing = [f"{pluralize(count, 'event')} of {name} lost" for name, count in lost_events.items()]
     if study.recording.damage:
         missing.append(study.recording.damage)
     if bool((study.phase_calls.cut & np.isin(study.phase_calls.row, GENERATING)).any()):
@@ -110,7 +110,7 @@ def _whole(study: Study) -> tuple[list[str], list[str]]:
     return ([] if missing else ["no event was lost"]), missing
 
 
-def _source(study: Study) -> tuple[list[str], list[str]]:
+def _model_source(study: Study) -> tuple[list[str], list[str]]:
     """The model's files were seen being opened: on CVMFS, with the daemon answering, or somewhere else."""
     if not study.recording.mounts:
         return [], []
@@ -122,15 +122,15 @@ def _source(study: Study) -> tuple[list[str], list[str]]:
     files = model_files(study)
     if model_from(study, files) == ELSEWHERE:
         return [_opened_elsewhere(files)], []
-    away = study.elsewhere
-    left_out = away.mount[away.to_cvmfs & (study.phases.row_at(away.asker, away.sent) == LOAD)]
+    elsewhere = study.elsewhere
+    left_out = elsewhere.mount[elsewhere.to_cvmfs & (study.phases.row_at(elsewhere.asker, elsewhere.sent) == LOAD)]
     if len(left_out):
-        names = ", ".join(away.mounts[mount].path for mount in np.unique(left_out).tolist())
+        names = ", ".join(elsewhere.mounts[mount].path for mount in np.unique(left_out).tolist())
         return [], [f"the model was loaded from {names}, which was not observed (--mount chooses the mounts)"]
-    asked = study.requests.seen_by_daemon & study.requests.by_target
-    if not asked.any():
+    by_target = study.requests.seen_by_daemon & study.requests.by_target
+    if not by_target.any():
         return [], ["cvmfs2 was not seen answering the target at all: the model may not come from CVMFS"]
-    reads = int((asked & study.requests.is_(Opcode.READ)).sum())
+    reads = int((by_target & study.requests.is_(Opcode.READ)).sum())
     return [], [
         f"cvmfs2 was not seen answering the target in the load, but {pluralize(reads, 'read')} of it outside of the load: "
         "which of them were for the model is not known"
@@ -155,7 +155,7 @@ def _since_attached(study: Study) -> tuple[list[str], list[str]]:
     return proof, []
 
 
-def _mapping(study: Study) -> tuple[list[str], list[str]]:
+def _mapped_weights(study: Study) -> tuple[list[str], list[str]]:
     """Page faults on the weights could be observed, and reads do not pass the daemon by."""
     missing = []
     passing = study.requests.is_(Opcode.OPEN) & ((study.requests.open_flags & PASSTHROUGH) != 0)

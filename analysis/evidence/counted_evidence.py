@@ -15,16 +15,16 @@ PASSTHROUGH = (2, 13)
 
 def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
     """Return (what the counters say, what they leave open) of decode."""
-    found, mounts = study.counter_deltas, study.recording.mounts
-    proof = [_said(study, found)]
+    counters, mounts = study.counter_deltas, study.recording.mounts
+    proof = [_growth(study, counters)]
     missing = []
-    if found.moved(*ROWS):
+    if counters.moved(*ROWS):
         missing.append("the counters do not tell who asked: another process that used the mount counts, too")
-    if found.others_moved(*ROWS):
+    if counters.others_moved(*ROWS):
         missing.append(
             "a mount was used meanwhile of which the target was not seen to have a file open or mapped: by whom is not known"
         )
-    if not found.tells_reads(len(mounts)):
+    if not counters.tells_reads(len(mounts)):
         missing.append(
             "the client shows this user opens and downloads, not reads: what was read from its cache is not counted: "
             "`cvtrace run` as root (eBPF, or --probes strace) shows it"
@@ -33,42 +33,45 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
     passing = [mount.version for mount in mounts if may_pass(mount.version)]
     if passing:
         missing.append(f"cvmfs2 {passing[0]} may let reads pass it by (FUSE passthrough), and does not count those")
-    if not found.total(OPENS, LOAD):
+    if not counters.total(OPENS, LOAD):
         missing.append("no file of CVMFS was opened in the load: the model may not come from there")
     else:
-        reads, opens = found.total(READS, LOAD) or 0, found.total(OPENS, LOAD) or 0
+        reads, opens = counters.total(READS, LOAD) or 0, counters.total(OPENS, LOAD) or 0
         proof.append(f"it counted {pluralize(reads, 'read')} and {pluralize(opens, 'open')} in the load")
     return proof, missing
 
 
-def _said(study: Study, found: CounterDeltas) -> str:
+def _growth(study: Study, counters: CounterDeltas) -> str:
     """Tell what grew from the prefill to the last token."""
     numbers = [
-        pluralize(grown, what)
-        for what, names in (("read", READS), ("open", OPENS), ("download", FETCHES))
-        if (grown := found.total(names, *ROWS)) is not None
+        pluralize(grown, noun)
+        for noun, names in (("read", READS), ("open", OPENS), ("download", FETCHES))
+        if (grown := counters.total(names, *ROWS)) is not None
     ]
-    received = found.total(BYTES, *ROWS)
+    received = counters.total(BYTES, *ROWS)
     numbers += [f"{size(received)} received"] if received else []
-    looked = found.total(("fetch.n_invocations",), *ROWS)
-    numbers += [f"{pluralize(looked, 'object')} looked up in its cache"] if looked else []
-    if found.total(("hitrate",), *ROWS):
+    lookups = counters.total(("fetch.n_invocations",), *ROWS)
+    numbers += [f"{pluralize(lookups, 'object')} looked up in its cache"] if lookups else []
+    if counters.total(("hitrate",), *ROWS):
         numbers.append("a changed hit rate (objects were looked up in its cache)")
-    told = f"{_span(study, found)} cvmfs2 counted {', '.join(numbers) or 'nothing'}"
-    faults, read_bytes = found.total(("process.major_faults",), *ROWS), found.total(("process.read_bytes",), *ROWS)
+    sentence = f"{_time_span(study, counters)} cvmfs2 counted {', '.join(numbers) or 'nothing'}"
+    faults, read_bytes = (
+        counters.total(("process.major_faults",), *ROWS),
+        counters.total(("process.read_bytes",), *ROWS),
+    )
     if faults is not None:
-        told += f"; the target had {pluralize(faults, 'major page fault')}"
-        told += (
+        sentence += f"; the target had {pluralize(faults, 'major page fault')}"
+        sentence += (
             f", and its read calls returned {size(read_bytes) if read_bytes else 'nothing'}"
             if read_bytes is not None
             else ""
         )
-    return told
+    return sentence
 
 
-def _span(study: Study, found: CounterDeltas) -> str:
+def _time_span(study: Study, counters: CounterDeltas) -> str:
     ends = study.phase_calls.end[study.phase_calls.row == DECODE]
-    tail_ns = found.tail_ns(int(ends.max())) if len(ends) else 0
+    tail_ns = counters.tail_ns(int(ends.max())) if len(ends) else 0
     if tail_ns > TAIL_NS:
         return f"from the prefill until {seconds(tail_ns / 1e9)} after the last"
     return "from the prefill to the last token"

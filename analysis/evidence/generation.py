@@ -14,7 +14,7 @@ from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.joins.phases import GENERATING, RUN
 from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, Steps, covered, cut, match, overlay, pick
 
-NOT, FURTHER, FIRST = range(3)
+NO_USE, FURTHER, FIRST = range(3)
 """What a moment of a process is for: nothing, further tokens, or the first token of an answer."""
 
 
@@ -29,19 +29,19 @@ class Windows:
     @classmethod
     def of(cls, study: Study, key: Ints) -> "Windows":
         """Lay the answers out by `key`, one number for each answer."""
-        found = study.phases.answers
+        answers = study.phases.answers
         lanes = study.recording.lanes(key)
-        until = np.where(found.first_end >= 0, found.first_end, found.end)
-        steps = everyone = Steps.constant(NOT)
-        for end, value in ((found.end, FURTHER), (until, FIRST)):
-            steps = overlay(steps, lanes.at(key, found.start), lanes.at(key, end), value)
-            everyone = overlay(everyone, found.start, end, value)
+        until = np.where(answers.first_end >= 0, answers.first_end, answers.end)
+        steps = everyone = Steps.constant(NO_USE)
+        for end, value in ((answers.end, FURTHER), (until, FIRST)):
+            steps = overlay(steps, lanes.at(key, answers.start), lanes.at(key, end), value)
+            everyone = overlay(everyone, answers.start, end, value)
         return cls(lanes, steps, everyone)
 
     def at(self, key: Ints, time_ns: Ints) -> Ints:
         """Return what a moment is for; NOT for a key that has no answers."""
         place = self.lanes.at(key, time_ns)
-        return np.where(place >= 0, self.steps.value_at(place), NOT)
+        return np.where(place >= 0, self.steps.value_at(place), NO_USE)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def process_of(study: Study, thread: Ints) -> Ints:
 
 
 @dataclass(frozen=True)
-class _Placed:
+class _Moments:
     """Where in generation something lies that a thread did: as in GenerationNeeds, and what `use` the moment is of."""
 
     inside: Bools
@@ -84,44 +84,44 @@ class _Placed:
     itself: Bools
 
 
-def _placed(study: Study, thread: Ints, when: Ints, chosen: Bools) -> _Placed:
+def _moments(study: Study, thread: Ints, when: Ints, chosen: Bools) -> _Moments:
     """Tell where in generation the chosen moments of threads lie."""
-    calls, found = study.phase_calls, study.phases.answers
+    calls, answers = study.phase_calls, study.phases.answers
     call = np.where(chosen, study.phases.call_at(thread, when), -1)
     inside = chosen & np.isin(pick(calls.row, call, -1), GENERATING)
     first = inside & (pick(calls.first.astype(np.int64), call, 0) == 1)
     process = process_of(study, thread)
-    windows = Windows.of(study, found.process)
+    windows = Windows.of(study, answers.process)
     itself = np.isin(process, calls.process[calls.row != RUN])
-    anyones = windows.everyone.value_at(when)
-    use = np.where(itself, windows.at(process, when), anyones)
-    between = chosen & ~inside & (use != NOT)
-    apart = chosen & ~inside & ~between & itself & (anyones != NOT)
-    return _Placed(inside, between, first | (between & (use == FIRST)), apart, use, process, itself)
+    use_of_any = windows.everyone.value_at(when)
+    use = np.where(itself, windows.at(process, when), use_of_any)
+    between = chosen & ~inside & (use != NO_USE)
+    apart = chosen & ~inside & ~between & itself & (use_of_any != NO_USE)
+    return _Moments(inside, between, first | (between & (use == FIRST)), apart, use, process, itself)
 
 
 def generation_needs(study: Study) -> GenerationNeeds:
     """Find what generation needed of the observed mounts."""
-    requests, found = study.requests, study.phases.answers
+    requests, answers = study.requests, study.phases.answers
     when, chosen = requests.sent.copy(), requests.by_target & requests.expects_reply
-    placed = _placed(study, requests.asker, when, chosen)
-    inside, between, first, use = placed.inside, placed.between, placed.first, placed.use
+    moments = _moments(study, requests.asker, when, chosen)
+    inside, between, first, use = moments.inside, moments.between, moments.first, moments.use
     for request, is_first, since in _waited_in_calls(study):
-        late = ~inside[request]
-        when[request[late]], first[request[late]] = since[late], is_first[late]
+        is_new = ~inside[request]
+        when[request[is_new]], first[request[is_new]] = since[is_new], is_first[is_new]
         inside[request] = True
     between &= ~inside
     request, value, since = _waited_between(study)
-    late = ~inside[request] & ~between[request]
-    between[request[late]], use[request[late]], when[request[late]] = True, value[late], since[late]
+    is_new = ~inside[request] & ~between[request]
+    between[request[is_new]], use[request[is_new]], when[request[is_new]] = True, value[is_new], since[is_new]
     first |= between & (use == FIRST)
     return GenerationNeeds(
         inside=inside,
         between=between,
         first=first,
-        apart=placed.apart & ~inside & ~between,
-        step=np.where(inside | between, _step_after(study, placed.process, placed.itself, when), -1),
-        by_others=chosen & ~np.isin(requests.asker, found.thread),
+        apart=moments.apart & ~inside & ~between,
+        step=np.where(inside | between, _step_after(study, moments.process, moments.itself, when), -1),
+        by_others=chosen & ~np.isin(requests.asker, answers.thread),
     )
 
 
@@ -142,10 +142,10 @@ class UnobservedNeeds:
 
 def generation_unobserved(study: Study) -> UnobservedNeeds:
     """Find what generation asked of mounts that were not observed; what a process that works for itself asked counts, too."""
-    away = study.elsewhere
-    placed = _placed(study, away.asker, away.sent, np.ones(len(away), dtype=bool))
-    row = study.phases.row_at(away.asker, away.sent)
-    return UnobservedNeeds(placed.inside, placed.between | placed.apart, placed.first, row)
+    elsewhere = study.elsewhere
+    moments = _moments(study, elsewhere.asker, elsewhere.sent, np.ones(len(elsewhere), dtype=bool))
+    row = study.phases.row_at(elsewhere.asker, elsewhere.sent)
+    return UnobservedNeeds(moments.inside, moments.between | moments.apart, moments.first, row)
 
 
 def _waited_in_calls(study: Study) -> list[tuple[Ints, Bools, Ints]]:
@@ -171,18 +171,18 @@ def _waited_between(study: Study) -> tuple[Ints, Ints, Ints]:
 
 def gaps(study: Study) -> tuple[CriticalPath, Ints]:
     """Return the pieces of the time of answers in which their threads are in no call that makes tokens, and what each gap is for."""
-    calls, found = study.phase_calls, study.phases.answers
-    windows = Windows.of(study, found.thread)
+    calls, answers = study.phase_calls, study.phases.answers
+    windows = Windows.of(study, answers.thread)
     making = np.isin(calls.row, GENERATING) & (windows.lanes.rank(calls.thread) >= 0)
     lanes, thread = windows.lanes, calls.thread[making]
-    steps = overlay(windows.steps, lanes.at(thread, calls.start[making]), lanes.at(thread, calls.end[making]), NOT)
+    steps = overlay(windows.steps, lanes.at(thread, calls.start[making]), lanes.at(thread, calls.end[making]), NO_USE)
     start = np.arange(len(lanes.keys), dtype=np.int64) * lanes.span_ns
     pieces = cut(steps, start, start + lanes.span_ns - 1)
-    kept = pieces.value != NOT
-    began = lanes.time(pieces.start[kept])
-    ended = began + (pieces.end - pieces.start)[kept]
-    path = study.threads.between(lanes.keys[pieces.which[kept]], began, ended)
-    return path, pieces.value[kept]
+    in_gap = pieces.value != NO_USE
+    start_ns = lanes.time(pieces.start[in_gap])
+    end_ns = start_ns + (pieces.end - pieces.start)[in_gap]
+    path = study.threads.between(lanes.keys[pieces.which[in_gap]], start_ns, end_ns)
+    return path, pieces.value[in_gap]
 
 
 def _step_after(study: Study, process: Ints, itself: Bools, when: Ints) -> Ints:
@@ -194,13 +194,19 @@ def _step_after(study: Study, process: Ints, itself: Bools, when: Ints) -> Ints:
     lanes = study.recording.lanes(calls.process[steps])
     places = lanes.at(calls.process[steps], calls.end[steps])
     order = np.argsort(places, kind="stable")
-    wanted = lanes.at(process, when)
-    own = np.searchsorted(places[order], wanted, side="left").astype(np.int64)
-    same = (wanted >= 0) & (pick(places[order], own, -1) // lanes.span_ns == wanted // lanes.span_ns)
+    moment = lanes.at(process, when)
+    next_of_process = np.searchsorted(places[order], moment, side="left").astype(np.int64)
+    is_same_process = (moment >= 0) & (
+        pick(places[order], next_of_process, -1) // lanes.span_ns == moment // lanes.span_ns
+    )
     by_end = np.argsort(calls.end[steps], kind="stable")
-    any_ = np.searchsorted(calls.end[steps][by_end], when, side="left").astype(np.int64)
-    found = np.where(itself, np.where(same, pick(steps[order], own, -1), -1), pick(steps[by_end], any_, -1))
-    return pick(calls.token, found, -1)
+    next_of_any = np.searchsorted(calls.end[steps][by_end], when, side="left").astype(np.int64)
+    step = np.where(
+        itself,
+        np.where(is_same_process, pick(steps[order], next_of_process, -1), -1),
+        pick(steps[by_end], next_of_any, -1),
+    )
+    return pick(calls.token, step, -1)
 
 
 @dataclass(frozen=True)
@@ -229,8 +235,8 @@ def generation_times(study: Study) -> GenerationTimes:
 def others_blocked_ns(study: Study, needs: GenerationNeeds, chosen: Bools) -> int:
     """Return in how much of the time requests of threads that generate nothing themselves were under way, of those `chosen`."""
     requests = study.requests
-    mine = np.flatnonzero(chosen & needs.by_others)
+    by_others = np.flatnonzero(chosen & needs.by_others)
     since = study.recording.start_ns
-    start, end = requests.sent[mine] - since, requests.replied[mine] - since
-    total = covered(np.zeros(len(mine), dtype=np.int64), np.maximum(start, 0), np.maximum(end, 0), 1)
+    start, end = requests.sent[by_others] - since, requests.replied[by_others] - since
+    total = covered(np.zeros(len(by_others), dtype=np.int64), np.maximum(start, 0), np.maximum(end, 0), 1)
     return int(total[0])

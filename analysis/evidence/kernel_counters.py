@@ -34,27 +34,29 @@ def kernel_count(recording: Recording, mounts: tuple[Mount, ...], requests: Requ
     """Look for gaps in the numbers of the requests of each of these mounts."""
     if not recording.sees_requests:
         return KernelCount((), (), ())
-    found = tuple(each for mount in mounts if (each := _numbering(mount, requests)) is not None)
-    told = [each for each in found if each.missing is not None]
+    numberings = tuple(each for mount in mounts if (each := _numbering(mount, requests)) is not None)
+    consecutive = [each for each in numberings if each.missing is not None]
     gaps = [
         f"{pluralize(each.missing, 'FUSE request')} of {each.path} between the kernel's numbers {each.first:,} and "
         f"{each.last:,} were not recorded"
-        for each in told
+        for each in consecutive
         if each.missing
     ]
-    whole = [f"{each.first:,} to {each.last:,}" for each in told if not each.missing and each.requests > 1]
+    complete = [f"{each.first:,} to {each.last:,}" for each in consecutive if not each.missing and each.requests > 1]
     proof = (
-        [f"all kernel FUSE requests from {' and from '.join(whole)} are accounted for"] if whole and not gaps else []
+        [f"all kernel FUSE requests from {' and from '.join(complete)} are accounted for"]
+        if complete and not gaps
+        else []
     )
-    return KernelCount(found, tuple(proof), tuple(gaps))
+    return KernelCount(numberings, tuple(proof), tuple(gaps))
 
 
 def _numbering(mount: Mount, requests: Requests) -> Numbering | None:
-    mine = (requests.connection == mount.connection) & (requests.opcode != Opcode.INTERRUPT)
-    numbers = np.unique(requests.unique[mine])
+    of_mount = (requests.connection == mount.connection) & (requests.opcode != Opcode.INTERRUPT)
+    numbers = np.unique(requests.unique[of_mount])
     if not len(numbers):
         return None
-    unanswered = mine & requests.expects_reply & ~requests.seen_by_daemon
+    unanswered = of_mount & requests.expects_reply & ~requests.seen_by_daemon
     return Numbering(
         path=mount.path,
         first=int(numbers[0]),

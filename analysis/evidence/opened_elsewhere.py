@@ -21,12 +21,12 @@ def opened_elsewhere(study: Study) -> tuple[str, ...]:
     recording, calls = study.recording, study.calls
     if recording.sees_sends:
         return ()
-    others = [each for each in recording.meta.get("other_mounts") or () if isinstance(each, dict)]
+    unobserved_mounts = [each for each in recording.meta.get("other_mounts") or () if isinstance(each, dict)]
     observed = [(mount.path, -1) for mount in recording.mounts if mount.path]
-    points = observed + [(path, place) for place, each in enumerate(others) for path in _paths(each)]
+    points = observed + [(path, place) for place, each in enumerate(unobserved_mounts) for path in _paths(each)]
     points.sort(key=lambda point: -len(point[0]))
     opened = np.flatnonzero((calls.rows.kind == Kind.SYS_OPEN) & (calls.rows.ret >= 0)).tolist()
-    opens = [0] * len(others)
+    opens = [0] * len(unobserved_mounts)
     for path in (calls.opened.get(call, "") for call in opened):
         place = _mount_of(path, points)
         if place >= 0:
@@ -34,22 +34,22 @@ def opened_elsewhere(study: Study) -> tuple[str, ...]:
     target = recording.meta.get("target") or {}
     words = [str(word) for word in (*(target.get("argv") or ()), target.get("cwd") or "")]
     named = {_mount_of(word, points) for word in words}
-    said = []
-    for place, each in enumerate(others):
+    sentences = []
+    for place, each in enumerate(unobserved_mounts):
         if opens[place] or place in named:
             did = f"opened {pluralize(opens[place], 'file')}" if opens[place] else "was given a path"
-            said.append(
+            sentences.append(
                 f"the target {did} on {printable(_paths(each)[0])}, a FUSE mount that was not observed: what it needed of that is not "
                 "known (--mount chooses the mounts; eBPF sees requests to all)"
             )
-    return tuple(said)
+    return tuple(sentences)
 
 
 def _paths(mount: dict[str, Any]) -> list[str]:
     """Return where a mount is seen, without those that are no absolute path."""
     paths = mount.get("paths")
-    found = [str(path) for path in (paths if isinstance(paths, list) else [])] or [str(mount.get("path") or "")]
-    return [path for path in found if path.startswith("/")]
+    candidates = [str(path) for path in (paths if isinstance(paths, list) else [])] or [str(mount.get("path") or "")]
+    return [path for path in candidates if path.startswith("/")]
 
 
 def _mount_of(path: str, points: list[tuple[str, int]]) -> int:

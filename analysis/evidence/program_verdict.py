@@ -17,7 +17,7 @@ from cvtrace.analysis.trace.intervals import Bools, Ints
 from cvtrace.analysis.trace.recording import Mount
 from cvtrace.probes.events import Kind, Opcode
 
-ASKED: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_open", "cvmfs.n_fs_read")
+REQUEST_COUNTERS: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_open", "cvmfs.n_fs_read")
 RUNNING: Final = "the recording ended while a session was running"
 
 
@@ -32,10 +32,10 @@ def question_of(study: Study) -> str:
 def seen_of_program(study: Study) -> tuple[list[str], list[str]]:
     """Return what proves that the requests of a program could be seen, and what is missing for that."""
     requests = study.requests
-    passing = requests.is_(Opcode.OPEN) & ((requests.open_flags & PASSTHROUGH) != 0) & requests.by_target
-    if passing.any():
+    passed_by = requests.is_(Opcode.OPEN) & ((requests.open_flags & PASSTHROUGH) != 0) & requests.by_target
+    if passed_by.any():
         return [], [
-            f"FUSE passthrough: reads of {int(passing.sum()):,} opened files never reach cvmfs2 and cannot be seen"
+            f"FUSE passthrough: reads of {int(passed_by.sum()):,} opened files never reach cvmfs2 and cannot be seen"
         ]
     answered = requests.seen_by_daemon & requests.by_target
     if answered.any():
@@ -63,8 +63,8 @@ def counted_of_program(study: Study) -> tuple[list[str], list[str]]:
 
 def _is_quiet(mount: Mount) -> bool:
     """Tell whether the client counted all that may be asked of it, and nothing was."""
-    grown = [mount.counter_delta(name) for name in mount.counters_before if name.startswith("cvmfs.n_fs_")]
-    return all(mount.counter_delta(name) == 0 for name in ASKED) and not any(grown)
+    growth = [mount.counter_delta(name) for name in mount.counters_before if name.startswith("cvmfs.n_fs_")]
+    return all(mount.counter_delta(name) == 0 for name in REQUEST_COUNTERS) and not any(growth)
 
 
 def answer_program(

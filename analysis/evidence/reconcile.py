@@ -37,40 +37,42 @@ def reconcile(study: Study, mounts: tuple[Mount, ...]) -> tuple[tuple[Check, ...
     if not recording.mounts:
         return (), ("no CVMFS mount was observed",)
     by_daemon = {mount.daemon_pid: mount for mount in mounts}
-    told_all = [mount for mount in by_daemon.values() if mount.counters_before and mount.counters_after]
-    absent = [_absent(mount) for mount in by_daemon.values() if mount not in told_all]
-    again = [mount for mount in told_all if _began_anew(study, mount)]
-    absent += [_reloaded(mount) for mount in again]
-    counted = [mount for mount in told_all if mount not in again]
-    seen = [_traced(mount, study) for mount in counted]
+    with_counters = [mount for mount in by_daemon.values() if mount.counters_before and mount.counters_after]
+    obstacles = [_absent(mount) for mount in by_daemon.values() if mount not in with_counters]
+    restarted = [mount for mount in with_counters if _began_anew(study, mount)]
+    obstacles += [_reloaded(mount) for mount in restarted]
+    comparable = [mount for mount in with_counters if mount not in restarted]
+    bounds_of_mounts = [_traced_bounds(mount, study) for mount in comparable]
     checks = []
-    for name, counter in COUNTERS.items() if counted else ():
+    for name, counter in COUNTERS.items() if comparable else ():
         if not recording.sees_requests:
-            alone = [shown for mount in counted if (shown := _told(mount, name)) is not None]
-            checks += [Check(name, None, sum(alone), None)] if alone else []
+            client_counts = [count for mount in comparable if (count := _count_of_client(mount, name)) is not None]
+            checks += [Check(name, None, sum(client_counts), None)] if client_counts else []
             continue
-        clients = [mount.counter_delta(counter) for mount in counted]
-        pairs = [(traced[name].near(client), client) for traced, client in zip(seen, clients, strict=True)]
+        clients = [mount.counter_delta(counter) for mount in comparable]
+        pairs = [(bounds[name].near(client), client) for bounds, client in zip(bounds_of_mounts, clients, strict=True)]
         if name == "http_bytes" and gets.encrypted.any():
-            absent.append("bytes cannot be compared with what cvmfs2 counted: those of HTTPS are seen as on the wire")
+            obstacles.append(
+                "bytes cannot be compared with what cvmfs2 counted: those of HTTPS are seen as on the wire"
+            )
             continue
-        told = [client for client in clients if client is not None]
-        if len(told) < len(pairs):
-            absent.append(f"cvmfs2 did not tell {counter}")
+        client_total = [client for client in clients if client is not None]
+        if len(client_total) < len(pairs):
+            obstacles.append(f"cvmfs2 did not tell {counter}")
             continue
-        agree = all(ours == client for ours, client in pairs)
-        checks.append(Check(name, sum(ours for ours, _ in pairs), sum(told), agree))
-    return tuple(checks), tuple(absent)
+        agree = all(traced == client for traced, client in pairs)
+        checks.append(Check(name, sum(traced for traced, _ in pairs), sum(client_total), agree))
+    return tuple(checks), tuple(obstacles)
 
 
-def _told(mount: Mount, name: str) -> int | None:
+def _count_of_client(mount: Mount, name: str) -> int | None:
     """Return the client's own count, from its attributes if it tells no better."""
-    told = mount.counter_delta(COUNTERS[name])
-    if told is not None or name not in ATTRIBUTES:
-        return told
+    count = mount.counter_delta(COUNTERS[name])
+    if count is not None or name not in ATTRIBUTES:
+        return count
     attribute, unit = ATTRIBUTES[name]
-    shown = mount.counter_delta(attribute)
-    return None if shown is None else shown * unit
+    attribute_count = mount.counter_delta(attribute)
+    return None if attribute_count is None else attribute_count * unit
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class _Bounds:
         """Add up `amount` of what was done from `start` to `end`."""
         if mount.counting_ns is None:
             return cls(int(amount.sum()), int(amount.sum()))
-        asked, told, asked_again, told_again = mount.counting_ns
-        surely, maybe = (start >= told) & (end <= asked_again), (end >= asked) & (start <= told_again)
+        first_query, first_reply, second_query, second_reply = mount.counting_ns
+        surely, maybe = (start >= first_reply) & (end <= second_query), (end >= first_query) & (start <= second_reply)
         return cls(int(amount[surely].sum()), int(amount[maybe].sum()))
 
     def near(self, client: int | None) -> int:
@@ -100,18 +102,18 @@ def _began_anew(study: Study, mount: Mount) -> bool:
     return fell or mount.daemon_pid in client_reloads(study)[0].tolist()
 
 
-def _traced(mount: Mount, study: Study) -> dict[str, _Bounds]:
+def _traced_bounds(mount: Mount, study: Study) -> dict[str, _Bounds]:
     requests, gets = study.requests, study.gets
     served = (requests.daemon == mount.daemon_pid) & requests.seen_by_daemon
     fetched = gets.daemon == mount.daemon_pid
 
-    def asked(opcode: Opcode) -> _Bounds:
+    def bounds_of(opcode: Opcode) -> _Bounds:
         chosen = served & requests.is_(opcode)
         return _Bounds.of(mount, requests.received[chosen], requests.replied[chosen], np.ones(chosen.sum(), np.int64))
 
     return {
-        "fuse_reads": asked(Opcode.READ),
-        "opens": asked(Opcode.OPEN),
+        "fuse_reads": bounds_of(Opcode.READ),
+        "opens": bounds_of(Opcode.OPEN),
         "http_fetches": _downloads(mount, study, fetched),
         "http_bytes": _bytes(mount, study, fetched),
     }
@@ -123,15 +125,22 @@ def _downloads(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
     How many tries there were without an answer is not certain: libcurl asks again by itself on a new connection where an old one was closed,
     and tries another address. Nor is it of jobs that never came as far as a connection.
     """
-    gets, jobs, lost = study.gets, study.jobs, refused(study)
+    gets, jobs, refused_connections = study.gets, study.jobs, refused(study)
     silent = gets.outcome == SILENT
-    sure = fetched & ~silent
-    found = _Bounds.of(mount, _begin(gets)[sure], _end(gets)[sure], np.ones(int(sure.sum()), np.int64))
-    failed, tried = lost.daemon == mount.daemon_pid, np.concatenate([gets.job, lost.job])
-    untried = (jobs.daemon == mount.daemon_pid) & (jobs.result > 0) & ~np.isin(np.arange(len(jobs)), tried)
-    without = np.concatenate([gets.sent[fetched & silent], lost.start[failed], jobs.taken[untried]])
-    maybe = _Bounds.of(mount, without, without, np.ones(len(without), np.int64))
-    return _Bounds(found.least, found.most + maybe.most)
+    with_answer = fetched & ~silent
+    bounds = _Bounds.of(
+        mount, _begin(gets)[with_answer], _end(gets)[with_answer], np.ones(int(with_answer.sum()), np.int64)
+    )
+    was_refused, tried_jobs = (
+        refused_connections.daemon == mount.daemon_pid,
+        np.concatenate([gets.job, refused_connections.job]),
+    )
+    untried = (jobs.daemon == mount.daemon_pid) & (jobs.result > 0) & ~np.isin(np.arange(len(jobs)), tried_jobs)
+    possible_starts = np.concatenate(
+        [gets.sent[fetched & silent], refused_connections.start[was_refused], jobs.taken[untried]]
+    )
+    possible = _Bounds.of(mount, possible_starts, possible_starts, np.ones(len(possible_starts), np.int64))
+    return _Bounds(bounds.least, bounds.most + possible.most)
 
 
 def _bytes(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
@@ -140,10 +149,10 @@ def _bytes(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
     The client counts a body when it has come as a whole, also one whose GET was sent before the recording began.
     """
     gets = study.gets
-    taken = fetched & (gets.outcome < BAD_STATUS)
-    found = _Bounds.of(mount, _begin(gets)[taken], _end(gets)[taken], gets.body_bytes[taken])
-    unsure = HEAD_BYTES * int((taken & (gets.outcome == CUT)).sum())
-    return _Bounds(max(found.least - unsure, 0), found.most + unsure + _under_way(mount, study.recording))
+    is_counted = fetched & (gets.outcome < BAD_STATUS)
+    bounds = _Bounds.of(mount, _begin(gets)[is_counted], _end(gets)[is_counted], gets.body_bytes[is_counted])
+    slack = HEAD_BYTES * int((is_counted & (gets.outcome == CUT)).sum())
+    return _Bounds(max(bounds.least - slack, 0), bounds.most + slack + _under_way(mount, study.recording))
 
 
 def _under_way(mount: Mount, recording: Recording) -> int:

@@ -106,17 +106,19 @@ def _parts_of_generation(
     """Cut generation by what it was for, and by where it happened."""
     study = parts.study
 
-    def part(chosen: Bools, away: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
+    def part(chosen: Bools, elsewhere: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
         beside_ns = others_blocked_ns(study, needs, chosen)
-        return parts.part(chosen, away, int(wall.sum()), int(blocked.sum()), rows, beside_ns)
+        return parts.part(chosen, elsewhere, int(wall.sum()), int(blocked.sum()), rows, beside_ns)
 
     is_seen = study.recording.sees_requests
-    all_, away, wall, blocked = needs.all, unobserved, times.wall, times.blocked
+    all_, wall, blocked = needs.all, times.wall, times.blocked
     return _GenerationParts(
-        first_token=part(all_ & needs.first, away.all & away.first, wall[:, 1], blocked[:, 1], (PREFILL,)),
-        further_tokens=part(all_ & ~needs.first, away.all & ~away.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)),
-        inside_calls=part(needs.inside, away.inside, wall[0], blocked[0], (PREFILL, DECODE)) if is_seen else None,
-        between_calls=part(needs.between, away.between, wall[1], blocked[1], (BETWEEN,)) if is_seen else None,
+        first_token=part(all_ & needs.first, unobserved.all & unobserved.first, wall[:, 1], blocked[:, 1], (PREFILL,)),
+        further_tokens=part(
+            all_ & ~needs.first, unobserved.all & ~unobserved.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)
+        ),
+        inside_calls=part(needs.inside, unobserved.inside, wall[0], blocked[0], (PREFILL, DECODE)) if is_seen else None,
+        between_calls=part(needs.between, unobserved.between, wall[1], blocked[1], (BETWEEN,)) if is_seen else None,
     )
 
 

@@ -49,5 +49,5 @@ RULES: tuple[Rule, ...] = (
 def findings(study: Study, tables: Tables, report: Report) -> tuple[Finding, ...]:
     """Return the findings on a run, the severest first."""
     scene = Scene(study, tables, report)
-    found = [finding for rule in RULES if (finding := rule(scene)) is not None]
-    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+    findings_of_run = [finding for rule in RULES if (finding := rule(scene)) is not None]
+    return tuple(sorted(findings_of_run, key=lambda finding: SEVERITIES.index(finding.severity)))

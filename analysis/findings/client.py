@@ -21,26 +21,23 @@ WORTH_NS: Final = 1_000_000
 
 def client_gone(scene: Scene) -> Finding | None:
     """The client ended while the run used its mount."""
-    lost = [row for row in scene.report.failures if row.error in GONE]
+    failures = [row for row in scene.report.failures if row.error in GONE]
     ended = [mount for mount in scene.study.mounts if mount.ended_ns is not None]
-    if not lost and not ended:
+    if not failures and not ended:
         return None
-    begun, known = (
-        scene.start_ns,
-        [row.start_s for row in lost],
-    )  # the recorder looks now and then whether the client lives
+    failure_times = [row.start_s for row in failures]  # the recorder looks now and then whether the client lives
     when = [
         f"{mount.client} (pid {mount.daemon_pid}) of {mount.path} had ended by "
-        f"{seconds(min((mount.ended_ns or 0) / 1e9 - begun / 1e9, *known, scene.duration_s))}"
+        f"{seconds(min((mount.ended_ns or 0) / 1e9 - scene.start_ns / 1e9, *failure_times, scene.duration_s))}"
         for mount in ended
     ]
-    failed = sum(row.count for row in lost)
-    told = [*when, *([f"{pluralize(failed, 'request')} of the run failed for it"] if failed else [])]
+    failed = sum(row.count for row in failures)
+    evidence = [*when, *([f"{pluralize(failed, 'request')} of the run failed for it"] if failed else [])]
     return Finding(
         id="client_gone",
         severity=HIGH,
         title="the client ended while the run used it",
-        evidence="; ".join(told),
+        evidence="; ".join(evidence),
         advice="look for its crash in the system's log, mount the repository again (cvmfs_config probe), and repeat the run",
     )
 
@@ -71,16 +68,16 @@ def client_stopped(scene: Scene) -> Finding | None:
 def client_reloaded(scene: Scene) -> Finding | None:
     """The client was reloaded while the run used its mount."""
     daemon, when = client_reloads(scene.study)
-    mine = np.isin(daemon, [mount.daemon_pid for mount in scene.study.mounts])
-    if not mine.any():
+    of_used_mount = np.isin(daemon, [mount.daemon_pid for mount in scene.study.mounts])
+    if not of_used_mount.any():
         return None
-    again = int(((scene.tables.cause == CLIENT_RELOADED) & scene.study.requests.by_target).sum())
-    at = seconds((int(when[mine].min()) - scene.start_ns) / 1e9)
+    repeated_requests = int(((scene.tables.cause == CLIENT_RELOADED) & scene.study.requests.by_target).sum())
+    at = seconds((int(when[of_used_mount].min()) - scene.start_ns) / 1e9)
     return Finding(
         id="client_reloaded",
-        severity=MEDIUM if again else LOW,
+        severity=MEDIUM if repeated_requests else LOW,
         title="the client was reloaded while the run used it",
-        evidence=f"it loaded its library again at {at}, and its counters began anew; {pluralize(again, 'request')} of the run read or looked up again "
+        evidence=f"it loaded its library again at {at}, and its counters began anew; {pluralize(repeated_requests, 'request')} of the run read or looked up again "
         "what had been known",
         advice="measure again without a reload of the client (cvmfs_config reload, an update of its package)",
     )
@@ -89,18 +86,18 @@ def client_reloaded(scene: Scene) -> Finding | None:
 def client_silent(scene: Scene) -> Finding | None:
     """The client did not answer any more when the recording ended."""
     study, requests = scene.study, scene.study.requests
-    open_ = requests.by_target & requests.expects_reply & ~requests.answered
+    is_unanswered = requests.by_target & requests.expects_reply & ~requests.answered
     age = study.recording.end_ns - requests.sent
-    late = open_ & (age >= LONG_NS)
-    if not late.any() or scene.report.trace.damage:
+    is_overdue = is_unanswered & (age >= LONG_NS)
+    if not is_overdue.any() or scene.report.trace.damage:
         return None
-    connection = requests.connection[late]
+    connection = requests.connection[is_overdue]
     paths = [mount.path for mount in study.mounts if mount.connection in connection.tolist()]
     return Finding(
         id="client_silent",
         severity=HIGH,
         title="the client had not answered when the recording ended",
-        evidence=f"{pluralize(int(late.sum()), 'request')} on {', '.join(paths) or 'a mount'} had no answer, the oldest for "
-        f"{seconds(int(age[late].max()) / 1e9)}",
+        evidence=f"{pluralize(int(is_overdue.sum()), 'request')} on {', '.join(paths) or 'a mount'} had no answer, the oldest for "
+        f"{seconds(int(age[is_overdue].max()) / 1e9)}",
         advice="see what its threads wait for (gdb or /proc/PID/stack) and whether its server answers; cvmfs_talk shows whether it still lives",
     )

@@ -30,23 +30,23 @@ def quota_too_small(scene: Scene) -> Finding | None:
     """Objects were fetched again because the cache could not keep them, or all that was used cannot fit."""
     cache = scene.tables.cache
     too_large = cache.quota is not None and cache.working_set > cache.quota
-    if not scene.seen or not (cache.thrash or too_large):
+    if not scene.sees_requests or not (cache.thrash or too_large):
         return None
     limit = f"; the cache may hold {size(cache.quota)}" if cache.quota is not None else ""
-    again = (
+    refetches = (
         f"the client had to fetch {pluralize(cache.evicted, 'object')} again ({size(cache.again_bytes)})"
         if cache.thrash
         else "the client fetched nothing twice so far"
     )
     cleanups = sum(row.cleanups or 0 for row in scene.report.phases)
     cleaned = f"; the client cleaned up {pluralize(cleanups, 'time')}" if cleanups else ""
-    wanted = -(-int(cache.working_set * ROOM) // MEBIBYTE)
+    quota_mb = -(-int(cache.working_set * ROOM) // MEBIBYTE)
     return Finding(
         id="quota_too_small",
         severity=HIGH if cache.thrash else MEDIUM,
         title="the client's cache is too small for what the run uses",
-        evidence=f"{again}; the run used {size(cache.working_set)}{limit}{cleaned}",
-        advice=f"set CVMFS_QUOTA_LIMIT={wanted} or more (MB), then run cvmfs_config reload; if it is that large already, other jobs fill the cache",
+        evidence=f"{refetches}; the run used {size(cache.working_set)}{limit}{cleaned}",
+        advice=f"set CVMFS_QUOTA_LIMIT={quota_mb} or more (MB), then run cvmfs_config reload; if it is that large already, other jobs fill the cache",
     )
 
 
@@ -79,20 +79,20 @@ def streaming_cache(scene: Scene) -> Finding | None:
 def mapped_weights_evicted(scene: Scene) -> Finding | None:
     """Generation reads pages again that had been in memory."""
     study = scene.study
-    mine = (scene.tables.cause == EVICTED_PAGE) & np.isin(study.request_phase, GENERATION)
-    count, tokens = int(mine.sum()), scene.report.verdict.steps
+    is_reread = (scene.tables.cause == EVICTED_PAGE) & np.isin(study.request_phase, GENERATION)
+    count, tokens = int(is_reread.sum()), scene.report.verdict.steps
     if count < max(EVICTED_READS, tokens // 2):
         return None
-    brought = int(study.requests.read_bytes[mine].sum())
-    waited = sum(row.generation_blocked_s for row in scene.report.tensors)
+    read_bytes = int(study.requests.read_bytes[is_reread].sum())
+    tensor_wait_s = sum(row.generation_blocked_s for row in scene.report.tensors)
     return Finding(
         id="mapped_weights_evicted",
         severity=HIGH,
         title="weights are used from the mapping, and memory does not hold them",
-        evidence=f"generation read {size(brought)} again in {pluralize(count, 'read')} of pages that had been in memory"
-        + (f", and waited {seconds(waited)} for tensors" if waited else ""),
+        evidence=f"generation read {size(read_bytes)} again in {pluralize(count, 'read')} of pages that had been in memory"
+        + (f", and waited {seconds(tensor_wait_s)} for tensors" if tensor_wait_s else ""),
         advice="give the job more memory (the limit of its cgroup counts), or have the weights copied into memory when they are loaded",
-        saves_s=_blocked_s(scene, mine),
+        saves_s=_blocked_s(scene, is_reread),
     )
 
 
@@ -103,15 +103,15 @@ def cold_cache(scene: Scene) -> Finding | None:
         return None
     study = scene.study
     failed = study.gets.failed | (pick(study.requests.failed.astype(np.int64), study.gets.request, 0) == 1)
-    mine = study.gets_of_target & ~failed
-    if not mine.any() or not scene.is_share(fetching.waited_s, COLD_SHARE):
+    gets_of_target = study.gets_of_target & ~failed
+    if not gets_of_target.any() or not scene.is_share(fetching.waited_s, COLD_SHARE):
         return None
     return Finding(
         id="cold_cache",
         severity=HIGH if scene.is_share(fetching.waited_s, 0.5) else MEDIUM,
         title="the client's cache was cold",
-        evidence=f"the run waited {seconds(fetching.waited_s)} of its {seconds(scene.duration_s)} for {pluralize(int(mine.sum()), 'fetch')} "
-        f"of {size(int(study.gets.body_bytes[mine].sum()))}",
+        evidence=f"the run waited {seconds(fetching.waited_s)} of its {seconds(scene.duration_s)} for {pluralize(int(gets_of_target.sum()), 'fetch')} "
+        f"of {size(int(study.gets.body_bytes[gets_of_target].sum()))}",
         advice="keep the client's cache between jobs, or read the files once before the job starts",
         saves_s=fetching.waited_s,
     )
@@ -119,23 +119,23 @@ def cold_cache(scene: Scene) -> Finding | None:
 
 def unchunked_file(scene: Scene) -> Finding | None:
     """A large file was fetched whole when it was opened."""
-    found, study = scene.tables.chunks, scene.study
+    chunks, study = scene.tables.chunks, scene.study
     opening = np.zeros(len(study.opens.names) + 1, dtype=bool)
     in_open = pick(study.requests.opcode, study.gets.request, -1) == Opcode.OPEN
     opening[study.get_object[in_open & study.gets_of_target]] = True
     opening[-1] = False
-    large = np.maximum(found.size, found.fetched) >= UNCHUNKED_BYTES
-    chosen = np.flatnonzero((found.kind == FILE) & large & opening[found.object])
+    large = np.maximum(chunks.size, chunks.fetched) >= UNCHUNKED_BYTES
+    chosen = np.flatnonzero((chunks.kind == FILE) & large & opening[chunks.object])
     if not len(chosen):
         return None
-    worst = chosen[np.argmax(found.fetched[chosen])]
-    (path,) = study.file_paths.of(found.connection[[worst]], found.nodeid[[worst]])
+    worst = chosen[np.argmax(chunks.fetched[chosen])]
+    (path,) = study.file_paths.of(chunks.connection[[worst]], chunks.nodeid[[worst]])
     return Finding(
         id="unchunked_file",
         severity=MEDIUM,
         title="a large file is not cut into chunks, so that open fetches all of it",
-        evidence=f"to open {path}, the client fetched {size(int(found.fetched[worst]))}, and the run waited "
-        f"{seconds(int(found.blocked_ns[worst]) / 1e9)}"
+        evidence=f"to open {path}, the client fetched {size(int(chunks.fetched[worst]))}, and the run waited "
+        f"{seconds(int(chunks.blocked_ns[worst]) / 1e9)}"
         + (f"; there {'is' if len(chosen) == 2 else 'are'} {len(chosen) - 1} more such" if len(chosen) > 1 else ""),
         advice="publish it with CVMFS_USE_FILE_CHUNKING=true",
     )
@@ -143,13 +143,13 @@ def unchunked_file(scene: Scene) -> Finding | None:
 
 def over_fetch(scene: Scene) -> Finding | None:
     """Chunks were fetched of which little was read."""
-    found, fetching = scene.tables.chunks, scene.report.fetching
-    chosen = (found.fetches > 0) & (found.kind == CHUNK)
-    got, read = int(found.fetched[chosen].sum()), int(found.read[chosen].sum())
+    chunks, fetching = scene.tables.chunks, scene.report.fetching
+    chosen = (chunks.fetches > 0) & (chunks.kind == CHUNK)
+    fetched, read = int(chunks.fetched[chosen].sum()), int(chunks.read[chosen].sum())
     if (
         fetching is None
         or not read
-        or got < OVER_FETCH * read
+        or fetched < OVER_FETCH * read
         or not scene.is_share(fetching.waited_s, OVER_FETCH_SHARE)
     ):
         return None
@@ -157,8 +157,8 @@ def over_fetch(scene: Scene) -> Finding | None:
         id="over_fetch",
         severity=LOW,
         title="much more is fetched than is read",
-        evidence=f"the client fetched {size(got)} in {pluralize(int(chosen.sum()), 'chunk')}, and the run read {size(read)} of them "
-        f"({got / read:,.{0 if got > 100 * read else 1}f} times as much fetched as read)",
+        evidence=f"the client fetched {size(fetched)} in {pluralize(int(chosen.sum()), 'chunk')}, and the run read {size(read)} of them "
+        f"({fetched / read:,.{0 if fetched > 100 * read else 1}f} times as much fetched as read)",
         advice="publish the file in smaller chunks (CVMFS_AVG_CHUNK_SIZE), if it is read here and there on purpose",
     )
 
@@ -170,12 +170,12 @@ def catalogs_reloaded(scene: Scene) -> Finding | None:
     used = np.isin(daemons, [mount.daemon_pid for mount in study.mounts])
     if not used.any():
         return None
-    again = int(((scene.tables.cause == CATALOG_EXPIRED) & study.requests.by_target).sum())
+    repeated_requests = int(((scene.tables.cause == CATALOG_EXPIRED) & study.requests.by_target).sum())
     return Finding(
         id="catalogs_reloaded",
-        severity=MEDIUM if again else LOW,
+        severity=MEDIUM if repeated_requests else LOW,
         title="the repository changed while the run used it",
-        evidence=f"the client took over a new catalog {pluralize(int(used.sum()), 'time')}; {pluralize(again, 'request')} of the run asked again "
+        evidence=f"the client took over a new catalog {pluralize(int(used.sum()), 'time')}; {pluralize(repeated_requests, 'request')} of the run asked again "
         "for what had been known",
         advice="mount a fixed revision for runs that must be alike (CVMFS_REPOSITORY_TAG), or measure again",
     )

@@ -23,7 +23,7 @@ FIRST_BYTE_SHARE: Final = 0.1
 BACK_OFF_SHARE: Final = 0.1
 PEERS: Final = 3
 """Servers and proxies that are named."""
-SAID: Final = {
+COUNTER_NAMES: Final = {
     "download.n_retries": ("retry", "retries"),
     "cvmfs.n_io_error": ("I/O error", "I/O errors"),
     "download.n_host_failover": ("change of server", "changes of server"),
@@ -38,25 +38,27 @@ def _of_used_mounts(scene: Scene) -> Bools:
 
 def server_errors(scene: Scene) -> Finding | None:
     """Servers or proxies answered with errors, cut their answers short, or did not answer; or no connection to them came about."""
-    gets, lost = scene.study.gets, refused(scene.study)
-    mine = np.flatnonzero(_of_used_mounts(scene) & gets.failed).tolist()
-    without = np.flatnonzero(np.isin(lost.daemon, [mount.daemon_pid for mount in scene.study.mounts])).tolist()
-    if not mine and not without:
+    gets, refusals = scene.study.gets, refused(scene.study)
+    failed_gets = np.flatnonzero(_of_used_mounts(scene) & gets.failed).tolist()
+    refused_connections = np.flatnonzero(
+        np.isin(refusals.daemon, [mount.daemon_pid for mount in scene.study.mounts])
+    ).tolist()
+    if not failed_gets and not refused_connections:
         return None
-    words = Counter(_kind(outcome_of(scene.study, each)) for each in mine)
-    words.update(connection_error(int(lost.error[each])) for each in without)
-    told = ", ".join(f"{word} ×{times:,}" for word, times in sorted(words.items()))
-    tries = int(_of_used_mounts(scene).sum()) + len(without)
-    peers = [*gets.address[mine].tolist(), *lost.address[without].tolist()]
-    known = [address_of(peer) for peer, _ in Counter(peer for peer in peers if peer >= 0).most_common(PEERS)]
-    proxied = any(is_proxied(gets.line[each]) for each in mine)
-    whose = f" at {'the proxy ' if proxied else ''}{' and '.join(known)}" if known else ""
-    counters = _counted(scene)
+    outcome_counts = Counter(_kind(outcome_of(scene.study, each)) for each in failed_gets)
+    outcome_counts.update(connection_error(int(refusals.error[each])) for each in refused_connections)
+    outcomes = ", ".join(f"{word} ×{times:,}" for word, times in sorted(outcome_counts.items()))
+    tries = int(_of_used_mounts(scene).sum()) + len(refused_connections)
+    peers = [*gets.address[failed_gets].tolist(), *refusals.address[refused_connections].tolist()]
+    peer_names = [address_of(peer) for peer, _ in Counter(peer for peer in peers if peer >= 0).most_common(PEERS)]
+    proxied = any(is_proxied(gets.line[each]) for each in failed_gets)
+    at_peers = f" at {'the proxy ' if proxied else ''}{' and '.join(peer_names)}" if peer_names else ""
+    counters = _client_counts(scene)
     return Finding(
         id="server_errors",
         severity=HIGH,
         title="the server or a proxy failed",
-        evidence=f"{len(mine) + len(without):,} of {pluralize(tries, 'fetch')} failed{whose} ({told}); the client then waits and tries again"
+        evidence=f"{len(failed_gets) + len(refused_connections):,} of {pluralize(tries, 'fetch')} failed{at_peers} ({outcomes}); the client then waits and tries again"
         f"{counters}",
         advice="ask whoever runs the server or proxy named in the fetches; with more than one of each the client changes over",
     )
@@ -69,32 +71,32 @@ def _kind(outcome: str) -> str:
     return "cut short" if outcome.startswith("cut ") else outcome
 
 
-def _counted(scene: Scene) -> str:
+def _client_counts(scene: Scene) -> str:
     """Return what the client itself counted of it, as far as it counts that."""
-    told = []
-    for counter, what in SAID.items():
+    counts = []
+    for counter, nouns in COUNTER_NAMES.items():
         numbers = [mount.counter_delta(counter) or 0 for mount in scene.study.mounts]
         if sum(numbers):
-            told.append(f"{sum(numbers):,} {what[sum(numbers) > 1]}")
-    return f"; it counted {' and '.join(told)}" if told else ""
+            counts.append(f"{sum(numbers):,} {nouns[sum(numbers) > 1]}")
+    return f"; it counted {' and '.join(counts)}" if counts else ""
 
 
 def back_off(scene: Scene) -> Finding | None:
     """The client slept after failures, and the run waited for that."""
-    waited, known = float(sum(row.backoff_waited_s or 0 for row in scene.report.phases)), True
-    if not waited and not scene.study.recording.has(Kind.BACKOFF):
-        waited, known = waited_ns(scene.study, pauses(scene.study, refused(scene.study))) / 1e9, False
-    if not waited:
+    waited_s, is_seen = float(sum(row.backoff_waited_s or 0 for row in scene.report.phases)), True
+    if not waited_s and not scene.study.recording.has(Kind.BACKOFF):
+        waited_s, is_seen = waited_ns(scene.study, pauses(scene.study, refused(scene.study))) / 1e9, False
+    if not waited_s:
         return None
-    how = "in network.queue" if known else "between its tries, as its own functions are not seen"
+    where = "in network.queue" if is_seen else "between its tries, as its own functions are not seen"
     return Finding(
         id="back_off",
-        severity=HIGH if scene.is_share(waited, BACK_OFF_SHARE) else MEDIUM,
+        severity=HIGH if scene.is_share(waited_s, BACK_OFF_SHARE) else MEDIUM,
         title="the client waits before it asks again",
-        evidence=f"the run waited {seconds(waited)} of its {seconds(scene.duration_s)} while the client slept after failed requests "
-        f"({how})",
+        evidence=f"the run waited {seconds(waited_s)} of its {seconds(scene.duration_s)} while the client slept after failed requests "
+        f"({where})",
         advice="repair the server or proxy named in the fetches; CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX limit the sleep",
-        saves_s=waited,
+        saves_s=waited_s,
     )
 
 
@@ -102,55 +104,55 @@ def proxy_missing(scene: Scene) -> Finding | None:
     """All fetches went straight to a server that is not near."""
     study = scene.study
     gets = study.gets
-    mine = np.flatnonzero(study.gets_of_target & ~gets.encrypted & (gets.address >= 0))
-    if len(mine) < FEW or any(is_proxied(gets.line[number]) for number in mine.tolist()):
+    direct_gets = np.flatnonzero(study.gets_of_target & ~gets.encrypted & (gets.address >= 0))
+    if len(direct_gets) < FEW or any(is_proxied(gets.line[number]) for number in direct_gets.tolist()):
         return None
-    hosts = {ipaddress.IPv4Address(packed >> 16 & 0xFFFFFFFF) for packed in gets.address[mine].tolist()}
+    hosts = {ipaddress.IPv4Address(packed >> 16 & 0xFFFFFFFF) for packed in gets.address[direct_gets].tolist()}
     if not all(host.is_global for host in hosts):
         return None
     return Finding(
         id="proxy_missing",
         severity=MEDIUM,
         title="no proxy is used",
-        evidence=f"{pluralize(len(mine), 'fetch')} went straight to {', '.join(str(host) for host in sorted(hosts))}",
+        evidence=f"{pluralize(len(direct_gets), 'fetch')} went straight to {', '.join(str(host) for host in sorted(hosts))}",
         advice="set CVMFS_HTTP_PROXY to a proxy of the site: it keeps objects for all nodes, nearby",
     )
 
 
 def slow_first_byte(scene: Scene) -> Finding | None:
     """A good part of the run was waited for the server to begin its answers."""
-    mine = [fetch for fetch in scene.report.fetches if fetch.by_target]
-    waited = sum(row.classes["network.request"] for row in scene.report.phases)
-    if len(mine) < FEW or not scene.is_share(waited, FIRST_BYTE_SHARE):
+    fetches_of_target = [fetch for fetch in scene.report.fetches if fetch.by_target]
+    waited_s = sum(row.classes["network.request"] for row in scene.report.phases)
+    if len(fetches_of_target) < FEW or not scene.is_share(waited_s, FIRST_BYTE_SHARE):
         return None
-    middle = float(np.median([fetch.request_s for fetch in mine]))
-    if middle < FIRST_BYTE_S:
+    median_s = float(np.median([fetch.request_s for fetch in fetches_of_target]))
+    if median_s < FIRST_BYTE_S:
         return None
     return Finding(
         id="slow_first_byte",
         severity=MEDIUM,
         title="the server or proxy is slow to answer",
-        evidence=f"the first byte of an answer comes {seconds(middle)} after the request (median of {pluralize(len(mine), 'fetch')}); "
-        f"the run waited {seconds(waited)} for first bytes in all",
+        evidence=f"the first byte of an answer comes {seconds(median_s)} after the request (median of {pluralize(len(fetches_of_target), 'fetch')}); "
+        f"the run waited {seconds(waited_s)} for first bytes in all",
         advice="use a proxy nearby, or one that has the objects; larger chunks need fewer requests",
-        saves_s=waited,
+        saves_s=waited_s,
     )
 
 
 def sequential_fetches(scene: Scene) -> Finding | None:
     """Fetches came one after the other, and cost a good part of the run."""
-    found = scene.report.fetching
-    if found is None or not found.sequential_share or found.sequential_share < SEQUENTIAL_SHARE:
+    fetching = scene.report.fetching
+    if fetching is None or not fetching.sequential_share or fetching.sequential_share < SEQUENTIAL_SHARE:
         return None
-    if not scene.is_share(found.parallel_saves_at_most_s, SAVING_SHARE):
+    if not scene.is_share(fetching.parallel_saves_at_most_s, SAVING_SHARE):
         return None
     return Finding(
         id="sequential_fetches",
         severity=MEDIUM,
         title="objects are fetched one after the other",
-        evidence=f"no two fetches were under way in {100 * found.sequential_share:.0f} % of the {seconds(found.waited_s)} that the run waited "
-        f"for fetches; fetching in parallel could save up to {seconds(found.parallel_saves_at_most_s)}, fetching ahead of time up to "
-        f"{seconds(found.sequential_s)}",
+        evidence=f"no two fetches were under way in {100 * fetching.sequential_share:.0f} % of the {seconds(fetching.waited_s)} that the run waited "
+        f"for fetches; fetching in parallel could save up to {seconds(fetching.parallel_saves_at_most_s)}, fetching ahead of time up to "
+        f"{seconds(fetching.sequential_s)}",
         advice="read the files ahead with several readers, parts of large files at once, so that the client fetches in parallel",
-        saves_s=found.parallel_saves_at_most_s,
+        saves_s=fetching.parallel_saves_at_most_s,
     )

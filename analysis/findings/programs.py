@@ -24,8 +24,8 @@ OF_IMPORTS: Final = 0.8
 def imports_wait(scene: Scene) -> Finding | None:
     """Imports of Python modules waited for a good part of the run; nothing is said where a load may be among them."""
     rows = [row for row in scene.report.import_packages if row.self_blocked_s]
-    waited = sum(row.self_blocked_s or 0.0 for row in rows)
-    if not rows or not scene.is_share(waited, IMPORTS_SHARE) or calls_missed(scene.study.recording):
+    waited_s = sum(row.self_blocked_s or 0.0 for row in rows)
+    if not rows or not scene.is_share(waited_s, IMPORTS_SHARE) or calls_missed(scene.study.recording):
         return None
     worst = ", ".join(f"{row.package} {seconds(row.self_blocked_s or 0.0)}" for row in rows[:TOP])
     opens, fetches = sum(row.opens or 0 for row in rows), sum(row.http_fetches or 0 for row in rows)
@@ -36,10 +36,10 @@ def imports_wait(scene: Scene) -> Finding | None:
         id="imports_wait",
         severity=MEDIUM,
         title="imports of Python modules wait for CVMFS",
-        evidence=f"imports waited {seconds(waited)} of {seconds(scene.duration_s)}, with {pluralize(opens, 'open')}{fetched}; "
+        evidence=f"imports waited {seconds(waited_s)} of {seconds(scene.duration_s)}, with {pluralize(opens, 'open')}{fetched}; "
         f"the packages that waited longest by themselves: {worst}",
         advice="import less, keep the client's cache warm, or put the Python environment into one file or on a local disk",
-        saves_s=waited,
+        saves_s=waited_s,
     )
 
 
@@ -50,22 +50,22 @@ def read_amplification(scene: Scene) -> Finding | None:
         return None
     worst = max(rows, key=_wasted)
     used, read = worst.used_bytes or 0, worst.read_bytes
-    waited = sum(row.blocked_s * (1 - _used_share(row)) for row in rows)
+    waited_s = sum(row.blocked_s * (1 - _used_share(row)) for row in rows)
     fetched = f", and {size(worst.fetched_bytes)} fetched for that" if worst.fetched_bytes else ""
-    others = len(rows) - 1
-    more = (
-        f"; there {'is' if others == 1 else 'are'} {others:,} more such file{'s' if others > 1 else ''}"
-        if others
+    further_files = len(rows) - 1
+    further = (
+        f"; there {'is' if further_files == 1 else 'are'} {further_files:,} more such file{'s' if further_files > 1 else ''}"
+        if further_files
         else ""
     )
     return Finding(
         id="read_amplification",
-        severity=MEDIUM if scene.is_share(waited, WASTED_S_SHARE) else LOW,
+        severity=MEDIUM if scene.is_share(waited_s, WASTED_S_SHARE) else LOW,
         title="much more is read than is used",
         evidence=f"{size(read)} of {worst.path} were read{fetched}; as far as pages tell, as little as {size(used)} may have been used "
-        f"(access is {worst.access}){more}",
+        f"(access is {worst.access}){further}",
         advice="read only what is needed (pread, or MADV_RANDOM on a mapping), or store together what is used together",
-        saves_s=waited or None,
+        saves_s=waited_s or None,
     )
 
 
@@ -80,8 +80,8 @@ def _used_share(row: File) -> float:
 def small_files(scene: Scene) -> Finding | None:
     """Very many small files were opened, and waited for."""
     rows = [row for row in scene.report.files if row.opens and row.read_bytes <= SMALL_BYTES * max(row.opens, 1)]
-    waited, opens = sum(row.blocked_s for row in rows), sum(row.opens for row in rows)
-    if len(rows) < MANY_FILES or not scene.is_share(waited, SMALL_SHARE):
+    waited_s, opens = sum(row.blocked_s for row in rows), sum(row.opens for row in rows)
+    if len(rows) < MANY_FILES or not scene.is_share(waited_s, SMALL_SHARE):
         return None
     if sum(row.opens or 0 for row in scene.report.import_packages) >= OF_IMPORTS * opens:
         return None
@@ -91,8 +91,8 @@ def small_files(scene: Scene) -> Finding | None:
         id="small_files",
         severity=MEDIUM,
         title="the run waits for many small files",
-        evidence=f"{pluralize(len(rows), 'small file')} took {seconds(waited)} of {seconds(scene.duration_s)}, "
+        evidence=f"{pluralize(len(rows), 'small file')} took {seconds(waited_s)} of {seconds(scene.duration_s)}, "
         f"{size(sum(row.read_bytes for row in rows) // len(rows))} each on average{where}",
         advice="pack them into few files (an archive or image), or read them ahead with several readers",
-        saves_s=waited,
+        saves_s=waited_s,
     )

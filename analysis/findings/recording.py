@@ -7,14 +7,16 @@ from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
 
 def events_lost(scene: Scene) -> Finding | None:
     """Events could not be written: counts are lower bounds."""
-    lost = {name: int(count) for name, count in (scene.study.recording.meta.get("lost") or {}).items() if int(count)}
-    if not lost:
+    lost_events = {
+        name: int(count) for name, count in (scene.study.recording.meta.get("lost") or {}).items() if int(count)
+    }
+    if not lost_events:
         return None
     return Finding(
         id="events_lost",
         severity=HIGH,
         title="events were lost",
-        evidence=f"the recorder lost {pluralize(sum(lost.values()), 'event')} ({', '.join(f'{name} {count:,}' for name, count in lost.items())})",
+        evidence=f"the recorder lost {pluralize(sum(lost_events.values()), 'event')} ({', '.join(f'{name} {count:,}' for name, count in lost_events.items())})",
         advice="record again with a larger --buffer; until then counts are lower bounds",
     )
 
@@ -38,11 +40,11 @@ def counters_disagree(scene: Scene) -> Finding | None:
     differing = [check for check in scene.report.checks if check.agree is False]
     if not differing:
         return None
-    told = ", ".join(f"{check.name}: {check.traced or 0:,} traced, {check.client:,} counted" for check in differing)
+    evidence = ", ".join(f"{check.name}: {check.traced or 0:,} traced, {check.client:,} counted" for check in differing)
     return Finding(
         id="counters_disagree",
         severity=HIGH,
         title="the client's own counters disagree with the trace",
-        evidence=told,
+        evidence=evidence,
         advice="somebody else used the mount meanwhile, or events were missed: record again on a quiet mount",
     )

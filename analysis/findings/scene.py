@@ -29,7 +29,7 @@ class Scene:
         return life(self.study.recording)[0]
 
     @property
-    def seen(self) -> bool:
+    def sees_requests(self) -> bool:
         """Whether single requests were observed."""
         return self.study.recording.sees_requests
 

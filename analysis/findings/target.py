@@ -34,16 +34,16 @@ TELEMETRY: Final = re.compile(r"/Microsoft/DeveloperTools/\.onnxruntime/[^/]+\.d
 def path_checks(scene: Scene) -> Finding | None:
     """Looking for names took a good part of the run."""
     requests = scene.study.requests
-    mine = requests.by_target & np.isin(requests.opcode, PATHS)
-    waited_s = int(blocked_ns(scene.study)[mine].sum()) / 1e9
-    if int(mine.sum()) < MANY or not scene.is_share(waited_s, PATHS_SHARE):
+    is_path_check = requests.by_target & np.isin(requests.opcode, PATHS)
+    waited_s = int(blocked_ns(scene.study)[is_path_check].sum()) / 1e9
+    if int(is_path_check.sum()) < MANY or not scene.is_share(waited_s, PATHS_SHARE):
         return None
-    absent = int((mine & (requests.error == NOT_THERE)).sum())
+    absent = int((is_path_check & (requests.error == NOT_THERE)).sum())
     return Finding(
         id="path_checks",
         severity=MEDIUM,
         title="looking for files takes long",
-        evidence=f"{pluralize(int(mine.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {absent:,} of the names do not exist",
+        evidence=f"{pluralize(int(is_path_check.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {absent:,} of the names do not exist",
         advice="shorten the search paths (sys.path, LD_LIBRARY_PATH), pack the environment into few files, or raise CVMFS_KCACHE_TIMEOUT",
         saves_s=waited_s,
     )
@@ -75,18 +75,18 @@ def cpu_starved(scene: Scene) -> Finding | None:
 
 def other_io(scene: Scene) -> Finding | None:
     """Files and sockets that are not of CVMFS took a good part of the run."""
-    waited = sum(row.classes["other.io"] for row in scene.report.phases)
-    if not scene.seen or not scene.is_share(waited, OTHER_SHARE):
+    waited_s = sum(row.classes["other.io"] for row in scene.report.phases)
+    if not scene.sees_requests or not scene.is_share(waited_s, OTHER_SHARE):
         return None
     worst = max(scene.report.phases, key=lambda row: row.classes["other.io"])
     return Finding(
         id="other_io",
         severity=LOW,
         title="the run waits for files or sockets that are not of CVMFS",
-        evidence=f"it waited {seconds(waited)} of its {seconds(scene.duration_s)} for them (other.io), most in {worst.name} "
+        evidence=f"it waited {seconds(waited_s)} of its {seconds(scene.duration_s)} for them (other.io), most in {worst.name} "
         f"({seconds(worst.classes['other.io'])})",
         advice="look where the program itself and its libraries lie, and what it writes: a home folder may be slow, a local disk cold",
-        saves_s=waited,
+        saves_s=waited_s,
     )
 
 
@@ -99,8 +99,8 @@ def import_dominates(scene: Scene) -> Finding | None:
         return None
     slowest = sorted(scene.report.import_packages, key=lambda row: -row.self_s)[:SLOWEST]
     names = ", ".join(f"{row.package} {seconds(row.self_s)}" for row in slowest)
-    what = f"; the slowest packages are {names}" if names else "; look at `python -X importtime`"
-    return _dominates(scene, "import", IMPORT_SHARE, f"import fewer modules, or from a local disk{what}")
+    detail = f"; the slowest packages are {names}" if names else "; look at `python -X importtime`"
+    return _dominates(scene, "import", IMPORT_SHARE, f"import fewer modules, or from a local disk{detail}")
 
 
 def tokenizer_dominates(scene: Scene) -> Finding | None:
@@ -128,13 +128,13 @@ def telemetry(scene: Scene) -> Finding | None:
     """The library writes telemetry."""
     opens = scene.study.recording.of(Kind.SYS_OPEN)
     opens = opens.where((opens.ret >= 0) & ((opens.b & WRITING) != 0))
-    written = sorted({found[0] for path in scene.study.recording.text(opens) if (found := TELEMETRY.search(path))})
-    if not written:
+    databases = sorted({match[0] for path in scene.study.recording.text(opens) if (match := TELEMETRY.search(path))})
+    if not databases:
         return None
     return Finding(
         id="telemetry",
         severity=LOW,
         title="onnxruntime writes telemetry",
-        evidence=f"the run opened {', '.join(path.rpartition('/')[2] for path in written)} to write",
+        evidence=f"the run opened {', '.join(path.rpartition('/')[2] for path in databases)} to write",
         advice="set ORT_DISABLE_TELEMETRY=1, above all where home folders are on a network",
     )

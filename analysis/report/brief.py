@@ -31,7 +31,7 @@ FAILED: Final = 6
 """Lines of what failed."""
 REASON: Final = 4
 """Lines of why there is no answer."""
-SAID_ABOVE: Final = frozenset({"cut_off"})
+SHOWN_ABOVE: Final = frozenset({"cut_off"})
 """Findings that the first lines have told already."""
 PLAIN: Final = re.compile(r"[\w./:@%+=,-]+", re.ASCII)
 """A path that a shell takes as it is."""
@@ -41,18 +41,18 @@ COMMAND_LINES: Final = 3
 def brief(report: Report, width: int) -> list[str]:
     """Return the summary as at most LINES lines of at most `width` cells."""
     head = [*_head(report, width), *_of_program(report, width)]
-    last = _more(report, width)
+    closing = _report_command(report, width)
     advice = _advice(report, width)
     rows: list[str] = []
     while True:
-        left = LINES - len(head) - len(last) - sum(len(block) + 1 for block in (advice,) if block)
-        rows = table(report, width, min(left - 1, MOST_ROWS))
+        room = LINES - len(head) - len(closing) - sum(len(block) + 1 for block in (advice,) if block)
+        rows = table(report, width, min(room - 1, MOST_ROWS))
         if len(rows) >= min(FEWEST_ROWS, len(report.phases)) or not advice:
             break
-        advice = _advice(report, width, most=_told(advice) - 1)
+        advice = _advice(report, width, most=_number_of_findings(advice) - 1)
     blocks = [head, rows, advice]
-    found = [line for block in blocks if block for line in [*block, ""]]
-    return [*found[: LINES - len(last)], *last]
+    lines = [line for block in blocks if block for line in [*block, ""]]
+    return [*lines[: LINES - len(closing)], *closing]
 
 
 def _head(report: Report, width: int) -> list[str]:
@@ -61,16 +61,20 @@ def _head(report: Report, width: int) -> list[str]:
     for sentence in answers.trouble(report):
         lines += wrapped(sentence, width, most=EACH)
     question, reply = answers.headline(report)
-    lines += ["", *wrapped(f"{question}  {reply}", width, rest="  ", most=EACH)]
-    said_of = answers.generation(report)
-    room = max((len(label) for label, _ in said_of), default=0) + len(GAP)
-    for label, said in said_of:
+    lines += ["", *wrapped(f"{question}  {reply}", width, subsequent_indent="  ", most=EACH)]
+    generation_lines = answers.generation(report)
+    room = max((len(label) for label, _ in generation_lines), default=0) + len(GAP)
+    for label, text in generation_lines:
         most = REASON if report.verdict.answer == INCONCLUSIVE else EACH
-        lines += wrapped(said, width, first=f"  {label:<{room}}", rest=" " * (2 + room), most=most)
-    loaded = answers.load(report)
-    lines += [""] if loaded else []
-    for label, said in loaded:
-        lines += wrapped(said, width, first=f"{label:<{QUESTION}}", rest=" " * QUESTION, most=EACH)
+        lines += wrapped(
+            text, width, initial_indent=f"  {label:<{room}}", subsequent_indent=" " * (2 + room), most=most
+        )
+    load_lines = answers.load(report)
+    lines += [""] if load_lines else []
+    for label, text in load_lines:
+        lines += wrapped(
+            text, width, initial_indent=f"{label:<{QUESTION}}", subsequent_indent=" " * QUESTION, most=EACH
+        )
     for sentence in (*sentences.operators(report), *sentences.access_log(report)):  # what was asked for by an option
         lines += wrapped(sentence, width, most=EACH)
     return lines
@@ -85,18 +89,18 @@ def _of_program(report: Report, width: int) -> list[str]:
 
 def _advice(report: Report, width: int, most: int = TOP) -> list[str]:
     """Return what to do, the most useful first."""
-    found = sorted((each for each in report.findings if each.id not in SAID_ABOVE), key=_usefulness)
-    if not found or most <= 0:
+    findings = sorted((each for each in report.findings if each.id not in SHOWN_ABOVE), key=_usefulness)
+    if not findings or most <= 0:
         return []
-    more = len(found) - most
-    others = f" ({pluralize(more, 'more finding')}: -v)" if more > 0 else ""
-    lines = [f"What to do{others}"]
-    for number, finding in enumerate(found[:most], 1):
-        lines += _told_of(finding, number, width)
+    further = len(findings) - most
+    note = f" ({pluralize(further, 'more finding')}: -v)" if further > 0 else ""
+    lines = [f"What to do{note}"]
+    for number, finding in enumerate(findings[:most], 1):
+        lines += _finding_lines(finding, number, width)
     return lines
 
 
-def _told(advice: list[str]) -> int:
+def _number_of_findings(advice: list[str]) -> int:
     return sum(line[2:3].isdigit() for line in advice)
 
 
@@ -106,22 +110,24 @@ def _usefulness(finding: Finding) -> tuple[bool, float]:
     return not wrong, -(finding.saves_s or 0.0)
 
 
-def _told_of(finding: Finding, number: int, width: int) -> list[str]:
+def _finding_lines(finding: Finding, number: int, width: int) -> list[str]:
     """Return a finding in EACH lines: with its title if there is room for that, with its saving in any case."""
     saves = f" (saves up to {seconds(finding.saves_s)})" if finding.saves_s else ""
     indent = " " * 5
     for text in (f"{finding.title}: {finding.advice}", finding.advice):
-        lines = wrapped(f"{text[:1].upper()}{text[1:]}{saves}", width, first=f"  {number}. ", rest=indent)
+        lines = wrapped(
+            f"{text[:1].upper()}{text[1:]}{saves}", width, initial_indent=f"  {number}. ", subsequent_indent=indent
+        )
         if len(lines) <= EACH:
             return lines
     words = text[: EACH * width].split(" ")
     while len(lines) > EACH and words:  # the saving is not what is cut
         words.pop()
-        lines = wrapped(f"{' '.join(words)} …{saves}", width, first=f"  {number}. ", rest=indent)
+        lines = wrapped(f"{' '.join(words)} …{saves}", width, initial_indent=f"  {number}. ", subsequent_indent=indent)
     return lines
 
 
-def _more(report: Report, width: int) -> list[str]:
+def _report_command(report: Report, width: int) -> list[str]:
     """Return the command that shows everything, in one line, or cut so that a shell puts it together again."""
     path, hint = printable(report.trace.path), "    (-v for everything)"
     line = f"More: cvtrace report {path if PLAIN.fullmatch(path) else shlex.quote(path)} --open"

@@ -19,7 +19,7 @@ from cvtrace.analysis.contract.verdict_schema import (
 )
 from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import fitted
-from cvtrace.analysis.report.sentences import CHUNK, made, together, until_it_ended
+from cvtrace.analysis.report.sentences import CHUNK, concurrency, tokens_in_words, until_it_ended
 
 Line = tuple[str, str]
 """A label and what is said."""
@@ -63,15 +63,17 @@ def title(report: Report, width: int) -> str:
     """Return script, mounts, client, probe and, where there is room, events."""
     trace = report.trace
     used = [mount for mount in trace.mounts if mount.used]
-    where = " and ".join(fitted(mount.path, MOUNT) for mount in used[:SHOWN_MOUNTS])
-    more = len(used) - SHOWN_MOUNTS
-    where += f" and {more} more" if more > 0 else ""
+    mounts = " and ".join(fitted(mount.path, MOUNT) for mount in used[:SHOWN_MOUNTS])
+    further = len(used) - SHOWN_MOUNTS
+    mounts += f" and {further} more" if further > 0 else ""
     clients = dict.fromkeys(fitted(f"{mount.client} {mount.version}".strip(), VERSION) for mount in used[:SHOWN_MOUNTS])
     name = fitted(script(trace.target), SCRIPT)
     probes = {"ebpf": "eBPF"}.get(trace.probes, trace.probes)
-    parts = [f"{name} on {where}", *clients] if used else [name, _unused(trace)]
-    short, whole = (" · ".join([*parts, probes + more]) for more in ("", f", {pluralize(trace.events, 'event')}"))
-    return whole if cell_len(whole) <= width else short
+    parts = [f"{name} on {mounts}", *clients] if used else [name, _unused(trace)]
+    without_events, with_events = (
+        " · ".join([*parts, probes + further]) for further in ("", f", {pluralize(trace.events, 'event')}")
+    )
+    return with_events if cell_len(with_events) <= width else without_events
 
 
 def _unused(trace: TraceInfo) -> str:
@@ -98,10 +100,10 @@ def headline(report: Report) -> Line:
 def _waiting(report: Report) -> str:
     verdict = report.verdict
     if verdict.question != GENERATION:
-        rows = _concerned(report)
-        waited, wall = sum(waited_s(row) for row in rows), sum(row.wall_s for row in rows)
-        hardly = "hardly: " if waited < HARDLY * wall else ""
-        return f"{hardly}it waited {seconds(waited)} of its {seconds(wall)} for CVMFS"
+        rows = _phases_of_question(report)
+        wait_s, wall = sum(waited_s(row) for row in rows), sum(row.wall_s for row in rows)
+        hardly = "hardly: " if wait_s < HARDLY * wall else ""
+        return f"{hardly}it waited {seconds(wait_s)} of its {seconds(wall)} for CVMFS"
     if verdict.blocked_s is None:
         return f"the client counted {pluralize(verdict.fuse_reads or 0, 'read')} while tokens were generated"
     wall = sum(part.wall_s for _, part, _ in _parts(report))
@@ -117,11 +119,15 @@ def _nothing(report: Report) -> str:
             f"the model was opened from {fitted(largest.path.rpartition('/')[0] or '/', MOUNT)}, which is not on CVMFS"
         )
     if verdict.question == GENERATION:
-        return f"none of {made(verdict)} needed CVMFS" if verdict.tokens != 1 else "its one token did not need CVMFS"
+        return (
+            f"none of {tokens_in_words(verdict)} needed CVMFS"
+            if verdict.tokens != 1
+            else "its one token did not need CVMFS"
+        )
     return "inference needed nothing from it" if verdict.question == INFERENCE else "it needed nothing from it"
 
 
-def _concerned(report: Report) -> list[Phase]:
+def _phases_of_question(report: Report) -> list[Phase]:
     """Return the phases that the question is about."""
     if report.verdict.question == INFERENCE:
         return [row for row in report.phases if row.name == "run"]
@@ -140,28 +146,28 @@ def _parts(report: Report) -> list[tuple[str, Part, str]]:
         return [(first, verdict.first_token, ""), (label, verdict.further_tokens, _worst(report))]
     parts = [("first token", _part_of(by_name["prefill"]), "")] if "prefill" in by_name else []
     if "decode" in by_name:
-        parts.append((made(verdict), _part_of(by_name["decode"]), _worst(report)))
+        parts.append((tokens_in_words(verdict), _part_of(by_name["decode"]), _worst(report)))
     return parts
 
 
 def _part_of(row: Phase) -> Part:
-    waited = None if row.fuse_requests is None else waited_s(row)
+    wait_s = None if row.fuse_requests is None else waited_s(row)
     counts = (row.fuse_requests, row.fuse_reads, row.fuse_read_bytes, row.http_fetches, row.http_bytes)
-    return Part(row.hits_cvmfs, row.wall_s, waited, *counts, {})
+    return Part(row.hits_cvmfs, row.wall_s, wait_s, *counts, {})
 
 
 def generation(report: Report) -> list[Line]:
     """Return a line on the first token, on the further ones, why they needed CVMFS, and how sure that is."""
     verdict = report.verdict
     if verdict.question != GENERATION:
-        return [*programs.lines(report), *_needs(report), *_sure(report)]
-    lines = [line for each in _parts(report) for line in _told(*each)]
+        return [*programs.lines(report), *_needs(report), *_certainty(report)]
+    lines = [line for each in _parts(report) for line in _part_line(*each)]
     between = verdict.between_calls
     if between is not None and between.fuse_requests:
-        lines += _told("between calls", between, "")
+        lines += _part_line("between calls", between, "")
     if verdict.failed_steps:
         lines.append(("failed", f"{pluralize(verdict.failed_steps, 'call')} for a token failed, and made none"))
-    return [*lines, *_needs(report), *_tensors(report), *_sure(report)]
+    return [*lines, *_needs(report), *_tensors(report), *_certainty(report)]
 
 
 def _needs(report: Report) -> list[Line]:
@@ -174,14 +180,14 @@ def _needs(report: Report) -> list[Line]:
     return lines
 
 
-def _told(label: str, part: Part, more: str) -> list[Line]:
+def _part_line(label: str, part: Part, suffix: str) -> list[Line]:
     if part.fuse_requests is None or not part.wall_s:
         return []
-    needed = what(part)
-    if not needed:
+    needs = needs_in_words(part)
+    if not needs:
         return [(label, f"needed nothing from CVMFS, and took {seconds(part.wall_s)}")]
-    waited = part.blocked_s or 0.0
-    return [(label, f"waited {seconds(waited)} of {seconds(max(part.wall_s, waited))} for {needed}{more}")]
+    wait_s = part.blocked_s or 0.0
+    return [(label, f"waited {seconds(wait_s)} of {seconds(max(part.wall_s, wait_s))} for {needs}{suffix}")]
 
 
 def waited_s(row: Phase) -> float:
@@ -189,12 +195,12 @@ def waited_s(row: Phase) -> float:
     return sum(row.classes[LABELS[number]] for number in BLOCKED_ON_CVMFS)
 
 
-def what(row: Part | Phase) -> str:
+def needs_in_words(row: Part | Phase) -> str:
     """Return what a part of the run needed from CVMFS: reads, other requests, fetches and their bytes; nothing if nothing."""
     reads, fetches = row.fuse_reads or 0, row.http_fetches or 0
-    others = (row.fuse_requests or 0) - reads
+    other_requests = (row.fuse_requests or 0) - reads
     parts = [pluralize(reads, "read")] if reads else []
-    parts += [pluralize(others, "other request" if reads else "request")] if others > 0 else []
+    parts += [pluralize(other_requests, "other request" if reads else "request")] if other_requests > 0 else []
     parts += [f"{pluralize(fetches, 'fetch')} ({size(row.http_bytes or 0)})"] if fetches else []
     return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
@@ -209,8 +215,8 @@ def _tensors(report: Report) -> list[Line]:
     worst = max(report.tensors, key=lambda row: row.generation_blocked_s, default=None)
     if worst is None or not worst.name or not worst.generation_blocked_s:
         return []
-    waited, reads = seconds(worst.generation_blocked_s), pluralize(worst.generation_reads, "read")
-    return [("most of it", f"was for {fitted(worst.name, MOUNT)}: {waited}, {reads}")]
+    wait, reads = seconds(worst.generation_blocked_s), pluralize(worst.generation_reads, "read")
+    return [("most of it", f"was for {fitted(worst.name, MOUNT)}: {wait}, {reads}")]
 
 
 def _counted_by_client(report: Report) -> str:
@@ -229,21 +235,21 @@ def _why(verdict: Verdict) -> str:
     return "; ".join(parts)
 
 
-def _sure(report: Report) -> list[Line]:
+def _certainty(report: Report) -> list[Line]:
     """Return why the answer is certain, or what is missing for that."""
     verdict = report.verdict
     if verdict.missing:
-        more = len(verdict.missing) - 1
-        rest = f" (and {pluralize(more, 'more reason')})" if more else ""
+        further = len(verdict.missing) - 1
+        note = f" (and {pluralize(further, 'more reason')})" if further else ""
         label = "why" if verdict.answer == INCONCLUSIVE else "not sure"
-        return [(label, f"{verdict.missing[0]}{rest}")]
+        return [(label, f"{verdict.missing[0]}{note}")]
     parts = ["no event was lost"] if not report.trace.lost else []
     agree = [check for check in report.checks if check.traced is not None]
     kernel = any(each.missing == 0 for each in report.kernel_requests)
-    who = ["the client"] if agree and all(check.agree for check in agree) else []
-    who += ["the kernel"] if kernel else []
-    if who:
-        parts.append(f"{' and '.join(who)} {'count' if len(who) > 1 else 'counts'} the same")
+    agreeing = ["the client"] if agree and all(check.agree for check in agree) else []
+    agreeing += ["the kernel"] if kernel else []
+    if agreeing:
+        parts.append(f"{' and '.join(agreeing)} {'count' if len(agreeing) > 1 else 'counts'} the same")
     return [("sure", "; ".join(parts))] if parts and verdict.proof else []
 
 
@@ -254,11 +260,13 @@ def load(report: Report) -> list[Line]:
         return []
     if row.fuse_requests is None:
         return [("How was it loaded?", f"in {seconds(row.wall_s)}")]
-    waited = waited_s(row)
-    worth = waited > WORTH_TELLING * row.wall_s
-    how = f"in {seconds(row.wall_s)}" + (f", {seconds(waited)} of it waiting for CVMFS" if worth else "")
+    wait_s = waited_s(row)
+    is_worth_telling = wait_s > WORTH_TELLING * row.wall_s
+    duration = f"in {seconds(row.wall_s)}" + (
+        f", {seconds(wait_s)} of it waiting for CVMFS" if is_worth_telling else ""
+    )
     source = _sources(report, row)
-    return [("How was it loaded?", how), *([("From where?", source)] if source else [])]
+    return [("How was it loaded?", duration), *([("From where?", source)] if source else [])]
 
 
 def _sources(report: Report, row: Phase) -> str:
@@ -266,14 +274,16 @@ def _sources(report: Report, row: Phase) -> str:
     total = sum(sizes)
     if not total:
         return ""
-    mine = [fetch for fetch in report.fetches if fetch.by_target and fetch.phase == "load"]
-    over = f"over HTTP ({_fetched(report, row, bool(mine) and all(CHUNK.search(fetch.url) for fetch in mine))})"
-    places = (over if mine else "over HTTP", "from the client's cache on disk", "from memory")
+    fetches = [fetch for fetch in report.fetches if fetch.by_target and fetch.phase == "load"]
+    from_network = (
+        f"over HTTP ({_fetched(report, row, bool(fetches) and all(CHUNK.search(fetch.url) for fetch in fetches))})"
+    )
+    places = (from_network if fetches else "over HTTP", "from the client's cache on disk", "from memory")
     parts = [(round(100 * size_bytes / total), place) for size_bytes, place in zip(sizes, places, strict=True)]
     return ", ".join(f"{percent} % {place}" for percent, place in parts if percent)
 
 
 def _fetched(report: Report, row: Phase, chunks: bool) -> str:
     number = row.http_fetches or 0
-    told = f"{pluralize(number, 'chunk' if chunks else 'fetch')}, {size(row.http_bytes or 0)}"
-    return f"{told}, {together(report, 'load')}" if number > 1 else told
+    amount = f"{pluralize(number, 'chunk' if chunks else 'fetch')}, {size(row.http_bytes or 0)}"
+    return f"{amount}, {concurrency(report, 'load')}" if number > 1 else amount

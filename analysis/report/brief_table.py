@@ -25,7 +25,7 @@ class _Row:
     counts: tuple[int, int]
 
     def __add__(self, other: "_Row") -> "_Row":
-        times = tuple(mine + its for mine, its in zip(self.times, other.times, strict=True))
+        times = tuple(a + b for a, b in zip(self.times, other.times, strict=True))
         counts = (self.counts[0] + other.counts[0], self.counts[1] + other.counts[1])
         return _Row(self.name, self.wall_s + other.wall_s, times, counts)
 
@@ -46,12 +46,12 @@ def table(report: Report, width: int, most: int) -> list[str]:
     times = [place for place in range(len(TIMES)) if any(seconds(row.times[place]) != "0 s" for row in rows)]
     counts = [place for place in range(len(COUNTS)) if any(row.counts[place] for row in rows)]
     head = ["phase", "wall", *(TIMES[place] for place in times), *(COUNTS[place] for place in counts)]
-    told = [
+    cells = [
         [row.name, seconds(row.wall_s), *(_time(row.times[place]) for place in times)]
         + [_count(row.counts[place], COUNTS[place]) for place in counts]
         for row in rows
     ]
-    return columns([head, *told], width)
+    return columns([head, *cells], width)
 
 
 def _put_together(phases: Sequence[Phase], most: int) -> list[_Row]:
@@ -60,24 +60,24 @@ def _put_together(phases: Sequence[Phase], most: int) -> list[_Row]:
         return [_row(phase) for phase in phases]
     weight = [(phase.name in MAIN, phase.network_s + phase.cache_s, phase.wall_s) for phase in phases]
     order = sorted(range(len(phases)), key=weight.__getitem__, reverse=True)
-    kept, left = sorted(order[: most - 1]), sorted(order[most - 1 :])
-    rest = _row(phases[left[0]])
-    for place in left[1:]:
-        rest += _row(phases[place])
-    name = f"{len(left)} other phases" if kept else f"{len(left)} phases"
-    return [*(_row(phases[place]) for place in kept), _Row(name, rest.wall_s, rest.times, rest.counts)]
+    separate, merged = sorted(order[: most - 1]), sorted(order[most - 1 :])
+    total = _row(phases[merged[0]])
+    for place in merged[1:]:
+        total += _row(phases[place])
+    name = f"{len(merged)} other phases" if separate else f"{len(merged)} phases"
+    return [*(_row(phases[place]) for place in separate), _Row(name, total.wall_s, total.times, total.counts)]
 
 
 def _row(phase: Phase) -> _Row:
-    seen = phase.fuse_requests is not None
+    is_seen = phase.fuse_requests is not None
     pages = phase.classes[Class.CACHE_PAGE.label]
-    waited = max(phase.cache_s - pages, 0.0)
-    shown = pages if pages > WORTH * phase.wall_s else 0.0
-    times = (phase.network_s, waited, shown, phase.compute_s, phase.other_s, phase.unattributed_s)
+    cache_s = max(phase.cache_s - pages, 0.0)
+    pages_s = pages if pages > WORTH * phase.wall_s else 0.0
+    times = (phase.network_s, cache_s, pages_s, phase.compute_s, phase.other_s, phase.unattributed_s)
     return _Row(
         _name(phase),
         phase.wall_s,
-        times if seen else (0.0,) * len(times),
+        times if is_seen else (0.0,) * len(times),
         (phase.fuse_reads or 0, phase.http_bytes or 0),
     )
 
@@ -92,7 +92,7 @@ def _time(spent_s: float) -> str:
     return seconds(spent_s) if spent_s else NOTHING
 
 
-def _count(number: int, what: str) -> str:
+def _count(number: int, column: str) -> str:
     if not number:
         return NOTHING
-    return size(number) if what == "fetched" else f"{number:,}"
+    return size(number) if column == "fetched" else f"{number:,}"

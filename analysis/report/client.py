@@ -15,8 +15,8 @@ def _cleanups(report: Report) -> list[str]:
     rows = [row for row in report.phases if row.cleanups]
     if not rows:
         return []
-    known = all(row.cleanup_bytes is not None for row in rows)
-    evicted = size(sum(row.cleanup_bytes or 0 for row in rows)) if known else "objects"
+    is_known = all(row.cleanup_bytes is not None for row in rows)
+    evicted = size(sum(row.cleanup_bytes or 0 for row in rows)) if is_known else "objects"
     total, spent = sum(row.cleanups or 0 for row in rows), sum(row.cleanup_s or 0 for row in rows)
     where = _where(rows, lambda row: f"{row.cleanups:,}")
     return [
@@ -28,17 +28,17 @@ def _backoff(report: Report) -> list[str]:
     rows = [row for row in report.phases if row.backoff_s]
     if not rows:
         return []
-    slept = sum(row.backoff_s or 0 for row in rows)
+    slept_s = sum(row.backoff_s or 0 for row in rows)
     waiting = [row for row in rows if row.backoff_waited_s]
-    waited = sum(row.backoff_waited_s or 0 for row in waiting)
+    waited_s = sum(row.backoff_waited_s or 0 for row in waiting)
     where = _where(waiting, lambda row: seconds(row.backoff_waited_s or 0))
-    told = (
-        f"the target waited {seconds(waited)} for that, counted as network.queue ({where})"
+    sentence = (
+        f"the target waited {seconds(waited_s)} for that, counted as network.queue ({where})"
         if waiting
         else "the run did not wait for that"
     )
-    return [f"After failed requests the client slept {seconds(slept)} in back-off; {told}."]
+    return [f"After failed requests the client slept {seconds(slept_s)} in back-off; {sentence}."]
 
 
-def _where(rows: list[Phase], told: Callable[[Phase], str]) -> str:
-    return ", ".join(f"{row.name} {told(row)}" for row in rows)
+def _where(rows: list[Phase], cell: Callable[[Phase], str]) -> str:
+    return ", ".join(f"{row.name} {cell(row)}" for row in rows)

@@ -12,12 +12,12 @@ from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.verdict_schema import GENERATION, INFERENCE, PROGRAM
 from cvtrace.analysis.report.lines import wrapped
-from cvtrace.analysis.report.names import printable, shortened, shown
+from cvtrace.analysis.report.names import printable, shortened, with_printable_texts
 
 WORTH: Final = 0.02
 """Share of a phase's wall time from which on the change of a class is shown."""
 COUNTS: Final = ("count", "fuse_reads", "fuse_read_bytes", "http_fetches", "http_bytes", "faults", "page_cache_bytes")
-SHOWN: Final = {
+FIGURE_NAMES: Final = {
     "duration_s": "duration",
     "wall_s": "wall",
     "count": "times",
@@ -46,33 +46,33 @@ NAME: Final = 12
 PATH: Final = 60
 
 
-def as_json(found: Comparison) -> str:
+def as_json(comparison: Comparison) -> str:
     """Return the contract for scripts: fields are added, never renamed."""
-    return json.dumps(found.as_dict(), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(comparison.as_dict(), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def render(found: Comparison, width: int) -> str:
+def render(comparison: Comparison, width: int) -> str:
     """Return what changed as lines of at most `width` columns, but for long paths."""
-    found = shown(found)
+    comparison = with_printable_texts(comparison)
     out = io.StringIO()
     console = Console(
         file=out, width=width, color_system=None, markup=False, emoji=False, highlight=False, legacy_windows=False
     )
-    console.print(answer(found))
-    for line in _most(found):
-        for each in wrapped(line, width, first="  ", rest="    "):
+    console.print(answer(comparison))
+    for line in _most(comparison):
+        for each in wrapped(line, width, initial_indent="  ", subsequent_indent="    "):
             console.print(each)
     console.print()
-    for letter, side in (("A", found.a), ("B", found.b)):
+    for letter, side in (("A", comparison.a), ("B", comparison.b)):
         console.print(f"{letter}: {_side(side)}", soft_wrap=True)  # a path stays in one piece
-        console.print(f"   {_verdict_of(found, letter)}")
-    for word in found.words:
+        console.print(f"   {_verdict_of(comparison, letter)}")
+    for word in comparison.words:
         if word.a != word.b and word.of != "run":
             console.print(_word(word))
     console.print()
-    intervals = any(change.low is not None for change in found.changes)
-    console.print(_table(found, intervals))
-    for note in found.notes:
+    intervals = any(change.low is not None for change in comparison.changes)
+    console.print(_table(comparison, intervals))
+    for note in comparison.notes:
         console.print(f"Note: {printable(note)}.")
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
@@ -83,24 +83,24 @@ def _side(side: Side) -> str:
 
 
 def _word(word: Word) -> str:
-    return f"{shortened(word.of, NAME)}: {WORDS[word.name]}: A {told(word.a)}, B {told(word.b)}"
+    return f"{shortened(word.of, NAME)}: {WORDS[word.name]}: A {words_of_side(word.a)}, B {words_of_side(word.b)}"
 
 
-def _verdict_of(found: Comparison, letter: str) -> str:
+def _verdict_of(comparison: Comparison, letter: str) -> str:
     """Return what was found of one side: its verdict, and how warm its caches were."""
-    words = {word.name: word.a if letter == "A" else word.b for word in found.words if word.of == "run"}
-    asked = asked_of(found.a if letter == "A" else found.b)
-    return " · ".join(f"{WORDS.get(name, asked)}: {told(each)}" for name, each in words.items())
+    words = {word.name: word.a if letter == "A" else word.b for word in comparison.words if word.of == "run"}
+    verdict = verdict_name(comparison.a if letter == "A" else comparison.b)
+    return " · ".join(f"{WORDS.get(name, verdict)}: {words_of_side(each)}" for name, each in words.items())
 
 
-def asked_of(side: Side) -> str:
+def verdict_name(side: Side) -> str:
     """Return what the verdict of a side is on; of runs that are asked different things, only that it is a verdict."""
     return VERDICTS.get(side.questions[0], "verdict") if len(side.questions) == 1 else "verdict"
 
 
-def answer(found: Comparison) -> str:
+def answer(comparison: Comparison) -> str:
     """Return which side is faster, in one sentence."""
-    change = _grouped(found)["run"][0]
+    change = _grouped(comparison)["run"][0]
     if change.a is None or change.b is None or change.difference is None:
         return "The two sides cannot be compared: the time of one is not known."
     a, b = seconds(change.a), seconds(change.b)
@@ -112,7 +112,7 @@ def answer(found: Comparison) -> str:
     return f"{fast} is faster than {slow} by {seconds(abs(change.difference))} ({100 * share:.0f} %): A took {a}, B {b}{chance}."
 
 
-def told(words: dict[str, int]) -> str:
+def words_of_side(words: dict[str, int]) -> str:
     """Return the words of a side, with how many of its runs gave each, if there are several."""
     several = sum(words.values()) > 1
     return (
@@ -120,9 +120,9 @@ def told(words: dict[str, int]) -> str:
     )
 
 
-def _most(found: Comparison) -> list[str]:
+def _most(comparison: Comparison) -> list[str]:
     """Return what is said in short of the phases that changed most."""
-    groups = _grouped(found)
+    groups = _grouped(comparison)
     run = groups["run"][0]
     least = WORTH * max(run.a or 0.0, run.b or 0.0)
     walls = {
@@ -130,18 +130,18 @@ def _most(found: Comparison) -> list[str]:
     }
     top = [of for of in sorted(walls, key=lambda of: -walls[of]) if walls[of] > least][:TOP]
     starts = tuple(f"{shortened(of, PATH)}: " for of in top)
-    return [line for line in in_short(found)[1:] if line.startswith(starts)] if starts else []
+    return [line for line in in_short(comparison)[1:] if line.startswith(starts)] if starts else []
 
 
-def in_short(found: Comparison) -> list[str]:
+def in_short(comparison: Comparison) -> list[str]:
     """Return a sentence on the run and on each phase: wall time of both sides, and the classes that changed most."""
-    groups = _grouped(found)
+    groups = _grouped(comparison)
     lines = [_in_short("whole run", groups["run"][0], [])]
     for of, changes in groups.items():
         by_name = {change.name: change for change in changes}
         if "wall_s" not in by_name:
             continue
-        classes = [change for change in _shown(changes)[1:] if change.name in LABELS]
+        classes = [change for change in _changes_worth_showing(changes)[1:] if change.name in LABELS]
         lines.append(_in_short(shortened(of, PATH), by_name["wall_s"], classes[:CAUSES]))
         if of == "decode":
             lines += [
@@ -161,29 +161,33 @@ def _in_short(of: str, wall: Change, classes: list[Change]) -> str:
     return f"{of}: {a} → {b}, {change}{f' ({share})' if share else ''}{f': {why}' if why else ''}{chance}"
 
 
-def _grouped(found: Comparison) -> dict[str, list[Change]]:
+def _grouped(comparison: Comparison) -> dict[str, list[Change]]:
     groups: dict[str, list[Change]] = {}
-    for change in found.changes:
+    for change in comparison.changes:
         groups.setdefault(change.of, []).append(change)
     return groups
 
 
-def _table(found: Comparison, intervals: bool) -> Table:
+def _table(comparison: Comparison, intervals: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)
     for name in ("A", "B", "change", "", *(("95 % of it",) if intervals else ())):
         table.add_column(name, justify="right", no_wrap=True)
     name = NAME - 2 if intervals else NAME
-    for of, changes in _grouped(found).items():
-        shown = _shown(changes)
-        for number, change in enumerate(shown):
-            cells = [shortened(of, name) if number == 0 else "", SHOWN.get(change.name, change.name), *_cells(change)]
+    for of, changes in _grouped(comparison).items():
+        rows = _changes_worth_showing(changes)
+        for number, change in enumerate(rows):
+            cells = [
+                shortened(of, name) if number == 0 else "",
+                FIGURE_NAMES.get(change.name, change.name),
+                *_cells(change),
+            ]
             table.add_row(*cells, *([_interval(change)] if intervals else []))
     return table
 
 
-def _shown(changes: list[Change]) -> list[Change]:
+def _changes_worth_showing(changes: list[Change]) -> list[Change]:
     """Return wall time, the classes that changed by a share of it worth telling, the greatest first, and the counts that changed."""
     by_name = {change.name: change for change in changes}
     wall = by_name.get("wall_s")

@@ -13,27 +13,29 @@ WORTH_A_LINE: Final = 0.02
 
 def tensors(report: Report) -> list[str]:
     """Return the tensors that generation waited for longest, or if it waited for none, those that the load did."""
-    named = [row for row in report.tensors if row.name]
-    generation = any(row.generation_blocked_s for row in named)
-    total = sum(_waited(row, generation) for row in report.tensors)
-    top = sorted(named, key=lambda row: -_waited(row, generation))[:TOP_TENSORS]
-    if not total or sum(_waited(row, generation) for row in top) < WORTH_A_LINE * total:
+    rows = [row for row in report.tensors if row.name]
+    generation = any(row.generation_blocked_s for row in rows)
+    total = sum(_waited_s(row, generation) for row in report.tensors)
+    top = sorted(rows, key=lambda row: -_waited_s(row, generation))[:TOP_TENSORS]
+    if not total or sum(_waited_s(row, generation) for row in top) < WORTH_A_LINE * total:
         return []
-    told = ", ".join(_told(row, generation) for row in top if _waited(row, generation))
-    return [f"Waited {'in generation' if generation else 'for tensors'} {seconds(total)}, most for: {told}."]
+    names = ", ".join(_tensor_in_words(row, generation) for row in top if _waited_s(row, generation))
+    return [f"Waited {'in generation' if generation else 'for tensors'} {seconds(total)}, most for: {names}."]
 
 
-def _waited(row: Tensor, generation: bool) -> float:
+def _waited_s(row: Tensor, generation: bool) -> float:
     return row.generation_blocked_s if generation else row.blocked_s
 
 
-def _told(row: Tensor, generation: bool) -> str:
+def _tensor_in_words(row: Tensor, generation: bool) -> str:
     reads = row.generation_reads if generation else row.reads
-    return f"{row.name} {seconds(_waited(row, generation))} ({pluralize(reads, 'read')}, {size(row.size_bytes)} large)"
+    return (
+        f"{row.name} {seconds(_waited_s(row, generation))} ({pluralize(reads, 'read')}, {size(row.size_bytes)} large)"
+    )
 
 
 def findings(report: Report) -> list[str]:
     """Return the first findings, each with its evidence and what to do."""
     lines = [f"{row.title[:1].upper()}{row.title[1:]}: {row.evidence}. Try: {row.advice}." for row in report.findings]
-    more = len(lines) - TOP_FINDINGS
-    return lines[:TOP_FINDINGS] + ([f"{pluralize(more, 'more finding')} in the JSON."] if more > 0 else [])
+    further = len(lines) - TOP_FINDINGS
+    return lines[:TOP_FINDINGS] + ([f"{pluralize(further, 'more finding')} in the JSON."] if further > 0 else [])

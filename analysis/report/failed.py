@@ -10,7 +10,7 @@ from cvtrace.analysis.report.lines import fitted
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.storage.failures import GONE
 
-SHOWN: Final = 3
+MOST_SHOWN: Final = 3
 NAME: Final = 30
 """Cells of the script's name."""
 DOING: Final = {
@@ -38,25 +38,25 @@ def sentences(report: Report) -> list[str]:
     elif trace.exit_code:
         cause = _cause(report, None)
         lines.append(
-            _sentence(f"{name} ended with exit code {trace.exit_code}{_as_if(trace.exit_code)} at {when}", cause)
+            _sentence(f"{name} ended with exit code {trace.exit_code}{_signal_meant(trace.exit_code)} at {when}", cause)
         )
     else:
         cause = None
     if cause is not None:
         failures.remove(cause)
-    for row in _dead(report)[:SHOWN]:
+    for row in _dead(report)[:MOST_SHOWN]:
         last = next((each for each in failures if each.pid == row.pid and each.signal), None)
         if last is not None:
             failures.remove(last)
-        at = seconds(row.start_s + row.wall_s)
-        lines.append(_sentence(f"Its process {row.pid} ({_program(row)}) was killed by {row.signal} at {at}", last))
-    whose = "" if trace.exit_code else f"; {name} went on"
-    lines += [f"{_told(each, first=True)}{whose}." for each in failures[:SHOWN]]
-    rest = sum(each.count for each in failures[SHOWN:])
-    return [*lines, *([f"{pluralize(rest, 'more request')} failed."] if rest else [])]
+        end = seconds(row.start_s + row.wall_s)
+        lines.append(_sentence(f"Its process {row.pid} ({_program(row)}) was killed by {row.signal} at {end}", last))
+    suffix = "" if trace.exit_code else f"; {name} went on"
+    lines += [f"{_failure_in_words(each, first=True)}{suffix}." for each in failures[:MOST_SHOWN]]
+    further = sum(each.count for each in failures[MOST_SHOWN:])
+    return [*lines, *([f"{pluralize(further, 'more request')} failed."] if further else [])]
 
 
-def _as_if(code: int) -> str:
+def _signal_meant(code: int) -> str:
     """Return which signal a shell, or an older trace, means by an exit code."""
     try:
         return f" (128 + {signal.Signals(code - 128).name})"
@@ -64,37 +64,37 @@ def _as_if(code: int) -> str:
         return ""
 
 
-def _sentence(what: str, cause: Failure | None) -> str:
-    return f"{what}: {_told(cause)}." if cause is not None else f"{what}."
+def _sentence(subject: str, cause: Failure | None) -> str:
+    return f"{subject}: {_failure_in_words(cause)}." if cause is not None else f"{subject}."
 
 
 def _cause(report: Report, signal: str | None) -> Failure | None:
     """Return the failure that ended the target: that of its signal, else the last one of the process that ended so."""
-    own = [each for each in report.failures if each.signal is not None]
-    if signal is not None or own:
-        return next((each for each in own if signal in (None, each.signal)), None)
+    with_signal = [each for each in report.failures if each.signal is not None]
+    if signal is not None or with_signal:
+        return next((each for each in with_signal if signal in (None, each.signal)), None)
     return max(report.failures, key=lambda each: each.start_s, default=None)
 
 
 def _dead(report: Report) -> list[Process]:
     """Return the processes that a signal ended, without the target itself: its end is told first."""
-    others = [row for row in report.processes if row.parent is not None or row.pid != report.processes[0].pid]
-    return [row for row in others if row.signal not in (None, "SIGTERM", "SIGPIPE")]
+    children = [row for row in report.processes if row.parent is not None or row.pid != report.processes[0].pid]
+    return [row for row in children if row.signal not in (None, "SIGTERM", "SIGPIPE")]
 
 
 def _program(row: Process) -> str:
     return printable(row.command).rpartition("/")[2] or "unknown"
 
 
-def _told(failure: Failure, *, first: bool = False) -> str:
+def _failure_in_words(failure: Failure, *, first: bool = False) -> str:
     """Return `reading model.onnx.data at 81.3 MB failed (503 from 10.0.0.7, 4 tries)`."""
     name = printable(failure.path).rpartition("/")[2] or printable(failure.path) or "a file"
-    what = DOING.get(failure.what, "a request for {}").format(name)
-    what = what[:1].upper() + what[1:] if first else what
+    action = DOING.get(failure.what, "a request for {}").format(name)
+    action = action[:1].upper() + action[1:] if first else action
     where = f" at {size(failure.offset_bytes)}" if failure.offset_bytes is not None else ""
     times = f" {pluralize(failure.count, 'time')}" if failure.count > 1 else ""
     why = reason(failure)
-    return f"{what}{where} failed{times}{f' ({why})' if why else ''}"
+    return f"{action}{where} failed{times}{f' ({why})' if why else ''}"
 
 
 def reason(failure: Failure) -> str:
@@ -104,11 +104,13 @@ def reason(failure: Failure) -> str:
         words = ", ".join(
             f"{word} ×{times}" if times > 1 and len(counts) > 1 else word for word, times in counts.items()
         )
-        came = "from" if any(not word.startswith(UNREACHED) for word in counts) else "by"
-        whom = f" {came} {'the proxy ' if failure.proxied else ''}{failure.server}" if failure.server else ""
+        preposition = "from" if any(not word.startswith(UNREACHED) for word in counts) else "by"
+        by_server = (
+            f" {preposition} {'the proxy ' if failure.proxied else ''}{failure.server}" if failure.server else ""
+        )
         tries = "1 try" if failure.tries == 1 else f"{failure.tries} tries"
-        return f"{words}{whom}, {tries}"
+        return f"{words}{by_server}, {tries}"
     if failure.error in GONE:
         return f"{failure.error}: the client was gone"
-    said = [failure.error, failure.client_said]
-    return ": ".join(each for each in said if each)
+    texts = [failure.error, failure.client_said]
+    return ": ".join(each for each in texts if each)

@@ -33,7 +33,7 @@ BLOCKS: Final = (
     client,
     sentences.agreement,
     sentences.access_log,
-    sentences.lacking,
+    sentences.unobserved,
 )
 """What follows the table of phases."""
 
@@ -74,8 +74,8 @@ def _of_program(console: Console, report: Report, width: int) -> None:
     """Print which runs, imports and places a program waited for."""
     if report.verdict.question == GENERATION:
         return
-    for label, said in [*(programs.runs(report)), *programs.imported(report)]:
-        _print(console, f"{label}: {said}." if label else f"{said}.", indent=2)
+    for label, sentence in [*(programs.runs(report)), *programs.imported(report)]:
+        _print(console, f"{label}: {sentence}." if label else f"{sentence}.", indent=2)
     for block in programs.blocks(report, width, MOST_ROWS):
         console.print()
         for line in block:

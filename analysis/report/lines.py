@@ -26,27 +26,29 @@ def fitted(name: str, most: int) -> str:
 
 def _first(name: str, cells: int) -> str:
     """Return as much of the beginning as fits."""
-    taken, used = 0, 0
+    letters, width = 0, 0
     for letter in name[: max(cells, 0) * 2]:
-        used += cell_len(letter)
-        if used > cells:
+        width += cell_len(letter)
+        if width > cells:
             break
-        taken += 1
-    return name[:taken]
+        letters += 1
+    return name[:letters]
 
 
-def wrapped(sentence: str, width: int, *, first: str = "", rest: str = "", most: int | None = None) -> list[str]:
+def wrapped(
+    sentence: str, width: int, *, initial_indent: str = "", subsequent_indent: str = "", most: int | None = None
+) -> list[str]:
     """Cut a sentence into lines of at most `width` cells, none of which ends between a number and its unit.
 
-    The lines begin with `first`, then `rest`; of more than `most` lines, the last one that is kept ends with an ellipsis.
+    The lines begin with `initial_indent`, then `subsequent_indent`; of more than `most` lines, the last one that is kept ends with an ellipsis.
     """
     words = TOGETHER.sub(NO_BREAK, printable(sentence)).split(" ")
-    lines, line = [], first
+    lines, line = [], initial_indent
     empty = True
     for word in words:
         if not empty and cell_len(line) + 1 + cell_len(word) > width:
             lines.append(line)
-            line, empty = rest, True
+            line, empty = subsequent_indent, True
         line += (
             (word if empty else f" {word}")
             if cell_len(line) + cell_len(word) <= width

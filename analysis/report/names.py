@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar, cast
 
 from cvtrace.probes.visible import UNSEEN, printable
 
-__all__ = ["UNSEEN", "printable", "shortened", "shown"]
+__all__ = ["UNSEEN", "printable", "shortened", "with_printable_texts"]
 
 NUMBERS: Final = frozenset(
     f"{each}{empty}" for kind in (int, float, bool) for each in (kind.__name__, str(kind)) for empty in ("", " | None")
@@ -23,29 +23,29 @@ def shortened(name: str, most: int) -> str:
     return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
 
 
-Shown = TypeVar("Shown")
+Value = TypeVar("Value")
 
 
-def shown(value: Shown) -> Shown:
+def with_printable_texts(value: Value) -> Value:
     """Return a report, or a part of one, in which every text is printable: for what a terminal is to show."""
-    found: Any = _shown(value)
-    return cast(Shown, found)
+    printable_value: Any = _with_printable_texts(value)
+    return cast(Value, printable_value)
 
 
-def _shown(value: Any) -> Any:
+def _with_printable_texts(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, tuple | list):
         kind: Any = type(value[0]) if value else int
-        return value if _is_plain(kind) else type(value)([_shown(each) for each in value])
+        return value if _is_plain(kind) else type(value)([_with_printable_texts(each) for each in value])
     if isinstance(value, dict):
-        return {_shown(name): _shown(each) for name, each in value.items()}
+        return {_with_printable_texts(name): _with_printable_texts(each) for name, each in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         changed = {}
         for field in fields(value):
-            before = getattr(value, field.name)
-            if (after := _shown(before)) is not before and after != before:
-                changed[field.name] = after
+            text_value = getattr(value, field.name)
+            if (printable_text := _with_printable_texts(text_value)) is not text_value and printable_text != text_value:
+                changed[field.name] = printable_text
         return replace(value, **changed) if changed else value
     return value
 

@@ -28,14 +28,14 @@ def render(report: Report) -> str:
 
 def _run(report: Report) -> Iterator[str]:
     trace, verdict = report.trace, report.verdict
-    about = {
+    labels = {
         "target": " ".join(trace.target),
         "host": trace.host,
         "probes": trace.probes,
         "started": trace.started,
         "cache_state": report.cache_state or "",
     }
-    yield from _family("cvtrace_run", "info", "What was traced.", [(about, 1)], suffix="_info")
+    yield from _family("cvtrace_run", "info", "What was traced.", [(labels, 1)], suffix="_info")
     mounts = [
         ({"path": each.path, "fqrn": each.fqrn, "client": each.client, "version": each.version}, 1)
         for each in trace.mounts
@@ -50,13 +50,13 @@ def _run(report: Report) -> Iterator[str]:
     yield from _gauge("cvtrace_events_lost", "n", "Events lost.", [({}, trace.lost)])
     if trace.exit_code is not None:
         yield from _gauge("cvtrace_exit_code", "n", "Of the target.", [({}, trace.exit_code)])
-    told = {
+    figures = {
         "fuse_reads": ("n", "READ requests of generation."),
         "http_fetches": ("n", "GETs of generation."),
         "http_bytes": ("bytes", "Fetched in generation, as sent."),
         "blocked_s": ("s", "Generation blocked on CVMFS."),
     }
-    for column, (unit, meaning) in told.items():
+    for column, (unit, meaning) in figures.items():
         yield from _gauge(f"cvtrace_generation_{_bare(column)}", unit, meaning, _observed({}, getattr(verdict, column)))
 
 
@@ -87,8 +87,8 @@ def _tokens(report: Report) -> Iterator[str]:
 def _checks(report: Report) -> Iterator[str]:
     traced = [({"what": each.name}, each.traced) for each in report.checks if each.traced is not None]
     yield from _gauge("cvtrace_traced", "n", "As traced, over the whole run.", traced)
-    counted = [({"what": each.name}, each.client) for each in report.checks]
-    yield from _gauge("cvtrace_counted_by_client", "n", "As the client itself counted.", counted)
+    of_client = [({"what": each.name}, each.client) for each in report.checks]
+    yield from _gauge("cvtrace_counted_by_client", "n", "As the client itself counted.", of_client)
 
 
 def _bare(column: str) -> str:
@@ -121,8 +121,8 @@ def _head(name: str, kind: str, unit: str, meaning: str) -> Iterator[str]:
 
 
 def _sample(name: str, labels: dict[str, str], value: float | int) -> str:
-    told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{told}}} {value!r}" if told else f"{name} {value!r}"
+    pairs = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+    return f"{name}{{{pairs}}} {value!r}" if pairs else f"{name} {value!r}"
 
 
 def _escaped(text: str) -> str:

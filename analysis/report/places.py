@@ -16,7 +16,7 @@ SAME: Final = 0.8
 
 @dataclass(frozen=True)
 class Place:
-    """A file, or a folder with what lies below it, less what is told by itself; `others`: something of it is."""
+    """A file, or a folder with what lies below it, less what is shown by itself; `is_remainder`: something of it is."""
 
     path: str
     blocked_s: float
@@ -26,7 +26,7 @@ class Place:
     fetches: int | None
     fetched_bytes: int
     file: File | None
-    others: bool = False
+    is_remainder: bool = False
 
 
 def places(report: Report, most: int = MOST) -> list[Place]:
@@ -34,45 +34,48 @@ def places(report: Report, most: int = MOST) -> list[Place]:
     total = sum(row.blocked_s for row in report.folders)
     if not total:
         return []
-    single = [row for row in report.files if row.blocked_s >= 2 * WORTH * total][:most]
-    found = [_of_file(row) for row in single]
-    below: dict[str, float] = {}
-    for row in single:
+    files_worth = [row for row in report.files if row.blocked_s >= 2 * WORTH * total][:most]
+    selected = [_of_file(row) for row in files_worth]
+    single_below: dict[str, float] = {}
+    for row in files_worth:
         for folder in _upwards(row.path):
-            below[folder] = below.get(folder, 0.0) + row.blocked_s
-    rest = {row.path: row.total_blocked_s - below.get(row.path, 0.0) for row in report.folders if row.path}
+            single_below[folder] = single_below.get(folder, 0.0) + row.blocked_s
+    remaining = {row.path: row.total_blocked_s - single_below.get(row.path, 0.0) for row in report.folders if row.path}
     by_path = {row.path: row for row in report.folders}
-    tops = [path for path in rest if posixpath.dirname(path) not in rest]
-    narrow = _narrow(tops, rest, WORTH * total)
-    found += [_of_folder(by_path[path], left, others=left < by_path[path].total_blocked_s) for path, left in narrow]
-    return sorted(found, key=lambda place: -place.blocked_s)[:most]
+    tops = [path for path in remaining if posixpath.dirname(path) not in remaining]
+    narrow = _narrow(tops, remaining, WORTH * total)
+    selected += [
+        _of_folder(by_path[path], remaining_s, is_remainder=remaining_s < by_path[path].total_blocked_s)
+        for path, remaining_s in narrow
+    ]
+    return sorted(selected, key=lambda place: -place.blocked_s)[:most]
 
 
-def _narrow(paths: list[str], rest: dict[str, float], least: float) -> list[tuple[str, float]]:
+def _narrow(paths: list[str], remaining: dict[str, float], least: float) -> list[tuple[str, float]]:
     """Go down from each folder as long as the folders in it have nearly all of its waiting; what they have not is told, too."""
     inside: dict[str, list[str]] = {}
-    for path in rest:
+    for path in remaining:
         inside.setdefault(posixpath.dirname(path), []).append(path)
-    found, queue = [], [path for path in paths if rest[path] >= least]
+    narrowed, queue = [], [path for path in paths if remaining[path] >= least]
     while queue:
         path = queue.pop()
-        children = [child for child in inside.get(path, []) if rest[child] >= least]
-        theirs = sum(rest[child] for child in children)
-        if not children or theirs < SAME * rest[path]:
-            found.append((path, rest[path]))
+        children = [child for child in inside.get(path, []) if remaining[child] >= least]
+        children_s = sum(remaining[child] for child in children)
+        if not children or children_s < SAME * remaining[path]:
+            narrowed.append((path, remaining[path]))
             continue
         queue += children
-        if rest[path] - theirs >= least:
-            found.append((path, rest[path] - theirs))
-    return found
+        if remaining[path] - children_s >= least:
+            narrowed.append((path, remaining[path] - children_s))
+    return narrowed
 
 
 def _upwards(path: str) -> list[str]:
-    found = []
+    folders = []
     while path not in ("", "/"):
         path = posixpath.dirname(path)
-        found.append(path)
-    return found
+        folders.append(path)
+    return folders
 
 
 def _of_file(row: File) -> Place:
@@ -81,6 +84,6 @@ def _of_file(row: File) -> Place:
     )
 
 
-def _of_folder(row: Folder, blocked_s: float, *, others: bool) -> Place:
+def _of_folder(row: Folder, blocked_s: float, *, is_remainder: bool) -> Place:
     counts = (row.total_requests, row.reads, row.read_bytes, row.total_http_fetches, row.total_http_bytes)
-    return Place(f"{row.path}/", blocked_s, *counts, None, others)
+    return Place(f"{row.path}/", blocked_s, *counts, None, is_remainder)

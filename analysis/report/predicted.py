@@ -11,45 +11,45 @@ COLUMNS: Final = ("load", "prefill", "decode")
 UNKNOWN: Final = "?"
 
 
-def table(found: WhatIf, report: Report) -> Table:
+def table(what_if: WhatIf, report: Report) -> Table:
     """Return one row per prediction: the run, and the phases one waits for."""
-    first, *others = rows(found, report)
+    first, *body = rows(what_if, report)
     head = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     head.add_column(first[0], vertical="bottom")
     for name in first[1:]:
         head.add_column(name.replace("error in ", "error in\n"), justify="right", no_wrap=True, vertical="bottom")
-    for row in others:
+    for row in body:
         head.add_row(*row)
     return head
 
 
-def rows(found: WhatIf, report: Report) -> list[list[str]]:
+def rows(what_if: WhatIf, report: Report) -> list[list[str]]:
     """Return the cells of the table, the heading first."""
-    shown = [name for name in COLUMNS if any(row.name == name for row in report.phases)]
+    phases = [name for name in COLUMNS if any(row.name == name for row in report.phases)]
     walls = {row.name: row.wall_s for row in report.phases}
-    made = [
-        ["what if", "run", *shown, "error in the lab"],
-        ["as it was", seconds(sum(walls.values())), *(seconds(walls[name]) for name in shown), ""],
+    rows_of_table = [
+        ["what if", "run", *phases, "error in the lab"],
+        ["as it was", seconds(sum(walls.values())), *(seconds(walls[name]) for name in phases), ""],
     ]
-    for each in found.predictions:
+    for each in what_if.predictions:
         after = {row.name: row.predicted_s for row in each.phases}
-        cells = [each.wall_s, *(after.get(name) for name in shown)]
+        cells = [each.wall_s, *(after.get(name) for name in phases)]
         error = "" if each.lab_error is None else f"±{100 * each.lab_error:.0f} %"
-        made.append([each.what, *(UNKNOWN if cell is None else seconds(cell) for cell in cells), error])
-    return made
+        rows_of_table.append([each.what, *(UNKNOWN if cell is None else seconds(cell) for cell in cells), error])
+    return rows_of_table
 
 
-def sentences(found: WhatIf) -> list[str]:
+def sentences(what_if: WhatIf) -> list[str]:
     """Return what the predictions rest on."""
-    way = []
-    if found.rtt_s is not None:
-        way.append(f"round trip {seconds(found.rtt_s)} ({found.rtt_from})")
-    if found.bytes_per_s is not None:
-        way.append(f"bandwidth at least {size(found.bytes_per_s)}/s")
-    lines = [f"The way to the server in this run: {', '.join(way)}."] if way else []
-    reasons = dict.fromkeys(each.reason for each in found.predictions if each.reason)
+    link = []
+    if what_if.rtt_s is not None:
+        link.append(f"round trip {seconds(what_if.rtt_s)} ({what_if.rtt_from})")
+    if what_if.bytes_per_s is not None:
+        link.append(f"bandwidth at least {size(what_if.bytes_per_s)}/s")
+    lines = [f"The way to the server in this run: {', '.join(link)}."] if link else []
+    reasons = dict.fromkeys(each.reason for each in what_if.predictions if each.reason)
     lines += [f"Not told: {reason}." for reason in reasons]
-    return lines + [line for each in found.predictions for line in _assumed(each)]
+    return lines + [line for each in what_if.predictions for line in _assumed(each)]
 
 
 def _assumed(prediction: Prediction) -> list[str]:

@@ -28,46 +28,46 @@ NOTHING: Final = "–"
 
 def lines(report: Report) -> list[Line]:
     """Return what inference or a program needed of CVMFS, and what of it was for imports."""
-    said = runs(report) if report.verdict.question == INFERENCE else _needed(report)
-    return [*said, *imported(report)]
+    needs = runs(report) if report.verdict.question == INFERENCE else _needed(report)
+    return [*needs, *imported(report)]
 
 
 def answer(report: Report) -> list[str]:
     """Return the numbers, the reasons and the proof in full."""
     verdict = report.verdict
-    said = []
+    sentences = []
     if verdict.fuse_requests:
-        needed = _what(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
-        said.append(
+        needed = _needs_in_words(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
+        sentences.append(
             f"{needed}, {size(verdict.fuse_read_bytes or 0)} read; blocked on CVMFS for {seconds(verdict.blocked_s or 0.0)}."
         )
     elif verdict.fuse_requests is None and report.checks:
-        told = ", ".join(f"{check.name.replace('_', ' ')} {check.client:,}" for check in report.checks)
-        said.append(f"Over the whole run the client counted {told}, whoever needed them.")
+        counts = ", ".join(f"{check.name.replace('_', ' ')} {check.client:,}" for check in report.checks)
+        sentences.append(f"Over the whole run the client counted {counts}, whoever needed them.")
     if verdict.answer == INCONCLUSIVE:
-        said += [f"Why: {reason}." for reason in verdict.missing]
+        sentences += [f"Why: {reason}." for reason in verdict.missing]
     if verdict.proof:
-        said.append(f"{'Proof' if verdict.answer != INCONCLUSIVE else 'Known'}: {'; '.join(verdict.proof)}.")
+        sentences.append(f"{'Proof' if verdict.answer != INCONCLUSIVE else 'Known'}: {'; '.join(verdict.proof)}.")
     if verdict.answer == YES and verdict.missing:
-        said.append(f"At least that; not certain: {'; '.join(verdict.missing)}.")
-    return said
+        sentences.append(f"At least that; not certain: {'; '.join(verdict.missing)}.")
+    return sentences
 
 
 def _needed(report: Report) -> list[Line]:
     verdict = report.verdict
     if not verdict.fuse_requests:
         return []
-    needed = _what(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
+    needs = _needs_in_words(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
     read = f" of {size(verdict.fuse_read_bytes)}" if verdict.fuse_reads and verdict.fuse_read_bytes else ""
     reads = pluralize(verdict.fuse_reads or 0, "read")
-    return [("needed", needed.replace(reads, f"{reads}{read}", 1))]
+    return [("needed", needs.replace(reads, f"{reads}{read}", 1))]
 
 
-def _what(requests: int | None, reads: int | None, fetches: int | None, fetched: int | None) -> str:
+def _needs_in_words(requests: int | None, reads: int | None, fetches: int | None, fetched: int | None) -> str:
     """Return reads, other requests, fetches and their bytes."""
-    others = (requests or 0) - (reads or 0)
+    other_requests = (requests or 0) - (reads or 0)
     parts = [pluralize(reads, "read")] if reads else []
-    parts += [pluralize(others, "other request" if reads else "request")] if others > 0 else []
+    parts += [pluralize(other_requests, "other request" if reads else "request")] if other_requests > 0 else []
     parts += [f"{pluralize(fetches, 'fetch')} ({size(fetched or 0)})"] if fetches else []
     return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
@@ -77,31 +77,31 @@ def runs(report: Report) -> list[Line]:
     rows = report.runs
     if len(rows) <= EACH_RUN:
         return [(f"run {row.index + 1}", _run(row)) for row in rows]
-    first, others = rows[0], rows[1:]
-    worst = max(others, key=lambda row: row.blocked_s or 0.0)
-    said = [("run 1", _run(first)), (f"{len(others):,} more runs", _together(others))]
-    if worst.blocked_s and worst.blocked_s < sum(row.blocked_s or 0.0 for row in others):
-        said.append((f"worst, run {worst.index + 1:,}", _run(worst)))
-    return said
+    first, further = rows[0], rows[1:]
+    worst = max(further, key=lambda row: row.blocked_s or 0.0)
+    lines_of_runs = [("run 1", _run(first)), (f"{len(further):,} more runs", _runs_in_words(further))]
+    if worst.blocked_s and worst.blocked_s < sum(row.blocked_s or 0.0 for row in further):
+        lines_of_runs.append((f"worst, run {worst.index + 1:,}", _run(worst)))
+    return lines_of_runs
 
 
 def _run(row: Run) -> str:
-    needed = _what(row.fuse_requests, row.fuse_reads, row.http_fetches, row.http_bytes)
+    needs = _needs_in_words(row.fuse_requests, row.fuse_reads, row.http_fetches, row.http_bytes)
     if row.blocked_s is None:
         return f"took {seconds(row.wall_s)}"
-    if not needed:
+    if not needs:
         return f"needed nothing from CVMFS, and took {seconds(row.wall_s)}"
-    return f"waited {seconds(row.blocked_s)} of {seconds(max(row.wall_s, row.blocked_s))} for {needed}"
+    return f"waited {seconds(row.blocked_s)} of {seconds(max(row.wall_s, row.blocked_s))} for {needs}"
 
 
-def _together(rows: Sequence[Run]) -> str:
+def _runs_in_words(rows: Sequence[Run]) -> str:
     middle = seconds(float(np.median([row.wall_s for row in rows])))
     waiting = [row for row in rows if row.fuse_requests]
     if rows[0].blocked_s is None:
         return f"took {middle} each (median)"
     if not waiting:
         return f"needed nothing from CVMFS, and took {middle} each (median)"
-    needed = _what(*(sum(getattr(row, name) or 0 for row in rows) for name in _COUNTS))
+    needed = _needs_in_words(*(sum(getattr(row, name) or 0 for row in rows) for name in _COUNTS))
     whom = "all of them" if len(waiting) == len(rows) else f"{len(waiting):,} of them"
     return (
         f"{whom} waited, {seconds(sum(row.blocked_s or 0.0 for row in rows))} of "
@@ -114,9 +114,9 @@ _COUNTS: Final = ("fuse_requests", "fuse_reads", "http_fetches", "http_bytes")
 
 def imported(report: Report) -> list[Line]:
     """Return which import statements waited longest, with all that they imported."""
-    found = [row for row in report.imports if row.imported_by is None and _worth(report, row)]
-    found.sort(key=lambda row: -(row.blocked_s or 0.0))
-    return [("import" if not number else "", _import(row)) for number, row in enumerate(found[:MOST_IMPORTS])]
+    statements = [row for row in report.imports if row.imported_by is None and _worth(report, row)]
+    statements.sort(key=lambda row: -(row.blocked_s or 0.0))
+    return [("import" if not number else "", _import(row)) for number, row in enumerate(statements[:MOST_IMPORTS])]
 
 
 def _worth(report: Report, row: Import) -> bool:
@@ -125,8 +125,8 @@ def _worth(report: Report, row: Import) -> bool:
 
 def _import(row: Import) -> str:
     parts = [
-        pluralize(number, what)
-        for number, what in ((row.opens, "open"), (row.lookups, "lookup"), (row.reads, "read"))
+        pluralize(number, noun)
+        for number, noun in ((row.opens, "open"), (row.lookups, "lookup"), (row.reads, "read"))
         if number
     ]
     parts += [f"{pluralize(row.http_fetches, 'fetch')} ({size(row.http_bytes or 0)})"] if row.http_fetches else []
@@ -156,28 +156,28 @@ def imports_table(report: Report, width: int, most: int = MOST_PACKAGES) -> list
         ]
         for row in rows[:most]
     ]
-    left = len(rows) - most
-    more = [f"{left:,} other packages: -v"] if left > 0 else []
-    return [*columns(_without_empty([head, *table]), width), *more]
+    further = len(rows) - most
+    note = [f"{further:,} other packages: -v"] if further > 0 else []
+    return [*columns(_without_empty([head, *table]), width), *note]
 
 
 def places_table(report: Report, width: int, most: int = MOST_PACKAGES) -> list[str]:
     """Return the files and folders that were waited for longest, as a table."""
-    found = places(report, most)
-    if not found:
+    rows_of_places = places(report, most)
+    if not rows_of_places:
         return []
     head = ["waited for", "waiting", "requests", "read", "used", "fetched", "access"]
     rows = [
         [
-            f"{fitted(_short(report, place), NAME)}{' (others)' if place.others else ''}",
+            f"{fitted(_short(report, place), NAME)}{' (others)' if place.is_remainder else ''}",
             seconds(place.blocked_s),
-            NOTHING if place.others else f"{place.requests:,}",
+            NOTHING if place.is_remainder else f"{place.requests:,}",
             size(place.read_bytes) if place.file and place.read_bytes else NOTHING,
             _used(place.file),
-            size(place.fetched_bytes) if place.fetched_bytes and not place.others else NOTHING,
+            size(place.fetched_bytes) if place.fetched_bytes and not place.is_remainder else NOTHING,
             (place.file.access or NOTHING) if place.file else NOTHING,
         ]
-        for place in found
+        for place in rows_of_places
     ]
     return columns(_without_empty([head, *rows]), width)
 
@@ -203,8 +203,8 @@ def _number(number: int | None) -> str:
 
 def _without_empty(rows: list[list[str]]) -> list[list[str]]:
     """Leave out columns in which nothing is told."""
-    kept = [place for place in range(len(rows[0])) if any(row[place] != NOTHING for row in rows[1:])]
-    return [[row[place] for place in kept] for row in rows]
+    columns_shown = [place for place in range(len(rows[0])) if any(row[place] != NOTHING for row in rows[1:])]
+    return [[row[place] for place in columns_shown] for row in rows]
 
 
 def blocks(report: Report, width: int, most: int = MOST_PACKAGES) -> list[list[str]]:

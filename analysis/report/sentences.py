@@ -92,7 +92,7 @@ def answer(report: Report) -> list[str]:
     return lines
 
 
-def made(verdict: Verdict) -> str:
+def tokens_in_words(verdict: Verdict) -> str:
     """Return how many tokens were made, or by how many steps where the size of the batch is not known."""
     if verdict.tokens is None:
         return f"{pluralize(verdict.steps, 'step')} of a batch"
@@ -101,12 +101,12 @@ def made(verdict: Verdict) -> str:
 
 def _numbers(report: Report) -> list[str]:
     verdict = report.verdict
-    tokens = made(verdict)
+    tokens = tokens_in_words(verdict)
     if verdict.fuse_reads is None or verdict.http_fetches is None or verdict.blocked_s is None:
         parts = [f"{tokens}."] if verdict.steps else []
         if report.checks:
-            told = ", ".join(_told(check) for check in report.checks)
-            parts.append(f"Over the whole run {_client(report)} counted {told}, whoever asked.")
+            counts = ", ".join(_client_count(check) for check in report.checks)
+            parts.append(f"Over the whole run {_client(report)} counted {counts}, whoever asked.")
         return [" ".join(parts)] if parts else []
     if not verdict.steps:
         return []
@@ -116,7 +116,7 @@ def _numbers(report: Report) -> list[str]:
     ]
 
 
-def _told(check: Check) -> str:
+def _client_count(check: Check) -> str:
     if check.name == "http_bytes":
         return size(check.client) if check.client else "0 bytes"
     return pluralize(check.client, CHECKS.get(check.name, check.name).removesuffix("s"))
@@ -127,8 +127,8 @@ def _how(report: Report) -> str:
     affected = verdict.tokens_affected
     why = ", ".join(f"{CAUSES.get(name, name)} ×{count:,}" for name, count in verdict.causes.items())
     read, fetched = size(verdict.fuse_read_bytes or 0), size(verdict.http_bytes or 0)
-    whom = f"{pluralize(len(affected), 'token')} affected ({listed(affected, SHOWN_RANGES)})"
-    return f"{whom if affected else 'between tokens'}: {read} read, {fetched} fetched. Why: {why}."
+    who = f"{pluralize(len(affected), 'token')} affected ({listed(affected, SHOWN_RANGES)})"
+    return f"{who if affected else 'between tokens'}: {read} read, {fetched} fetched. Why: {why}."
 
 
 def _spinning(report: Report) -> list[str]:
@@ -199,24 +199,27 @@ def operators(report: Report) -> list[str]:
 
 def caches(report: Report) -> list[str]:
     """Return how warm the caches were, and how the fetches went."""
-    mine = [fetch for fetch in report.fetches if fetch.by_target]
+    fetches = [fetch for fetch in report.fetches if fetch.by_target]
     line = f"Cache state: {report.cache_state or 'not observed'}."
-    if mine:
-        what = "chunk" if all(CHUNK.search(fetch.url) for fetch in mine) else "object"
-        line += f"  {pluralize(len(mine), what)} fetched"
-        line += f" {together(report)}" if len(mine) > 1 else ""
+    if fetches:
+        noun = "chunk" if all(CHUNK.search(fetch.url) for fetch in fetches) else "object"
+        line += f"  {pluralize(len(fetches), noun)} fetched"
+        line += f" {concurrency(report)}" if len(fetches) > 1 else ""
         line += f"{_amplified(report)}."
-    others = len(report.fetches) - len(mine)
-    return [line, *([f"{pluralize(others, 'fetch')} for others or for the client itself."] if others else [])]
+    other_fetches = len(report.fetches) - len(fetches)
+    return [
+        line,
+        *([f"{pluralize(other_fetches, 'fetch')} for others or for the client itself."] if other_fetches else []),
+    ]
 
 
 def _amplified(report: Report) -> str:
     """Tell how much more was fetched (compressed) than read."""
-    got = sum(fetch.bytes for fetch in report.fetches if fetch.by_target)
+    fetched = sum(fetch.bytes for fetch in report.fetches if fetch.by_target)
     read = sum(row.fuse_read_bytes or 0 for row in report.phases)
     if not read:
-        return f"; {size(got)}, none of it read"
-    ratio = got / read
+        return f"; {size(fetched)}, none of it read"
+    ratio = fetched / read
     if 0.95 <= ratio < 1.05:
         return "; as much fetched as read"
     if ratio < 1:
@@ -224,15 +227,15 @@ def _amplified(report: Report) -> str:
     return f"; {ratio:,.0f}x more fetched than read" if ratio >= 100 else f"; {ratio:.1f}x more fetched than read"
 
 
-def together(report: Report, phase: str | None = None) -> str:
+def concurrency(report: Report, phase: str | None = None) -> str:
     """Tell how many GETs of the run, or of a phase, were under way at once."""
-    mine = [fetch for fetch in report.fetches if fetch.by_target and phase in (None, fetch.phase)]
-    if not mine:
+    fetches = [fetch for fetch in report.fetches if fetch.by_target and phase in (None, fetch.phase)]
+    if not fetches:
         return ""
-    sent = np.array([each.start_s + each.queue_s + each.connect_s for each in mine])
-    until = sent + np.array([each.request_s + each.transfer_s + each.fill_s for each in mine])
+    sent = np.array([each.start_s + each.queue_s + each.connect_s for each in fetches])
+    until = sent + np.array([each.request_s + each.transfer_s + each.fill_s for each in fetches])
     order = np.argsort(np.concatenate([until, sent]), kind="stable")
-    steps = np.concatenate([-np.ones(len(mine)), np.ones(len(mine))])[order]
+    steps = np.concatenate([-np.ones(len(fetches)), np.ones(len(fetches))])[order]
     most = int(np.cumsum(steps).max())
     return "one after the other" if most <= 1 else f"up to {most} at once"
 
@@ -252,32 +255,32 @@ def access_log(report: Report) -> list[str]:
     check = report.access_log
     if check is None:
         return []
-    who = "proxy" if check.of_proxy else "server behind the proxy" if check.behind_proxy else "server"
-    same = (
+    server = "proxy" if check.of_proxy else "server behind the proxy" if check.behind_proxy else "server"
+    relation = (
         "=" if check.traced_bytes == check.log_bytes else "≠" if check.bytes_differ else "≤"
     )  # heads of the responses
     parts = [f"{check.matched:,} of {pluralize(check.fetches, 'fetch')} found"]
-    parts += [f"bytes {check.traced_bytes:,} {same} {check.log_bytes:,}"] if check.matched else []
+    parts += [f"bytes {check.traced_bytes:,} {relation} {check.log_bytes:,}"] if check.matched else []
     parts += [f"{check.without_path:,} without a path not compared"] if check.without_path else []
     if check.only_in_trace and check.behind_proxy:
         parts.append(f"{check.only_in_trace:,} answered by the proxy")
     elif check.only_in_trace:
         parts.append(f"{check.only_in_trace:,} not in it")
     if check.only_in_log:
-        whose = "of an unknown client" if check.unknown_client else "of this client"
-        parts.append(f"{check.only_in_log:,} {whose} only in it ({', '.join(check.examples)})")
+        of_client = "of an unknown client" if check.unknown_client else "of this client"
+        parts.append(f"{check.only_in_log:,} {of_client} only in it ({', '.join(check.examples)})")
     parts += [f"{check.of_others:,} of other clients"] if check.of_others else []
     parts += [f"{check.at_edges:,} perhaps before or after"] if check.at_edges else []
     parts += [f"its clock {seconds(check.clock_ahead_s)} ahead"] if check.clock_ahead_s else []
     parts += [f"{pluralize(check.unreadable, 'line')} unreadable"] if check.unreadable else []
-    return [f"Access log of the {who} ({check.format}): {', '.join(parts)}."]
+    return [f"Access log of the {server} ({check.format}): {', '.join(parts)}."]
 
 
 def _client(report: Report) -> str:
     return next((mount.client for mount in report.trace.mounts if mount.used), "cvmfs2")
 
 
-def lacking(report: Report) -> list[str]:
+def unobserved(report: Report) -> list[str]:
     """Return what was not observed, and where a trace ends that was cut off."""
     briefly = [text.partition(":")[0].rstrip(".") for text in report.trace.missing]
     lines = [f"Note: {note}." for note in report.notes if note not in report.verdict.missing]

@@ -49,8 +49,8 @@ def _summed(stacks: Stacks, choice: str) -> tuple[Ints, Ints]:
 
 def _in_order(stacks: Stacks, choice: str) -> tuple[Ints, Ints]:
     """Return the stack and the nanoseconds of each stretch of the critical path in which the stack stays the same."""
-    kept = np.isin(stacks.of_piece, stacks.rows(choice)) & (stacks.piece_ns > 0)
-    row, ns = stacks.of_piece[kept], stacks.piece_ns[kept]
+    is_chosen = np.isin(stacks.of_piece, stacks.rows(choice)) & (stacks.piece_ns > 0)
+    row, ns = stacks.of_piece[is_chosen], stacks.piece_ns[is_chosen]
     if not len(row):
         return row, ns
     first = np.flatnonzero(np.append(True, row[1:] != row[:-1]))

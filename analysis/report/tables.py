@@ -47,9 +47,9 @@ Opener = Callable[[str], Any]
 """Opens a new file of the export for writing bytes, by name."""
 
 
-def write(study: Study, more: Tables, report: Report, form: str, opener: Opener, *, what_if: bool = False) -> None:
+def write(study: Study, details: Tables, report: Report, form: str, opener: Opener, *, what_if: bool = False) -> None:
     """Write every table that has a row, each as `<name>.csv` or `<name>.parquet`; predictions if asked `what_if`."""
-    for name, table in tables(study, more, report):
+    for name, table in tables(study, details, report):
         if table.num_rows and (what_if or name not in ASKED_WHAT_IF):
             with opener(f"{name}.{form}") as stream:
                 (_csv if form == "csv" else pa_parquet.write_table)(table, stream)
@@ -85,14 +85,14 @@ def zipped(stream: BinaryIO) -> Iterator[Opener]:
         yield lambda name: archive.open(name, "w", force_zip64=True)
 
 
-def tables(study: Study, more: Tables, report: Report) -> Iterator[tuple[str, pa.Table]]:
+def tables(study: Study, details: Tables, report: Report) -> Iterator[tuple[str, pa.Table]]:
     """Return name and columns of each table, one after the other."""
-    known, found = files(study), stacks(study, more.tensors)
+    known, stack_table = files(study), stacks(study, details.tensors)
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         "run": lambda: _run(report),
         "classes": lambda: _classes(report),
-        "requests": lambda: _requests(study, more, known),
-        "stacks": lambda: _stacks(found),
+        "requests": lambda: _requests(study, details, known),
+        "stacks": lambda: _stacks(stack_table),
         "mounts": lambda: _of_rows(report.trace.mounts, TABLES["mounts"]),
         "predictions": lambda: _of_rows(_predictions(report), TABLES["predictions"]),
         "predicted_phases": lambda: _predicted_phases(report),
@@ -135,7 +135,7 @@ def _harmless(words: Any) -> Any:
 
 def _of_rows(rows: Sequence[Any], columns: dict[str, Column]) -> dict[str, Any]:
     """Return the columns of rows of the report; names in them as text."""
-    return {name: [_told(getattr(row, name)) for row in rows] for name in columns}
+    return {name: [_cell(getattr(row, name)) for row in rows] for name in columns}
 
 
 def _rows(report: Report, name: str) -> Sequence[Any]:
@@ -144,9 +144,9 @@ def _rows(report: Report, name: str) -> Sequence[Any]:
     return rows if isinstance(rows, tuple) else () if rows is None else (rows,)
 
 
-def _told(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     if isinstance(value, tuple):
-        return json.dumps([_told(each) for each in value], ensure_ascii=False)
+        return json.dumps([_cell(each) for each in value], ensure_ascii=False)
     return printable(value) if isinstance(value, str) else value
 
 
@@ -161,7 +161,7 @@ def _run(report: Report) -> dict[str, Any]:
     for name in TABLES["run"]:
         if name not in row:
             row[name] = getattr(verdict, name) if hasattr(verdict, name) else getattr(trace, name)
-    return {name: [_told(row[name])] for name in TABLES["run"]}
+    return {name: [_cell(row[name])] for name in TABLES["run"]}
 
 
 def _classes(report: Report) -> dict[str, Any]:
@@ -187,58 +187,60 @@ def _none(name: str) -> dict[str, Any]:
     return {column: [] for column in TABLES[name]}
 
 
-def _requests(study: Study, more: Tables, known: Files) -> dict[str, Any]:
-    asked, use = study.requests, study.use
+def _requests(study: Study, details: Tables, known: Files) -> dict[str, Any]:
+    requests, use = study.requests, study.use
     start_ns, _ = life(study.recording)
     names = [member.name for member in Opcode]
     codes = np.array([int(member) for member in Opcode], dtype=np.int64)
     order = np.argsort(codes)
-    place = np.minimum(np.searchsorted(codes[order], asked.opcode), len(codes) - 1)
-    strange = np.unique(asked.opcode[codes[order][place] != asked.opcode])
+    place = np.minimum(np.searchsorted(codes[order], requests.opcode), len(codes) - 1)
+    unknown_codes = np.unique(requests.opcode[codes[order][place] != requests.opcode])
     number = np.where(
-        codes[order][place] == asked.opcode, order[place], len(names) + np.searchsorted(strange, asked.opcode)
+        codes[order][place] == requests.opcode,
+        order[place],
+        len(names) + np.searchsorted(unknown_codes, requests.opcode),
     )
     return {
-        "connection": asked.connection,
-        "unique": asked.unique,
-        "opcode": _words([*names, *(f"opcode {each}" for each in strange.tolist())], number),
+        "connection": requests.connection,
+        "unique": requests.unique,
+        "opcode": _words([*names, *(f"opcode {each}" for each in unknown_codes.tolist())], number),
         "path": _words(known.names, known.of_request),
-        "inode": asked.nodeid,
-        "offset": _known(asked.offset),
-        "read_bytes": asked.read_bytes,
-        "asker": asked.asker,
-        "worker": asked.worker,
-        "by_target": asked.by_target,
+        "inode": requests.nodeid,
+        "offset": _known(requests.offset),
+        "read_bytes": requests.read_bytes,
+        "asker": requests.asker,
+        "worker": requests.worker,
+        "by_target": requests.by_target,
         "phase": _words(study.phases.names, study.request_phase),
         "token": _known(study.request_token),
         **{
-            name: (getattr(asked, name.removesuffix("_s")) - start_ns) / 1e9
+            name: (getattr(requests, name.removesuffix("_s")) - start_ns) / 1e9
             for name in ("sent_s", "received_s", "replied_s")
         },
-        "error": asked.error,
+        "error": requests.error,
         "cache_hits": use.hits,
         "cache_misses": use.misses,
         "cache_shared": use.shared,
         "fetch": _known(first_fetches(study)),
-        "cause": _words(CAUSES, more.cause),
-        "tensor": _words([each.name if each else "" for each in more.tensors.header], _main(study, more)),
+        "cause": _words(CAUSES, details.cause),
+        "tensor": _words([each.name if each else "" for each in details.tensors.header], _main(study, details)),
     }
 
 
-def _main(study: Study, more: Tables) -> Ints:
+def _main(study: Study, details: Tables) -> Ints:
     """Return the row of `tensors` that each request counts for, -1 for none and for the bytes of no tensor."""
-    named = np.array([each is not None for each in (*more.tensors.header, None)], dtype=bool)
-    main = more.tensors.main if len(more.tensors.main) else np.full(len(study.requests), -1, dtype=np.int64)
+    named = np.array([each is not None for each in (*details.tensors.header, None)], dtype=bool)
+    main = details.tensors.main if len(details.tensors.main) else np.full(len(study.requests), -1, dtype=np.int64)
     return np.where(named[main], main, -1)
 
 
 def first_fetches(study: Study) -> Ints:
     """Return for each request the row in the table of fetches of the first GET it caused, -1 for none."""
-    found = np.full(len(study.requests), -1, dtype=np.int64)
+    first_get = np.full(len(study.requests), -1, dtype=np.int64)
     request = study.gets.request[np.argsort(study.gets.sent, kind="stable")]
     caused = np.flatnonzero(request >= 0)[::-1]
-    found[request[caused]] = caused
-    return found
+    first_get[request[caused]] = caused
+    return first_get
 
 
 def _known(number: Ints) -> pa.Array:
@@ -252,13 +254,13 @@ def _words(names: Sequence[str], number: Ints) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(number.astype(np.int32), mask=number < 0), words)
 
 
-def _stacks(found: Stacks) -> dict[str, Any]:
+def _stacks(stack_table: Stacks) -> dict[str, Any]:
     return {
-        "phase": _words(found.phases, found.phase),
-        "thread": found.thread,
-        "file": _words(found.files, found.file),
-        "tensor": _words(found.tensors, found.tensor),
-        "class": _words(LABELS, found.value),
-        "time_s": found.ns / 1e9,
-        "pieces": found.pieces,
+        "phase": _words(stack_table.phases, stack_table.phase),
+        "thread": stack_table.thread,
+        "file": _words(stack_table.files, stack_table.file),
+        "tensor": _words(stack_table.tensors, stack_table.tensor),
+        "class": _words(LABELS, stack_table.value),
+        "time_s": stack_table.ns / 1e9,
+        "pieces": stack_table.pieces,
     }

@@ -9,7 +9,7 @@ from typing import Final
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import full
 from cvtrace.analysis.report.brief import brief
-from cvtrace.analysis.report.names import shown
+from cvtrace.analysis.report.names import with_printable_texts
 from cvtrace.analysis.storage.headers import Headers
 from cvtrace.analysis.summary.assemble import analyse
 from cvtrace.tracer.store import Trace
@@ -29,7 +29,7 @@ def render(
 
     `verbose` has everything that is known of the run, in as many lines as that takes.
     """
-    report = shown(report)
+    report = with_printable_texts(report)
     if verbose:
         return full.render(report, width, color, what_if=what_if)
     lines = brief(report, width)
@@ -41,10 +41,10 @@ def render(
 
 
 def _coloured(line: str) -> str:
-    found = ANSWERED.match(line)
-    if found:
-        question, reply = found.groups()
-        return f"{BOLD}{question}{PLAIN}  {COLOURS[reply]}{reply}{PLAIN}{line[found.end() :]}"
+    match = ANSWERED.match(line)
+    if match:
+        question, reply = match.groups()
+        return f"{BOLD}{question}{PLAIN}  {COLOURS[reply]}{reply}{PLAIN}{line[match.end() :]}"
     return HEADINGS.sub(lambda heading: f"{BOLD}{heading[0]}{PLAIN}", line)
 
 

@@ -16,37 +16,37 @@ from cvtrace.analysis.trace.intervals import Bools, Ints
 
 def answer_rows(study: Study, evidence: Evidence) -> tuple[Answer, ...]:
     """Return one row for each answer, or request of an engine, in the order in which they began."""
-    found = study.phases.answers
-    found = found.where(found.whole | (found.steps > 0) | (found.failed > 0))
+    answers = study.phases.answers
+    answers = answers.where(answers.whole | (answers.steps > 0) | (answers.failed > 0))
     start_ns, _ = life(study.recording)
-    count, seen = len(found), study.recording.sees_requests
-    path = study.threads.between(found.thread, found.start, found.end)
+    count, is_seen = len(answers), study.recording.sees_requests
+    path = study.threads.between(answers.thread, answers.start, answers.end)
     blocked = class_times(path, path.of, max(count, 1))[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
     needed, requests = generation_needs(study).all, study.requests
     get = np.isin(np.arange(len(requests)), study.gets.request)
-    number = [_within(study, needed & each, found.process, found.start, found.end) for each in (
+    number = [_within(study, needed & each, answers.process, answers.start, answers.end) for each in (
         np.ones(len(requests), dtype=bool), requests.reads, get)]  # fmt: skip
-    asked, reads, fetched = (column.tolist() for column in number)
+    requests_of_answer, reads, fetched = (column.tolist() for column in number)
     rows = []
     for place in range(count):
-        first_end = int(found.first_end[place])
+        first_end = int(answers.first_end[place])
         rows.append(
             Answer(
                 index=place,
-                start_s=int(found.start[place] - start_ns) / 1e9,
-                wall_s=int(found.end[place] - found.start[place]) / 1e9,
-                first_token_s=int(first_end - found.start[place]) / 1e9 if first_end >= 0 else None,
-                tokens=None if found.tokens[place] == UNKNOWN else int(found.tokens[place]),
-                steps=int(found.steps[place]),
-                failed_steps=int(found.failed[place]),
+                start_s=int(answers.start[place] - start_ns) / 1e9,
+                wall_s=int(answers.end[place] - answers.start[place]) / 1e9,
+                first_token_s=int(first_end - answers.start[place]) / 1e9 if first_end >= 0 else None,
+                tokens=None if answers.tokens[place] == UNKNOWN else int(answers.tokens[place]),
+                steps=int(answers.steps[place]),
+                failed_steps=int(answers.failed[place]),
                 hits_cvmfs=decide(
-                    requests=bool(asked[place]),
-                    missing=bool(evidence.missing or not seen or not found.steps[place]),
+                    requests=bool(requests_of_answer[place]),
+                    missing=bool(evidence.missing or not is_seen or not answers.steps[place]),
                 ),
-                blocked_s=int(blocked[place]) / 1e9 if seen else None,
-                fuse_requests=asked[place] if seen else None,
-                fuse_reads=reads[place] if seen else None,
-                http_fetches=fetched[place] if seen else None,
+                blocked_s=int(blocked[place]) / 1e9 if is_seen else None,
+                fuse_requests=requests_of_answer[place] if is_seen else None,
+                fuse_reads=reads[place] if is_seen else None,
+                http_fetches=fetched[place] if is_seen else None,
             )
         )
     return tuple(rows)
@@ -57,12 +57,16 @@ def _within(study: Study, chosen: Bools, process: Ints, start: Ints, end: Ints) 
     requests = study.requests
     index = np.flatnonzero(chosen)
     asker = process_of(study, requests.asker[index])
-    helper = ~np.isin(asker, process)
+    is_helper = ~np.isin(asker, process)
     lanes = study.recording.lanes(process)
-    own = np.sort(lanes.at(asker[~helper], requests.sent[index[~helper]]))
-    others = np.sort(requests.sent[index[helper]])
+    of_answer_process = np.sort(lanes.at(asker[~is_helper], requests.sent[index[~is_helper]]))
+    of_other_processes = np.sort(requests.sent[index[is_helper]])
     from_, to = lanes.at(process, start), lanes.at(process, end)
-    of_process = np.searchsorted(own, to, side="right") - np.searchsorted(own, from_, side="left")
-    of_helpers = np.searchsorted(others, end, side="right") - np.searchsorted(others, start, side="left")
-    counted: Ints = of_process + of_helpers
-    return counted
+    of_process = np.searchsorted(of_answer_process, to, side="right") - np.searchsorted(
+        of_answer_process, from_, side="left"
+    )
+    of_helpers = np.searchsorted(of_other_processes, end, side="right") - np.searchsorted(
+        of_other_processes, start, side="left"
+    )
+    count: Ints = of_process + of_helpers
+    return count

@@ -32,7 +32,7 @@ def run_rows(study: Study) -> tuple[Run, ...]:
     run = np.where(requests.expects_reply, pick(number, call, -1), -1)
     of_get = pick(run, gets.request, -1)
     start_ns, _ = life(study.recording)
-    seen = study.recording.sees_requests
+    is_seen = study.recording.sees_requests
     columns: dict[str, Ints] = {
         "fuse_requests": add_up(run, np.ones(len(run), dtype=np.int64), count),
         "fuse_reads": add_up(run, requests.reads, count),
@@ -44,76 +44,76 @@ def run_rows(study: Study) -> tuple[Run, ...]:
     return tuple(
         Run(
             index=place,
-            process=int(calls.process[at]),
-            start_s=int(calls.start[at] - start_ns) / 1e9,
-            wall_s=int(calls.end[at] - calls.start[at]) / 1e9,
+            process=int(calls.process[call_place]),
+            start_s=int(calls.start[call_place] - start_ns) / 1e9,
+            wall_s=int(calls.end[call_place] - calls.start[call_place]) / 1e9,
             **group_seconds(times[place]),
-            blocked_s=int(blocked[place]) / 1e9 if seen else None,
-            **{name: int(column[place]) if seen else None for name, column in columns.items()},
+            blocked_s=int(blocked[place]) / 1e9 if is_seen else None,
+            **{name: int(column[place]) if is_seen else None for name, column in columns.items()},
         )
-        for place, at in enumerate(of_run.tolist())
+        for place, call_place in enumerate(of_run.tolist())
     )
 
 
-def import_rows(study: Study, found: Imports) -> tuple[Import, ...]:
+def import_rows(study: Study, imports: Imports) -> tuple[Import, ...]:
     """Return one row for each module that a process imported, those that took longest first."""
-    if not len(found):
+    if not len(imports):
         return ()
-    pairs, of = np.unique(np.column_stack([found.process, found.module]), axis=0, return_inverse=True)
-    of, count = of.ravel(), len(pairs)
-    outer = _outermost(of, found.parent, found.depth)
-    wall = add_up(np.where(outer, of, -1), found.end - found.start, count)
-    first = np.full(count, len(found), dtype=np.int64)
-    by_start = np.argsort(found.start, kind="stable")
-    np.minimum.at(first, of[by_start], np.arange(len(found)))
+    pairs, group = np.unique(np.column_stack([imports.process, imports.module]), axis=0, return_inverse=True)
+    group, count = group.ravel(), len(pairs)
+    is_outermost = _outermost(group, imports.parent, imports.depth)
+    wall = add_up(np.where(is_outermost, group, -1), imports.end - imports.start, count)
+    first = np.full(count, len(imports), dtype=np.int64)
+    by_start = np.argsort(imports.start, kind="stable")
+    np.minimum.at(first, group[by_start], np.arange(len(imports)))
     first = by_start[first]
-    sums = _summed(found, of, outer, count)
+    sums = _sums(imports, group, is_outermost, count)
     start_ns, _ = life(study.recording)
-    shown = np.argsort(-wall, kind="stable")[:MOST_IMPORTS]
-    tries, failed = np.bincount(of, minlength=count), add_up(of, found.failed, count)
+    longest = np.argsort(-wall, kind="stable")[:MOST_IMPORTS]
+    tries, failed = np.bincount(group, minlength=count), add_up(group, imports.failed, count)
     return tuple(
         Import(
-            module=found.names[pairs[row, 1]],
+            module=imports.names[pairs[row, 1]],
             process=int(pairs[row, 0]),
-            start_s=int(found.start[first[row]] - start_ns) / 1e9,
+            start_s=int(imports.start[first[row]] - start_ns) / 1e9,
             wall_s=int(wall[row]) / 1e9,
-            imported_by=_name(found, int(found.parent[first[row]])),
+            imported_by=_name(imports, int(imports.parent[first[row]])),
             count=int(tries[row]),
             failed=int(failed[row]),
             **_cells(study, sums, row, ""),
             **_cells(study, sums, row, "self_"),
         )
-        for row in shown.tolist()
+        for row in longest.tolist()
     )
 
 
-def package_rows(study: Study, found: Imports) -> tuple[ImportedPackage, ...]:
+def package_rows(study: Study, imports: Imports) -> tuple[ImportedPackage, ...]:
     """Return one row for each package, those whose own modules waited longest first."""
-    if not len(found):
+    if not len(imports):
         return ()
-    tops = [name if name == START else name.partition(".")[0] for name in found.names]
+    tops = [name if name == START else name.partition(".")[0] for name in imports.names]
     packages = tuple(dict.fromkeys(tops))
     number = {name: place for place, name in enumerate(packages)}
-    package = np.array([number[top] for top in tops], dtype=np.int64)[found.module]
+    package = np.array([number[top] for top in tops], dtype=np.int64)[imports.module]
     count = len(packages)
-    outer = _outermost(package, found.parent, found.depth)
-    wall = add_up(np.where(outer, package, -1), found.end - found.start, count)
-    sums = _summed(found, package, outer, count)
-    modules = np.unique(np.column_stack([package, found.module]), axis=0)[:, 0]
-    processes = np.unique(np.column_stack([package, found.process]), axis=0)[:, 0]
+    is_outermost = _outermost(package, imports.parent, imports.depth)
+    wall = add_up(np.where(is_outermost, package, -1), imports.end - imports.start, count)
+    sums = _sums(imports, package, is_outermost, count)
+    modules = np.unique(np.column_stack([package, imports.module]), axis=0)[:, 0]
+    processes = np.unique(np.column_stack([package, imports.process]), axis=0)[:, 0]
     rows = []
     for row in range(count):
-        own = _cells(study, sums, row, "self_")
+        self_cells = _cells(study, sums, row, "self_")
         rows.append(
             ImportedPackage(
                 package=packages[row],
                 modules=int((modules == row).sum()),
                 processes=int((processes == row).sum()),
                 wall_s=int(wall[row]) / 1e9,
-                self_s=own["self_s"],
+                self_s=self_cells["self_s"],
                 blocked_s=_cells(study, sums, row, "")["blocked_s"],
-                self_blocked_s=own["self_blocked_s"],
-                **{name: own[f"self_{name}"] for name in COUNTS},
+                self_blocked_s=self_cells["self_blocked_s"],
+                **{name: self_cells[f"self_{name}"] for name in COUNTS},
             )
         )
     return tuple(sorted(rows, key=lambda each: (-(each.self_blocked_s or 0.0), -each.self_s, each.package)))
@@ -121,43 +121,43 @@ def package_rows(study: Study, found: Imports) -> tuple[ImportedPackage, ...]:
 
 def _outermost(group: Ints, parent: Ints, depth: Ints) -> Bools:
     """Tell which imports are nested in no other of their group."""
-    found = np.ones(len(group), dtype=bool)
+    is_outermost = np.ones(len(group), dtype=bool)
     above = parent.copy()
     for _ in range(int(depth.max()) if len(depth) else 0):
-        found &= pick(group, above, -1) != group
+        is_outermost &= pick(group, above, -1) != group
         above = pick(parent, above, -1)
-    return found
+    return is_outermost
 
 
-def _summed(found: Imports, of: Ints, outer: Bools, count: int) -> dict[str, Ints]:
+def _sums(imports: Imports, group: Ints, is_outermost: Bools, count: int) -> dict[str, Ints]:
     """Add up the imports of each group: what they have themselves, and with those nested in the outermost of them."""
-    of_outer = np.where(outer, of, -1)
+    of_outer = np.where(is_outermost, group, -1)
     sums = {
-        "self_s": add_up(of, found.self_ns, count),
-        "self_blocked_s": add_up(of, found.self_blocked_ns, count),
-        "blocked_s": add_up(of_outer, found.total_blocked_ns, count),
+        "self_s": add_up(group, imports.self_ns, count),
+        "self_blocked_s": add_up(group, imports.self_blocked_ns, count),
+        "blocked_s": add_up(of_outer, imports.total_blocked_ns, count),
     }
     for column, name in enumerate(COUNTS):
-        sums[f"self_{name}"] = add_up(of, found.own[:, column], count)
-        sums[name] = add_up(of_outer, found.total[:, column], count)
+        sums[f"self_{name}"] = add_up(group, imports.own[:, column], count)
+        sums[name] = add_up(of_outer, imports.total[:, column], count)
     return sums
 
 
 def _cells(study: Study, sums: dict[str, Ints], row: int, prefix: str) -> dict[str, Any]:
     """Return the fields of a row whose names begin with `self_`, or those that do not."""
-    seen = study.recording.sees_requests
+    is_seen = study.recording.sees_requests
     cells: dict[str, Any] = {}
     for name, column in sums.items():
         if name.startswith("self_") != (prefix == "self_"):
             continue
         if name == "self_s":
             cells[name] = int(column[row]) / 1e9
-        elif not seen:
+        elif not is_seen:
             cells[name] = None
         else:
             cells[name] = int(column[row]) / 1e9 if name.endswith("_s") else int(column[row])
     return cells
 
 
-def _name(found: Imports, number: int) -> str | None:
-    return found.names[found.module[number]] if number >= 0 else None
+def _name(imports: Imports, number: int) -> str | None:
+    return imports.names[imports.module[number]] if number >= 0 else None

@@ -60,8 +60,8 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
     spans = users.spans
     begins = tuple((each.start, each.row) for each in (segments, study.phase_calls, users))
     numbers, of_client = _phase_numbers(study), list(client_numbers(study))
-    waited, sequential = tables.waited.by_row(count)
-    seen = study.recording.sees_requests
+    waited_ns, sequential = tables.waited.by_row(count)
+    is_seen = study.recording.sees_requests
     spin, starved = (_bound(study, part) for part in (study.overlaps.spin, study.overlaps.starved))
     rows = []
     for row in np.flatnonzero(parts + has_calls + users.counts).tolist():
@@ -81,8 +81,8 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
                 hits_cvmfs=answer_of_phase(study, row, evidence),
                 **of_client[row],
                 cache_state=tables.states[row],
-                fetch_wait_s=int(waited[row]) / 1e9 if seen else None,
-                sequential_fetch_s=int(sequential[row]) / 1e9 if seen else None,
+                fetch_wait_s=int(waited_ns[row]) / 1e9 if is_seen else None,
+                sequential_fetch_s=int(sequential[row]) / 1e9 if is_seen else None,
                 spin_overlap_s=None if spin is None else int(spin[row]) / 1e9,
                 daemon_starved_s=None if starved is None else int(starved[row]) / 1e9,
             )
@@ -109,13 +109,13 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
     faults = study.recording.of(Kind.FAULT)
     network = np.minimum(_sum(row, _from_network(study), count), _sum(row, requests.read_bytes, count))
     read_bytes = _sum(row, requests.read_bytes, count)
-    away = study.elsewhere
-    away_row = study.phases.row_at(away.asker, away.sent)
-    left_out = np.where(away.to_cvmfs, away_row, -1)
+    elsewhere = study.elsewhere
+    elsewhere_row = study.phases.row_at(elsewhere.asker, elsewhere.sent)
+    cvmfs_row = np.where(elsewhere.to_cvmfs, elsewhere_row, -1)
     numbers: dict[str, Ints | None] = {
-        "fuse_requests": _sum(row, np.ones(len(row), dtype=np.int64), count) + _sum(left_out, left_out >= 0, count),
-        "fuse_reads": _sum(row, read, count) + _sum(left_out, away.reads, count),
-        "unobserved_requests": _sum(away_row, away_row >= 0, count),
+        "fuse_requests": _sum(row, np.ones(len(row), dtype=np.int64), count) + _sum(cvmfs_row, cvmfs_row >= 0, count),
+        "fuse_reads": _sum(row, read, count) + _sum(cvmfs_row, elsewhere.reads, count),
+        "unobserved_requests": _sum(elsewhere_row, elsewhere_row >= 0, count),
         "fuse_read_bytes": read_bytes,
         "cache_hits": _sum(row, use.hits, count),
         "cache_misses": _sum(row, use.misses, count),
@@ -126,9 +126,9 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
         "disk_bytes": read_bytes - network,
         "network_bytes": network,
     }
-    unseen = () if study.recording.sees_pages else PAGES
+    unobserved = () if study.recording.sees_pages else PAGES
     if study.recording.sees_requests:
-        return {**numbers, **dict.fromkeys(unseen)}
+        return {**numbers, **dict.fromkeys(unobserved)}
     return {**dict.fromkeys(numbers), **_of_client(study)}
 
 
@@ -136,11 +136,11 @@ def _of_client(study: Study) -> dict[str, Ints | None]:
     """Return the counts that the client's own counters tell of every phase that occurred."""
     names = {"fuse_reads": READS, "http_fetches": FETCHES, "http_bytes": BYTES}
     rows = range(len(study.phases.names))
-    told = {name: [study.counter_deltas.total(each, row) for row in rows] for name, each in names.items()}
-    read = {name: any(number is not None for number in numbers) for name, numbers in told.items()}
+    totals = {name: [study.counter_deltas.total(each, row) for row in rows] for name, each in names.items()}
+    is_read = {name: any(number is not None for number in numbers) for name, numbers in totals.items()}
     return {
-        name: np.array([number or 0 for number in numbers], dtype=np.int64) if read[name] else None
-        for name, numbers in told.items()
+        name: np.array([number or 0 for number in numbers], dtype=np.int64) if is_read[name] else None
+        for name, numbers in totals.items()
     }
 
 
@@ -150,10 +150,12 @@ def _from_network(study: Study) -> Ints:
     row = study.request_phase
     fetched_in = pick(row, pick(study.jobs.request, use.read_job, -1), -2)
     fresh = (use.read_request >= 0) & (fetched_in == pick(row, use.read_request, -1))
-    told = _sum(use.read_request, np.where(fresh, use.read_bytes, 0), len(requests))
-    seen = _sum(use.read_request, np.ones(len(use.read_request), dtype=np.int64), len(requests))
-    waited = (use.misses + use.shared) > 0
-    return np.where(seen > 0, np.minimum(told, requests.read_bytes), np.where(waited, requests.read_bytes, 0))
+    fresh_bytes = _sum(use.read_request, np.where(fresh, use.read_bytes, 0), len(requests))
+    cache_reads = _sum(use.read_request, np.ones(len(use.read_request), dtype=np.int64), len(requests))
+    is_miss = (use.misses + use.shared) > 0
+    return np.where(
+        cache_reads > 0, np.minimum(fresh_bytes, requests.read_bytes), np.where(is_miss, requests.read_bytes, 0)
+    )
 
 
 def _page_cache_bytes(study: Study) -> Ints:
@@ -164,17 +166,17 @@ def _page_cache_bytes(study: Study) -> Ints:
     count, requests = len(study.phases.names), study.requests
     pages = touched(study.recording)
     row = np.where(pages.kind == Kind.FAULT, -1, study.phases.row_at(pages.tid, pages.when))
-    mine = np.flatnonzero(row >= 0)
+    of_phase = np.flatnonzero(row >= 0)
     read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_phase >= 0) & (requests.offset >= 0))
-    first, last = pages.start[mine] // PAGE, pages.end[mine] // PAGE
-    brought = requests.offset[read] // PAGE
-    until = -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE)
-    files, file = numbered(np.concatenate([pages.file[mine], file_of(requests)[read]]))
-    group = np.concatenate([row[mine], study.request_phase[read]]) * len(files) + file
+    first, last = pages.start[of_phase] // PAGE, pages.end[of_phase] // PAGE
+    first_read = requests.offset[read] // PAGE
+    end_read = -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE)
+    files, file = numbered(np.concatenate([pages.file[of_phase], file_of(requests)[read]]))
+    group = np.concatenate([row[of_phase], study.request_phase[read]]) * len(files) + file
     groups = count * max(len(files), 1)
-    both = covered(group, np.concatenate([first, brought]), np.concatenate([last, until]), groups)
-    only_read = covered(group[len(mine) :], brought, until, groups)
-    return np.asarray((both - only_read).reshape(count, -1).sum(axis=1) * PAGE, dtype=np.int64)
+    touched_or_read = covered(group, np.concatenate([first, first_read]), np.concatenate([last, end_read]), groups)
+    only_read = covered(group[len(of_phase) :], first_read, end_read, groups)
+    return np.asarray((touched_or_read - only_read).reshape(count, -1).sum(axis=1) * PAGE, dtype=np.int64)
 
 
 def token_rows(study: Study) -> tuple[Token, ...]:
@@ -227,24 +229,24 @@ def file_rows(study: Study) -> tuple[File, ...]:
         blocked,
         asked_of_files(study, files),
     )
-    pages, gone = study.recording.sees_pages, access(study, files)
+    pages, file_access = study.recording.sees_pages, access(study, files)
     rows = [
         File(
             path=name,
             opens=opened,
             reads=times,
             read_bytes=size,
-            fetched_bytes=got,
-            amplification=round(got / size, 3) if got and size else None,
+            fetched_bytes=fetched_size,
+            amplification=round(fetched_size / size, 3) if fetched_size and size else None,
             cache_hits=hits,
             cache_misses=misses,
-            blocked_s=waited / 1e9,
-            asked_bytes=asked if pages else None,
+            blocked_s=blocked_ns / 1e9,
+            asked_bytes=asked_size if pages else None,
             access=pattern,
             used_bytes=used if pages and used >= 0 else None,
         )
-        for name, opened, times, size, got, hits, misses, waited, asked, used, pattern in zip(
-            names, *(column.tolist() for column in columns), gone.used.tolist(), gone.pattern, strict=True
+        for name, opened, times, size, fetched_size, hits, misses, blocked_ns, asked_size, used, pattern in zip(
+            names, *(column.tolist() for column in columns), file_access.used.tolist(), file_access.pattern, strict=True
         )
     ]
     return tuple(sorted(rows, key=lambda row: (-row.blocked_s, -row.read_bytes, row.path)))
@@ -259,17 +261,17 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
     queue, connect, request, transfer, fill, begin = _fetch_times(study)
     node = pick(study.requests.nodeid, gets.request, -1)
     names = study.file_paths.of(pick(study.requests.connection, gets.request, -1), node)
-    row, mine = study.get_phase.tolist(), study.gets_of_target.tolist()
+    row, by_target = study.get_phase.tolist(), study.gets_of_target.tolist()
     rows = []
     for number in np.argsort(gets.sent, kind="stable").tolist():
         line, job = gets.line[number], int(gets.job[number])
         inserted = jobs.inserted[job] if job >= 0 else ""
-        known = node[number] >= 0 and not names[number].startswith("inode ")
+        has_name = node[number] >= 0 and not names[number].startswith("inode ")
         target = QUERY.match(line)
         rows.append(
             Fetch(
                 url=target[1] if target else "",
-                path=names[number] if known else inserted,
+                path=names[number] if has_name else inserted,
                 status=int(gets.status[number]),
                 start_s=(int(begin[number]) - start_ns) / 1e9,
                 queue_s=int(queue[number]) / 1e9,
@@ -280,7 +282,7 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
                 bytes=int(gets.body_bytes[number]),
                 proxy=_address(int(gets.address[number])) if is_proxied(line) else None,
                 phase=study.phases.names[row[number]] if row[number] >= 0 else None,
-                by_target=bool(mine[number]),
+                by_target=bool(by_target[number]),
                 encrypted=bool(gets.encrypted[number]),
             )
         )
@@ -290,16 +292,16 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
 def _fetch_times(study: Study) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
     """Return queue, connect, request, transfer, fill and the begin of each GET, in ns. What others were handled for is queue."""
     time = study.job_time
-    whole = time.filled - time.first
-    waited, others = time.received_ns()
-    waited = np.minimum(waited, whole)
-    others = np.minimum(others, whole - waited)
+    fill_time = time.filled - time.first
+    transfer, other_work = time.received_ns()
+    transfer = np.minimum(transfer, fill_time)
+    other_work = np.minimum(other_work, fill_time - transfer)
     return (
-        time.connect - time.begin + others,
+        time.connect - time.begin + other_work,
         time.sent - time.connect,
         time.first - time.sent,
-        waited,
-        whole - waited - others,
+        transfer,
+        fill_time - transfer - other_work,
         time.begin,
     )
 

@@ -14,11 +14,11 @@ from cvtrace.analysis.trace.intervals import Bools
 
 def chunk_rows(study: Study, tables: Tables) -> tuple[Chunk, ...]:
     """Return one row for each object that the target used, by file and place."""
-    found, pages = tables.chunks, study.recording.sees_pages
-    names = study.file_paths.of(found.connection, found.nodeid)
-    columns = {name: column.tolist() for name, column in vars(found).items()}
+    chunks, pages = tables.chunks, study.recording.sees_pages
+    names = study.file_paths.of(chunks.connection, chunks.nodeid)
+    columns = {name: column.tolist() for name, column in vars(chunks).items()}
     rows = []
-    for number in range(len(found)):
+    for number in range(len(chunks)):
         at = {name: column[number] for name, column in columns.items()}
         rows.append(
             Chunk(
@@ -49,9 +49,9 @@ def fetching_row(study: Study, tables: Tables) -> Fetching | None:
     """Return what was waited for fetches; None where requests cannot be observed."""
     if not study.recording.sees_requests:
         return None
-    waited = tables.waited
-    total, sequential = int(waited.length.sum()), int(waited.sequential.sum())
-    longest = waited.longest(len(study.requests))
+    fetch_wait = tables.waited
+    total, sequential = int(fetch_wait.length.sum()), int(fetch_wait.sequential.sum())
+    longest = fetch_wait.longest(len(study.requests))
     return Fetching(
         waited_s=total / 1e9,
         sequential_s=sequential / 1e9,
@@ -91,10 +91,10 @@ class _Sums(TypedDict):
 
 def _sums(study: Study, tables: Tables, chosen: Bools | int) -> _Sums:
     """Add up what is counted of the chosen rows of the table of tensors."""
-    found = tables.tensors
+    tensors = tables.tensors
 
     def total(column: str) -> int:
-        return int(np.sum(getattr(found, column)[chosen]))
+        return int(np.sum(getattr(tensors, column)[chosen]))
 
     return _Sums(
         reads=total("reads"),
@@ -110,22 +110,22 @@ def _sums(study: Study, tables: Tables, chosen: Bools | int) -> _Sums:
 
 def tensor_rows(study: Study, tables: Tables) -> tuple[Tensor, ...]:
     """Return the tensors by file and place; what belongs to none, where it is anything, comes last."""
-    found = tables.tensors
+    tensors = tables.tensors
     rows = []
-    for number, header in enumerate(found.header):
+    for number, header in enumerate(tensors.header):
         sums = _sums(study, tables, number)
         if header is None and not any(sums.values()):
             continue
-        layer = int(found.layer[number])
+        layer = int(tensors.layer[number])
         rows.append(
             Tensor(
                 name=header.name if header else "",
                 dtype=header.dtype if header else "",
                 shape=header.shape if header else (),
                 layer=layer if layer >= 0 else None,
-                path=found.path[number],
-                offset_bytes=int(found.offset[number]),
-                size_bytes=int(found.size[number]),
+                path=tensors.path[number],
+                offset_bytes=int(tensors.offset[number]),
+                size_bytes=int(tensors.size[number]),
                 **sums,
             )
         )
@@ -134,12 +134,12 @@ def tensor_rows(study: Study, tables: Tables) -> tuple[Tensor, ...]:
 
 def layer_rows(study: Study, tables: Tables) -> tuple[Layer, ...]:
     """Return the layers in order, then the tensors of no layer together."""
-    found = tables.tensors
-    is_tensor = np.array([header is not None for header in found.header], dtype=bool)
+    tensors = tables.tensors
+    is_tensor = np.array([header is not None for header in tensors.header], dtype=bool)
     rows = []
-    for layer in sorted(np.unique(found.layer[is_tensor]).tolist(), key=lambda number: (number < 0, number)):
-        chosen = is_tensor & (found.layer == layer)
-        size = int(found.size[chosen].sum())
+    for layer in sorted(np.unique(tensors.layer[is_tensor]).tolist(), key=lambda number: (number < 0, number)):
+        chosen = is_tensor & (tensors.layer == layer)
+        size = int(tensors.size[chosen].sum())
         known = layer if layer >= 0 else None
         rows.append(Layer(layer=known, tensors=int(chosen.sum()), size_bytes=size, **_sums(study, tables, chosen)))
     return tuple(rows)

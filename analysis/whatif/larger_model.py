@@ -33,9 +33,11 @@ def larger_model(study: Study, waits: PathWaits, cause: Ints, scale: float) -> I
     longer = _computing(study, count) * (scale - 1)
     longer[LOAD] += blocked[LOAD] * (scale - 1)
     for row in (PREFILL, DECODE, RUN):
-        again = _evicted_share(study, cause, row) * (scale - 1)
-        more = min(scale, max(reads[row] / max(gets[row], 1), 1.0)) - 1 if scale > 1 else scale - 1
-        longer[row] += (blocked[row] - fetching[row]) * again + fetching[row] * max(again, more, key=abs)
+        repeated_share = _evicted_share(study, cause, row) * (scale - 1)
+        chunk_share = min(scale, max(reads[row] / max(gets[row], 1), 1.0)) - 1 if scale > 1 else scale - 1
+        longer[row] += (blocked[row] - fetching[row]) * repeated_share + fetching[row] * max(
+            repeated_share, chunk_share, key=abs
+        )
     return np.asarray(longer).astype(np.int64)
 
 
@@ -56,7 +58,7 @@ def _computing(study: Study, count: int) -> Ints:
     """Return the ns of computing on weights by phase."""
     path = study.critical_path
     row = study.segments.row[path.of]
-    first, last = _touched(study)
+    first, last = _weights_span(study)
     touching = np.minimum(path.end, last) - np.maximum(path.start, first)
     length = np.where(row == LOAD, np.maximum(touching, 0), path.length)
     chosen = np.isin(row, (LOAD, PREFILL, DECODE, RUN)) & np.isin(path.value, COMPUTE)
@@ -64,7 +66,7 @@ def _computing(study: Study, count: int) -> Ints:
     return total
 
 
-def _touched(study: Study) -> tuple[int, int]:
+def _weights_span(study: Study) -> tuple[int, int]:
     """Return when the load touched the file it touched most for the first time, and when for the last."""
     pages = study.recording.of(Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ)
     loading = pick(study.segments.row, study.segments.at(pages.start), -1) == LOAD

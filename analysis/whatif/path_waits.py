@@ -51,29 +51,31 @@ class PathWaits:
 def path_waits(study: Study) -> PathWaits:
     """Add up the pieces of the critical path by phase and request."""
     path, gets, count = study.critical_path, study.gets, len(study.requests)
-    mine = np.flatnonzero(path.request >= 0)
-    key = study.segments.row[path.of[mine]] * max(count, 1) + path.request[mine]
+    waiting = np.flatnonzero(path.request >= 0)
+    key = study.segments.row[path.of[waiting]] * max(count, 1) + path.request[waiting]
     waits = distinct(key)
-    which = np.searchsorted(waits, key)
+    wait_of_piece = np.searchsorted(waits, key)
     start = np.empty(len(waits), dtype=np.int64)
-    start[which[::-1]] = path.start[mine][::-1]  # the path is in the order of time: the first is written last
+    start[wait_of_piece[::-1]] = path.start[waiting][
+        ::-1
+    ]  # the path is in the order of time: the first is written last
     times = np.bincount(
-        which * CLASSES + path.value[mine], weights=path.length[mine], minlength=len(waits) * CLASSES
+        wait_of_piece * CLASSES + path.value[waiting], weights=path.length[waiting], minlength=len(waits) * CLASSES
     ).astype(np.int64)
     order = np.lexsort((start, waits // max(count, 1)))
     request = (waits % max(count, 1))[order]
-    known = gets.request >= 0
-    asked = [_per_request(gets.request[known], amount[known], count) for amount in _amounts(study)]
-    number, connects, size, late = (column[request] for column in asked)
+    has_request = gets.request >= 0
+    sums = [_per_request(gets.request[has_request], amount[has_request], count) for amount in _amounts(study)]
+    gets_of_request, connects, size, unforeseeable = (column[request] for column in sums)
     return PathWaits(
         row=(waits // max(count, 1))[order],
         request=request,
         start=start[order],
         times=times.reshape(-1, CLASSES)[order],
-        gets=number,
+        gets=gets_of_request,
         connects=connects,
         bytes=size,
-        foreseeable=(number > 0) & (late == 0),
+        foreseeable=(gets_of_request > 0) & (unforeseeable == 0),
     )
 
 
@@ -81,8 +83,13 @@ def _amounts(study: Study) -> tuple[Ints, Ints, Ints, Ints]:
     """Return per GET: one, whether it connected, its bytes, whether nobody could know of it before."""
     gets = study.gets
     targets = (line.split(" ", 2)[1].partition("?")[0] if line.count(" ") else "" for line in gets.line)
-    late = np.array([AHEAD.search(target) is None for target in targets], dtype=np.int64)
-    return np.ones(len(gets), dtype=np.int64), (gets.connecting >= 0).astype(np.int64), gets.body_bytes, late
+    is_unforeseeable = np.array([AHEAD.search(target) is None for target in targets], dtype=np.int64)
+    return (
+        np.ones(len(gets), dtype=np.int64),
+        (gets.connecting >= 0).astype(np.int64),
+        gets.body_bytes,
+        is_unforeseeable,
+    )
 
 
 def _per_request(request: Ints, amount: Ints, count: int) -> Ints:
@@ -108,9 +115,9 @@ def link(study: Study) -> Link:
     answered = gets.first >= 0
     request = (gets.first - gets.sent)[answered]
     connect = (time.sent - time.connect)[(gets.connecting >= 0) & ~gets.encrypted]
-    told = [(connect, "the shortest connect"), (request, "the shortest wait for a first byte")]
-    shortest = [(int(spent.min()), what) for spent, what in told if len(spent)]
-    base, source = min(shortest, default=(-1, ""))
+    measures = [(connect, "the shortest connect"), (request, "the shortest wait for a first byte")]
+    candidates = [(int(spent.min()), label) for spent, label in measures if len(spent)]
+    base, source = min(candidates, default=(-1, ""))
     large = answered & (gets.body_bytes >= TELLING_BYTES) & (gets.last > gets.first)
     speed = gets.body_bytes[large] / ((gets.last - gets.first)[large] / 1e9)
     return Link(

@@ -61,42 +61,42 @@ def what_if(study: Study, cause: Ints, changes: Changes) -> WhatIf:
     )
     basis = _Basis(study, path_waits(study), link(study), count)
     rtt = seconds(changes.rtt_s)
-    many = f"{changes.parallel:,} chunks fetched at once"
-    larger = f"a model {changes.scale:g} times larger"
-    told: list[tuple[str, str, Callable[[], tuple[Ints, tuple[str, ...]]]]] = [
+    at_once = f"{changes.parallel:,} chunks fetched at once"
+    model = f"a model {changes.scale:g} times larger"
+    predictions: list[tuple[str, str, Callable[[], tuple[Ints, tuple[str, ...]]]]] = [
         ("all_cached", "everything in the client's cache", lambda: _cached(basis)),
         ("in_memory", "everything in the page cache", lambda: _in_memory(basis)),
         ("local_copy", "a local copy, in the page cache", lambda: _local(basis)),
         ("round_trip", f"a round trip of {rtt}", lambda: _round_trip(basis, changes.rtt_s)),
         ("near_proxy", "a proxy next door that has it all", lambda: _near_proxy(basis)),
-        ("parallel", many, lambda: _parallel(basis, changes.parallel)),
-        ("larger_model", larger, lambda: _larger(basis, cause, changes.scale)),
+        ("parallel", at_once, lambda: _parallel(basis, changes.parallel)),
+        ("larger_model", model, lambda: _larger(basis, cause, changes.scale)),
     ]
     return WhatIf(
         rtt_s=basis.link.rtt_s,
         rtt_from=basis.link.rtt_from,
         bytes_per_s=basis.link.bytes_per_s,
-        predictions=tuple(_prediction(study, wall, *each) for each in told),
+        predictions=tuple(_prediction(study, wall, *each) for each in predictions),
     )
 
 
 def _prediction(
-    study: Study, wall: Ints, name: str, what: str, predict: Callable[[], tuple[Ints, tuple[str, ...]]]
+    study: Study, wall: Ints, name: str, title: str, predict: Callable[[], tuple[Ints, tuple[str, ...]]]
 ) -> Prediction:
     names = study.phases.names
     error = LAB_ERROR.get(name)
     try:
         if not study.recording.sees_requests:
             raise CannotTell(f"the {study.recording.probe} probe sees no request, so no time is known to be CVMFS's")
-        change, assumed = predict()
+        change, assumptions = predict()
     except CannotTell as reason:
         unknown = tuple(PredictedPhase(names[row], int(wall[row]) / 1e9, None) for row in np.flatnonzero(wall).tolist())
-        return Prediction(name, what, None, unknown, (), error, str(reason))
+        return Prediction(name, title, None, unknown, (), error, str(reason))
     after = np.maximum(wall + change, 0)
     phases = tuple(
         PredictedPhase(names[row], int(wall[row]) / 1e9, int(after[row]) / 1e9) for row in np.flatnonzero(wall).tolist()
     )
-    return Prediction(name, what, int(after.sum()) / 1e9, phases, assumed, error, None)
+    return Prediction(name, title, int(after.sum()) / 1e9, phases, assumptions, error, None)
 
 
 def _cached(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
@@ -127,11 +127,11 @@ def _round_trip(basis: _Basis, rtt_s: float) -> tuple[Ints, tuple[str, ...]]:
         raise CannotTell("no answer to a GET was seen, so the round trip of this run is not known")
     change = (trips * round((rtt_s - base_s) * 1e9)).astype(np.int64)
     spent = waits.of(Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.NETWORK_SHARED)
-    said = (
+    assumptions = (
         f"the round trip of this run is {seconds(base_s)} ({basis.link.rtt_from})",
         "one per GET and one per connect: the growth of TCP's window over a long way is not in it",
     )
-    return basis.by_row(np.maximum(change, -spent)), said
+    return basis.by_row(np.maximum(change, -spent)), assumptions
 
 
 def _round_trips(waits: PathWaits) -> Ints:
@@ -148,15 +148,15 @@ def _near_proxy(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
     wire = (waits.bytes / PROXY_BYTES_PER_S * 1e9).astype(np.int64)
     unpacking = waits.of(Class.CACHE_FILL)
     spent = waits.of(Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.NETWORK_TRANSFER)
-    fetched = waits.gets > 0
-    then = trips * round(PROXY_RTT_S * 1e9) + np.maximum(wire - unpacking, 0)
+    is_fetch = waits.gets > 0
+    predicted_ns = trips * round(PROXY_RTT_S * 1e9) + np.maximum(wire - unpacking, 0)
     shared = waits.of(Class.NETWORK_SHARED)
-    change = np.where(fetched, then - spent, 0) - np.where(fetched, 0, shared // 2)
-    said = (
+    change = np.where(is_fetch, predicted_ns - spent, 0) - np.where(is_fetch, 0, shared // 2)
+    assumptions = (
         f"the proxy answers in {seconds(PROXY_RTT_S)} and sends {size(PROXY_BYTES_PER_S)}/s; unpacking goes on as measured",
-        "half of what was waited for fetches of others is saved" if (shared[~fetched] > 0).any() else "",
+        "half of what was waited for fetches of others is saved" if (shared[~is_fetch] > 0).any() else "",
     )
-    return basis.by_row(change), tuple(each for each in said if each)
+    return basis.by_row(change), tuple(each for each in assumptions if each)
 
 
 def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
@@ -173,25 +173,27 @@ def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
     if speed is None:
         raise CannotTell("no large object was fetched, so the bandwidth of the link is not known")
     row, fill = waits.row[chosen], waits.of(Class.CACHE_FILL)[chosen]
-    whole = waits.of(*NETWORK)[chosen] + fill
+    wait_ns = waits.of(*NETWORK)[chosen] + fill
     wire = (waits.bytes[chosen] / speed * 1e9).astype(np.int64)
     first = np.flatnonzero(np.append(True, row[1:] != row[:-1]))
-    apart = np.add.reduceat(whole, first)
-    bounds = [apart // at_once, np.add.reduceat(fill, first), np.add.reduceat(wire, first)]
-    then = np.maximum.reduce([*bounds, np.maximum.reduceat(whole, first)])
-    saved = np.bincount(row[first], weights=np.maximum(apart - then, 0), minlength=basis.count).astype(np.int64)
-    said = (
+    sequential_ns = np.add.reduceat(wait_ns, first)
+    bounds = [sequential_ns // at_once, np.add.reduceat(fill, first), np.add.reduceat(wire, first)]
+    predicted_ns = np.maximum.reduce([*bounds, np.maximum.reduceat(wait_ns, first)])
+    saved = np.bincount(row[first], weights=np.maximum(sequential_ns - predicted_ns, 0), minlength=basis.count).astype(
+        np.int64
+    )
+    assumptions = (
         f"the link brings no more than the {size(speed)}/s at which the fastest object came",
         "one thread of the client unpacks, as in this run; what is fetched ahead is what was needed next",
     )
-    return -saved, said
+    return -saved, assumptions
 
 
 def _larger(basis: _Basis, cause: Ints, scale: float) -> tuple[Ints, tuple[str, ...]]:
-    found = larger_model(basis.study, basis.waits, cause, scale)
-    if found is None:
+    longer_ns = larger_model(basis.study, basis.waits, cause, scale)
+    if longer_ns is None:
         raise CannotTell("no model load was seen: the target made no call of the GenAI library that could be marked")
-    return found, (
+    return longer_ns, (
         "tensors are larger, not more: files are opened and looked up as often",
         "rows of the embedding that are touched first lie in as many times more chunks, up to one for each read",
         "packing weights in the load, and all computing of prefill and decode, takes time in proportion to the weights",

@@ -110,5 +110,5 @@ def _reports_and_drawn_run(path: Path) -> tuple[list[Report], Analysis]:
     traces = traces_in(path)
     reports = _reports(path) if len(traces) > 1 else []
     with doing(f"analysing {path}"):
-        drawn = full_analysis(read_trace(traces[middle(reports)] if reports else traces[0]))
-    return reports or [drawn.report], drawn
+        middle_run = full_analysis(read_trace(traces[middle(reports)] if reports else traces[0]))
+    return reports or [middle_run.report], middle_run

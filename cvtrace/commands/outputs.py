@@ -22,25 +22,25 @@ SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 """Variables of which one is there where a browser can be started."""
 
 
-def output_options(told: str) -> Callable[[Command], Command]:
+def output_options(help_text: str) -> Callable[[Command], Command]:
     """Give a command the options of where to write; `told` is the help of -o."""
 
     def add(command: Command) -> Command:
         force = click.option("--force", is_flag=True, help="Replace what is there.")
         place = click.option(
-            "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), default=None, help=told
+            "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), default=None, help=help_text
         )
         return place(force(command))
 
     return add
 
 
-def destination(output: Path | None, beside: Callable[[], Path], force: bool, show: bool) -> Path | None:
+def destination(output: Path | None, default_place: Callable[[], Path], force: bool, show: bool) -> Path | None:
     """Return where to write: `beside` what it is about, if it is to be shown and no place is named. Raises UsageError."""
     if show and output == STDOUT:
         raise click.UsageError("--open needs a file: give one with -o, or leave -o out")
     refuse_existing(output, force)
-    return beside() if show and output is None else output
+    return default_place() if show and output is None else output
 
 
 def encoding_of(output: Path | None) -> str:
@@ -95,9 +95,9 @@ def unwritable(output: Path) -> Iterator[None]:
         raise click.UsageError(f"cannot write {output}: {error.strerror or error}") from None
 
 
-def show_in_browser(output: Path, what: str = "report") -> None:
+def show_in_browser(output: Path, noun: str = "report") -> None:
     """Show a file in the user's browser; where there is none, say where the file is."""
     import webbrowser
 
-    shown = any(name in os.environ for name in SCREENS) and webbrowser.open(output.resolve().as_uri())
-    say(f"{'' if shown else 'no browser can be started here; '}the {what} is in {output}")
+    is_open = any(name in os.environ for name in SCREENS) and webbrowser.open(output.resolve().as_uri())
+    say(f"{'' if is_open else 'no browser can be started here; '}the {noun} is in {output}")

@@ -19,7 +19,7 @@ from cvtrace.commands.refusals import is_set, refuse_force_for_nothing
 if TYPE_CHECKING:
     from cvtrace.analysis.contract.report_options import ReportOptions
 
-SHOWN: Final = [form.name for form in FORMATS.values() if not form.for_programs]
+FOR_BROWSER: Final = [form.name for form in FORMATS.values() if not form.for_programs]
 """Outputs for people: the browser shows them."""
 SEVERAL_FILES: Final = [form.name for form in FORMATS.values() if form.is_several_files]
 
@@ -79,13 +79,15 @@ def command(
     """
     chosen = FORMATS[chosen_name(context, form, output, show=show, choices=tuple(FORMATS))]
     if show and chosen.for_programs:
-        raise click.UsageError(f"--open shows {', '.join(SHOWN)}: --format {chosen.name} is for other programs")
+        raise click.UsageError(f"--open shows {', '.join(FOR_BROWSER)}: --format {chosen.name} is for other programs")
     if not show:
         refuse_force_for_nothing(force, output, "the file")
     refuse_unused_options(context, chosen)
     chosen.check_place(Settings(output, stacks, verbose, options.show_what_if))
-    beside = trace.resolve()
-    output = destination(output, lambda: beside.with_name(f"{beside.name}.{chosen.name}"), force, show)
+    folder_of_trace = trace.resolve()
+    output = destination(
+        output, lambda: folder_of_trace.with_name(f"{folder_of_trace.name}.{chosen.name}"), force, show
+    )
     settings = Settings(output, stacks, verbose, options.show_what_if)
     from cvtrace.analysis.storage.headers import headers_of
     from cvtrace.analysis.summary.assemble import full_analysis

@@ -51,7 +51,7 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
 
 def _blocks() -> list[Callable[[Report], list[str]]]:
     """Return what is written of a run beside its answer, without what the pictures show."""
-    shown_elsewhere = (sentences.lacking, sentences.times)
+    shown_elsewhere = (sentences.unobserved, sentences.times)
     return [sentences.token_times, *(block for block in BLOCKS if block not in shown_elsewhere)]
 
 

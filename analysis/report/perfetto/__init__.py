@@ -25,10 +25,10 @@ from cvtrace.analysis.report.perfetto.slices import SEQUENCE, Counter, Interned,
 from cvtrace.analysis.storage.tables import Tables
 
 
-def write(study: Study, more: Tables, report: Report, stream: BinaryIO) -> None:
+def write(study: Study, details: Tables, report: Report, stream: BinaryIO) -> None:
     """Write the trace; what is told of single events leaves in chunks, each packed."""
     interned = Interned()
-    content = Content(study, more, report, interned)
+    content = Content(study, details, report, interned)
     parts: list[Slices | Counter] = [*content.slices(), *counters(study, content)]
     tokens = content.tokens()
     for message in (_opening(study, interned), content.tracks.described):
@@ -49,14 +49,14 @@ def _opening(study: Study, interned: Interned) -> Trace:
     offset_ns = int((study.recording.meta.get("clock") or {}).get("realtime_offset_ns") or 0)
     if offset_ns > 0:
         clocks.clocks.add(clock_id=BuiltinClock.BUILTIN_CLOCK_REALTIME, timestamp=start_ns + offset_ns)
-    first = trace.packet.add(trusted_packet_sequence_id=SEQUENCE)
-    first.sequence_flags = TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
-    first.trace_packet_defaults.timestamp_clock_id = BuiltinClock.BUILTIN_CLOCK_MONOTONIC
-    told = first.interned_data
+    packet = trace.packet.add(trusted_packet_sequence_id=SEQUENCE)
+    packet.sequence_flags = TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
+    packet.trace_packet_defaults.timestamp_clock_id = BuiltinClock.BUILTIN_CLOCK_MONOTONIC
+    names = packet.interned_data
     for word, number in interned.names:
-        told.event_names.add(iid=number, name=word)
+        names.event_names.add(iid=number, name=word)
     for word, number in interned.keys:
-        told.debug_annotation_names.add(iid=number, name=word)
+        names.debug_annotation_names.add(iid=number, name=word)
     for word, number in interned.texts:
-        told.debug_annotation_string_values.add(iid=number, str=word.encode("utf-8", "replace"))
+        names.debug_annotation_string_values.add(iid=number, str=word.encode("utf-8", "replace"))
     return trace

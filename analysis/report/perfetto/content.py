@@ -26,7 +26,7 @@ class Content:
     """The tracks of a run, and what is on them; all strings go through `interned`."""
 
     study: Study
-    more: Tables
+    tables: Tables
     report: Report
     interned: Interned
     tracks: Tracks = field(default_factory=Tracks)
@@ -40,13 +40,13 @@ class Content:
     def slices(self) -> Iterator[Slices]:
         """Return everything but the tokens."""
         yield self._phases()
-        mine = self.study.requests.by_target
-        yield self._requests(np.flatnonzero(mine), self.target, "FUSE requests")
+        by_target = self.study.requests.by_target
+        yield self._requests(np.flatnonzero(by_target), self.target, "FUSE requests")
         yield self._threads()
         for pid in self._daemons.tolist():
             daemon = self.tracks.process(pid, self._client(pid))
             yield self._requests(
-                np.flatnonzero(~mine & (self.study.requests.daemon == pid)), daemon, "FUSE requests of others"
+                np.flatnonzero(~by_target & (self.study.requests.daemon == pid)), daemon, "FUSE requests of others"
             )
             yield self._cache(pid, daemon)
             yield self._fetches(pid, daemon)
@@ -91,12 +91,12 @@ class Content:
     @cached_property
     def _flows(self) -> tuple[Ints, Ints]:
         """Arrows as (request, id), sorted by request: one for each GET it caused, else one if it was sent for a token."""
-        asked, caused = len(self.study.requests), self.study.gets.request
-        alone = np.flatnonzero(self.study.request_token >= 0)
-        alone = alone[~np.isin(alone, caused)]
+        request_count, caused = len(self.study.requests), self.study.gets.request
+        without_get = np.flatnonzero(self.study.request_token >= 0)
+        without_get = without_get[~np.isin(without_get, caused)]
         gets = np.flatnonzero(caused >= 0)
-        request = np.concatenate([alone, caused[gets]])
-        ids = np.concatenate([1 + alone, 1 + asked + gets])
+        request = np.concatenate([without_get, caused[gets]])
+        ids = np.concatenate([1 + without_get, 1 + request_count + gets])
         order = np.argsort(request, kind="stable")
         return request[order], ids[order]
 
@@ -134,7 +134,7 @@ class Content:
 
     def _tensor_texts(self, request: Ints) -> Ints:
         """Return the name of the tensor that each request counts for, 0 for none."""
-        parts = self.more.tensors
+        parts = self.tables.tensors
         named = [self.interned.texts[each.name] if each and each.name else 0 for each in parts.header]
         return pick(np.array(named, dtype=np.int64), pick(parts.main, request, -1), 0)
 
@@ -155,14 +155,14 @@ class Content:
         tids, tgids = self.study.recording.target_threads
         events = self.study.recording.all
         number = np.searchsorted(tids, events.tid)
-        mine = pick(tids, number, -1) == events.tid
+        of_target = pick(tids, number, -1) == events.tid
         first = np.full(len(tids), np.iinfo(np.int64).max, dtype=np.int64)
         last = np.zeros(len(tids), dtype=np.int64)
-        np.minimum.at(first, number[mine], events.start[mine])
-        np.maximum.at(last, number[mine], events.end[mine])
-        seen = np.flatnonzero(last > first)
-        track = np.array([self._thread(int(tgids[each]), int(tids[each])) for each in seen], dtype=np.int64)
-        pieces = self.study.threads.between(tids[seen], first[seen], last[seen])
+        np.minimum.at(first, number[of_target], events.start[of_target])
+        np.maximum.at(last, number[of_target], events.end[of_target])
+        active = np.flatnonzero(last > first)
+        track = np.array([self._thread(int(tgids[each]), int(tids[each])) for each in active], dtype=np.int64)
+        pieces = self.study.threads.between(tids[active], first[active], last[active])
         file = pick(self._files.of_request, pieces.request, -1)
         same = (pieces.of[1:] == pieces.of[:-1]) & (pieces.value[1:] == pieces.value[:-1]) & (file[1:] == file[:-1])
         begins = np.flatnonzero(np.append(True, ~same)[: len(pieces.of)])
@@ -181,32 +181,32 @@ class Content:
 
     def _requests(self, chosen: Ints, parent: int, name: str) -> Slices:
         study, use = self.study, self.study.use
-        asked = study.requests
-        order, lane = by_lane(asked.sent[chosen], asked.replied[chosen])
+        requests = study.requests
+        order, lane = by_lane(requests.sent[chosen], requests.replied[chosen])
         request = chosen[order]
         tracks = np.array(self._lanes(parent, name, lane), dtype=np.int64)
         origin = np.select(
             [use.misses[request] > 0, use.shared[request] > 0, use.hits[request] > 0], [1, 2, 3], default=0
         )
         words = np.append(0, self.interned.texts.all(["network", "another fetch", "client's cache"]))
-        is_read = asked.is_(Opcode.READ)[request]
+        is_read = requests.is_(Opcode.READ)[request]
         return Slices(
-            asked.sent[request],
-            asked.replied[request],
+            requests.sent[request],
+            requests.replied[request],
             tracks[lane],
-            self._opcodes(asked.opcode[request]),
+            self._opcodes(requests.opcode[request]),
             {
-                self._key("offset"): np.where(is_read, asked.offset[request], -1),
-                self._key("bytes"): np.where(is_read, asked.read_bytes[request], -1),
-                self._key("thread"): asked.asker[request],
+                self._key("offset"): np.where(is_read, requests.offset[request], -1),
+                self._key("bytes"): np.where(is_read, requests.read_bytes[request], -1),
+                self._key("thread"): requests.asker[request],
                 self._key("token"): study.request_token[request],
-                self._key("unique"): asked.unique[request],
-                self._key("queued_ns"): asked.received[request] - asked.sent[request],
+                self._key("unique"): requests.unique[request],
+                self._key("queued_ns"): requests.received[request] - requests.sent[request],
             },
             {
                 **self._texts(request),
                 self._key("from"): words[origin],
-                self._key("cause"): pick(self.interned.texts.all(CAUSES), self.more.cause[request], 0),
+                self._key("cause"): pick(self.interned.texts.all(CAUSES), self.tables.cause[request], 0),
                 self._key("tensor"): self._tensor_texts(request),
             },
             flows=_of_slices(request, *self._flows),
@@ -214,19 +214,19 @@ class Content:
 
     def _workers(self, pid: int) -> Slices:
         """Return the client's threads, each with the requests it answered; a reply that was not seen ends with the next request."""
-        asked = self.study.requests
-        mine = np.flatnonzero((asked.daemon == pid) & (asked.worker >= 0))
-        mine = mine[np.lexsort((asked.received[mine], asked.worker[mine]))]
-        tids, number = np.unique(asked.worker[mine], return_inverse=True)
-        received = asked.received[mine]
-        same = np.append(number[1:] == number[:-1], False)[: len(mine)]
-        following = np.where(same, np.append(received[1:], 0)[: len(mine)], np.iinfo(np.int64).max)
+        requests = self.study.requests
+        answered = np.flatnonzero((requests.daemon == pid) & (requests.worker >= 0))
+        answered = answered[np.lexsort((requests.received[answered], requests.worker[answered]))]
+        tids, number = np.unique(requests.worker[answered], return_inverse=True)
+        received = requests.received[answered]
+        same = np.append(number[1:] == number[:-1], False)[: len(answered)]
+        following = np.where(same, np.append(received[1:], 0)[: len(answered)], np.iinfo(np.int64).max)
         tracks = np.array([self.tracks.thread(pid, tid, "worker") for tid in tids.tolist()], dtype=np.int64)
         return Slices(
             received,
-            np.minimum(np.maximum(asked.replied[mine], received), following),
+            np.minimum(np.maximum(requests.replied[answered], received), following),
             pick(tracks, number.ravel(), 0),
-            self._opcodes(asked.opcode[mine]),
+            self._opcodes(requests.opcode[answered]),
         )
 
     def _cache(self, pid: int, parent: int) -> Slices:
@@ -234,12 +234,12 @@ class Content:
         study, opens = self.study, self.study.opens
         objects = opens.rows.where((opens.missed | opens.found) & (opens.rows.tgid == pid))
         hit = objects.ret >= 0
-        others = study.recording.of(Kind.CACHE_READ, Kind.CLEANUP)
-        others = others.where(others.tgid == pid)
-        start, end = np.concatenate([objects.start, others.start]), np.concatenate([objects.end, others.end])
-        tid = np.concatenate([objects.tid, others.tid])
-        is_read = others.kind == Kind.CACHE_READ
-        size = np.concatenate([np.full(len(objects), -1), np.where(is_read, others.ret, -1)])
+        cache_calls = study.recording.of(Kind.CACHE_READ, Kind.CLEANUP)
+        cache_calls = cache_calls.where(cache_calls.tgid == pid)
+        start, end = np.concatenate([objects.start, cache_calls.start]), np.concatenate([objects.end, cache_calls.end])
+        tid = np.concatenate([objects.tid, cache_calls.tid])
+        is_read = cache_calls.kind == Kind.CACHE_READ
+        size = np.concatenate([np.full(len(objects), -1), np.where(is_read, cache_calls.ret, -1)])
         name = np.concatenate([np.where(hit, 0, 1), np.where(is_read, 2, 3)])
         order, lane = by_lane(start, end)
         request = study.requests.of_worker(tid[order], start[order])
@@ -255,9 +255,9 @@ class Content:
     def _fetches(self, pid: int, parent: int) -> Slices:
         study, time = self.study, self.study.job_time
         gets = study.gets
-        mine = np.flatnonzero(gets.daemon == pid)
-        order, lane = by_lane(time.begin[mine], time.filled[mine])
-        get = mine[order]
+        of_daemon = np.flatnonzero(gets.daemon == pid)
+        order, lane = by_lane(time.begin[of_daemon], time.filled[of_daemon])
+        get = of_daemon[order]
         request = gets.request[get]
         parts = (
             ("queue", time.begin, time.connect),
@@ -265,7 +265,7 @@ class Content:
             ("request", time.sent, time.first),
             ("transfer and fill", time.first, time.filled),
         )
-        waited, _ = time.received_ns()
+        received_wait, _ = time.received_ns()
         urls = self.interned.texts.all([gets.line[each].split(" ")[1] if gets.line[each] else "" for each in get])
         has_url = np.array([bool(gets.line[each]) for each in get], dtype=bool)
         caused = np.flatnonzero(request >= 0)
@@ -278,7 +278,7 @@ class Content:
                 self._key("bytes"): gets.body_bytes[get],
                 self._key("status"): np.where(gets.status[get] > 0, gets.status[get], -1),
                 self._key("token"): pick(study.request_token, request, -1),
-                self._key("waited_for_bytes_ns"): waited[get].astype(np.int64),
+                self._key("waited_for_bytes_ns"): received_wait[get].astype(np.int64),
             },
             {**self._texts(request), self._key("url"): np.where(has_url, urls, 0)},
             tuple((self.interned.names[name], start[get], end[get]) for name, start, end in parts),
@@ -297,7 +297,7 @@ def _of_slices(chosen: Ints, request: Ints, ids: Ints) -> tuple[Ints, Ints]:
     """Return the arrows of the chosen requests as (place among them, id), sorted by place."""
     place = np.full(int(max(chosen.max(initial=-1), request.max(initial=-1))) + 1, -1, dtype=np.int64)
     place[chosen] = np.arange(len(chosen))
-    found = place[request]
-    kept: Bools = found >= 0
-    order = np.argsort(found[kept], kind="stable")
-    return found[kept][order], ids[kept][order]
+    place_of_arrow = place[request]
+    is_chosen: Bools = place_of_arrow >= 0
+    order = np.argsort(place_of_arrow[is_chosen], kind="stable")
+    return place_of_arrow[is_chosen][order], ids[is_chosen][order]

@@ -14,10 +14,12 @@ from cvtrace.probes.events import Opcode
 
 def counters(study: Study, content: Content) -> Iterator[Counter]:
     """Return all counters; residency only where single requests were observed."""
-    asked, gets = study.requests, study.gets
-    read = asked.is_(Opcode.READ)
+    requests, gets = study.requests, study.gets
+    read = requests.is_(Opcode.READ)
     if read.any():
-        yield _under_way(content, "READ bytes in flight", asked.sent[read], asked.replied[read], asked.read_bytes[read])
+        yield _under_way(
+            content, "READ bytes in flight", requests.sent[read], requests.replied[read], requests.read_bytes[read]
+        )
     answered = gets.last >= 0
     if answered.any():
         yield _under_way(
@@ -25,8 +27,8 @@ def counters(study: Study, content: Content) -> Iterator[Counter]:
         )
     known = residency(study)
     if len(known.time):
-        told = {"Page cache: bytes seen there": known.seen_bytes, "Page cache: read again": known.again_bytes}
-        for name, values in told.items():
+        series = {"Page cache: bytes seen there": known.seen_bytes, "Page cache: read again": known.again_bytes}
+        for name, values in series.items():
             yield Counter(content.tracks.counter(content.target, name, "bytes"), known.time, values)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
 
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.report.perfetto.stamp import FIXED64, ID, TIME, Bytes, Stamp, joined
+from cvtrace.analysis.report.perfetto.stamp import FIXED64, ID, TIME, Bytes, Stamp, interleaved
 from cvtrace.analysis.trace.intervals import Ints
 
 SEQUENCE: Final = 1
@@ -86,24 +86,24 @@ class Slices:
         for one in np.unique(shape[rows]).tolist():
             places = np.flatnonzero(shape[rows] == one)
             parts.append((places, self._press(rows[places], one, flow)))
-        return joined(parts, len(rows))
+        return interleaved(parts, len(rows))
 
     def _press(self, rows: Ints, shape: int, flow: Ints) -> Bytes:
         keys = (*self.numbers, *self.texts)
-        given = [bool(shape >> bit & 1) for bit in range(len(keys) + len(self.inner))]
-        flows = shape >> len(given)
+        is_present = [bool(shape >> bit & 1) for bit in range(len(keys) + len(self.inner))]
+        flows = shape >> len(is_present)
         stamp = _stamp(
-            tuple((key, place < len(self.numbers)) for place, key in enumerate(keys) if given[place]),
-            tuple(name for (name, _, _), there in zip(self.inner, given[len(keys) :], strict=True) if there),
+            tuple((key, place < len(self.numbers)) for place, key in enumerate(keys) if is_present[place]),
+            tuple(name for (name, _, _), there in zip(self.inner, is_present[len(keys) :], strict=True) if there),
             flows,
         )
         values = [*self.numbers.values(), *self.texts.values()]
         columns = {"start": self.start[rows], "end": self.end[rows], "track": self.track[rows], "name": self.name[rows]}
         columns |= {f"end track {place}": self.track[rows] for place in range(len(self.inner) + 1)}
         columns |= {f"inner track {place}": self.track[rows] for place in range(len(self.inner))}
-        told = [value for value, there in zip(values, given, strict=False) if there]
-        columns |= {f"argument {place}": value[rows] for place, value in enumerate(told)}
-        inner = [each for each, there in zip(self.inner, given[len(keys) :], strict=True) if there]
+        present = [value for value, there in zip(values, is_present, strict=False) if there]
+        columns |= {f"argument {place}": value[rows] for place, value in enumerate(present)}
+        inner = [each for each, there in zip(self.inner, is_present[len(keys) :], strict=True) if there]
         for place, (_, start, end) in enumerate(inner):
             columns |= {f"inner start {place}": start[rows], f"inner end {place}": end[rows]}
         if self.flows is not None:

@@ -54,16 +54,16 @@ class Stamp:
 
     def press(self, columns: dict[str, Ints], count: int) -> Bytes:
         """Return `count` messages, shape (count, length); a column for each hole, its values below 128 ** width."""
-        made = np.tile(self._bytes, (count, 1))
+        messages = np.tile(self._bytes, (count, 1))
         for name, width, place in self._holes:
             values = columns[name]
             if width == FIXED64:
-                made[:, place : place + 8] = values.astype("<u8").view(np.uint8).reshape(count, 8)
+                messages[:, place : place + 8] = values.astype("<u8").view(np.uint8).reshape(count, 8)
                 continue
             for group in range(width):
                 part = (values >> (7 * group)) & 0x7F
-                made[:, place + group] = part | (0x80 if group < width - 1 else 0)
-        return made
+                messages[:, place + group] = part | (0x80 if group < width - 1 else 0)
+        return messages
 
 
 def _plain(value: int, width: int) -> bytes:
@@ -73,15 +73,15 @@ def _plain(value: int, width: int) -> bytes:
     return bytes([*groups[:-1], groups[-1] & 0x7F])
 
 
-def joined(parts: list[tuple[Ints, Bytes]], count: int) -> Bytes:
+def interleaved(parts: list[tuple[Ints, Bytes]], count: int) -> Bytes:
     """Put records of several lengths in one order: each part has the places of its records and their bytes, shape (n, length)."""
     if len(parts) == 1:
         return parts[0][1].reshape(-1)
     length = np.zeros(count + 1, dtype=np.int64)
-    for places, made in parts:
-        length[places + 1] = made.shape[1]
+    for places, records in parts:
+        length[places + 1] = records.shape[1]
     begin = np.cumsum(length)
     out = np.empty(int(begin[-1]), dtype=np.uint8)
-    for places, made in parts:
-        out[begin[places][:, None] + np.arange(made.shape[1])] = made
+    for places, records in parts:
+        out[begin[places][:, None] + np.arange(records.shape[1])] = records
     return out

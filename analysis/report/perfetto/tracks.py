@@ -37,12 +37,12 @@ class Tracks:
     def lanes(self, parent: int, name: str, count: int) -> list[int]:
         """Return tracks of one name, which are shown as one."""
         rank = self._last + 1
-        made = []
+        tracks = []
         for _ in range(count):
             track = self._new(parent)
             track.name, track.sibling_order_rank = printable(name), rank
-            made.append(track.uuid)
-        return made
+            tracks.append(track.uuid)
+        return tracks
 
     def counter(self, parent: int, name: str, unit: str) -> int:
         """Return the track of a counter."""

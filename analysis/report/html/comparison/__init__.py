@@ -12,7 +12,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.comparison.compare import Comparison, Side
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import brief_answers as answers
-from cvtrace.analysis.report.comparison import answer, asked_of, in_short, told
+from cvtrace.analysis.report.comparison import answer, in_short, verdict_name, words_of_side
 from cvtrace.analysis.report.html.comparison import flame, phases, tokens
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.comparison.tables import tables
@@ -87,10 +87,10 @@ def _heading(found: Comparison, number: int, shown: Scene) -> Heading:
         colour=SIDES[number],
         path=printable(side.path),
         what=printable(_what(side)),
-        asked=asked_of(side),
-        verdict=told(words["verdict"]),
+        asked=verdict_name(side),
+        verdict=words_of_side(words["verdict"]),
         mark=next(iter(words["verdict"])) if len(words["verdict"]) == 1 else "",
-        state=told(words["cache_state"]),
+        state=words_of_side(words["cache_state"]),
         answer=lines(f"{label[:1].upper()}{label[1:]}: {said}" for label, said in answers.generation(report)),
         shown=printable(_run(report.trace.path)) if side.runs > 1 else "",
         report=report,

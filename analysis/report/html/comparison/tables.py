@@ -7,7 +7,7 @@ import numpy as np
 from cvtrace.analysis.comparison.compare import Comparison
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.joins.phases import DECODE
-from cvtrace.analysis.report.comparison import SHOWN, WORDS, told
+from cvtrace.analysis.report.comparison import FIGURE_NAMES, WORDS, words_of_side
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.tables import MOST, Column, Table
 from cvtrace.analysis.report.names import printable
@@ -93,7 +93,7 @@ def _figures(sides: Sides) -> Table:
     units = [row.unit for row in rows]
     columns = [
         Column("of", "text", [printable(row.of) for row in rows]),
-        Column("figure", "text", [SHOWN.get(row.name, row.name) for row in rows]),
+        Column("figure", "text", [FIGURE_NAMES.get(row.name, row.name) for row in rows]),
         Column("A", "n", [row.a for row in rows], units),
         Column("B", "n", [row.b for row in rows], units),
         Column("change", "n", [row.difference for row in rows], units, signed=True),
@@ -119,8 +119,8 @@ def _words(sides: Sides) -> Table:
     columns = (
         Column("of", "text", [printable(row.of) for row in rows]),
         Column("question", "text", [WORDS.get(row.name, row.name) for row in rows]),
-        Column("A", "text", [told(row.a) for row in rows]),
-        Column("B", "text", [told(row.b) for row in rows]),
+        Column("A", "text", [words_of_side(row.a) for row in rows]),
+        Column("B", "text", [words_of_side(row.b) for row in rows]),
     )
     return Table(
         "words", "All answers in words", columns, {"phase": [number.get(row.of, -1) for row in rows]}, len(rows)
