@@ -4,7 +4,7 @@
 `clients` run the processes, `caches` makes them cold or warm, `temporary` is a stack of its own for a test.
 """
 
-from cvtrace.lab.stack.caches import drop_page_cache, forget_pages, remount, warm, wipe_client_cache
+from cvtrace.lab.stack.caches import drop_mount_cache, drop_page_cache, forget_pages, remount, warm, wipe_client_cache
 from cvtrace.lab.stack.lifecycle import Status, down, status, up
 from cvtrace.lab.stack.state import FQRN, Options, Stack, default_state
 from cvtrace.lab.stack.temporary import temporary
@@ -16,6 +16,7 @@ __all__ = [
     "Status",
     "default_state",
     "down",
+    "drop_mount_cache",
     "drop_page_cache",
     "forget_pages",
     "remount",

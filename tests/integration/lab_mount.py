@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from cvtrace.lab.client import Mounted, configure, start, unmount
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import AccessEntry, Injection, Origin, read_access_log
 from cvtrace.lab.publish import Published, publish
+from cvtrace.lab.stack import drop_mount_cache
 
 FQRN = "test.example.org"
 
@@ -32,6 +32,10 @@ class LabMount:
     @property
     def root(self) -> Path:
         return self.mounted.mountpoint
+
+    def drop_caches(self) -> None:
+        """Drop what the kernel has of the mount and of the client's cache, so that the next read reaches the client."""
+        drop_mount_cache(self.root, self.mounted.workspace)
 
     def talk(self, command: str) -> str:
         """Send a command over the talk socket."""
@@ -130,12 +134,6 @@ def lab(
         yield Lab(published, origin, folder / "access.log", folder)
     finally:
         origin.stop()
-
-
-def drop_caches() -> None:
-    """Drop the page cache, so that the next read reaches the client."""
-    os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
 @contextlib.contextmanager

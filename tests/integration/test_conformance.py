@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conformance import CLOSE, DOWNLOAD, HIT, MISS, PREAD, Grammar
-from lab_mount import LabMount, drop_caches, lab, strace
+from lab_mount import LabMount, lab, strace
 from waiting import wait_until
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
@@ -92,7 +92,7 @@ def test_cold_warm_and_hot_follow_the_grammar_of_the_real_client(mounted: LabMou
 
     # WHEN the same kinds of files are read cold, warm and hot
     cold = record(mounted, tmp_path / "cold.strace")
-    drop_caches()
+    mounted.drop_caches()
     warm = record(mounted, tmp_path / "warm.strace")
     hot = record(mounted, tmp_path / "hot.strace")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ebpf_recording import of_kind, record
-from lab_mount import LabMount, drop_caches, lab
+from lab_mount import LabMount, lab
 
 from cvtrace.analysis.joins.paths import target_calls
 from cvtrace.analysis.joins.requests import requests
@@ -58,7 +58,7 @@ def test_path_checks_on_the_mount_are_counted_and_others_are_not(mounted: LabMou
     path = mounted.root / "models" / "config.json"
 
     # WHEN
-    drop_caches()
+    mounted.drop_caches()
     _, events, texts = observe(mounted, program, str(path))
 
     # THEN those on the mount are there, with the file they found, and the one that asked the daemon has its path
@@ -130,7 +130,7 @@ def test_a_file_has_the_name_that_the_user_gave_it(mounted: LabMount, tmp_path: 
     program = f"import os, sys\nroot, link = sys.argv[1:]\n{way_there}\nos.read(fd, 12345)"
 
     # WHEN
-    drop_caches()
+    mounted.drop_caches()
     pid, events, texts = observe(mounted, program, str(mounted.root), str(link))
 
     # THEN the analysis knows the read as one of a file on the mount, and its name
@@ -164,7 +164,7 @@ def test_readahead_is_told_from_what_was_asked_for(mounted: LabMount) -> None:
 
     for program in (reading, touching):
         # WHEN
-        drop_caches()
+        mounted.drop_caches()
         _, events, _ = observe(mounted, program, str(path))
 
         # THEN all pages that came were begun by readahead, and of each the first, at most, was asked for

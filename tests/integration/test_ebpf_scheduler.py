@@ -112,20 +112,18 @@ def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the thread must be on a CPU meanwhile")
-@pytest.mark.parametrize("later_ns", [50_000_000, 3600_000_000_000], ids=["while it was back", "while it left again"])
+@pytest.mark.parametrize("later_ns", [1_000_000, 3600_000_000_000], ids=["while it was back", "while it left again"])
 def test_a_wake_up_of_later_does_not_make_an_unseen_absence_longer(later_ns: int) -> None:
     # GIVEN a thread that computes, and by what the programs know was preempted and did not come back, but was woken later
     cpus = os.sched_getaffinity(0)
     target = subprocess.Popen([sys.executable, "-S", "-c", SPINNING], stdout=subprocess.PIPE, text=True)
     assert target.stdout is not None
     target.stdout.readline()
-    # Nothing else on the machine takes its CPU from it.
-    os.sched_setscheduler(target.pid, os.SCHED_FIFO, os.sched_param(1))
     probe = EbpfProbe()
     try:
         probe.start(Scope(daemons=(), devices=()))
         probe.add_target(target.pid)
-        os.sched_setaffinity(0, cpus - {max(cpus)})
+        os.sched_setaffinity(0, cpus - {max(cpus)})  # its CPU is not needed for writing down that it was preempted
         preempted_ns = absent_while_it_runs(probe, target.pid, later_ns)
         time.sleep(0.1)
         target.send_signal(signal.SIGUSR1)
@@ -139,12 +137,12 @@ def test_a_wake_up_of_later_does_not_make_an_unseen_absence_longer(later_ns: int
     # THEN it was back when its CPU switched before, not when it was woken
     away = of_kind(events, Kind.OFFCPU)
     (unseen,) = away[(away["tid"] == target.pid) & (away["ts"] == preempted_ns)]
-    assert unseen["dur"] < 40_000_000
+    assert unseen["dur"] == 0
     assert unseen["a"] == 0
-    # THEN the wake-up is that of the next absence, and of no other, if it was later than that began
-    after = away[(away["tid"] == target.pid) & (away["ts"] > preempted_ns)]
+    # THEN the wake-up is that of the next absence, whenever that came, if it was later than that began; and of no other
+    after = np.sort(away[(away["tid"] == target.pid) & (away["ts"] > preempted_ns)], order="ts")
     (woken,) = np.nonzero(after["a"] == preempted_ns + later_ns)
-    assert woken.tolist() == [0] or preempted_ns + later_ns < time.monotonic_ns()
+    assert woken.tolist() == ([0] if preempted_ns + later_ns > after["ts"][0] else [])
 
 
 def absent_while_it_runs(probe: EbpfProbe, pid: int, later_ns: int) -> int:

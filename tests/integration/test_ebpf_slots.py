@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ebpf_recording import of_kind, record
-from lab_mount import drop_caches, lab
+from lab_mount import lab
 
 from cvtrace.probes.ebpf.loader import Slots
 from cvtrace.probes.ebpf.probe import EbpfProbe
@@ -58,7 +58,7 @@ def test_what_finds_its_slot_taken_is_told(tmp_path: Path, monkeypatch: pytest.M
     with lab(tmp_path, files) as served, served.mount() as mounted:
         for task in Path(f"/proc/{mounted.mounted.pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), {0})
-        drop_caches()
+        mounted.drop_caches()
         before = mounted.counters()
         other = 0xFFFFE
         device = mounted.root.stat().st_dev

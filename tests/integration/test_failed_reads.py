@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from cvtrace_run import options, start
-from lab_mount import FQRN, Lab, LabMount, drop_caches, lab
+from lab_mount import FQRN, Lab, LabMount, lab
 
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.report import text
@@ -58,7 +58,7 @@ def mounted(served: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 def fail(mounted: LabMount, program: str, *injections: Injection, expected: int) -> tuple[Report, int, list[int]]:
     """Record a program that has what it needs until the origin fails; return report, its pid, and the statuses the origin sent since."""
     Path("script.py").write_text(program)
-    drop_caches()
+    mounted.drop_caches()
     data = str(mounted.root / "models" / "data")
     process = start(*options(mounted.root, "ebpf"), "script.py", data, stdin=-1)
     before = len(mounted.gets())
@@ -143,7 +143,7 @@ def test_a_refused_connection_is_a_server_error(served: Lab, tmp_path: Path, mon
     url = f"{origin.url}/cvmfs/{FQRN}"
     with served.mount(cache=tmp_path / "cache", retries=2, url=url) as mounted:
         Path("script.py").write_text(GETS_EIO)
-        drop_caches()
+        mounted.drop_caches()
         process = start(*options(mounted.root, "ebpf"), "script.py", str(mounted.root / "models/data"), stdin=-1)
 
         # WHEN
@@ -205,7 +205,7 @@ def test_a_client_that_is_killed_is_found(mounted: LabMount) -> None:
 def test_a_client_that_is_stopped_is_found_and_what_it_did_not_answer_read_nothing(mounted: LabMount) -> None:
     # GIVEN a client that is stopped while a program wants to read
     Path("script.py").write_text(GETS_EIO)
-    drop_caches()
+    mounted.drop_caches()
     process = start(*options(mounted.root, "ebpf"), "script.py", str(mounted.root / "models/data"), stdin=-1)
     before = sum(1 for _ in mounted.gets())
     os.kill(mounted.mounted.pid, signal.SIGSTOP)

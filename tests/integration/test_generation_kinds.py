@@ -14,7 +14,7 @@ from cvtrace_run import cvtrace
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.report_schema import Phase, Report
-from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, warm
+from cvtrace.lab.stack import Options, Stack, drop_mount_cache, temporary, warm
 from cvtrace.tracer.store import read_trace
 
 pytestmark = [
@@ -206,7 +206,7 @@ def test_a_model_on_a_local_disk_is_a_no_that_says_so(stack: Stack, tmp_path: Pa
 def test_one_token_of_a_cold_client_is_a_yes_because_of_its_prefill(stack: Stack, tmp_path: Path) -> None:
     # GIVEN a client that has everything, and a kernel that has nothing
     warm(stack)
-    drop_page_cache()
+    drop_mount_cache(stack.mountpoint, stack.workspace)
     script = """
 import sys
 import onnxruntime_genai as og

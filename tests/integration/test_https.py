@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cvtrace_run import CVTRACE
-from lab_mount import FQRN, drop_caches, lab
+from lab_mount import FQRN, lab
 from tls_front import tls_front
 
 from cvtrace.analysis import analyse
@@ -34,7 +34,7 @@ def test_fetches_over_https_are_counted_and_timed(tmp_path: Path, monkeypatch: p
             served.origin.injections = [Injection(first_byte_delay_s=DELAY_S)]
             os.stat(mounted.root / "models")  # noqa: PTH116 - the catalog is there now
             before = len(mounted.gets())
-            drop_caches()
+            mounted.drop_caches()
 
             # WHEN files are read under observation
             trace = tmp_path / "trace"

@@ -15,7 +15,7 @@ from cvtrace_run import cvtrace
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.lab.origin import read_access_log
-from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, wipe_client_cache
+from cvtrace.lab.stack import Options, Stack, temporary, wipe_client_cache
 from cvtrace.probes.events import Events, Kind
 from cvtrace.tracer.store import read_trace
 
@@ -73,7 +73,6 @@ def recorded(folder: Path, model: Path, *mounts: Path, probes: str = "ebpf") -> 
 def test_generation_from_a_mount_left_out_is_a_yes_that_names_it(stack: Stack, other: Stack, tmp_path: Path) -> None:
     # GIVEN a model on a mount that is not recorded, of which nothing is cached
     cold = wipe_client_cache(other)
-    drop_page_cache()
 
     report = recorded(tmp_path, cold.model, stack.mountpoint)
 
@@ -124,7 +123,6 @@ def test_what_somebody_else_reads_is_never_a_yes_of_the_portable_rung(
 def test_one_token_of_a_client_without_a_cache_fetches_for_it(stack: Stack, tmp_path: Path) -> None:
     # GIVEN a client that has nothing
     cold = wipe_client_cache(stack)
-    drop_page_cache()
 
     report = recorded(tmp_path, cold.model, cold.mountpoint)
 

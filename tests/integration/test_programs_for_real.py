@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cvtrace_run import RUNGS, run, script, trace_of
-from lab_mount import LabMount, drop_caches, lab
+from lab_mount import LabMount, lab
 from test_script_phases import save_model
 
 from cvtrace.analysis import analyse
@@ -157,7 +157,7 @@ def test_git_status_is_answered_with_its_folders(here: Path, mounted: LabMount) 
     # GIVEN a repository of git on the mount, and no name of it in memory
     if not shutil.which("git"):
         pytest.skip("git is not installed")
-    drop_caches()
+    mounted.drop_caches()
     # WHEN its status is asked for
     words = [
         "--",

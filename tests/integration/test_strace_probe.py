@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab_mount import LabMount, drop_caches, lab
+from lab_mount import LabMount, lab
 from unprivileged import NOBODY
 from waiting import wait_until
 
@@ -326,7 +326,7 @@ def test_what_is_seen_is_what_client_and_server_counted(mounted: LabMount) -> No
     for state in ("cold", "warm", "hot"):
         # GIVEN the caches in this state
         if state == "warm":
-            drop_caches()
+            mounted.drop_caches()
         gets_before = len(mounted.gets())
         # WHEN the files are read under the probe
         recording, grown = observe(mounted, argv)

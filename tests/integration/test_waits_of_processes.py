@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cvtrace_run import cvtrace
-from lab_mount import drop_caches, lab
+from lab_mount import lab
 from waits_of_processes import CHUNK, WAYS
 
 from cvtrace.analysis import Report, analyse
@@ -57,7 +57,7 @@ def waited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waited]:
     files = {"data": os.urandom(CHUNK * (len(WAYS) + 1))}
     with lab(folder, files, chunk_size=CHUNK, injections=(delay,)) as served, served.mount() as mounted:
         log, trace = folder / "log", folder / "trace"
-        drop_caches()
+        mounted.drop_caches()
         where = ["--probes", "ebpf", "--no-summary", "-o", trace, "--mount", mounted.root]
         cvtrace("run", *where, "--", sys.executable, SCRIPT, mounted.root / "data", log, *WAYS)
         found = read_trace(trace)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cvtrace_run import cvtrace, options
-from lab_mount import LabMount, drop_caches, lab
+from lab_mount import LabMount, lab
 from ways_to_read import AHEAD, APART, CHUNK, OTHER_FILES, WAYS
 
 from cvtrace.analysis import Report, analyse
@@ -83,7 +83,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabMount]:
 def ways(mounted: LabMount, tmp_path_factory: pytest.TempPathFactory) -> Ways:
     folder = tmp_path_factory.mktemp("traced")
     log, trace = folder / "log", folder / "trace"
-    drop_caches()
+    mounted.drop_caches()
     where = ["--probes", "ebpf", "--no-summary", "-o", trace, "--mount", mounted.root]
     cvtrace("run", *where, "--", sys.executable, SCRIPT, mounted.root, log, *WAYS)
     acts = {name: Act(*more) for name, *more in map(json.loads, log.read_text().splitlines())}
@@ -170,7 +170,7 @@ def test_reads_ahead_that_are_under_way_at_the_end_are_counted_as_the_client_cou
     monkeypatch.chdir(tmp_path)
     Path("script.py").write_text(LAST)
     mounted.origin.injections = (Injection(match="*/data/*", first_byte_delay_s=0.3),)
-    drop_caches()
+    mounted.drop_caches()
     before = mounted.counters()["cvmfs.n_fs_read"]
 
     # WHEN

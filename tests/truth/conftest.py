@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from laboratory import Laboratory, Truth
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.lab.origin import AccessEntry, control, read_access_log
-from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, warm, wipe_client_cache
+from cvtrace.lab.stack import Options, Stack, drop_mount_cache, temporary, warm, wipe_client_cache
 from cvtrace.tracer.store import read_trace
 
 TOKENS = 16
@@ -35,7 +34,6 @@ class Bench:
     def cold(self) -> None:
         """Nothing is cached: not by the client, not by the kernel."""
         self.stack = wipe_client_cache(self.stack)
-        self.drop()
 
     def warm(self) -> None:
         """All is in the client's cache, nothing in the kernel's."""
@@ -48,10 +46,8 @@ class Bench:
         warm(self.stack)
 
     def drop(self) -> None:
-        """Drop the page cache, then read back what the recorder and the target need that is not of the mount."""
-        drop_page_cache()
-        preload = "import onnxruntime_genai, numpy, pandas, pyarrow.parquet, cvtrace.probes.ebpf.bcc as b; b.load()"
-        subprocess.run([sys.executable, "-c", preload], check=True)
+        """Drop what the kernel has of the mount and of the client's cache."""
+        drop_mount_cache(self.stack.mountpoint, self.stack.workspace)
 
     def inject(self, *injections: dict[str, object]) -> None:
         """Make the origin slow or wrong from now on."""

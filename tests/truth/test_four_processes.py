@@ -19,7 +19,7 @@ from cvtrace.analysis.joins.phases import NAMES
 from cvtrace.analysis.storage.tables import storage_tables
 from cvtrace.analysis.summary.rows import phase_rows
 from cvtrace.lab.origin import AccessEntry, control, read_access_log
-from cvtrace.lab.stack import Options, Stack, drop_page_cache, temporary, wipe_client_cache
+from cvtrace.lab.stack import Options, Stack, temporary, wipe_client_cache
 from cvtrace.probes.events import Opcode
 from cvtrace.tracer.store import read_trace
 
@@ -57,7 +57,6 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
     options = Options(size_bytes=24_000_000, client="lab", chunk_bytes=2 << 20)
     with temporary(options) as one, temporary(options) as two:
         stacks = tuple(wipe_client_cache(stack) for stack in (one, two))
-        drop_page_cache()
         yield observe(stacks, folder)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from client_files import CHUNKS, FILES, WEIGHTS
-from lab_mount import FQRN, Lab, LabMount, drop_caches, lab
+from lab_mount import FQRN, Lab, LabMount, lab
 from waiting import wait_until
 
 from cvtrace.lab.client.injection import read_injected
@@ -29,9 +31,9 @@ def test_content_is_what_was_published(tmp_path: Path, compression: str) -> None
     with lab(tmp_path, FILES, compression=compression) as served, served.mount() as mounted:
         # WHEN they are read cold, warm and through a mapping
         cold = {name: (mounted.root / name).read_bytes() for name in FILES}
-        drop_caches()
+        mounted.drop_caches()
         warm = {name: (mounted.root / name).read_bytes() for name in FILES}
-        drop_caches()
+        mounted.drop_caches()
         fd = os.open(mounted.root / "models/weights.data", os.O_RDONLY)
         with mmap.mmap(fd, 0, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE) as mapping:
             mapped = mapping[4_000_000:4_100_000] + mapping[900_000:1_100_000]
@@ -56,7 +58,7 @@ def test_the_mount_looks_like_that_of_the_real_client(mounted: LabMount) -> None
     assert names <= {"cvmfs2", "fuse_worker"}
     assert Path(f"/proc/{pid}/cwd").readlink() == mounted.mounted.workspace
     assert mounted.root.stat().st_ino == 256
-    drop_caches()
+    mounted.drop_caches()
     assert (mounted.root / "models/weights.data").stat().st_ino == status.st_ino
     assert sorted(path.name for path in (mounted.root / "models").iterdir()) == sorted(
         name.removeprefix("models/") for name in FILES
@@ -191,11 +193,44 @@ def test_cleaned_cache_is_fetched_again_while_open_files_stay_readable(mounted: 
 
         # THEN the open file reads on without a download, opening it anew downloads it, and the catalog has stayed
         assert len(mounted.cached_objects()) == 1
-        drop_caches()
+        mounted.drop_caches()
         assert held.read() == FILES["models/tokenizer.bin"]
         assert len(mounted.gets()) == gets
     assert path.read_bytes() == FILES["models/tokenizer.bin"]
     assert len(mounted.gets()) == gets + 1
+
+
+def test_dropping_the_cache_of_a_mount_leaves_other_mounts_alone(tmp_path: Path) -> None:
+    # GIVEN two mounts, all of whose files are in the kernel's cache
+    files = {name: FILES[name] for name in ("models/weights.data", "models/tokenizer.bin")}
+    with contextlib.ExitStack() as stack:
+        one, other = (
+            stack.enter_context(stack.enter_context(lab(tmp_path / name, files)).mount()) for name in ("one", "other")
+        )
+        for each in (one, other):
+            read_all(each, files)
+        before = [each.counters() for each in (one, other)]
+
+        # WHEN what the kernel has of one is dropped, and both are read again
+        one.drop_caches()
+        gets = len(one.gets())
+        for each in (one, other):
+            read_all(each, files)
+
+        # THEN that one looks the names up and reads all again, from its own cache, and the other does not
+        lookups, reads = (
+            [after[name] - first[name] for first, after in zip(before, (one.counters(), other.counters()), strict=True)]
+            for name in ("cvmfs.n_fs_lookup", "cvmfs.n_fs_read")
+        )
+        assert lookups == [3, 0]
+        assert reads[0] >= len(WEIGHTS) / (128 << 10)
+        assert reads[1] == 0
+        assert len(one.gets()) == gets
+
+
+def read_all(mounted: LabMount, files: Iterable[str]) -> None:
+    for name in files:
+        (mounted.root / name).read_bytes()
 
 
 def test_quota_evicts_the_least_recently_used(served: Lab) -> None:
@@ -203,7 +238,7 @@ def test_quota_evicts_the_least_recently_used(served: Lab) -> None:
     with served.mount(quota_bytes=2_600_000) as mounted:
         # WHEN all of them are read, and then again
         for _ in range(2):
-            drop_caches()
+            mounted.drop_caches()
             assert (mounted.root / "models/weights.data").read_bytes() == WEIGHTS
 
         # THEN the cache stayed below its limit, and chunks had to be fetched again
