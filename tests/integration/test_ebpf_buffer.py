@@ -71,6 +71,3 @@ def test_what_the_programs_cost_is_told_when_asked_for(mount: Path, tmp_path: Pa
     assert (round(spent_s, 6), runs) == (round(recorder["bpf_s"], 6), recorder["bpf_runs"])
     assert 10e6 < recorder["max_rss_bytes"] < 2e9
     assert recorder["drain_cpu_s"] > 0
-
-    # THEN the kernel measures no longer than that
-    assert Path("/proc/sys/kernel/bpf_stats_enabled").read_text().strip() == "0"

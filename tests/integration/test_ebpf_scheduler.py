@@ -146,17 +146,22 @@ def test_a_wake_up_of_later_does_not_make_an_unseen_absence_longer(later_ns: int
 
 
 def absent_while_it_runs(probe: EbpfProbe, pid: int, later_ns: int) -> int:
-    """Let the programs believe that a thread that is on a CPU was preempted, and woken so much later; return when."""
-    clock = ~pid << 3 | 2  # of the process's CPU time
+    """Let the programs believe that a thread that is on a CPU was preempted, and woken so much later; return when.
+
+    It is on its CPU when its CPU time is seen to grow, and was all the while if it did not leave until all was written.
+    """
+    clock = ~pid << 3 | 2  # of the process's CPU time, which grows with the ticks of its CPU
     for _ in range(1000):
-        time.sleep(0.02)
-        began_ns, ran_ns, preemptions = time.monotonic_ns(), time.clock_gettime_ns(clock), switches(pid)
-        preempted_ns = time.monotonic_ns()
-        note_absence(probe, pid, preempted_ns, preempted_ns + later_ns)
-        ran_ns = time.clock_gettime_ns(clock) - ran_ns
-        if ran_ns > 0.9 * (time.monotonic_ns() - began_ns) and switches(pid) == preemptions:
-            return preempted_ns
-    raise AssertionError("it was never on a CPU for long")
+        left, ran_ns, until_ns = switches(pid), time.clock_gettime_ns(clock), time.monotonic_ns() + 50_000_000
+        while time.clock_gettime_ns(clock) == ran_ns and time.monotonic_ns() < until_ns:
+            pass
+        if time.monotonic_ns() < until_ns and switches(pid) == left:
+            preempted_ns = time.monotonic_ns()
+            note_absence(probe, pid, preempted_ns, preempted_ns + later_ns)
+            if switches(pid) == left:
+                return preempted_ns
+        time.sleep(0.005)
+    raise AssertionError("it was never on a CPU for long enough")
 
 
 def switches(pid: int) -> str:
