@@ -67,5 +67,5 @@ soak: setup
 	@$(PY) tests/soak/soak.py --minutes $(MINUTES)
 
 clean:
-	@rm -rf .venv build dist man site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo-out bench-out tests/fuzz/found
+	@rm -rf .venv build dist man site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo-out bench-out tests/fuzz/found tests/fuzz/new
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """The embedded CVMFS, all in one: models, repository, origin and mount, kept in one state folder. Import from here.
 
-`life` brings it up and down, `state` is what it remembers between calls, `models` builds and publishes, `origin` and
+`lifecycle` brings it up and down, `state` is what it remembers between calls, `models` builds and publishes, `origin` and
 `clients` run the processes, `caches` makes them cold or warm, `temporary` is a stack of its own for a test.
 """
 

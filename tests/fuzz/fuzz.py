@@ -1,24 +1,26 @@
-"""`make fuzz`: coverage-guided fuzzing of every target, new inputs kept in tests/fuzz/corpus/.
+"""`make fuzz`: coverage-guided fuzzing of every target, from the inputs in tests/fuzz/corpus/ on.
 
-`python tests/fuzz/fuzz.py [--seconds N] [TARGET…]` runs each in a process of its own, as the fuzzer never returns; an input that
-breaks one is left in tests/fuzz/found/, and is to become a file of the corpus once it is mended.
+`python tests/fuzz/fuzz.py [--seconds N] [TARGET…]` runs each in a process of its own, as the fuzzer never returns. Inputs that reach
+code which the corpus does not are left in tests/fuzz/new/TARGET, and one that breaks a target in tests/fuzz/found/; how to add them
+to the corpus (corpus.py) is said at the end, for those of found/ once they are mended.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-CORPUS = HERE / "corpus"
-FOUND = HERE / "found"
+import corpus
+
+NEW = corpus.HERE / "new"
+FOUND = corpus.HERE / "found"
 MOST_BYTES = 8192
-KEPT_FILES, KEPT_BYTES = 80, 60_000
-"""Of each target, after the fuzzer reduced the corpus to what reaches different code."""
+NEW_INPUTS, NEW_BYTES = 40, 60_000
+"""Left of each target, after the fuzzer reduced all to what reaches different code."""
 
 
 def main() -> int:
@@ -33,17 +35,21 @@ def main() -> int:
         parser.error(f"there is no target {', '.join(unknown)}")
     broken = [name for name in arguments.targets or TARGETS if not fuzz(name, arguments.seconds)]
     print("fuzz:", f"{', '.join(broken)} broke: see {FOUND}" if broken else "nothing broke")
+    for folder in sorted(NEW.glob("*")):
+        adds = f"{sys.executable} {corpus.HERE / 'corpus.py'} add {folder.name} {folder}/*"
+        print(f"fuzz: {len(list(folder.iterdir()))} new inputs for {folder.name}; add them with: {adds}")
     return int(bool(broken))
 
 
 def fuzz(name: str, seconds: int) -> bool:
     """Run the fuzzer on one target for a while, and keep what it learnt; return whether nothing broke."""
-    kept = CORPUS / name
     FOUND.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
-        grown, reduced = Path(work) / "grown", Path(work) / "reduced"
-        grown.mkdir()
-        reduced.mkdir()
+        kept, grown, reduced = (Path(work) / folder for folder in ("kept", "grown", "reduced"))
+        for folder in (kept, grown, reduced):
+            folder.mkdir()
+        for known, data in corpus.read(name).items():
+            (kept / known).write_bytes(data)
         run = [sys.executable, __file__, "--inside", name]
         limits = [f"-max_len={MOST_BYTES}", "-timeout=20", "-rss_limit_mb=3000", "-verbosity=0", "-print_final_stats=1"]
         code = subprocess.run(
@@ -51,19 +57,20 @@ def fuzz(name: str, seconds: int) -> bool:
             check=False,
         ).returncode
         subprocess.run([*run, *limits, "-merge=1", str(reduced), str(kept), str(grown)], check=False)
-        keep(reduced, kept)
+        leave(name, [path.read_bytes() for path in reduced.iterdir()])
     return code == 0
 
 
-def keep(reduced: Path, kept: Path) -> None:
-    """Add the smallest of the new inputs to the corpus, under the names of their contents, up to its limits."""
-    present = [path.read_bytes() for path in kept.iterdir()]
-    count, size = len(present), sum(map(len, present))
-    for data in sorted((path.read_bytes() for path in reduced.iterdir()), key=len):
-        if data in present or count >= KEPT_FILES or size + len(data) > KEPT_BYTES:
-            continue
-        (kept / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
-        count, size = count + 1, size + len(data)
+def leave(name: str, reduced: list[bytes]) -> None:
+    """Leave the smallest of the inputs that the corpus does not have in a folder."""
+    shutil.rmtree(NEW / name, ignore_errors=True)
+    size = 0
+    for data in sorted(set(reduced) - set(corpus.read(name).values()), key=len)[:NEW_INPUTS]:
+        size += len(data)
+        if size > NEW_BYTES:
+            break
+        (NEW / name).mkdir(parents=True, exist_ok=True)
+        (NEW / name / corpus.name_of(data)).write_bytes(data)
 
 
 def inside(name: str, options: list[str]) -> int:
