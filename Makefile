@@ -1,6 +1,8 @@
 # cvtrace: `make demo` and `make test` are all that a fresh machine needs; both install what is missing.
 PY := .venv/bin/python
-.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs man dist bench fuzz soak clean
+# Tests without privileges share nothing, so each CPU runs some of them.
+UNIT := -n logical --dist worksteal tests/unit tests/fuzz
+.PHONY: help setup test-tools xdist demo test test-unit test-install test-kernels lint docs man dist bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 
@@ -25,11 +27,15 @@ demo: setup
 test-tools:
 	@scripts/setup.sh --tests
 
-test: test-tools lint
-	@$(PY) -m pytest -q
+xdist: setup
+	@$(PY) -c 'import xdist' 2>/dev/null || .venv/bin/pip install -q --disable-pip-version-check 'pytest-xdist>=3.5'
 
-test-unit: setup
-	@$(PY) -m pytest -q tests/unit
+test: test-tools xdist lint
+	@code=0; $(PY) -m pytest -q $(UNIT) || code=1; \
+	  $(PY) -m pytest -q --ignore tests/unit --ignore tests/fuzz || code=1; exit $$code
+
+test-unit: xdist
+	@$(PY) -m pytest -q $(UNIT)
 
 test-install:
 	@python3 -m tests.install $(NAMES)
@@ -41,9 +47,9 @@ lint: setup
 	@$(PY) -m ruff format --check --quiet . || { $(PY) -m ruff format --diff . 2>&1 | head -40; false; }
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary
-	@.venv/bin/lint-imports >/dev/null 2>&1 || .venv/bin/lint-imports
-	@.venv/bin/mkdocs build --strict --site-dir site >site.log 2>&1 || { cat site.log; rm -f site.log; false; }
-	@rm -f site.log
+	@flock pyproject.toml .venv/bin/lint-imports >/dev/null 2>&1 || .venv/bin/lint-imports
+	@flock pyproject.toml sh -c '.venv/bin/mkdocs build --strict --site-dir site >site.log 2>&1 || { cat site.log; rm -f site.log; false; }; \
+	  code=$$?; rm -f site.log; exit $$code'
 
 docs: setup
 	@$(PY) scripts/make_docs.py

@@ -139,6 +139,8 @@ mount_tracefs() {
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+exec 9<"$PWD/scripts/setup.sh"
+flock 9 # two at once in one folder would fill the same .venv
 install_system_packages
 [ "${1:-}" = --tests ] && install_test_tools
 make_venv
