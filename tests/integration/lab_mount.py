@@ -81,6 +81,7 @@ class Lab:
         cache: Path | None = None,
         retries: int = 1,
         url: str | None = None,
+        timeout_s: float = 2,
     ) -> Iterator[LabMount]:
         """Mount with little patience, what the origin serves or what is at `url`."""
         mountpoint = self.folder / "mnt"
@@ -94,7 +95,7 @@ class Lab:
             quota_bytes,
             max_retries=retries,
             backoff_s=(0.02, 0.1),
-            timeout_s=2,
+            timeout_s=timeout_s,
         )
         mounted = start(configuration)
         try:
