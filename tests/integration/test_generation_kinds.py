@@ -186,8 +186,8 @@ assert answer() == 4
     # THEN each request has its row, and the time between is a wait
     assert [answer.tokens for answer in report.answers[-3:]] == [3, 5, 4]
     assert report.verdict.tokens == 30 + 12
-    assert 0.45 < phase(report, "waiting for work").wall_s < 0.7
-    assert report.answers[-1].start_s > report.answers[-2].start_s + 0.4
+    between_s = report.answers[-1].start_s - report.answers[-2].start_s
+    assert 0.45 < phase(report, "waiting for work").wall_s < between_s
     assert report.verdict.question == "generation"
 
 

@@ -158,12 +158,14 @@ def test_a_stopped_job_goes_on(here, mount):
 
 @pytest.mark.parametrize("probes", RUNGS)
 def test_kill_of_the_recorder_leaves_a_readable_trace_and_the_script_running(here, mount, probes):
-    # GIVEN a recording that has run for longer than the store holds events back
+    # GIVEN a recording, of which the store has written the first events
     name = script(
-        f"import os, time\nopen('pid', 'w').write(str(os.getpid()))\nopen('{mount}/model').read()\ntime.sleep(0.7)\n"
+        f"import os, time\nopen('pid', 'w').write(str(os.getpid()))\nopen('{mount}/model').read()\n"
         "print('ready', flush=True)\nwhile not os.path.exists('enough'): time.sleep(0.05)\n"
     )
     process = start(*options(mount, probes), name)
+    if probes == "ebpf":
+        wait_until(lambda: (read_trace("trace").events["kind"] == Kind.FUSE_SEND).any(), "events are on the disk")
     # WHEN the recorder is killed
     process.kill()
     process.wait()
