@@ -111,15 +111,15 @@ def parse(text: str, phase_names: Iterable[str] = ()) -> Expectation:
 def _meant(name: str, phases: Collection[str]) -> str:
     """Return a question for the known names that are most like this one."""
     tails = (*NUMBERS, *LABELS)
-    known = [word for word in WORDS if word not in PHASE_WORDS.values()]
-    known += [f"verdict.{tail}" for tail in (*VERDICT, "tokens_affected")]
-    known += [f"trace.{tail}" for tail in TRACE] + [f"decode.{tail}" for tail in TOKEN_TIMES]
-    known += [f"{phase}.{tail}" for phase in sorted(phases) for tail in (*tails, *PHASE_WORDS)]
-    known += [f"total.{tail}" for tail in tails]
+    names = [word for word in WORDS if word not in PHASE_WORDS.values()]
+    names += [f"verdict.{tail}" for tail in (*VERDICT, "tokens_affected")]
+    names += [f"trace.{tail}" for tail in TRACE] + [f"decode.{tail}" for tail in TOKEN_TIMES]
+    names += [f"{phase}.{tail}" for phase in sorted(phases) for tail in (*tails, *PHASE_WORDS)]
+    names += [f"total.{tail}" for tail in tails]
     head, _, tail = name.lower().partition(".")
-    ending = [each for each in known if tail and each.startswith(f"{head}.") and each.endswith(tail)]
+    ending = [each for each in names if tail and each.startswith(f"{head}.") and each.endswith(tail)]
     suggestions = list(
-        dict.fromkeys([*ending, *difflib.get_close_matches(name.lower(), known, n=SUGGESTED, cutoff=0.7)])
+        dict.fromkeys([*ending, *difflib.get_close_matches(name.lower(), names, n=SUGGESTED, cutoff=0.7)])
     )
     return f": did you mean {' or '.join(suggestions[:SUGGESTED])}?" if suggestions else ""
 

@@ -66,15 +66,15 @@ def access_check(study: Study, file: Path, own_clients: tuple[str, ...] = ()) ->
     line, ahead_ns = _matched_lines(traced, log)
     is_matched = np.zeros(len(log), dtype=bool)
     is_matched[line[line >= 0]] = True
-    begin, until = log.from_ns - ahead_ns - offset_ns, log.to_ns - ahead_ns - offset_ns
-    during = (until >= study.recording.start_ns) & (begin <= study.recording.end_ns) & ~is_matched
-    known = set(own_clients) or {log.client[number] for number in np.flatnonzero(is_matched).tolist()} - {""}
+    begin, end = log.from_ns - ahead_ns - offset_ns, log.to_ns - ahead_ns - offset_ns
+    during = (end >= study.recording.start_ns) & (begin <= study.recording.end_ns) & ~is_matched
+    client_addresses = set(own_clients) or {log.client[number] for number in np.flatnonzero(is_matched).tolist()} - {""}
     behind_proxy = not log.of_proxy and _all_proxied(study.gets)
-    is_this_client = np.array([not client or not known or client in known for client in log.client], dtype=bool) & (
-        not behind_proxy
-    )
-    at_edge = (begin < study.recording.start_ns + EDGE_NS) | (until > study.recording.end_ns - EDGE_NS)
-    decoding = _in_decode(study, begin, until)
+    is_this_client = np.array(
+        [not client or not client_addresses or client in client_addresses for client in log.client], dtype=bool
+    ) & (not behind_proxy)
+    at_edge = (begin < study.recording.start_ns + EDGE_NS) | (end > study.recording.end_ns - EDGE_NS)
+    decoding = _in_decode(study, begin, end)
     is_only_in_log: Bools = during & is_this_client & (~at_edge | decoding)
     matched: Bools = line >= 0
     check = AccessCheck(
@@ -92,7 +92,7 @@ def access_check(study: Study, file: Path, own_clients: tuple[str, ...] = ()) ->
         bytes_differ=int((~_fits(traced.bytes[matched], log.bytes[line[matched]], log.with_head)).sum()),
         only_in_trace=int((~matched).sum()),
         only_in_log=int(is_only_in_log.sum()),
-        unknown_client=bool(is_only_in_log.any()) and not known,
+        unknown_client=bool(is_only_in_log.any()) and not client_addresses,
         of_others=int((during & ~is_this_client).sum()),
         at_edges=int((during & is_this_client & at_edge & ~decoding).sum()),
         in_decode=int((is_only_in_log & decoding).sum()),
@@ -156,12 +156,12 @@ def _all_proxied(gets: Gets) -> bool:
     return bool(proxied) and all(proxied)
 
 
-def _in_decode(study: Study, begin: Ints, until: Ints) -> Bools:
+def _in_decode(study: Study, begin: Ints, end_ns: Ints) -> Bools:
     """Tell which intervals touch a decode step (steps are sorted; those of several threads may overlap)."""
     calls = study.phase_calls
-    chosen = calls.row == DECODE
-    start, end = calls.start[chosen], np.maximum.accumulate(calls.end[chosen])
-    before = np.searchsorted(start, until, side="right") - 1
+    is_decode = calls.row == DECODE
+    start, end = calls.start[is_decode], np.maximum.accumulate(calls.end[is_decode])
+    before = np.searchsorted(start, end_ns, side="right") - 1
     touches_decode: Bools = (
         (before >= 0) & (end[np.maximum(before, 0)] >= begin) if len(start) else np.zeros(len(begin), bool)
     )
@@ -190,9 +190,9 @@ def _ahead(traced: _Traced, log: AccessLog) -> int:
     if len(places) < ENOUGH:
         return 0
     fetch, line = np.array(places, dtype=np.int64).T
-    apart = log.from_ns[line] - traced.sent[fetch]
-    middle = int(np.median(apart))
-    agree = (np.abs(apart - middle) <= SLACK_NS).mean() >= 0.9
+    offset_ns = log.from_ns[line] - traced.sent[fetch]
+    middle = int(np.median(offset_ns))
+    agree = (np.abs(offset_ns - middle) <= SLACK_NS).mean() >= 0.9
     return middle if agree and abs(middle) <= MOST_AHEAD_NS else 0
 
 
@@ -210,7 +210,7 @@ def _match(traced: _Traced, log: AccessLog, ahead_ns: int) -> Ints:
     """Join, if the log's clock is ahead by so much: first where the bytes agree as well, then those without a path."""
     line_of_fetch = np.full(len(traced.path), -1, dtype=np.int64)
     free = set(range(len(log)))
-    begin, until = log.from_ns - ahead_ns - SLACK_NS, log.to_ns - ahead_ns + SLACK_NS
+    begin, latest = log.from_ns - ahead_ns - SLACK_NS, log.to_ns - ahead_ns + SLACK_NS
     for exactly in (True, False):
         lines_of_path: dict[str, deque[int]] = defaultdict(deque)
         for number in sorted(free):
@@ -221,7 +221,7 @@ def _match(traced: _Traced, log: AccessLog, ahead_ns: int) -> Ints:
             if not path and exactly:
                 continue
             lines = lines_of_path.get(path, deque())
-            while lines and (lines[0] not in free or until[lines[0]] < traced.sent[place]):
+            while lines and (lines[0] not in free or latest[lines[0]] < traced.sent[place]):
                 lines.popleft()
             for number in lines:
                 if begin[number] > traced.done[place]:

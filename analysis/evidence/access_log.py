@@ -152,10 +152,10 @@ def _lines(file: Path) -> Iterator[bytes]:
         with open_followed(file) as source:
             at_line_start = True
             while raw := source.readline(LONGEST_LINE):
-                ended = raw.endswith(b"\n")
+                is_complete = raw.endswith(b"\n")
                 if at_line_start:
-                    yield raw if ended or len(raw) < LONGEST_LINE else b"\0"
-                at_line_start = ended
+                    yield raw if is_complete or len(raw) < LONGEST_LINE else b"\0"
+                at_line_start = is_complete
     except NotRegular:
         raise LogUnreadable(f"cannot read {file}: it is not a file") from None
     except OSError as error:

@@ -139,18 +139,18 @@ def _model_source(study: Study) -> tuple[list[str], list[str]]:
 
 def _opened_elsewhere(files: tuple[ModelFile, ...]) -> str:
     mapped, read = sum(file.mapped_bytes for file in files), sum(file.read_bytes for file in files)
-    used = [f"{size(amount)} {how}" for amount, how in ((mapped, "mapped"), (read, "read")) if amount]
-    return f"the model was opened from {files[0].path}, which is not on CVMFS ({pluralize(len(files), 'file')}, {', '.join(used)})"
+    amounts = [f"{size(amount)} {verb}" for amount, verb in ((mapped, "mapped"), (read, "read")) if amount]
+    return f"the model was opened from {files[0].path}, which is not on CVMFS ({pluralize(len(files), 'file')}, {', '.join(amounts)})"
 
 
 def _since_attached(study: Study) -> tuple[list[str], list[str]]:
     """The target ran already, its load was not seen: what the client counted meanwhile is all that anybody asked of it."""
     served = study.requests.seen_by_daemon & study.requests.is_(Opcode.READ)
     proof = [f"the target ran already: meanwhile cvmfs2 served {pluralize(int(served.sum()), 'read')}, whoever asked"]
-    passing = [mount for mount in study.recording.mounts if may_pass(mount.version)]
-    if passing:
+    may_bypass = [mount for mount in study.recording.mounts if may_pass(mount.version)]
+    if may_bypass:
         return proof, [
-            f"cvmfs2 {passing[0].version} may let reads of files that were open already pass it by (FUSE passthrough)"
+            f"cvmfs2 {may_bypass[0].version} may let reads of files that were open already pass it by (FUSE passthrough)"
         ]
     return proof, []
 
@@ -158,10 +158,10 @@ def _since_attached(study: Study) -> tuple[list[str], list[str]]:
 def _mapped_weights(study: Study) -> tuple[list[str], list[str]]:
     """Page faults on the weights could be observed, and reads do not pass the daemon by."""
     missing = []
-    passing = study.requests.is_(Opcode.OPEN) & ((study.requests.open_flags & PASSTHROUGH) != 0)
-    if passing.any():
+    bypasses = study.requests.is_(Opcode.OPEN) & ((study.requests.open_flags & PASSTHROUGH) != 0)
+    if bypasses.any():
         missing.append(
-            f"FUSE passthrough: reads of {int(passing.sum()):,} opened files never reach cvmfs2 and cannot be seen"
+            f"FUSE passthrough: reads of {int(bypasses.sum()):,} opened files never reach cvmfs2 and cannot be seen"
         )
     if model_from(study, model_files(study)) == ELSEWHERE and study.recording.sees_sends:
         return ["page faults on weights that are not on CVMFS need nothing of it"], missing

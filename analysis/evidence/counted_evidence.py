@@ -30,9 +30,11 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
             "`cvtrace run` as root (eBPF, or --probes strace) shows it"
         )
         return proof, missing
-    passing = [mount.version for mount in mounts if may_pass(mount.version)]
-    if passing:
-        missing.append(f"cvmfs2 {passing[0]} may let reads pass it by (FUSE passthrough), and does not count those")
+    bypassing_versions = [mount.version for mount in mounts if may_pass(mount.version)]
+    if bypassing_versions:
+        missing.append(
+            f"cvmfs2 {bypassing_versions[0]} may let reads pass it by (FUSE passthrough), and does not count those"
+        )
     if not counters.total(OPENS, LOAD):
         missing.append("no file of CVMFS was opened in the load: the model may not come from there")
     else:

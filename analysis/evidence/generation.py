@@ -31,9 +31,9 @@ class Windows:
         """Lay the answers out by `key`, one number for each answer."""
         answers = study.phases.answers
         lanes = study.recording.lanes(key)
-        until = np.where(answers.first_end >= 0, answers.first_end, answers.end)
+        first_end = np.where(answers.first_end >= 0, answers.first_end, answers.end)
         steps = everyone = Steps.constant(NO_USE)
-        for end, value in ((answers.end, FURTHER), (until, FIRST)):
+        for end, value in ((answers.end, FURTHER), (first_end, FIRST)):
             steps = overlay(steps, lanes.at(key, answers.start), lanes.at(key, end), value)
             everyone = overlay(everyone, answers.start, end, value)
         return cls(lanes, steps, everyone)
@@ -48,14 +48,14 @@ class Windows:
 class GenerationNeeds:
     """Which requests generation needed, one entry per request.
 
-    `inside` calls that make tokens, or `between` them; `first`: for the first token of an answer. `apart` are requests that another process
+    `inside` calls that make tokens, or `between` them; `first`: for the first token of an answer. `independent` are requests that another process
     sent meanwhile, one that makes calls of the library itself and generated nothing at that time. `step` is the step that came next.
     """
 
     inside: Bools
     between: Bools
     first: Bools
-    apart: Bools
+    independent: Bools
     step: Ints
     by_others: Bools
     """Sent by a thread that generates nothing itself."""
@@ -78,10 +78,10 @@ class _Moments:
     inside: Bools
     between: Bools
     first: Bools
-    apart: Bools
+    independent: Bools
     use: Ints
     process: Ints
-    itself: Bools
+    makes_calls: Bools
 
 
 def _moments(study: Study, thread: Ints, when: Ints, chosen: Bools) -> _Moments:
@@ -92,12 +92,12 @@ def _moments(study: Study, thread: Ints, when: Ints, chosen: Bools) -> _Moments:
     first = inside & (pick(calls.first.astype(np.int64), call, 0) == 1)
     process = process_of(study, thread)
     windows = Windows.of(study, answers.process)
-    itself = np.isin(process, calls.process[calls.row != RUN])
+    makes_calls = np.isin(process, calls.process[calls.row != RUN])
     use_of_any = windows.everyone.value_at(when)
-    use = np.where(itself, windows.at(process, when), use_of_any)
+    use = np.where(makes_calls, windows.at(process, when), use_of_any)
     between = chosen & ~inside & (use != NO_USE)
-    apart = chosen & ~inside & ~between & itself & (use_of_any != NO_USE)
-    return _Moments(inside, between, first | (between & (use == FIRST)), apart, use, process, itself)
+    independent = chosen & ~inside & ~between & makes_calls & (use_of_any != NO_USE)
+    return _Moments(inside, between, first | (between & (use == FIRST)), independent, use, process, makes_calls)
 
 
 def generation_needs(study: Study) -> GenerationNeeds:
@@ -119,8 +119,8 @@ def generation_needs(study: Study) -> GenerationNeeds:
         inside=inside,
         between=between,
         first=first,
-        apart=moments.apart & ~inside & ~between,
-        step=np.where(inside | between, _step_after(study, moments.process, moments.itself, when), -1),
+        independent=moments.independent & ~inside & ~between,
+        step=np.where(inside | between, _step_after(study, moments.process, moments.makes_calls, when), -1),
         by_others=chosen & ~np.isin(requests.asker, answers.thread),
     )
 
@@ -145,7 +145,7 @@ def generation_unobserved(study: Study) -> UnobservedNeeds:
     elsewhere = study.elsewhere
     moments = _moments(study, elsewhere.asker, elsewhere.sent, np.ones(len(elsewhere), dtype=bool))
     row = study.phases.row_at(elsewhere.asker, elsewhere.sent)
-    return UnobservedNeeds(moments.inside, moments.between | moments.apart, moments.first, row)
+    return UnobservedNeeds(moments.inside, moments.between | moments.independent, moments.first, row)
 
 
 def _waited_in_calls(study: Study) -> list[tuple[Ints, Bools, Ints]]:
@@ -185,7 +185,7 @@ def gaps(study: Study) -> tuple[CriticalPath, Ints]:
     return path, pieces.value[in_gap]
 
 
-def _step_after(study: Study, process: Ints, itself: Bools, when: Ints) -> Ints:
+def _step_after(study: Study, process: Ints, makes_calls: Bools, when: Ints) -> Ints:
     """Return the first step of the process (of any, if it makes no calls itself) that ended after each time, -1 if there is none."""
     calls = study.phase_calls
     steps = np.flatnonzero(calls.token >= 0)
@@ -202,7 +202,7 @@ def _step_after(study: Study, process: Ints, itself: Bools, when: Ints) -> Ints:
     by_end = np.argsort(calls.end[steps], kind="stable")
     next_of_any = np.searchsorted(calls.end[steps][by_end], when, side="left").astype(np.int64)
     step = np.where(
-        itself,
+        makes_calls,
         np.where(is_same_process, pick(steps[order], next_of_process, -1), -1),
         pick(steps[by_end], next_of_any, -1),
     )

@@ -33,10 +33,10 @@ def opened_elsewhere(study: Study) -> tuple[str, ...]:
             opens[place] += 1
     target = recording.meta.get("target") or {}
     words = [str(word) for word in (*(target.get("argv") or ()), target.get("cwd") or "")]
-    named = {_mount_of(word, points) for word in words}
+    mounts_of_words = {_mount_of(word, points) for word in words}
     sentences = []
     for place, each in enumerate(unobserved_mounts):
-        if opens[place] or place in named:
+        if opens[place] or place in mounts_of_words:
             did = f"opened {pluralize(opens[place], 'file')}" if opens[place] else "was given a path"
             sentences.append(
                 f"the target {did} on {printable(_paths(each)[0])}, a FUSE mount that was not observed: what it needed of that is not "

@@ -103,8 +103,8 @@ def _still_running(study: Study) -> tuple[str, ...]:
     count = len(study.recording.meta.get("still_running") or ())
     if not count:
         return ()
-    who = "a process that it started still runs" if count == 1 else f"{count} processes that it started still run"
-    return (f"{who}: what is needed from now on is not known (--follow-daemons records it)",)
+    subject = "a process that it started still runs" if count == 1 else f"{count} processes that it started still run"
+    return (f"{subject}: what is needed from now on is not known (--follow-daemons records it)",)
 
 
 def _unobserved_requests(study: Study, chosen: Bools) -> tuple[str, ...]:

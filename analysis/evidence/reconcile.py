@@ -88,8 +88,11 @@ class _Bounds:
         if mount.counting_ns is None:
             return cls(int(amount.sum()), int(amount.sum()))
         first_query, first_reply, second_query, second_reply = mount.counting_ns
-        surely, maybe = (start >= first_reply) & (end <= second_query), (end >= first_query) & (start <= second_reply)
-        return cls(int(amount[surely].sum()), int(amount[maybe].sum()))
+        is_inside, may_be_inside = (
+            (start >= first_reply) & (end <= second_query),
+            (end >= first_query) & (start <= second_reply),
+        )
+        return cls(int(amount[is_inside].sum()), int(amount[may_be_inside].sum()))
 
     def near(self, client: int | None) -> int:
         """Return the client's own count if it is one of those that are possible, else the nearest."""
@@ -126,8 +129,8 @@ def _downloads(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
     and tries another address. Nor is it of jobs that never came as far as a connection.
     """
     gets, jobs, refused_connections = study.gets, study.jobs, refused(study)
-    silent = gets.outcome == SILENT
-    with_answer = fetched & ~silent
+    is_silent = gets.outcome == SILENT
+    with_answer = fetched & ~is_silent
     bounds = _Bounds.of(
         mount, _begin(gets)[with_answer], _end(gets)[with_answer], np.ones(int(with_answer.sum()), np.int64)
     )
@@ -137,7 +140,7 @@ def _downloads(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
     )
     untried = (jobs.daemon == mount.daemon_pid) & (jobs.result > 0) & ~np.isin(np.arange(len(jobs)), tried_jobs)
     possible_starts = np.concatenate(
-        [gets.sent[fetched & silent], refused_connections.start[was_refused], jobs.taken[untried]]
+        [gets.sent[fetched & is_silent], refused_connections.start[was_refused], jobs.taken[untried]]
     )
     possible = _Bounds.of(mount, possible_starts, possible_starts, np.ones(len(possible_starts), np.int64))
     return _Bounds(bounds.least, bounds.most + possible.most)
@@ -182,5 +185,5 @@ def _reloaded(mount: Mount) -> str:
 
 
 def _absent(mount: Mount) -> str:
-    why = f": {mount.error}" if mount.error else ""
-    return f"the counters of cvmfs2 (pid {mount.daemon_pid}, {mount.path}) could not be read{why}"
+    reason = f": {mount.error}" if mount.error else ""
+    return f"the counters of cvmfs2 (pid {mount.daemon_pid}, {mount.path}) could not be read{reason}"

@@ -111,11 +111,13 @@ def _parts_of_generation(
         return parts.part(chosen, elsewhere, int(wall.sum()), int(blocked.sum()), rows, beside_ns)
 
     is_seen = study.recording.sees_requests
-    all_, wall, blocked = needs.all, times.wall, times.blocked
+    needed, wall, blocked = needs.all, times.wall, times.blocked
     return _GenerationParts(
-        first_token=part(all_ & needs.first, unobserved.all & unobserved.first, wall[:, 1], blocked[:, 1], (PREFILL,)),
+        first_token=part(
+            needed & needs.first, unobserved.all & unobserved.first, wall[:, 1], blocked[:, 1], (PREFILL,)
+        ),
         further_tokens=part(
-            all_ & ~needs.first, unobserved.all & ~unobserved.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)
+            needed & ~needs.first, unobserved.all & ~unobserved.first, wall[:, 0], blocked[:, 0], (DECODE, BETWEEN)
         ),
         inside_calls=part(needs.inside, unobserved.inside, wall[0], blocked[0], (PREFILL, DECODE)) if is_seen else None,
         between_calls=part(needs.between, unobserved.between, wall[1], blocked[1], (BETWEEN,)) if is_seen else None,
@@ -162,9 +164,9 @@ def _without_tokens(study: Study) -> tuple[str, ...]:
     calls = study.phase_calls
     if calls.steps:
         return ()
-    failed = int((calls.failed & (calls.row == DECODE)).sum())
-    if failed:
-        return (f"no token was made: {pluralize(failed, 'call')} that should have made one returned an error",)
+    failed_calls = int((calls.failed & (calls.row == DECODE)).sum())
+    if failed_calls:
+        return (f"no token was made: {pluralize(failed_calls, 'call')} that should have made one returned an error",)
     return (_no_tokens(study),)
 
 
@@ -200,13 +202,13 @@ def _unobserved_mounts(study: Study, unobserved: UnobservedNeeds) -> tuple[Unobs
 
 def _independent_processes(study: Study, needs: GenerationNeeds) -> tuple[str, ...]:
     """Say that another process asked for something while tokens were made, one that works for itself."""
-    number = int(needs.apart.sum())
+    number = int(needs.independent.sum())
     if not number:
         return ()
-    pids = np.unique(process_of(study, study.requests.asker[needs.apart])).tolist()
-    who = ", ".join(f"{pid}" for pid in pids[:SHOWN_PIDS])
+    pids = np.unique(process_of(study, study.requests.asker[needs.independent])).tolist()
+    pids_shown = ", ".join(f"{pid}" for pid in pids[:SHOWN_PIDS])
     return (
-        f"while tokens were made, other processes of the target (pid {who}), which load or generate for themselves, sent "
+        f"while tokens were made, other processes of the target (pid {pids_shown}), which load or generate for themselves, sent "
         f"{pluralize(number, 'request')}: whether generation waited for any is not known",
     )
 

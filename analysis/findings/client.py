@@ -22,17 +22,20 @@ WORTH_NS: Final = 1_000_000
 def client_gone(scene: Scene) -> Finding | None:
     """The client ended while the run used its mount."""
     failures = [row for row in scene.report.failures if row.error in GONE]
-    ended = [mount for mount in scene.study.mounts if mount.ended_ns is not None]
-    if not failures and not ended:
+    ended_mounts = [mount for mount in scene.study.mounts if mount.ended_ns is not None]
+    if not failures and not ended_mounts:
         return None
     failure_times = [row.start_s for row in failures]  # the recorder looks now and then whether the client lives
-    when = [
+    ends = [
         f"{mount.client} (pid {mount.daemon_pid}) of {mount.path} had ended by "
         f"{seconds(min((mount.ended_ns or 0) / 1e9 - scene.start_ns / 1e9, *failure_times, scene.duration_s))}"
-        for mount in ended
+        for mount in ended_mounts
     ]
-    failed = sum(row.count for row in failures)
-    evidence = [*when, *([f"{pluralize(failed, 'request')} of the run failed for it"] if failed else [])]
+    failed_requests = sum(row.count for row in failures)
+    evidence = [
+        *ends,
+        *([f"{pluralize(failed_requests, 'request')} of the run failed for it"] if failed_requests else []),
+    ]
     return Finding(
         id="client_gone",
         severity=HIGH,
@@ -67,12 +70,12 @@ def client_stopped(scene: Scene) -> Finding | None:
 
 def client_reloaded(scene: Scene) -> Finding | None:
     """The client was reloaded while the run used its mount."""
-    daemon, when = client_reloads(scene.study)
+    daemon, reload_ns = client_reloads(scene.study)
     of_used_mount = np.isin(daemon, [mount.daemon_pid for mount in scene.study.mounts])
     if not of_used_mount.any():
         return None
     repeated_requests = int(((scene.tables.cause == CLIENT_RELOADED) & scene.study.requests.by_target).sum())
-    at = seconds((int(when[of_used_mount].min()) - scene.start_ns) / 1e9)
+    at = seconds((int(reload_ns[of_used_mount].min()) - scene.start_ns) / 1e9)
     return Finding(
         id="client_reloaded",
         severity=MEDIUM if repeated_requests else LOW,

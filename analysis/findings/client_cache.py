@@ -102,8 +102,8 @@ def cold_cache(scene: Scene) -> Finding | None:
     if fetching is None or _streamed(scene):
         return None
     study = scene.study
-    failed = study.gets.failed | (pick(study.requests.failed.astype(np.int64), study.gets.request, 0) == 1)
-    gets_of_target = study.gets_of_target & ~failed
+    is_failed = study.gets.failed | (pick(study.requests.failed.astype(np.int64), study.gets.request, 0) == 1)
+    gets_of_target = study.gets_of_target & ~is_failed
     if not gets_of_target.any() or not scene.is_share(fetching.waited_s, COLD_SHARE):
         return None
     return Finding(
@@ -167,15 +167,15 @@ def catalogs_reloaded(scene: Scene) -> Finding | None:
     """The client took over a new revision of the repository within the run."""
     study = scene.study
     daemons, _ = reloads(study)
-    used = np.isin(daemons, [mount.daemon_pid for mount in study.mounts])
-    if not used.any():
+    of_used_mount = np.isin(daemons, [mount.daemon_pid for mount in study.mounts])
+    if not of_used_mount.any():
         return None
     repeated_requests = int(((scene.tables.cause == CATALOG_EXPIRED) & study.requests.by_target).sum())
     return Finding(
         id="catalogs_reloaded",
         severity=MEDIUM if repeated_requests else LOW,
         title="the repository changed while the run used it",
-        evidence=f"the client took over a new catalog {pluralize(int(used.sum()), 'time')}; {pluralize(repeated_requests, 'request')} of the run asked again "
+        evidence=f"the client took over a new catalog {pluralize(int(of_used_mount.sum()), 'time')}; {pluralize(repeated_requests, 'request')} of the run asked again "
         "for what had been known",
         advice="mount a fixed revision for runs that must be alike (CVMFS_REPOSITORY_TAG), or measure again",
     )

@@ -49,7 +49,7 @@ def read_amplification(scene: Scene) -> Finding | None:
     if not rows:
         return None
     worst = max(rows, key=_wasted)
-    used, read = worst.used_bytes or 0, worst.read_bytes
+    used_bytes, read_bytes = worst.used_bytes or 0, worst.read_bytes
     waited_s = sum(row.blocked_s * (1 - _used_share(row)) for row in rows)
     fetched = f", and {size(worst.fetched_bytes)} fetched for that" if worst.fetched_bytes else ""
     further_files = len(rows) - 1
@@ -62,7 +62,7 @@ def read_amplification(scene: Scene) -> Finding | None:
         id="read_amplification",
         severity=MEDIUM if scene.is_share(waited_s, WASTED_S_SHARE) else LOW,
         title="much more is read than is used",
-        evidence=f"{size(read)} of {worst.path} were read{fetched}; as far as pages tell, as little as {size(used)} may have been used "
+        evidence=f"{size(read_bytes)} of {worst.path} were read{fetched}; as far as pages tell, as little as {size(used_bytes)} may have been used "
         f"(access is {worst.access}){further}",
         advice="read only what is needed (pread, or MADV_RANDOM on a mapping), or store together what is used together",
         saves_s=waited_s or None,

@@ -62,14 +62,16 @@ WORTH_TELLING: Final = 0.005
 def title(report: Report, width: int) -> str:
     """Return script, mounts, client, probe and, where there is room, events."""
     trace = report.trace
-    used = [mount for mount in trace.mounts if mount.used]
-    mounts = " and ".join(fitted(mount.path, MOUNT) for mount in used[:SHOWN_MOUNTS])
-    further = len(used) - SHOWN_MOUNTS
+    used_mounts = [mount for mount in trace.mounts if mount.used]
+    mounts = " and ".join(fitted(mount.path, MOUNT) for mount in used_mounts[:SHOWN_MOUNTS])
+    further = len(used_mounts) - SHOWN_MOUNTS
     mounts += f" and {further} more" if further > 0 else ""
-    clients = dict.fromkeys(fitted(f"{mount.client} {mount.version}".strip(), VERSION) for mount in used[:SHOWN_MOUNTS])
+    clients = dict.fromkeys(
+        fitted(f"{mount.client} {mount.version}".strip(), VERSION) for mount in used_mounts[:SHOWN_MOUNTS]
+    )
     name = fitted(script(trace.target), SCRIPT)
     probes = {"ebpf": "eBPF"}.get(trace.probes, trace.probes)
-    parts = [f"{name} on {mounts}", *clients] if used else [name, _unused(trace)]
+    parts = [f"{name} on {mounts}", *clients] if used_mounts else [name, _unused(trace)]
     without_events, with_events = (
         " · ".join([*parts, probes + further]) for further in ("", f", {pluralize(trace.events, 'event')}")
     )
@@ -230,8 +232,8 @@ def _counted_by_client(report: Report) -> str:
 def _why(verdict: Verdict) -> str:
     parts = []
     for name, number in verdict.causes.items():
-        one, several = WHY.get(name, (f"request: {name}", f"requests: {name}"))
-        parts.append(f"{number:,} {one if number == 1 else several}")
+        singular, plural = WHY.get(name, (f"request: {name}", f"requests: {name}"))
+        parts.append(f"{number:,} {singular if number == 1 else plural}")
     return "; ".join(parts)
 
 

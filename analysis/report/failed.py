@@ -45,11 +45,11 @@ def sentences(report: Report) -> list[str]:
     if cause is not None:
         failures.remove(cause)
     for row in _dead(report)[:MOST_SHOWN]:
-        last = next((each for each in failures if each.pid == row.pid and each.signal), None)
-        if last is not None:
-            failures.remove(last)
+        fatal = next((each for each in failures if each.pid == row.pid and each.signal), None)
+        if fatal is not None:
+            failures.remove(fatal)
         end = seconds(row.start_s + row.wall_s)
-        lines.append(_sentence(f"Its process {row.pid} ({_program(row)}) was killed by {row.signal} at {end}", last))
+        lines.append(_sentence(f"Its process {row.pid} ({_program(row)}) was killed by {row.signal} at {end}", fatal))
     suffix = "" if trace.exit_code else f"; {name} went on"
     lines += [f"{_failure_in_words(each, first=True)}{suffix}." for each in failures[:MOST_SHOWN]]
     further = sum(each.count for each in failures[MOST_SHOWN:])
@@ -93,8 +93,8 @@ def _failure_in_words(failure: Failure, *, first: bool = False) -> str:
     action = action[:1].upper() + action[1:] if first else action
     where = f" at {size(failure.offset_bytes)}" if failure.offset_bytes is not None else ""
     times = f" {pluralize(failure.count, 'time')}" if failure.count > 1 else ""
-    why = reason(failure)
-    return f"{action}{where} failed{times}{f' ({why})' if why else ''}"
+    cause = reason(failure)
+    return f"{action}{where} failed{times}{f' ({cause})' if cause else ''}"
 
 
 def reason(failure: Failure) -> str:

@@ -101,11 +101,11 @@ def _runs_in_words(rows: Sequence[Run]) -> str:
         return f"took {middle} each (median)"
     if not waiting:
         return f"needed nothing from CVMFS, and took {middle} each (median)"
-    needed = _needs_in_words(*(sum(getattr(row, name) or 0 for row in rows) for name in _COUNTS))
+    needs = _needs_in_words(*(sum(getattr(row, name) or 0 for row in rows) for name in _COUNTS))
     whom = "all of them" if len(waiting) == len(rows) else f"{len(waiting):,} of them"
     return (
         f"{whom} waited, {seconds(sum(row.blocked_s or 0.0 for row in rows))} of "
-        f"{seconds(sum(row.wall_s for row in rows))}, for {needed}"
+        f"{seconds(sum(row.wall_s for row in rows))}, for {needs}"
     )
 
 
@@ -184,9 +184,9 @@ def places_table(report: Report, width: int, most: int = MOST_PACKAGES) -> list[
 
 def _short(report: Report, place: Place) -> str:
     """Return the path of a place below its mount, if only one mount was used."""
-    used = [mount.path for mount in report.trace.mounts if mount.used]
-    if len(used) == 1 and place.path.startswith(f"{used[0]}/"):
-        return place.path.removeprefix(f"{used[0]}/") or place.path
+    mount_paths = [mount.path for mount in report.trace.mounts if mount.used]
+    if len(mount_paths) == 1 and place.path.startswith(f"{mount_paths[0]}/"):
+        return place.path.removeprefix(f"{mount_paths[0]}/") or place.path
     return place.path
 
 

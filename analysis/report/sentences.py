@@ -125,10 +125,10 @@ def _client_count(check: Check) -> str:
 def _how(report: Report) -> str:
     verdict = report.verdict
     affected = verdict.tokens_affected
-    why = ", ".join(f"{CAUSES.get(name, name)} ×{count:,}" for name, count in verdict.causes.items())
+    causes = ", ".join(f"{CAUSES.get(name, name)} ×{count:,}" for name, count in verdict.causes.items())
     read, fetched = size(verdict.fuse_read_bytes or 0), size(verdict.http_bytes or 0)
     who = f"{pluralize(len(affected), 'token')} affected ({listed(affected, SHOWN_RANGES)})"
-    return f"{who if affected else 'between tokens'}: {read} read, {fetched} fetched. Why: {why}."
+    return f"{who if affected else 'between tokens'}: {read} read, {fetched} fetched. Why: {causes}."
 
 
 def _spinning(report: Report) -> list[str]:
@@ -233,11 +233,11 @@ def concurrency(report: Report, phase: str | None = None) -> str:
     if not fetches:
         return ""
     sent = np.array([each.start_s + each.queue_s + each.connect_s for each in fetches])
-    until = sent + np.array([each.request_s + each.transfer_s + each.fill_s for each in fetches])
-    order = np.argsort(np.concatenate([until, sent]), kind="stable")
+    end = sent + np.array([each.request_s + each.transfer_s + each.fill_s for each in fetches])
+    order = np.argsort(np.concatenate([end, sent]), kind="stable")
     steps = np.concatenate([-np.ones(len(fetches)), np.ones(len(fetches))])[order]
-    most = int(np.cumsum(steps).max())
-    return "one after the other" if most <= 1 else f"up to {most} at once"
+    at_once = int(np.cumsum(steps).max())
+    return "one after the other" if at_once <= 1 else f"up to {at_once} at once"
 
 
 def agreement(report: Report) -> list[str]:

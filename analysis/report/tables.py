@@ -87,11 +87,11 @@ def zipped(stream: BinaryIO) -> Iterator[Opener]:
 
 def tables(study: Study, details: Tables, report: Report) -> Iterator[tuple[str, pa.Table]]:
     """Return name and columns of each table, one after the other."""
-    known, stack_table = files(study), stacks(study, details.tensors)
+    file_table, stack_table = files(study), stacks(study, details.tensors)
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         "run": lambda: _run(report),
         "classes": lambda: _classes(report),
-        "requests": lambda: _requests(study, details, known),
+        "requests": lambda: _requests(study, details, file_table),
         "stacks": lambda: _stacks(stack_table),
         "mounts": lambda: _of_rows(report.trace.mounts, TABLES["mounts"]),
         "predictions": lambda: _of_rows(_predictions(report), TABLES["predictions"]),
@@ -187,7 +187,7 @@ def _none(name: str) -> dict[str, Any]:
     return {column: [] for column in TABLES[name]}
 
 
-def _requests(study: Study, details: Tables, known: Files) -> dict[str, Any]:
+def _requests(study: Study, details: Tables, file_table: Files) -> dict[str, Any]:
     requests, use = study.requests, study.use
     start_ns, _ = life(study.recording)
     names = [member.name for member in Opcode]
@@ -204,7 +204,7 @@ def _requests(study: Study, details: Tables, known: Files) -> dict[str, Any]:
         "connection": requests.connection,
         "unique": requests.unique,
         "opcode": _words([*names, *(f"opcode {each}" for each in unknown_codes.tolist())], number),
-        "path": _words(known.names, known.of_request),
+        "path": _words(file_table.names, file_table.of_request),
         "inode": requests.nodeid,
         "offset": _known(requests.offset),
         "read_bytes": requests.read_bytes,
@@ -229,9 +229,9 @@ def _requests(study: Study, details: Tables, known: Files) -> dict[str, Any]:
 
 def _main(study: Study, details: Tables) -> Ints:
     """Return the row of `tensors` that each request counts for, -1 for none and for the bytes of no tensor."""
-    named = np.array([each is not None for each in (*details.tensors.header, None)], dtype=bool)
+    is_tensor = np.array([each is not None for each in (*details.tensors.header, None)], dtype=bool)
     main = details.tensors.main if len(details.tensors.main) else np.full(len(study.requests), -1, dtype=np.int64)
-    return np.where(named[main], main, -1)
+    return np.where(is_tensor[main], main, -1)
 
 
 def first_fetches(study: Study) -> Ints:

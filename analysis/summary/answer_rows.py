@@ -61,9 +61,9 @@ def _within(study: Study, chosen: Bools, process: Ints, start: Ints, end: Ints) 
     lanes = study.recording.lanes(process)
     of_answer_process = np.sort(lanes.at(asker[~is_helper], requests.sent[index[~is_helper]]))
     of_other_processes = np.sort(requests.sent[index[is_helper]])
-    from_, to = lanes.at(process, start), lanes.at(process, end)
-    of_process = np.searchsorted(of_answer_process, to, side="right") - np.searchsorted(
-        of_answer_process, from_, side="left"
+    first, last = lanes.at(process, start), lanes.at(process, end)
+    of_process = np.searchsorted(of_answer_process, last, side="right") - np.searchsorted(
+        of_answer_process, first, side="left"
     )
     of_helpers = np.searchsorted(of_other_processes, end, side="right") - np.searchsorted(
         of_other_processes, start, side="left"

@@ -140,6 +140,8 @@ def layer_rows(study: Study, tables: Tables) -> tuple[Layer, ...]:
     for layer in sorted(np.unique(tensors.layer[is_tensor]).tolist(), key=lambda number: (number < 0, number)):
         chosen = is_tensor & (tensors.layer == layer)
         size = int(tensors.size[chosen].sum())
-        known = layer if layer >= 0 else None
-        rows.append(Layer(layer=known, tensors=int(chosen.sum()), size_bytes=size, **_sums(study, tables, chosen)))
+        layer_or_none = layer if layer >= 0 else None
+        rows.append(
+            Layer(layer=layer_or_none, tensors=int(chosen.sum()), size_bytes=size, **_sums(study, tables, chosen))
+        )
     return tuple(rows)

@@ -48,10 +48,10 @@ def _by_row(waits: PathWaits, amount: Ints, count: int) -> Ints:
 
 def _evicted_share(study: Study, cause: Ints, row: int) -> float:
     """Return which share of the READs of a phase was for what had been there before."""
-    chosen = needed_requests(study, (row,)) & study.requests.is_(Opcode.READ)
-    if not chosen.any():
+    is_read_of_phase = needed_requests(study, (row,)) & study.requests.is_(Opcode.READ)
+    if not is_read_of_phase.any():
         return 0.0
-    return float(np.isin(cause[chosen], (EVICTED_PAGE, EVICTED_OBJECT)).mean())
+    return float(np.isin(cause[is_read_of_phase], (EVICTED_PAGE, EVICTED_OBJECT)).mean())
 
 
 def _computing(study: Study, count: int) -> Ints:
@@ -70,12 +70,12 @@ def _weights_span(study: Study) -> tuple[int, int]:
     """Return when the load touched the file it touched most for the first time, and when for the last."""
     pages = study.recording.of(Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ)
     loading = pick(study.segments.row, study.segments.at(pages.start), -1) == LOAD
-    file, when = pages.b[loading], pages.start[loading]
+    file, time = pages.b[loading], pages.start[loading]
     if not len(file):  # a probe that sees no pages
         chosen = study.requests.is_(Opcode.READ) & (study.request_phase == LOAD)
-        file, when = study.requests.nodeid[chosen], study.requests.sent[chosen]
+        file, time = study.requests.nodeid[chosen], study.requests.sent[chosen]
     if not len(file):
         return 0, 0
-    files, which, touches = np.unique(file, return_inverse=True, return_counts=True)
-    weights = when[which.ravel() == int(np.argmax(touches))]
+    files, file_of_touch, touches = np.unique(file, return_inverse=True, return_counts=True)
+    weights = time[file_of_touch.ravel() == int(np.argmax(touches))]
     return (int(weights.min()), int(weights.max())) if len(files) else (0, 0)

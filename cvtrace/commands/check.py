@@ -24,9 +24,9 @@ def command(trace: Path, expressions: tuple[str, ...]) -> None:
 
     with doing("analysing the trace"):
         report = analyse(read_trace(trace))
-    named = [phase.name for phase in report.phases]
+    phase_names = [phase.name for phase in report.phases]
     try:
-        expectations = [parse(expression, named) for expression in expressions]
+        expectations = [parse(expression, phase_names) for expression in expressions]
     except BadExpression as error:
         raise click.UsageError(str(error)) from None
     if report.trace.damage:

@@ -103,8 +103,8 @@ class Content:
     @cached_property
     def _daemons(self) -> Ints:
         study = self.study
-        known = np.concatenate([study.requests.daemon, study.gets.daemon, study.jobs.daemon])
-        return np.unique(known[known > 0])
+        pids = np.concatenate([study.requests.daemon, study.gets.daemon, study.jobs.daemon])
+        return np.unique(pids[pids > 0])
 
     def _client(self, pid: int) -> str:
         mount = next((each for each in self.study.recording.mounts if each.daemon_pid == pid), None)
@@ -128,15 +128,15 @@ class Content:
         }
 
     def _opcodes(self, opcode: Ints) -> Ints:
-        known = {int(member): member.name for member in Opcode}
-        codes, which = np.unique(opcode, return_inverse=True)
-        return self._names([known.get(code, f"request {code}") for code in codes.tolist()], which.ravel())
+        names = {int(member): member.name for member in Opcode}
+        codes, code_of_request = np.unique(opcode, return_inverse=True)
+        return self._names([names.get(code, f"request {code}") for code in codes.tolist()], code_of_request.ravel())
 
     def _tensor_texts(self, request: Ints) -> Ints:
         """Return the name of the tensor that each request counts for, 0 for none."""
         parts = self.tables.tensors
-        named = [self.interned.texts[each.name] if each and each.name else 0 for each in parts.header]
-        return pick(np.array(named, dtype=np.int64), pick(parts.main, request, -1), 0)
+        texts = [self.interned.texts[each.name] if each and each.name else 0 for each in parts.header]
+        return pick(np.array(texts, dtype=np.int64), pick(parts.main, request, -1), 0)
 
     # One kind of track each.
 
@@ -164,8 +164,10 @@ class Content:
         track = np.array([self._thread(int(tgids[each]), int(tids[each])) for each in active], dtype=np.int64)
         pieces = self.study.threads.between(tids[active], first[active], last[active])
         file = pick(self._files.of_request, pieces.request, -1)
-        same = (pieces.of[1:] == pieces.of[:-1]) & (pieces.value[1:] == pieces.value[:-1]) & (file[1:] == file[:-1])
-        begins = np.flatnonzero(np.append(True, ~same)[: len(pieces.of)])
+        is_continued = (
+            (pieces.of[1:] == pieces.of[:-1]) & (pieces.value[1:] == pieces.value[:-1]) & (file[1:] == file[:-1])
+        )
+        begins = np.flatnonzero(np.append(True, ~is_continued)[: len(pieces.of)])
         ends = np.append(begins[1:], len(pieces.of))[: len(begins)] - 1
         return Slices(
             pieces.start[begins],
@@ -219,8 +221,8 @@ class Content:
         answered = answered[np.lexsort((requests.received[answered], requests.worker[answered]))]
         tids, number = np.unique(requests.worker[answered], return_inverse=True)
         received = requests.received[answered]
-        same = np.append(number[1:] == number[:-1], False)[: len(answered)]
-        following = np.where(same, np.append(received[1:], 0)[: len(answered)], np.iinfo(np.int64).max)
+        is_same_worker = np.append(number[1:] == number[:-1], False)[: len(answered)]
+        following = np.where(is_same_worker, np.append(received[1:], 0)[: len(answered)], np.iinfo(np.int64).max)
         tracks = np.array([self.tracks.thread(pid, tid, "worker") for tid in tids.tolist()], dtype=np.int64)
         return Slices(
             received,

@@ -25,19 +25,19 @@ def counters(study: Study, content: Content) -> Iterator[Counter]:
         yield _under_way(
             content, "HTTP bytes in flight", gets.sent[answered], gets.last[answered], gets.body_bytes[answered]
         )
-    known = residency(study)
-    if len(known.time):
-        series = {"Page cache: bytes seen there": known.seen_bytes, "Page cache: read again": known.again_bytes}
+    pages = residency(study)
+    if len(pages.time):
+        series = {"Page cache: bytes seen there": pages.seen_bytes, "Page cache: read again": pages.again_bytes}
         for name, values in series.items():
-            yield Counter(content.tracks.counter(content.target, name, "bytes"), known.time, values)
+            yield Counter(content.tracks.counter(content.target, name, "bytes"), pages.time, values)
 
 
-def _under_way(content: Content, name: str, sent: Ints, until: Ints, size: Ints) -> Counter:
+def _under_way(content: Content, name: str, sent: Ints, end: Ints, size: Ints) -> Counter:
     """Count bytes from when they were asked for until they were there."""
-    time = np.concatenate([sent, until])
+    time = np.concatenate([sent, end])
     order = np.argsort(time, kind="stable")
     total = np.cumsum(np.concatenate([size, -size])[order])
     time = time[order]
-    last = np.append(time[1:] != time[:-1], True)[: len(time)]
+    is_last = np.append(time[1:] != time[:-1], True)[: len(time)]
     track = content.tracks.counter(content.target, name, "bytes")
-    return Counter(track, time[last], np.maximum(total[last], 0))
+    return Counter(track, time[is_last], np.maximum(total[is_last], 0))
