@@ -14,6 +14,15 @@ The rooms, in the order in which data flows; each imports from those above it on
     comparison/    two runs or sets; checks/ conditions for CI
     report/        one file per output
 
+What passes from room to room, in this order; `summary.assemble.full_analysis` is where all of it is made:
+
+    Trace        events and texts as the tracer wrote them
+    Recording    the same by kind, with who is target and who is daemon (trace/)
+    Study        events joined to requests, files, fetches and phases, and the critical path (joins/, attribution/)
+    Tables       cause of each request, chunks, tensors, state of the caches (storage/)
+    Evidence     what proves the recording complete, and what is missing (evidence/)
+    Report       rows and answers, as JSON has them (contract/, summary/)
+
 Of the other packages, `cvtrace.probes.events`, `cvtrace.probes.phases` and `cvtrace.tracer.store` may be imported.
 """
 

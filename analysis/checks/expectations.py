@@ -11,6 +11,7 @@ import numpy as np
 
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.report_schema import Phase, Report
+from cvtrace.analysis.contract.verdict_schema import ANSWERS
 from cvtrace.analysis.joins.phases import NAMES
 
 Value = float | str
@@ -25,10 +26,10 @@ OPERATORS: Final[dict[str, Callable[[Value, Value], bool]]] = {
     ">=": operator.ge,
 }
 WORDS: Final = {
-    "verdict": ("yes", "no", "inconclusive"),
+    "verdict": ANSWERS,
     "cache_state": ("cold", "warm", "hot", "mixed", "none"),
     "agreement": ("yes", "no", "unknown"),
-    "hits_cvmfs": ("yes", "no", "inconclusive"),
+    "hits_cvmfs": ANSWERS,
     "phase.cache_state": ("cold", "warm-disk", "warm-memory", "warm", "hot", "mixed", "none"),
 }
 """Names whose value is a word, and the words."""

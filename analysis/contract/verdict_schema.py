@@ -6,6 +6,7 @@ from typing import Final
 YES: Final = "yes"
 NO: Final = "no"
 INCONCLUSIVE: Final = "inconclusive"
+ANSWERS: Final = (YES, NO, INCONCLUSIVE)
 
 GENERATION: Final = "generation"
 """Does generation hit CVMFS? Of a target that makes tokens."""

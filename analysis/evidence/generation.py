@@ -132,8 +132,6 @@ class UnobservedNeeds:
     inside: Bools
     between: Bools
     first: Bools
-    row: Ints
-    """Row (see Phases.names) in which each was sent, whether generation or not."""
 
     @property
     def all(self) -> Bools:
@@ -144,8 +142,7 @@ def generation_unobserved(study: Study) -> UnobservedNeeds:
     """Find what generation asked of mounts that were not observed; what a process that works for itself asked counts, too."""
     elsewhere = study.elsewhere
     moments = _moments(study, elsewhere.asker, elsewhere.sent, np.ones(len(elsewhere), dtype=bool))
-    row = study.phases.row_at(elsewhere.asker, elsewhere.sent)
-    return UnobservedNeeds(moments.inside, moments.between | moments.independent, moments.first, row)
+    return UnobservedNeeds(moments.inside, moments.between | moments.independent, moments.first)
 
 
 def _waited_in_calls(study: Study) -> list[tuple[Ints, Bools, Ints]]:

@@ -185,7 +185,7 @@ def _needs(report: Report) -> list[Line]:
 def _part_line(label: str, part: Part, suffix: str) -> list[Line]:
     if part.fuse_requests is None or not part.wall_s:
         return []
-    needs = needs_in_words(part)
+    needs = programs.needs_in_words(part.fuse_requests, part.fuse_reads, part.http_fetches, part.http_bytes)
     if not needs:
         return [(label, f"needed nothing from CVMFS, and took {seconds(part.wall_s)}")]
     wait_s = part.blocked_s or 0.0
@@ -195,16 +195,6 @@ def _part_line(label: str, part: Part, suffix: str) -> list[Line]:
 def waited_s(row: Phase) -> float:
     """Return how long a phase was blocked on CVMFS: copies of pages that were there are no waiting."""
     return sum(row.classes[LABELS[number]] for number in BLOCKED_ON_CVMFS)
-
-
-def needs_in_words(row: Part | Phase) -> str:
-    """Return what a part of the run needed from CVMFS: reads, other requests, fetches and their bytes; nothing if nothing."""
-    reads, fetches = row.fuse_reads or 0, row.http_fetches or 0
-    other_requests = (row.fuse_requests or 0) - reads
-    parts = [pluralize(reads, "read")] if reads else []
-    parts += [pluralize(other_requests, "other request" if reads else "request")] if other_requests > 0 else []
-    parts += [f"{pluralize(fetches, 'fetch')} ({size(row.http_bytes or 0)})"] if fetches else []
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
 def _worst(report: Report) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 
 from cvtrace.analysis.contract.columns import PHASES
 from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.verdict_schema import ANSWERS
 from cvtrace.analysis.report.names import printable
 
 UNITS: Final = {"s": "seconds", "bytes": "bytes"}
-ANSWERS: Final = ("yes", "no", "inconclusive")
 QUANTILES: Final = (0.5, 0.9, 0.99)
 
 Sample = tuple[dict[str, str], float | int]

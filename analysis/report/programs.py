@@ -37,7 +37,7 @@ def answer(report: Report) -> list[str]:
     verdict = report.verdict
     sentences = []
     if verdict.fuse_requests:
-        needed = _needs_in_words(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
+        needed = needs_in_words(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
         sentences.append(
             f"{needed}, {size(verdict.fuse_read_bytes or 0)} read; blocked on CVMFS for {seconds(verdict.blocked_s or 0.0)}."
         )
@@ -57,13 +57,13 @@ def _needed(report: Report) -> list[Line]:
     verdict = report.verdict
     if not verdict.fuse_requests:
         return []
-    needs = _needs_in_words(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
+    needs = needs_in_words(verdict.fuse_requests, verdict.fuse_reads, verdict.http_fetches, verdict.http_bytes)
     read = f" of {size(verdict.fuse_read_bytes)}" if verdict.fuse_reads and verdict.fuse_read_bytes else ""
     reads = pluralize(verdict.fuse_reads or 0, "read")
     return [("needed", needs.replace(reads, f"{reads}{read}", 1))]
 
 
-def _needs_in_words(requests: int | None, reads: int | None, fetches: int | None, fetched: int | None) -> str:
+def needs_in_words(requests: int | None, reads: int | None, fetches: int | None, fetched: int | None) -> str:
     """Return reads, other requests, fetches and their bytes."""
     other_requests = (requests or 0) - (reads or 0)
     parts = [pluralize(reads, "read")] if reads else []
@@ -86,7 +86,7 @@ def runs(report: Report) -> list[Line]:
 
 
 def _run(row: Run) -> str:
-    needs = _needs_in_words(row.fuse_requests, row.fuse_reads, row.http_fetches, row.http_bytes)
+    needs = needs_in_words(row.fuse_requests, row.fuse_reads, row.http_fetches, row.http_bytes)
     if row.blocked_s is None:
         return f"took {seconds(row.wall_s)}"
     if not needs:
@@ -101,7 +101,7 @@ def _runs_in_words(rows: Sequence[Run]) -> str:
         return f"took {middle} each (median)"
     if not waiting:
         return f"needed nothing from CVMFS, and took {middle} each (median)"
-    needs = _needs_in_words(*(sum(getattr(row, name) or 0 for row in rows) for name in _COUNTS))
+    needs = needs_in_words(*(sum(getattr(row, name) or 0 for row in rows) for name in _COUNTS))
     whom = "all of them" if len(waiting) == len(rows) else f"{len(waiting):,} of them"
     return (
         f"{whom} waited, {seconds(sum(row.blocked_s or 0.0 for row in rows))} of "
