@@ -29,6 +29,7 @@ VERBS: Final = {
         "cvtrace.commands.bugreport", "Write a redacted trace, checks and versions to a zip.", as_caller=True
     ),
     "residency": Verb("cvtrace.commands.residency", "Show where the bytes of files are now; fetches nothing."),
+    "warmup": Verb("cvtrace.commands.warmup", "Fetch what a run needs into the client's cache beforehand."),
     "doctor": Verb("cvtrace.commands.doctor", "Check what can be observed here and how to fix the rest."),
     "lab": Verb("cvtrace.commands.lab", "Run an embedded CVMFS: model, repository, origin, mount."),
     "help": Verb("cvtrace.commands.help", "Show the help of a verb."),

@@ -1,0 +1,83 @@
+"""Which bytes of which files a run used, in the order of their first use: what a warm-up has to bring."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.joins.bytes_used import file_key, touched
+from cvtrace.analysis.trace.intervals import Ints
+from cvtrace.probes.events import Opcode
+
+
+@dataclass(frozen=True)
+class NeededRange:
+    """A stretch of a file; of no size where the file was opened and none of its bytes was seen to be used."""
+
+    path: str
+    offset: int
+    size: int
+
+
+STEP: Final = 1 << 20
+"""Uses within a stretch of so many bytes count as one."""
+
+
+def needed_ranges(study: Study) -> list[NeededRange]:
+    """Return what the target read with FUSE requests, opened, or used of pages that were in the page cache.
+
+    Files whose path was never seen are left out.
+    """
+    requests, pages = study.requests, touched(study.recording)
+    read = np.flatnonzero(requests.by_target & requests.is_(Opcode.READ) & (requests.offset >= 0))
+    opened = np.flatnonzero(requests.by_target & requests.is_(Opcode.OPEN) & ~requests.failed)
+    node = requests.nodeid
+    link = requests.connection
+    page_link, page_node = _split(study, pages.file)
+    connection = np.concatenate([link[read], link[opened], page_link])
+    inode = np.concatenate([node[read], node[opened], page_node])
+    start = np.concatenate([requests.offset[read], np.full(len(opened), -1), pages.start])
+    end = np.concatenate([requests.offset[read] + requests.size[read], np.full(len(opened), -1), pages.end])
+    when = np.concatenate([requests.sent[read], requests.sent[opened], pages.when])
+    return _merged(study, connection, inode, start, end, when)
+
+
+def _split(study: Study, file: Ints) -> tuple[Ints, Ints]:
+    """Return connection and inode of files as `file_key` numbers them: of those whose paths are known."""
+    known = list(study.file_paths.names)
+    pairs = np.array(known, dtype=np.int64).reshape(-1, 2)
+    keys = file_key(pairs[:, 0], pairs[:, 1])
+    order = np.argsort(keys)
+    if not len(order):
+        return np.full(len(file), -1), np.full(len(file), -1)
+    place = order[np.minimum(np.searchsorted(keys[order], file), len(order) - 1)]
+    is_known = keys[place] == file
+    return np.where(is_known, pairs[place, 0], -1), np.where(is_known, pairs[place, 1], -1)
+
+
+def _merged(study: Study, connection: Ints, inode: Ints, start: Ints, end: Ints, when: Ints) -> list[NeededRange]:
+    """Put the uses of a stretch together: its first and its last byte used, at the time of the first."""
+    if not len(when):
+        return []
+    step = np.where(start < 0, -1, start // STEP)
+    rows, group = np.unique(np.stack([connection, inode, step]), axis=1, return_inverse=True)
+    group = group.ravel()
+    count = rows.shape[1]
+    first, lowest = (np.full(count, np.iinfo(np.int64).max) for _ in range(2))
+    highest = np.zeros(count, dtype=np.int64)
+    np.minimum.at(first, group, when)
+    np.minimum.at(lowest, group, start)
+    np.maximum.at(highest, group, end)
+    order = np.argsort(first, kind="stable")
+    names = study.file_paths.names
+    ranges = []
+    for number in order.tolist():
+        path = names.get((int(rows[0, number]), int(rows[1, number])))
+        if path is not None and os.path.isabs(path):  # noqa: PTH117 - a text of the trace
+            offset = max(int(lowest[number]), 0)
+            ranges.append(NeededRange(path, offset, max(int(highest[number]) - offset, 0)))
+    return ranges

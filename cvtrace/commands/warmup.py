@@ -1,0 +1,264 @@
+"""`cvtrace warmup`: have the client fetch what a run needs, many objects at a time, before the run needs them one after the other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from cvtrace.commands.console import doing, say
+
+if TYPE_CHECKING:
+    from cvtrace.probes.cvmfs.mounts import Mount
+    from cvtrace.probes.residency.survey import File, FileResidency
+    from cvtrace.probes.residency.warming import Piece, Progress
+
+ANALYSIS_S: Final = 600.0
+MOST_BYTES: Final = 256 << 20
+SHOWN: Final = 3
+
+
+@click.command(name="warmup", short_help="Fetch what a run needs into the client's cache, many objects at a time.")
+@click.argument("paths", metavar="TRACE|PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--threads", type=click.IntRange(1, 256), default=8, show_default=True, help="Objects fetched at a time.")
+@click.option("--only-needed", is_flag=True, help="Of the files in TRACE, fetch only the chunks that the run used.")
+@click.option("--check", is_flag=True, help="Fetch nothing: say what is missing; exit 1 if something is.")
+@click.option(
+    "--evict", is_flag=True, help="The opposite, for experiments: empty the client's cache and drop the pages."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before --evict.")
+def command(paths: tuple[Path, ...], threads: int, only_needed: bool, check: bool, evict: bool, yes: bool) -> None:
+    """Read the files of TRACE, in the order in which that run used them, or PATH: files, or folders with all below them.
+
+    Each object that the client's cache lacks is read once, so that the client fetches it. Without root it is not known what the cache holds, and
+    every object is read.
+
+    \b
+    cvtrace warmup trace-phi3-qa
+    cvtrace warmup --threads 16 /cvmfs/models.example.org/phi-4-mini
+    """
+    from cvtrace.probes.cvmfs.mounts import mount_points
+    from cvtrace.probes.cvmfs.processes import clients
+    from cvtrace.probes.cvmfs.survey import survey
+    from cvtrace.probes.residency.survey import files_of, residency
+    from cvtrace.tracer.user import switch_user, who_asked
+
+    if yes and not evict:
+        raise click.UsageError("--yes answers the question of --evict: it does nothing alone")
+    if check and evict:
+        raise click.UsageError("--check changes nothing, and --evict empties caches: give one of them")
+    caller, known = who_asked(os.environ), clients()
+    switch = partial(switch_user, caller) if caller.is_other else _stay
+    points = mount_points(known)
+    try:
+        ranges = _ranges(paths, switch, only_needed=only_needed)
+        names = (
+            list(dict.fromkeys(path for path, _, _ in ranges)) if ranges else [str(path.absolute()) for path in paths]
+        )
+        files = files_of(names, points, switch)
+    except FileNotFoundError as failure:
+        raise click.UsageError(failure.strerror or str(failure)) from None
+    used = {file.device for file in files}
+    mounts = survey([point for point in points if point.device in used], known).mounts
+    if evict:
+        _evict(files, mounts, yes=yes)
+        return
+    rows = residency(files, mounts)
+    pieces = pieces_of(rows, ranges if only_needed else [])
+    if check:
+        _say_missing(rows, pieces)
+        return
+    _warn_of_quota(mounts, pieces)
+    if caller.is_other:
+        switch_user(caller)
+    _fetch(pieces, threads, len(files))
+
+
+def _stay() -> None:
+    """Keep the rights of this process: it is the user's own."""
+
+
+def _ranges(paths: Sequence[Path], switch: Callable[[], None], *, only_needed: bool) -> list[tuple[str, int, int]]:
+    """Return what a trace shows to be used, as path, offset and size; nothing for other paths. Raises UsageError."""
+    from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+
+    traces = [path for path in paths if (path / "meta.json").exists()]
+    if not traces:
+        if only_needed:
+            raise click.UsageError(
+                "--only-needed needs a trace, which shows what a run used: `cvtrace run` records one"
+            )
+        return []
+    if len(paths) > 1:
+        raise click.UsageError(f"{traces[0]} is a trace: give one trace, or files and folders")
+    try:
+        with doing("analysing the trace"):
+            answer = within(ANALYSIS_S, partial(_ranges_of_trace, str(traces[0]), switch), MOST_BYTES)
+    except NoAnswer as failure:
+        raise click.UsageError(f"{traces[0]} could not be analysed: {failure}") from None
+    except OSError as failure:
+        raise click.UsageError(failure.strerror or str(failure)) from None
+    ranges = [(str(path), int(offset), int(size)) for path, offset, size in answer["ranges"]]
+    if answer["missing"]:
+        say(
+            f"{answer['missing'][0]} is not there any more, nor are {len(answer['missing']) - 1} others that the run used"
+        )
+    if not ranges:
+        raise click.UsageError(f"{traces[0]} shows no file on CVMFS that is there now: record a run, or name files")
+    return ranges
+
+
+def _ranges_of_trace(path: str, switch: Callable[[], None]) -> dict[str, Any]:
+    """In the child, with the rights of the user who called."""
+    switch()
+    from cvtrace.analysis.attribution.study import study_of
+    from cvtrace.analysis.storage.needed import needed_ranges
+    from cvtrace.tracer.errors import TraceDamaged
+    from cvtrace.tracer.store import read_trace
+
+    try:
+        ranges = needed_ranges(study_of(read_trace(Path(path))))
+    except TraceDamaged as reason:
+        raise OSError(None, str(reason)) from None
+    there = {name: Path(name).exists() for name in dict.fromkeys(each.path for each in ranges)}
+    kept = [(each.path, each.offset, each.size) for each in ranges if there[each.path]]
+    return {"ranges": kept, "missing": [name for name, is_there in there.items() if not is_there]}
+
+
+def pieces_of(rows: Sequence[FileResidency], ranges: Sequence[tuple[str, int, int]]) -> list[Piece]:
+    """Return the objects to read, in order: of `ranges`, or of whole files; without those that the client's cache holds."""
+    by_path = {row.file.path: row for row in rows}
+    chosen: dict[Piece, None] = {}
+    stretches = ranges or [(row.file.path, 0, row.file.size) for row in rows]
+    for path, offset, size in stretches:
+        row = by_path.get(path)
+        if row is not None:
+            chosen |= dict.fromkeys(_pieces_within(row, offset, size))
+    return list(chosen)
+
+
+def _pieces_within(row: FileResidency, offset: int, size: int) -> Iterator[Piece]:
+    from cvtrace.probes.residency.warming import Piece
+
+    file = row.file
+    if file.objects is None:
+        yield Piece(file.path, 0, file.size, whole=True)
+        return
+    whole = len(file.objects) == 1  # its open fetches it, whatever is read then
+    for number, each in enumerate(file.objects):
+        is_cached = row.cached is not None and row.cached[number]
+        if not is_cached and (whole or (each.offset < offset + size and offset < each.offset + each.size)):
+            yield Piece(file.path, each.offset, each.size)
+
+
+def _say_missing(rows: Sequence[FileResidency], pieces: Sequence[Piece]) -> None:
+    from cvtrace.analysis.contract.quantities import pluralize, size
+    from cvtrace.probes.command import SUDO
+
+    if any(row.cached is None and row.file.size for row in rows):
+        raise click.UsageError(f"only root sees what the client's cache holds: {SUDO} warmup --check …")
+    total = sum(row.file.size for row in rows)
+    if not pieces:
+        click.echo(f"nothing is missing: {pluralize(len(rows), 'file')}, {size(total)}")
+        return
+    missing = sum(piece.size for piece in pieces)
+    files = len({piece.path for piece in pieces})
+    click.echo(
+        f"missing: {pluralize(len(pieces), 'object')} of {pluralize(files, 'file')}, {size(missing)} of {size(total)}"
+    )
+    raise click.exceptions.Exit(1)
+
+
+def _warn_of_quota(mounts: Sequence[Mount], pieces: Sequence[Piece]) -> None:
+    """Say it before, if the client is going to evict what it has just fetched."""
+    from cvtrace.analysis.contract.quantities import size
+    from cvtrace.probes.cvmfs.quota import LIMIT, megabytes
+    from cvtrace.probes.cvmfs.talk import ask
+
+    total = sum(piece.size for piece in pieces)
+    for mount in mounts:
+        try:
+            quota = megabytes(ask(mount, LIMIT))
+        except OSError:
+            continue
+        if quota is not None and total > quota:
+            say(
+                f"{size(total)} are to be fetched and the cache of {mount.path} takes {size(quota)}: the client evicts a part of them again"
+            )
+
+
+def _fetch(pieces: Sequence[Piece], threads: int, files: int) -> None:
+    from cvtrace.analysis.contract.quantities import pluralize, seconds, size
+    from cvtrace.probes.residency.warming import Warming
+
+    if not pieces:
+        say(f"nothing to fetch: the client's cache holds all of {pluralize(files, 'file')}")
+        return
+    warming = Warming(pieces, threads)
+    total = sum(piece.size for piece in pieces)
+    try:
+        with _shown(total) as show:
+            took_s = warming.run(show)
+    except KeyboardInterrupt:
+        done = warming.progress
+        say(f"stopped: {size(done.bytes)} of {size(total)} are in the client's cache, and stay there")
+        raise
+    done = warming.progress
+    say(
+        f"{pluralize(done.pieces, 'object')} of {pluralize(len({piece.path for piece in pieces}), 'file')}, {size(done.bytes)}, "
+        f"in {seconds(took_s)} ({size(done.bytes / took_s)}/s), {threads} at a time"
+    )
+    for sentence in done.failures[:SHOWN]:
+        say(f"not read: {sentence}")
+    if len(done.failures) > SHOWN:
+        say(f"not read: {len(done.failures) - SHOWN} more objects")
+    if done.failures:
+        raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Callable[[Progress], None]]:
+    """Yield what draws how far the reading is, with rate and time left; on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda progress: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("cvtrace: warming up"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda progress: bar.update(task, completed=progress.bytes)
+
+
+def _evict(files: Sequence[File], mounts: Sequence[Mount], *, yes: bool) -> None:
+    """Empty the caches of the clients that serve the files, and drop the files' pages."""
+    from cvtrace.analysis.contract.quantities import pluralize
+    from cvtrace.probes.cvmfs.talk import ask
+    from cvtrace.probes.residency.survey import drop_pages
+
+    names = ", ".join(mount.path for mount in mounts)
+    if not yes:
+        click.confirm(f"Empty the whole cache of the client of {names}, for all its users?", abort=True, err=True)
+    drop_pages(files)
+    for mount in mounts:
+        try:
+            ask(mount, "cleanup 0", seconds=60)
+        except OSError as failure:
+            raise click.UsageError(f"the client of {mount.path} did not empty its cache: {failure}") from None
+    say(
+        f"the cache of {names} is empty but for what is open, and the pages of {pluralize(len(files), 'file')} are dropped"
+    )
