@@ -44,6 +44,10 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ),
         ("cvtrace residency --json /cvmfs/repo.example.org/models/phi-4-mini", "Print it as JSON."),
     ),
+    "warmup": (
+        ("cvtrace warmup cvtrace-phi3-qa-20260101", "Fetch the files that the recorded run used."),
+        ("cvtrace warmup --threads 16 /cvmfs/repo.example.org/models/phi-4-mini", "Fetch all files of a model."),
+    ),
     "doctor": (
         ("sudo cvtrace doctor", "Check this machine and all its CVMFS mounts."),
         (

@@ -66,10 +66,6 @@ def command(paths: tuple[Path, ...], with_tensors: bool, as_json: bool, watch: b
 
     Nothing is fetched and no cache changes: a file whose open(2) would fetch it is not opened, and its pages count as unknown.
     The client's cache belongs to the client: without root its content is unknown.
-
-    \b
-    cvtrace residency /cvmfs/models.example.org/phi-4-mini
-    sudo cvtrace residency --tensors /cvmfs/models.example.org/phi-4-mini/model.onnx
     """
     if watch and as_json:
         raise click.UsageError("--watch draws on the terminal: leave out --json, or call it again and again")

@@ -38,10 +38,6 @@ def command(paths: tuple[Path, ...], threads: int, only_needed: bool, check: boo
 
     Each object that the client's cache lacks is read once, so that the client fetches it. Without root it is not known what the cache holds, and
     every object is read.
-
-    \b
-    cvtrace warmup trace-phi3-qa
-    cvtrace warmup --threads 16 /cvmfs/models.example.org/phi-4-mini
     """
     from cvtrace.probes.cvmfs.mounts import mount_points
     from cvtrace.probes.cvmfs.processes import clients
