@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from watched import Watched
+from report_page import ReportPage
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -17,7 +17,7 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Start the system's Chromium without a window."""
-    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
     if program is None:
         if os.geteuid() == 0 or os.environ.get("CI"):
             pytest.fail("no Chromium on PATH: scripts/setup.sh --tests installs it")
@@ -29,19 +29,19 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def opened(browser: Browser) -> Iterator[Callable[..., Watched]]:
+def open_report(browser: Browser) -> Iterator[Callable[..., ReportPage]]:
     """Open a report; at the end, nothing may have left the page and nothing may have gone wrong in it."""
-    pages: list[tuple[Watched, Page]] = []
+    pages: list[tuple[ReportPage, Page]] = []
 
-    def open_it(report: Path, fragment: str = "", **context: object) -> Watched:
+    def open_it(report: Path, fragment: str = "", **context: object) -> ReportPage:
         page = browser.new_page(**{"viewport": {"width": 1400, "height": 900}, "color_scheme": "light", **context})  # type: ignore[arg-type]
         page.set_default_timeout(10_000)
-        watched = Watched(page)
-        pages.append((watched, page))
-        watched.open(report, fragment)
-        return watched
+        view = ReportPage(page)
+        pages.append((view, page))
+        view.open(report, fragment)
+        return view
 
     yield open_it
-    for watched, page in pages:
+    for view, page in pages:
         page.close()
-        assert watched.troubles == []
+        assert view.troubles == []

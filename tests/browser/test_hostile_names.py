@@ -13,7 +13,7 @@ from cvtrace_run import CVTRACE, cvtrace
 from hostile import hostile_run
 from lab_mount import lab
 from playwright.sync_api import Page
-from watched import Watched
+from report_page import ReportPage
 
 from cvtrace.analysis.report import html, text
 from cvtrace.analysis.report.names import UNSEEN, printable
@@ -40,37 +40,37 @@ def assert_harmless(page: Page) -> None:
     assert not [each for each in UNSEEN.findall(shown) if each not in "\n\t"]
 
 
-def test_every_name_is_shown_as_text(opened: Callable[..., Watched], tmp_path: Path) -> None:
+def test_every_name_is_shown_as_text(open_report: Callable[..., ReportPage], tmp_path: Path) -> None:
     # GIVEN a report full of hostile names
     report = tmp_path / "report.html"
     report.write_text(html.render(*full_analysis(hostile_run(HOSTILE).trace())), encoding="utf-8", errors="strict")
-    watched = opened(report)
-    # WHEN everything is opened, chosen and pointed at
+    view = open_report(report)
+    # WHEN everything is open_report, chosen and pointed at
     for table in ("phases", "tokens", "files", "fetches", "waits", "stacks"):
-        watched.rows(table)
-    files = [row[0] for row in watched.rows("files")]
+        view.rows(table)
+    files = [row[0] for row in view.rows("files")]
     for name in HOSTILE:
         assert printable(name.replace("\x00", "")).rstrip("/") in files, name
-    assert_harmless(watched.page)
+    assert_harmless(view.page)
     for key in ("timeline", "waterfall", "heat", "phases", "flame"):
-        watched.show(key)
-        box = watched.box(key)
+        view.show(key)
+        box = view.box(key)
         for step in range(12):
-            watched.page.mouse.move(box["x"] + 120 + 90 * step, box["y"] + 20 + 17 * step)
-        watched.page.locator(f"#plot-{key}").focus()
+            view.page.mouse.move(box["x"] + 120 + 90 * step, box["y"] + 20 + 17 * step)
+        view.page.locator(f"#plot-{key}").focus()
         for _ in range(12):
-            watched.page.keyboard.press("ArrowDown")
+            view.page.keyboard.press("ArrowDown")
     for number in range(0, len(HOSTILE), 3):
-        watched.page.locator('details[data-table="files"] tbody tr').nth(number).click()
-        assert watched.hash.startswith("#file=")
-        assert_harmless(watched.page)
-        watched.page.reload()
-        watched.page.wait_for_selector("html[data-ready]")
-        assert watched.page.locator("#chosen .chip").count() == 1
-        watched.page.keyboard.press("Escape")
-        watched.rows("files")
+        view.page.locator('details[data-table="files"] tbody tr').nth(number).click()
+        assert view.hash.startswith("#file=")
+        assert_harmless(view.page)
+        view.page.reload()
+        view.page.wait_for_selector("html[data-ready]")
+        assert view.page.locator("#chosen .chip").count() == 1
+        view.page.keyboard.press("Escape")
+        view.rows("files")
     # THEN none of it was more than text (and, on leaving the test, no request was made and no error seen)
-    assert_harmless(watched.page)
+    assert_harmless(view.page)
 
 
 def test_the_summary_shows_them_as_text_too() -> None:
@@ -92,7 +92,7 @@ for folder, _, files in os.walk(os.fsencode(sys.argv[1])):
 
 
 @pytest.mark.root
-def test_real_files_of_such_names_are_traced_and_shown(opened: Callable[..., Watched], tmp_path: Path) -> None:
+def test_real_files_of_such_names_are_traced_and_shown(open_report: Callable[..., ReportPage], tmp_path: Path) -> None:
     # GIVEN a repository with files of such names, one that is not UTF-8, and one whose path is very long
     deep = "/".join(["d" * 120] * 30)
     names = [
@@ -104,14 +104,14 @@ def test_real_files_of_such_names_are_traced_and_shown(opened: Callable[..., Wat
         # WHEN a program that reads them is traced, and the trace reported in both forms
         where = ["-o", tmp_path / "trace", "--mount", mounted.root, "--no-summary", "--"]
         cvtrace("run", *where, sys.executable, "-c", PROGRAM, mounted.root)
-    told = subprocess.run([*CVTRACE, "report", tmp_path / "trace"], check=True, capture_output=True)
+    summary = subprocess.run([*CVTRACE, "report", tmp_path / "trace"], check=True, capture_output=True)
     cvtrace("report", tmp_path / "trace", "--format", "html", "-o", tmp_path / "r.html")
-    watched = opened(tmp_path / "r.html")
+    view = open_report(tmp_path / "r.html")
     # THEN all of them are there, as text
-    files = [row[0] for row in watched.rows("files")]
+    files = [row[0] for row in view.rows("files")]
     for name in names[: len(HOSTILE)]:
         assert printable(name) in files
     assert any(each.startswith("not utf-8 ") for each in files)
     assert any(each.startswith("d" * 120) for each in files)
-    assert_harmless(watched.page)
-    assert not [each for each in UNSEEN.findall(told.stdout.decode()) if each != "\n"]
+    assert_harmless(view.page)
+    assert not [each for each in UNSEEN.findall(summary.stdout.decode()) if each != "\n"]

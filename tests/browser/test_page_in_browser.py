@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from watched import Watched
+from report_page import ReportPage
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.contract.classes import Class
@@ -14,7 +14,7 @@ from cvtrace.analysis.report import html
 from cvtrace.analysis.report.html.palette import PAINTS
 from cvtrace.analysis.summary.assemble import full_analysis
 
-Open = Callable[..., Watched]
+Open = Callable[..., ReportPage]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_answer_stands_on_the_first_screen(report: Path, opened: Open) -> None:
-    page = opened(report).page
+def test_the_answer_stands_on_the_first_screen(report: Path, open_report: Open) -> None:
+    page = open_report(report).page
 
     for part in ("h1", ".figures li:last-child .hot", ".pieces", "#findings, #detail"):
         box = page.locator(part).first.bounding_box()
@@ -35,8 +35,8 @@ def test_the_answer_stands_on_the_first_screen(report: Path, opened: Open) -> No
     assert page.locator(".figures li").count() == 4
 
 
-def test_a_class_explains_itself_and_leads_to_the_glossary(report: Path, opened: Open) -> None:
-    page = opened(report, "#token=3").page
+def test_a_class_explains_itself_and_leads_to_the_glossary(report: Path, open_report: Open) -> None:
+    page = open_report(report, "#token=3").page
     tip = page.get_by_role("tooltip")
 
     page.locator('button.class[data-class="cache.fill"]').hover()
@@ -49,8 +49,8 @@ def test_a_class_explains_itself_and_leads_to_the_glossary(report: Path, opened:
     assert page.evaluate("location.hash") == "#token=3"
 
 
-def test_a_class_explains_itself_to_the_keyboard(report: Path, opened: Open) -> None:
-    page = opened(report).page
+def test_a_class_explains_itself_to_the_keyboard(report: Path, open_report: Open) -> None:
+    page = open_report(report).page
 
     page.locator(".piece").first.focus()
 
@@ -59,53 +59,53 @@ def test_a_class_explains_itself_to_the_keyboard(report: Path, opened: Open) -> 
     page.get_by_role("tooltip").wait_for(state="hidden")
 
 
-def test_pointing_at_a_mark_says_what_its_class_means(report: Path, opened: Open) -> None:
-    watched = opened(report)
-    watched.show("phases")
-    mark = watched.mark("phases", phase=1)
-    x, y = watched.place("phases", mark)
+def test_pointing_at_a_mark_says_what_its_class_means(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+    view.show("phases")
+    mark = view.mark("phases", phase=1)
+    x, y = view.place("phases", mark)
     meaning = next(member.meaning for member in Class if mark["what"].endswith(member.label))
 
-    watched.page.mouse.move(x - 1, y)
-    watched.page.mouse.move(x, y)
+    view.page.mouse.move(x - 1, y)
+    view.page.mouse.move(x, y)
 
-    watched.page.get_by_text(meaning).locator("visible=true").first.wait_for(timeout=5000)
+    view.page.get_by_text(meaning).locator("visible=true").first.wait_for(timeout=5000)
 
 
-def test_bars_carry_their_values(report: Path, opened: Open) -> None:
-    watched = opened(report)
-    watched.show("phases")
+def test_bars_carry_their_values(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+    view.show("phases")
 
     written = "Bokeh.documents[0].get_model_by_name('phases-labels').data.label"
-    watched.until(f"{written}.length > 0", True)
+    view.until(f"{written}.length > 0", True)
 
-    walls = set(watched.values("phases", "wall"))
-    totals = watched.page.evaluate(
+    walls = set(view.values("phases", "wall"))
+    totals = view.page.evaluate(
         "Bokeh.documents[0].get_model_by_name('phases-values').data.text ?? Bokeh.documents[0].get_model_by_name('phases-values').data.get('text')"
     )
     assert set(totals) <= walls
     assert totals
 
 
-def test_search_shows_what_matches_and_goes_from_one_to_the_next(report: Path, opened: Open) -> None:
-    watched = opened(report)
-    watched.show("timeline")
-    before = watched.range("timeline")
-    box = watched.page.get_by_role("searchbox", name="Search all pictures")
+def test_search_shows_what_matches_and_goes_from_one_to_the_next(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+    view.show("timeline")
+    before = view.range("timeline")
+    box = view.page.get_by_role("searchbox", name="Search all pictures")
 
     box.fill("token 17")
-    watched.until("document.getElementById('matches').textContent.startsWith('1 in')", True)
-    token = watched.mark("timeline", token=17, what="token 17")
-    watched.until("Bokeh.documents[0].get_model_by_name('timeline').selected.indices.length", 1)
-    assert watched.selected("timeline") == {token["index"]}
+    view.until("document.getElementById('matches').textContent.startsWith('1 in')", True)
+    token = view.mark("timeline", token=17, what="token 17")
+    view.until("Bokeh.documents[0].get_model_by_name('timeline').selected.indices.length", 1)
+    assert view.selected("timeline") == {token["index"]}
     box.press("Enter")
 
-    begin, end = watched.range("timeline")
+    begin, end = view.range("timeline")
     assert begin <= token["left"] < token["right"] <= end
     assert end - begin < (before[1] - before[0]) / 3
-    assert "1 of 1: token 17" in watched.page.locator("#matches").inner_text()
-    watched.page.keyboard.press("Escape")
-    watched.until("Bokeh.documents[0].get_model_by_name('timeline').selected.indices.length", 0)
+    assert "1 of 1: token 17" in view.page.locator("#matches").inner_text()
+    view.page.keyboard.press("Escape")
+    view.until("Bokeh.documents[0].get_model_by_name('timeline').selected.indices.length", 0)
     assert box.input_value() == ""
 
 
@@ -137,48 +137,48 @@ EVIDENCE = """(key) => {
 
 
 @pytest.mark.parametrize("key", ["timeline", "heat"])
-def test_a_read_of_a_token_is_more_than_a_speck(report: Path, opened: Open, key: str) -> None:
+def test_a_read_of_a_token_is_more_than_a_speck(report: Path, open_report: Open, key: str) -> None:
     # GIVEN the shortest read of a token, which as a rectangle is a fraction of a pixel
-    watched = opened(report)
-    mark = watched.page.evaluate(EVIDENCE, key)
+    view = open_report(report)
+    mark = view.page.evaluate(EVIDENCE, key)
     if key == "heat":
-        watched.page.locator("#heat-file").select_option(mark["name"].rpartition("-")[2])
-    watched.show(key)
-    begin, end = watched.range(key)
-    assert (mark["right"] - mark["left"]) / (end - begin) * watched.box(key)["width"] < 1
+        view.page.locator("#heat-file").select_option(mark["name"].rpartition("-")[2])
+    view.show(key)
+    begin, end = view.range(key)
+    assert (mark["right"] - mark["left"]) / (end - begin) * view.box(key)["width"] < 1
     # WHEN the whole run is shown
-    x, y = watched.place(key, {**mark, "right": mark["left"]})
+    x, y = view.place(key, {**mark, "right": mark["left"]})
     # THEN it takes at least 15 pixels of its colour
-    assert watched.page.evaluate(PIXEL, [key, x, y, PAINTS[mark["paint"]]]) >= 15
+    assert view.page.evaluate(PIXEL, [key, x, y, PAINTS[mark["paint"]]]) >= 15
 
 
-def test_the_first_token_has_a_bar(report: Path, opened: Open) -> None:
-    watched = opened(report)
-    watched.show("tokens")
+def test_the_first_token_has_a_bar(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+    view.show("tokens")
 
-    first = watched.mark("tokens", token=0)
+    first = view.mark("tokens", token=0)
 
     assert first["top"] - first["bottom"] > 0
     assert first["what"].startswith("token 0")
 
 
 @pytest.mark.parametrize("width", [1400, 1000, 390])
-def test_no_table_is_cut_off(report: Path, opened: Open, width: int) -> None:
-    watched = opened(report, viewport={"width": width, "height": 900})
-    keys = watched.page.locator("details.table").evaluate_all("(all) => all.map((each) => each.dataset.table)")
+def test_no_table_is_cut_off(report: Path, open_report: Open, width: int) -> None:
+    view = open_report(report, viewport={"width": width, "height": 900})
+    keys = view.page.locator("details.table").evaluate_all("(all) => all.map((each) => each.dataset.table)")
 
     for key in keys:
-        watched.rows(key)
-        watched.frame()
-        frame = watched.page.locator(f'details[data-table="{key}"] .scroll')
+        view.rows(key)
+        view.frame()
+        frame = view.page.locator(f'details[data-table="{key}"] .scroll')
         assert frame.evaluate("(place) => place.scrollWidth - place.clientWidth") <= 1, key
-    assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_all_columns_can_be_shown(report: Path, opened: Open) -> None:
-    watched = opened(report)
-    watched.rows("phases")
-    place = watched.page.locator('details[data-table="phases"]')
+def test_all_columns_can_be_shown(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+    view.rows("phases")
+    place = view.page.locator('details[data-table="phases"]')
     fewer = place.locator("th").count()
 
     place.get_by_role("button", name="All columns").click()
@@ -187,3 +187,40 @@ def test_all_columns_can_be_shown(report: Path, opened: Open) -> None:
     assert "hits CVMFS" in place.locator("th").all_inner_texts()
     place.get_by_role("button", name="Fewer columns").click()
     assert place.locator("th").count() == fewer
+
+
+@pytest.fixture(scope="module")
+def many_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the report on a run that reads 40 files."""
+    path = tmp_path_factory.mktemp("many") / "report.html"
+    path.write_text(html.render(*full_analysis(big_trace(3000, tokens=5, files=40))), encoding="utf-8")
+    return path
+
+
+def test_folders_open_by_click_and_by_key(many_files: Path, open_report: Open) -> None:
+    page = open_report(many_files).page
+    rows = page.locator("#tree tbody tr")
+    page.locator("#tree").scroll_into_view_if_needed()
+    before = rows.count()
+    assert before > 40  # folders with one folder in them are open
+    root = rows.first
+
+    root.click()
+    assert rows.count() == 1
+    root.focus()
+    page.keyboard.press("ArrowRight")
+    assert rows.count() > 1
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.ariaLevel") == "2"
+
+
+def test_throughput_follows_the_zoom_of_the_timeline(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+    view.show("timeline")
+    view.page.locator("#plot-timeline").focus()
+    view.page.keyboard.press("+")
+    zoomed = view.range("timeline")
+
+    view.show("activity")
+
+    assert view.range("activity") == pytest.approx(zoomed)

@@ -55,29 +55,29 @@ def read(browser: Browser, program: Path) -> Iterator[Reader]:
         with served(program) as address:
             page.goto(f"{address}/index.html#profileURL={address}/{name}")
             page.get_by_text("Export").wait_for(timeout=30_000)
-            with page.expect_download() as got:
+            with page.expect_download() as download:
                 page.keyboard.press("Control+s")
-        found: dict[str, Any] = json.loads(Path(got.value.path()).read_text(encoding="utf-8"))
+        times: dict[str, Any] = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
         assert not errors
-        return found
+        return times
 
     yield read_it
     page.close()
 
 
-def told(content: dict[str, Any], number: int = 0) -> Times:
+def times_of(content: dict[str, Any], number: int = 0) -> Times:
     """Return the time of each stack of a profile that speedscope exported: of events that open and close frames, or of samples."""
     names = [frame["name"] for frame in content["shared"]["frames"]]
-    profile, found = content["profiles"][number], defaultdict[tuple[str, ...], int](int)
+    profile, times = content["profiles"][number], defaultdict[tuple[str, ...], int](int)
     if profile["type"] == "sampled":
         for sample, weight in zip(profile["samples"], profile["weights"], strict=True):
-            found[tuple(names[frame] for frame in sample)] += weight
-        return dict(found)
+            times[tuple(names[frame] for frame in sample)] += weight
+        return dict(times)
     open_now: list[str] = []
     last = profile["startValue"]
     for event in profile["events"]:
         if event["at"] > last:
-            found[tuple(open_now)] += event["at"] - last
+            times[tuple(open_now)] += event["at"] - last
             last = event["at"]
         if event["type"] == "O":
             open_now.append(names[event["frame"]])
@@ -85,13 +85,13 @@ def told(content: dict[str, Any], number: int = 0) -> Times:
             assert open_now.pop() == names[event["frame"]]
     assert not open_now
     assert last == profile["endValue"]
-    return dict(found)
+    return dict(times)
 
 
 def expected(of: Stacks, choice: str = "both") -> Times:
-    found = {tuple(printable(each) for each in of.frames(row)): int(of.ns[row]) for row in of.rows(choice).tolist()}
-    assert len(found) > 3
-    return found
+    times = {tuple(printable(each) for each in of.frames(row)): int(of.ns[row]) for row in of.rows(choice).tolist()}
+    assert len(times) > 3
+    return times
 
 
 @every_trace
@@ -101,7 +101,7 @@ def test_speedscope_reads_the_folded_stacks(name: str, read: Reader) -> None:
     content = read("our.folded", folded.render(of, "both"))
 
     wanted = {tuple(each.replace(";", "\\x3b") for each in frames): ns for frames, ns in expected(of).items()}
-    assert told(content) == wanted
+    assert times_of(content) == wanted
 
 
 @every_trace
@@ -112,4 +112,4 @@ def test_speedscope_reads_its_own_form(name: str, read: Reader) -> None:
 
     assert [profile["unit"] for profile in content["profiles"]] == ["nanoseconds"] * 4
     for number, choice in enumerate(("both", "both", "on-cpu", "waiting")):
-        assert told(content, number) == expected(of, choice), content["profiles"][number]["name"]
+        assert times_of(content, number) == expected(of, choice), content["profiles"][number]["name"]

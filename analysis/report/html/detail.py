@@ -26,15 +26,15 @@ def longest(length: Ints, group: Ints, most: int, each: int = EACH) -> Bools:
     """Tell which are kept one by one; `group` may be -1, which is a group like others."""
     if len(length) <= most:
         return np.ones(len(length), dtype=bool)
-    kept = np.zeros(len(length), dtype=bool)
+    chosen = np.zeros(len(length), dtype=bool)
     which, order = _runs(group)
-    for mine in np.split(order, which):
-        kept[mine[_first_longest(length[mine], each)]] = True
-    room = most - int(kept.sum())
+    for members in np.split(order, which):
+        chosen[members[_first_longest(length[members], each)]] = True
+    room = most - int(chosen.sum())
     if room > 0:
-        others = np.flatnonzero(~kept)
-        kept[others[np.argpartition(-length[others], room - 1)[:room]]] = True
-    return kept
+        remaining = np.flatnonzero(~chosen)
+        chosen[remaining[np.argpartition(-length[remaining], room - 1)[:room]]] = True
+    return chosen
 
 
 def _runs(group: Ints) -> tuple[Ints, Ints]:
@@ -52,9 +52,9 @@ def _first_longest(length: Ints, most: int) -> Bools:
     if len(length) <= most:
         return np.ones(len(length), dtype=bool)
     least = np.partition(length, len(length) - most)[len(length) - most]
-    kept: Bools = length > least
-    kept[np.flatnonzero(length == least)[: most - int(kept.sum())]] = True
-    return kept
+    chosen: Bools = length > least
+    chosen[np.flatnonzero(length == least)[: most - int(chosen.sum())]] = True
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def _distinct(table: Ints) -> tuple[Ints, Ints]:
         values, which = numbered(column)
         number = number * len(values) + which
         columns.append(values)
-    found, where = numbered(number)
-    places = np.unravel_index(found, [len(values) for values in columns])
+    codes, where = numbered(number)
+    places = np.unravel_index(codes, [len(values) for values in columns])
     return np.column_stack([values[place] for values, place in zip(columns, places, strict=True)]), where
 
 

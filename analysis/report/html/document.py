@@ -23,7 +23,7 @@ from cvtrace.analysis.report.html.tables import Column, Table
 from cvtrace.analysis.report.names import printable
 
 STATIC: Final = "cvtrace.analysis.report.html"
-SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "explain.js", "page.js")
+SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "explain.js", "tree.js", "page.js")
 LEVEL: Final = 6
 
 
@@ -133,8 +133,8 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _column(column: Column) -> dict[str, Any]:
-    made = {"name": column.name, "unit": column.unit, "values": [_rounded(value) for value in column.values]}
-    return made | ({"units": column.units} if column.units else {}) | ({"signed": True} if column.signed else {})
+    column_json = {"name": column.name, "unit": column.unit, "values": [_rounded(value) for value in column.values]}
+    return column_json | ({"units": column.units} if column.units else {}) | ({"signed": True} if column.signed else {})
 
 
 def _rounded(value: Any) -> Any:

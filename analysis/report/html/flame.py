@@ -1,5 +1,6 @@
 """The flame graph: phase, then file or tensor, then class; all of the time, or only that of waiting or computing."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,13 +10,16 @@ import numpy.typing as npt
 from bokeh.models import Range1d
 
 from cvtrace.analysis.contract.classes import LABELS
-from cvtrace.analysis.contract.quantities import seconds
+from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.report.html.palette import CLASSES, of_phase
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, room_for_labels
-from cvtrace.analysis.report.html.scene import Marks, Scene
+from cvtrace.analysis.report.html.scene import SHOWN_NAME, Marks, Scene
+from cvtrace.analysis.report.names import shortened
 from cvtrace.analysis.storage.stacks import WAITING
 from cvtrace.analysis.trace.intervals import Bools, Ints
 
+FOLDERS: Final = 60
+"""Folders that small files are drawn by."""
 FRAMES: Final = 400
 """Files and tensors that are drawn one by one, those of the longest time."""
 MODES: Final = ("all", "waiting", "computing")
@@ -25,8 +29,8 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Frames:
-    """Time by phase, part and class; `part` numbers Scene.parts (files and tensors), -1 is time that belongs to none, -2 what
-    several small ones took. `file` is the file of the part, -1 likewise."""
+    """Time by phase, part and class; `part` numbers files, tensors, and folders of files that took little time; -1 is time that belongs to
+    none. `file` is the file of the part, -1 if it is not one."""
 
     phase: Ints
     part: Ints
@@ -47,7 +51,7 @@ class Level:
 
 def picture(scene: Scene) -> Picture:
     """Return the flame graph, the root on top; one source of rectangles for each mode, the first is shown."""
-    plot = drawn({mode: _marks(scene, _frames(scene, mode)) for mode in MODES})
+    plot = drawn({mode: _marks(scene, *_frames(scene, mode)) for mode in MODES})
     return Picture(
         key="flame",
         title="Flame graph",
@@ -75,16 +79,50 @@ def drawn(modes: dict[str, Marks]) -> Figure:
     return plot
 
 
-def _frames(scene: Scene, mode: str) -> Frames:
-    found = scene.stacks
-    waiting = np.isin(found.value, WAITING)
-    chosen: Bools = {"all": found.ns > 0, "waiting": waiting & (found.ns > 0), "computing": ~waiting & (found.ns > 0)}[
-        mode
-    ]
-    phase, file, value, ns = (column[chosen] for column in (found.phase, found.file, found.value, found.ns))
-    part = np.where(found.tensor >= 0, len(found.files) + found.tensor, found.file)[chosen]
-    part = without_small(phase, part, ns)
-    return Frames(phase, part, np.where(part >= 0, file, -1), value, ns)
+def _frames(scene: Scene, mode: str) -> tuple[Frames, tuple[str, ...]]:
+    """Return the frames of a mode, and the names of their parts."""
+    pieces = scene.stacks
+    waiting = np.isin(pieces.value, WAITING)
+    chosen: Bools = {
+        "all": pieces.ns > 0,
+        "waiting": waiting & (pieces.ns > 0),
+        "computing": ~waiting & (pieces.ns > 0),
+    }[mode]
+    phase, file, value, ns = (column[chosen] for column in (pieces.phase, pieces.file, pieces.value, pieces.ns))
+    part = np.where(pieces.tensor >= 0, len(pieces.files) + pieces.tensor, pieces.file)[chosen]
+    full = (*scene.file_names, *scene.stacks.tensors)
+    part, names = with_folders(phase, part, ns, full, scene.parts)
+    return Frames(phase, part, np.where(part < len(full), file, -1), value, ns), names
+
+
+def with_folders(
+    phase: Ints, part: Ints, ns: Ints, full: Sequence[str], shown: Sequence[str]
+) -> tuple[Ints, tuple[str, ...]]:
+    """Return the parts, those of little time numbered by their folder, and the names of all: as `shown`, then of the folders.
+
+    `full` are the names that `shown` may have shortened.
+    """
+    small = without_small(phase, part, ns) == -2
+    if not small.any():
+        return part, tuple(shown)
+    parts, where = np.unique(part[small], return_inverse=True)
+    labels, number = np.unique(_folders([full[each] for each in parts.tolist()]), return_inverse=True)
+    grouped = part.copy()
+    grouped[small] = len(shown) + number.ravel()[where.ravel()]
+    return grouped, (*shown, *(shortened(label, SHOWN_NAME) for label in labels.tolist()))
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """Return the folder of each file, with how many of the files lie in it; of deep trees the upper folders, so that they are few."""
+    paths = [name.split("/")[:-1] for name in names]
+    for depth in range(max(map(len, paths)), 0, -1):
+        folders = ["/".join(path[:depth]) for path in paths]
+        if len(set(folders)) <= FOLDERS:
+            break
+    else:
+        folders = [""] * len(paths)
+    count = Counter(folders)
+    return [f"{folder}/: {pluralize(count[folder], 'file')} of little time" for folder in folders]
 
 
 def without_small(phase: Ints, part: Ints, ns: Ints) -> Ints:
@@ -98,14 +136,14 @@ def without_small(phase: Ints, part: Ints, ns: Ints) -> Ints:
     return np.where(small[where.ravel()] & (part >= 0), -2, part)
 
 
-def _marks(scene: Scene, frames: Frames) -> Marks:
+def _marks(scene: Scene, frames: Frames, parts: tuple[str, ...]) -> Marks:
     marks = Marks()
     total = int(frames.ns.sum())
     if not total:
         return marks
     order = in_order(frames.phase, frames.part, frames.value, frames.ns)
     frames = Frames(*(column[order] for column in vars(frames).values()))
-    names = (scene.phases, scene.parts)
+    names = (scene.phases, parts)
     marks.add(
         ["all"], [f"{seconds(total / 1e9)}"], left=0.0, right=1.0, bottom=1.0, top=0.0, paint=CLASSES, caption=["all"]
     )
@@ -159,5 +197,5 @@ def named(depth: int, phases: Sequence[str], parts: Sequence[str], phase: Ints, 
     if depth == 1:
         return [phases[each] for each in phase.tolist()]
     if depth == 2:
-        return [parts[each] if each >= 0 else "small parts" if each == -2 else "no file" for each in part.tolist()]
+        return [parts[each] if each >= 0 else "no file" for each in part.tolist()]
     return [LABELS[each] for each in value.tolist()]

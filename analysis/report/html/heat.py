@@ -78,11 +78,12 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
     pointed_at(plot, renderers)
     further = int((total > 0).sum()) - len(heats)
     more = f" {pluralize(further, 'further file')} of fewer bytes read: see the table of files." if further else ""
+    waiting = "a token" if scene.report.tokens else "the program"
     return (
         Picture(
             key="heat",
             title="Reads by offset",
-            about="Which part of a file was read when. A point marks a read that generation waited for, whatever its size. "
+            about=f"Which part of a file was read when. A point marks a read that {waiting} waited for, whatever its size. "
             "Lines are borders: strong ones of chunks, faint ones of tensors." + more,
             model=plot,
             table="files",
@@ -129,13 +130,14 @@ def _marks(scene: Scene, reads: Ints, known: Borders, smaller: bool) -> Marks:
 
 
 def _evidence(scene: Scene, reads: Ints, known: Borders) -> Marks:
-    """Return the longest reads that tokens waited for."""
+    """Return the longest reads that tokens waited for, of a program without tokens the longest of all."""
     requests, token = scene.study.requests, scene.study.request_token
-    generating = np.isin(scene.study.request_phase[reads], (PREFILL, DECODE))
-    of_tokens = reads[generating]
-    length = requests.replied[of_tokens] - requests.sent[of_tokens]
+    phase = scene.study.request_phase[reads]
+    generating = np.isin(phase, (PREFILL, DECODE))
+    waited_for = reads[generating if scene.report.tokens else requests.by_target[reads]]
+    length = requests.replied[waited_for] - requests.sent[waited_for]
     marks = Marks()
-    _add_reads(marks, scene, of_tokens[longest(length, token[of_tokens], POINTED_OUT, each=2)], known)
+    _add_reads(marks, scene, waited_for[longest(length, token[waited_for], POINTED_OUT, each=2)], known)
     return marks
 
 

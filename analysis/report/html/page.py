@@ -12,6 +12,7 @@ from cvtrace.analysis.report import failed, predicted, sentences
 from cvtrace.analysis.report.full import BLOCKS
 from cvtrace.analysis.report.html.document import document
 from cvtrace.analysis.report.html.figures import bar, figures
+from cvtrace.analysis.report.html.folders import tree
 from cvtrace.analysis.report.html.heat import Heat
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.scene import Scene
@@ -33,7 +34,7 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
         question=question,
         number=printable(reply.partition(": ")[2]),
         trouble=lines([*failed.sentences(report), *answers.trouble(report)]),
-        brief=[(label, printable(said)) for label, said in (*answers.generation(report), *answers.load(report))],
+        brief=[(label, printable(text)) for label, text in (*answers.generation(report), *answers.load(report))],
         figures=figures(report),
         bar=bar(report.phases),
         duration=seconds(sum(row.wall_s for row in report.phases)),
@@ -45,6 +46,7 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
         lacking=[*report.trace.missing, *report.notes],
         findings=report.findings,
         heats=heats,
+        has_tree=bool(tree(report)),
         opened=("phases",),
     )
 
@@ -55,9 +57,9 @@ def _blocks() -> list[Callable[[Report], list[str]]]:
     return [sentences.token_times, *(block for block in BLOCKS if block not in shown_elsewhere)]
 
 
-def lines(said: Iterable[str]) -> list[str]:
+def lines(texts: Iterable[str]) -> list[str]:
     """Return sentences as harmless text."""
-    return [printable(line) for line in said]
+    return [printable(line) for line in texts]
 
 
 def _links(scene: Scene, heats: Sequence[Heat]) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def _links(scene: Scene, heats: Sequence[Heat]) -> dict[str, Any]:
         "files": scene.file_names,
         "heats": [{"file": heat.file, "until": heat.top_mb} for heat in heats],
         "fetches": _fetch_links(scene),
+        "tree": tree(scene.report),
     }
 
 

@@ -19,7 +19,7 @@ from cvtrace.probes.events import Opcode
 
 MOST: Final = 20_000
 """Rows of one table; the rest is in the CSV and JSON forms of the report."""
-OTHERS: Final = {
+REPORT_TABLES: Final = {
     "answers": "Answers",
     "unobserved_mounts": "Mounts that were not observed, and what was asked of them",
     "failures": "What the run wanted and did not get",
@@ -70,16 +70,16 @@ class Table:
 
 def tables(scene: Scene) -> list[Table]:
     """Return all tables that have a row."""
-    made = [
+    tables_of_run = [
         _phases(scene),
         _tokens(scene),
         _files(scene),
         _fetches(scene),
         _waits(scene),
         _stacks(scene),
-        *_others(scene),
+        *_report_tables(scene),
     ]
-    return [table for table in made if table.total]
+    return [table for table in tables_of_run if table.total]
 
 
 def _phases(scene: Scene) -> Table:
@@ -113,17 +113,17 @@ def _phases(scene: Scene) -> Table:
 def _tokens(scene: Scene) -> Table:
     rows = scene.report.tokens
     times = scene.token_classes
-    kept = np.flatnonzero(longest(times.sum(axis=1), np.zeros(len(rows), dtype=np.int64), MOST))
+    rows_drawn = np.flatnonzero(longest(times.sum(axis=1), np.zeros(len(rows), dtype=np.int64), MOST))
     there = [number for number in range(len(LABELS)) if times[:, number].any()]
     groups = ("network_s", "cache_s", "compute_s", "other_s", "unattributed_s")
-    shown = [rows[place] for place in kept.tolist()]
+    shown = [rows[place] for place in rows_drawn.tolist()]
     columns = (
         Column("token", "n", [row.index for row in shown]),
         Column("start", "s", [row.start_s for row in shown]),
         Column("wall", "s", [row.wall_s for row in shown]),
         *(Column(name.removesuffix("_s"), "s", [getattr(row, name) for row in shown]) for name in groups),
         Column("FUSE reads", "n", [row.fuse_reads for row in shown]),
-        *(Column(LABELS[number], "s", (times[kept, number] / 1e9).tolist()) for number in there),
+        *(Column(LABELS[number], "s", (times[rows_drawn, number] / 1e9).tolist()) for number in there),
     )
     links = {"token": [row.index for row in shown], "phase": [DECODE] * len(shown)}
     return Table("tokens", "Tokens", columns, links, len(rows))
@@ -163,9 +163,9 @@ def _fetches(scene: Scene) -> Table:
         [row.queue_s + row.connect_s + row.request_s + row.transfer_s + row.fill_s for row in rows], dtype=np.float64
     )
     phase = scene.study.get_phase[scene.fetch_order]
-    kept = np.flatnonzero(longest(np.rint(lengths * 1e9).astype(np.int64), phase, MOST))
-    shown = [rows[place] for place in kept.tolist()]
-    request = scene.study.gets.request[scene.fetch_order][kept]
+    rows_drawn = np.flatnonzero(longest(np.rint(lengths * 1e9).astype(np.int64), phase, MOST))
+    shown = [rows[place] for place in rows_drawn.tolist()]
+    request = scene.study.gets.request[scene.fetch_order][rows_drawn]
     token, file = pick(scene.study.request_token, request, -1), scene.file_of(request)
     parts = (
         ("queue", "queue_s"),
@@ -175,9 +175,9 @@ def _fetches(scene: Scene) -> Table:
         ("fill", "fill_s"),
     )
     columns = (
-        Column("fetch", "n", kept.tolist()),
+        Column("fetch", "n", rows_drawn.tolist()),
         Column("start", "s", [row.start_s for row in shown]),
-        Column("time", "s", lengths[kept].tolist()),
+        Column("time", "s", lengths[rows_drawn].tolist()),
         *(Column(title, "s", [getattr(row, name) for row in shown]) for title, name in parts),
         Column("bytes", "bytes", [row.bytes for row in shown]),
         Column("status", "n", [row.status for row in shown]),
@@ -198,8 +198,8 @@ def _fetches(scene: Scene) -> Table:
         ),
     )
     links = {
-        "fetch": kept.tolist(),
-        "phase": phase[kept].tolist(),
+        "fetch": rows_drawn.tolist(),
+        "phase": phase[rows_drawn].tolist(),
         "token": token.tolist(),
         "file": file.tolist(),
     }
@@ -208,76 +208,76 @@ def _fetches(scene: Scene) -> Table:
 
 def _waits(scene: Scene) -> Table:
     """The longest FUSE requests of every phase."""
-    asked = scene.study.requests
-    mine = np.flatnonzero(asked.by_target & (asked.sent >= scene.since) & (asked.sent <= scene.until))
-    length = (asked.replied - asked.sent)[mine]
-    kept = mine[longest(length, scene.study.request_phase[mine], EACH * 10)]
-    kept = kept[np.argsort(-(asked.replied - asked.sent)[kept], kind="stable")]
-    row, file = scene.study.request_phase[kept], scene.files.of_request[kept]
-    cause = scene.details.cause[kept]
+    requests = scene.study.requests
+    of_target = np.flatnonzero(requests.by_target & (requests.sent >= scene.since) & (requests.sent <= scene.until))
+    length = (requests.replied - requests.sent)[of_target]
+    rows_drawn = of_target[longest(length, scene.study.request_phase[of_target], EACH * 10)]
+    rows_drawn = rows_drawn[np.argsort(-(requests.replied - requests.sent)[rows_drawn], kind="stable")]
+    row, file = scene.study.request_phase[rows_drawn], scene.files.of_request[rows_drawn]
+    cause = scene.details.cause[rows_drawn]
     known = {int(member): member.name for member in Opcode}
     use = scene.study.use
     origin = np.where(
-        use.misses[kept] > 0,
+        use.misses[rows_drawn] > 0,
         "network",
-        np.where(use.shared[kept] > 0, "another fetch", np.where(use.hits[kept] > 0, "client's cache", "")),
+        np.where(use.shared[rows_drawn] > 0, "another fetch", np.where(use.hits[rows_drawn] > 0, "client's cache", "")),
     )
     columns = (
-        Column("time", "s", ((asked.replied - asked.sent)[kept] / 1e9).tolist()),
-        Column("start", "s", scene.second(asked.sent[kept]).tolist()),
-        Column("request", "text", [known.get(code, str(code)) for code in asked.opcode[kept].tolist()]),
+        Column("time", "s", ((requests.replied - requests.sent)[rows_drawn] / 1e9).tolist()),
+        Column("start", "s", scene.second(requests.sent[rows_drawn]).tolist()),
+        Column("request", "text", [known.get(code, str(code)) for code in requests.opcode[rows_drawn].tolist()]),
         Column("file", "text", [scene.file_names[each] if each >= 0 else "" for each in file.tolist()]),
-        Column("offset", "n", [each if each >= 0 else None for each in asked.offset[kept].tolist()]),
-        Column("bytes", "bytes", asked.read_bytes[kept].tolist()),
+        Column("offset", "n", [each if each >= 0 else None for each in requests.offset[rows_drawn].tolist()]),
+        Column("bytes", "bytes", requests.read_bytes[rows_drawn].tolist()),
         Column("from", "text", origin.tolist()),
         Column("why", "text", [CAUSES[each].replace("_", " ") if each >= 0 else "" for each in cause.tolist()]),
         Column("phase", "text", [scene.phases[each] if each >= 0 else "" for each in row.tolist()]),
-        Column("token", "n", [each if each >= 0 else None for each in scene.study.request_token[kept].tolist()]),
-        Column("thread", "n", asked.asker[kept].tolist()),
+        Column("token", "n", [each if each >= 0 else None for each in scene.study.request_token[rows_drawn].tolist()]),
+        Column("thread", "n", requests.asker[rows_drawn].tolist()),
     )
     links = {
         "phase": row.tolist(),
-        "token": scene.study.request_token[kept].tolist(),
+        "token": scene.study.request_token[rows_drawn].tolist(),
         "file": file.tolist(),
-        "fetch": scene.fetch_of_request[kept].tolist(),
+        "fetch": scene.fetch_of_request[rows_drawn].tolist(),
     }
-    return Table("waits", "Longest waits for FUSE requests", columns, links, len(mine))
+    return Table("waits", "Longest waits for FUSE requests", columns, links, len(of_target))
 
 
 def _stacks(scene: Scene) -> Table:
-    found = scene.stacks
-    order = np.argsort(-found.ns, kind="stable")[:MOST]
+    pieces = scene.stacks
+    order = np.argsort(-pieces.ns, kind="stable")[:MOST]
     columns = (
-        Column("time", "s", (found.ns[order] / 1e9).tolist()),
-        Column("phase", "text", [scene.phases[each] for each in found.phase[order].tolist()]),
-        Column("thread", "n", found.thread[order].tolist()),
-        Column("file", "text", [scene.file_names[each] if each >= 0 else "" for each in found.file[order].tolist()]),
+        Column("time", "s", (pieces.ns[order] / 1e9).tolist()),
+        Column("phase", "text", [scene.phases[each] for each in pieces.phase[order].tolist()]),
+        Column("thread", "n", pieces.thread[order].tolist()),
+        Column("file", "text", [scene.file_names[each] if each >= 0 else "" for each in pieces.file[order].tolist()]),
         *(
             [
                 Column(
                     "tensor",
                     "text",
-                    [printable(found.tensors[each]) if each >= 0 else "" for each in found.tensor[order].tolist()],
+                    [printable(pieces.tensors[each]) if each >= 0 else "" for each in pieces.tensor[order].tolist()],
                 )
             ]
-            if found.tensors
+            if pieces.tensors
             else []
         ),
-        Column("class", "text", [LABELS[each] for each in found.value[order].tolist()]),
-        Column("pieces", "n", found.pieces[order].tolist()),
+        Column("class", "text", [LABELS[each] for each in pieces.value[order].tolist()]),
+        Column("pieces", "n", pieces.pieces[order].tolist()),
     )
     return Table(
         "stacks",
         "Time by phase, file and class",
         columns,
-        {"phase": found.phase[order].tolist(), "file": found.file[order].tolist()},
-        len(found),
+        {"phase": pieces.phase[order].tolist(), "file": pieces.file[order].tolist()},
+        len(pieces),
     )
 
 
-def _others(scene: Scene) -> list[Table]:
+def _report_tables(scene: Scene) -> list[Table]:
     """Tables of the report that no picture shows: each column as it is named there."""
-    return [_plain(scene, key, title, _rows(scene, key)) for key, title in OTHERS.items()]
+    return [_plain(scene, key, title, _rows(scene, key)) for key, title in REPORT_TABLES.items()]
 
 
 def _rows(scene: Scene, key: str) -> tuple[Any, ...]:
@@ -307,10 +307,10 @@ def _column(name: str, values: list[Any]) -> Column:
         return Column(title, "bytes" if name != "offset_bytes" else "n", values)
     if all(each is None or (isinstance(each, int | float) and not isinstance(each, bool)) for each in values):
         return Column(title, "n", values)
-    return Column(title, "text", ["" if each is None else printable(_told(each)) for each in values])
+    return Column(title, "text", ["" if each is None else printable(_as_text(each)) for each in values])
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -92,7 +92,7 @@ def test_a_run_compared_with_itself_has_one_colour_and_nothing_new(cold: Studied
     assert not found.differences.change_ns.any()
     for marks in (flame._marks(found, found.differences.a_ns), flame._marks(found, found.differences.b_ns)):
         assert set(np.asarray(marks.columns()["paint"]).tolist()) == {SAME}
-    assert flame.gone(found) == ([], [])
+    assert flame.vanished_and_new(found) == ([], [])
     assert set(columns(page(cold, cold), "frames")["change"]) == {0}
 
 
@@ -128,10 +128,10 @@ def test_the_widths_of_a_flame_graph_are_the_times_of_its_run(cold: Studied, hot
 
 
 def test_what_vanished_and_what_is_new_is_told(cold: Studied, hot: Studied) -> None:
-    vanished, new = flame.gone(sides(cold, hot))
+    vanished, new = flame.vanished_and_new(sides(cold, hot))
 
     assert vanished[:2] == ["90.0 ms prefill › compute.cpu", f"80.0 ms load › {FILE} › network.transfer"]
-    assert flame.gone(sides(hot, cold)) == (new, vanished)
+    assert flame.vanished_and_new(sides(hot, cold)) == (new, vanished)
     assert f"80.0 ms load › {FILE} › network.transfer" in page(cold, hot)
 
 
@@ -229,7 +229,7 @@ def test_of_very_many_tokens_means_are_drawn_and_none_goes_across_the_end_of_a_r
     b[5003:] = -1
     walls = np.column_stack([a, b])
 
-    first, last, mean = tokens.bars(walls, tokens._kept(walls))
+    first, last, mean = tokens.bars(walls, tokens._one_by_one(walls))
 
     length = last - first + 1
     assert len(first) < 5 * MOST

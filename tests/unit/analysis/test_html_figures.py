@@ -10,8 +10,10 @@ from scene import MODEL, Scene
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.contract.classes import MEANINGS, Class, anchor
 from cvtrace.analysis.report import html
-from cvtrace.analysis.report.html import timeline, waterfall
+from cvtrace.analysis.report.html import activity, flame, timeline, waterfall
+from cvtrace.analysis.report.html.activity import per_second
 from cvtrace.analysis.report.html.figures import bar, figures, saved_when_hot
+from cvtrace.analysis.report.html.folders import tree
 from cvtrace.analysis.report.html.palette import ANSWERS, COLOURS, PHASES, SIDES
 from cvtrace.analysis.report.html.scene import scene
 from cvtrace.analysis.report.html.tokens import token_times
@@ -144,3 +146,48 @@ def test_a_hot_run_promises_nothing() -> None:
     _, _, report = full_analysis(hot_run().trace())
 
     assert not any(each.better for each in figures(report))
+
+
+def test_amounts_are_spread_over_their_time() -> None:
+    edges = np.array([0.0, 1.0, 2.0, 3.0])
+
+    assert per_second([0.5], [2.5], [100.0], edges) == pytest.approx([25, 50, 25])
+    assert per_second([0.5, 1.0], [2.5, 2.0], [2.0, 1.0], edges) == pytest.approx([0.5, 2, 0.5])
+    assert per_second([1.5], [1.5], [7.0], edges) == pytest.approx([0, 7, 0])
+    assert per_second([], [], [], edges).tolist() == [0, 0, 0]
+
+
+def test_throughput_adds_up_to_what_was_read_and_fetched() -> None:
+    shown = scene(*full_analysis(big_trace(3000, tokens=40, files=4)))
+    columns = {each.name: np.array(each.values) for each in activity.table(shown).columns}
+
+    stretch_s = shown.duration_s / activity.STRETCHES
+    read = shown.study.requests.read_bytes[shown.study.requests.by_target].sum()
+    assert columns["read/s"].sum() * stretch_s == pytest.approx(int(read), rel=0.01)
+    fetched = sum(row.bytes for row in shown.report.fetches)
+    assert columns["downloaded/s"].sum() * stretch_s == pytest.approx(fetched, rel=0.01)
+    assert activity.picture(shown) is not None
+
+
+def test_small_files_are_drawn_by_folder() -> None:
+    count = flame.FRAMES + 200
+    names = [f"lib/{'abc'[number % 3]}/deep/{number}.py" for number in range(count)]
+    phase, part = np.zeros(count, dtype=np.int64), np.arange(count)
+
+    grouped, labels = flame.with_folders(phase, part, np.arange(count)[::-1] + 1, names, names)
+
+    assert grouped[: flame.FRAMES].tolist() == part[: flame.FRAMES].tolist()
+    small = {labels[each] for each in grouped[flame.FRAMES :].tolist()}
+    assert {label.partition(":")[0] for label in small} == {"lib/a/deep/", "lib/b/deep/", "lib/c/deep/"}
+    assert flame.with_folders(phase[:5], part[:5], part[:5], names, names)[0].tolist() == part[:5].tolist()
+
+
+def test_many_files_make_a_tree_and_few_make_none() -> None:
+    many = full_analysis(big_trace(3000, tokens=5, files=40)).report
+    nodes = tree(many)
+
+    assert tree(full_analysis(big_trace(3000, tokens=5, files=4)).report) == {}
+    files = [row for row, is_folder in enumerate(nodes["folder"]) if not is_folder]
+    assert len(files) == len(many.files)
+    assert all(nodes["folder"][nodes["parent"][row]] for row in files)
+    assert nodes["blocked"][0] == pytest.approx(sum(nodes["blocked"][row] for row in files), rel=0.05)

@@ -30,13 +30,13 @@ Studied = tuple[Study, Tables, Report]
 
 @dataclass(frozen=True)
 class Heading:
-    """What is said of one side above the pictures; `shown` names the run that the pictures show, if there are several."""
+    """What stands above the pictures about one side; `shown` names the run that the pictures show, if there are several."""
 
     letter: str
     colour: str
     path: str
     what: str
-    asked: str
+    question: str
     verdict: str
     mark: str
     """Of the verdict of all runs: yes, no, inconclusive, or nothing if they differ."""
@@ -47,24 +47,25 @@ class Heading:
     lacking: tuple[str, ...]
 
 
-def render(found: Comparison, a: Studied, b: Studied) -> str:
+def render(comparison: Comparison, a: Studied, b: Studied) -> str:
     """Return the page on a comparison; the pictures show the runs `a` and `b`."""
-    sides = Sides(found, scene(*a), scene(*b))
+    sides = Sides(comparison, scene(*a), scene(*b))
     pictures = [phases.picture(sides), tokens.picture(sides), flame.picture(sides)]
-    vanished, new = flame.gone(sides)
+    vanished, new = flame.vanished_and_new(sides)
     return document(
         "comparison.html",
         [each for each in pictures if each],
         tables(sides),
         _links(sides),
         title=" · ".join(
-            f"{letter}: {printable(side.path)}" for letter, side in zip(LETTERS, (found.a, found.b), strict=True)
+            f"{letter}: {printable(side.path)}"
+            for letter, side in zip(LETTERS, (comparison.a, comparison.b), strict=True)
         ),
-        headings=[_heading(found, number, shown) for number, shown in enumerate(sides.both)],
-        short=answer(found),
+        headings=[_heading(comparison, number, shown) for number, shown in enumerate(sides.both)],
+        short=answer(comparison),
         figures=_figures(sides),
-        changed=in_short(found)[1:],
-        notes=lines((*found.notes, *([HASHED] if sides.hashed else []))),
+        changed=in_short(comparison)[1:],
+        notes=lines((*comparison.notes, *([HASHED] if sides.hashed else []))),
         vanished=vanished,
         new=new,
         changes=flame.legend(),
@@ -78,20 +79,20 @@ def _figures(sides: Sides) -> list[tuple[str, str, str]]:
     return [(name, value, b[name]) for name, value in a.items() if name in b]
 
 
-def _heading(found: Comparison, number: int, shown: Scene) -> Heading:
-    side = (found.a, found.b)[number]
-    words = {word.name: (word.a, word.b)[number] for word in found.words if word.of == "run"}
+def _heading(comparison: Comparison, number: int, shown: Scene) -> Heading:
+    side = (comparison.a, comparison.b)[number]
+    words = {word.name: (word.a, word.b)[number] for word in comparison.words if word.of == "run"}
     report = shown.report
     return Heading(
         letter=LETTERS[number],
         colour=SIDES[number],
         path=printable(side.path),
         what=printable(_what(side)),
-        asked=verdict_name(side),
+        question=verdict_name(side),
         verdict=words_of_side(words["verdict"]),
         mark=next(iter(words["verdict"])) if len(words["verdict"]) == 1 else "",
         state=words_of_side(words["cache_state"]),
-        answer=lines(f"{label[:1].upper()}{label[1:]}: {said}" for label, said in answers.generation(report)),
+        answer=lines(f"{label[:1].upper()}{label[1:]}: {text}" for label, text in answers.generation(report)),
         shown=printable(_run(report.trace.path)) if side.runs > 1 else "",
         report=report,
         lacking=(*report.trace.missing, *report.notes),

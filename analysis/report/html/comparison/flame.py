@@ -9,7 +9,7 @@ from cvtrace.analysis.comparison.differences import Differences, relative
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.quantities import seconds, signed
 from cvtrace.analysis.report.html.comparison.sides import Sides
-from cvtrace.analysis.report.html.flame import drawn, in_order, levels, named, without_small
+from cvtrace.analysis.report.html.flame import drawn, in_order, levels, named, with_folders
 from cvtrace.analysis.report.html.palette import CHANGES, FIRST_CHANGE
 from cvtrace.analysis.report.html.pictures import Picture
 from cvtrace.analysis.report.html.scene import Marks
@@ -28,14 +28,14 @@ LEGEND: Final = (
     (9, "twice or more"),
     (10, "ten times or new"),
 )
-GONE: Final = 8
-"""Frames that vanished, or are new, that are told in words."""
+IN_WORDS: Final = 8
+"""Frames that vanished, or are new, that are listed in words."""
 
 
 def picture(sides: Sides) -> Picture:
     """Return the flame graph with the widths of B, and the same with those of A, in which what vanished has a width."""
-    found = sides.differences
-    plot = drawn({"b": _marks(sides, found.b_ns), "a": _marks(sides, found.a_ns)})
+    frames = sides.differences
+    plot = drawn({"b": _marks(sides, frames.b_ns), "a": _marks(sides, frames.a_ns)})
     return Picture(
         key="flame",
         title="Difference flame graph",
@@ -54,38 +54,42 @@ def paint_of(a_ns: Ints, b_ns: Ints) -> Ints:
 
 def legend() -> list[tuple[str, str]]:
     """Return colours and what they mean."""
-    return [(CHANGES[number], told) for number, told in LEGEND]
+    return [(CHANGES[number], text) for number, text in LEGEND]
 
 
 def _marks(sides: Sides, width: Ints) -> Marks:
     """Lay out all frames of both runs by the time of one; those that took none in it have no width, and are left out last."""
-    marks, found = Marks(), sides.differences
+    marks, frames = Marks(), sides.differences
     total = int(width.sum())
     if not total:
         return marks
-    part = without_small(found.phase, found.part, found.a_ns + found.b_ns)
-    order = in_order(found.phase, part, found.value, width)
+    part, parts = with_folders(frames.phase, frames.part, frames.a_ns + frames.b_ns, frames.parts, sides.short_files)
+    order = in_order(frames.phase, part, frames.value, width)
     phase, part, value, a_ns, b_ns = (
-        column[order] for column in (found.phase, part, found.value, found.a_ns, found.b_ns)
+        column[order] for column in (frames.phase, part, frames.value, frames.a_ns, frames.b_ns)
     )
-    whole = np.array([[a_ns.sum()], [b_ns.sum()]])
-    marks.add(["all"], _how(*whole), left=0.0, right=1.0, bottom=1.0, top=0.0, paint=paint_of(*whole), caption=["all"])
+    totals = np.array([[a_ns.sum()], [b_ns.sum()]])
+    marks.add(
+        ["all"], _how(*totals), left=0.0, right=1.0, bottom=1.0, top=0.0, paint=paint_of(*totals), caption=["all"]
+    )
     for depth, level in enumerate(levels((phase, part, value), width[order]), start=1):
         a, b = (np.add.reduceat(ns, level.first) for ns in (a_ns, b_ns))
-        seen = np.flatnonzero(level.ns > 0)
-        first = level.first[seen]
-        told = [f"{how}, in {sides.phases[row]}" for how, row in zip(_how(a[seen], b[seen]), phase[first], strict=True)]
-        frame_names = named(depth, sides.phases, sides.short_files, phase[first], part[first], value[first])
+        wide = np.flatnonzero(level.ns > 0)
+        first = level.first[wide]
+        texts = [
+            f"{how}, in {sides.phases[row]}" for how, row in zip(_how(a[wide], b[wide]), phase[first], strict=True)
+        ]
+        frame_names = named(depth, sides.phases, parts, phase[first], part[first], value[first])
         marks.add(
             frame_names,
-            told,
-            left=level.left[seen],
-            right=level.right[seen],
+            texts,
+            left=level.left[wide],
+            right=level.right[wide],
             bottom=depth + 1.0,
             top=float(depth),
-            paint=paint_of(a[seen], b[seen]),
+            paint=paint_of(a[wide], b[wide]),
             phase=phase[first],
-            file=np.maximum(part[first], -1) if depth > 1 else -1,
+            file=np.where(part[first] < len(sides.short_files), part[first], -1) if depth > 1 else -1,
             caption=frame_names,
         )
     return marks
@@ -102,29 +106,29 @@ def _kind(a: int, b: int) -> str:
     return " (new)" if not a else " (vanished)" if not b else f", {100 * (b / a - 1):+.0f} %" if b < 10 * a else ""
 
 
-def gone(sides: Sides) -> tuple[list[str], list[str]]:
+def vanished_and_new(sides: Sides) -> tuple[list[str], list[str]]:
     """Return in words what vanished from A to B, and what is new in B, the longest first."""
-    found = sides.differences
+    frames = sides.differences
     return (
-        _longest(sides, found, np.where(found.b_ns == 0, found.a_ns, 0)),
-        _longest(sides, found, np.where(found.a_ns == 0, found.b_ns, 0)),
+        _longest(sides, frames, np.where(frames.b_ns == 0, frames.a_ns, 0)),
+        _longest(sides, frames, np.where(frames.a_ns == 0, frames.b_ns, 0)),
     )
 
 
-def _longest(sides: Sides, found: Differences, ns: Ints) -> list[str]:
+def _longest(sides: Sides, frames: Differences, ns: Ints) -> list[str]:
     order = np.argsort(-ns, kind="stable")[: int((ns > 0).sum())]
-    told = [f"{seconds(int(ns[row]) / 1e9)} {_frame(sides, found, row)}" for row in order[:GONE].tolist()]
-    rest = order[GONE:]
+    texts = [f"{seconds(int(ns[row]) / 1e9)} {_frame(sides, frames, row)}" for row in order[:IN_WORDS].tolist()]
+    rest = order[IN_WORDS:]
     if len(rest):
-        told.append(f"{seconds(int(ns[rest].sum()) / 1e9)} in {len(rest):,} more")
-    return told
+        texts.append(f"{seconds(int(ns[rest].sum()) / 1e9)} in {len(rest):,} more")
+    return texts
 
 
-def _frame(sides: Sides, found: Differences, row: int) -> str:
-    part = int(found.part[row])
+def _frame(sides: Sides, frames: Differences, row: int) -> str:
+    part = int(frames.part[row])
     names: Sequence[str] = (
-        sides.phases[found.phase[row]],
+        sides.phases[frames.phase[row]],
         *((sides.short_files[part],) if part >= 0 else ()),
-        LABELS[found.value[row]],
+        LABELS[frames.value[row]],
     )
     return " › ".join(names)

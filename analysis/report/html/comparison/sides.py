@@ -23,7 +23,7 @@ HASHED: Final = "files (their names are hashed)"
 class Sides:
     """A comparison, and the run of each side that the pictures show."""
 
-    found: Comparison
+    comparison: Comparison
     a: Scene
     b: Scene
 
@@ -73,9 +73,11 @@ def _together(walls: list[Ints]) -> tuple[Ints, Ints]:
 
 
 def _times(scene: Scene, hashed: bool) -> Times:
-    found = scene.stacks
+    stacks_of_run = scene.stacks
     parts = tuple(
         HASHED if hashed else shown if path.startswith("/") else UNNAMED
         for path, shown in zip(scene.files.names, scene.file_names, strict=True)
     )
-    return Times(found.phases, parts, found.phase, found.file, found.value, found.ns)
+    return Times(
+        stacks_of_run.phases, parts, stacks_of_run.phase, stacks_of_run.file, stacks_of_run.value, stacks_of_run.ns
+    )

@@ -17,8 +17,8 @@ TIMES = ("wall_s", "network_s", "cache_s", "compute_s", "other_s", "unattributed
 
 def tables(sides: Sides) -> list[Table]:
     """Return all tables that have a row."""
-    made = [_phases(sides), _tokens(sides), _frames(sides), _figures(sides), _words(sides)]
-    return [table for table in made if table.total]
+    all_tables = [_phases(sides), _tokens(sides), _frames(sides), _figures(sides), _words(sides)]
+    return [table for table in all_tables if table.total]
 
 
 def _phases(sides: Sides) -> Table:
@@ -45,21 +45,21 @@ def _tokens(sides: Sides) -> Table:
     """The tokens of both runs; of very many, those that changed most."""
     a, b = sides.tokens
     change = np.where((a >= 0) & (b >= 0), b - a, 0)
-    kept = np.sort(np.argsort(-np.abs(change), kind="stable")[:MOST])
+    longest_rows = np.sort(np.argsort(-np.abs(change), kind="stable")[:MOST])
     columns = (
-        Column("token", "n", kept.tolist()),
-        *(Column(letter, "s", _known(ns[kept])) for letter, ns in zip(LETTERS, (a, b), strict=True)),
+        Column("token", "n", longest_rows.tolist()),
+        *(Column(letter, "s", _known(ns[longest_rows])) for letter, ns in zip(LETTERS, (a, b), strict=True)),
         Column(
             "change",
             "s",
             [
                 None if min(pair) < 0 else (pair[1] - pair[0]) / 1e9
-                for pair in zip(a[kept].tolist(), b[kept].tolist(), strict=True)
+                for pair in zip(a[longest_rows].tolist(), b[longest_rows].tolist(), strict=True)
             ],
             signed=True,
         ),
     )
-    links = {"token": kept.tolist(), "phase": [DECODE] * len(kept)}
+    links = {"token": longest_rows.tolist(), "phase": [DECODE] * len(longest_rows)}
     return Table("tokens", "Tokens", columns, links, len(a))
 
 
@@ -69,27 +69,29 @@ def _known(ns: Any) -> list[float | None]:
 
 def _frames(sides: Sides) -> Table:
     """The frames of the flame graph, those that changed most first."""
-    found = sides.differences
-    order = np.argsort(-np.abs(found.change_ns), kind="stable")[:MOST]
-    a_ns, b_ns = found.a_ns[order], found.b_ns[order]
+    differences = sides.differences
+    order = np.argsort(-np.abs(differences.change_ns), kind="stable")[:MOST]
+    a_ns, b_ns = differences.a_ns[order], differences.b_ns[order]
     columns = (
-        Column("phase", "text", [sides.phases[each] for each in found.phase[order].tolist()]),
-        Column("file", "text", [found.parts[each] if each >= 0 else "" for each in found.part[order].tolist()]),
-        Column("class", "text", [LABELS[each] for each in found.value[order].tolist()]),
+        Column("phase", "text", [sides.phases[each] for each in differences.phase[order].tolist()]),
+        Column(
+            "file", "text", [differences.parts[each] if each >= 0 else "" for each in differences.part[order].tolist()]
+        ),
+        Column("class", "text", [LABELS[each] for each in differences.value[order].tolist()]),
         Column("A", "s", (a_ns / 1e9).tolist()),
         Column("B", "s", (b_ns / 1e9).tolist()),
         Column("change", "s", ((b_ns - a_ns) / 1e9).tolist(), signed=True),
         Column("new or gone", "text", np.select([a_ns == 0, b_ns == 0], ["new", "vanished"], "").tolist()),
     )
-    links = {"phase": found.phase[order].tolist(), "file": found.part[order].tolist()}
-    return Table("frames", "Time by phase, file and class", columns, links, len(found))
+    links = {"phase": differences.phase[order].tolist(), "file": differences.part[order].tolist()}
+    return Table("frames", "Time by phase, file and class", columns, links, len(differences))
 
 
 def _figures(sides: Sides) -> Table:
     """Every figure of the comparison; rows of a phase are linked to it."""
-    found = sides.found
+    comparison = sides.comparison
     number = {name: place for place, name in enumerate(sides.names)}
-    rows = found.changes
+    rows = comparison.changes
     units = [row.unit for row in rows]
     columns = [
         Column("of", "text", [printable(row.of) for row in rows]),
@@ -106,15 +108,15 @@ def _figures(sides: Sides) -> Table:
             Column("certain", "text", [{None: "", True: "yes", False: "no"}[row.certain] for row in rows]),
         ]
     links = {"phase": [number.get(row.of, -1) for row in rows]}
-    return Table("figures", _title(found), tuple(columns), links, len(rows))
+    return Table("figures", _title(comparison), tuple(columns), links, len(rows))
 
 
-def _title(found: Comparison) -> str:
-    return "All figures" if found.a.runs == found.b.runs == 1 else "All figures: medians of the runs"
+def _title(comparison: Comparison) -> str:
+    return "All figures" if comparison.a.runs == comparison.b.runs == 1 else "All figures: medians of the runs"
 
 
 def _words(sides: Sides) -> Table:
-    rows = sides.found.words
+    rows = sides.comparison.words
     number = {name: place for place, name in enumerate(sides.names)}
     columns = (
         Column("of", "text", [printable(row.of) for row in rows]),

@@ -22,8 +22,8 @@ def picture(sides: Sides) -> Picture | None:
     walls = np.column_stack(sides.tokens_with_prompt)
     if not len(walls):
         return None
-    first, last, mean = bars(walls, _kept(walls))
-    there = mean >= 0
+    first, last, mean = bars(walls, _one_by_one(walls))
+    present_in = mean >= 0
     slowest = float(walls.max()) / 1e6
     plot = blank(
         "tokens",
@@ -35,14 +35,14 @@ def picture(sides: Sides) -> Picture | None:
     )
     drawn = []
     for side, letter in enumerate(LETTERS):
-        mine = there[:, side]
-        marks = _marks(letter, side, first[mine], last[mine], mean[mine])
+        present = present_in[:, side]
+        marks = _marks(letter, side, first[present], last[present], mean[present])
         renderer = rectangles(plot, f"tokens-{letter.lower()}", marks)
         renderer.glyph.fill_alpha = FAINT
         drawn.append(renderer)
-        _line(plot, SIDES[side], first[mine], last[mine], mean[mine, side])
+        _line(plot, SIDES[side], first[present], last[present], mean[present, side])
     pointed_at(plot, drawn)
-    told = " and ".join(_told(letter, walls[:, side]) for side, letter in enumerate(LETTERS))
+    spoken = " and ".join(_spoken(letter, walls[:, side]) for side, letter in enumerate(LETTERS))
     return Picture(
         key="tokens",
         title="Tokens",
@@ -50,16 +50,16 @@ def picture(sides: Sides) -> Picture | None:
         + ("" if len(first) == len(walls) else f" The {MOST:,} slowest one by one; those between them as their mean."),
         model=plot,
         table="tokens",
-        label=f"Two lines of time by token: {told}",
+        label=f"Two lines of time by token: {spoken}",
     )
 
 
-def _kept(walls: Ints) -> np.ndarray:
+def _one_by_one(walls: Ints) -> np.ndarray:
     """Tell which tokens are drawn one by one: the slowest, and where one run ends, since no mean goes across that."""
-    kept = longest(walls.max(axis=1), np.zeros(len(walls), dtype=np.int64), MOST)
+    one_by_one = longest(walls.max(axis=1), np.zeros(len(walls), dtype=np.int64), MOST)
     ends = np.flatnonzero((walls[1:] < 0).any(axis=1) != (walls[:-1] < 0).any(axis=1))
-    kept[ends] = kept[ends + 1] = True
-    return kept
+    one_by_one[ends] = one_by_one[ends + 1] = True
+    return one_by_one
 
 
 def _marks(letter: str, side: int, first: Ints, last: Ints, mean: np.ndarray) -> Marks:
@@ -97,7 +97,7 @@ def _line(plot: Figure, colour: str, first: Ints, last: Ints, mean: np.ndarray) 
     plot.line(x="x", y="y", source=ColumnDataSource({"x": x, "y": y}), line_color=colour, line_width=2)
 
 
-def _told(letter: str, walls: Ints) -> str:
+def _spoken(letter: str, walls: Ints) -> str:
     known = walls[walls >= 0]
     if not len(known):
         return f"{letter} none"

@@ -44,13 +44,13 @@ let matchShown = -1;
 
 // The marks that stand on the axis of time and match, in the order of time.
 function matches() {
-  const made = [];
-  if (!searched || !data.roots.timeline) return made;
+  const marks = [];
+  if (!searched || !data.roots.timeline) return marks;
   for (const source of sourcesOf("timeline")) {
     const [left, right, what] = ["left", "right", "what"].map((name) => column(source, name));
-    for (let each = 0; each < what.length; each++) if (what[each].toLowerCase().includes(searched)) made.push([left[each], right[each], source, each]);
+    for (let each = 0; each < what.length; each++) if (what[each].toLowerCase().includes(searched)) marks.push([left[each], right[each], source, each]);
   }
-  return made.sort((a, b) => a[0] - b[0]);
+  return marks.sort((a, b) => a[0] - b[0]);
 }
 
 function search(text) {

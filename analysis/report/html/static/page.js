@@ -105,7 +105,7 @@ function controls() {
     if (dark) show(false);
     for (const details of document.querySelectorAll("details.table")) { details.open = true; makeTable(details); }
     for (const table of tables) table.draw(25);
-    for (const details of document.querySelectorAll("details.said")) details.open = true;
+    for (const details of document.querySelectorAll("details.prose")) details.open = true;
     catchUp(Object.keys(due));
     copyForPaper();
   });
@@ -114,6 +114,12 @@ function controls() {
     for (const table of tables) table.draw();
     for (const copy of document.querySelectorAll("canvas.paper")) copy.remove();
   });
+}
+
+// The time behind the longest bar takes a larger share of a narrow picture.
+function makeRoomForTotals() {
+  const { x_range: range } = doc.get_model_by_id(data.roots.phases);
+  range.end *= 1.3;
 }
 
 async function start() {
@@ -128,6 +134,8 @@ async function start() {
     makeTable(details);
   }
   for (const [, plot] of figures()) for (const { data_source: source } of plot.renderers) if (source?.name) addMeanings(source);
+  if (data.tree?.name) new FolderTree(data.tree, document.getElementById("tree"));
+  if (phone.matches) makeRoomForTotals();
   controls();
   explain();
   follow();

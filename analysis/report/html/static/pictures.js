@@ -75,8 +75,8 @@ const SHORTEST = 10;
 function fitting(caption, room, cut) {
   const most = Math.floor(room / LETTER);
   const forms = caption.split("\n");
-  const whole = forms.find((form) => form.length <= most);
-  if (whole !== undefined) return whole;
+  const longest = forms.find((form) => form.length <= most);
+  if (longest !== undefined) return longest;
   return cut && most >= SHORTEST ? `${forms.at(-1).slice(0, most - 1)}…` : "";
 }
 
@@ -85,7 +85,7 @@ function label(key, sources, labels, cut) {
   const { start, end } = plot.x_range;
   const inner = plot.inner_width || document.getElementById(`plot-${key}`).clientWidth - 120;
   const scale = inner / (end - start);
-  const made = { left: [], middle: [], label: [], ink: [] };
+  const texts = { left: [], middle: [], label: [], ink: [] };
   for (const source of sources) {
     const [left, right, bottom, top, caption, colour] = ["left", "right", "bottom", "top", "caption", "paint"].map((name) => column(source, name));
     for (let each = 0; each < left.length; each++) {
@@ -93,13 +93,13 @@ function label(key, sources, labels, cut) {
       const from = Math.max(left[each], start);
       const text = fitting(caption[each], (Math.min(right[each], end) - from) * scale - 8, cut);
       if (!text) continue;
-      made.left.push(from);
-      made.middle.push((bottom[each] + top[each]) / 2);
-      made.label.push(text);
-      made.ink.push(luminance(data.paints[colour[each]]) > 0.2 ? "#111111" : "#ffffff");
+      texts.left.push(from);
+      texts.middle.push((bottom[each] + top[each]) / 2);
+      texts.label.push(text);
+      texts.ink.push(luminance(data.paints[colour[each]]) > 0.2 ? "#111111" : "#ffffff");
     }
   }
-  labels.data = made;
+  labels.data = texts;
 }
 
 let labelling = 0;

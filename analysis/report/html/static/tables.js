@@ -40,9 +40,9 @@ function cellText({ values, unit, units, signed }, row) {
 }
 
 function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
 }
 
 // A column that tells something: not all of it is nothing.
@@ -147,20 +147,20 @@ class DataTable {
 
   row(row, place) {
     const cells = this.columns.map((number) => this.cell(this.spec.columns[number], row));
-    const made = element("tr", { tabIndex: place === 0 ? 0 : -1 }, ...cells);
-    made.dataset.row = row;
+    const node = element("tr", { tabIndex: place === 0 ? 0 : -1 }, ...cells);
+    node.dataset.row = row;
     if (Object.keys(this.spec.links).length) {
-      made.className = "linked";
-      made.setAttribute("aria-selected", this.isChosen(row));
-      made.addEventListener("click", () => { if (!getSelection().toString()) this.choose(this.spec, row); });
+      node.className = "linked";
+      node.setAttribute("aria-selected", this.isChosen(row));
+      node.addEventListener("click", () => { if (!getSelection().toString()) this.choose(this.spec, row); });
     }
-    return made;
+    return node;
   }
 
   cell(column, row) {
-    const made = element("td", { className: column.unit === "text" ? "text" : "", textContent: cellText(column, row) ?? "n/a" });
-    made.dataset.label = column.name;
-    return made;
+    const node = element("td", { className: column.unit === "text" ? "text" : "", textContent: cellText(column, row) ?? "n/a" });
+    node.dataset.label = column.name;
+    return node;
   }
 
   key(event) {

@@ -13,13 +13,13 @@ FIND = """([name, wanted]) => {
   const plain = (source, key) => source.data[key] ?? source.data.get(key);
   const source = Bokeh.documents[0].get_model_by_name(name);
   const columns = Object.fromEntries(["left", "right", "bottom", "top", "phase", "token", "file", "fetch", "what"].map((key) => [key, plain(source, key)]));
-  let found = null;
+  let widest = null;
   for (let index = 0; index < columns.what.length; index++) {
     const mark = { index, ...Object.fromEntries(Object.entries(columns).map(([key, values]) => [key, values[index]])) };
     if (!Object.entries(wanted).every(([key, value]) => mark[key] === value)) continue;
-    if (found === null || mark.right - mark.left > found.right - found.left) found = mark;
+    if (widest === null || mark.right - mark.left > widest.right - widest.left) widest = mark;
   }
-  return found;
+  return widest;
 }"""
 PLACE = """([key, x, y]) => {
   const view = Bokeh.index.roots.find((each) => each.el.parentElement?.id === `plot-${key}` || document.getElementById(`plot-${key}`).contains(each.el));
@@ -28,7 +28,7 @@ PLACE = """([key, x, y]) => {
 }"""
 
 
-class Watched:
+class ReportPage:
     """A page whose requests and errors are kept in `troubles`."""
 
     def __init__(self, page: Page) -> None:
@@ -50,14 +50,14 @@ class Watched:
 
     @property
     def hash(self) -> str:
-        found: str = self.page.evaluate("decodeURIComponent(location.hash)")
-        return found
+        value: str = self.page.evaluate("decodeURIComponent(location.hash)")
+        return value
 
     def box(self, key: str) -> FloatRect:
         """Return where a picture is in the window."""
-        found = self.page.locator(f"#plot-{key}").bounding_box()
-        assert found is not None
-        return found
+        value = self.page.locator(f"#plot-{key}").bounding_box()
+        assert value is not None
+        return value
 
     def show(self, key: str) -> None:
         """Bring a picture into view, and let it catch up."""
@@ -70,9 +70,9 @@ class Watched:
 
     def mark(self, source: str, **wanted: object) -> dict[str, Any]:
         """Return the widest mark with these values."""
-        found: dict[str, Any] | None = self.page.evaluate(FIND, [source, wanted])
-        assert found is not None, (source, wanted)
-        return found
+        value: dict[str, Any] | None = self.page.evaluate(FIND, [source, wanted])
+        assert value is not None, (source, wanted)
+        return value
 
     def place(self, key: str, mark: dict[str, Any]) -> tuple[float, float]:
         """Return where the middle of a mark is on the screen."""
@@ -91,8 +91,8 @@ class Watched:
     def until(self, expression: str, wanted: object) -> None:
         """Wait until an expression has a value."""
         deadline = time.monotonic() + DEADLINE_S
-        while (found := self.page.evaluate(expression)) != wanted:
-            assert time.monotonic() < deadline, (expression, found)
+        while (value := self.page.evaluate(expression)) != wanted:
+            assert time.monotonic() < deadline, (expression, value)
             time.sleep(0.02)
 
     def range(self, key: str) -> tuple[float, float]:
