@@ -1,6 +1,7 @@
 """The top of the page and what its pictures are made of: figures with their hot value, the bar of the run, colours, names."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scene import MODEL, Scene
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.contract.classes import MEANINGS, Class, anchor
+from cvtrace.analysis.contract.terms import TERMS
 from cvtrace.analysis.report import html
 from cvtrace.analysis.report.html import activity, flame, timeline, waterfall
 from cvtrace.analysis.report.html.activity import per_second
@@ -191,3 +193,10 @@ def test_many_files_make_a_tree_and_few_make_none() -> None:
     assert len(files) == len(many.files)
     assert all(nodes["folder"][nodes["parent"][row]] for row in files)
     assert nodes["blocked"][0] == pytest.approx(sum(nodes["blocked"][row] for row in files), rel=0.05)
+
+
+def test_terms_of_the_page_have_their_anchors_in_the_glossary() -> None:
+    glossary = (Path(__file__).parents[3] / "docs" / "glossary.md").read_text(encoding="utf-8")
+
+    for name in (*(member.anchor for member in Class), *map(anchor, TERMS)):
+        assert f'id="{name}"' in glossary, name
