@@ -87,7 +87,7 @@ def table(scene: Scene) -> Table:
     columns = (
         Column("start", "s", edges[:-1].tolist()),
         *(
-            Column(f"{lane.name}/s" if lane.in_bytes else lane.name, "bytes" if lane.in_bytes else "x", _rounded(lane))
+            Column(f"{lane.name}/s" if lane.in_bytes else lane.name, "bytes" if lane.in_bytes else "n", _rounded(lane))
             for lane in lanes
         ),
     )

@@ -172,7 +172,7 @@ def _fetches(scene: Scene) -> Table:
         ("connect", "connect_s"),
         ("first byte", "request_s"),
         ("transfer", "transfer_s"),
-        ("fill", "fill_s"),
+        ("unpacking", "fill_s"),
     )
     columns = (
         Column("fetch", "n", rows_drawn.tolist()),
