@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.classes import GROUPS, Class
 from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.contract.report_schema import Phase, Report
 from cvtrace.analysis.joins.phases import NAMES
@@ -30,7 +30,9 @@ class _Row:
         return _Row(self.name, self.wall_s + other.wall_s, times, counts)
 
 
-TIMES: Final = ("network", "cache", "pages", "compute", "other", "unknown")
+SHOWN_AS: Final = {"cache": ("cache", "pages"), "unattributed": ("unknown",)}
+"""Groups of classes whose columns have other names."""
+TIMES: Final = tuple(name for group in GROUPS for name in SHOWN_AS.get(group, (group,)))
 """`network` and `cache` together are what was waited for CVMFS; `pages` is the kernel's work on pages that were in memory (cache.page)."""
 WORTH: Final = 0.005
 """Share of a row from which on its work on pages is shown."""
@@ -73,7 +75,9 @@ def _row(phase: Phase) -> _Row:
     pages = phase.classes[Class.CACHE_PAGE.label]
     cache_s = max(phase.cache_s - pages, 0.0)
     pages_s = pages if pages > WORTH * phase.wall_s else 0.0
-    times = (phase.network_s, cache_s, pages_s, phase.compute_s, phase.other_s, phase.unattributed_s)
+    spent_s = {group: getattr(phase, f"{group}_s") for group in GROUPS}
+    spent_s |= {"cache": cache_s, "pages": pages_s, "unknown": phase.unattributed_s}
+    times = tuple(spent_s[name] for name in TIMES)
     return _Row(
         _name(phase),
         phase.wall_s,

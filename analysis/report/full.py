@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cvtrace.analysis.contract.classes import GROUPS
 from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.contract.report_schema import Phase, Report
 from cvtrace.analysis.contract.verdict_schema import GENERATION
@@ -26,6 +27,7 @@ LONGEST_NAME: Final = 18
 SOURCES: Final = ("from page / disk / network", "page/disk/network", "page/disk\n/network")
 """Headings of the column of where bytes came from: the first that there is room for."""
 NOT_OBSERVED: Final = "n/a"
+SHOWN_GROUPS: Final = tuple(group for group in GROUPS if group != "unattributed")
 BLOCKS: Final = (
     sentences.times,
     details.tensors,
@@ -138,7 +140,7 @@ def _print(console: Console, sentence: str, indent: int = 0) -> None:
 def _phases(report: Report, sources: str) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("phase", no_wrap=True, vertical="bottom")
-    for name in ("wall", "network", "cache", "compute", "other", "reads", sources, "fetched"):
+    for name in ("wall", *SHOWN_GROUPS, "reads", sources, "fetched"):
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for row in report.phases:
         name = printable(row.name)
@@ -150,8 +152,8 @@ def _phases(report: Report, sources: str) -> Table:
 
 def _times(row: Phase) -> list[str]:
     if row.fuse_requests is None:
-        return [NOT_OBSERVED] * 4
-    return [seconds(each) for each in (row.network_s, row.cache_s, row.compute_s, row.other_s)]
+        return [NOT_OBSERVED] * len(SHOWN_GROUPS)
+    return [seconds(getattr(row, f"{group}_s")) for group in SHOWN_GROUPS]
 
 
 def _counts(row: Phase) -> list[str]:
