@@ -6,6 +6,7 @@ import pytest
 from scene import MOUNT, TARGET, Fetch, Scene
 
 from cvtrace.analysis import analyse
+from cvtrace.analysis.contract.classes import GROUPS
 from cvtrace.analysis.contract.report_schema import File, Folder
 from cvtrace.probes.events import Kind, Opcode
 
@@ -40,7 +41,7 @@ def test_every_run_of_a_session_is_a_row() -> None:
     assert rows[1].blocked_s == 0
     assert rows[2].blocked_s == pytest.approx(12e-6, abs=3e-6)
     for row in rows:
-        parts = row.network_s + row.cache_s + row.compute_s + row.other_s + row.unattributed_s
+        parts = sum(getattr(row, f"{group}_s") for group in GROUPS)
         assert parts == pytest.approx(row.wall_s)
 
 

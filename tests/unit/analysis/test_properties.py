@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from scene import CONNECTION, DOWNLOADER, MOUNT, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
+from cvtrace.analysis.contract.classes import GROUPS
 from cvtrace.analysis.report import json, text
 from cvtrace.probes.events import EVENT, Kind, Opcode, no_events, no_texts
 from cvtrace.probes.phases.functions import FUNCTIONS
@@ -28,7 +29,7 @@ def assert_sound(report: Report) -> None:
     for row in report.phases:
         wall = round(row.wall_s * 1e9)
         assert sum(round(spent * 1e9) for spent in row.classes.values()) == wall
-        groups = (row.network_s, row.cache_s, row.compute_s, row.other_s, row.unattributed_s)
+        groups = [getattr(row, f"{group}_s") for group in GROUPS]
         assert sum(round(spent * 1e9) for spent in groups) == wall
         assert min(row.classes.values(), default=0) >= 0
         assert all(value >= 0 for value in vars(row).values() if isinstance(value, int | float))
@@ -39,7 +40,7 @@ def assert_sound(report: Report) -> None:
     for fetch in report.fetches:
         assert min(fetch.queue_s, fetch.connect_s, fetch.request_s, fetch.transfer_s, fetch.fill_s) >= 0
     for token in report.tokens:
-        groups = (token.network_s, token.cache_s, token.compute_s, token.other_s, token.unattributed_s)
+        groups = [getattr(token, f"{group}_s") for group in GROUPS]
         assert sum(round(spent * 1e9) for spent in groups) == round(token.wall_s * 1e9) >= 0
     assert report.verdict.steps == len(report.tokens)
     assert json.render(report)
