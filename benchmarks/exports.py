@@ -34,8 +34,8 @@ def run(settings: Settings) -> list[Row]:
             costs = [report_cost(path, form) for _ in range(repeats)]
             wall_s, cpu_s = statistics.median(c.wall_s for c in costs), statistics.median(c.cpu_s for c in costs)
             size, rss = costs[0].size_bytes, max(c.rss_bytes for c in costs)
-            what = f"{requests:,} requests ({events:,} events) from disk to {form}"
-            told = f"{wall_s:.1f} s (CPU {cpu_s:.1f} s), {rss / 1e6:,.0f} MB"
-            rows.append(Row(what, f"{told}; {size / 1e6:,.2f} MB written"))
+            measure = f"{requests:,} requests ({events:,} events) from disk to {form}"
+            cost = f"{wall_s:.1f} s (CPU {cpu_s:.1f} s), {rss / 1e6:,.0f} MB"
+            rows.append(Row(measure, f"{cost}; {size / 1e6:,.2f} MB written"))
         shutil.rmtree(path)
     return rows

@@ -35,7 +35,7 @@ SETTLED_MS = 400
 
 
 @dataclass(frozen=True)
-class Seen:
+class PageTimes:
     """What a browser was measured to do with one report."""
 
     paint_s: float
@@ -50,35 +50,35 @@ def run(settings: Settings) -> list[Row]:
     rows = []
     for requests in SIZES:
         print(f"benchmark: HTML report of {requests:,} requests", file=sys.stderr)
-        made = full_analysis(big_trace(requests))
-        began = time.perf_counter()
-        page = html.render(*made)
-        rendered_s = time.perf_counter() - began
+        analysis = full_analysis(big_trace(requests))
+        start_s = time.perf_counter()
+        page = html.render(*analysis)
+        rendered_s = time.perf_counter() - start_s
         path = settings.folder / f"report-{requests}.html"
         path.write_text(page, encoding="utf-8")
-        seen = _seen(path, settings.repeats)
-        rows += _rows(requests, path.stat().st_size, rendered_s, seen)
+        page_times = _page_times(path, settings.repeats)
+        rows += _rows(requests, path.stat().st_size, rendered_s, page_times)
     return rows
 
 
-def _rows(requests: int, size: int, rendered_s: float, seen: list[Seen]) -> list[Row]:
-    what, aimed = f"HTML report, {requests:,} requests", requests == AIMED_AT
+def _rows(requests: int, size: int, rendered_s: float, page_times: list[PageTimes]) -> list[Row]:
+    measure, aimed = f"HTML report, {requests:,} requests", requests == AIMED_AT
 
     def row(name: str, value: float, unit: str, aim: float) -> Row:
         text = f"{value:.2f} {unit}" if unit in ("s", "MB") else f"{value:.0f} {unit}"
-        return Row(f"{what}, {name}", text, f"≤ {aim:g} {unit}" if aimed else "", value <= aim if aimed else None)
+        return Row(f"{measure}, {name}", text, f"≤ {aim:g} {unit}" if aimed else "", value <= aim if aimed else None)
 
     def median(name: str) -> float:
-        return statistics.median(getattr(each, name) for each in seen)
+        return statistics.median(getattr(row, name) for row in page_times)
 
     return [
-        Row(f"{what}, to write it", f"{rendered_s:.1f} s", *_aim(rendered_s, WRITE_AIMS_S.get(requests))),
+        Row(f"{measure}, to write it", f"{rendered_s:.1f} s", *_aim(rendered_s, WRITE_AIMS_S.get(requests))),
         row("size", size / 1e6, "MB", SIZE_AIM_BYTES / 1e6),
         row("first paint", median("paint_s"), "s", PAINT_AIM_S),
-        Row(f"{what}, all pictures drawn", f"{median('usable_s'):.2f} s"),
+        Row(f"{measure}, all pictures drawn", f"{median('usable_s'):.2f} s"),
         row("zoom", median("zoom_ms"), "ms", ACT_AIM_MS),
         row("hover", median("hover_ms"), "ms", ACT_AIM_MS),
-        Row(f"{what}, choose a phase", f"{median('choose_ms'):.0f} ms"),
+        Row(f"{measure}, choose a phase", f"{median('choose_ms'):.0f} ms"),
     ]
 
 
@@ -86,8 +86,8 @@ def _aim(value_s: float, most_s: float | None) -> tuple[str, bool | None]:
     return ("", None) if most_s is None else (f"≤ {most_s:g} s", value_s <= most_s)
 
 
-def _seen(report: Path, repeats: int) -> list[Seen]:
-    program = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+def _page_times(report: Path, repeats: int) -> list[PageTimes]:
+    program = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
     if program is None:
         raise SystemExit("benchmark: the HTML report needs Chromium: scripts/setup.sh --tests")
     with sync_playwright() as playwright:
@@ -98,7 +98,7 @@ def _seen(report: Path, repeats: int) -> list[Seen]:
             browser.close()
 
 
-def _look(page: Page, report: Path) -> Seen:
+def _look(page: Page, report: Path) -> PageTimes:
     page.goto(report.resolve().as_uri())
     page.wait_for_selector("html[data-ready]", timeout=120_000)
     usable_s = page.evaluate("Number(document.documentElement.dataset.ready) / 1000")
@@ -113,7 +113,7 @@ def _look(page: Page, report: Path) -> Seen:
     page.keyboard.press("ArrowDown")
     choose = _act(page, "Enter")
     page.close()
-    return Seen(paint_s, usable_s, statistics.median(zoom), hover, choose)
+    return PageTimes(paint_s, usable_s, statistics.median(zoom), hover, choose)
 
 
 def _act(page: Page, key: str) -> float:

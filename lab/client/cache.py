@@ -25,15 +25,15 @@ class Transaction:
     def __init__(self) -> None:
         self.fd, self.path = make_temporary("./txn/fetchXXXXXX")
         self.size_bytes = 0
-        self._rest = b""
+        self._tail = b""
 
     def write(self, data: bytes) -> None:
         """Append data; raises OSError (ENOSPC)."""
         self.size_bytes += len(data)
-        if self._rest:
-            data = self._rest + data
+        if self._tail:
+            data = self._tail + data
         if len(data) <= BUFFER_BYTES:
-            self._rest = data
+            self._tail = data
             return
         fd = self.fd
         blocks_bytes = (len(data) - 1) // BUFFER_BYTES * BUFFER_BYTES
@@ -43,20 +43,20 @@ class Transaction:
             count = os.write(fd, piece)
             if count < BUFFER_BYTES:
                 _write_all(fd, piece[count:])
-        self._rest = data[blocks_bytes:]
+        self._tail = data[blocks_bytes:]
 
     def reset(self) -> None:
         """Forget what was written, for another attempt."""
         os.ftruncate(self.fd, 0)
         os.lseek(self.fd, 0, os.SEEK_SET)
         self.size_bytes = 0
-        self._rest = b""
+        self._tail = b""
 
     def flush(self) -> None:
         """Write the last piece; raises OSError."""
-        if self._rest:
-            _write_all(self.fd, memoryview(self._rest))
-            self._rest = b""
+        if self._tail:
+            _write_all(self.fd, memoryview(self._tail))
+            self._tail = b""
 
     def abort(self) -> None:
         """Remove the file."""

@@ -108,18 +108,18 @@ class _Rule:
         self.link = Link(bandwidth) if bandwidth else None
         self._pattern = injection.pattern()
         self._matched = 0
-        self._taken = 0
+        self._injected = 0
 
     def takes(self, path: str, chance: random.Random) -> bool:
         if not self._pattern.search(path):
             return False
         self._matched += 1
         injection = self.injection
-        if injection.times is not None and self._taken >= injection.times:
+        if injection.times is not None and self._injected >= injection.times:
             return False
         if self._matched % injection.every or (injection.probability < 1 and chance.random() >= injection.probability):
             return False
-        self._taken += 1
+        self._injected += 1
         return True
 
 

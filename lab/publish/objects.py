@@ -55,7 +55,7 @@ class ObjectStore:
     def __init__(self, repository: Path, level: int = DEFAULT_LEVEL) -> None:
         self._repository = repository
         self._level = level
-        self._seen: set[str] = set()
+        self._stored_paths: set[str] = set()
         self._lock = threading.Lock()
         self._incoming = repository / "data" / "txn"
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -67,8 +67,8 @@ class ObjectStore:
         path = object_path(digest, suffix)
         target = self._repository / path
         with self._lock:
-            added = path not in self._seen and not _is_whole(target, len(stored))
-            self._seen.add(path)
+            added = path not in self._stored_paths and not _is_whole(target, len(stored))
+            self._stored_paths.add(path)
         if added:
             self._write(target, stored)
         return StoredObject(digest, suffix, len(stored), added)

@@ -45,18 +45,25 @@ def fuzz(name: str, seconds: int) -> bool:
     """Run the fuzzer on one target for a while, and keep what it learnt; return whether nothing broke."""
     FOUND.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
-        kept, grown, reduced = (Path(work) / folder for folder in ("kept", "grown", "reduced"))
-        for folder in (kept, grown, reduced):
+        kept_inputs, grown, reduced = (Path(work) / folder for folder in ("kept", "grown", "reduced"))
+        for folder in (kept_inputs, grown, reduced):
             folder.mkdir()
-        for known, data in corpus.read(name).items():
-            (kept / known).write_bytes(data)
+        for label, data in corpus.read(name).items():
+            (kept_inputs / label).write_bytes(data)
         run = [sys.executable, __file__, "--inside", name]
         limits = [f"-max_len={MOST_BYTES}", "-timeout=20", "-rss_limit_mb=3000", "-verbosity=0", "-print_final_stats=1"]
         code = subprocess.run(
-            [*run, *limits, f"-max_total_time={seconds}", f"-artifact_prefix={FOUND}/{name}-", str(grown), str(kept)],
+            [
+                *run,
+                *limits,
+                f"-max_total_time={seconds}",
+                f"-artifact_prefix={FOUND}/{name}-",
+                str(grown),
+                str(kept_inputs),
+            ],
             check=False,
         ).returncode
-        subprocess.run([*run, *limits, "-merge=1", str(reduced), str(kept), str(grown)], check=False)
+        subprocess.run([*run, *limits, "-merge=1", str(reduced), str(kept_inputs), str(grown)], check=False)
         leave(name, [path.read_bytes() for path in reduced.iterdir()])
     return code == 0
 

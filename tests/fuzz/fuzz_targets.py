@@ -54,10 +54,10 @@ SEPARATOR: Final = b"\n--8<--\n"
 
 def strace(data: bytes, parse: Callable[..., object] = parse_daemon) -> None:
     """Hold that a log never raises, and that its events are sorted, of known kinds, and no more than its lines allow."""
-    lines, rest = split_lines(data, b"")
-    parsed = parse_daemon([*lines, rest], realtime_offset_ns=OFFSET_NS, tgids={7: 7})
+    lines, tail = split_lines(data, b"")
+    parsed = parse_daemon([*lines, tail], realtime_offset_ns=OFFSET_NS, tgids={7: 7})
     if parse is parse_target:
-        parsed = parse_target([*lines, rest], realtime_offset_ns=OFFSET_NS, tgids={7: 7})
+        parsed = parse_target([*lines, tail], realtime_offset_ns=OFFSET_NS, tgids={7: 7})
     assert parsed.skipped <= 2 * parsed.lines
     assert len(parsed.events) <= 4 * parsed.lines
     assert (np.diff(parsed.events["ts"].astype(np.float64)) >= 0).all()
@@ -87,11 +87,11 @@ def fuse_request(data: bytes) -> None:
 
 def http_heads(data: bytes) -> None:
     """A request or a response: nothing of what must not enter a trace is left of it."""
-    asked, answered = request_line(data), response_head(data)
-    assert len(asked) <= len(data) + 4  # a blank and an ellipsis
-    assert b"?" not in asked
-    assert b"\n" not in asked
-    assert b"\r" not in asked
+    request, answered = request_line(data), response_head(data)
+    assert len(request) <= len(data) + 4  # a blank and an ellipsis
+    assert b"?" not in request
+    assert b"\n" not in request
+    assert b"\r" not in request
     for line in answered.split(b"\r\n")[1:]:
         assert line.partition(b":")[0].strip().lower() in (b"content-length", b"x-cache", b"via", b"age")
     texts = np.zeros(2, dtype=TEXT)
@@ -125,44 +125,44 @@ def talk(data: bytes) -> None:
 def mountinfo(data: bytes) -> None:
     """The table of mounts: paths are what anybody called a folder."""
     text = data.decode("utf-8", "surrogateescape")
-    wanted = Wanted(arguments=("/cvmfs/x/y",), users=frozenset({7}))
+    scope = Wanted(arguments=("/cvmfs/x/y",), users=frozenset({7}))
     points = parse_mountinfo(text, frozenset({"/cvmfs/x"}))
     for point in points:
         assert point.path.startswith("/")
         assert CONTROL.search(point.path) is None
         assert point.connection >= 0
         assert point.owner >= 0
-    chosen, left_out = wanted.split(points)
+    chosen, left_out = scope.split(points)
     assert len(chosen) + len(left_out) <= len(points)
-    json_text([each.why for each in left_out])
+    json_text([item.why for item in left_out])
 
 
 def xattrs(data: bytes) -> None:
     """The attributes of a mount, a line each, and what is made of them: names, numbers, and a sentence at most."""
     values = (cleaned(part) for part in data.split(SEPARATOR))
-    said = dict(zip(("user.fqrn", "user.pid", "user.version", "user.nopen"), values, strict=False))
-    mount = mount_of(MountPoint("/mnt/x", 39, 7), said, (), 1.0)
-    for told in (mount.fqrn, mount.version or "", mount.error or ""):
-        assert told.isprintable()
-        assert len(told) < 300
+    xattrs = dict(zip(("user.fqrn", "user.pid", "user.version", "user.nopen"), values, strict=False))
+    mount = mount_of(MountPoint("/mnt/x", 39, 7), xattrs, (), 1.0)
+    for text_ in (mount.fqrn, mount.version or "", mount.error or ""):
+        assert text_.isprintable()
+        assert len(text_) < 300
     assert "/" not in mount.fqrn
     assert mount.answers or mount.error
-    read = number(said.get("user.nopen"))
+    read = number(xattrs.get("user.nopen"))
     assert read is None or 0 <= read < 2**62
     with contextlib.suppress(ValueError):
         assert 0 <= hook_counts().number_of(data, 1000) < 2**63
-    if plain := pid(said.get("user.pid")):
+    if plain := pid(xattrs.get("user.pid")):
         assert 0 < plain < 2**34
 
 
 def client_process(data: bytes) -> None:
     """The command line of a process called cvmfs2, which it writes itself; and where the daemon of a mount is looked for."""
-    arguments = tuple(each for each in os.fsdecode(data).split("\0") if each)
-    known = [Client(7, 1, 7, 7, arguments, 7, 2, None, None, "/cache", "/usr/bin/cvmfs2")]
-    found = find_daemon(None, "/mnt/x", "x.org", owner=7, connection=39, among=known)
-    assert found is None or found.pid == 7
-    assert find_daemon(7, "/mnt/x", "x.org", owner=8, connection=39, among=known) is None
-    json_text([arguments, find_daemon(7, "/mnt/x", "x.org", owner=7, among=known) is None])
+    arguments = tuple(part for part in os.fsdecode(data).split("\0") if part)
+    clients = [Client(7, 1, 7, 7, arguments, 7, 2, None, None, "/cache", "/usr/bin/cvmfs2")]
+    daemon = find_daemon(None, "/mnt/x", "x.org", owner=7, connection=39, among=clients)
+    assert daemon is None or daemon.pid == 7
+    assert find_daemon(7, "/mnt/x", "x.org", owner=8, connection=39, among=clients) is None
+    json_text([arguments, find_daemon(7, "/mnt/x", "x.org", owner=7, among=clients) is None])
 
 
 def hook_counts() -> Any:
@@ -191,12 +191,12 @@ def blocks(data: bytes) -> None:
         file.flush()
         source = BlockSource(file.fileno())
         for dtype in (EVENT, TEXT):
-            found = scan(source, dtype)
-            assert (found.offsets + found.counts * dtype.itemsize <= len(data)).all()
+            blocks = scan(source, dtype)
+            assert (blocks.offsets + blocks.counts * dtype.itemsize <= len(data)).all()
             read, damage = read_records(source, dtype)
-            assert (len(read), damage) == (int(found.counts.sum()), found.damage)
+            assert (len(read), damage) == (int(blocks.counts.sum()), blocks.damage)
             order = np.arange(len(read))[::-1]
-            assert np.array_equal(gather(source, found, order, dtype), read[order])
+            assert np.array_equal(gather(source, blocks, order, dtype), read[order])
 
 
 def trace(data: bytes) -> None:
@@ -225,12 +225,12 @@ def model_headers(data: bytes) -> None:
         file.flush()
         for parser in (onnx.tensors, safetensors.tensors, gguf.tensors):
             try:
-                found = parser(Source(file.fileno(), len(data)), "/models/model")
+                tensors = parser(Source(file.fileno(), len(data)), "/models/model")
             except Unreadable as reason:
                 if not str(reason):
                     raise ValueError("no reason is given") from reason
                 continue
-            for tensor in found:
+            for tensor in tensors:
                 assert 0 <= tensor.offset < 2**62
                 assert 0 <= tensor.size < 2**62
                 assert tensor.path == "/models/model" or tensor.path.startswith("/models/")
@@ -268,26 +268,26 @@ def _whole_trace() -> dict[str, bytes]:
         texts["ts"], texts["kind"], texts["text"], texts["size"] = np.arange(5), Kind.SYS_OPEN, b"/cvmfs/a/x", 10
         writer.write(events, texts)
         writer.finish(end="exited")
-        return {each.name: each.read_bytes() for each in path.iterdir()}
+        return {path.name: path.read_bytes() for path in path.iterdir()}
 
 
 def _read_with(name: str, data: bytes, *, report: bool) -> None:
     """Hold that a trace with this in the place of one of its files is read, and reported if wanted, or refused in one sentence."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        for each, content in {**_whole_trace(), name: data}.items():
-            (Path(folder) / each).write_bytes(content)
+        for item, content in {**_whole_trace(), name: data}.items():
+            (Path(folder) / item).write_bytes(content)
         try:
             read = read_trace(folder)
             if not report:
                 return
-            found = analyse(read)
+            analysed = analyse(read)
         except TraceDamaged as refusal:
             if "\n" in str(refusal) or len(str(refusal)) > 10_000:
                 raise ValueError("more than one sentence") from refusal
             return
-        shown = text.render(found, verbose=True) + text.render(found)
-        json.render(found)
-    assert "\x1b" not in shown
+        summary = text.render(analysed, verbose=True) + text.render(analysed)
+        json.render(analysed)
+    assert "\x1b" not in summary
 
 
 def json_bytes(value: Any) -> bytes:
@@ -302,18 +302,18 @@ def meta_json(data: bytes) -> None:
     except (ValueError, RecursionError):
         return
     if isinstance(changes, dict):
-        whole = json_of(_whole_trace()[META])
-        whole.update(changes)
-        _read_with(META, json_bytes(whole), report=True)
+        document = json_of(_whole_trace()[META])
+        document.update(changes)
+        _read_with(META, json_bytes(document), report=True)
 
 
 def parquet(data: bytes) -> None:
     """A Parquet file: bytes put over those of one that is right, and one whose metadata is what is given."""
     for name in (EVENTS_PARQUET, TEXTS_PARQUET):
-        whole = bytearray(_whole_trace()[name])
+        content = bytearray(_whole_trace()[name])
         for at in range(0, len(data) - 2, 3):
-            whole[-1 - int.from_bytes(data[at : at + 2], "little") % len(whole)] = data[at + 2]
-        _read_with(name, bytes(whole), report=False)
+            content[-1 - int.from_bytes(data[at : at + 2], "little") % len(content)] = data[at + 2]
+        _read_with(name, bytes(content), report=False)
         body = _whole_trace()[name]
         length = int.from_bytes(body[-8:-4], "little")
         _read_with(name, body[: -8 - length] + data + len(data).to_bytes(4, "little") + b"PAR1", report=False)
@@ -336,9 +336,9 @@ def parquet_pages(data: bytes) -> None:
 def command_line(data: bytes) -> None:
     """Arguments: none is lost, and what is hidden stays hidden when it is looked at again."""
     argv = [word.decode("utf-8", "surrogateescape") for word in data.split(b"\0")]
-    kept = hidden(argv)
-    assert len(kept) == len(argv)
-    redacted = Redaction().meta({"target": {"argv": kept, "cwd": "/", "user": "x"}, "missing": kept})
+    arguments = hidden(argv)
+    assert len(arguments) == len(argv)
+    redacted = Redaction().meta({"target": {"argv": arguments, "cwd": "/", "user": "x"}, "missing": arguments})
     assert len(redacted["target"]["argv"]) == len(argv)
 
 

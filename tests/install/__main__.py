@@ -71,9 +71,9 @@ def make_root(suite: str, root: Path) -> None:
         raise NotThere("only root can make a root: sudo make test-install")
     include = ",".join(NEEDED)
     command = ["debootstrap", "--variant=minbase", f"--include={include}", suite, str(root), mirror()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise NotThere(f"debootstrap of {suite} failed: {done.stdout[-300:]}{done.stderr[-300:]}")
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise NotThere(f"debootstrap of {suite} failed: {result.stdout[-300:]}{result.stderr[-300:]}")
     if CERTIFICATES.is_file():  # a machine behind a proxy of its own trusts more than the distribution does
         shutil.copy(CERTIFICATES, root / str(CERTIFICATES).lstrip("/"))
     clone = root / PROJECT.lstrip("/")
@@ -87,7 +87,7 @@ def run_in(root: Path, command: str, limit_s: float) -> tuple[int, str]:
         settings.append(f"PIP_CERT={CERTIFICATES}")
     words: Sequence[str] = (*settings, "sh", "-c", f"cd {PROJECT} && {command}")
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh", *words],
             env={**os.environ, "ROOT": str(root)},
             stdin=subprocess.DEVNULL,
@@ -98,7 +98,7 @@ def run_in(root: Path, command: str, limit_s: float) -> tuple[int, str]:
         )
     except subprocess.TimeoutExpired as late:
         return 124, f"{(late.output or b'').decode(errors='replace')}\nnot done after {limit_s:.0f} s"
-    return done.returncode, done.stdout.decode(errors="replace")
+    return result.returncode, result.stdout.decode(errors="replace")
 
 
 def install(name: str, folder: Path) -> list[Outcome]:

@@ -100,13 +100,13 @@ def _words(lines: Iterable[str], catalog: str) -> Iterator[tuple[str, str]]:
         match = _LINE.match(line)
         if match is None:
             continue
-        tid, rest = match["tid"], match["rest"]
-        if rest.endswith("<unfinished ...>"):
-            unfinished[tid] = rest.removesuffix("<unfinished ...>")
+        tid, tail = match["tid"], match["rest"]
+        if tail.endswith("<unfinished ...>"):
+            unfinished[tid] = tail.removesuffix("<unfinished ...>")
             continue
-        if rest.startswith("<... "):
-            rest = unfinished.pop(tid, "") + rest.partition(" resumed>")[2]
-        call = _CALL.match(rest)
+        if tail.startswith("<... "):
+            tail = unfinished.pop(tid, "") + tail.partition(" resumed>")[2]
+        call = _CALL.match(tail)
         word = _word(call["name"], call["arguments"], call["result"], catalog) if call else None
         if word is not None:
             yield tid, word

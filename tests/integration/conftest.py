@@ -19,7 +19,7 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder that other users may enter, called by nobody through sudo."""
     open_to_all(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -24,15 +24,15 @@ def cvtrace(*words: str | Path, **environ: str) -> subprocess.CompletedProcess[s
 
 def succeed(command: Sequence[str | Path], **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command, which has to succeed."""
-    done = subprocess.run(
+    result = subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", **environ},
     )
-    assert done.returncode == 0, done.stderr
-    return done
+    assert result.returncode == 0, result.stderr
+    return result
 
 
 def example(model: Path, tokens: int, *more: str) -> list[str]:
@@ -66,10 +66,10 @@ def run(
     )
 
 
-def trace_of(done: subprocess.CompletedProcess[str]) -> Trace:
+def trace_of(result: subprocess.CompletedProcess[str]) -> Trace:
     """Return the trace, which is whole."""
     trace = read_trace("trace")
-    assert trace.damage is None, done.stderr
+    assert trace.damage is None, result.stderr
     return trace
 
 
@@ -93,5 +93,5 @@ def start(
 
 def start_script(mount: Path, text: str, probes: str, *more: str, **environ: str) -> subprocess.Popen[str]:
     """Begin to record a script that says that it is ready, and that can be given lines."""
-    where = ["-o", "trace", "--probes", probes, "--mount", str(mount)]
-    return start(*where, *more, script(text), stdin=subprocess.PIPE, **environ)
+    options = ["-o", "trace", "--probes", probes, "--mount", str(mount)]
+    return start(*options, *more, script(text), stdin=subprocess.PIPE, **environ)

@@ -42,7 +42,7 @@ def after(preparation: str, *command: object) -> list[str]:
 @functools.cache
 def _refused(options: tuple[str, ...]) -> str:
     try:
-        done = subprocess.run(["unshare", *options, "true"], capture_output=True, text=True, check=False)
+        result = subprocess.run(["unshare", *options, "true"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return "it is not installed"
-    return "" if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
+    return "" if result.returncode == 0 else result.stderr.strip() or f"exit code {result.returncode}"

@@ -29,12 +29,12 @@ def test_every_fetch_of_a_cold_read_is_in_the_log_of_the_origin(tmp_path: Path) 
         log = tmp_path / "access.log"
         log.write_bytes(stack.access_log.read_bytes())
 
-    found: dict[str, Any] = json.loads(report(trace, log, "json"))["access_log"]
-    chunks = found["matched"]
+    check: dict[str, Any] = json.loads(report(trace, log, "json"))["access_log"]
+    chunks = check["matched"]
     assert chunks >= 3
-    assert (found["fetches"], found["only_in_trace"], found["only_in_log"]) == (chunks, 0, 0)
-    assert found["traced_bytes"] == found["log_bytes"]
-    assert found["agree"] is True
+    assert (check["fetches"], check["only_in_trace"], check["only_in_log"]) == (chunks, 0, 0)
+    assert check["traced_bytes"] == check["log_bytes"]
+    assert check["agree"] is True
     assert f"Access log of the server (cvtrace lab): {chunks} of {chunks} fetches found" in report(trace, log, "text")
 
     # WHEN the log has one more line of that time, and lacks another
@@ -43,6 +43,6 @@ def test_every_fetch_of_a_cold_read_is_in_the_log_of_the_origin(tmp_path: Path) 
     lines[-1] = json.dumps({**last, "path": last["path"][:-6] + "00000P"})
     log.write_text("".join(f"{line}\n" for line in lines))
 
-    found = json.loads(report(trace, log, "json"))["access_log"]
-    assert (found["only_in_trace"], found["agree"]) == (1, False)
-    assert found["only_in_log"] + found["at_edges"] == 1
+    check = json.loads(report(trace, log, "json"))["access_log"]
+    assert (check["only_in_trace"], check["agree"]) == (1, False)
+    assert check["only_in_log"] + check["at_edges"] == 1

@@ -58,8 +58,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab")
     build(folder / "made", 2 << 20)
     files = {f"model/{path.name}": path.read_bytes() for path in (folder / "made").iterdir()}
-    with lab(folder, {**files, "file": os.urandom(300_000)}) as here:
-        yield here
+    with lab(folder, {**files, "file": os.urandom(300_000)}) as mount_:
+        yield mount_
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,8 @@ def running(text: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def start(pid: int, *options: str, mount: LabMount | None = None) -> subprocess.Popen[str]:
-    where = ["--mount", str(mount.root)] if mount else []
-    command = [*CVTRACE, "attach", str(pid), "-o", "trace", *where, *options]
+    mount_options = ["--mount", str(mount.root)] if mount else []
+    command = [*CVTRACE, "attach", str(pid), "-o", "trace", *mount_options, *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -101,13 +101,24 @@ def attach(pid: int, *options: str, mount: LabMount | None = None) -> tuple[int,
 
 def state(pid: int) -> dict[int, list[str]]:
     """Return for every thread what tracing could change: whether it is stopped, signal masks, tracer, seccomp."""
-    kept = ("SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd", "TracerPid", "Seccomp", "NoNewPrivs", "CapEff", "Threads")
-    found = {}
+    fields = (
+        "SigBlk",
+        "SigIgn",
+        "SigCgt",
+        "SigPnd",
+        "ShdPnd",
+        "TracerPid",
+        "Seccomp",
+        "NoNewPrivs",
+        "CapEff",
+        "Threads",
+    )
+    status = {}
     for task in sorted(Path(f"/proc/{pid}/task").iterdir()):
         lines = (task / "status").read_text().splitlines()
         stopped = next(line for line in lines if line.startswith("State")).split()[1] in "Tt"
-        found[int(task.name)] = [str(stopped), *(line for line in lines if line.partition(":")[0] in kept)]
-    return found
+        status[int(task.name)] = [str(stopped), *(line for line in lines if line.partition(":")[0] in fields)]
+    return status
 
 
 def open_files(pid: int) -> list[str]:
@@ -127,7 +138,7 @@ def recording_began() -> bool:
 
 
 @pytest.mark.parametrize("option", [[], ["--redact"]])
-def test_names_are_hashed_if_asked(here: Path, mounted: LabMount, option: list[str]) -> None:
+def test_names_are_hashed_if_asked(workdir: Path, mounted: LabMount, option: list[str]) -> None:
     with running(READS, mounted.root / "file") as process:
         code, stderr = attach(process.pid, "--for", "1s", "--probes", "ebpf", *option, mount=mounted)
 
@@ -150,7 +161,7 @@ def test_the_options_of_a_recording_are_those_of_run(here: Path, mounted: LabMou
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_a_process_that_reads_is_recorded_and_goes_on_as_it_was(here: Path, mounted: LabMount, probes: str) -> None:
+def test_a_process_that_reads_is_recorded_and_goes_on_as_it_was(workdir: Path, mounted: LabMount, probes: str) -> None:
     # GIVEN a process with two threads that reads from the mount in a loop, by descriptors it opened before
     with running(READS, mounted.root / "file") as process:
         before, files = state(process.pid), open_files(process.pid)
@@ -180,7 +191,7 @@ def test_a_process_that_reads_is_recorded_and_goes_on_as_it_was(here: Path, moun
     assert " · cvtrace-lab " in stderr
 
 
-def test_phases_are_marked_from_then_on(here: Path, mounted: LabMount) -> None:
+def test_phases_are_marked_from_then_on(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a process that generates, started without us
     with running(GENERATES, mounted.root / "model") as process:
         # WHEN it is recorded until it has ended
@@ -201,7 +212,7 @@ def test_phases_are_marked_from_then_on(here: Path, mounted: LabMount) -> None:
 @pytest.mark.parametrize("probes", RUNGS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_recording_and_not_the_process(
-    here: Path, mounted: LabMount, probes: str, number: signal.Signals
+    workdir: Path, mounted: LabMount, probes: str, number: signal.Signals
 ) -> None:
     with running(READS, mounted.root / "file") as process:
         before = state(process.pid)
@@ -216,7 +227,7 @@ def test_a_signal_ends_the_recording_and_not_the_process(
 
 
 @pytest.mark.parametrize("probes", [*RUNGS, "portable"])
-def test_the_end_of_the_process_ends_the_recording(here: Path, mounted: LabMount, probes: str) -> None:
+def test_the_end_of_the_process_ends_the_recording(workdir: Path, mounted: LabMount, probes: str) -> None:
     with running(READS, mounted.root / "file") as process:
         recorder = start(process.pid, "--probes", probes, mount=mounted)
         wait_until(recording_began, "the recording has begun")
@@ -229,7 +240,7 @@ def test_the_end_of_the_process_ends_the_recording(here: Path, mounted: LabMount
         assert "sees nothing but the client's counters" in " ".join(recorded().meta["missing"])
 
 
-def test_a_recorder_that_is_killed_leaves_the_process_running(here: Path, mounted: LabMount) -> None:
+def test_a_recorder_that_is_killed_leaves_the_process_running(workdir: Path, mounted: LabMount) -> None:
     with running(READS, mounted.root / "file") as process:
         before = state(process.pid)
         recorder = start(process.pid, "--probes", "ebpf", mount=mounted)
@@ -240,7 +251,7 @@ def test_a_recorder_that_is_killed_leaves_the_process_running(here: Path, mounte
     assert "killed" in str(read_trace("trace").damage)
 
 
-def test_what_it_starts_from_then_on_is_recorded_and_what_ran_already_is_said(here: Path, mounted: LabMount) -> None:
+def test_what_it_starts_from_then_on_is_recorded_and_what_ran_already_is_said(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a process with one child, that starts another later
     program = (
         "import os, subprocess, sys, time\n"
@@ -262,16 +273,16 @@ def test_what_it_starts_from_then_on_is_recorded_and_what_ran_already_is_said(he
     assert any(file.path.endswith("/file") for file in report.files)
 
 
-def refused(pid: object, code: int, says: str, *options: str) -> None:
+def refused(pid: object, code: int, message: str, *options: str) -> None:
     command = [*CVTRACE, "attach", str(pid), "-o", "trace", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == code, done.stderr
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == code, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
     assert not Path("trace").exists()
 
 
-def test_what_cannot_be_recorded_is_refused_in_one_sentence(here: Path, mounted: LabMount) -> None:
+def test_what_cannot_be_recorded_is_refused_in_one_sentence(workdir: Path, mounted: LabMount) -> None:
     refused(0, 2, "PID")
     refused("x", 2, "PID")
     refused(2**22 + 1, 2, "there is no process")
@@ -285,29 +296,29 @@ def test_what_cannot_be_recorded_is_refused_in_one_sentence(here: Path, mounted:
         thread = max(state(process.pid))
         refused(thread, 2, f"cvtrace attach {process.pid}")
         refused(process.pid, 2, "is not a duration", "--for", "soon")
-        refused(process.pid, 3, "is not on a CVMFS mount", "--mount", str(here))
+        refused(process.pid, 3, "is not on a CVMFS mount", "--mount", str(workdir))
         process.kill()
         stat = Path(f"/proc/{process.pid}/stat")
         wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "the process has ended")
         refused(process.pid, 2, "has ended already")
 
 
-def test_anothers_process_is_not_permitted_without_root(here: Path, mounted: LabMount) -> None:
+def test_anothers_process_is_not_permitted_without_root(workdir: Path, mounted: LabMount) -> None:
     with running(READS, mounted.root / "file") as process:
         command = [*AS_READER, *CVTRACE, "attach", str(process.pid), "-o", "trace"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == (3, "")
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stdout) == (3, "")
         assert (
-            done.stderr
+            result.stderr
             == (
                 f"cvtrace: process {process.pid} ({Path(sys.executable).resolve().name[:15]}) belongs to root: "
                 f"run `sudo cvtrace attach {process.pid}`\n"
             )
-            or "sudo cvtrace attach" in done.stderr
+            or "sudo cvtrace attach" in result.stderr
         )
 
 
-def test_a_process_that_is_traced_already_is_said(here: Path, mounted: LabMount) -> None:
+def test_a_process_that_is_traced_already_is_said(workdir: Path, mounted: LabMount) -> None:
     with running(READS, mounted.root / "file") as process:
         tracer = subprocess.Popen(
             ["strace", "-f", "-o", "/dev/null", "-p", str(process.pid)], stderr=subprocess.DEVNULL
@@ -320,13 +331,13 @@ def test_a_process_that_is_traced_already_is_said(here: Path, mounted: LabMount)
 
 
 @pytest.mark.parametrize("probes", ["ebpf", "portable"])
-def test_the_profile_of_a_run_is_in_its_trace(here: Path, mounted: LabMount, probes: str) -> None:
+def test_the_profile_of_a_run_is_in_its_trace(workdir: Path, mounted: LabMount, probes: str) -> None:
     # GIVEN a script that generates twelve tokens from the mount, which cannot be written to
     Path("script.py").write_text(GENERATES)
     Path("go").touch()
     command = [*CVTRACE, "run", "--ort-profile", "-o", "trace", "--probes", probes, "--mount", str(mounted.root)]
     # WHEN
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "--python", sys.executable, "script.py", str(mounted.root / "model")],
         capture_output=True,
         text=True,
@@ -334,8 +345,8 @@ def test_the_profile_of_a_run_is_in_its_trace(here: Path, mounted: LabMount, pro
         env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
     )
     # THEN the operators of each phase are told, counted and timed
-    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
-    assert "Slowest operators in decode:" in done.stderr
+    assert (result.returncode, result.stdout) == (0, "ready\n"), result.stderr
+    assert "Slowest operators in decode:" in result.stderr
     report = analyse(recorded())
     nodes = {(row.phase, row.op_type): row for row in report.operators}
     prefill, decode = (nodes[phase, "MatMulNBits"] for phase in ("prefill", "decode"))

@@ -38,8 +38,8 @@ def attach(pid: int, mount: Path, trace: Path, *more: str) -> subprocess.Complet
     return subprocess.run([*words, *more], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("how", ["before its first byte", "in its body"])
-def test_a_fetch_that_was_under_way_is_no_disagreement(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("moment", ["before its first byte", "in its body"])
+def test_a_fetch_that_was_under_way_is_no_disagreement(tmp_path: Path, moment: str) -> None:
     # GIVEN a process that waits for a chunk, for which it has to wait longer than an attach takes on this machine at present
     open_to_all(tmp_path)
     content = {"data": os.urandom(3 * CHUNK)}
@@ -49,7 +49,7 @@ def test_a_fetch_that_was_under_way_is_no_disagreement(tmp_path: Path, how: str)
         slow_s = 2 * (time.monotonic() - began_s)
         slow = (
             {"first_byte_delay_s": slow_s}
-            if how == "before its first byte"
+            if moment == "before its first byte"
             else {"bandwidth_bytes_per_s": CHUNK / slow_s}
         )
         site.origin.injections = (Injection(match="*P", **slow),)  # type: ignore[arg-type]
@@ -59,10 +59,10 @@ def test_a_fetch_that_was_under_way_is_no_disagreement(tmp_path: Path, how: str)
 
             # WHEN it is attached to, and ends
             trace = tmp_path / "trace"
-            done = attach(target.pid, mounted.root, trace)
+            result = attach(target.pid, mounted.root, trace)
 
     # THEN the bytes of that chunk, which the client counted at its end, are explained
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     report = analyse(read_trace(trace))
     checks = {check.name: check for check in report.checks}
     assert checks["http_bytes"].client == (checks["http_fetches"].client or 0) * CHUNK + CHUNK

@@ -27,19 +27,21 @@ while True:
 def test_reads_of_others_at_the_edges_are_no_disagreement(tmp_path: Path, probes: str) -> None:
     with tiny_mount(tmp_path) as (mount, _):
         # GIVEN a process that reads again and again
-        other = subprocess.Popen([sys.executable, "-c", READS, mount / "model"], stdout=subprocess.PIPE, text=True)
+        reader = subprocess.Popen([sys.executable, "-c", READS, mount / "model"], stdout=subprocess.PIPE, text=True)
         try:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "reading\n"
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "reading\n"
             # WHEN another one is recorded meanwhile
             run = [*CVTRACE, "run", "--probes", probes, "--no-summary", "-o", "trace", "--mount", mount, "--"]
             subprocess.run([*run, "cat", mount / "model"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
         finally:
-            other.kill()
-            other.communicate()
+            reader.kill()
+            reader.communicate()
     # THEN what is not sure to be in both counts makes no difference between them
-    told = subprocess.run([*CVTRACE, "report", tmp_path / "trace", "--format", "json"], check=True, capture_output=True)
-    checks = {check["name"]: check for check in json.loads(told.stdout)["checks"]}
+    result = subprocess.run(
+        [*CVTRACE, "report", tmp_path / "trace", "--format", "json"], check=True, capture_output=True
+    )
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
     assert checks["fuse_reads"]["client"] > 10
     assert checks["fuse_reads"]["agree"], checks
     assert checks["opens"]["agree"], checks

@@ -67,8 +67,8 @@ def finished(probe: EbpfProbe) -> Events:
 
 def calls_of(events: Events, pid: int) -> dict[Kind, int]:
     """Count the calls of a process."""
-    mine = collections.Counter(events["kind"][events["tgid"] == pid].tolist())
-    return {kind: mine[kind] for kind in CALLS}
+    of_target = collections.Counter(events["kind"][events["tgid"] == pid].tolist())
+    return {kind: of_target[kind] for kind in CALLS}
 
 
 def stripped(library: Path, folder: Path) -> Path:
@@ -163,8 +163,8 @@ def test_a_stripped_library_is_said_and_nothing_else_changes(
     assert sentence.startswith("shared downloads as cvmfs2 has them, clean-ups of its cache and its back-off (")
     assert f"({SONAME} has no symbols, build id {build_id}" in sentence
     assert f"/{debug_file(build_id)}" in sentence
-    found = probe.client_library(clients[0].pid), probe.client_library(clients[1].pid)
-    assert [each.functions if each else None for each in found] == [(), FUNCTIONS]
+    libraries = probe.client_library(clients[0].pid), probe.client_library(clients[1].pid)
+    assert [item.functions if item else None for item in libraries] == [(), FUNCTIONS]
 
 
 def test_the_doctor_says_which_functions_there_are(
@@ -173,27 +173,27 @@ def test_the_doctor_says_which_functions_there_are(
     # GIVEN a client with a whole library, one with a stripped one, and one without
     clients += [Client(program).do(str(library)), Client(program).do(str(stripped(library, tmp_path))), Client(program)]
 
-    def found(pid: int, client: str = "cvmfs2") -> list[Finding]:
+    def findings(pid: int, client: str = "cvmfs2") -> list[Finding]:
         mount = Mount("/cvmfs/x", 1, "x.org", "2.12.0", Process(pid, 0, None, client), None)
         return [finding for finding in (client_functions(mount),) if finding]
 
     # WHEN
-    whole, bare, none = (found(client.pid)[0] for client in clients)
+    complete, bare, none = (findings(client.pid)[0] for client in clients)
 
     # THEN
-    assert [each.status for each in (whole, bare, none)] == [OK, WARNING, WARNING]
-    assert all(name in whole.says for name in FUNCTIONS)
-    assert (Elf(str(library)).build_id() or "?") in whole.says
+    assert [item.status for item in (complete, bare, none)] == [OK, WARNING, WARNING]
+    assert all(name in complete.says for name in FUNCTIONS)
+    assert (Elf(str(library)).build_id() or "?") in complete.says
     assert "/usr/lib/debug/.build-id/" in (bare.mend or "")
     # and the lab's client, which is no library, is not asked for one
-    assert found(clients[0].pid, "cvtrace-lab") == []
+    assert findings(clients[0].pid, "cvtrace-lab") == []
 
 
 def test_debug_symbols_of_the_same_build_do_as_well(library: Path, tmp_path: Path) -> None:
     # GIVEN a stripped library, and its debug symbols where a package puts them, and those of another build
     want = dict(enumerate(FUNCTIONS))
-    whole = locate(str(library), want, ()).offsets
-    assert len(whole) == len(FUNCTIONS)
+    offsets = locate(str(library), want, ()).offsets
+    assert len(offsets) == len(FUNCTIONS)
     bare = stripped(library, tmp_path)
     assert locate(str(bare), want, (str(tmp_path),)).offsets == {}
     debug = tmp_path / debug_file(Elf(str(library)).build_id() or "")
@@ -201,7 +201,7 @@ def test_debug_symbols_of_the_same_build_do_as_well(library: Path, tmp_path: Pat
     subprocess.run(["objcopy", "--only-keep-debug", library, debug], check=True)
 
     # WHEN / THEN the functions are where they are in the whole library
-    assert locate(str(bare), want, (str(tmp_path),)).offsets == whole
+    assert locate(str(bare), want, (str(tmp_path),)).offsets == offsets
     # and those of another build are not taken, even if they lie there
     compile_to(debug, f"{LIBRARY}\nint another;", "-shared", "-fPIC", "-Wl,--build-id=sha1")
     assert locate(str(bare), want, (str(tmp_path),)).offsets == {}
@@ -238,8 +238,8 @@ def test_a_client_that_is_reloaded_with_another_library(
 
     def is_seen() -> bool:
         drained.append(probe.drain()[0])
-        seen = probe.client_library(clients[0].pid)
-        return seen is not None and seen.name == "libcvmfs_fuse3.so.10.0"
+        library_ = probe.client_library(clients[0].pid)
+        return library_ is not None and library_.name == "libcvmfs_fuse3.so.10.0"
 
     wait_until(is_seen, "the new library is found")
     clients[0].do("run")
@@ -270,8 +270,8 @@ def test_a_client_that_had_a_stripped_library_before(
     finished(probe)
 
     # THEN its calls are seen, and that none were before stays said
-    seen = probe.client_library(clients[0].pid)
-    assert (seen.functions if seen else None) == ()
+    library_ = probe.client_library(clients[0].pid)
+    assert (library_.functions if library_ else None) == ()
     assert "has no symbols" in " ".join(probe.missing())
 
 

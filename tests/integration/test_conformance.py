@@ -87,7 +87,7 @@ def with_get(shapes: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
 
 def test_cold_warm_and_hot_follow_the_grammar_of_the_real_client(mounted: LabMount, tmp_path: Path) -> None:
     # GIVEN logs of the real client, with whole files and with chunks
-    whole = {name: golden(f"tiny1-hex.{name}") for name in ("cold", "warm", "hot")}
+    runs = {name: golden(f"tiny1-hex.{name}") for name in ("cold", "warm", "hot")}
     chunked = {name: golden(f"t100-hex.{name}") for name in ("cold", "warm")}
 
     # WHEN the same kinds of files are read cold, warm and hot
@@ -99,7 +99,7 @@ def test_cold_warm_and_hot_follow_the_grammar_of_the_real_client(mounted: LabMou
     # THEN a miss of a whole file happens in OPEN, call by call as in the real client, and a chunked file opens without a call
     assert cold.requests["OPEN"] == {MISS, ()}
     assert cold.requests["OPEN"] == chunked["cold"].requests["OPEN"]
-    assert cold.downloads == whole["cold"].downloads == chunked["cold"].downloads == {DOWNLOAD}
+    assert cold.downloads == runs["cold"].downloads == chunked["cold"].downloads == {DOWNLOAD}
 
     # THEN chunks are fetched in READ, one descriptor at a time
     assert cold.shapes("READ") == {
@@ -113,16 +113,16 @@ def test_cold_warm_and_hot_follow_the_grammar_of_the_real_client(mounted: LabMou
     assert with_get(cold.shapes("READ")) == with_get(chunked["cold"].shapes("READ"))
 
     # THEN warm reads are hits, in the real client's orders, and nothing is downloaded
-    assert warm.requests["OPEN"] == whole["warm"].requests["OPEN"] | {()} == {HIT, ()}
+    assert warm.requests["OPEN"] == runs["warm"].requests["OPEN"] | {()} == {HIT, ()}
     assert warm.requests["OPEN"] == chunked["warm"].requests["OPEN"]
     assert warm.shapes("READ") == chunked["warm"].shapes("READ")
     assert warm.downloads == set()
 
     # THEN hot files are opened and released without a READ
-    assert hot.requests["OPEN"] - {()} == whole["hot"].requests["OPEN"] == {HIT}
-    assert hot.requests["RELEASE"] - {()} == whole["hot"].requests["RELEASE"] == {(CLOSE,)}
+    assert hot.requests["OPEN"] - {()} == runs["hot"].requests["OPEN"] == {HIT}
+    assert hot.requests["RELEASE"] - {()} == runs["hot"].requests["RELEASE"] == {(CLOSE,)}
     assert not hot.requests["READ"]
-    assert not whole["hot"].requests["READ"]
+    assert not runs["hot"].requests["READ"]
     assert hot.downloads == set()
 
     # THEN closing a chunked file closes the chunk that was open, if one was

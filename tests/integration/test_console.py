@@ -30,7 +30,7 @@ def on_a_terminal(command: list[str], cwd: Path) -> tuple[int, str]:
         os.chdir(cwd)
         os.environ["TERM"] = "xterm"
         os.execv(command[0], command)
-    told, until_s = b"", time.monotonic() + DEADLINE_S
+    output, until_s = b"", time.monotonic() + DEADLINE_S
     while time.monotonic() < until_s:
         try:
             piece = os.read(fd, 65536)
@@ -38,56 +38,56 @@ def on_a_terminal(command: list[str], cwd: Path) -> tuple[int, str]:
             break
         if not piece:
             break
-        told += piece
+        output += piece
     _, status = os.waitpid(pid, 0)
     os.close(fd)
-    return os.waitstatus_to_exitcode(status), told.decode()
+    return os.waitstatus_to_exitcode(status), output.decode()
 
 
 def words(mount: Path, trace: str, *more: str) -> list[str]:
-    where = ["--probes", "portable", "-o", trace, "--mount", str(mount)]
-    return [sys.executable, *CVTRACE[1:], "run", *where, *more, "--", "/bin/echo", "hello"]
+    options = ["--probes", "portable", "-o", trace, "--mount", str(mount)]
+    return [sys.executable, *CVTRACE[1:], "run", *options, *more, "--", "/bin/echo", "hello"]
 
 
 def test_on_a_terminal_it_says_what_it_does(mount: Path, tmp_path: Path) -> None:
     # WHEN a program is recorded on a terminal
-    code, told = on_a_terminal(words(mount, "trace"), tmp_path)
+    code, output = on_a_terminal(words(mount, "trace"), tmp_path)
     # THEN the begin of the recording is said before the program speaks, and the analysis while it lasts
-    assert code == 0, told
-    assert told.index("cvtrace: recording echo with the portable probe since ") < told.index("hello")
-    assert "\rcvtrace: analysing the trace …\r\x1b[K" in told
-    assert told.index("hello") < told.index("analysing") < told.index("More: cvtrace report trace")
+    assert code == 0, output
+    assert output.index("cvtrace: recording echo with the portable probe since ") < output.index("hello")
+    assert "\rcvtrace: analysing the trace …\r\x1b[K" in output
+    assert output.index("hello") < output.index("analysing") < output.index("More: cvtrace report trace")
     # AND so does a report
-    code, told = on_a_terminal([sys.executable, *CVTRACE[1:], "report", "trace"], tmp_path)
-    assert code == 0, told
-    assert "\rcvtrace: analysing " in told
-    assert told.rstrip().endswith("(-v for everything)")
+    code, output = on_a_terminal([sys.executable, *CVTRACE[1:], "report", "trace"], tmp_path)
+    assert code == 0, output
+    assert "\rcvtrace: analysing " in output
+    assert output.rstrip().endswith("(-v for everything)")
 
 
 def test_in_a_pipe_it_is_silent(mount: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         words(mount, "trace", "--no-summary"), cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "hello\n", "")
 
     report = [sys.executable, *CVTRACE[1:], "report", "trace", "-v"]
-    done = subprocess.run(report, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Full report:" in done.stdout
+    result = subprocess.run(report, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Full report:" in result.stdout
 
 
 def test_everything_is_printed_with_v_and_30_lines_without(mount: Path, tmp_path: Path) -> None:
     short = subprocess.run(words(mount, "a"), cwd=tmp_path, capture_output=True, text=True, check=True).stderr
-    whole = subprocess.run(words(mount, "b", "-v"), cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    stderr = subprocess.run(words(mount, "b", "-v"), cwd=tmp_path, capture_output=True, text=True, check=True).stderr
 
     assert len(short.splitlines()) <= 31
-    assert "Cache state: " in whole
+    assert "Cache state: " in stderr
     assert "Cache state: " not in short
 
 
 def test_a_watched_recording_without_a_terminal_says_that_nothing_is_drawn(mount: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         words(mount, "trace", "--no-summary", "--watch"), cwd=tmp_path, capture_output=True, text=True, check=False
     )
 
-    assert done.stderr == "cvtrace: --watch shows nothing here: stderr is not a terminal that can be drawn on\n"
+    assert result.stderr == "cvtrace: --watch shows nothing here: stderr is not a terminal that can be drawn on\n"

@@ -32,16 +32,16 @@ def mounted(folder: Path, fqrn: str, *wrapper: str) -> Iterator[Path]:
         yield path
 
 
-def told(mount: Path) -> Mount:
-    (point,) = [each for each in mount_points() if each.path == str(mount)]
+def described(mount: Path) -> Mount:
+    (point,) = [point for point in mount_points() if point.path == str(mount)]
     return describe(point)
 
 
 def test_each_mount_has_its_own_daemon_and_counters(tmp_path):
     # GIVEN two mounts, of which one is read
-    with mounted(tmp_path, "one.test.org") as one, mounted(tmp_path, "two.test.org") as two:
-        (one / "model").read_bytes()
-        first, second = told(one), told(two)
+    with mounted(tmp_path, "one.test.org") as first_mount, mounted(tmp_path, "two.test.org") as two:
+        (first_mount / "model").read_bytes()
+        first, second = described(first_mount), described(two)
         # THEN each has a daemon of its own, and its own counters
         assert first.daemon is not None
         assert second.daemon is not None
@@ -54,10 +54,10 @@ def test_each_mount_has_its_own_daemon_and_counters(tmp_path):
 def test_a_daemon_in_another_pid_namespace_is_found_by_its_own_number(tmp_path):
     # GIVEN two daemons that both are process 1 of a namespace of their own
     apart = unshare("--pid", "--fork", "--kill-child")
-    with mounted(tmp_path, "one.test.org", *apart) as one, mounted(tmp_path, "two.test.org", *apart) as two:
-        assert os.getxattr(one, "user.pid") == os.getxattr(two, "user.pid") == b"1"
+    with mounted(tmp_path, "one.test.org", *apart) as first_mount, mounted(tmp_path, "two.test.org", *apart) as two:
+        assert os.getxattr(first_mount, "user.pid") == os.getxattr(two, "user.pid") == b"1"
         # THEN each is found under its number here, and its socket answers
-        first, second = told(one), told(two)
+        first, second = described(first_mount), described(two)
         assert (first.error, second.error) == (None, None)
         assert first.daemon is not None
         assert second.daemon is not None
@@ -71,11 +71,11 @@ def test_from_inside_a_pid_namespace_the_daemon_is_missed_and_its_counters_are_r
     # GIVEN a recorder that cannot see the daemon's process
     with mounted(tmp_path, "one.test.org") as mount:
         inside = [*unshare("--pid", "--fork", "--mount-proc"), *CVTRACE]
-        done = subprocess.run(
+        result = subprocess.run(
             [*inside, "doctor", "--json", "--mount", mount], capture_output=True, text=True, check=False
         )
         # THEN the doctor says so, with the way out
-        daemon = next(each for each in json.loads(done.stdout)["checks"] if each["name"] == "daemon")
+        daemon = next(check for check in json.loads(result.stdout)["checks"] if check["name"] == "daemon")
         assert daemon["status"] == "failed"
         assert "PID namespace" in daemon["says"]
         assert "--pid=host" in daemon["mend"]
@@ -101,19 +101,19 @@ def test_the_counters_of_several_mounts_keep_apart_in_a_trace(tmp_path):
         "import sys, onnxruntime_genai as og\nmodel = og.Model(sys.argv[1])\n"
         "generator = og.Generator()\nfor _ in range(4): generator.generate_next_token()\n"
     )
-    with mounted(tmp_path, "one.test.org") as one, mounted(tmp_path, "two.test.org") as two:
+    with mounted(tmp_path, "one.test.org") as first, mounted(tmp_path, "two.test.org") as two:
         trace = tmp_path / "trace"
         command = [*CVTRACE, "run", "--probes", "portable", "--no-summary", "-o", trace]
-        command += ["--mount", one, "--mount", two, script, two / "model"]
+        command += ["--mount", first, "--mount", two, script, two / "model"]
         environ = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
         subprocess.run(command, check=True, capture_output=True, env=environ)
         # THEN the load's opens and reads are the second mount's
-        found = read_trace(trace)
-        events = found.events[found.events["kind"] == Kind.COUNTER]
+        trace_ = read_trace(trace)
+        events = trace_.events[trace_.events["kind"] == Kind.COUNTER]
         opens = events[events["b"] == INDEX["cvmfs.n_fs_open"]]
         grown = {
             mount["path"]: int(values.max() - values.min())
-            for number, mount in enumerate(found.meta["mounts"])
+            for number, mount in enumerate(trace_.meta["mounts"])
             if len(values := opens["c"][opens["a"] == number])
         }
-    assert grown == {str(one): 0, str(two): 1}
+    assert grown == {str(first): 0, str(two): 1}

@@ -38,39 +38,39 @@ open(sys.argv[1], 'rb').read()
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_what_still_runs_is_named(here: Path, mount: Path, probes: str) -> None:
+def test_what_still_runs_is_named(workdir: Path, mount: Path, probes: str) -> None:
     # WHEN a script leaves a process behind that reads from the mount later
-    done = run(mount, script(GOES_ON), str(mount / "model"), "60", probes=probes)
-    left = int(Path("daemon.pid").read_text())
+    result = run(mount, script(GOES_ON), str(mount / "model"), "60", probes=probes)
+    daemon_pid = int(Path("daemon.pid").read_text())
     try:
         # THEN the recording ends with the script, and names the process, which goes on
-        assert done.returncode == 3, done.stderr
-        os.kill(left, 0)
-        assert "but 1 process that it started still runs (python" in done.stderr
-        assert f"pid {left})" in done.stderr
-        meta = trace_of(done).meta
-        assert [each["pid"] for each in meta["still_running"]] == [left]
+        assert result.returncode == 3, result.stderr
+        os.kill(daemon_pid, 0)
+        assert "but 1 process that it started still runs (python" in result.stderr
+        assert f"pid {daemon_pid})" in result.stderr
+        meta = trace_of(result).meta
+        assert [item["pid"] for item in meta["still_running"]] == [daemon_pid]
         assert [word for word in meta["missing"] if "--follow-daemons" in word]
     finally:
-        os.kill(left, signal.SIGKILL)
+        os.kill(daemon_pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("probes", ["strace", "ebpf"])
-def test_a_process_that_goes_on_is_recorded_when_that_is_wished(here: Path, mount: Path, probes: str) -> None:
+def test_a_process_that_goes_on_is_recorded_when_that_is_wished(workdir: Path, mount: Path, probes: str) -> None:
     # WHEN
     words = [*options(mount, probes), "--follow-daemons", script(GOES_ON), str(mount / "model"), "1.5"]
-    done = subprocess.run([*CVTRACE, "run", *words], check=False, timeout=120)
+    result = subprocess.run([*CVTRACE, "run", *words], check=False, timeout=120)
 
     # THEN the recording ends with the process, has what it read, and the exit code is the script's
-    assert done.returncode == 3
+    assert result.returncode == 3
     trace = read_trace("trace")
-    left = int(Path("daemon.pid").read_text())
+    daemon_pid = int(Path("daemon.pid").read_text())
     assert "still_running" not in trace.meta
     served = of_kind(trace.events, Kind.FUSE_DAEMON)
-    assert ((served["c"] & np.uint64(0xFFFFFFFF)) == left).any()
+    assert ((served["c"] & np.uint64(0xFFFFFFFF)) == daemon_pid).any()
 
 
-def test_a_script_that_leaves_nothing_ends_at_once(here: Path, mount: Path) -> None:
+def test_a_script_that_leaves_nothing_ends_at_once(workdir: Path, mount: Path) -> None:
     # WHEN a script waits for what it starts
     began_s = time.monotonic()
     succeed([*CVTRACE, "run", *options(mount, "ebpf"), "--follow-daemons", script("import os; os.system('true')")])

@@ -24,14 +24,14 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(cannot() is not None, reason=
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("site")
     open_to_all(folder)
-    with lab(folder, {"model/genai_config.json": b"{}", "model/weights": bytes(range(256)) * 20_000}) as found:
-        yield found
+    with lab(folder, {"model/genai_config.json": b"{}", "model/weights": bytes(range(256)) * 20_000}) as mount:
+        yield mount
 
 
 @pytest.fixture
 def mount(site: Lab) -> Iterator[LabMount]:
-    with site.mount() as found:
-        yield found
+    with site.mount() as mount:
+        yield mount
 
 
 def doctor(*arguments: object, before: str = "", **environ: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
@@ -39,40 +39,40 @@ def doctor(*arguments: object, before: str = "", **environ: str) -> tuple[int, d
     command = [*DOCTOR, "--json", *map(str, arguments)]
     if before:
         command = after(before, *command)
-    done = subprocess.run(
+    result = subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environ}
     )
-    return told(done)
+    return parsed(result)
 
 
-def told(done: subprocess.CompletedProcess[str]) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    assert done.stderr == ""
-    found = json.loads(done.stdout)
-    assert found["exit_code"] == done.returncode
-    assert set(found) == {"schema", "rung", "probe", "full", "exit_code", "checks"}
-    assert all(set(each) == {"group", "name", "status", "says", "mend", "mount"} for each in found["checks"])
-    return done.returncode, found, {each["name"]: each for each in found["checks"]}
+def parsed(result: subprocess.CompletedProcess[str]) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    assert document["exit_code"] == result.returncode
+    assert set(document) == {"schema", "rung", "probe", "full", "exit_code", "checks"}
+    assert all(set(check) == {"group", "name", "status", "says", "mend", "mount"} for check in document["checks"])
+    return result.returncode, document, {check["name"]: check for check in document["checks"]}
 
 
 def test_where_all_is_well_a_run_gives_a_full_answer(mount):
     # GIVEN a lab mount on a machine where eBPF works
-    code, found, checks = doctor("--mount", mount.root, "--model", mount.root / "model")
+    code, document, checks = doctor("--mount", mount.root, "--model", mount.root / "model")
     # THEN the mount's side is all well
-    sides = {name: each["status"] for name, each in checks.items() if each["group"] == "cvmfs"}
+    sides = {name: check["status"] for name, check in checks.items() if check["group"] == "cvmfs"}
     assert set(sides.values()) == {"ok"}, sides
     assert checks["server"]["says"].startswith("http://127.0.0.1")
     assert str(mount.mounted.pid) in checks["daemon"]["says"]
     # AND the exit code says whether eBPF was whole
-    kernel = {each["name"]: each["status"] for each in found["checks"] if each["group"] == "ebpf"}
-    assert (code == 0) == ("failed" not in kernel.values() and found["rung"] == "ebpf")
-    assert found["full"] == (code == 0)
+    kernel = {check["name"]: check["status"] for check in document["checks"] if check["group"] == "ebpf"}
+    assert (code == 0) == ("failed" not in kernel.values() and document["rung"] == "ebpf")
+    assert document["full"] == (code == 0)
 
 
 def test_the_table_fits_eighty_columns(mount):
-    done = subprocess.run([*DOCTOR, "--mount", str(mount.root)], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "`cvtrace run`" in done.stdout.splitlines()[-1]
+    result = subprocess.run([*DOCTOR, "--mount", str(mount.root)], capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "`cvtrace run`" in result.stdout.splitlines()[-1]
 
 
 def test_a_model_larger_than_the_quota_is_said_with_the_setting_that_mends_it(site):
@@ -91,13 +91,13 @@ def test_a_model_that_is_elsewhere_or_missing_is_said(mount, tmp_path):
 
 
 def test_without_a_mount_nothing_can_be_observed():
-    code, found, checks = doctor(before="umount -a -l -t fuse,fuse.cvmfs2 || true")
-    assert (code, found["rung"]) == (3, None)
+    code, document, checks = doctor(before="umount -a -l -t fuse,fuse.cvmfs2 || true")
+    assert (code, document["rung"]) == (3, None)
     assert checks["mounts"]["status"] == "failed"
     assert "cvtrace lab up" in checks["mounts"]["mend"]
     # AND the probe that works is named all the same
-    kernel = {each["name"]: each["status"] for each in found["checks"] if each["group"] == "ebpf"}
-    assert (found["probe"] == "ebpf") == (kernel["programs"] == "ok")
+    kernel = {check["name"]: check["status"] for check in document["checks"] if check["group"] == "ebpf"}
+    assert (document["probe"] == "ebpf") == (kernel["programs"] == "ok")
 
 
 def test_without_a_mount_the_conclusion_says_that_the_probe_works():
@@ -143,18 +143,18 @@ def test_an_unchunked_file_above_half_of_the_quota_is_named(tmp_path):
 
 
 def test_a_path_that_is_on_no_mount_is_refused_in_one_sentence(tmp_path):
-    done = subprocess.run([*DOCTOR, "--mount", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
+    result = subprocess.run([*DOCTOR, "--mount", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 3
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_stranger_learns_what_root_would_add(mount, tmp_path):
     # GIVEN nobody, without a capability
-    done = run_as_nobody([*DOCTOR, "--json", "--mount", mount.root], mount.root, cwd=Path("/"))
-    code, found, checks = told(done)
+    result = run_as_nobody([*DOCTOR, "--json", "--mount", mount.root], mount.root, cwd=Path("/"))
+    code, document, checks = parsed(result)
     # THEN the portable rung is left, it works, and root is what is missing
-    assert (code, found["rung"]) == (1, "portable")
+    assert (code, document["rung"]) == (1, "portable")
     assert (checks["root"]["status"], checks["cvmfs_talk"]["status"]) == ("failed", "failed")
     assert "sudo" in checks["root"]["mend"]
     assert {checks[name]["status"] for name in ("import_hook", "samples", "attributes", "server", "proxy")} == {"ok"}
@@ -167,10 +167,10 @@ def test_a_stranger_learns_what_root_would_add(mount, tmp_path):
     ids=["tracefs", "bcc"],
 )
 def test_what_is_taken_away_is_missed_and_the_next_rung_taken(mount, before, name, rung):
-    code, found, checks = doctor("--mount", mount.root, before=before)
+    code, document, checks = doctor("--mount", mount.root, before=before)
     assert checks[name]["status"] == "failed"
     assert checks[name]["mend"]
-    assert (code, found["rung"]) == (1, rung)
+    assert (code, document["rung"]) == (1, rung)
 
 
 def test_without_strace_the_mend_is_to_install_it(mount):
@@ -182,7 +182,7 @@ def test_without_strace_the_mend_is_to_install_it(mount):
 def test_a_daemon_that_died_is_said_with_the_way_out(site):
     with site.mount(cache=site.folder / "dies") as mount:
         os.kill(mount.mounted.pid, 9)
-        code, found, checks = doctor("--mount", mount.root)
+        code, document, checks = doctor("--mount", mount.root)
         assert checks["mount"]["status"] == "failed"
         assert "umount -l" in checks["mount"]["mend"]
-        assert (code, found["rung"]) == (3, None)
+        assert (code, document["rung"]) == (3, None)

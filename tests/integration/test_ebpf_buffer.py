@@ -21,41 +21,41 @@ def run(
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     argv = [*CVTRACE, "run", "-o", str(trace), "--probes", "ebpf", "--no-summary"]
     argv += ["--mount", str(mount), *options, "--", sys.executable, "-S", "-c", program]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
     meta = trace / "meta.json"
-    return done, json.loads(meta.read_text()) if meta.exists() else {}
+    return result, json.loads(meta.read_text()) if meta.exists() else {}
 
 
 def test_too_little_room_is_said_with_the_way_out(mount: Path, tmp_path: Path) -> None:
     # GIVEN room for a thousand events / WHEN hundreds of thousands come faster than the recorder wakes up
-    done, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "64KiB")
+    result, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "64KiB")
 
     # THEN the trace says what is missing, by kind and CPU, and the user is told what to do
-    assert done.returncode == 0
+    assert result.returncode == 0
     assert meta["lost"]["SYS_READ"] > 0
     assert {name: sum(counts) for name, counts in meta["lost_by_cpu"].items()} == meta["lost"]
-    assert f"{sum(meta['lost'].values()):,} events lost: run again with --buffer 1MB" in done.stderr
+    assert f"{sum(meta['lost'].values()):,} events lost: run again with --buffer 1MB" in result.stderr
 
 
 def test_a_ring_that_fills_wakes_the_recorder(mount: Path, tmp_path: Path) -> None:
     # GIVEN room for 131,000 events, which the recorder looks at four times a second if nothing wakes it
-    done, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "8MiB")
+    result, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "8MiB")
     # WHEN 300,000 come in a third of a second THEN none is lost
-    assert (meta["lost"], done.stderr) == ({}, "")
+    assert (meta["lost"], result.stderr) == ({}, "")
     assert meta["events"] > 300_000
 
 
 def test_enough_room_loses_nothing_and_says_nothing(mount: Path, tmp_path: Path) -> None:
-    done, meta = run(mount, tmp_path / "trace", "print(1)", "--buffer", "64MB")
+    result, meta = run(mount, tmp_path / "trace", "print(1)", "--buffer", "64MB")
     assert (meta["lost"], meta["lost_by_cpu"]) == ({}, {})
-    assert done.stderr == ""
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize("size", ["much", "-1", "1KB", "100GB"])
 def test_a_size_that_makes_no_sense_is_refused(mount: Path, tmp_path: Path, size: str) -> None:
-    done, meta = run(mount, tmp_path / "trace", "print(1)", f"--buffer={size}")
-    assert done.returncode == 2
-    assert "--buffer" in done.stderr
+    result, meta = run(mount, tmp_path / "trace", "print(1)", f"--buffer={size}")
+    assert result.returncode == 2
+    assert "--buffer" in result.stderr
     assert meta == {}
 
 

@@ -45,8 +45,8 @@ def observe(mounted: LabMount, program: str, *arguments: str) -> tuple[int, Even
 
 
 def text_of(events: Events, texts: Texts) -> list[str]:
-    found = {(t["ts"], t["tid"], t["kind"]): os.fsdecode(t["text"]) for t in texts}
-    return [found.get((e["ts"], e["tid"], e["kind"]), "") for e in events]
+    names = {(t["ts"], t["tid"], t["kind"]): os.fsdecode(t["text"]) for t in texts}
+    return [names.get((e["ts"], e["tid"], e["kind"]), "") for e in events]
 
 
 def test_path_checks_on_the_mount_are_counted_and_others_are_not(mounted: LabMount) -> None:
@@ -110,8 +110,8 @@ def test_folders_links_copies_and_mappings_are_told(mounted: LabMount, tmp_path:
     assert (210, 220) in {(int(copy["a"]), int(copy["ret"])) for copy in copies}
     placed = of_kind(events, Kind.SYS_MAPPED)
     placed = placed[placed["c"] == 8192]  # Python maps a copy of the descriptor
-    gone = of_kind(events, Kind.SYS_UNMAP)
-    assert set(placed["a"].tolist()) & set(gone[gone["c"] == 8192]["a"].tolist())
+    unmaps = of_kind(events, Kind.SYS_UNMAP)
+    assert set(placed["a"].tolist()) & set(unmaps[unmaps["c"] == 8192]["a"].tolist())
     assert set(placed["ts"].tolist()) <= set(of_kind(events, Kind.SYS_MMAP)["ts"].tolist())
 
 
@@ -141,10 +141,10 @@ def test_a_file_has_the_name_that_the_user_gave_it(mounted: LabMount, tmp_path: 
         "device": status.st_dev,
         "daemon_pid": mounted.mounted.pid,
     }
-    found = recording(
+    recorded = recording(
         Trace(Path("trace"), {"target": {"pid": pid, "cwd": "/"}, "mounts": [mount]}, events, texts, None)
     )
-    calls, paths = target_calls(found, requests(found))
+    calls, paths = target_calls(recorded, requests(recorded))
     read = (calls.rows.kind == Kind.SYS_READ) & (calls.rows.c == 12345)
     assert calls.on_mount[read].tolist() == [True]
     expected = str(link / "weights") if way == "link" else str(mounted.root / "models" / "weights")

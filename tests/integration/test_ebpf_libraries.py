@@ -85,7 +85,7 @@ def observe(probe: EbpfProbe, argv: list[str]) -> Events:
     assert target.stdin is not None
     drained = []
 
-    def seen() -> bool:
+    def is_seen() -> bool:
         drained.append(probe.drain()[0])
         return probe.marks_phases
 
@@ -93,7 +93,7 @@ def observe(probe: EbpfProbe, argv: list[str]) -> Events:
         probe.add_target(target.pid)
         target.stdin.write(b"1")
         target.stdin.flush()
-        wait_until(seen, "the library is attached")
+        wait_until(is_seen, "the library is attached")
         target.communicate(b"2", timeout=60)
     finally:
         target.kill()
@@ -179,10 +179,10 @@ def test_a_program_that_is_linked_to_the_library_may_call_it_at_once(tmp_path: P
     # WHEN
     with tiny_mount(tmp_path) as (mount, _):
         argv = [*CVTRACE, "run", "-o", tmp_path / "trace", "--probes", "ebpf", "--no-summary"]
-        done = subprocess.run([*argv, "--mount", mount, "--", program], capture_output=True, text=True, check=False)
+        result = subprocess.run([*argv, "--mount", mount, "--", program], capture_output=True, text=True, check=False)
 
     # THEN its call is not missed
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert of_kind(read_trace(tmp_path / "trace").events, Kind.PHASE)["a"].tolist() == [INDEX["OgaCreateConfig"]]
 
 
@@ -200,12 +200,12 @@ def test_a_python_behind_a_shell_script_marks_its_phases_once(tmp_path: Path) ->
     with tiny_mount(tmp_path) as (mount, _):
         # WHEN
         argv = [*CVTRACE, "run", "-o", tmp_path / "trace", "--probes", "ebpf", "--no-summary"]
-        done = subprocess.run(
+        result = subprocess.run(
             [*argv, "--mount", mount, "--", wrapper], env=environ, capture_output=True, text=True, check=False
         )
 
     # THEN the call is there once, although the hook has marked it too, and nothing is said to be missing about phases
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     trace = read_trace(tmp_path / "trace")
     assert MARKED not in json.loads((tmp_path / "trace" / "meta.json").read_text())["missing"]
     calls = of_kind(trace.events, Kind.PHASE)

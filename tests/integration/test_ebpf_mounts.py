@@ -74,10 +74,10 @@ def test_a_repository_that_is_mounted_and_mounted_again_during_the_run(tmp_path:
             target.wait()
 
     # THEN both daemons were observed from then on, with their counters, and their ends are told
-    found = mounts_at(trace, tmp_path / "mnt")
-    assert [mount["daemon_pid"] for mount in found] == pids
-    assert all(len(mount["counted_ns"]) == 2 for mount in found)
-    assert found[0]["daemon_ended_ns"] is not None
+    mounts = mounts_at(trace, tmp_path / "mnt")
+    assert [mount["daemon_pid"] for mount in mounts] == pids
+    assert all(len(mount["counted_ns"]) == 2 for mount in mounts)
+    assert mounts[0]["daemon_ended_ns"] is not None
     events = read_trace(trace).events
     served_by = of_kind(events, Kind.FUSE_DAEMON)
     reads = served_by[served_by["c"] >> np.uint64(32) == 15]

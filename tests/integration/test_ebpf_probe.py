@@ -150,14 +150,14 @@ def test_a_call_that_is_open_at_the_end_is_told_as_unfinished(probe: EbpfProbe) 
 
 def test_others_are_not_recorded(probe: EbpfProbe) -> None:
     # GIVEN a busy process that is not the target
-    other = subprocess.Popen([sys.executable, "-S", "-c", "import os\nwhile True: os.stat('/'); open('/dev/null')"])
+    noise = subprocess.Popen([sys.executable, "-S", "-c", "import os\nwhile True: os.stat('/'); open('/dev/null')"])
 
     # WHEN
     try:
         pid, events, _ = record(probe, "import time; time.sleep(0.2)")
     finally:
-        other.kill()
-        other.wait()
+        noise.kill()
+        noise.wait()
 
     # THEN
     assert set(events["tgid"].tolist()) == {pid}
@@ -205,10 +205,10 @@ def test_a_ring_that_is_too_small_counts_what_it_lost() -> None:
     events, _ = probe.drain()
 
     # THEN what is missing is counted
-    kept = len(of_kind(events, Kind.SYS_READ))
-    lost = probe.losses().by_kind["SYS_READ"]
-    assert kept < 100
-    assert kept + lost >= 10_000
+    records = len(of_kind(events, Kind.SYS_READ))
+    losses = probe.losses().by_kind["SYS_READ"]
+    assert records < 100
+    assert records + losses >= 10_000
     assert {name: sum(counts) for name, counts in probe.losses().by_cpu.items()} == probe.losses().by_kind
 
 
@@ -229,10 +229,10 @@ def test_what_wraps_around_the_end_of_a_ring_is_whole(tmp_path: Path) -> None:
     _, _, texts = record(probe, program)
 
     # THEN every text is there as it was
-    seen = [text["text"][: text["size"]].decode() for text in texts]
+    recorded_names = [text["text"][: text["size"]].decode() for text in texts]
     assert len(texts) * (texts.dtype.itemsize + 8) > 3 * 64 * 1024
     assert probe.losses().total == 0
-    assert [name for name in seen if name.startswith(str(tmp_path))] == names
+    assert [name for name in recorded_names if name.startswith(str(tmp_path))] == names
 
 
 def test_a_recorder_keeps_to_its_memory() -> None:
@@ -245,10 +245,10 @@ def test_a_recorder_keeps_to_its_memory() -> None:
     )
 
     # WHEN
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     # THEN neither LLVM nor the second half of a ring counts as its memory
-    assert int(done.stdout) < 200e6
+    assert int(result.stdout) < 200e6
 
 
 def test_without_root_the_way_out_is_said() -> None:
@@ -259,7 +259,7 @@ def test_without_root_the_way_out_is_said() -> None:
     )
 
     # WHEN
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     # THEN
-    assert "sudo cvtrace run" in done.stdout, done.stderr
+    assert "sudo cvtrace run" in result.stdout, result.stderr

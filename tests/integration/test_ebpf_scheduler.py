@@ -26,7 +26,7 @@ pytestmark = pytest.mark.root
 DAEMON = "import os\nos.write(1, b'!')\nwhile os.read(0, 1): os.write(1, b'a')"
 TURNS = 50
 
-COUNTED = """
+COUNTING_SCRIPT = """
 import os, resource, sys, time
 
 def switches():
@@ -106,9 +106,9 @@ def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
 
     # THEN the analysis counts the daemon's threads as nobody of the target
     meta = {"target": {"pid": target.pid}, "mounts": [{"path": "/m", "daemon_pid": daemon.pid}]}
-    found = recording(Trace(Path("trace"), meta, events, texts, None))
-    assert daemon.pid not in found.target_tgids
-    assert not found.is_target_thread(found.all.tid[found.all.tgid == daemon.pid]).any()
+    recorded = recording(Trace(Path("trace"), meta, events, texts, None))
+    assert daemon.pid not in recorded.target_tgids
+    assert not recorded.is_target_thread(recorded.all.tid[recorded.all.tgid == daemon.pid]).any()
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the thread must be on a CPU meanwhile")
@@ -180,13 +180,13 @@ def note_absence(probe: EbpfProbe, pid: int, preempted_ns: int, woken_ns: int) -
 def test_each_time_off_the_cpu_is_recorded_on_a_busy_machine() -> None:
     # GIVEN more processes than CPUs, which count how often they lose theirs
     target = subprocess.Popen(
-        [sys.executable, "-S", "-c", COUNTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-S", "-c", COUNTING_SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     probe = EbpfProbe()
     try:
         probe.start(Scope(daemons=(), devices=()))
         probe.add_target(target.pid)
-        said, _ = target.communicate("!")
+        output, _ = target.communicate("!")
     finally:
         target.kill()
         probe.stop()
@@ -194,11 +194,11 @@ def test_each_time_off_the_cpu_is_recorded_on_a_busy_machine() -> None:
 
     # THEN each time has a record, also where the switch back was not seen (on some machines none from the host's agent is)
     away = of_kind(events, Kind.OFFCPU)
-    lines = [tuple(int(number) for number in line.split()) for line in said.splitlines()]
+    lines = [tuple(int(number) for number in line.split()) for line in output.splitlines()]
     assert len(lines) == 6
     for pid, switches, start_ns, end_ns in lines:
-        mine = away[(away["tid"] == pid) & (away["ts"] >= start_ns) & (away["ts"] < end_ns)]
-        assert len(mine) == switches
+        of_target = away[(away["tid"] == pid) & (away["ts"] >= start_ns) & (away["ts"] < end_ns)]
+        assert len(of_target) == switches
         # THEN of two off_cpu the first ends before the second begins
-        assert (mine["ts"][1:] >= (mine["ts"] + mine["dur"])[:-1]).all()
+        assert (of_target["ts"][1:] >= (of_target["ts"] + of_target["dur"])[:-1]).all()
     assert probe.losses().total == 0

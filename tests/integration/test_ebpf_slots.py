@@ -60,9 +60,9 @@ def test_what_finds_its_slot_taken_is_told(tmp_path: Path, monkeypatch: pytest.M
             os.sched_setaffinity(int(task.name), {0})
         mounted.drop_caches()
         before = mounted.counters()
-        other = 0xFFFFE
+        other_device = 0xFFFFE
         device = mounted.root.stat().st_dev
-        probe.start(Scope(daemons=(Daemon(mounted.mounted.pid),), devices=(other, device)))
+        probe.start(Scope(daemons=(Daemon(mounted.mounted.pid),), devices=(other_device, device)))
         # WHEN
         pid, events, _ = record(probe, PROGRAM, str(mounted.root), kill_after=3.0)
         after = mounted.counters()
@@ -71,11 +71,11 @@ def test_what_finds_its_slot_taken_is_told(tmp_path: Path, monkeypatch: pytest.M
     for number in range(THREADS):
         reads = of_kind(events, Kind.SYS_READ)
         assert (reads["a"] == 300 + number).sum() == NAPS
-    sent, served_by = of_kind(events, Kind.FUSE_SEND), of_kind(events, Kind.FUSE_DAEMON)
-    assert (sent["b"] == device).all()
-    assert opcodes(sent).count(Opcode.READ) == opcodes(served_by).count(Opcode.READ) == FILES
+    sends, served_by = of_kind(events, Kind.FUSE_SEND), of_kind(events, Kind.FUSE_DAEMON)
+    assert (sends["b"] == device).all()
+    assert opcodes(sends).count(Opcode.READ) == opcodes(served_by).count(Opcode.READ) == FILES
     assert after["cvmfs.n_fs_read"] - before["cvmfs.n_fs_read"] == FILES
-    assert set(sent["a"].tolist()) <= set(served_by["a"].tolist())
+    assert set(sends["a"].tolist()) <= set(served_by["a"].tolist())
     away = of_kind(events, Kind.OFFCPU)
     for tid in np.unique(of_kind(events, Kind.SYS_READ)["tid"][of_kind(events, Kind.SYS_READ)["a"] >= 300]):
         assert (away["tid"][away["c"] == 1] == tid).sum() >= NAPS or tid_of_last(events) == tid

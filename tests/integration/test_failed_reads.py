@@ -99,7 +99,7 @@ def test_a_program_that_dies_of_sigbus_is_said_first_with_what_it_touched(mounte
     assert f"503 from 127.0.0.1:{port}, 3 tries" in " ".join(sentences(report))
     # AND a failed read is no read
     rows = {row.path: row for row in report.files}
-    assert rows[first.path].read_bytes == sum(each.fuse_read_bytes or 0 for each in report.phases)
+    assert rows[first.path].read_bytes == sum(phase.fuse_read_bytes or 0 for phase in report.phases)
     assert "evicted_page" not in report.verdict.causes
     assert "server_errors" in [finding.id for finding in report.findings]
 
@@ -125,13 +125,13 @@ def test_a_read_that_fails_is_said_first(mounted: LabMount, injection: Injection
     assert first.tries >= 3
     assert first.client_said == reason
     assert len(statuses) >= first.tries
-    said = sentences(report)[0]
-    assert said.startswith("script.py ended with exit code 1 at ")
-    assert "reading data" in said
-    assert outcome in said
-    found = {finding.id: finding for finding in report.findings}
-    assert "server_errors" in found
-    assert "127.0.0.1" in found["server_errors"].evidence
+    sentence = sentences(report)[0]
+    assert sentence.startswith("script.py ended with exit code 1 at ")
+    assert "reading data" in sentence
+    assert outcome in sentence
+    findings = {finding.id: finding for finding in report.findings}
+    assert "server_errors" in findings
+    assert "127.0.0.1" in findings["server_errors"].evidence
 
 
 def test_a_refused_connection_is_a_server_error(served: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,10 +156,10 @@ def test_a_refused_connection_is_a_server_error(served: Lab, tmp_path: Path, mon
     assert first.error == "EIO"
     assert first.outcomes[-1] == "connection refused", first
     assert first.server == f"127.0.0.1:{port}"
-    found = {finding.id: finding for finding in report.findings}
-    assert f"127.0.0.1:{port}" in found["server_errors"].evidence
-    assert "back_off" in found
-    assert "counters_disagree" not in found
+    findings = {finding.id: finding for finding in report.findings}
+    assert f"127.0.0.1:{port}" in findings["server_errors"].evidence
+    assert "back_off" in findings
+    assert "counters_disagree" not in findings
 
 
 def test_a_worker_process_that_dies_is_named(mounted: LabMount) -> None:

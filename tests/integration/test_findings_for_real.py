@@ -39,8 +39,8 @@ def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         trace = folder / "trace"
         run = ["run", "--no-summary", "--probes", "ebpf", "-o", str(trace), "--mount", str(stack.mountpoint)]
         run += ["--python", sys.executable, str(folder / "twice.py"), str(stack.model / "model.onnx.data")]
-        done = subprocess.run([*CVTRACE, *run], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        result = subprocess.run([*CVTRACE, *run], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
         yield stack, analyse(read_trace(trace))
 
 

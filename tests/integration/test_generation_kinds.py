@@ -200,7 +200,7 @@ def test_a_model_on_a_local_disk_is_a_no_that_says_so(stack: Stack, tmp_path: Pa
     assert report.verdict.generation_hits_cvmfs == "no", report.verdict.missing
     assert report.verdict.model_from == "elsewhere"
     assert {file.path for file in report.verdict.model_files} >= {str(local / "model.onnx.data")}
-    assert any(str(local) in each and "not on CVMFS" in each for each in report.verdict.proof)
+    assert any(str(local) in sentence and "not on CVMFS" in sentence for sentence in report.verdict.proof)
 
 
 def test_one_token_of_a_cold_client_is_a_yes_because_of_its_prefill(stack: Stack, tmp_path: Path) -> None:

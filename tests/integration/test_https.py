@@ -41,8 +41,8 @@ def test_fetches_over_https_are_counted_and_timed(tmp_path: Path, monkeypatch: p
             command = [*CVTRACE, "run", "--no-summary", "--probes", probes, "-o", str(trace)]
             paths = [str(mounted.root / name) for name in FILES]
             command += ["--mount", str(mounted.root), "--", sys.executable, "-c", READ, *paths]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stderr
             entries = mounted.gets()[before:]
 
     # THEN every fetch is there, with its object's file, and its bytes as on the wire
@@ -64,5 +64,5 @@ def test_fetches_over_https_are_counted_and_timed(tmp_path: Path, monkeypatch: p
     checks = {check.name: check.agree for check in report.checks}
     assert checks.get("http_fetches") is True
     assert "http_bytes" not in checks
-    assert any("over HTTPS" in each for each in report.trace.missing)
+    assert any("over HTTPS" in reason for reason in report.trace.missing)
     assert "over HTTPS" in summary(read_trace(trace), verbose=True)

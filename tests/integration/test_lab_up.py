@@ -42,8 +42,8 @@ def cvtrace(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def nothing_is_left(stack: lab.Stack) -> bool:
-    gone = not processes.is_running(stack.origin_pid) and not processes.is_running(stack.client_pid)
-    return gone and mounts.kind(stack.mountpoint) is None
+    ended = not processes.is_running(stack.origin_pid) and not processes.is_running(stack.client_pid)
+    return ended and mounts.kind(stack.mountpoint) is None
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
@@ -76,10 +76,10 @@ def test_up_twice_is_up_once(folder: Path) -> None:
     first = bring_up(folder)
 
     # WHEN / THEN
-    said: list[str] = []
+    messages: list[str] = []
     options = replace(SMALL, mount=folder / "mnt")
-    assert lab.up(options, state=folder / "state", say=said.append) == first
-    assert said == ["the lab is already up"]
+    assert lab.up(options, state=folder / "state", say=messages.append) == first
+    assert messages == ["the lab is already up"]
     with pytest.raises(LabError, match=r"up with quota_bytes .*`cvtrace lab down` first"):
         bring_up(folder, quota_bytes=1 << 30)
 
@@ -90,11 +90,11 @@ def test_a_second_up_builds_nothing_again(folder: Path) -> None:
     lab.down(state=folder / "state")
 
     # WHEN
-    said: list[str] = []
-    lab.up(replace(SMALL, mount=folder / "mnt"), state=folder / "state", say=said.append)
+    messages: list[str] = []
+    lab.up(replace(SMALL, mount=folder / "mnt"), state=folder / "state", say=messages.append)
 
     # THEN
-    assert not any(text.startswith(("building", "publishing", "mending")) for text in said)
+    assert not any(text.startswith(("building", "publishing", "mending")) for text in messages)
 
 
 @pytest.mark.parametrize("victim", ["client", "origin", "both"])
@@ -110,9 +110,9 @@ def test_a_killed_process_is_said_and_mended(folder: Path, victim: str) -> None:
         assert eventually(lambda pid=pid: not processes.is_running(pid))  # type: ignore[misc]
 
     # THEN
-    found = lab.status(state=folder / "state")
-    assert not found.up
-    assert len(found.problems) == len(pids[victim])
+    status = lab.status(state=folder / "state")
+    assert not status.up
+    assert len(status.problems) == len(pids[victim])
 
     # WHEN
     mended = bring_up(folder)
@@ -157,11 +157,11 @@ def test_up_that_was_killed_in_the_middle_is_mended(folder: Path) -> None:
     starting.wait()
 
     # WHEN
-    found = lab.status(state=folder / "state")
+    status = lab.status(state=folder / "state")
     stack = bring_up(folder)
 
     # THEN
-    assert not found.up
+    assert not status.up
     assert lab.status(state=folder / "state").up
     origins = [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if _mentions(entry, stack.control)]
     assert len(origins) == 1
@@ -231,25 +231,25 @@ def test_injection_reaches_the_origin(folder: Path) -> None:
 
 
 def test_two_temporary_stacks_do_not_meet() -> None:
-    with lab.temporary() as one, lab.temporary() as other:
-        assert one.mountpoint != other.mountpoint
-        assert one.url != other.url
-        assert (one.model / "model.onnx").read_bytes() == (other.model / "model.onnx").read_bytes()
-    assert nothing_is_left(one)
-    assert nothing_is_left(other)
-    assert not one.state.exists()
+    with lab.temporary() as first, lab.temporary() as second:
+        assert first.mountpoint != second.mountpoint
+        assert first.url != second.url
+        assert (first.model / "model.onnx").read_bytes() == (second.model / "model.onnx").read_bytes()
+    assert nothing_is_left(first)
+    assert nothing_is_left(second)
+    assert not first.state.exists()
 
 
 def test_bad_options_are_one_sentence_and_leave_nothing(folder: Path) -> None:
     # GIVEN
-    taken = folder / "taken"
-    taken.mkdir()
-    (taken / "file").write_text("mine")
+    blocker = folder / "taken"
+    blocker.mkdir()
+    (blocker / "file").write_text("mine")
 
     # WHEN / THEN
     for changes, message in (
         ({"client": "/no/cvmfs2"}, "no client /no/cvmfs2"),
-        ({"mount": taken}, "is not empty"),
+        ({"mount": blocker}, "is not empty"),
         ({"mount": Path("/proc")}, "something is mounted on /proc already"),
         ({"port": 1 << 20}, "did not start"),
         ({"size_bytes": 10}, "too small"),
@@ -270,12 +270,12 @@ def test_the_verbs(folder: Path) -> None:
     # THEN
     assert up.returncode == 0, up.stderr
     assert f"{folder}/mnt/models/lab-4mb" in up.stdout
-    shown = cvtrace("lab", "status", "--json", *state)
-    assert shown.returncode == 0
-    assert json.loads(shown.stdout)["up"] is True
+    result = cvtrace("lab", "status", "--json", *state)
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["up"] is True
     assert cvtrace("lab", "down", *state).stdout == "the lab is down\n"
-    shown = cvtrace("lab", "status", *state)
-    assert (shown.returncode, shown.stdout) == (1, "down\n")
+    result = cvtrace("lab", "status", *state)
+    assert (result.returncode, result.stdout) == (1, "down\n")
     assert cvtrace("lab", "up", "--size", "much", *state).returncode == 2
 
 

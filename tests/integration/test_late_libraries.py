@@ -59,19 +59,19 @@ def stack() -> Iterator[Stack]:
 
 
 def calls(trace: Trace, symbol: str) -> Events:
-    found = of_kind(trace.events, Kind.PHASE)
-    return found[found["a"] == INDEX[symbol]]
+    phases = of_kind(trace.events, Kind.PHASE)
+    return phases[phases["a"] == INDEX[symbol]]
 
 
 @pytest.mark.parametrize("wrapper", ["shell", "chroot"])
-def test_the_first_calls_behind_a_wrapper_are_marked(here: Path, stack: Stack, wrapper: str) -> None:
+def test_the_first_calls_behind_a_wrapper_are_marked(workdir: Path, stack: Stack, wrapper: str) -> None:
     # GIVEN an interpreter that is not named on the command line, in an environment without the hook
     words = example(stack.model, TOKENS)
     if wrapper == "shell":
         command = ["env", "-i", "PATH=/usr/bin:/bin", "ORT_DISABLE_TELEMETRY=1", "sh", "-c", '"$@"; true', "sh", *words]
     else:
-        (here / "root").mkdir()
-        command = [*unshare("--mount", "--propagation", "private"), "sh", "-ec", IN_CHROOT, "sh", str(here / "root")]
+        (workdir / "root").mkdir()
+        command = [*unshare("--mount", "--propagation", "private"), "sh", "-ec", IN_CHROOT, "sh", str(workdir / "root")]
         command += words
     # WHEN
     succeed([*CVTRACE, "run", *options(stack.mountpoint, "ebpf"), "--", *command])
@@ -85,7 +85,7 @@ def test_the_first_calls_behind_a_wrapper_are_marked(here: Path, stack: Stack, w
     assert load.fuse_requests > 0
 
 
-def test_a_recording_that_begins_in_the_middle_of_a_load(here: Path, stack: Stack) -> None:
+def test_a_recording_that_begins_in_the_middle_of_a_load(workdir: Path, stack: Stack) -> None:
     # GIVEN a program that loads a model, and a client that is stopped meanwhile
     (client,) = [describe(point).daemon for point in mount_points() if point.path == str(stack.mountpoint)]
     assert client is not None
@@ -108,7 +108,7 @@ def test_a_recording_that_begins_in_the_middle_of_a_load(here: Path, stack: Stac
         # WHEN a recording begins
         words = ["-o", "trace", "--probes", "ebpf", "--mount", str(stack.mountpoint), "--no-summary", str(target.pid)]
         recorder = subprocess.Popen([*CVTRACE, "attach", *words])
-        wait_until(lambda: recording_began(here / "trace"), "the recording has begun", 60)
+        wait_until(lambda: recording_began(workdir / "trace"), "the recording has begun", 60)
         os.kill(client.pid, signal.SIGCONT)
         assert target.stdout.readline() == "loaded\n"
         target.communicate("\n", timeout=60)

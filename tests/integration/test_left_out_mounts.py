@@ -55,7 +55,7 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def other() -> Iterator[Stack]:
+def second_stack() -> Iterator[Stack]:
     with temporary(SMALL) as stack:
         yield stack
 
@@ -70,17 +70,19 @@ def recorded(folder: Path, model: Path, *mounts: Path, probes: str = "ebpf") -> 
     return analyse(read_trace(trace))
 
 
-def test_generation_from_a_mount_left_out_is_a_yes_that_names_it(stack: Stack, other: Stack, tmp_path: Path) -> None:
+def test_generation_from_a_mount_left_out_is_a_yes_that_names_it(
+    stack: Stack, second_stack: Stack, tmp_path: Path
+) -> None:
     # GIVEN a model on a mount that is not recorded, of which nothing is cached
-    cold = wipe_client_cache(other)
+    cold = wipe_client_cache(second_stack)
 
     report = recorded(tmp_path, cold.model, stack.mountpoint)
 
     # THEN the requests of generation to it are counted, and the mount is named
     verdict = report.verdict
     assert verdict.generation_hits_cvmfs == "yes"
-    assert any(str(other.mountpoint) in each and "was not observed" in each for each in verdict.missing)
-    (mount,) = (each for each in verdict.unobserved_mounts if each.path == str(other.mountpoint))
+    assert any(str(second_stack.mountpoint) in reason and "was not observed" in reason for reason in verdict.missing)
+    (mount,) = (mount for mount in verdict.unobserved_mounts if mount.path == str(second_stack.mountpoint))
     assert mount.is_cvmfs
     assert mount.generation_reads >= 1
     assert verdict.fuse_reads == mount.generation_reads
@@ -88,30 +90,34 @@ def test_generation_from_a_mount_left_out_is_a_yes_that_names_it(stack: Stack, o
 
 @pytest.mark.parametrize("probes", ["portable", "strace"])
 def test_a_mount_left_out_is_no_no_where_requests_to_it_are_not_seen(
-    stack: Stack, other: Stack, tmp_path: Path, probes: str
+    stack: Stack, second_stack: Stack, tmp_path: Path, probes: str
 ) -> None:
-    verdict = recorded(tmp_path, other.model, stack.mountpoint, probes=probes).verdict
+    verdict = recorded(tmp_path, second_stack.model, stack.mountpoint, probes=probes).verdict
 
     assert verdict.generation_hits_cvmfs == "inconclusive"
-    assert any(f"on {other.mountpoint}, a FUSE mount that was not observed" in each for each in verdict.missing)
+    assert any(
+        f"on {second_stack.mountpoint}, a FUSE mount that was not observed" in reason for reason in verdict.missing
+    )
 
 
 def test_what_somebody_else_reads_is_never_a_yes_of_the_portable_rung(
-    stack: Stack, other: Stack, tmp_path: Path
+    stack: Stack, second_stack: Stack, tmp_path: Path
 ) -> None:
     # GIVEN a model on a local disk, and somebody who reads from an observed mount all the time
     local = tmp_path / "copy"
     shutil.copytree(stack.model, local)
-    reader = subprocess.Popen([sys.executable, "-c", READS_ON, str(other.model)], stdout=subprocess.PIPE, text=True)
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READS_ON, str(second_stack.model)], stdout=subprocess.PIPE, text=True
+    )
     assert reader.stdout is not None
     try:
         reader.stdout.readline()
         os.set_blocking(reader.stdout.fileno(), False)
         for _ in range(3):
-            report = recorded(tmp_path, local, stack.mountpoint, other.mountpoint, probes="portable")
+            report = recorded(tmp_path, local, stack.mountpoint, second_stack.mountpoint, probes="portable")
             # THEN the client counted those reads, and they are not the target's
             trace = read_trace(tmp_path / "trace")
-            mount = next(each for each in trace.meta["mounts"] if each["path"] == str(other.mountpoint))
+            mount = next(mount for mount in trace.meta["mounts"] if mount["path"] == str(second_stack.mountpoint))
             assert mount["counters_after"]["cvmfs.n_fs_read"] > mount["counters_before"]["cvmfs.n_fs_read"]
             assert report.verdict.generation_hits_cvmfs != "yes", report.verdict
             assert reader.poll() is None

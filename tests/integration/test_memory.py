@@ -33,12 +33,12 @@ def test_the_command_runs_in_a_group_that_is_gone_afterwards() -> None:
 
     # WHEN
     with limited(["cat", "/proc/self/cgroup"], 64 << 20) as argv:
-        made = groups() - before
+        new_groups = groups() - before
         first, second = (subprocess.run(argv, capture_output=True, text=True, check=True).stdout for _ in range(2))
 
     # THEN
-    assert len(made) == 1
-    assert made.pop().name in first
+    assert len(new_groups) == 1
+    assert new_groups.pop().name in first
     assert first == second
     assert groups() == before
 

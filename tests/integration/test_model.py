@@ -47,9 +47,9 @@ def run(argv: list[str], **options: object) -> subprocess.CompletedProcess[str]:
 def result(argv: list[str]) -> tuple[list[int], list[int], str]:
     import json
 
-    done = run(argv)
-    assert done.returncode == 0, done.stderr
-    tokens, blocks, text = json.loads(done.stdout)
+    result = run(argv)
+    assert result.returncode == 0, result.stderr
+    tokens, blocks, text = json.loads(result.stdout)
     return tokens, blocks, text
 
 
@@ -99,29 +99,29 @@ def test_mapped_weights_are_read_again_for_every_token_under_a_memory_limit(tmp_
 
 def test_the_example_answers_a_prompt_and_prints_the_timings(tiny: Path) -> None:
     # WHEN
-    done = run([sys.executable, str(EXAMPLE), "-m", str(tiny), "-e", "cpu", "-v", "-g", "-l", "60", "-p", "Why?"])
+    result = run([sys.executable, str(EXAMPLE), "-m", str(tiny), "-e", "cpu", "-v", "-g", "-l", "60", "-p", "Why?"])
 
     # THEN
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     seconds, number, rate = r"\d+\.\d\ds", r"(\d+)", r"\d+\.\d\d tps"
     line = re.search(
         rf"^Load time: {seconds}, Prompt length: {number}, New tokens: {number}, Time to first: {seconds}, "
         rf"Prompt tokens per second: {rate}, New tokens per second: {rate}$",
-        done.stdout,
+        result.stdout,
         re.MULTILINE,
     )
-    assert line, done.stdout
+    assert line, result.stdout
     assert int(line[1]) + int(line[2]) == 60
 
 
 def test_the_example_asks_until_quit(tiny: Path) -> None:
     # WHEN
     argv = [sys.executable, str(EXAMPLE), "-m", str(tiny), "--tokens", "7", "-g"]
-    done = run(argv, input="What?\n\nWho?\nquit\nWhere?\n")
+    result = run(argv, input="What?\n\nWho?\nquit\nWhere?\n")
 
     # THEN
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("New tokens: 7,") == 2
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("New tokens: 7,") == 2
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_example_asks_until_quit(tiny: Path) -> None:
 )
 def test_the_example_says_in_a_sentence_what_is_wrong(tiny: Path, change: dict[str, str], message: str) -> None:
     options = {"-m": str(tiny), "-p": "Why?"} | change
-    done = run([sys.executable, str(EXAMPLE), *(text for pair in options.items() for text in pair)])
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    result = run([sys.executable, str(EXAMPLE), *(text for pair in options.items() for text in pair)])
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

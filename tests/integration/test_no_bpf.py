@@ -24,16 +24,16 @@ def run_after(preparation: str, mount: Path, trace: Path, probes: str) -> subpro
 
 
 @pytest.mark.parametrize(
-    ("preparation", "says"), [(WITHOUT_BCC, "apt install python3-bpfcc"), (WITHOUT_TRACEFS, "mount -t tracefs")]
+    ("preparation", "message"), [(WITHOUT_BCC, "apt install python3-bpfcc"), (WITHOUT_TRACEFS, "mount -t tracefs")]
 )
-def test_ebpf_that_cannot_be_had_names_the_way_out(tmp_path: Path, mount: Path, preparation: str, says: str) -> None:
+def test_ebpf_that_cannot_be_had_names_the_way_out(tmp_path: Path, mount: Path, preparation: str, message: str) -> None:
     # WHEN
-    done = run_after(preparation, mount, tmp_path / "trace", "ebpf")
+    result = run_after(preparation, mount, tmp_path / "trace", "ebpf")
 
     # THEN one sentence, exit code 3, and nothing is left behind
-    assert done.returncode == 3, done.stderr
-    assert says in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert result.returncode == 3, result.stderr
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
     assert not (tmp_path / "trace").exists()
 
 
@@ -41,10 +41,10 @@ def test_ebpf_that_cannot_be_had_names_the_way_out(tmp_path: Path, mount: Path, 
 @pytest.mark.parametrize("preparation", [WITHOUT_BCC, WITHOUT_TRACEFS])
 def test_the_next_rung_is_taken_and_what_was_refused_is_kept(tmp_path: Path, mount: Path, preparation: str) -> None:
     # WHEN
-    done = run_after(preparation, mount, tmp_path / "trace", "auto")
+    result = run_after(preparation, mount, tmp_path / "trace", "auto")
 
     # THEN
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     meta = read_trace(tmp_path / "trace").meta
     assert meta["probe"] == "strace"
     assert any("tracefs" in sentence or "bcc" in sentence for sentence in meta["missing"])
@@ -67,9 +67,9 @@ def test_a_root_without_capabilities_is_told(tmp_path: Path, mount: Path) -> Non
     ]
 
     # WHEN
-    done = subprocess.run([*less, *argv, "--", "true"], capture_output=True, text=True, check=False)
+    result = subprocess.run([*less, *argv, "--", "true"], capture_output=True, text=True, check=False)
 
     # THEN
-    assert done.returncode == 3, done.stderr
-    assert "cvtrace: " in done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 3, result.stderr
+    assert "cvtrace: " in result.stderr
+    assert "Traceback" not in result.stderr

@@ -194,11 +194,11 @@ def test_truncated_body(origin: Origin, connection: http.client.HTTPConnection, 
     with pytest.raises(http.client.IncompleteRead) as cut:
         connection.getresponse().read()
     connection.close()
-    whole = get(connection)
+    response = get(connection)
 
     # THEN
     assert cut.value.partial == BODY[:1000]
-    assert whole == (200, BODY)
+    assert response == (200, BODY)
     first, second = logged(origin, tmp_path)
     assert (first.status, first.body_bytes, first.truncated) == (200, 1000, True)
     assert (second.body_bytes, second.truncated) == (len(BODY), False)
@@ -226,10 +226,10 @@ def test_status_for_some_paths(origin: Origin, connection: http.client.HTTPConne
 
     # WHEN
     empty, chunk = get(connection, OBJECT.replace("cdP", "empty")), get(connection)
-    other, _ = get(connection, OBJECT + "x")
+    response, _ = get(connection, OBJECT + "x")
 
     # THEN the connection stays usable, and the log has the bytes of the error's text
-    assert (empty[0], chunk[0], other) == (503, 502, 404)
+    assert (empty[0], chunk[0], response) == (503, 502, 404)
     entries = logged(origin, tmp_path)
     assert [entry.status for entry in entries] == [503, 502, 404]
     assert entries[0].body_bytes == len(empty[1])

@@ -40,7 +40,7 @@ daemon.wait()
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[Path]:
+def second_mount(tmp_path: Path) -> Iterator[Path]:
     """Mount another CVMFS."""
     (tmp_path / "other").mkdir()
     open_to_all(tmp_path)
@@ -64,77 +64,77 @@ def stranger(folder: Path) -> Iterator[Path]:
         daemon.wait()
 
 
-def others(meta: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def other_mounts(meta: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {mount["path"]: mount for mount in meta["other_mounts"]}
 
 
-def test_what_the_target_reads_on_mounts_left_out_is_recorded(here: Path, mount: Path, other: Path) -> None:
+def test_what_the_target_reads_on_mounts_left_out_is_recorded(workdir: Path, mount: Path, second_mount: Path) -> None:
     # GIVEN a recording of one mount; another CVMFS mount and a mount of something else
-    with stranger(here) as plain:
+    with stranger(workdir) as plain:
         reads = subprocess.Popen(
             [sys.executable, "-c", "import sys\nwhile True: open(sys.argv[1], 'rb').read()", str(plain / "model")]
         )
         try:
             # WHEN the target reads from the others, while a stranger does as well
-            done = run(mount, script(READS), str(other / "model"), str(plain / "model"), probes="ebpf")
+            result = run(mount, script(READS), str(second_mount / "model"), str(plain / "model"), probes="ebpf")
         finally:
             reads.kill()
             reads.wait()
-        devices = {path: path.stat().st_dev for path in (mount, other, plain)}
-    trace = trace_of(done)
+        devices = {path: path.stat().st_dev for path in (mount, second_mount, plain)}
+    trace = trace_of(result)
 
     # THEN both are named, with their type and source, as used
-    found = others(trace.meta)
-    assert [found[str(path)]["used"] for path in (other, plain)] == [True, True]
-    assert (found[str(plain)]["type"], found[str(plain)]["source"]) == ("fuse", "sshfs")
-    assert {path: found[str(path)]["device"] for path in (other, plain)} == {
-        path: devices[path] for path in (other, plain)
+    mounts = other_mounts(trace.meta)
+    assert [mounts[str(path)]["used"] for path in (second_mount, plain)] == [True, True]
+    assert (mounts[str(plain)]["type"], mounts[str(plain)]["source"]) == ("fuse", "sshfs")
+    assert {path: mounts[str(path)]["device"] for path in (second_mount, plain)} == {
+        path: devices[path] for path in (second_mount, plain)
     }
-    assert str(mount) not in found
+    assert str(mount) not in mounts
 
     # THEN each request is there that the target sent, with its times, and none of the stranger's
-    sent = of_kind(trace.events, Kind.FUSE_SEND)
-    assert set(sent["tgid"][np.isin(sent["b"], [devices[other], devices[plain]])].tolist()) == {
+    sends = of_kind(trace.events, Kind.FUSE_SEND)
+    assert set(sends["tgid"][np.isin(sends["b"], [devices[second_mount], devices[plain]])].tolist()) == {
         trace.meta["target"]["pid"]
     }
-    for path in (other, plain):
-        opcodes = (sent["c"][sent["b"] == found[str(path)]["connection"]] >> np.uint64(32)).tolist()
+    for path in (second_mount, plain):
+        opcodes = (sends["c"][sends["b"] == mounts[str(path)]["connection"]] >> np.uint64(32)).tolist()
         assert Opcode.OPEN in opcodes
-    opcodes = (sent["c"][sent["b"] == found[str(other)]["connection"]] >> np.uint64(32)).tolist()
+    opcodes = (sends["c"][sends["b"] == mounts[str(second_mount)]["connection"]] >> np.uint64(32)).tolist()
     assert Opcode.READ in opcodes
-    assert (sent["dur"] > 0).all()
+    assert (sends["dur"] > 0).all()
 
     # THEN the pages that it touched are there, and none of that is taken for something of the observed mount
-    touched = of_kind(trace.events, Kind.PAGE_READ)
-    assert {devices[other], devices[plain]} <= set(touched["a"].tolist())
+    page_reads = of_kind(trace.events, Kind.PAGE_READ)
+    assert {devices[second_mount], devices[plain]} <= set(page_reads["a"].tolist())
     read = recording(trace)
     assert set(read.of(Kind.FUSE_SEND).b.tolist()) <= {devices[mount]}
-    assert devices[other] in of_kind(read.elsewhere, Kind.FUSE_SEND)["b"].tolist()
-    assert not np.isin(read.of(Kind.PAGE_READ).a, [devices[other], devices[plain]]).any()
+    assert devices[second_mount] in of_kind(read.elsewhere, Kind.FUSE_SEND)["b"].tolist()
+    assert not np.isin(read.of(Kind.PAGE_READ).a, [devices[second_mount], devices[plain]]).any()
 
 
-def test_a_mount_that_the_target_alone_sees(here: Path, mount: Path) -> None:
+def test_a_mount_that_the_target_alone_sees(workdir: Path, mount: Path) -> None:
     # GIVEN a target that mounts something in a mount namespace of its own
-    (here / "inside").mkdir()
-    (here / "workspace").mkdir()
+    (workdir / "inside").mkdir()
+    (workdir / "workspace").mkdir()
     program = Path(__file__).with_name("tiny_mount.py")
 
     # WHEN it reads there
-    words = [script(IN_ITS_OWN_NAMESPACE), str(program), str(here / "inside"), str(here / "workspace")]
-    done = run(mount, "--", *unshare("--mount"), sys.executable, *words, probes="ebpf")
+    words = [script(IN_ITS_OWN_NAMESPACE), str(program), str(workdir / "inside"), str(workdir / "workspace")]
+    result = run(mount, "--", *unshare("--mount"), sys.executable, *words, probes="ebpf")
 
     # THEN the mount is named by the path that it has there
-    trace = trace_of(done)
-    assert done.stdout == "800000\n", done.stderr
-    found = others(trace.meta)[str(here / "inside")]
-    assert (found["used"], found["source"]) == (True, "inside")
-    sent = of_kind(trace.events, Kind.FUSE_SEND)
-    assert Opcode.READ in (sent["c"][sent["b"] == found["connection"]] >> np.uint64(32)).tolist()
+    trace = trace_of(result)
+    assert result.stdout == "800000\n", result.stderr
+    mounts = other_mounts(trace.meta)[str(workdir / "inside")]
+    assert (mounts["used"], mounts["source"]) == (True, "inside")
+    sends = of_kind(trace.events, Kind.FUSE_SEND)
+    assert Opcode.READ in (sends["c"][sends["b"] == mounts["connection"]] >> np.uint64(32)).tolist()
 
 
-def test_a_mount_nobody_uses_is_listed_as_that(here: Path, mount: Path, other: Path) -> None:
+def test_a_mount_nobody_uses_is_listed_as_that(workdir: Path, mount: Path, second_mount: Path) -> None:
     # WHEN the target reads from the observed mount only
-    done = run(mount, script(READS), str(mount / "model"), probes="ebpf")
+    result = run(mount, script(READS), str(mount / "model"), probes="ebpf")
     # THEN
     meta = json.loads(Path("trace/meta.json").read_text())
-    assert others(meta)[str(other)]["used"] is False, done.stderr
+    assert other_mounts(meta)[str(second_mount)]["used"] is False, result.stderr

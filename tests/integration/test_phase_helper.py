@@ -49,8 +49,8 @@ def clean_environ() -> dict[str, str]:
 def marked(python: Path | str, script: str, marks: Path, cwd: Path) -> list[str]:
     """Run a script with the hook; return the names of its phases."""
     environ = environment(marks, clean_environ())
-    done = subprocess.run([python, "-c", script], env=environ, cwd=cwd, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = subprocess.run([python, "-c", script], env=environ, cwd=cwd, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
     events, texts = read_marks(marks, 1)
     begun = set(events["ts"][events["a"] == USER_PHASE].tolist())
     return [bytes(text["text"]).decode() for text in texts if int(text["ts"]) in begun]
@@ -75,11 +75,11 @@ def test_a_script_in_a_bare_environment_is_recorded_with_its_phases(bare: Path, 
         "--mount",
         mount,
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "work.py"], cwd=tmp_path, env=clean_environ(), capture_output=True, text=True, check=False
     )
     # THEN it runs as it would with cvtrace, and its phase is a row of the report
-    assert (done.returncode, done.stdout) == (0, "worked in True None\n"), done.stderr
+    assert (result.returncode, result.stdout) == (0, "worked in True None\n"), result.stderr
     assert "the work" in [row.name for row in analyse(read_trace(tmp_path / "trace")).phases]
 
 
@@ -116,12 +116,12 @@ def test_the_package_installs_into_any_environment(bare: Path, tmp_path: Path) -
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
     source = tmp_path / "source"
     shutil.copytree(PACKAGE, source)
-    done = subprocess.run(
+    result = subprocess.run(
         [*install, "--target", tmp_path / "site", source], capture_output=True, text=True, check=False
     )
-    if "No matching distribution found for setuptools" in done.stderr:
+    if "No matching distribution found for setuptools" in result.stderr:
         pytest.skip("pip reaches no index, from where it takes setuptools to build with")
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     script = f"import sys\nsys.path.insert(0, {str(tmp_path / 'site')!r})\nfrom cvtrace_phase import phase\n@phase('installed')\ndef f(): pass\nf()"
     # THEN its phases are marked
     assert marked(bare, script, tmp_path / "marks", tmp_path) == ["installed"]

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 TOKENS = 5
-OWN = ("--pid", "--fork", "--mount-proc")
+OWN_NAMESPACE = ("--pid", "--fork", "--mount-proc")
 THREADS = """
 import os, sys, threading, time
 import cvtrace
@@ -50,7 +50,7 @@ def stack() -> Iterator[Stack]:
 
 def wrapped(wrapper: str) -> list[str]:
     if wrapper == "unshare":
-        return unshare(*OWN)
+        return unshare(*OWN_NAMESPACE)
     wrap = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc"]
     try:
         works = subprocess.run([*wrap, "true"], capture_output=True, check=False).returncode == 0
@@ -67,10 +67,10 @@ def tokens(trace: Trace) -> Events:
 
 
 @pytest.mark.parametrize(
-    ("wrapper", "probes"), [("bwrap", "ebpf"), *(("unshare", rung) for rung in RUNGS)], ids=lambda each: each
+    ("wrapper", "probes"), [("bwrap", "ebpf"), *(("unshare", rung) for rung in RUNGS)], ids=lambda item: item
 )
 def test_tokens_of_a_target_in_a_pid_namespace_are_counted_once(
-    here: Path, stack: Stack, wrapper: str, probes: str
+    workdir: Path, stack: Stack, wrapper: str, probes: str
 ) -> None:
     # WHEN a model generates in a PID namespace, with the hook and, for eBPF, with the library found while it runs
     succeed(
@@ -79,23 +79,23 @@ def test_tokens_of_a_target_in_a_pid_namespace_are_counted_once(
     trace = read_trace("trace")
 
     # THEN each token is there once, and its process is known by its number on the host
-    found = tokens(trace)
-    assert len(found) == TOKENS
-    assert int(found["tgid"][0]) > 2
+    rows = tokens(trace)
+    assert len(rows) == TOKENS
+    assert int(rows["tgid"][0]) > 2
     report = analyse(trace)
     assert next(phase.count for phase in report.phases if phase.name == "decode") == TOKENS
     if probes == "ebpf":
         assert len(np.unique(of_kind(trace.events, Kind.SYS_READ)["tgid"])) <= 3
-        assert int(found["tgid"][0]) in of_kind(trace.events, Kind.SYS_READ)["tgid"]
+        assert int(rows["tgid"][0]) in of_kind(trace.events, Kind.SYS_READ)["tgid"]
         # THEN what the load read is in the load
         load = next(phase for phase in report.phases if phase.name == "load")
         assert load.fuse_requests > 0
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_marks_of_threads_in_a_pid_namespace(here: Path, mount: Path, probes: str) -> None:
+def test_marks_of_threads_in_a_pid_namespace(workdir: Path, mount: Path, probes: str) -> None:
     # WHEN threads of a process in a PID namespace mark phases
-    command = [*unshare(*OWN), sys.executable, script(THREADS), str(mount / "model")]
+    command = [*unshare(*OWN_NAMESPACE), sys.executable, script(THREADS), str(mount / "model")]
     succeed([*CVTRACE, "run", *options(mount, probes), "--", *command])
 
     # THEN each mark has the numbers of the thread that read in it
@@ -113,12 +113,18 @@ def test_marks_of_threads_in_a_pid_namespace(here: Path, mount: Path, probes: st
     assert sorted(bytes(text) for text in trace.texts["text"][trace.texts["kind"] == Kind.PHASE]) == [b"one", b"two"]
 
 
-def test_cvtrace_inside_of_a_pid_namespace_sees_a_client_outside(here: Path, stack: Stack) -> None:
+def test_cvtrace_inside_of_a_pid_namespace_sees_a_client_outside(workdir: Path, stack: Stack) -> None:
     # GIVEN
     (client,) = [describe(point).daemon for point in mount_points() if point.path == str(stack.mountpoint)]
     assert client is not None
     # WHEN cvtrace runs in a PID namespace that the client is not in, and may choose its probe
-    command = [*unshare(*OWN), *CVTRACE, "run", *options(stack.mountpoint, "auto"), *example(stack.model, TOKENS)[1:]]
+    command = [
+        *unshare(*OWN_NAMESPACE),
+        *CVTRACE,
+        "run",
+        *options(stack.mountpoint, "auto"),
+        *example(stack.model, TOKENS)[1:],
+    ]
     succeed(command)
 
     # THEN it took eBPF, saw the target, and found the client by its answers
@@ -130,10 +136,10 @@ def test_cvtrace_inside_of_a_pid_namespace_sees_a_client_outside(here: Path, sta
     assert trace.meta["target"]["pid"] == int(tokens(trace)["tgid"][0])
     served = of_kind(trace.events, Kind.FUSE_DAEMON)
     assert set(served["tgid"].tolist()) == {client.pid}
-    sent = of_kind(trace.events, Kind.FUSE_SEND)
-    mine = sent[sent["tgid"] == trace.meta["target"]["pid"]]
-    assert Opcode.OPEN in (mine["c"] >> np.uint64(32)).tolist()
-    assert set(mine["a"].tolist()) <= set(served["a"].tolist())
+    sends = of_kind(trace.events, Kind.FUSE_SEND)
+    of_target = sends[sends["tgid"] == trace.meta["target"]["pid"]]
+    assert Opcode.OPEN in (of_target["c"] >> np.uint64(32)).tolist()
+    assert set(of_target["a"].tolist()) <= set(served["a"].tolist())
     # THEN that is said, with what it hides
     assert [word for word in trace.meta["missing"] if f"process {client.pid} of the host" in word]
     assert next(phase for phase in analyse(trace).phases if phase.name == "load").fuse_requests > 0
@@ -153,7 +159,7 @@ sys.exit(done.returncode)
 """
 
 
-def test_a_stranger_with_the_number_of_the_target_is_not_recorded(here: Path, mount: Path) -> None:
+def test_a_stranger_with_the_number_of_the_target_is_not_recorded(workdir: Path, mount: Path) -> None:
     # GIVEN a busy process on the host
     busy = "while True: open('/etc/passwd').close()"
     with subprocess.Popen([sys.executable, "-S", "-c", busy]) as stranger:
@@ -161,7 +167,7 @@ def test_a_stranger_with_the_number_of_the_target_is_not_recorded(here: Path, mo
             # WHEN cvtrace records a process of the same number in a PID namespace
             attach = [*CVTRACE, "attach", "-o", "trace", "--probes", "ebpf", "--mount", str(mount), "--no-summary"]
             attach += ["--for", "1s"]
-            succeed([*unshare(*OWN), sys.executable, "-c", INSIDE, str(stranger.pid), str(mount), *attach])
+            succeed([*unshare(*OWN_NAMESPACE), sys.executable, "-c", INSIDE, str(stranger.pid), str(mount), *attach])
         finally:
             stranger.kill()
 
@@ -174,7 +180,7 @@ def test_a_stranger_with_the_number_of_the_target_is_not_recorded(here: Path, mo
     assert b"/etc/passwd" not in trace.texts["text"]
 
 
-def test_a_client_in_a_pid_namespace(here: Path, tmp_path: Path) -> None:
+def test_a_client_in_a_pid_namespace(workdir: Path, tmp_path: Path) -> None:
     # GIVEN a client that was started in a PID namespace: the headers of its requests have numbers of that
     with tiny_mount(tmp_path, fqrn="inner.test.org", wrapper=tuple(unshare("--pid", "--fork"))) as (inner, _):
         # WHEN a program lists it
@@ -182,8 +188,8 @@ def test_a_client_in_a_pid_namespace(here: Path, tmp_path: Path) -> None:
         succeed([*CVTRACE, "run", *options(inner, "ebpf"), "--", *command])
     # THEN the requests are joined, and the name that it looked up is there
     trace = read_trace("trace")
-    sent, served = of_kind(trace.events, Kind.FUSE_SEND), of_kind(trace.events, Kind.FUSE_DAEMON)
-    mine = sent[sent["tgid"] == trace.meta["target"]["pid"]]
-    assert len(mine)
-    assert set(mine["a"].tolist()) <= set(served["a"].tolist())
+    sends, served = of_kind(trace.events, Kind.FUSE_SEND), of_kind(trace.events, Kind.FUSE_DAEMON)
+    of_target = sends[sends["tgid"] == trace.meta["target"]["pid"]]
+    assert len(of_target)
+    assert set(of_target["a"].tolist()) <= set(served["a"].tolist())
     assert b"model" in trace.texts["text"][trace.texts["kind"] == Kind.FUSE_DAEMON]

@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(cannot() is not None, reason=
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with temporary(Options(size_bytes=40_000_000, client="lab", chunk_bytes=2 << 20)) as found:
-        yield found
+    with temporary(Options(size_bytes=40_000_000, client="lab", chunk_bytes=2 << 20)) as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -37,17 +37,17 @@ def folder() -> Iterator[Path]:
 
 def record(stack: Stack, folder: Path, *more: str) -> tuple[Trace, Report, subprocess.CompletedProcess[str]]:
     command = [*CVTRACE, "run", "-o", folder / "trace", "--mount", stack.mountpoint, *more, "--"]
-    done = run_as_nobody([*command, *example(stack.model, 16)], folder, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    result = run_as_nobody([*command, *example(stack.model, 16)], folder, cwd=folder)
+    assert result.returncode == 0, result.stderr
     trace = read_trace(folder / "trace")
-    return trace, analyse(trace), done
+    return trace, analyse(trace), result
 
 
 def test_a_stranger_is_one(folder):
     # GIVEN how these tests drop privileges THEN nothing is left of them
-    done = run_as_nobody(["sh", "-c", "id -u; grep CapEff /proc/self/status; cat /proc/1/environ"], cwd=folder)
-    assert done.stdout.split() == ["65534", "CapEff:", "0000000000000000"]
-    assert done.returncode != 0
+    result = run_as_nobody(["sh", "-c", "id -u; grep CapEff /proc/self/status; cat /proc/1/environ"], cwd=folder)
+    assert result.stdout.split() == ["65534", "CapEff:", "0000000000000000"]
+    assert result.returncode != 0
 
 
 def test_fetches_during_generation_are_seen_by_difference(stack, folder):
@@ -68,7 +68,7 @@ def test_fetches_during_generation_are_seen_by_difference(stack, folder):
     assert report.verdict.generation_hits_cvmfs != "no"
     generation = [phases[name] for name in ("prefill", "decode", "between") if name in phases]
     assert report.verdict.http_fetches == sum(row.http_fetches or 0 for row in generation)
-    received = any("MB received" in each for each in report.verdict.proof)
+    received = any("MB received" in sentence for sentence in report.verdict.proof)
     assert received or not phases["decode"].http_fetches
 
 
@@ -76,13 +76,13 @@ def test_without_a_fetch_the_answer_is_inconclusive_and_never_no(stack, folder):
     # GIVEN a client that has everything in its cache
     warm(stack)
     # WHEN a user without privileges records a run
-    _, report, done = record(stack, folder)
+    _, report, result = record(stack, folder)
     # THEN opens and fetches are known to be none, reads are not known, and the answer says so
     # (the kernel may have dropped pages: then objects were looked up in the client's cache, and the answer is yes)
-    looked_up = any("hit rate" in each for each in report.verdict.proof)
+    looked_up = any("hit rate" in sentence for sentence in report.verdict.proof)
     assert report.verdict.generation_hits_cvmfs == ("yes" if looked_up else "inconclusive")
     assert (report.verdict.http_fetches, report.verdict.http_bytes, report.verdict.fuse_reads) == (0, 0, None)
-    assert "Does generation hit CVMFS?" in done.stderr
+    assert "Does generation hit CVMFS?" in result.stderr
     assert any("not reads" in reason for reason in report.verdict.missing)
 
 
@@ -112,14 +112,14 @@ def test_counters_are_read_rarely_between_tokens_and_what_it_took_is_in_the_trac
     trace, report, _ = record(stack, folder)
     # GIVEN the readings of the mount
     readings = trace.events[(trace.events["kind"] == Kind.COUNTER) & (trace.events["ret"] == 0)]
-    taken = readings[readings["b"] == INDEX["nopen"]]
+    of_counter = readings[readings["b"] == INDEX["nopen"]]
     # THEN there is one around each call but a token's, and of those between tokens one in a tenth of a second
     decode = next(row for row in report.phases if row.name == "decode")
     tokens = decode.count
     calls = int((trace.events["kind"] == Kind.PHASE).sum()) - tokens
     span_s = report.tokens[-1].start_s + report.tokens[-1].wall_s - report.tokens[0].start_s
-    assert calls <= len(taken) <= 2 * calls + 3 + span_s / 0.1
+    assert calls <= len(of_counter) <= 2 * calls + 3 + span_s / 0.1
     # AND each says how long it took
-    assert (taken["dur"] > 0).all()
+    assert (of_counter["dur"] > 0).all()
     # AND the recorder sampled the target
     assert len(trace.events[(trace.events["kind"] == Kind.COUNTER) & (trace.events["ret"] == 1)])

@@ -29,7 +29,7 @@ def test_root_asks_a_private_mount_as_its_owner(private: Path) -> None:
     with pytest.raises(PermissionError):
         private.stat()
     # WHEN it is described
-    (point,) = [each for each in mount_points() if each.path == str(private)]
+    (point,) = [point for point in mount_points() if point.path == str(private)]
     mount = describe(point)
     # THEN it has said who it is, its daemon is found, and its counters can be read
     assert (mount.error, mount.answers, mount.fqrn) == (None, True, "alone.test.org")

@@ -43,37 +43,37 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def here(here: Path) -> Path:
+def workdir(workdir: Path) -> Path:
     """Work in a folder of nobody's."""
-    os.chown(here, NOBODY, NOBODY)
-    return here
+    os.chown(workdir, NOBODY, NOBODY)
+    return workdir
 
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Let the script end; return what the recorder said."""
-    _, said = process.communicate("go on\n", timeout=DEADLINE_S)
-    assert process.returncode == 0, said
-    return said
+    _, output = process.communicate("go on\n", timeout=DEADLINE_S)
+    assert process.returncode == 0, output
+    return output
 
 
 def capabilities(pid: int) -> set[tuple[str, str]]:
     """Return the privileges of all threads of a process as /proc has them."""
-    wanted = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
+    names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
     return {
         (fields[0].rstrip(":"), fields[1])
         for task in Path(f"/proc/{pid}/task").iterdir()
         for line in (task / "status").read_text().splitlines()
-        if (fields := line.split()) and fields[0].rstrip(":") in wanted
+        if (fields := line.split()) and fields[0].rstrip(":") in names
     }
 
 
 @pytest.mark.parametrize("sudo", [False, True], ids=["root", "sudo"])
 @pytest.mark.parametrize("probes", RUNGS)
-def test_no_thread_of_the_recorder_keeps_more_than_is_written_out(here, mount, probes, sudo):
+def test_no_thread_of_the_recorder_keeps_more_than_is_written_out(workdir, mount, probes, sudo):
     # GIVEN a recording whose target runs
     process = start_script(mount, WAITS, probes, **(AS_NOBODY if sudo else {}))
-    kept = ALWAYS | OF_PROBE[probes] | (UNDER_SUDO if sudo else set())
-    mask = f"{sum(1 << each for each in kept):016x}"
+    allowed_capabilities = ALWAYS | OF_PROBE[probes] | (UNDER_SUDO if sudo else set())
+    mask = f"{sum(1 << item for item in allowed_capabilities):016x}"
     none = "0" * 16
 
     def allowed() -> set[str]:
@@ -81,18 +81,18 @@ def test_no_thread_of_the_recorder_keeps_more_than_is_written_out(here, mount, p
 
     # WHEN it is settled THEN it may do what is needed; a thread that needs nothing has nothing
     wait_until(lambda: allowed() <= {mask, none}, "the recorder gives up its privileges")
-    held = capabilities(process.pid)
-    said = finish(process)
-    assert {value for name, value in held if name in ("CapInh", "CapAmb")} == {none}
-    assert ("NoNewPrivs", "1") in held
+    capabilities_ = capabilities(process.pid)
+    output = finish(process)
+    assert {value for name, value in capabilities_ if name in ("CapInh", "CapAmb")} == {none}
+    assert ("NoNewPrivs", "1") in capabilities_
     # AND the recording came to its end: the trace is whole and the client's counters were read again
     trace = read_trace("trace")
-    assert trace.damage is None, said
+    assert trace.damage is None, output
     assert trace.meta["mounts"][0]["counters_after"]["cvmfs.n_fs_open"] >= 0
     assert trace.meta["mounts"][0]["error"] is None
 
 
-def test_the_counters_need_what_is_kept_for_them(here, mount):
+def test_the_counters_need_what_is_kept_for_them(workdir, mount):
     # GIVEN a client of another user, whose workspace is closed; THEN without the capabilities its socket is out of reach
     ask = (
         "from cvtrace.probes.capabilities import keep_only, Capability as C\n"
@@ -117,7 +117,7 @@ def test_the_counters_need_what_is_kept_for_them(here, mount):
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_signals_still_reach_a_target_of_another_user(here, mount, probes):
+def test_signals_still_reach_a_target_of_another_user(workdir, mount, probes):
     process = start_script(mount, WAITS, probes, **AS_NOBODY)
     wait_until(lambda: ("NoNewPrivs", "0") not in capabilities(process.pid), "no thread can get privileges")
     process.terminate()
@@ -133,14 +133,14 @@ def test_what_was_given_up_does_not_come_back_by_executing():
         "import os\nfrom cvtrace.probes.capabilities import keep_only\nkeep_only(())\n"
         "os.execvp('grep', ['grep', 'CapPrm', '/proc/self/status'])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split()[1] == "0" * 16
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split()[1] == "0" * 16
 
 
 def test_without_any_privileges_there_is_nothing_to_give_up():
     program = "from cvtrace.probes.capabilities import keep_only, held\nkeep_only(())\nkeep_only(())\nprint(held())\n"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "0\n"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "0\n"
 
 
 # A target that attacks: it is nobody's, and the recorder root's
@@ -162,28 +162,28 @@ def untouched(folder: Path) -> bool:
     return names == ["shadow"] and (folder / "shadow").read_bytes() == b"s3cret of root's " * 100
 
 
-def test_a_parent_that_is_swapped_for_a_link_leads_nowhere(here, mount, secret):
+def test_a_parent_that_is_swapped_for_a_link_leads_nowhere(workdir, mount, secret):
     # GIVEN a trace in a folder that the target can rename
-    (here / "own").mkdir()
-    os.chown(here / "own", NOBODY, NOBODY)
+    (workdir / "own").mkdir()
+    os.chown(workdir / "own", NOBODY, NOBODY)
     swap = f"import os\nos.rename('own', 'moved')\nos.symlink({str(secret)!r}, 'own')\n" + WAITS
     # WHEN it puts a link to a folder of root's in its place while it is recorded
     process = start_script(mount, swap, "portable", "-o", "own/trace", "--no-summary", **AS_NOBODY)
     finish(process)
     # THEN the trace is finished where it was begun, and root's folder is as before
     assert untouched(secret)
-    assert read_trace(here / "moved/trace").damage is None
+    assert read_trace(workdir / "moved/trace").damage is None
     # AND the same holds for the folder of the trace itself
     swap = f"import os\nos.rename('trace', 'taken')\nos.symlink({str(secret)!r}, 'trace')\n" + WAITS
     finish(start_script(mount, swap, "portable", "--no-summary", **AS_NOBODY))
     assert untouched(secret)
-    assert read_trace(here / "taken").damage is None
+    assert read_trace(workdir / "taken").damage is None
 
 
 @pytest.mark.parametrize(
     "name", ["meta.json", "meta.json.new", "events.parquet", "events.parquet.new", "texts.parquet"]
 )
-def test_links_planted_in_the_trace_are_not_followed(here, mount, secret, name):
+def test_links_planted_in_the_trace_are_not_followed(workdir, mount, secret, name):
     # GIVEN a target that replaces a file of its trace, or one that will be made, by a link
     plant = (
         f"import os\nname = 'trace/{name}'\nos.path.lexists(name) and os.unlink(name)\n"
@@ -193,33 +193,33 @@ def test_links_planted_in_the_trace_are_not_followed(here, mount, secret, name):
     process = start_script(mount, plant + WAITS, "portable", "--no-summary", **AS_NOBODY)
     finish(process)
     assert untouched(secret)
-    assert {path.lstat().st_uid for path in (here / "trace").iterdir()} == {NOBODY}
+    assert {path.lstat().st_uid for path in (workdir / "trace").iterdir()} == {NOBODY}
 
 
-def test_the_summary_shows_nothing_that_the_user_may_not_read(here, mount, secret):
+def test_the_summary_shows_nothing_that_the_user_may_not_read(workdir, mount, secret):
     # GIVEN a trace of root's that others may not read
     finish(start_script(mount, WAITS, "portable", "--no-summary"))
-    shutil.move(here / "trace", secret / "trace")
+    shutil.move(workdir / "trace", secret / "trace")
     os.chown(secret / "trace", 0, 0)
     (secret / "trace").chmod(0o700)
     # WHEN a target puts a link to it in the place of its own
     swap = f"import os\nos.rename('trace', 'moved')\nos.symlink({str(secret / 'trace')!r}, 'trace')\n" + WAITS
-    said = finish(start_script(mount, swap, "portable", **AS_NOBODY))
+    output = finish(start_script(mount, swap, "portable", **AS_NOBODY))
     # THEN the summary is not made from it
-    assert "the summary could not be made" in said
-    assert "Permission denied" in said or "cannot read" in said
+    assert "the summary could not be made" in output
+    assert "Permission denied" in output or "cannot read" in output
 
 
-def marks_attack(how: str, secret: Path) -> str:
+def marks_attack(manner: str, secret: Path) -> str:
     """Return a script that does something to the file of marks that it is given."""
     return (
-        f"import os\nmarks = os.environ['CVTRACE_MARKS']\nos.path.lexists(marks) and os.unlink(marks)\n{how.format(secret=str(secret))}\n"
+        f"import os\nmarks = os.environ['CVTRACE_MARKS']\nos.path.lexists(marks) and os.unlink(marks)\n{manner.format(secret=str(secret))}\n"
         + WAITS
     )
 
 
 @pytest.mark.parametrize(
-    "how",
+    "manner",
     [
         "os.symlink('{secret}/shadow', marks)",
         "os.mkfifo(marks)",
@@ -232,16 +232,16 @@ def marks_attack(how: str, secret: Path) -> str:
     ],
     ids=["link", "fifo", "folder", "endless", "kernel", "garbage", "huge", "swapped folder"],
 )
-def test_a_hostile_file_of_marks_gives_nothing(here, mount, secret, how):
+def test_a_hostile_file_of_marks_gives_nothing(workdir, mount, secret, manner):
     # GIVEN a target that replaces the file of marks WHEN it is recorded
-    process = start_script(mount, marks_attack(how, secret), "portable", "--no-summary", **AS_NOBODY)
+    process = start_script(mount, marks_attack(manner, secret), "portable", "--no-summary", **AS_NOBODY)
     finish(process)
     # THEN the recording ends, no mark comes from there, and root's files are as before
     trace = read_trace("trace")
     assert trace.damage is None
     assert set(trace.events["kind"].tolist()) <= {Kind.COUNTER}  # the recorder's own samples
     assert untouched(secret)
-    assert b"s3cret" not in b"".join(path.read_bytes() for path in (here / "trace").iterdir())
+    assert b"s3cret" not in b"".join(path.read_bytes() for path in (workdir / "trace").iterdir())
 
 
 def test_marks_that_cannot_be_are_left_out(tmp_path):
@@ -261,7 +261,7 @@ def test_marks_that_cannot_be_are_left_out(tmp_path):
     assert read["ts"].tolist() == [now_ns - 10**9]
 
 
-def test_others_cannot_reach_the_files_of_a_recording(here, mount):
+def test_others_cannot_reach_the_files_of_a_recording(workdir, mount):
     # GIVEN recordings that use marks, and strace's log
     process = start_script(mount, WAITS, "strace", **AS_NOBODY)
     log = next(

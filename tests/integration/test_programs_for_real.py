@@ -67,9 +67,9 @@ def tensors() -> bytes:
         f"layer{number}": {"dtype": "F32", "shape": shape, "data_offsets": [number * size, (number + 1) * size]}
         for number in range(8)
     }
-    told = json.dumps(header).encode()
-    told += b" " * (-len(told) % 8)
-    return len(told).to_bytes(8, "little") + told + os.urandom(8 * size)
+    content = json.dumps(header).encode()
+    content += b" " * (-len(content) % 8)
+    return len(content).to_bytes(8, "little") + content + os.urandom(8 * size)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +97,10 @@ def recorded(
     """Record a program; return the report, what it printed, how the client's counters grew, and how many GETs the origin saw."""
     shutil.rmtree("trace", ignore_errors=True)
     before, gets = mount.counters(), len(mount.gets())
-    done = run(mount.root, *arguments, probes=probes, **environ)
-    assert done.returncode == 0, done.stderr
+    result = run(mount.root, *arguments, probes=probes, **environ)
+    assert result.returncode == 0, result.stderr
     grown = {name: value - before.get(name, 0) for name, value in mount.counters().items()}
-    return analyse(trace_of(done)), done.stdout, grown, len(mount.gets()) - gets
+    return analyse(trace_of(result)), result.stdout, grown, len(mount.gets()) - gets
 
 
 def python(text: str) -> list[str]:
@@ -117,7 +117,7 @@ print(time.monotonic() - begin)
 """
 
 
-def test_imports_are_named_with_what_they_waited_for(here: Path, mounted: LabMount) -> None:
+def test_imports_are_named_with_what_they_waited_for(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a cold client and packages on the mount WHEN a script imports one that imports another
     report, printed, grown, gets = recorded(mounted, *python(IMPORTS), str(mounted.root / "site"))
     # THEN the import takes what the script's own clock says, and all that the client counted is in it or in none
@@ -138,14 +138,14 @@ def test_imports_are_named_with_what_they_waited_for(here: Path, mounted: LabMou
     packages = {row.package: row for row in report.import_packages}
     assert (packages["heavy"].modules, packages["light"].modules) == (PLUGINS + 3, 1)
     assert packages["light"].http_fetches == 1
-    said = text.render(report)
-    assert "Does this program wait for CVMFS?  YES: it waited" in said
+    summary = text.render(report)
+    assert "Does this program wait for CVMFS?  YES: it waited" in summary
     assert "imports_wait" in {finding.id for finding in report.findings}
-    assert len(said.splitlines()) <= 30
+    assert len(summary.splitlines()) <= 30
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_imports_have_names_and_times_on_every_rung(here: Path, mounted: LabMount, probes: str) -> None:
+def test_imports_have_names_and_times_on_every_rung(workdir: Path, mounted: LabMount, probes: str) -> None:
     report, printed, grown, _ = recorded(mounted, *python(IMPORTS), str(mounted.root / "site"), probes=probes)
     heavy = next(row for row in report.imports if row.module == "heavy")
     assert 0 <= float(printed) - heavy.wall_s < SLACK_S  # the script's clock is read around the import
@@ -153,7 +153,7 @@ def test_imports_have_names_and_times_on_every_rung(here: Path, mounted: LabMoun
     assert report.verdict.answer == ("inconclusive" if probes == "portable" else "yes")
 
 
-def test_git_status_is_answered_with_its_folders(here: Path, mounted: LabMount) -> None:
+def test_git_status_is_answered_with_its_folders(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a repository of git on the mount, and no name of it in memory
     if not shutil.which("git"):
         pytest.skip("git is not installed")
@@ -183,7 +183,7 @@ def test_git_status_is_answered_with_its_folders(here: Path, mounted: LabMount) 
     assert {f"{top.path}/src{number}" for number in range(6)} <= {row.path for row in report.folders}
 
 
-def test_a_checksum_reads_all_of_a_file_in_order(here: Path, mounted: LabMount) -> None:
+def test_a_checksum_reads_all_of_a_file_in_order(workdir: Path, mounted: LabMount) -> None:
     path = mounted.root / "data" / "plain.bin"
     report, _, grown, gets = recorded(mounted, "--", "sha256sum", str(path))
     (row,) = [row for row in report.files if row.path == str(path)]
@@ -209,7 +209,7 @@ print(sum(float(numbers[place]) == np.float32(place) for place in places))
 """
 
 
-def test_a_mapping_of_which_little_is_used_is_a_finding(here: Path, mounted: LabMount) -> None:
+def test_a_mapping_of_which_little_is_used_is_a_finding(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a file of 25 MB WHEN 300 floats of a mapping are touched here and there
     path = str(mounted.root / "data" / "numbers.f4")
     report, printed, grown, _ = recorded(mounted, *python(TOUCHES), path)
@@ -221,7 +221,7 @@ def test_a_mapping_of_which_little_is_used_is_a_finding(here: Path, mounted: Lab
     assert 50 * 4096 <= row.used_bytes <= 300 * 2 * 4096
     assert row.read_bytes > 10 * MB
     assert row.reads == grown["cvmfs.n_fs_read"]
-    finding = next(each for each in report.findings if each.id == "read_amplification")
+    finding = next(finding for finding in report.findings if finding.id == "read_amplification")
     assert path in finding.evidence
 
 
@@ -233,7 +233,7 @@ with safe_open(sys.argv[1], framework="np") as file:
 """
 
 
-def test_one_tensor_of_a_safetensors_file_is_what_is_used_of_it(here: Path, mounted: LabMount) -> None:
+def test_one_tensor_of_a_safetensors_file_is_what_is_used_of_it(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a file of eight tensors WHEN one is taken out
     path = str(mounted.root / "data" / "tensors.safetensors")
     report, printed, _, _ = recorded(mounted, *python(SAFE), path)
@@ -259,26 +259,26 @@ for _ in range(4):
 """
 
 
-def test_every_run_of_a_session_is_told_by_itself(here: Path, mounted: LabMount) -> None:
+def test_every_run_of_a_session_is_told_by_itself(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a model whose weights are used from the mapping WHEN it runs four times on a cold client
     report, printed, grown, gets = recorded(
         mounted, *python(RUNS), str(mounted.root / "onnx" / "m.onnx"), ORT_DISABLE_TELEMETRY="1"
     )
     # THEN each run is a row with the time that the script saw, and all requests are in the load or in a run
-    assert [row.wall_s for row in report.runs] == pytest.approx([float(each) for each in printed.split()], abs=0.003)
+    assert [row.wall_s for row in report.runs] == pytest.approx([float(part) for part in printed.split()], abs=0.003)
     assert report.verdict.question == "inference"
     load = next(row for row in report.phases if row.name == "load")
     assert (load.http_fetches or 0) + sum(row.http_fetches or 0 for row in report.runs) == gets
     assert (load.fuse_reads or 0) + sum(row.fuse_reads or 0 for row in report.runs) == grown["cvmfs.n_fs_read"]
-    first, *others = report.runs
+    first, *later = report.runs
     assert report.verdict.answer == "yes"
     assert first.fuse_reads
     assert first.blocked_s is not None
     assert first.blocked_s >= (first.http_fetches or 0) * DELAY_S
-    assert [row.fuse_requests for row in others] == [0, 0, 0]
-    said = text.render(report)
-    assert "Does inference hit CVMFS?  YES" in said
-    assert "needed nothing from CVMFS" in said
+    assert [row.fuse_requests for row in later] == [0, 0, 0]
+    summary = text.render(report)
+    assert "Does inference hit CVMFS?  YES" in summary
+    assert "needed nothing from CVMFS" in summary
     # WHEN all is in memory THEN no run needs anything
     for _ in range(TRIES):  # another program may have dropped the page cache meanwhile
         report, _, _, _ = recorded(
@@ -289,7 +289,7 @@ def test_every_run_of_a_session_is_told_by_itself(here: Path, mounted: LabMount)
     assert report.verdict.answer == "no", report.verdict.missing
 
 
-def test_a_program_that_uses_nothing_of_the_mount_is_a_no(here: Path, mounted: LabMount) -> None:
+def test_a_program_that_uses_nothing_of_the_mount_is_a_no(workdir: Path, mounted: LabMount) -> None:
     report, _, grown, _ = recorded(mounted, "--", "ls", "/etc")
     assert (report.verdict.question, report.verdict.answer, report.verdict.missing) == ("program", "no", ())
     assert grown["cvmfs.n_fs_open"] == grown["cvmfs.n_fs_lookup"] == 0

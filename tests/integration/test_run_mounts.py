@@ -14,20 +14,20 @@ from cvtrace.tracer.store import read_trace
 pytestmark = pytest.mark.root
 
 
-def test_what_the_client_counted_is_in_the_trace(here, mount):
-    done = run(mount, script(f"open('{mount}/model').read()"), probes="ebpf")
-    described = trace_of(done).meta["mounts"][0]
+def test_what_the_client_counted_is_in_the_trace(workdir, mount):
+    result = run(mount, script(f"open('{mount}/model').read()"), probes="ebpf")
+    described = trace_of(result).meta["mounts"][0]
     assert described["fqrn"] == "tiny.test.org"
     assert described["version"] == "2.12.0"
     assert described["workspace"] == str(mount.with_name("workspace"))
     assert described["error"] is None
-    opened = [described[when]["cvmfs.n_fs_open"] for when in ("counters_before", "counters_after")]
+    opened = [described[name]["cvmfs.n_fs_open"] for name in ("counters_before", "counters_after")]
     assert opened[1] == opened[0] + 1
 
 
-def test_a_daemon_that_dies_is_said_and_the_trace_goes_on(here):
+def test_a_daemon_that_dies_is_said_and_the_trace_goes_on(workdir):
     # GIVEN a script that does something else long after its mount died
-    with tiny_mount(here) as (path, daemon):
+    with tiny_mount(workdir) as (path, daemon):
         name = script(
             "import os, time\nprint('ready', flush=True)\nwhile not os.path.exists('enough'): time.sleep(0.05)\n"
         )
@@ -36,24 +36,24 @@ def test_a_daemon_that_dies_is_said_and_the_trace_goes_on(here):
         daemon.kill()
         daemon.wait()
         assert process.stderr is not None
-        told = process.stderr.readline()
+        line = process.stderr.readline()
         Path("enough").touch()
-        _, rest = process.communicate(timeout=DEADLINE_S)
+        _, output = process.communicate(timeout=DEADLINE_S)
     # THEN that is said once, and the trace knows when
-    assert re.match(rf"cvtrace: cvmfs2 \(pid {daemon.pid}\) of .* exited while it was traced, at \d+\.\d s", told)
-    assert rest == ""
+    assert re.match(rf"cvtrace: cvmfs2 \(pid {daemon.pid}\) of .* exited while it was traced, at \d+\.\d s", line)
+    assert output == ""
     assert process.returncode == 0
     described = read_trace("trace").meta["mounts"][0]
     assert read_trace("trace").meta["clock"]["start_ns"] < described["daemon_ended_ns"]
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_a_daemon_that_hangs_does_not_hang_the_recorder(here, probes):
-    with tiny_mount(here) as (path, daemon):
+def test_a_daemon_that_hangs_does_not_hang_the_recorder(workdir, probes):
+    with tiny_mount(workdir) as (path, daemon):
         # GIVEN a daemon that answers nothing any more
         daemon.send_signal(signal.SIGSTOP)
         # WHEN a script is recorded that does not touch the mount
-        done = run(path, script("print('done')"), probes=probes)
+        result = run(path, script("print('done')"), probes=probes)
     # THEN it runs, and one sentence says what is wrong
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
     assert "does not answer" in read_trace("trace").meta["mounts"][0]["error"]

@@ -20,7 +20,7 @@ SLEEPS = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
 
 @pytest.mark.parametrize("probes", RUNGS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_sigterm_reaches_the_script_and_leaves_a_finished_trace(here, mount, number, probes):
+def test_sigterm_reaches_the_script_and_leaves_a_finished_trace(workdir, mount, number, probes):
     # GIVEN a recording
     process = start(*options(mount, probes), script(SLEEPS))
     # WHEN the recorder is told to end
@@ -32,7 +32,7 @@ def test_sigterm_reaches_the_script_and_leaves_a_finished_trace(here, mount, num
     assert read_trace("trace").meta["end"] == "signalled"
 
 
-def test_a_script_that_handles_sigterm_has_its_way(here, mount):
+def test_a_script_that_handles_sigterm_has_its_way(workdir, mount):
     name = script(
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
@@ -45,7 +45,7 @@ def test_a_script_that_handles_sigterm_has_its_way(here, mount):
     assert read_trace("trace").meta["end"] == "exited"
 
 
-def test_a_second_sigterm_leaves_the_script_alone(here, mount):
+def test_a_second_sigterm_leaves_the_script_alone(workdir, mount):
     # GIVEN a script that ignores SIGTERM
     name = script(
         "import os, signal, time\n"
@@ -77,18 +77,18 @@ def in_terminal(arguments: list[str]) -> tuple[int, int]:
 
 
 def read_until(terminal: int, text: str) -> str:
-    seen = ""
-    while text not in seen:
+    output = ""
+    while text not in output:
         try:
             part = os.read(terminal, 4096)
         except OSError:  # the other end is closed
             break
-        seen += part.decode()
-    return seen
+        output += part.decode()
+    return output
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_ctrl_c_reaches_the_script_once_and_leaves_a_finished_trace(here, mount, probes):
+def test_ctrl_c_reaches_the_script_once_and_leaves_a_finished_trace(workdir, mount, probes):
     # GIVEN a script that counts its interrupts, on a terminal
     name = script(
         "import sys, time\n"
@@ -117,7 +117,7 @@ def test_ctrl_c_reaches_the_script_once_and_leaves_a_finished_trace(here, mount,
     assert read_trace("trace").meta["end"] == "interrupted"
 
 
-def test_ctrl_c_ends_a_script_that_does_not_handle_it(here, mount):
+def test_ctrl_c_ends_a_script_that_does_not_handle_it(workdir, mount):
     pid, terminal = in_terminal([*CVTRACE, "run", *options(mount), "--", "sh", "-c", "echo ready; exec sleep 60"])
     read_until(terminal, "ready\r\n")
     os.write(terminal, b"\x03")
@@ -127,7 +127,7 @@ def test_ctrl_c_ends_a_script_that_does_not_handle_it(here, mount):
     assert read_trace("trace").meta["end"] == "interrupted"
 
 
-def test_sigint_without_a_terminal_is_passed_on(here, mount):
+def test_sigint_without_a_terminal_is_passed_on(workdir, mount):
     # GIVEN a recording without a terminal
     process = start(*options(mount), script(SLEEPS), own_session=True)
     # WHEN only the recorder is interrupted THEN the script is, too
@@ -137,7 +137,7 @@ def test_sigint_without_a_terminal_is_passed_on(here, mount):
     assert "KeyboardInterrupt" in stderr
 
 
-def test_a_stopped_job_goes_on(here, mount):
+def test_a_stopped_job_goes_on(workdir, mount):
     # GIVEN a recording on a terminal, stopped by Ctrl-Z
     pid, terminal = in_terminal(
         [*CVTRACE, "run", *options(mount), "--", "sh", "-c", "echo ready; read line; echo $line"]
@@ -157,7 +157,7 @@ def test_a_stopped_job_goes_on(here, mount):
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_kill_of_the_recorder_leaves_a_readable_trace_and_the_script_running(here, mount, probes):
+def test_kill_of_the_recorder_leaves_a_readable_trace_and_the_script_running(workdir, mount, probes):
     # GIVEN a recording, of which the store has written the first events
     name = script(
         f"import os, time\nopen('pid', 'w').write(str(os.getpid()))\nopen('{mount}/model').read()\n"

@@ -14,9 +14,9 @@ from unprivileged import AS_READER, NOBODY
 pytestmark = pytest.mark.root
 
 
-def test_under_sudo_script_and_trace_are_the_callers(here, mount):
+def test_under_sudo_script_and_trace_are_the_callers(workdir, mount):
     # GIVEN a folder of nobody's, and sudo called by nobody
-    os.chown(here, NOBODY, NOBODY)
+    os.chown(workdir, NOBODY, NOBODY)
     name = script(
         "import os\n"
         "print(os.getresuid(), os.getresgid(), os.getgroups())\n"
@@ -24,68 +24,68 @@ def test_under_sudo_script_and_trace_are_the_callers(here, mount):
         "print([l.split()[1] for l in open('/proc/self/status') if l.startswith(('CapEff', 'CapPrm', 'CapInh'))])\n"
     )
     # WHEN it is recorded
-    done = run(mount, name, SUDO_UID=str(NOBODY), SUDO_GID=str(NOBODY), SUDO_USER="nobody")
+    result = run(mount, name, SUDO_UID=str(NOBODY), SUDO_GID=str(NOBODY), SUDO_USER="nobody")
     # THEN it ran as nobody, without privileges, and the trace is nobody's
-    users, names, capabilities = done.stdout.splitlines()
+    users, names, capabilities = result.stdout.splitlines()
     assert users == f"{(NOBODY,) * 3} {(NOBODY,) * 3} [{NOBODY}]"
     assert names == "/nonexistent nobody nobody False"
     assert capabilities == "['0000000000000000', '0000000000000000', '0000000000000000']"
-    assert trace_of(done).meta["target"]["user"] == "nobody"
-    owners = {path.stat().st_uid for path in (here / "trace", *(here / "trace").iterdir())}
+    assert trace_of(result).meta["target"]["user"] == "nobody"
+    owners = {path.stat().st_uid for path in (workdir / "trace", *(workdir / "trace").iterdir())}
     assert owners == {NOBODY}
 
 
-def test_under_sudo_the_environment_is_what_sudo_was_called_with(here, mount):
+def test_under_sudo_the_environment_is_what_sudo_was_called_with(workdir, mount):
     # GIVEN a process called sudo that nobody started in an active environment, and that cleans the environment
-    os.chown(here, NOBODY, NOBODY)
-    (here / "env" / "bin").mkdir(parents=True)
-    (here / "env" / "bin" / "python").symlink_to("/usr/bin/python3")
-    shutil.copy("/bin/sh", here / "sudo")
+    os.chown(workdir, NOBODY, NOBODY)
+    (workdir / "env" / "bin").mkdir(parents=True)
+    (workdir / "env" / "bin" / "python").symlink_to("/usr/bin/python3")
+    shutil.copy("/bin/sh", workdir / "sudo")
     name = script(
         "import os, sys\nprint(sys.argv[0], os.environ['VIRTUAL_ENV'], os.environ['USER'], os.environ['GIVEN'])"
     )
     cleaned = f"env -i PATH=/bin HOME=/root USER=root GIVEN=1 SUDO_UID={NOBODY} SUDO_GID={NOBODY}"
     command = shlex.join([*CVTRACE, "run", *options(mount), name])
     # WHEN it runs the recorder
-    done = subprocess.run(
-        [here / "sudo", "-c", f"{cleaned} {command}; exit $?"],
-        env={"USER": "nobody", "HOME": "/nonexistent", "VIRTUAL_ENV": str(here / "env"), "PATH": "/usr/bin:/bin"},
+    result = subprocess.run(
+        [workdir / "sudo", "-c", f"{cleaned} {command}; exit $?"],
+        env={"USER": "nobody", "HOME": "/nonexistent", "VIRTUAL_ENV": str(workdir / "env"), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
     )
     # THEN the script has nobody's environment, and what sudo was told to add
-    assert done.stdout == f"script.py {here}/env nobody 1\n", done.stderr
-    assert trace_of(done).meta["target"]["argv"][0] == f"{here}/env/bin/python"
+    assert result.stdout == f"script.py {workdir}/env nobody 1\n", result.stderr
+    assert trace_of(result).meta["target"]["argv"][0] == f"{workdir}/env/bin/python"
 
 
-def test_user_runs_the_script_as_somebody_else(here, mount):
-    done = run(mount, "--user", "nobody", script("import os; print(os.getuid())"))
-    assert done.stdout == f"{NOBODY}\n"
+def test_user_runs_the_script_as_somebody_else(workdir, mount):
+    result = run(mount, "--user", "nobody", script("import os; print(os.getuid())"))
+    assert result.stdout == f"{NOBODY}\n"
 
 
-def test_under_sudo_a_trace_cannot_be_put_where_the_caller_may_not(here, mount):
+def test_under_sudo_a_trace_cannot_be_put_where_the_caller_may_not(workdir, mount):
     # GIVEN a folder of root's THEN the caller's permissions count
-    done = run(mount, script(""), SUDO_UID=str(NOBODY), SUDO_GID=str(NOBODY))
-    assert (done.returncode, done.stderr) == (
+    result = run(mount, script(""), SUDO_UID=str(NOBODY), SUDO_GID=str(NOBODY))
+    assert (result.returncode, result.stderr) == (
         2,
         "cvtrace: cannot create trace: Permission denied; choose another folder with -o DIR\n",
     )
 
 
-def test_without_a_place_for_temporary_files_the_way_out_is_said(here, mount, tmp_path):
+def test_without_a_place_for_temporary_files_the_way_out_is_said(workdir, mount, tmp_path):
     # GIVEN a folder for temporary files that is closed to the caller
-    os.chown(here, NOBODY, NOBODY)
+    os.chown(workdir, NOBODY, NOBODY)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     # WHEN
     asked_by = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
-    done = run(mount, script("print('ran')"), probes="strace", TMPDIR=str(closed), **asked_by)
+    result = run(mount, script("print('ran')"), probes="strace", TMPDIR=str(closed), **asked_by)
     # THEN one sentence, nothing has run, and nothing is left
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "set TMPDIR" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert not list(here.glob("cvtrace-*"))
+    assert (result.returncode, result.stdout) == (3, "")
+    assert "set TMPDIR" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(workdir.glob("cvtrace-*"))
 
 
 def as_nobody(mount: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,20 +93,20 @@ def as_nobody(mount: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_without_root_the_portable_rung_is_taken_and_said(here, mount):
-    os.chown(here, NOBODY, NOBODY)
-    done = as_nobody(mount, "-o", "trace", script("print('done')"))
-    assert (done.returncode, done.stdout) == (0, "done\n")
-    assert "sudo cvtrace run" in done.stderr
-    trace = trace_of(done)
+def test_without_root_the_portable_rung_is_taken_and_said(workdir, mount):
+    os.chown(workdir, NOBODY, NOBODY)
+    result = as_nobody(mount, "-o", "trace", script("print('done')"))
+    assert (result.returncode, result.stdout) == (0, "done\n")
+    assert "sudo cvtrace run" in result.stderr
+    trace = trace_of(result)
     assert trace.meta["probe"] == "portable"
     assert trace.meta["mounts"][0]["counters_after"] == {"nopen": 7}
     assert any("sudo cvtrace run" in sentence for sentence in trace.meta["missing"])
 
 
-def test_ebpf_without_root_cannot_observe(here, mount):
-    os.chown(here, NOBODY, NOBODY)
-    done = as_nobody(mount, "-o", "trace", "--probes", "ebpf", script("print('never')"))
-    assert (done.returncode, done.stdout) == (3, "")
-    assert re.fullmatch(r"cvtrace: eBPF needs root: run `sudo cvtrace run .*\n", done.stderr)
+def test_ebpf_without_root_cannot_observe(workdir, mount):
+    os.chown(workdir, NOBODY, NOBODY)
+    result = as_nobody(mount, "-o", "trace", "--probes", "ebpf", script("print('never')"))
+    assert (result.returncode, result.stdout) == (3, "")
+    assert re.fullmatch(r"cvtrace: eBPF needs root: run `sudo cvtrace run .*\n", result.stderr)
     assert not Path("trace").exists()

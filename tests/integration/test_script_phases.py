@@ -21,7 +21,7 @@ pytestmark = pytest.mark.root
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_phases_of_a_script_are_rows(here: Path, mount: Path, probes: str) -> None:
+def test_phases_of_a_script_are_rows(workdir: Path, mount: Path, probes: str) -> None:
     # GIVEN a script that names two phases, one of which reads from the mount, and ends within a third
     name = script(
         "import cvtrace, os, time\n"
@@ -30,10 +30,10 @@ def test_phases_of_a_script_are_rows(here: Path, mount: Path, probes: str) -> No
         "cvtrace.phase('last').__enter__(); time.sleep(0.02); os._exit(0)\n"
     )
     # WHEN
-    done = run(mount, "--python", sys.executable, name, probes=probes)
+    result = run(mount, "--python", sys.executable, name, probes=probes)
     # THEN
-    assert done.returncode == 0, done.stderr
-    trace = trace_of(done)
+    assert result.returncode == 0, result.stderr
+    trace = trace_of(result)
     rows = {row.name: row for row in analyse(trace).phases}
     assert list(rows) == ["script", "read the file", "rest", "last"]
     assert rows["rest"].count == 3
@@ -82,14 +82,14 @@ def save_model(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_a_plain_session_from_cvmfs_is_load_and_run(here: Path, onnx_mount: LabMount, probes: str) -> None:
+def test_a_plain_session_from_cvmfs_is_load_and_run(workdir: Path, onnx_mount: LabMount, probes: str) -> None:
     # GIVEN a script that uses onnxruntime without GenAI on a model from the mount
     name = script(SESSION)
     # WHEN
-    done = run(onnx_mount.root, "--python", sys.executable, name, str(onnx_mount.root / "m.onnx"), probes=probes)
+    result = run(onnx_mount.root, "--python", sys.executable, name, str(onnx_mount.root / "m.onnx"), probes=probes)
     # THEN load and runs are told apart, once each
-    assert done.returncode == 0, done.stderr
-    report = analyse(trace_of(done))
+    assert result.returncode == 0, result.stderr
+    report = analyse(trace_of(result))
     rows = {row.name: row for row in report.phases}
     assert (rows["load"].count, rows["run"].count) == (1, 4)
     assert rows["import"].wall_s > 0
@@ -114,17 +114,17 @@ for _ in range(9): generator.generate_next_token()
 @pytest.mark.parametrize("probes", RUNGS)
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_tokens_are_counted_once_however_they_are_marked(
-    here: Path, mount: Path, tmp_path: Path, probes: str, wrapped: bool
+    workdir: Path, mount: Path, tmp_path: Path, probes: str, wrapped: bool
 ) -> None:
     # GIVEN a script that generates nine tokens, run by a shell so that nobody knows its interpreter before it starts, or not
     build(tmp_path / "model", 2 << 20)
     words = [sys.executable, script(GENERATES), str(tmp_path / "model")]
     command = ["--", "sh", "-c", shlex.join(words) + "; exit $?"] if wrapped else ["--python", *words]
     # WHEN
-    done = run(mount, "--ort-profile", *command, probes=probes, ORT_DISABLE_TELEMETRY="1")
+    result = run(mount, "--ort-profile", *command, probes=probes, ORT_DISABLE_TELEMETRY="1")
     # THEN
-    assert done.returncode == 0, done.stderr
-    report = analyse(trace_of(done))
+    assert result.returncode == 0, result.stderr
+    report = analyse(trace_of(result))
     rows = {row.name: row for row in report.phases}
     assert report.verdict.tokens == rows["decode"].count == 9
     counts = {(row.phase, row.op_type): row.count for row in report.operators}

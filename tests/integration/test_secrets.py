@@ -76,7 +76,7 @@ def record(mounted: tuple[Path, str, int], folder: Path, probes: str, *options: 
     mountpoint, host, port = mounted
     (folder / "target.py").write_text(TARGET)
     command = [*CVTRACE, "run", "-o", "trace", "--probes", probes, "--mount", str(mountpoint)]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, *options, "--no-summary", "target.py", str(mountpoint), host, str(port)],
         cwd=folder,
         capture_output=True,
@@ -84,7 +84,7 @@ def record(mounted: tuple[Path, str, int], folder: Path, probes: str, *options: 
         check=False,
         timeout=200,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     return folder / "trace"
 
 
@@ -131,7 +131,7 @@ def test_redaction_leaves_no_name_of_a_file_and_keeps_the_answer(mounted, tmp_pa
     below = [file.path for file in report.files if file.path.startswith(mountpoint + "/")]
     assert len(below) >= len(FILES)
     assert sum(file.reads for file in report.files) > 0
-    assert [each.path for each in report.trace.mounts] == [mountpoint]
+    assert [mount.path for mount in report.trace.mounts] == [mountpoint]
 
 
 def test_what_an_earlier_record_left_in_the_ring_is_wiped():

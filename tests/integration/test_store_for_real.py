@@ -120,9 +120,9 @@ def test_a_full_disk_is_said_and_what_was_written_is_kept(tmp_path, size_kib):
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", disk], check=True)
     try:
         # WHEN a recording fills it
-        done = subprocess.run([sys.executable, "-c", FULL, disk / "t"], capture_output=True, text=True, check=True)
+        result = subprocess.run([sys.executable, "-c", FULL, disk / "t"], capture_output=True, text=True, check=True)
         # THEN that is said, meta.json knows, and what was written before can be read
-        assert "the disk is full" in done.stdout
+        assert "the disk is full" in result.stdout
         trace = read_trace(disk / "t")
         assert len(trace.events) > 0
         assert np.array_equal(trace.events["ts"], np.arange(len(trace.events)))
@@ -145,8 +145,8 @@ def test_finishing_takes_memory_for_the_times_not_for_the_events(tmp_path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)",
     )
     # WHEN it is finished
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
-    grown_kib = int(done.stdout.split()[0])
+    result = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    grown_kib = int(result.stdout.split()[0])
     # THEN memory grows by less than all events, their copy and their columns would take
     mapped_kib = 2_000_000 * EVENT.itemsize // 1024
     assert grown_kib < mapped_kib + 300_000

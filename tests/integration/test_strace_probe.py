@@ -26,7 +26,7 @@ from cvtrace.probes.strace.probe import StraceProbe
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
-NOTHING = Scope((), ())
+EMPTY_SCOPE = Scope((), ())
 OBJECT = re.compile(rb"\./[0-9a-f]{2}/[0-9a-f]{38}")
 
 
@@ -47,12 +47,12 @@ class Recording:
     def drain(self) -> None:
         self.parts.append(self.probe.drain())
 
-    def until(self, condition: Callable[[], bool], what: str) -> None:
+    def until(self, condition: Callable[[], bool], condition_name: str) -> None:
         def drained() -> bool:
             self.drain()
             return condition()
 
-        wait_until(drained, what)
+        wait_until(drained, condition_name)
 
     def stop(self) -> None:
         self.probe.stop()
@@ -92,7 +92,7 @@ def run(probe: StraceProbe, argv: list[str], **options: object) -> tuple[int, Re
 def test_a_target_keeps_exit_code_parent_and_terminal(probe: StraceProbe, tmp_path: Path) -> None:
     # GIVEN a script that tells who it is, reads stdin and exits with 7
     script = "import os, sys; print(os.getpid(), os.getppid(), os.getpgid(0), input()); sys.exit(7)"
-    probe.start(NOTHING)
+    probe.start(EMPTY_SCOPE)
     # WHEN it runs under the probe
     argv = probe.command([sys.executable, "-c", script])
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -109,7 +109,7 @@ def test_a_target_keeps_exit_code_parent_and_terminal(probe: StraceProbe, tmp_pa
 
 def test_a_signal_reaches_the_target_and_not_strace(probe: StraceProbe) -> None:
     # GIVEN a script that ends by SIGTERM
-    probe.start(NOTHING)
+    probe.start(EMPTY_SCOPE)
     process = subprocess.Popen(probe.command(["sleep", "60"]))
     probe.add_target(process.pid)
     recording = Recording(probe)
@@ -140,7 +140,7 @@ def test_opens_and_reads_of_a_target_are_exact(probe: StraceProbe, tmp_path: Pat
         "os.waitpid(pid, 0)\n"
     )
     before = time.monotonic_ns()
-    probe.start(NOTHING)
+    probe.start(EMPTY_SCOPE)
     # WHEN it runs
     code, recording = run(probe, [sys.executable, "-c", script, str(path)])
     after = time.monotonic_ns()
@@ -163,7 +163,7 @@ def test_opens_and_reads_of_a_target_are_exact(probe: StraceProbe, tmp_path: Pat
 
 def test_a_target_that_is_let_go_goes_on(probe: StraceProbe) -> None:
     # GIVEN a target that waits in a read for its stdin
-    probe.start(NOTHING)
+    probe.start(EMPTY_SCOPE)
     process = subprocess.Popen(probe.command(["cat"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -194,7 +194,7 @@ def test_attaching_to_a_running_process_and_letting_it_go(probe: StraceProbe) ->
     try:
         wait_until(lambda: len(processes.task_ids(process.pid)) == 2, "the process has started")
         # WHEN the probe attaches for a while
-        probe.start(NOTHING)
+        probe.start(EMPTY_SCOPE)
         probe.add_target(process.pid)
         recording = Recording(probe)
         recording.until(lambda: (recording.of(Kind.SYS_READ)["c"] == 123).sum() >= 10, "reads are seen")
@@ -214,7 +214,7 @@ def test_attaching_to_a_running_process_and_letting_it_go(probe: StraceProbe) ->
 def test_a_target_of_another_user() -> None:
     # GIVEN a probe of root, and a target that is to run as somebody else
     probe = StraceProbe(owner=(NOBODY, NOBODY))
-    probe.start(NOTHING)
+    probe.start(EMPTY_SCOPE)
     # WHEN the target becomes that user before it becomes strace
     code, recording = run(
         probe,
@@ -233,7 +233,7 @@ def test_a_target_of_another_user() -> None:
 
 def test_nothing_is_left_behind(probe: StraceProbe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    probe.start(NOTHING)
+    probe.start(EMPTY_SCOPE)
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     code, _ = run(probe, ["true"])
     assert code == 0
@@ -248,7 +248,7 @@ def test_nothing_is_left_behind(probe: StraceProbe, tmp_path: Path, monkeypatch:
 def test_without_strace_there_is_one_sentence(probe: StraceProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(CannotObserve, match="strace is not installed: apt install strace"):
-        probe.start(NOTHING)
+        probe.start(EMPTY_SCOPE)
 
 
 def test_a_daemon_that_is_gone(probe: StraceProbe) -> None:
@@ -260,13 +260,13 @@ def test_a_daemon_that_is_gone(probe: StraceProbe) -> None:
 
 def test_a_daemon_that_is_traced_already(probe: StraceProbe) -> None:
     process = subprocess.Popen(["sleep", "60"])
-    other = StraceProbe()
+    second_probe = StraceProbe()
     try:
-        other.start(Scope((Daemon(process.pid),), ()))
+        second_probe.start(Scope((Daemon(process.pid),), ()))
         with pytest.raises(CannotObserve, match="already traced by process"):
             probe.start(Scope((Daemon(process.pid),), ()))
     finally:
-        other.stop()
+        second_probe.stop()
         process.kill()
         process.wait()
 
@@ -282,8 +282,8 @@ def test_a_daemon_of_somebody_else() -> None:
         "except CannotObserve as refusal: print(refusal)\n"
     )
     try:
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-        assert done.stdout.startswith(f"strace may not attach to process {process.pid}: run with sudo"), done.stderr
+        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        assert result.stdout.startswith(f"strace may not attach to process {process.pid}: run with sudo"), result.stderr
     finally:
         process.kill()
         process.wait()
@@ -336,8 +336,8 @@ def test_what_is_seen_is_what_client_and_server_counted(mounted: LabMount) -> No
         assert len(reads) == grown["cvmfs.n_fs_read"], state
         opens = requests[requests["c"] >> np.uint64(32) == Opcode.OPEN]
         assert len(opens) == grown["cvmfs.n_fs_open"] == len(FILES), state
-        sent = [text.split()[1].decode() for text, _ in recording.with_text(Kind.HTTP_SEND)]
-        assert sent == [entry.path for entry in gets], state
+        paths = [text.split()[1].decode() for text, _ in recording.with_text(Kind.HTTP_SEND)]
+        assert paths == [entry.path for entry in gets], state
         missed = {t for t, ret in recording.with_text(Kind.CACHE_OPEN) if ret == -2 and OBJECT.fullmatch(t)}
         assert len(missed) == grown["fetch.n_downloads"] == len(gets), state
         lengths = [
@@ -356,7 +356,7 @@ def test_what_is_seen_is_what_client_and_server_counted(mounted: LabMount) -> No
         # AND each request names the thread of the target that asked
         target = set(recording.of(Kind.SYS_READ)["tid"].tolist())
         assert {int(c) & 0xFFFFFFFF for c in opens["c"]} <= target, state
-        assert len(sent) == (4 if state == "cold" else 0), state
+        assert len(paths) == (4 if state == "cold" else 0), state
 
 
 @pytest.mark.root

@@ -20,9 +20,9 @@ HOURS_NS = 8 * 3600 * 10**9
 
 
 @pytest.fixture
-def disk(here: Path) -> Iterator[Path]:
+def disk(workdir: Path) -> Iterator[Path]:
     """A disk of a megabyte."""
-    path = here / "disk"
+    path = workdir / "disk"
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1024k", "tmpfs", path], check=True)
     yield path
@@ -33,50 +33,50 @@ def report(trace: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*CVTRACE, "report", trace], capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_a_full_disk_ends_the_trace_and_not_the_script(here, disk):
+def test_a_full_disk_ends_the_trace_and_not_the_script(workdir, disk):
     # GIVEN a script that makes more events than the disk holds
     reads = "import os\nfd = os.open('/dev/zero', os.O_RDONLY)\nfor _ in range(100_000): os.read(fd, 1)\n"
-    with tiny_mount(here) as (mount, _):
+    with tiny_mount(workdir) as (mount, _):
         text = WAITS + reads + "raise SystemExit(7)\n"
         process = start_script(mount, text, "ebpf", "-o", "disk/trace", "--no-summary")
         # WHEN it is recorded onto it
-        _, said = process.communicate("go on\n", timeout=DEADLINE_S)
+        _, output = process.communicate("go on\n", timeout=DEADLINE_S)
     # THEN the script has run to its end, one sentence says so, and the report of what is left says where it ends
     assert process.returncode == 7
-    assert len([line for line in said.splitlines() if "the disk is full" in line]) == 1, said
-    told = report("disk/trace")
-    assert told.returncode in (0, 4)
-    assert "the disk is full" in told.stdout + told.stderr
-    assert "Traceback" not in told.stderr
+    assert len([line for line in output.splitlines() if "the disk is full" in line]) == 1, output
+    result = report("disk/trace")
+    assert result.returncode in (0, 4)
+    assert "the disk is full" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_a_mount_that_goes_away_does_not_end_the_recording(here, probes):
+def test_a_mount_that_goes_away_does_not_end_the_recording(workdir, probes):
     # GIVEN a script that read from the mount
-    with tiny_mount(here) as (mount, daemon):
+    with tiny_mount(workdir) as (mount, daemon):
         process = start_script(mount, f"open('{mount}/model', 'rb').read(100)\n" + WAITS, probes, "--no-summary")
         # WHEN it is unmounted, and its daemon ends
         subprocess.run(["umount", "-l", mount], check=True)
         wait_until(lambda: daemon.poll() is not None, "the daemon ends")
-        _, said = process.communicate("go on\n", timeout=DEADLINE_S)
+        _, output = process.communicate("go on\n", timeout=DEADLINE_S)
     # THEN script and trace are whole, the trace knows when the daemon ended, and there is a report
-    assert process.returncode == 0, said
+    assert process.returncode == 0, output
     trace = read_trace("trace")
     assert trace.damage is None
     assert trace.meta["mounts"][0]["daemon_ended_ns"] > trace.meta["clock"]["start_ns"]
     assert trace.meta["mounts"][0]["counters_before"]
-    assert "exited while it was traced" in said
+    assert "exited while it was traced" in output
     assert report("trace").returncode == 0, report("trace").stderr
 
 
 @pytest.mark.parametrize("probes", ["strace", "ebpf"])
-def test_a_target_that_is_killed_leaves_a_whole_trace(here, probes):
+def test_a_target_that_is_killed_leaves_a_whole_trace(workdir, probes):
     # GIVEN a script that has children, and reads
     text = (
-        f"import os\nif os.fork() == 0:\n    open('{here / MOUNTPOINT}/model', 'rb').read(100)\n    os._exit(0)\nos.wait()\n"
+        f"import os\nif os.fork() == 0:\n    open('{workdir / MOUNTPOINT}/model', 'rb').read(100)\n    os._exit(0)\nos.wait()\n"
         "open('pid', 'w').write(str(os.getpid()))\n"
     )
-    with tiny_mount(here) as (mount, _):
+    with tiny_mount(workdir) as (mount, _):
         process = start_script(mount, text + WAITS, probes, "--no-summary")
         # WHEN it is killed
         os.kill(int(Path("pid").read_text()), 9)
@@ -88,9 +88,9 @@ def test_a_target_that_is_killed_leaves_a_whole_trace(here, probes):
     assert report("trace").returncode == 0
 
 
-def test_a_gap_of_hours_does_not_disturb_the_report(here):
+def test_a_gap_of_hours_does_not_disturb_the_report(workdir):
     # GIVEN a recording, and the same with eight hours in its middle, as of a job that was stopped
-    with tiny_mount(here) as (mount, _):
+    with tiny_mount(workdir) as (mount, _):
         process = start_script(mount, WAITS + f"open('{mount}/model', 'rb').read(100)\n", "ebpf", "--no-summary")
         process.communicate("go on\n", timeout=DEADLINE_S)
     trace = read_trace("trace")

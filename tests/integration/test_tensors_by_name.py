@@ -31,13 +31,13 @@ def stack() -> Iterator[Stack]:
 def traced(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Record a cold load and 8 tokens; return the trace and the summary."""
     trace = tmp_path_factory.mktemp("tensors") / "trace"
-    where = ["--probes", "ebpf", "-o", trace, "--python", sys.executable, "--mount", stack.mountpoint]
-    return trace, cvtrace("run", *where, "--", *example(stack.model, 8)).stderr
+    options = ["--probes", "ebpf", "-o", trace, "--python", sys.executable, "--mount", stack.mountpoint]
+    return trace, cvtrace("run", *options, "--", *example(stack.model, 8)).stderr
 
 
 def report(trace: Path, *options: str, **environ: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(cvtrace("report", trace, "--format", "json", *options, **environ).stdout)
-    return found
+    document: dict[str, Any] = json.loads(cvtrace("report", trace, "--format", "json", *options, **environ).stdout)
+    return document
 
 
 def by_path(rows: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
@@ -50,32 +50,32 @@ def test_reads_by_tensor_add_up_to_those_of_the_file(stack: Stack, traced: tuple
     data = str(stack.model / "model.onnx.data")
 
     # WHEN
-    found = report(trace)
+    document = report(trace)
 
     # THEN its tensors are those that the onnx library finds
     loaded = onnx.load(stack.model / "model.onnx", load_external_data=False)
     external = {
-        each.name: {entry.key: entry.value for entry in each.external_data} for each in loaded.graph.initializer
+        item.name: {entry.key: entry.value for entry in item.external_data} for item in loaded.graph.initializer
     }
-    told = {row["name"]: row for row in by_path(found["tensors"], data) if row["name"]}
-    assert {name: (str(row["offset_bytes"]), str(row["size_bytes"])) for name, row in told.items()} == {
-        name: (each["offset"], each["length"]) for name, each in external.items() if each
+    tensors = {row["name"]: row for row in by_path(document["tensors"], data) if row["name"]}
+    assert {name: (str(row["offset_bytes"]), str(row["size_bytes"])) for name, row in tensors.items()} == {
+        name: (item["offset"], item["length"]) for name, item in external.items() if item
     }
-    assert {name: row["shape"] for name, row in told.items()} == {
-        each.name: list(each.dims) for each in loaded.graph.initializer if external[each.name]
+    assert {name: row["shape"] for name, row in tensors.items()} == {
+        item.name: list(item.dims) for item in loaded.graph.initializer if external[item.name]
     }
     # AND what is told of them adds up to what is told of the file
-    (file,) = by_path(found["files"], data)
-    rows = by_path(found["tensors"], data)
+    (file,) = by_path(document["files"], data)
+    rows = by_path(document["tensors"], data)
     assert file["reads"] > 50
     for column in ("reads", "read_bytes", "fetched_bytes"):
         assert sum(row[column] for row in rows) == file[column], column
     assert sum(row["blocked_s"] for row in rows) == pytest.approx(file["blocked_s"], abs=1e-6)
     # AND generation touched the embeddings only, one row for each word that came up
     assert {row["name"] for row in rows if row["generation_reads"]} == {"model.embed_tokens.weight"}
-    layers = [row["layer"] for row in found["layers"]]
+    layers = [row["layer"] for row in document["layers"]]
     assert layers == [*range(len(layers) - 1), None]
-    assert sum(row["read_bytes"] for row in found["layers"] if row["layer"] is not None) > 0
+    assert sum(row["read_bytes"] for row in document["layers"] if row["layer"] is not None) > 0
 
 
 def test_chunks_lie_in_the_file_as_they_were_published(stack: Stack, traced: tuple[Path, str]) -> None:
@@ -83,14 +83,14 @@ def test_chunks_lie_in_the_file_as_they_were_published(stack: Stack, traced: tup
     listed = os.getxattr(data, "user.chunk_list").decode()
     published = dict(line.split(",")[:2] for line in listed.splitlines() if line[:1].isalnum() and "," in line)
 
-    found = by_path(report(traced[0])["chunks"], str(data))
+    chunks = by_path(report(traced[0])["chunks"], str(data))
 
-    assert len(found) > 10
-    assert {row["object"]: str(row["offset_bytes"]) for row in found} == {
-        name: offset for name, offset in published.items() if name in {row["object"] for row in found}
+    assert len(chunks) > 10
+    assert {row["object"]: str(row["offset_bytes"]) for row in chunks} == {
+        name: offset for name, offset in published.items() if name in {row["object"] for row in chunks}
     }
-    assert all(row["kind"] == "chunk" and row["fetches"] == 1 and row["evictions"] == 0 for row in found)
-    assert sum(row["read_bytes"] for row in found) == by_path(report(traced[0])["files"], str(data))[0]["read_bytes"]
+    assert all(row["kind"] == "chunk" and row["fetches"] == 1 and row["evictions"] == 0 for row in chunks)
+    assert sum(row["read_bytes"] for row in chunks) == by_path(report(traced[0])["files"], str(data))[0]["read_bytes"]
 
 
 def test_the_summary_names_the_tensors_that_were_waited_for(traced: tuple[Path, str]) -> None:
@@ -124,16 +124,16 @@ def test_under_sudo_the_model_is_read_with_the_rights_of_the_caller(
     copy = tmp_path / "model"
     copy.mkdir()
     shutil.copy(stack.model / "model.onnx", copy)
-    own = tmp_path / "trace"
-    shutil.copytree(traced[0], own)
-    for path in (own, *own.iterdir()):
+    trace = tmp_path / "trace"
+    shutil.copytree(traced[0], trace)
+    for path in (trace, *trace.iterdir()):
         os.chown(path, NOBODY, NOBODY)
     open_to_all(tmp_path)
     caller = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)}
 
-    readable = report(own, "--model", str(copy), **caller)
+    readable = report(trace, "--model", str(copy), **caller)
     (copy / "model.onnx").chmod(0o600)
-    secret = report(own, "--model", str(copy), **caller)
+    secret = report(trace, "--model", str(copy), **caller)
 
     assert readable["tensors"]
     assert secret["tensors"] == []

@@ -30,7 +30,7 @@ pytestmark = [
 ]
 SCRIPT = Path(__file__).with_name("waits_of_processes.py")
 DELAY_S = 0.08
-NETWORK = [int(each) for each in Class if each.group in ("network", "cache")]
+NETWORK = [int(item) for item in Class if item.group in ("network", "cache")]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Waited:
         pid = np.array([self.study.recording.target_pid])
         path = self.study.threads.between(pid, np.array([start]), np.array([end]))
         spent = np.bincount(path.value, weights=path.length, minlength=len(Class))
-        return {each.label: float(spent[each]) / 1e9 for each in Class}
+        return {item.label: float(spent[item]) / 1e9 for item in Class}
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def waited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waited]:
     with lab(folder, files, chunk_size=CHUNK, injections=(delay,)) as served, served.mount() as mounted:
         log, trace = folder / "log", folder / "trace"
         mounted.drop_caches()
-        where = ["--probes", "ebpf", "--no-summary", "-o", trace, "--mount", mounted.root]
-        cvtrace("run", *where, "--", sys.executable, SCRIPT, mounted.root / "data", log, *WAYS)
-        found = read_trace(trace)
+        options = ["--probes", "ebpf", "--no-summary", "-o", trace, "--mount", mounted.root]
+        cvtrace("run", *options, "--", sys.executable, SCRIPT, mounted.root / "data", log, *WAYS)
+        trace_ = read_trace(trace)
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-        yield Waited(study_of(found), analyse(found), {name: (start, end, took) for name, start, end, took in lines})
+        yield Waited(study_of(trace_), analyse(trace_), {name: (start, end, took) for name, start, end, took in lines})
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -20,7 +20,7 @@ from cvtrace_run import CVTRACE
 from waiting import DEADLINE_S
 
 ROWS, COLUMNS = 8, 220
-SAYS = """
+PRINTS_AND_READS = """
 import sys, time
 for number in range(20):
     print("line", number, flush=True)
@@ -43,7 +43,7 @@ class Terminal:
 
     def __init__(self, argv: list[str], stdout: Path | None = None) -> None:
         self.screen = pyte.HistoryScreen(COLUMNS, ROWS, history=1000)
-        self.shown: list[list[str]] = []
+        self.screens: list[list[str]] = []
         stream = pyte.ByteStream(self.screen)
         pid, fd = pty.fork()
         if pid == 0:
@@ -60,15 +60,15 @@ class Terminal:
                 except OSError:  # EIO: the other end was closed
                     break
                 stream.feed(data)
-                self.shown.append([line.rstrip() for line in self.screen.display])
+                self.screens.append([line.rstrip() for line in self.screen.display])
         os.close(fd)
         self.exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     @property
     def lines(self) -> list[str]:
         """Everything that was ever printed, with what has scrolled away."""
-        gone = ["".join(row[column].data for column in range(COLUMNS)).rstrip() for row in self.screen.history.top]
-        return [line for line in [*gone, *self.shown[-1]] if line]
+        scrolled = ["".join(row[column].data for column in range(COLUMNS)).rstrip() for row in self.screen.history.top]
+        return [line for line in [*scrolled, *self.screens[-1]] if line]
 
     @property
     def of_the_target(self) -> list[str]:
@@ -85,50 +85,50 @@ pytestmark = pytest.mark.root
 
 def test_the_targets_lines_stay_and_the_last_row_is_given_back(mount: Path, tmp_path: Path) -> None:
     # WHEN a script prints more lines than the terminal has rows
-    words = ["--mount", str(mount), "--", sys.executable, "-c", SAYS]
-    seen = Terminal(command(tmp_path / "trace", *words))
+    words = ["--mount", str(mount), "--", sys.executable, "-c", PRINTS_AND_READS]
+    terminal = Terminal(command(tmp_path / "trace", *words))
 
     # THEN the line was in the last row, and only there
-    assert seen.exit_code == 0
-    while_running = [rows for rows in seen.shown if any(row.startswith("cvtrace ") for row in rows)]
+    assert terminal.exit_code == 0
+    while_running = [rows for rows in terminal.screens if any(row.startswith("cvtrace ") for row in rows)]
     assert while_running
     for rows in while_running:
         assert rows[-1].startswith("cvtrace ")
         assert not any(row.startswith("cvtrace ") for row in rows[:-1])
     # AND at the end all that the script printed is there, and nothing of the line
-    assert seen.of_the_target == [*(f"line {number}" for number in range(20)), "no line feed at the end"]
-    assert seen.screen.margins in (None, pyte.screens.Margins(0, ROWS - 1))
+    assert terminal.of_the_target == [*(f"line {number}" for number in range(20)), "no line feed at the end"]
+    assert terminal.screen.margins in (None, pyte.screens.Margins(0, ROWS - 1))
 
 
 def test_stdout_is_unchanged(mount: Path, tmp_path: Path) -> None:
-    words = ["--mount", str(mount), "--", sys.executable, "-c", SAYS]
+    words = ["--mount", str(mount), "--", sys.executable, "-c", PRINTS_AND_READS]
 
-    seen = Terminal(command(tmp_path / "trace", *words), stdout=tmp_path / "out")
+    terminal = Terminal(command(tmp_path / "trace", *words), stdout=tmp_path / "out")
 
     assert (tmp_path / "out").read_text() == "".join(f"line {number}\n" for number in range(20)) + (
         "no line feed at the end"
     )
-    assert any("cvtrace" in rows[-1] for rows in seen.shown)
-    assert seen.of_the_target == []
+    assert any("cvtrace" in rows[-1] for rows in terminal.screens)
+    assert terminal.of_the_target == []
 
 
 def test_in_a_pipe_it_says_that_it_shows_nothing(mount: Path, tmp_path: Path) -> None:
-    words = ["--mount", str(mount), "--", sys.executable, "-c", SAYS]
+    words = ["--mount", str(mount), "--", sys.executable, "-c", PRINTS_AND_READS]
 
-    done = subprocess.run(command(tmp_path / "trace", *words), capture_output=True, check=True)
+    result = subprocess.run(command(tmp_path / "trace", *words), capture_output=True, check=True)
 
-    assert done.stdout.startswith(b"line 0\n")
-    (line,) = done.stderr.splitlines()
+    assert result.stdout.startswith(b"line 0\n")
+    (line,) = result.stderr.splitlines()
     assert line.startswith(b"cvtrace: --watch shows nothing here")
 
 
 def test_reads_are_counted_while_they_happen(mount: Path, tmp_path: Path) -> None:
     words = ["--mount", str(mount), "--", sys.executable, "-c", READS, str(mount / "model")]
 
-    seen = Terminal(command(tmp_path / "trace", *words, probes="ebpf"))
+    terminal = Terminal(command(tmp_path / "trace", *words, probes="ebpf"))
 
-    told = [re.search(r" ([\d,]+) reads/s(?: \(([\d,]+)\))? .* 0 lost$", rows[-1]) for rows in seen.shown]
-    sums = [int(found[2].replace(",", "")) for found in told if found and found[2]]
+    matches = [re.search(r" ([\d,]+) reads/s(?: \(([\d,]+)\))? .* 0 lost$", rows[-1]) for rows in terminal.screens]
+    sums = [int(match[2].replace(",", "")) for match in matches if match and match[2]]
     assert sums
     assert sums == sorted(sums)
     assert sums[-1] > 0

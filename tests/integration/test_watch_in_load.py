@@ -24,10 +24,10 @@ def test_a_load_is_told_while_it_lasts(tmp_path: Path, monkeypatch: pytest.Monke
         arguments = ["-m", str(stack.model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", "8"]
         words = ["--mount", str(stack.mountpoint), "--", sys.executable, str(SCRIPT), *arguments]
 
-        seen = Terminal(command(tmp_path / "trace", *words, probes="ebpf"))
+        terminal = Terminal(command(tmp_path / "trace", *words, probes="ebpf"))
 
-    assert seen.exit_code == 0, seen.lines
-    told = [re.match(r"cvtrace [\d.]+ s · ([a-z ]+) · ", rows[-1]) for rows in seen.shown]
-    phases = [phase for phase, _ in groupby(found[1] for found in told if found)]
+    assert terminal.exit_code == 0, terminal.lines
+    matches = [re.match(r"cvtrace [\d.]+ s · ([a-z ]+) · ", rows[-1]) for rows in terminal.screens]
+    phases = [phase for phase, _ in groupby(match[1] for match in matches if match)]
     # Whether the line is drawn before the load begins is chance.
     assert next(phase for phase in phases if phase != "not loaded yet") == "in load", phases

@@ -60,7 +60,7 @@ class Ways:
         start, end = np.array([act.start_ns]), np.array([act.end_ns])
         path = self.study.threads.between(np.array([self.study.recording.target_pid]), start, end)
         spent = np.bincount(path.value, weights=path.length, minlength=len(Class))
-        return {each.label: float(spent[each]) / 1e9 for each in Class}
+        return {item.label: float(spent[item]) / 1e9 for item in Class}
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ def ways(mounted: LabMount, tmp_path_factory: pytest.TempPathFactory) -> Ways:
     folder = tmp_path_factory.mktemp("traced")
     log, trace = folder / "log", folder / "trace"
     mounted.drop_caches()
-    where = ["--probes", "ebpf", "--no-summary", "-o", trace, "--mount", mounted.root]
-    cvtrace("run", *where, "--", sys.executable, SCRIPT, mounted.root, log, *WAYS)
+    options = ["--probes", "ebpf", "--no-summary", "-o", trace, "--mount", mounted.root]
+    cvtrace("run", *options, "--", sys.executable, SCRIPT, mounted.root, log, *WAYS)
     acts = {name: Act(*more) for name, *more in map(json.loads, log.read_text().splitlines())}
     return Ways(study_of(read_trace(trace)), analyse(read_trace(trace)), acts, mounted)
 
@@ -117,16 +117,18 @@ def test_the_bytes_of_a_way_to_read_are_those_of_the_file(ways: Ways, way: str) 
         pytest.skip(f"this kernel does not do {way} on a FUSE mount")
     until = table.offset + table.read_bytes
     of_data = table.nodeid == (ways.mounted.root / "data").stat().st_ino
-    mine = table.reads & table.by_target & of_data & (until > act.offset) & (table.offset < act.offset + CHUNK)
+    of_act = table.reads & table.by_target & of_data & (until > act.offset) & (table.offset < act.offset + CHUNK)
     pages = np.zeros(CHUNK // 4096, dtype=bool)
-    for begin, end in zip((table.offset[mine] - act.offset).tolist(), (until[mine] - act.offset).tolist(), strict=True):
+    for begin, end in zip(
+        (table.offset[of_act] - act.offset).tolist(), (until[of_act] - act.offset).tolist(), strict=True
+    ):
         pages[max(begin, 0) // 4096 : end // 4096] = True
     assert pages.all()
-    assert set(ways.study.file_paths.of(table.connection[mine], table.nodeid[mine])) == {
+    assert set(ways.study.file_paths.of(table.connection[of_act], table.nodeid[of_act])) == {
         str(ways.mounted.root / "data")
     }
-    assert table.sent[mine].min() >= act.start_ns
-    assert table.answered[mine].all()
+    assert table.sent[of_act].min() >= act.start_ns
+    assert table.answered[of_act].all()
 
 
 def test_a_way_that_waits_for_nothing_is_short(ways: Ways) -> None:

@@ -38,7 +38,7 @@ def tiny_mount(
     program += [] if uid is None else [str(uid), *(["alone"] if alone else [])]
     daemon = subprocess.Popen([*wrapper, *program], stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: str(mount) in [each.path for each in mount_points()], f"{fqrn} is mounted")
+        wait_until(lambda: str(mount) in [point.path for point in mount_points()], f"{fqrn} is mounted")
         wait_until((workspace / f"cvmfs_io.{fqrn}").exists, "the daemon can be talked to")
         wait_until(lambda: uid is None or workspace.stat().st_uid == uid, "the daemon has let go of root")
         yield mount, daemon
@@ -53,5 +53,5 @@ def open_to_all(folder: Path) -> None:
     """Let other users into a temporary folder of pytest, which lies three folders below the one for temporary files."""
     opened = (folder, folder.parent, folder.parent.parent)
     assert Path(tempfile.gettempdir()) not in opened, f"{folder} is no folder of pytest's"
-    for each in opened:
-        each.chmod(0o755)
+    for item in opened:
+        item.chmod(0o755)

@@ -39,12 +39,12 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    written = folder / "certificate.pem", folder / "key.pem"
+    paths = folder / "certificate.pem", folder / "key.pem"
     encoding = serialization.Encoding.PEM
-    written[0].write_bytes(signed.public_bytes(encoding))
+    paths[0].write_bytes(signed.public_bytes(encoding))
     plain = serialization.NoEncryption()
-    written[1].write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain))
-    return written
+    paths[1].write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain))
+    return paths
 
 
 @contextlib.contextmanager

@@ -37,13 +37,13 @@ def cannot() -> str | None:
 
 def as_nobody(command: Sequence[str | Path], *paths: Path) -> list[str]:
     """Return the command line that runs `command` as nobody, who can read this repository, its Python and `paths`."""
-    wanted = [ROOT, Path(sys.base_prefix).resolve(), Path(sys.prefix), *paths]
+    folders = [ROOT, Path(sys.base_prefix).resolve(), Path(sys.prefix), *paths]
     lines = ["set -e"]
-    closed = sorted({parent for path in wanted for parent in path.parents if not parent.stat().st_mode & 0o001})
-    outermost = [folder for folder in closed if not any(other in folder.parents for other in closed)]
+    closed = sorted({parent for path in folders for parent in path.parents if not parent.stat().st_mode & 0o001})
+    outermost = [folder for folder in closed if not any(parent in folder.parents for parent in closed)]
     if outermost:
         lines.append("mount -t tmpfs -o mode=755 tmpfs /mnt")
-    hidden = [path for path in dict.fromkeys(wanted) if any(folder in path.parents for folder in outermost)]
+    hidden = [path for path in dict.fromkeys(folders) if any(folder in path.parents for folder in outermost)]
     for number, path in enumerate(hidden):
         lines.append(f"mkdir /mnt/{number}; mount --rbind {shlex.quote(str(path))} /mnt/{number}")
     lines += [f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(folder))}" for folder in outermost]

@@ -91,9 +91,9 @@ def polled_pipe(offset: int) -> float:
 
 
 def unix_socket(offset: int) -> float:
-    ours, theirs = socket.socketpair()
-    pid = child(lambda: theirs.sendall(struct.pack("d", read(offset))))
-    took_s = struct.unpack("d", ours.recv(8))[0]
+    parent_end, child_end = socket.socketpair()
+    pid = child(lambda: child_end.sendall(struct.pack("d", read(offset))))
+    took_s = struct.unpack("d", parent_end.recv(8))[0]
     os.waitpid(pid, 0)
     return float(took_s)
 
@@ -142,8 +142,8 @@ def file_lock(offset: int) -> float:
         locked, tell = os.pipe()
 
         def work() -> None:
-            own = os.open(file.name, os.O_RDWR)
-            fcntl.flock(own, fcntl.LOCK_EX)
+            descriptor = os.open(file.name, os.O_RDWR)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             os.write(tell, b"x")
             shared.put(read(offset))
 

@@ -32,11 +32,11 @@ O_DIRECT = os.O_DIRECT
 
 def call(name: int, *arguments: int | ctypes.c_void_p | bytes | None) -> int:
     """Make a system call by its x86-64 number; raise OSError if it fails."""
-    given = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    found = int(LIBC.syscall(ctypes.c_long(name), *given))
-    if found < 0:
+    values = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
+    result = int(LIBC.syscall(ctypes.c_long(name), *values))
+    if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return found
+    return result
 
 
 def descriptor(flags: int = 0) -> int:
@@ -130,8 +130,8 @@ def madvise_willneed(offset: int) -> None:
 
 
 def process_madvise(offset: int) -> None:
-    where = struct.pack("QQ", mapped(offset), CHUNK)
-    call(440, os.pidfd_open(os.getpid()), where, 1, MADV_WILLNEED, 0)
+    remote = struct.pack("QQ", mapped(offset), CHUNK)
+    call(440, os.pidfd_open(os.getpid()), remote, 1, MADV_WILLNEED, 0)
 
 
 def fadvise_willneed(offset: int) -> None:
@@ -152,9 +152,9 @@ def mlock2(offset: int) -> None:
 
 def process_vm_readv(offset: int) -> None:
     into = ctypes.create_string_buffer(CHUNK)
-    here = struct.pack("QQ", ctypes.addressof(into), CHUNK)
-    there = struct.pack("QQ", mapped(offset), CHUNK)
-    assert call(310, os.getpid(), here, 1, there, 1, 0) == CHUNK
+    local = struct.pack("QQ", ctypes.addressof(into), CHUNK)
+    remote = struct.pack("QQ", mapped(offset), CHUNK)
+    assert call(310, os.getpid(), local, 1, remote, 1, 0) == CHUNK
 
 
 def proc_mem(offset: int) -> None:
@@ -171,16 +171,16 @@ def write_from_mapping(offset: int) -> None:
 
 def send_from_mapping(offset: int) -> None:
     address = mapped(offset)
-    one, other = socket.socketpair()
-    with one, other:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * CHUNK)
-        assert call(44, one.fileno(), address, CHUNK, 0, 0, 0) == CHUNK
+    sender, receiver = socket.socketpair()
+    with sender, receiver:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * CHUNK)
+        assert call(44, sender.fileno(), address, CHUNK, 0, 0, 0) == CHUNK
 
 
 def vmsplice(offset: int) -> None:
-    where = struct.pack("QQ", mapped(offset), CHUNK)
+    remote = struct.pack("QQ", mapped(offset), CHUNK)
     out, into = os.pipe()
-    assert call(278, into, where, 1, 0) > 0
+    assert call(278, into, remote, 1, 0) > 0
     os.close(out)
 
 

@@ -57,34 +57,45 @@ def observe(name: str, booted: Kernel) -> dict[str, Any]:
     result = next((line for line in reversed(console.splitlines()) if line.startswith("RESULT ")), None)
     if result is None:
         return {"kernel": booted.release, "rungs": {}, "checks": {}, "notes": {}, "error": f"no result; see {log}"}
-    seen: dict[str, Any] = json.loads(result.removeprefix("RESULT "))
-    return seen
+    observation: dict[str, Any] = json.loads(result.removeprefix("RESULT "))
+    return observation
 
 
-def wrong(name: str, seen: dict[str, Any]) -> list[str]:
+def wrong(name: str, observation: dict[str, Any]) -> list[str]:
     """Return what is not as it must be, one sentence each."""
-    found = [seen["error"]] if seen["error"] else []
+    problems = [observation["error"]] if observation["error"] else []
     for facility, expected in EXPECTED[name].items():
-        by = seen["rungs"].get(facility, "nothing")
+        by = observation["rungs"].get(facility, "nothing")
         if not by.startswith(expected):
-            found.append(f"{facility} is observed by {by}, not by {expected}")
-    found += [
-        f"{what}: {got} traced, {right} expected" for what, (got, right) in seen["checks"].items() if got != right
+            problems.append(f"{facility} is observed by {by}, not by {expected}")
+    problems += [
+        f"{check}: {count} traced, {right} expected"
+        for check, (count, right) in observation["checks"].items()
+        if count != right
     ]
-    if not seen["error"] and seen["notes"].get("verdict") != "yes":
-        found.append(f"the verdict is {seen['notes'].get('verdict')}: {seen['notes'].get('verdict missing')}")
-    return found
+    if not observation["error"] and observation["notes"].get("verdict") != "yes":
+        problems.append(
+            f"the verdict is {observation['notes'].get('verdict')}: {observation['notes'].get('verdict missing')}"
+        )
+    return problems
 
 
-def row(seen: dict[str, Any], problems: list[str]) -> str:
+def row(observation: dict[str, Any], problems: list[str]) -> str:
     """Return a row of the table in docs/kernels.md."""
     names = ("fuse", "pages", "sched")
-    by = [seen["rungs"].get(name, "–").partition(":")[0] for name in names]
-    checks = seen["checks"].values()
-    equal = f"{sum(got == right for got, right in checks)} of {len(checks)}"
-    events = seen["notes"].get("events", {})
+    by = [observation["rungs"].get(name, "–").partition(":")[0] for name in names]
+    checks = observation["checks"].values()
+    equal = f"{sum(count == right for count, right in checks)} of {len(checks)}"
+    events = observation["notes"].get("events", {})
     counts = [f"{events.get(kind, 0):,}" for kind in ("FUSE_SEND", "FAULT", "PAGE_MAP", "PAGE_READ", "PHASE")]
-    cells = [seen["kernel"], *by, *counts, equal, seen["notes"].get("verdict", "–"), "no" if problems else "yes"]
+    cells = [
+        observation["kernel"],
+        *by,
+        *counts,
+        equal,
+        observation["notes"].get("verdict", "–"),
+        "no" if problems else "yes",
+    ]
     return f"| {' | '.join(cells)} |"
 
 
@@ -107,12 +118,12 @@ def main() -> int:
             print(f"{name}: {reason}", file=sys.stderr)
             return 3
         print(f"{name}: {booted.release} under emulation, this takes some minutes …", flush=True)
-        seen = observe(name, booted)
-        problems = wrong(name, seen)
+        observation = observe(name, booted)
+        problems = wrong(name, observation)
         for problem in problems:
             print(f"  {problem}", flush=True)
-        print(f"  {json.dumps(seen['notes'])}", flush=True)
-        rows.append(row(seen, problems))
+        print(f"  {json.dumps(observation['notes'])}", flush=True)
+        rows.append(row(observation, problems))
         failed = failed or bool(problems)
     print(
         "\n| kernel | FUSE requests | pages | scheduler | FUSE_SEND | FAULT | PAGE_MAP | PAGE_READ | PHASE | counts equal | verdict | passed |"

@@ -43,7 +43,7 @@ while os.read(fd, 65536):
 
 
 @dataclass
-class Seen:
+class Observation:
     """What one kernel showed."""
 
     kernel: str = ""
@@ -71,21 +71,21 @@ def rungs() -> dict[str, str]:
     return names
 
 
-def traced(argv: list[str], mount: Path, folder: Path, seen: Seen) -> tuple[Path, str]:
+def traced(argv: list[str], mount: Path, folder: Path, observation: Observation) -> tuple[Path, str]:
     """Run `cvtrace run --probes ebpf`; return the trace and what was printed, and note how long it took around the trace."""
     command = [sys.executable, "-m", "cvtrace", "run", "--probes", "ebpf", "-o", str(folder)]
     command += ["--python", sys.executable, "--mount", str(mount), "--", sys.executable, *argv]
     environ = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     called_ns = time.monotonic_ns()
-    done = subprocess.run(
+    result = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environ
     )
-    if done.returncode:
-        raise RuntimeError(f"cvtrace run ended with {done.returncode}:\n{done.stdout}")
+    if result.returncode:
+        raise RuntimeError(f"cvtrace run ended with {result.returncode}:\n{result.stdout}")
     clock = json.loads((folder / "meta.json").read_text())["clock"]
     around = (clock["start_ns"] - called_ns, time.monotonic_ns() - clock["end_ns"])
-    seen.notes[f"seconds before and after the {folder.name} trace"] = [round(one / 1e9, 1) for one in around]
-    return folder, done.stdout
+    observation.notes[f"seconds before and after the {folder.name} trace"] = [round(ns / 1e9, 1) for ns in around]
+    return folder, result.stdout
 
 
 def of(events: Events, kind: Kind) -> Events:
@@ -98,13 +98,13 @@ def in_ranges(rows: Events) -> set[int]:
     return {page for at, length in zip(first, pages, strict=True) for page in range(at, at + length)}
 
 
-def generation(stack: Stack, folder: Path, seen: Seen) -> None:
+def generation(stack: Stack, folder: Path, observation: Observation) -> None:
     """Ask the model, cold: requests, phases and verdict, and the client's counters."""
     trace, printed = traced(
         [str(SCRIPT), "-m", str(stack.model), "-e", "cpu", "-g", "-p", "rain", "--tokens", str(TOKENS)],
         stack.mountpoint,
         folder,
-        seen,
+        observation,
     )
     print(printed)
     meta = json.loads((trace / "meta.json").read_text())
@@ -112,68 +112,72 @@ def generation(stack: Stack, folder: Path, seen: Seen) -> None:
     report = analyse(stored)
     events = stored.events
     for check in report.checks:
-        seen.checks[check.name] = [check.traced, check.client]
-    sent = of(events, Kind.FUSE_SEND)
-    opcodes = sent["c"] >> 32
+        observation.checks[check.name] = [check.traced, check.client]
+    sends = of(events, Kind.FUSE_SEND)
+    opcodes = sends["c"] >> 32
     before, after = meta["mounts"][0]["counters_before"], meta["mounts"][0]["counters_after"]
     for name, opcode in (("cvmfs.n_fs_read", Opcode.READ), ("cvmfs.n_fs_open", Opcode.OPEN)):
-        seen.checks[f"FUSE_SEND {opcode.name}"] = [int((opcodes == opcode).sum()), after[name] - before[name]]
+        observation.checks[f"FUSE_SEND {opcode.name}"] = [int((opcodes == opcode).sum()), after[name] - before[name]]
     daemon = of(events, Kind.FUSE_DAEMON)
-    known = np.isin(daemon["a"], sent["a"])
-    seen.checks["requests of the daemon sent by the kernel"] = [int(known.sum()), len(daemon)]
-    seen.checks["phases load, tokenizer, prefill, decode"] = [
+    is_known = np.isin(daemon["a"], sends["a"])
+    observation.checks["requests of the daemon sent by the kernel"] = [int(is_known.sum()), len(daemon)]
+    observation.checks["phases load, tokenizer, prefill, decode"] = [
         sum(phase.name in ("load", "tokenizer", "prefill", "decode") and phase.wall_s > 0 for phase in report.phases),
         4,
     ]
-    seen.checks["tokens"] = [report.verdict.tokens, TOKENS]
-    seen.checks["lost"] = [sum(meta["lost"].values()), 0]
-    seen.notes["verdict"] = report.verdict.generation_hits_cvmfs
-    seen.notes["verdict missing"] = list(report.verdict.missing)
-    seen.notes["missing"] = meta["missing"]
-    seen.notes["events"] = {kind.name: len(of(events, kind)) for kind in Kind if len(of(events, kind))}
-    seen.notes["faults with a duration"] = int((of(events, Kind.FAULT)["dur"] > 0).sum())
+    observation.checks["tokens"] = [report.verdict.tokens, TOKENS]
+    observation.checks["lost"] = [sum(meta["lost"].values()), 0]
+    observation.notes["verdict"] = report.verdict.generation_hits_cvmfs
+    observation.notes["verdict missing"] = list(report.verdict.missing)
+    observation.notes["missing"] = meta["missing"]
+    observation.notes["events"] = {kind.name: len(of(events, kind)) for kind in Kind if len(of(events, kind))}
+    observation.notes["faults with a duration"] = int((of(events, Kind.FAULT)["dur"] > 0).sum())
 
 
-def pages(stack: Stack, folder: Path, seen: Seen) -> None:
+def pages(stack: Stack, folder: Path, observation: Observation) -> None:
     """Touch the largest file of the model through a mapping, then read it: every page must be told."""
-    path = max(stack.model.iterdir(), key=lambda one: one.stat().st_size)
+    path = max(stack.model.iterdir(), key=lambda file: file.stat().st_size)
     size, inode = path.stat().st_size, path.stat().st_ino
-    trace, _ = traced(["-S", "-c", MAPS_AND_READS, str(path)], stack.mountpoint, folder, seen)
+    trace, _ = traced(["-S", "-c", MAPS_AND_READS, str(path)], stack.mountpoint, folder, observation)
     events = read_trace(trace).events
     faults, maps, reads = (
-        one[one["b"] == inode] for one in (of(events, kind) for kind in (Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ))
+        events[events["b"] == inode]
+        for events in (of(events, kind) for kind in (Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ))
     )
-    sent = of(events, Kind.FUSE_SEND)
-    touched = set(faults["c"].tolist()) | in_ranges(maps)
+    sends = of(events, Kind.FUSE_SEND)
+    pages_used = set(faults["c"].tolist()) | in_ranges(maps)
     count = -(-size // 4096)
-    seen.checks["pages told of a mapping"] = [len(touched & set(range(count))), count]
-    seen.checks["pages told of read()"] = [len(in_ranges(reads) & set(range(count))), count]
-    seen.checks["reads told"] = [len(reads), -(-size // 65536)]
-    asked = sent[sent["c"] >> 32 == Opcode.READ]
-    begun = [bool(((faults["ts"] <= one["ts"]) & (one["ts"] <= faults["ts"] + faults["dur"])).any()) for one in asked]
-    seen.notes["READs sent during a fault"] = [sum(begun), len(asked)]
-    seen.notes["faults, with a duration"] = [len(faults), int((faults["dur"] > 0).sum())]
-    seen.notes["longest fault ms"] = round(float(faults["dur"].max(initial=0)) / 1e6, 1)
+    observation.checks["pages told of a mapping"] = [len(pages_used & set(range(count))), count]
+    observation.checks["pages told of read()"] = [len(in_ranges(reads) & set(range(count))), count]
+    observation.checks["reads told"] = [len(reads), -(-size // 65536)]
+    read_requests = sends[sends["c"] >> 32 == Opcode.READ]
+    begun = [
+        bool(((faults["ts"] <= events["ts"]) & (events["ts"] <= faults["ts"] + faults["dur"])).any())
+        for events in read_requests
+    ]
+    observation.notes["READs sent during a fault"] = [sum(begun), len(read_requests)]
+    observation.notes["faults, with a duration"] = [len(faults), int((faults["dur"] > 0).sum())]
+    observation.notes["longest fault ms"] = round(float(faults["dur"].max(initial=0)) / 1e6, 1)
 
 
 def main() -> int:
     """Run both; print the result in any case."""
-    seen = Seen(kernel=platform.release())
+    observation = Observation(kernel=platform.release())
     started = time.monotonic()
     try:
-        seen.rungs = rungs()
+        observation.rungs = rungs()
         with temporary(Options(size_bytes=MODEL_BYTES, client="lab")) as stack, tempfile.TemporaryDirectory() as name:
             print(f"lab up after {time.monotonic() - started:.0f} s", flush=True)
-            generation(stack, Path(name) / "generation", seen)
+            generation(stack, Path(name) / "generation", observation)
             stack = wipe_client_cache(stack)
-            pages(stack, Path(name) / "pages", seen)
+            pages(stack, Path(name) / "pages", observation)
     except BaseException:
-        seen.error = traceback.format_exc()
-        print(seen.error)
+        observation.error = traceback.format_exc()
+        print(observation.error)
     with contextlib.suppress(OSError):
-        seen.notes["seconds"] = round(time.monotonic() - started)
-    print("RESULT " + json.dumps(asdict(seen)), flush=True)
-    return 1 if seen.error else 0
+        observation.notes["seconds"] = round(time.monotonic() - started)
+    print("RESULT " + json.dumps(asdict(observation)), flush=True)
+    return 1 if observation.error else 0
 
 
 if __name__ == "__main__":

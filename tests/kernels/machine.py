@@ -114,22 +114,22 @@ def _content(module: Path) -> bytes:
     return lzma.decompress(module.read_bytes()) if module.suffix == ".xz" else module.read_bytes()
 
 
-def _in_order(kernel: Kernel, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+def _in_order(kernel: Kernel, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each module of `wanted`, after those it depends on; built-in ones are left out."""
     files = {path.name.split(".")[0].replace("-", "_"): path for path in kernel.modules.rglob("*.ko*")}
-    done: set[str] = set()
+    names_done: set[str] = set()
 
     def visit(name: str) -> Iterator[tuple[str, bytes]]:
-        if name in done or name not in files:
+        if name in names_done or name not in files:
             return
-        done.add(name)
+        names_done.add(name)
         content = _content(files[name])
         depends = re.search(rb"\0depends=([^\0]*)\0", content)
-        for other in (depends[1].decode() if depends else "").split(","):
-            yield from visit(other.replace("-", "_"))
+        for dependency in (depends[1].decode() if depends else "").split(","):
+            yield from visit(dependency.replace("-", "_"))
         yield name, content
 
-    for name in wanted:
+    for name in names:
         yield from visit(name)
 
 

@@ -51,16 +51,16 @@ FILE = ATTRIBUTES.pack(FILE_NODE, 4096, 8, 0, 0, 0, 0, 0, 0, 0o100666, 1, 0, 0, 
 
 def mounted(mountpoint: str) -> int:
     """Mount as anybody may; return the descriptor of the connection (libfuse's protocol with fusermount3)."""
-    ours, theirs = socket.socketpair()
+    client_end, daemon_end = socket.socketpair()
     options = "fsname=cvmfs2,subtype=cvmfs2,nosuid,nodev"
     subprocess.run(
         ["fusermount3", "-o", options, "--", mountpoint],
-        env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
-        pass_fds=[theirs.fileno()],
+        env={**os.environ, "_FUSE_COMMFD": str(daemon_end.fileno())},
+        pass_fds=[daemon_end.fileno()],
         check=True,
     )
     descriptors = array.array("i")
-    _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4))
+    _, ancillary, _, _ = client_end.recvmsg(1, socket.CMSG_SPACE(4))
     descriptors.frombytes(ancillary[0][2][:4])
     return descriptors[0]
 
@@ -68,11 +68,11 @@ def mounted(mountpoint: str) -> int:
 class Server:
     """Answers requests, or not."""
 
-    def __init__(self, fd: int, told: dict) -> None:
+    def __init__(self, fd: int, behaviour: dict) -> None:
         self.fd = fd
-        self.told = told
-        self.hang = {OPCODES[name] for name in told.get("hang", ())}
-        self.left = told.get("first", 0)
+        self.behaviour = behaviour
+        self.hang = {OPCODES[name] for name in behaviour.get("hang", ())}
+        self.remaining = behaviour.get("first", 0)
         self.opened = 0
 
     def run(self) -> None:
@@ -87,8 +87,8 @@ class Server:
             if opcode in (FORGET, BATCH_FORGET, INTERRUPT):
                 continue
             if opcode in self.hang:
-                self.left -= 1
-                if self.left < 0:
+                self.remaining -= 1
+                if self.remaining < 0:
                     continue
             error, body = self.answer(opcode, node, data[HEADER.size :])
             with contextlib.suppress(OSError):
@@ -97,7 +97,7 @@ class Server:
     def answer(self, opcode: int, node: int, body: bytes) -> tuple[int, bytes]:
         if opcode == INIT:
             return 0, struct.pack("<IIIIHHIIHHII6I", 7, 31, 0, 0, 16, 12, 1 << 16, 1, 1, 0, 0, 0, *[0] * 6)
-        if self.told.get("file") and opcode in (OPCODES["lookup"], OPCODES["open"], OPCODES["read"]):
+        if self.behaviour.get("file") and opcode in (OPCODES["lookup"], OPCODES["open"], OPCODES["read"]):
             return self.file(opcode)
         if opcode == OPCODES["getattr"] and node == FILE_NODE:
             return 0, struct.pack("<QII", 3600, 0, 0) + FILE
@@ -127,7 +127,7 @@ class Server:
 
     def attribute(self, body: bytes) -> tuple[int, bytes]:
         size, _ = struct.unpack_from("<II", body)
-        value = self.told.get("xattrs", {}).get(body[8:].rstrip(b"\0").decode())
+        value = self.behaviour.get("xattrs", {}).get(body[8:].rstrip(b"\0").decode())
         if value is None:
             return errno.ENODATA, b""
         data = value.encode("latin-1")
@@ -136,11 +136,11 @@ class Server:
         return (0, data) if len(data) <= size else (errno.ERANGE, b"")
 
 
-def make_socket(told: dict) -> socket.socket | None:
-    name = f"cvmfs_io.{told.get('fqrn', 'evil.org')}"
-    if told.get("socket") == "link":
-        Path(name).symlink_to(told["target"])
-    if told.get("socket") != "listen":
+def make_socket(behaviour: dict) -> socket.socket | None:
+    name = f"cvmfs_io.{behaviour.get('fqrn', 'evil.org')}"
+    if behaviour.get("socket") == "link":
+        Path(name).symlink_to(behaviour["target"])
+    if behaviour.get("socket") != "listen":
         return None
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(name)
@@ -148,36 +148,36 @@ def make_socket(told: dict) -> socket.socket | None:
     return listener
 
 
-def talk(listener: socket.socket, told: dict) -> None:
+def talk(listener: socket.socket, behaviour: dict) -> None:
     """Answer one caller after the other, each in its own thread as they may never end."""
     while True:
         caller, _ = listener.accept()
-        threading.Thread(target=answer_caller, args=(caller, told.get("talk", {})), daemon=True).start()
+        threading.Thread(target=answer_caller, args=(caller, behaviour.get("talk", {})), daemon=True).start()
 
 
-def answer_caller(caller: socket.socket, says: dict) -> None:
+def answer_caller(caller: socket.socket, answers: dict) -> None:
     with caller, contextlib.suppress(OSError):
         command = caller.recv(512).decode()
-        how = says.get("how")
-        while how == "silent":
+        manner = answers.get("how")
+        while manner == "silent":
             time.sleep(60)
-        while how == "endless":
+        while manner == "endless":
             caller.sendall(b"Name|Value|Description\n" + b"x|1|y\n" * 10_000)
-        while how == "drip":
+        while manner == "drip":
             caller.sendall(b"x")
             time.sleep(0.05)
-        caller.sendall(says.get("limit" if "limit" in command else "affairs", "").encode("latin-1"))
+        caller.sendall(answers.get("limit" if "limit" in command else "affairs", "").encode("latin-1"))
 
 
 if __name__ == "__main__":
-    mountpoint, workspace, told = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    mountpoint, workspace, behaviour = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     os.chdir(workspace)
     Path("/proc/self/comm").write_text("cvmfs2")
-    listener = make_socket(told)
+    listener = make_socket(behaviour)
     if listener is not None:
-        threading.Thread(target=talk, args=(listener, told), daemon=True).start()
-    fd = told["fd"] if "fd" in told else mounted(mountpoint)
+        threading.Thread(target=talk, args=(listener, behaviour), daemon=True).start()
+    fd = behaviour["fd"] if "fd" in behaviour else mounted(mountpoint)
     print("mounted", flush=True)
-    if told.get("threads", 2) > 1:
+    if behaviour.get("threads", 2) > 1:
         threading.Thread(target=threading.Event().wait, daemon=True).start()
-    Server(fd, told).run()
+    Server(fd, behaviour).run()

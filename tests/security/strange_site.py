@@ -35,21 +35,21 @@ class Hostile:
 
     @property
     def point(self) -> MountPoint:
-        (found,) = [each for each in mount_points() if each.path == str(self.path)]
-        return found
+        (mount_point,) = [point for point in mount_points() if point.path == str(self.path)]
+        return mount_point
 
 
 @contextlib.contextmanager
-def hostile_mount(user: Somebody, *, shared: bool = False, mode: int = 0o700, **told: Any) -> Iterator[Hostile]:
+def hostile_mount(user: Somebody, *, shared: bool = False, mode: int = 0o700, **behaviour: Any) -> Iterator[Hostile]:
     """Mount as `user` with fusermount3; or else as fusermount3 does, where the user may not open /dev/fuse.
 
     `shared` lets in everybody, which takes a line in /etc/fuse.conf.
     """
     folder = user.home / f"mount{next(_numbers)}"
     path, workspace = folder / "mnt", folder / "cache"
-    for each in (folder, path, workspace):
-        each.mkdir(mode=0o755)
-        user.owns(each)
+    for item in (folder, path, workspace):
+        item.mkdir(mode=0o755)
+        user.owns(item)
     workspace.chmod(mode)
     server = user.home / SERVER.name
     shutil.copy(SERVER, server)
@@ -57,9 +57,9 @@ def hostile_mount(user: Somebody, *, shared: bool = False, mode: int = 0o700, **
     is_open_to_all = bool(DEVICE.stat().st_mode & 0o002)
     descriptors = [] if is_open_to_all and not shared else [_mounted_for(user, path, "allow_other" if shared else "")]
     if descriptors:
-        told["fd"] = descriptors[0]
+        behaviour["fd"] = descriptors[0]
     process = user.start(
-        [PYTHON, server, path, workspace, json.dumps(told)],
+        [PYTHON, server, path, workspace, json.dumps(behaviour)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         pass_fds=descriptors,

@@ -24,27 +24,27 @@ def effective() -> int:
     return int(status.partition("CapEff:")[2].split()[0], 16)
 
 
-def test_a_path_through_a_process_of_root_leads_nowhere(ann: Somebody, here: Path) -> None:
+def test_a_path_through_a_process_of_root_leads_nowhere(ann: Somebody, workdir: Path) -> None:
     """CAP_SYS_PTRACE stayed: a trace or marks folder could be put through /proc/PID/cwd of a process of root's."""
-    inside = here / "closed" / "open"
+    inside = workdir / "closed" / "open"
     inside.mkdir(parents=True)
     inside.chmod(0o777)
-    (here / "closed").chmod(0o700)
+    (workdir / "closed").chmod(0o700)
     with subprocess.Popen(["sleep", "60"], cwd=inside) as process:
         try:
             way = Path(f"/proc/{process.pid}/cwd")
             assert way.exists()
             with acting_as(user(ann)), pytest.raises(PermissionError):
                 (way / "planted").mkdir()
-            done = subprocess.run(
+            result = subprocess.run(
                 [sys.executable, "-m", "cvtrace", "run", "-o", str(way / "trace"), "--", "true"],
                 env={**os.environ, **ann.under_sudo},
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            assert done.returncode == 2
-            assert "Permission denied" in done.stderr
+            assert result.returncode == 2
+            assert "Permission denied" in result.stderr
             assert not list(inside.iterdir())
         finally:
             process.kill()
@@ -63,18 +63,18 @@ def test_no_capability_acts_and_all_come_back(ann: Somebody) -> None:
     assert effective() == before
 
 
-def test_the_fifo_of_strace_cannot_be_swapped(ann: Somebody, here: Path, secret: Path, monkeypatch) -> None:
+def test_the_fifo_of_strace_cannot_be_swapped(ann: Somebody, workdir: Path, secret: Path, monkeypatch) -> None:
     """In a TMPDIR of the attacker's, a link in place of the FIFO made root give its file to the attacker: chown went by path.
 
     The race is won for certain here: the swap comes between the two steps.
     """
-    place = here / "tmp"
+    place = workdir / "tmp"
     place.mkdir()
     monkeypatch.setattr(strace.tempfile, "tempdir", str(place))
-    made = os.mkfifo
+    mkfifo = os.mkfifo
 
     def swapped(name: object, mode: int, dir_fd: int) -> None:
-        made(name, mode, dir_fd=dir_fd)
+        mkfifo(name, mode, dir_fd=dir_fd)
         [folder] = place.glob("cvtrace-strace-*")
         folder.rename(place / "gone")
         folder.mkdir()

@@ -34,10 +34,10 @@ def attach(pid: int, mount: Path, *options: str, **environ: str) -> subprocess.C
     )
 
 
-def refused(done: subprocess.CompletedProcess[str], says: str) -> None:
-    assert done.returncode == 3, done.stderr
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def refused(result: subprocess.CompletedProcess[str], message: str) -> None:
+    assert result.returncode == 3, result.stderr
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert not Path("trace").exists()
 
 
@@ -61,39 +61,39 @@ def running(user: Somebody, argv: list[str], **popen: object) -> Iterator[subpro
 
 
 @pytest.fixture
-def set_uid_sleep(here: Path) -> Path:
+def set_uid_sleep(workdir: Path) -> Path:
     """A set-user-ID program of root's that everybody may run, such as su and passwd are."""
-    program = here / "sleep"
+    program = workdir / "sleep"
     shutil.copy("/bin/sleep", program)
     program.chmod(0o4755)
     return program
 
 
-def test_a_set_uid_process_names_no_program_for_root(ann: Somebody, here: Path, mount: Path, set_uid_sleep) -> None:
+def test_a_set_uid_process_names_no_program_for_root(ann: Somebody, workdir: Path, mount: Path, set_uid_sleep) -> None:
     """Root executed argv[0], the attacker's program, with the attacker's environment: uid 0 and all capabilities."""
     program = evil(ann)
     hostile = {**ann.environ, "PYTHONPATH": str(ann.home), "LD_PRELOAD": "x.so", "VIRTUAL_ENV": str(ann.home)}
     with running(ann, [str(program), "60"], executable=str(set_uid_sleep), env=hostile) as process:
         status = Path(f"/proc/{process.pid}/status")
         wait_until(lambda: f"Uid:\t{ann.uid}\t0" in status.read_text(), "the program runs as root")
-        done = attach(process.pid, mount)
-    assert done.returncode == 0, done.stderr
+        result = attach(process.pid, mount)
+    assert result.returncode == 0, result.stderr
     assert not (ann.home / "got").exists()
 
 
-def test_an_ordinary_process_names_no_program_either(ann: Somebody, here: Path, mount: Path) -> None:
+def test_an_ordinary_process_names_no_program_either(ann: Somebody, workdir: Path, mount: Path) -> None:
     """The program ran as the process's owner: beside it, with no terminal, at a moment of root's choosing."""
     program = evil(ann)
     with running(ann, [str(program), "60"], executable="/bin/sleep") as process:
-        done = attach(process.pid, mount)
-    assert done.returncode == 0, done.stderr
+        result = attach(process.pid, mount)
+    assert result.returncode == 0, result.stderr
     assert not (ann.home / "got").exists()
 
 
-def test_who_may_not_trace_a_process_of_roots_learns_nothing_of_it(ann: Somebody, here: Path, mount: Path) -> None:
+def test_who_may_not_trace_a_process_of_roots_learns_nothing_of_it(ann: Somebody, workdir: Path, mount: Path) -> None:
     """A sudoers line for cvtrace told the working folder, files and system calls of any process of root's."""
-    ann.owns(here)
-    closed = here / "closed"
+    ann.owns(workdir)
+    closed = workdir / "closed"
     closed.mkdir(mode=0o700)
     with subprocess.Popen(["sleep", "60"], cwd=closed) as process:
         try:
@@ -102,9 +102,9 @@ def test_who_may_not_trace_a_process_of_roots_learns_nothing_of_it(ann: Somebody
             process.kill()
 
 
-def test_nor_of_another_users(ann: Somebody, ben: Somebody, here: Path, mount: Path) -> None:
+def test_nor_of_another_users(ann: Somebody, ben: Somebody, workdir: Path, mount: Path) -> None:
     """The same of any user's."""
-    ann.owns(here)
+    ann.owns(workdir)
     with running(ben, ["sleep", "60"]) as process:
         refused(attach(process.pid, mount, **ann.under_sudo), "may not trace")
         # AND who asked is the one that sudo, doas or pkexec name
@@ -114,10 +114,10 @@ def test_nor_of_another_users(ann: Somebody, ben: Somebody, here: Path, mount: P
 
 
 def test_nor_of_an_own_process_that_is_not_dumpable_or_set_uid(
-    ann: Somebody, here: Path, mount: Path, set_uid_sleep
+    ann: Somebody, workdir: Path, mount: Path, set_uid_sleep
 ) -> None:
     """An agent that hides its memory from its own user, and `passwd`, were recorded for that user."""
-    ann.owns(here)
+    ann.owns(workdir)
     hides = "import ctypes, time; ctypes.CDLL(None).prctl(4, 0); print('hidden', flush=True); time.sleep(60)"
     with running(ann, [PYTHON, "-c", hides], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -129,36 +129,38 @@ def test_nor_of_an_own_process_that_is_not_dumpable_or_set_uid(
         refused(attach(process.pid, mount, **ann.under_sudo), "may not trace")
 
 
-def test_an_own_process_is_recorded(ann: Somebody, here: Path, mount: Path) -> None:
+def test_an_own_process_is_recorded(ann: Somebody, workdir: Path, mount: Path) -> None:
     """No attack: what ptrace(2) allows stays allowed."""
-    ann.owns(here)
+    ann.owns(workdir)
     with running(ann, ["sleep", "60"]) as process:
-        done = attach(process.pid, mount, **ann.under_sudo)
-    assert done.returncode == 0, done.stderr
+        result = attach(process.pid, mount, **ann.under_sudo)
+    assert result.returncode == 0, result.stderr
     trace = read_trace("trace")
     assert trace.damage is None
-    assert {path.stat().st_uid for path in (here / "trace").iterdir()} == {ann.uid}
+    assert {path.stat().st_uid for path in (workdir / "trace").iterdir()} == {ann.uid}
 
 
-def test_yama_counts(ann: Somebody, here: Path, mount: Path) -> None:
+def test_yama_counts(ann: Somebody, workdir: Path, mount: Path) -> None:
     """With ptrace_scope 1, a process of the same user could be recorded that its user cannot trace."""
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     if not scope.exists():
         pytest.skip("this kernel has no Yama")
     if scope.read_text().strip() not in ("1", "2"):
         pytest.skip("Yama does not restrict ptrace here, and this is a setting of the whole machine")
-    ann.owns(here)
+    ann.owns(workdir)
     with running(ann, ["sleep", "60"]) as process:
         refused(attach(process.pid, mount, **ann.under_sudo), "may not trace")
 
 
-def test_who_may_do_anything_as_root_records_any_process(ann: Somebody, ben: Somebody, here: Path, mount: Path) -> None:
+def test_who_may_do_anything_as_root_records_any_process(
+    ann: Somebody, ben: Somebody, workdir: Path, mount: Path
+) -> None:
     """No attack: an administrator who calls sudo is not held up."""
-    ann.owns(here)
+    ann.owns(workdir)
     with running(ben, ["sleep", "60"]) as process:
         with sudoers(f"{ann.name} ALL=(ALL) NOPASSWD: ALL"):
-            done = attach(process.pid, mount, **ann.under_sudo)
-        assert done.returncode == 0, done.stderr
+            result = attach(process.pid, mount, **ann.under_sudo)
+        assert result.returncode == 0, result.stderr
         shutil.rmtree("trace")
         # AND one whose line is for cvtrace only is
         with sudoers(f"{ann.name} ALL=(ALL) NOPASSWD: /usr/bin/cvtrace"):
@@ -182,7 +184,7 @@ def plant(kind: str, place: Path, secret: Path) -> None:
 
 @pytest.mark.parametrize("kind", [FIFO, DEVICE, LINK, FOLDER, SPARSE])
 def test_what_a_process_names_as_its_library_is_a_plain_file_of_its_users(
-    ann: Somebody, here: Path, mount: Path, secret: Path, kind: str
+    ann: Somebody, workdir: Path, mount: Path, secret: Path, kind: str
 ) -> None:
     """Root globbed and resolved what the environment named, without limits; a FIFO would have held it up for ever."""
     place = ann.home / kind / "onnxruntime_genai" / "libonnxruntime-genai.so"
@@ -191,14 +193,14 @@ def test_what_a_process_names_as_its_library_is_a_plain_file_of_its_users(
         ann.owns(path)
     with running(ann, ["sleep", "60"], env={**ann.environ, "PYTHONPATH": str(place.parent.parent)}) as process:
         with contextlib.ExitStack() as files:
-            found = libraries_of(process.pid, files)
-            assert [file.path for file in found] == ([str(place)] if kind == SPARSE else [])
-            assert all(os.fstat(file.fd).st_uid == ann.uid for file in found)
-        done = attach(process.pid, mount)
-    assert done.returncode == 0, done.stderr
+            libraries = libraries_of(process.pid, files)
+            assert [file.path for file in libraries] == ([str(place)] if kind == SPARSE else [])
+            assert all(os.fstat(file.fd).st_uid == ann.uid for file in libraries)
+        result = attach(process.pid, mount)
+    assert result.returncode == 0, result.stderr
 
 
-def test_a_library_that_is_mapped_may_say_anything_of_itself(ann: Somebody, here: Path, mount: Path) -> None:
+def test_a_library_that_is_mapped_may_say_anything_of_itself(ann: Somebody, workdir: Path, mount: Path) -> None:
     """The file was mapped by root and read without bounds; cut meanwhile, it would have ended the recorder by SIGBUS."""
     library = ann.home / "libonnxruntime-genai.so"
     library.write_bytes(b"\x7fELF\2\1" + bytes(26) + b"\xff" * 32 + bytes(4096))
@@ -211,14 +213,14 @@ def test_a_library_that_is_mapped_may_say_anything_of_itself(ann: Somebody, here
     with running(ann, [PYTHON, "-c", maps, str(library)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "mapped\n"
-        done = attach(process.pid, mount)
-    assert done.returncode == 0, done.stderr
+        result = attach(process.pid, mount)
+    assert result.returncode == 0, result.stderr
     assert read_trace("trace").damage is None
 
 
-def test_a_link_leads_where_it_leads_for_the_process(ann: Somebody, here: Path) -> None:
+def test_a_link_leads_where_it_leads_for_the_process(ann: Somebody, workdir: Path) -> None:
     """No attack: in a root of its own, a process finds its library by its own paths, and root finds the same file."""
-    root = here / "root"
+    root = workdir / "root"
     package = root / "opt" / "env" / "lib" / "python3.11" / "site-packages" / "onnxruntime_genai"
     package.mkdir(parents=True)
     (package / "libonnxruntime-genai.so").symlink_to("/opt/real.so")
@@ -234,6 +236,6 @@ def test_a_link_leads_where_it_leads_for_the_process(ann: Somebody, here: Path) 
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         with contextlib.ExitStack() as files:
-            [found] = libraries_of(process.pid, files)
-            assert os.pread(found.fd, 100, 0) == b"the real one"
+            [library] = libraries_of(process.pid, files)
+            assert os.pread(library.fd, 100, 0) == b"the real one"
         process.communicate("")

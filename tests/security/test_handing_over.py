@@ -50,7 +50,7 @@ class Shell:
 
     def __init__(self, *argv: str, env: dict[str, str] | None = None, user: Somebody | None = None) -> None:
         """Start it, as `user` on the user's terminal; the shell's prompt and its line editing are plain."""
-        self.seen = ""
+        self.output = ""
         self.passed = 0
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
@@ -67,15 +67,15 @@ class Shell:
     def read_until(self, text: str) -> str:
         """Read until a text comes after what was waited for last; return what came up to its end."""
         begin, deadline_s = self.passed, time.monotonic() + DEADLINE_S
-        while text not in self.seen[begin:]:
-            assert time.monotonic() < deadline_s, self.seen
+        while text not in self.output[begin:]:
+            assert time.monotonic() < deadline_s, self.output
             if select.select([self.fd], [], [], 0.05)[0]:
                 try:
-                    self.seen += os.read(self.fd, 65536).decode(errors="replace")
+                    self.output += os.read(self.fd, 65536).decode(errors="replace")
                 except OSError:  # nobody has the terminal any more
-                    assert text in self.seen[begin:], self.seen
-        self.passed = self.seen.index(text, begin) + len(text)
-        return self.seen[begin : self.passed]
+                    assert text in self.output[begin:], self.output
+        self.passed = self.output.index(text, begin) + len(text)
+        return self.output[begin : self.passed]
 
     def settings(self) -> list[object]:
         return termios.tcgetattr(self.fd)[:4]
@@ -84,7 +84,7 @@ class Shell:
         """Read what comes until it ends; return its exit code."""
         while select.select([self.fd], [], [], DEADLINE_S)[0]:
             try:
-                self.seen += os.read(self.fd, 65536).decode(errors="replace")
+                self.output += os.read(self.fd, 65536).decode(errors="replace")
             except OSError:
                 break
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -92,57 +92,57 @@ class Shell:
         return code
 
 
-def test_nothing_can_be_typed_into_roots_terminal(ann: Somebody, here: Path, mount: Path) -> None:
+def test_nothing_can_be_typed_into_roots_terminal(ann: Somebody, workdir: Path, mount: Path) -> None:
     """TIOCSTI on the inherited terminal put a command into root's shell, which ran it as root."""
-    (here / "inject.py").write_text(INJECT)
+    (workdir / "inject.py").write_text(INJECT)
     shell = Shell("sh", "-i")
     shell.read_until("$ ")
-    shell.type(f"cd {here}; {shlex.join(command(ann, mount, PYTHON, 'inject.py'))}; echo done:$?\n")
+    shell.type(f"cd {workdir}; {shlex.join(command(ann, mount, PYTHON, 'inject.py'))}; echo done:$?\n")
     shell.read_until("done:0")
     shell.type("echo still here\n")
     shell.read_until("still here\r\n$ ")
-    assert not (here / "planted").exists()
-    assert "planted: not found" not in shell.seen
+    assert not (workdir / "planted").exists()
+    assert "planted: not found" not in shell.output
     shell.type("exit\n")
     assert shell.end() == 0
 
 
-def test_nor_does_a_shell_that_sudo_started_share_its_terminal(ann: Somebody, here: Path, mount: Path) -> None:
+def test_nor_does_a_shell_that_sudo_started_share_its_terminal(ann: Somebody, workdir: Path, mount: Path) -> None:
     """With SUDO_UID in the environment of root's shell (sudo -s), the script was the caller's and the terminal root's."""
-    ann.owns(here)
-    (here / "inject.py").write_text(INJECT)
+    ann.owns(workdir)
+    (workdir / "inject.py").write_text(INJECT)
     words = [*CVTRACE, "run", "-o", "trace", "--no-summary", "--probes", "portable", "--mount", str(mount)]
     words += ["--", "sh", "-c", f"{PYTHON} inject.py; env"]
     shell = Shell("sh", "-i", env={**ann.under_sudo, "TOKEN": SECRET})
     shell.read_until("$ ")
-    shell.type(f"cd {here}; {shlex.join(words)} 5<>/dev/null; echo done:$?\n")
-    told = shell.read_until("done:0")
-    assert SECRET not in told
-    assert f"USER={ann.name}" in told
+    shell.type(f"cd {workdir}; {shlex.join(words)} 5<>/dev/null; echo done:$?\n")
+    output = shell.read_until("done:0")
+    assert SECRET not in output
+    assert f"USER={ann.name}" in output
     shell.type("echo still here\n")
     shell.read_until("still here\r\n$ ")
-    assert not (here / "planted").exists()
+    assert not (workdir / "planted").exists()
     shell.type("exit\n")
     assert shell.end() == 0
 
 
-def test_what_root_has_open_is_not_handed_over(ann: Somebody, here: Path, mount: Path, secret: Path) -> None:
+def test_what_root_has_open_is_not_handed_over(ann: Somebody, workdir: Path, mount: Path, secret: Path) -> None:
     """A descriptor of a file of mode 0600, opened by root's shell for something else, was there to be read."""
     fd = os.open(secret, os.O_RDWR)
     os.set_inheritable(fd, True)
     try:
         looks = "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if int(n) > 2 and os.path.exists(f'/proc/self/fd/{n}')]); print([os.fstat(n).st_mode & 0o170000 for n in (0, 1, 2)])"
-        done = run(ann, mount, PYTHON, "-c", looks, pass_fds=[fd], stdin=subprocess.DEVNULL)
+        result = run(ann, mount, PYTHON, "-c", looks, pass_fds=[fd], stdin=subprocess.DEVNULL)
     finally:
         os.close(fd)
-    assert done.returncode == 0, done.stderr
-    names, modes = done.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    names, modes = result.stdout.splitlines()
     assert [name for name in ast.literal_eval(names) if not name.endswith("/marks")] == []  # the import hook's own
     assert modes == "[8192, 4096, 4096]"  # /dev/null, and pipes
 
 
 def test_a_file_of_roots_can_be_written_to_and_nothing_else(
-    ann: Somebody, here: Path, mount: Path, secret: Path
+    ann: Somebody, workdir: Path, mount: Path, secret: Path
 ) -> None:
     """stdout redirected to a file of root's could be read, cut and locked by the script, which may only say something."""
     attacks = (
@@ -159,13 +159,13 @@ def test_a_file_of_roots_can_be_written_to_and_nothing_else(
     )
     with secret.open("r+") as file:
         file.seek(0, 2)
-        done = run(ann, mount, PYTHON, "-c", attacks, capture_output=False, stdout=file, stderr=subprocess.PIPE)
-    assert done.returncode == 0, done.stderr
-    assert "got" not in done.stderr
+        result = run(ann, mount, PYTHON, "-c", attacks, capture_output=False, stdout=file, stderr=subprocess.PIPE)
+    assert result.returncode == 0, result.stderr
+    assert "got" not in result.stderr
     assert secret.read_text() == f"{SECRET}said\n"
 
 
-def test_the_environment_is_that_of_a_login(ann: Somebody, here: Path, mount: Path) -> None:
+def test_the_environment_is_that_of_a_login(ann: Somebody, workdir: Path, mount: Path) -> None:
     """Root's environment was the script's: tokens, agents' sockets, LD_LIBRARY_PATH."""
     secrets = {
         "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -173,15 +173,15 @@ def test_the_environment_is_that_of_a_login(ann: Somebody, here: Path, mount: Pa
         "PYTHONPATH": "/root",
         "LANG": "C.UTF-8",
     }
-    done = run(ann, mount, "env", env={**os.environ, **secrets, "TERM": "xterm"})
-    assert done.returncode == 0, done.stderr
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    assert SECRET not in done.stdout
-    assert "/root" not in done.stdout
-    assert {name: found[name] for name in ("HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG")} == {
+    result = run(ann, mount, "env", env={**os.environ, **secrets, "TERM": "xterm"})
+    assert result.returncode == 0, result.stderr
+    environment = dict(line.split("=", 1) for line in result.stdout.splitlines())
+    assert SECRET not in result.stdout
+    assert "/root" not in result.stdout
+    assert {name: environment[name] for name in ("HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG")} == {
         "HOME": str(ann.home), "USER": ann.name, "LOGNAME": ann.name, "SHELL": "/bin/sh", "TERM": "xterm", "LANG": "C.UTF-8",
     }  # fmt: skip
-    assert {name for name in found if not name.startswith(("CVTRACE_", "LC_"))} <= {
+    assert {name for name in environment if not name.startswith(("CVTRACE_", "LC_"))} <= {
         *(
             "HOME",
             "USER",
@@ -201,18 +201,18 @@ def test_the_environment_is_that_of_a_login(ann: Somebody, here: Path, mount: Pa
 
 
 def test_it_has_a_session_of_its_own_and_no_terminal_where_there_is_none(
-    ann: Somebody, here: Path, mount: Path
+    ann: Somebody, workdir: Path, mount: Path
 ) -> None:
     """The script was in root's session: it could open /dev/tty, and signal what belongs to root's job."""
     looks = (
         "import os\nprint(os.getsid(0) != int(os.sys.argv[1]), os.getpgrp() == os.getpid())\n"
         "try: os.open('/dev/tty', os.O_RDWR); print('a terminal')\nexcept OSError: print('none')\n"
     )
-    done = run(ann, mount, PYTHON, "-c", looks, str(os.getsid(0)))
-    assert done.stdout == "True True\nnone\n", done.stderr
+    result = run(ann, mount, PYTHON, "-c", looks, str(os.getsid(0)))
+    assert result.stdout == "True True\nnone\n", result.stderr
 
 
-def test_a_key_in_roots_session_keyring_is_out_of_reach(ann: Somebody, here: Path, mount: Path) -> None:
+def test_a_key_in_roots_session_keyring_is_out_of_reach(ann: Somebody, workdir: Path, mount: Path) -> None:
     """Whoever has a session keyring may read its keys, whatever user it is by now."""
     import ctypes
     import platform
@@ -231,50 +231,52 @@ def test_a_key_in_roots_session_keyring_is_out_of_reach(ann: Somebody, here: Pat
         "import ctypes, sys; libc = ctypes.CDLL(None); found = ctypes.create_string_buffer(32)\n"
         "print(libc.syscall(250, 11, int(sys.argv[1]), found, 32))"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program, *command(ann, mount, PYTHON, "-c", reads)],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    key, read = done.stdout.splitlines()
+    key, read = result.stdout.splitlines()
     if int(key) < 0:
         pytest.skip(f"this kernel keeps no keys: {os.strerror(ctypes.get_errno())}")
-    assert read == "-1", done.stderr
+    assert read == "-1", result.stderr
 
 
-def test_a_folder_behind_a_closed_one_is_no_way_in(ann: Somebody, here: Path, mount: Path) -> None:
+def test_a_folder_behind_a_closed_one_is_no_way_in(ann: Somebody, workdir: Path, mount: Path) -> None:
     """The working folder of root's was the script's: what is in it could be read though the way to it is closed."""
-    inside = here / "closed" / "open"
+    inside = workdir / "closed" / "open"
     inside.mkdir(parents=True)
-    (here / "closed").chmod(0o700)
-    done = run(ann, mount, "cat", "file", cwd=inside)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"{ann.name} may not enter {inside}: change to a folder" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    (workdir / "closed").chmod(0o700)
+    result = run(ann, mount, "cat", "file", cwd=inside)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"{ann.name} may not enter {inside}: change to a folder" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_sudo_for_cvtrace_alone_runs_nothing_as_somebody_else(
-    ann: Somebody, ben: Somebody, here: Path, mount: Path
+    ann: Somebody, ben: Somebody, workdir: Path, mount: Path
 ) -> None:
     """`sudo cvtrace run --user root` was a shell of root's for whoever may call cvtrace through sudo."""
-    ann.owns(here)
+    ann.owns(workdir)
     for name in ("root", ben.name):
         words = [*CVTRACE, "run", "--user", name, "--mount", str(mount), "--", "id"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo})
-        assert (done.returncode, done.stdout) == (2, "")
-        assert f"{ann.name} may not run every program as {name}" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        result = subprocess.run(
+            words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo}
+        )
+        assert (result.returncode, result.stdout) == (2, "")
+        assert f"{ann.name} may not run every program as {name}" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
     # AND who may do that anyway is not held up
     with sudoers(f"{ann.name} ALL=({ben.name}) NOPASSWD: ALL"):
-        done = subprocess.run(
+        result = subprocess.run(
             command(ben, mount, "id", "-u"), capture_output=True, text=True, check=False,
             env={**os.environ, **ann.under_sudo},
         )  # fmt: skip
-        assert done.stdout == f"{ben.uid}\n", done.stderr
+        assert result.stdout == f"{ben.uid}\n", result.stderr
 
 
-def test_an_interpreter_of_the_callers_is_asked_as_the_caller(ann: Somebody, here: Path, mount: Path) -> None:
+def test_an_interpreter_of_the_callers_is_asked_as_the_caller(ann: Somebody, workdir: Path, mount: Path) -> None:
     """No attack succeeded here: what is executed to find the library has no right, descriptor or session of root's."""
-    ann.owns(here)
+    ann.owns(workdir)
     evil = ann.home / "python-asked"
     evil.write_text(
         f"#!{PYTHON}\nimport os\n"
@@ -287,17 +289,17 @@ def test_an_interpreter_of_the_callers_is_asked_as_the_caller(ann: Somebody, her
     evil.chmod(0o755)
     ann.owns(evil)
     words = [*CVTRACE, "run", "--python", str(evil), "-o", "trace", "--no-summary", "--mount", str(mount), "script.py"]
-    (here / "script.py").write_text("")
+    (workdir / "script.py").write_text("")
     fd = os.open("/etc/shadow", os.O_RDONLY)
     os.set_inheritable(fd, True)
-    done = subprocess.run(
+    result = subprocess.run(
         words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo}, pass_fds=[fd]
     )
     os.close(fd)
-    assert done.returncode == 0, done.stderr
-    asked = (ann.home / "asked").read_text().splitlines()
-    assert len(asked) == 2  # to find the library, and as the script's interpreter
-    for line in asked:
+    assert result.returncode == 0, result.stderr
+    lines = (ann.home / "asked").read_text().splitlines()
+    assert len(lines) == 2  # to find the library, and as the script's interpreter
+    for line in lines:
         assert line.startswith(f"({ann.uid}, {ann.uid}, {ann.uid}) {{'0000000000000000'}} ")
         assert "shadow" not in line
         assert line.split()[-1] != str(os.getsid(0))
@@ -312,9 +314,9 @@ def test_an_interpreter_of_the_callers_is_asked_as_the_caller(ann: Somebody, her
     }
 
 
-def test_a_strace_of_the_callers_is_not_roots(ann: Somebody, here: Path, mount: Path) -> None:
+def test_a_strace_of_the_callers_is_not_roots(ann: Somebody, workdir: Path, mount: Path) -> None:
     """Where sudo leaves PATH alone, root executed the first `strace` on it."""
-    ann.owns(here)
+    ann.owns(workdir)
     evil = ann.home / "bin" / "strace"
     evil.parent.mkdir(exist_ok=True)
     evil.write_text(f"#!/bin/sh\nid -u >>{ann.home}/traced\nexit 1\n")
@@ -323,8 +325,8 @@ def test_a_strace_of_the_callers_is_not_roots(ann: Somebody, here: Path, mount: 
     path = f"{evil.parent}:{os.environ['PATH']}"
     words = [*CVTRACE, "run", "--probes", "strace", "-o", "trace", "--no-summary", "--mount", str(mount), "--", "true"]
     environ = {**os.environ, **ann.under_sudo, "PATH": path}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environ)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(words, capture_output=True, text=True, check=False, env=environ)
+    assert result.returncode == 0, result.stderr
     assert not (ann.home / "traced").exists()
 
 
@@ -337,7 +339,7 @@ def on_terminal(ann: Somebody, mount: Path, *words: str, probes: str = "portable
     return Shell(*command(ann, mount, *words, probes=probes))
 
 
-def test_the_script_has_a_terminal_of_its_own_of_the_same_size(ann: Somebody, here: Path, mount: Path) -> None:
+def test_the_script_has_a_terminal_of_its_own_of_the_same_size(ann: Somebody, workdir: Path, mount: Path) -> None:
     shell = on_terminal(ann, mount, PYTHON, "-c", f"import time; time.sleep(0.2)\n{READS}")
     fcntl.ioctl(shell.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     os.kill(shell.pid, signal.SIGWINCH)
@@ -351,7 +353,7 @@ def test_the_script_has_a_terminal_of_its_own_of_the_same_size(ann: Somebody, he
 
 
 @pytest.mark.parametrize("probes", ["portable", "strace", "ebpf"])
-def test_ctrl_c_ends_the_script(ann: Somebody, here: Path, mount: Path, probes: str) -> None:
+def test_ctrl_c_ends_the_script(ann: Somebody, workdir: Path, mount: Path, probes: str) -> None:
     shell = on_terminal(ann, mount, "sh", "-c", "echo ready; exec sleep 60", probes=probes)
     shell.read_until("ready\r\n")
     shell.type("\x03")
@@ -360,13 +362,13 @@ def test_ctrl_c_ends_the_script(ann: Somebody, here: Path, mount: Path, probes: 
     assert read_trace("trace").meta["end"] == "interrupted"
 
 
-def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(ann: Somebody, here: Path, mount: Path) -> None:
+def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(ann: Somebody, workdir: Path, mount: Path) -> None:
     if not Path("/bin/bash").exists():
         pytest.skip("needs a shell with job control")
     shell = Shell("bash", "--norc", "-i")
     shell.read_until("$ ")
     words = shlex.join(command(ann, mount, "sh", "-c", "echo ready; read line; echo said $line"))
-    shell.type(f"cd {here}; {words}; echo code:$?\n")
+    shell.type(f"cd {workdir}; {words}; echo code:$?\n")
     shell.read_until("ready\r\n")
     shell.type("\x1a")
     shell.read_until("Stopped")
@@ -383,20 +385,22 @@ def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(ann: Somebody, here: Path, m
     assert read_trace("trace").damage is None
 
 
-def test_pipes_are_relayed_whole_and_in_order(ann: Somebody, here: Path, mount: Path) -> None:
+def test_pipes_are_relayed_whole_and_in_order(ann: Somebody, workdir: Path, mount: Path) -> None:
     data = os.urandom(3_000_000)
-    done = subprocess.run(command(ann, mount, "cat"), input=data, capture_output=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == data
-    both = run(ann, mount, "sh", "-c", "for i in 1 2 3; do echo out; echo err >&2; done", capture_output=False,
+    result = subprocess.run(command(ann, mount, "cat"), input=data, capture_output=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == data
+    result = run(ann, mount, "sh", "-c", "for i in 1 2 3; do echo out; echo err >&2; done", capture_output=False,
                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-    assert both.stdout == "out\nerr\n" * 3
+    assert result.stdout == "out\nerr\n" * 3
     closed = run(ann, mount, "sh", "-c", "yes | head -c 100000000; echo $?", stdin=subprocess.DEVNULL, capture_output=False,
                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
     assert closed.returncode == 0, closed.stderr
 
 
-def test_a_reader_that_goes_away_ends_the_script_as_a_broken_pipe_does(ann: Somebody, here: Path, mount: Path) -> None:
+def test_a_reader_that_goes_away_ends_the_script_as_a_broken_pipe_does(
+    ann: Somebody, workdir: Path, mount: Path
+) -> None:
     with subprocess.Popen(command(ann, mount, "yes"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "y\n"
@@ -404,8 +408,8 @@ def test_a_reader_that_goes_away_ends_the_script_as_a_broken_pipe_does(ann: Some
         assert process.wait(DEADLINE_S) == 128 + signal.SIGPIPE
 
 
-def test_a_recorder_that_is_killed_leaves_the_script_running(ann: Somebody, here: Path, mount: Path) -> None:
-    ann.owns(here)
+def test_a_recorder_that_is_killed_leaves_the_script_running(ann: Somebody, workdir: Path, mount: Path) -> None:
+    ann.owns(workdir)
     words = command(
         ann,
         mount,
@@ -419,11 +423,11 @@ def test_a_recorder_that_is_killed_leaves_the_script_running(ann: Somebody, here
     assert process.stdout.readline() == "ready\n"
     process.stdin.write("on\n")
     process.stdin.flush()
-    wait_until((here / "said").exists, "the script has read its line")
+    wait_until((workdir / "said").exists, "the script has read its line")
     process.kill()
     process.wait()
-    (here / "enough").touch()
-    wait_until((here / "ended").exists, "the script ends by itself")
+    (workdir / "enough").touch()
+    wait_until((workdir / "ended").exists, "the script ends by itself")
     process.communicate()
 
 
@@ -432,16 +436,16 @@ def test_a_recorder_that_is_killed_leaves_the_script_running(ann: Somebody, here
 
 @pytest.mark.parametrize("own_pty", [False, True], ids=["", "use_pty"])
 def test_under_sudo_the_script_keeps_terminal_environment_and_keys(
-    ann: Somebody, here: Path, mount: Path, own_pty: bool
+    ann: Somebody, workdir: Path, mount: Path, own_pty: bool
 ) -> None:
-    ann.owns(here)
+    ann.owns(workdir)
     looks = (
         "import os, sys; print(os.isatty(0), os.environ['MINE'], os.environ['HOME'], os.getuid(), flush=True)\n"
         "print(sorted(os.path.realpath(f'/proc/self/fd/{fd}').split('/')[-1] for fd in range(3, 99) if os.path.exists(f'/proc/self/fd/{fd}')))\n"
         "print(os.getsid(0) == os.getsid(os.getppid()), os.getpgrp() == os.getpgid(os.getppid()))\n"
         "print('said', input(), flush=True)\nimport time; time.sleep(60)\n"
     )
-    (here / "script.py").write_text(looks)
+    (workdir / "script.py").write_text(looks)
     words = [*CVTRACE, "run", "-o", "trace", "--no-summary", "--probes", "portable", "--mount", str(mount)]
     line = f"{ann.name} ALL=(root) NOPASSWD: ALL\nDefaults:{ann.name} {'' if own_pty else '!'}use_pty"
     with sudoers(line):
@@ -453,30 +457,30 @@ def test_under_sudo_the_script_keeps_terminal_environment_and_keys(
         shell.type("hello\n")
         shell.read_until("said hello\r\n")
         shell.type("\x03")
-        assert shell.end() == 130, shell.seen
+        assert shell.end() == 130, shell.output
     assert read_trace("trace").meta["end"] == "interrupted"
 
 
-def test_the_lab_is_not_for_who_may_call_cvtrace_only(ann: Somebody, here: Path, mount: Path) -> None:
+def test_the_lab_is_not_for_who_may_call_cvtrace_only(ann: Somebody, workdir: Path, mount: Path) -> None:
     """`sudo cvtrace lab mount` put a file system over any folder, and `lab model` wrote anywhere."""
-    words = [*CVTRACE, "lab", "model", str(here / "made"), "--size", "1MB"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo})
-    assert done.returncode == 2
-    assert f"{ann.name} may not do everything as root" in done.stderr
-    assert not (here / "made").exists()
+    words = [*CVTRACE, "lab", "model", str(workdir / "made"), "--size", "1MB"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo})
+    assert result.returncode == 2
+    assert f"{ann.name} may not do everything as root" in result.stderr
+    assert not (workdir / "made").exists()
 
 
-def test_typing_is_shown_and_output_piped(ann: Somebody, here: Path, mount: Path) -> None:
+def test_typing_is_shown_and_output_piped(ann: Somebody, workdir: Path, mount: Path) -> None:
     """No attack: `cvtrace run --user … | cat` on a terminal."""
     words = shlex.join(command(ann, mount, PYTHON, "-c", READS.replace(", *os.get_terminal_size()", "")))
     shell = Shell("sh", "-c", f"{words} | cat")
     shell.type("hello\n")
     shell.read_until("said hello\r\n")
-    assert "True False\r\n" in shell.seen
+    assert "True False\r\n" in shell.output
     assert shell.end() == 0
 
 
-def test_a_reader_that_comes_late_gets_all(ann: Somebody, here: Path, mount: Path) -> None:
+def test_a_reader_that_comes_late_gets_all(ann: Somebody, workdir: Path, mount: Path) -> None:
     """No attack: a pager reads what is left when its user comes to it, after the script has ended."""
     with subprocess.Popen(command(ann, mount, "head", "-c", "120000", "/dev/zero"), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -27,13 +27,13 @@ pytestmark = [
     pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse"),
 ]
 
-THEIRS = ("thesis-of-ben", "chapter-on-strikes", "not-there-but-wanted")
+NAMES_OF_BEN = ("thesis-of-ben", "chapter-on-strikes", "not-there-but-wanted")
 CHILDREN = 40
 """Processes that live for one path check, while strace still writes of them."""
 FILES = {
     "own/weights-of-ann": bytes(range(256)) * 4000,
     "own/shared-by-both": b"both read it" * 1000,
-    f"{THEIRS[0]}/{THEIRS[1]}": b"nobody's business" * 50_000,
+    f"{NAMES_OF_BEN[0]}/{NAMES_OF_BEN[1]}": b"nobody's business" * 50_000,
     **{f"checked/path-{number:02}": b"checked" for number in range(CHILDREN)},
 }
 READS = """
@@ -50,7 +50,7 @@ for round in range(int(sys.argv[2])):
         os.read(descriptor, 1 << 20)
         os.close(descriptor)
 """
-OWN = """
+READS_OWN_FILES = """
 import os, sys, time
 def wait(path):
     begin = time.monotonic()
@@ -70,8 +70,8 @@ wait(ended)
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab")
     open_to_all(folder)
-    with lab(folder, FILES) as found:
-        yield found
+    with lab(folder, FILES) as mount:
+        yield mount
 
 
 @pytest.fixture
@@ -97,45 +97,47 @@ def contents(trace: Path) -> bytes:
 def digests(name: str) -> list[bytes]:
     """Return what a name could be recognised by, hashed."""
     hashed = [hashlib.new(algorithm, name.encode()) for algorithm in ("md5", "sha1", "sha256")]
-    return [form for each in hashed for form in (each.digest()[:12], each.hexdigest()[:16].encode())]
+    return [form for item in hashed for form in (item.digest()[:12], item.hexdigest()[:16].encode())]
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["others-first", "target-first"])
 @pytest.mark.parametrize("probes", ["ebpf", "strace", "portable"])
 def test_names_that_others_ask_for_are_not_in_a_trace(
-    cold: LabMount, here: Path, ben: Somebody, probes: str, is_first: bool
+    cold: LabMount, workdir: Path, ben: Somebody, probes: str, is_first: bool
 ) -> None:
     """Before: names that anybody looked up on the mount, and paths of what was fetched for them, were in the trace."""
     # GIVEN a target that reads its own files, and another user who lists the mount, reads other files of it and misses one
-    began, first, ended, trace = (here / name for name in ("began", "first", "ended", "trace"))
-    paths = [f"{THEIRS[0]}/{THEIRS[1]}", f"{THEIRS[0]}/{THEIRS[2]}", "own/shared-by-both"]
+    marker, first, ended, trace = (workdir / name for name in ("began", "first", "ended", "trace"))
+    paths = [f"{NAMES_OF_BEN[0]}/{NAMES_OF_BEN[1]}", f"{NAMES_OF_BEN[0]}/{NAMES_OF_BEN[2]}", "own/shared-by-both"]
     command = [*CVTRACE, "run", "--probes", probes, "--no-summary", "-o", trace, "--mount", cold.root]
-    with subprocess.Popen([*command, "--", sys.executable, "-c", OWN, cold.root, began, first, ended]) as target:
-        wait_until(lambda: began.exists() or target.poll() is not None, "the target runs")
+    with subprocess.Popen(
+        [*command, "--", sys.executable, "-c", READS_OWN_FILES, cold.root, marker, first, ended]
+    ) as target:
+        wait_until(lambda: marker.exists() or target.poll() is not None, "the target runs")
         if not is_first:
             first.touch()
-            wait_until((here / "began-reading").exists, "the target has read")
+            wait_until((workdir / "began-reading").exists, "the target has read")
         # WHEN both happens in one recording
-        other = ben.run([PYTHON, "-c", READS, cold.root, "20", *paths])
+        reader = ben.run([PYTHON, "-c", READS, cold.root, "20", *paths])
         first.touch()
-        wait_until((here / "began-reading").exists, "the target has read")
+        wait_until((workdir / "began-reading").exists, "the target has read")
         ended.touch()
         assert target.wait(60) == 0
-    assert other.returncode == 0, other.stderr
+    assert reader.returncode == 0, reader.stderr
 
     # THEN no name of theirs is in it, as it is or hashed
-    found = contents(trace)
-    for name in THEIRS:
-        assert name.encode() not in found, name
+    content = contents(trace)
+    for name in NAMES_OF_BEN:
+        assert name.encode() not in content, name
         for digest in (*digests(name), *digests(paths[0]), *digests(f"/{paths[0]}")):
-            assert digest not in found, name
+            assert digest not in content, name
     if probes == "portable":
         # AND of the mount there are only numbers
         assert set(kinds(trace)) <= {Kind.COUNTER, Kind.PHASE, Kind.PROC_EXEC, Kind.PROC_EXIT, Kind.PROC_FORK}
         return
     # AND the target's own are, also of what both read
-    assert b"weights-of-ann" in found
-    assert b"shared-by-both" in found
+    assert b"weights-of-ann" in content
+    assert b"shared-by-both" in content
     report = analyse(read_trace(trace))
     rows = {Path(row.path).name: row for row in report.files}
     assert rows["weights-of-ann"].reads
@@ -147,24 +149,24 @@ def test_names_that_others_ask_for_are_not_in_a_trace(
 
 @pytest.mark.parametrize("probes", ["ebpf", "strace"])
 def test_names_that_short_processes_of_the_target_ask_for_are_in_its_trace(
-    cold: LabMount, here: Path, probes: str
+    cold: LabMount, workdir: Path, probes: str
 ) -> None:
     """Such a process is gone before strace has told of it: its names must not be taken for somebody else's."""
     # GIVEN a script that checks each path in a process of its own, which does nothing else
     script = 'for path in "$1"/checked/*; do ( [ -e "$path" ] ) || exit 1; done'
-    trace = here / "trace"
+    trace = workdir / "trace"
     command = [*CVTRACE, "run", "--probes", probes, "--no-summary", "-o", trace, "--mount", cold.root]
 
     # WHEN it is recorded
     subprocess.run([*command, "--", "/bin/sh", "-c", script, "sh", cold.root], check=True)
 
     # THEN each name that the client was asked for is there
-    found = read_trace(trace).texts
-    names = {bytes(text) for text in found["text"][found["kind"] == Kind.FUSE_DAEMON]}
+    texts = read_trace(trace).texts
+    names = {bytes(text) for text in texts["text"][texts["kind"] == Kind.FUSE_DAEMON]}
     assert {f"path-{number:02}".encode() for number in range(CHILDREN)} <= names
 
 
 def kinds(trace: Path) -> list[Kind]:
     """Return the kinds of a trace's events and texts."""
-    found = read_trace(trace)
-    return [Kind(kind & ~UNFINISHED) for kind in {*found.events["kind"].tolist(), *found.texts["kind"].tolist()}]
+    trace_ = read_trace(trace)
+    return [Kind(kind & ~UNFINISHED) for kind in {*trace_.events["kind"].tolist(), *trace_.texts["kind"].tolist()}]

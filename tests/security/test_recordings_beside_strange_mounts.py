@@ -32,9 +32,9 @@ def recorded(*arguments: str | Path, probes: str = "portable") -> tuple[dict[str
     """Record a program that does nothing; return the trace's meta.json and what was said."""
     began_s = time.monotonic()
     command = [*CVTRACE, "run", "--probes", probes, "-o", "trace", "--no-summary", *arguments, "--", "true"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
     assert time.monotonic() - began_s < LATE_S
     trace = read_trace("trace")
     assert trace.damage is None
@@ -42,61 +42,65 @@ def recorded(*arguments: str | Path, probes: str = "portable") -> tuple[dict[str
         [*CVTRACE, "report", "trace", "--format", "json"], capture_output=True, text=True, check=True
     )
     json.loads(report.stdout)
-    return trace.meta, done.stderr
+    return trace.meta, result.stderr
 
 
-def test_mounts_of_a_stranger_are_not_asked_and_not_mentioned(ann: Somebody, mount: Path, here: Path) -> None:
+def test_mounts_of_a_stranger_are_not_asked_and_not_mentioned(ann: Somebody, mount: Path, workdir: Path) -> None:
     """Three mounts that hang took 25 s of everybody's recording; each was observed, and could fill the recorder's buffer."""
     with contextlib.ExitStack() as stack:
         hostile = [stack.enter_context(hostile_mount(ann, shared=True, **HANGS)) for _ in range(3)]
-        meta, said = recorded()
-    paths = [each["path"] for each in meta["mounts"]]
+        meta, stderr = recorded()
+    paths = [mount["path"] for mount in meta["mounts"]]
     assert str(mount) in paths
-    for each in hostile:
-        assert str(each.path) not in paths
-        assert str(each.path) not in said
-        (left_out,) = [other for other in meta["mounts_left_out"] if other["path"] == str(each.path)]
-        assert left_out["why"] == f"user {ann.uid} mounted it: `--mount {each.path}` observes it"
-    (honest,) = [each for each in meta["mounts"] if each["path"] == str(mount)]
+    for item in hostile:
+        assert str(item.path) not in paths
+        assert str(item.path) not in stderr
+        (left_out,) = [
+            mount_left_out for mount_left_out in meta["mounts_left_out"] if mount_left_out["path"] == str(item.path)
+        ]
+        assert left_out["why"] == f"user {ann.uid} mounted it: `--mount {item.path}` observes it"
+    (honest,) = [item for item in meta["mounts"] if item["path"] == str(mount)]
     assert honest["error"] is None
     assert honest["counters_after"]["cvmfs.n_fs_open"] >= 0
 
 
 @pytest.mark.parametrize("probes", ["ebpf", "portable"])
 def test_a_mount_that_is_named_and_hangs_is_named_in_one_sentence(
-    ann: Somebody, mount: Path, here: Path, probes: str
+    ann: Somebody, mount: Path, workdir: Path, probes: str
 ) -> None:
     """It held the recording up for 3 s when it was described, and for 4 s each time its counters were asked for."""
     with hostile_mount(ann, shared=True, **HANGS) as hostile:
         meta, _ = recorded("--mount", mount, "--mount", hostile.path, probes=probes)
-    told = [each for each in meta["missing"] if str(hostile.path) in each]
-    assert told == [f"{hostile.path} does not answer within 1.5 s: its cvmfs2 hangs or its network is gone"]
-    assert {each["path"]: bool(each["counters_after"]) for each in meta["mounts"]} == {
+    sentences = [reason for reason in meta["missing"] if str(hostile.path) in reason]
+    assert sentences == [f"{hostile.path} does not answer within 1.5 s: its cvmfs2 hangs or its network is gone"]
+    assert {mount["path"]: bool(mount["counters_after"]) for mount in meta["mounts"]} == {
         str(mount): True,
         str(hostile.path): False,
     }
 
 
-def test_a_mount_that_is_named_and_lies_is_left_out(ann: Somebody, mount: Path, here: Path) -> None:
+def test_a_mount_that_is_named_and_lies_is_left_out(ann: Somebody, mount: Path, workdir: Path) -> None:
     """A traceback ended the recording."""
     with hostile_mount(ann, shared=True, xattrs={"user.fqrn": "evil.org", "user.pid": "\u00b2"}) as hostile:
         meta, _ = recorded("--mount", mount, "--mount", hostile.path)
-    told = [each for each in meta["missing"] if str(hostile.path) in each]
-    assert told == [f"{hostile.path} is left out: its user.pid are not what a CVMFS client says"]
-    assert [each["path"] for each in meta["mounts"]] == [str(mount)]
+    sentences = [reason for reason in meta["missing"] if str(hostile.path) in reason]
+    assert sentences == [f"{hostile.path} is left out: its user.pid are not what a CVMFS client says"]
+    assert [mount["path"] for mount in meta["mounts"]] == [str(mount)]
 
 
-def test_a_limit_of_an_exabyte_does_not_damage_the_trace(ann: Somebody, mount: Path, here: Path) -> None:
+def test_a_limit_of_an_exabyte_does_not_damage_the_trace(ann: Somebody, mount: Path, workdir: Path) -> None:
     """The trace was "damaged", as the limit in bytes did not fit."""
-    says = {"affairs": COUNTERS, "limit": "1" + "0" * 15}
-    with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}, socket="listen", talk=says) as hostile:
+    answers = {"affairs": COUNTERS, "limit": "1" + "0" * 15}
+    with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}, socket="listen", talk=answers) as hostile:
         meta, _ = recorded("--mount", mount, "--mount", hostile.path)
-    (evil,) = [each for each in meta["mounts"] if each["path"] == str(hostile.path)]
+    (evil,) = [mount for mount in meta["mounts"] if mount["path"] == str(hostile.path)]
     assert evil["quota_bytes"] is None
     assert evil["counters_after"]["cvmfs.n_fs_read"] == 2
 
 
-def test_a_mount_that_comes_while_a_recording_runs_does_not_hold_it_up(ann: Somebody, mount: Path, here: Path) -> None:
+def test_a_mount_that_comes_while_a_recording_runs_does_not_hold_it_up(
+    ann: Somebody, mount: Path, workdir: Path
+) -> None:
     """A stranger's mount was taken in, and its daemon asked, whenever it appeared."""
     command = [
         *CVTRACE,
@@ -117,12 +121,12 @@ def test_a_mount_that_comes_while_a_recording_runs_does_not_hold_it_up(ann: Some
         assert run.stdout is not None
         assert run.stdout.readline() == "on\n"
         with hostile_mount(ann, shared=True, **HANGS) as hostile:
-            _, said = run.communicate("\n", timeout=60)
+            _, stderr = run.communicate("\n", timeout=60)
     assert run.returncode == 0
-    assert str(hostile.path) not in said
+    assert str(hostile.path) not in stderr
     meta = read_trace("trace").meta
-    assert str(hostile.path) not in [each["path"] for each in meta["mounts"]]
-    assert not [each for each in meta["missing"] if str(hostile.path) in each]
+    assert str(hostile.path) not in [mount["path"] for mount in meta["mounts"]]
+    assert not [reason for reason in meta["missing"] if str(hostile.path) in reason]
 
 
 @pytest.fixture
@@ -134,10 +138,10 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("how", ["silent", "endless", "drip"])
-def test_the_target_does_not_wait_for_an_answer_without_an_end(ann: Somebody, hook: ModuleType, how: str) -> None:
+@pytest.mark.parametrize("manner", ["silent", "endless", "drip"])
+def test_the_target_does_not_wait_for_an_answer_without_an_end(ann: Somebody, hook: ModuleType, manner: str) -> None:
     """The script hung for as long as bytes came, and took in all of them."""
-    with hostile_mount(ann, socket="listen", talk={"how": how}) as hostile:
+    with hostile_mount(ann, socket="listen", talk={"how": manner}) as hostile:
         began_s = time.monotonic()
         with pytest.raises((ValueError, OSError)):
             hook.ask(str(hostile.workspace / "cvmfs_io.evil.org"), ann.uid)

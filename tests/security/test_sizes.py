@@ -140,8 +140,8 @@ def texts_parquet(texts: list[bytes], **options: Any) -> bytes:
 def test_a_text_of_megabytes_that_is_there_a_hundred_thousand_times(tmp_path):
     """As a dictionary it takes 10 MB on disk; unpacked it was 1 TB."""
     path = trace_of(tmp_path / "t")
-    one = pa.array([b"x" * 1_000_000], type=pa.binary())
-    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, "i4")), one)
+    value = pa.array([b"x" * 1_000_000], type=pa.binary())
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, "i4")), value)
     out = io.BytesIO()
     numbers = [pa.array(np.zeros(100_000, dtype=kind)) for kind in ("u8", "u4", "u2", "u2")]
     pq.write_table(
@@ -187,12 +187,12 @@ def test_broken_pages_are_refused_in_one_sentence(tmp_path, seed):
     for place in rng.integers(4, len(data), 8):
         data[place] = rng.integers(256)
     (path / "events.parquet").write_bytes(bytes(data))
-    said = "read"
+    message = "read"
     try:
         analyse(read_trace(path))
     except TraceDamaged as refused:
-        said = str(refused)
-    assert "\n" not in said
+        message = str(refused)
+    assert "\n" not in message
 
 
 # meta.json
@@ -212,8 +212,8 @@ def test_300_mb_of_meta_json(tmp_path):
 def test_millions_of_values_in_meta_json(tmp_path, piece):
     """Each of them takes many times its bytes in memory."""
     path = trace_of(tmp_path / "t")
-    whole = b'{"schema": "cvtrace-trace/1", "mounts": [' + piece * (15_000_000 // len(piece)) + b"0]}"
-    (path / "meta.json").write_bytes(whole)
+    content = b'{"schema": "cvtrace-trace/1", "mounts": [' + piece * (15_000_000 // len(piece)) + b"0]}"
+    (path / "meta.json").write_bytes(content)
     assert "more than the 1,000,000 values that are read" in refusal(path)
 
 
@@ -228,7 +228,7 @@ def test_deep_nesting_in_meta_json(tmp_path, deep):
 
 
 @pytest.mark.parametrize(
-    "changes, said",
+    "changes, message",
     [
         ({"mounts": [{"path": "/cvmfs/a"}] * 5000}, "has 5,000 mounts"),
         ({"missing": ["x"] * 20_000}, "has 20,000 missing"),
@@ -239,11 +239,11 @@ def test_deep_nesting_in_meta_json(tmp_path, deep):
         ({"x" * 1_000_000: 1}, "characters in a name"),
     ],
 )
-def test_lists_and_texts_that_nothing_records(tmp_path, changes, said):
+def test_lists_and_texts_that_nothing_records(tmp_path, changes, message):
     """The report took minutes, or a line of megabytes went to the terminal."""
     path = trace_of(tmp_path / "t")
     rewrite_meta(path, **changes)
-    assert said in refusal(path)
+    assert message in refusal(path)
 
 
 # Blocks
@@ -286,10 +286,10 @@ def test_a_block_file_that_is_cut_short_does_not_end_the_recorder(tmp_path):
         "writer.finish(lambda done, total: os.truncate(path / 'events.blocks', 700_000), end='exited')\n"
         "print(writer.error)\nprint(read_trace(path).damage)\n"
     )
-    done = in_a_child(program, str(tmp_path / "t"))
-    assert done.returncode != -signal.SIGBUS
-    assert done.returncode == 0, done.stderr
-    error, damage = done.stdout.splitlines()
+    result = in_a_child(program, str(tmp_path / "t"))
+    assert result.returncode != -signal.SIGBUS
+    assert result.returncode == 0, result.stderr
+    error, damage = result.stdout.splitlines()
     assert "was cut short while it was read" in error
     assert "what was recorded before is kept" in error
     assert damage.startswith("the trace ends at 0.0 s")
@@ -303,10 +303,10 @@ def test_a_block_file_that_is_cut_short_does_not_end_a_reader(tmp_path):
         "blocks.os.preadv = cut\n"
         "trace = read_trace(path)\nprint(len(trace.events), trace.damage)\n"
     )
-    done = in_a_child(program, str(tmp_path / "t"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("10000 the trace ends at ")
-    assert "a block is cut short" in done.stdout
+    result = in_a_child(program, str(tmp_path / "t"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("10000 the trace ends at ")
+    assert "a block is cut short" in result.stdout
 
 
 def test_records_in_a_hostile_order_are_gathered_in_bounded_memory(tmp_path, monkeypatch):
@@ -315,9 +315,9 @@ def test_records_in_a_hostile_order_are_gathered_in_bounded_memory(tmp_path, mon
     path = trace_of(tmp_path / "t", 5000, finished=False)
     fd = os.open(path / "events.blocks", os.O_RDONLY)
     source = blocks.BlockSource(fd)
-    found = blocks.scan(source, EVENT)
+    blocks_ = blocks.scan(source, EVENT)
     order = np.random.default_rng(1).permutation(5000)
-    assert np.array_equal(blocks.gather(source, found, order, EVENT)["ts"], order * 1000)
+    assert np.array_equal(blocks.gather(source, blocks_, order, EVENT)["ts"], order * 1000)
     os.close(fd)
 
 

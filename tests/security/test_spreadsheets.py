@@ -35,7 +35,7 @@ HARMLESS = ("/cvmfs/x/model.onnx", "a=b", "x-y", "ann@host", "", "it's", "a;b", 
 STARTS = re.compile(r"(?:^|;)\s*[=+\-@\t\r＝＋－＠]")
 
 
-def written(path: Path, words: list[str], *, as_names: bool) -> Path:
+def write_table(path: Path, words: list[str], *, as_names: bool) -> Path:
     text: pa.Array = pa.array(words)
     if as_names:
         text = pa.DictionaryArray.from_arrays(pa.array(np.arange(len(words), dtype=np.int32)), text)
@@ -48,7 +48,7 @@ def written(path: Path, words: list[str], *, as_names: bool) -> Path:
 @pytest.mark.parametrize("as_names", [False, True])
 def test_no_cell_is_a_formula(tmp_path, as_names):
     """`=HYPERLINK(…)` stood as it was; a click sent what the sheet holds to somebody else."""
-    path = written(tmp_path / "x.csv", [*FORMULAS, *HARMLESS], as_names=as_names)
+    path = write_table(tmp_path / "x.csv", [*FORMULAS, *HARMLESS], as_names=as_names)
     for delimiter in ",;":  # as spreadsheets of different countries part cells
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.reader(file, delimiter=delimiter):
@@ -57,7 +57,7 @@ def test_no_cell_is_a_formula(tmp_path, as_names):
 
 
 def test_what_is_no_formula_stays_and_numbers_stay_numbers(tmp_path):
-    frame = pd.read_csv(written(tmp_path / "x.csv", list(HARMLESS), as_names=False), keep_default_na=False)
+    frame = pd.read_csv(write_table(tmp_path / "x.csv", list(HARMLESS), as_names=False), keep_default_na=False)
     assert frame["text"].tolist() == list(HARMLESS)
     assert frame["number"].tolist() == [number * -1.5 for number in range(len(HARMLESS))]
     assert frame["yes"].tolist() == [True] * len(HARMLESS)
@@ -67,7 +67,7 @@ def test_the_line_of_the_documentation_gives_the_names_back(tmp_path):
     """GIVEN names with and without apostrophes of their own THEN pandas has what Parquet has."""
     line = re.search(r"^    (frame = frame\.replace\(.*\))$", DOCS.read_text(), re.MULTILINE)
     assert line
-    frame = pd.read_csv(written(tmp_path / "x.csv", [*FORMULAS, *HARMLESS], as_names=True), keep_default_na=False)
+    frame = pd.read_csv(write_table(tmp_path / "x.csv", [*FORMULAS, *HARMLESS], as_names=True), keep_default_na=False)
     names = {"frame": frame}
     exec(line[1], names)
     assert names["frame"]["text"].tolist() == [*FORMULAS, *HARMLESS]

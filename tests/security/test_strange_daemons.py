@@ -55,20 +55,20 @@ def called_cvmfs2(user: Somebody, *arguments: str | Path) -> Iterator[subprocess
 
 def test_the_daemon_of_another_mount_is_not_traced_for_this_one(ann: Somebody, mount: Path) -> None:
     """`user.pid` could name any process called cvmfs2 with a fitting argument: root's daemon was traced as the attacker's."""
-    (honest,) = [each for each in mount_points() if each.path == str(mount)]
+    (honest,) = [point for point in mount_points() if point.path == str(mount)]
     of_root = describe(honest)
     assert of_root.daemon is not None
-    says = {"user.fqrn": "tiny.test.org", "user.pid": str(of_root.daemon.pid)}
-    with hostile_mount(ann, xattrs=says) as hostile:
-        found = describe(hostile.point)
-        assert found.daemon is not None
-        assert found.daemon.pid == hostile.process.pid
-        assert found.daemon.uid == ann.uid
+    xattrs = {"user.fqrn": "tiny.test.org", "user.pid": str(of_root.daemon.pid)}
+    with hostile_mount(ann, xattrs=xattrs) as hostile:
+        description = describe(hostile.point)
+        assert description.daemon is not None
+        assert description.daemon.pid == hostile.process.pid
+        assert description.daemon.uid == ann.uid
 
 
 def test_a_stranger_does_not_become_the_daemon_of_roots_mount(ann: Somebody, mount: Path) -> None:
     """Two processes that may serve a mount made its daemon unknown: reads and fetches were missing from everybody's trace."""
-    (honest,) = [each for each in mount_points() if each.path == str(mount)]
+    (honest,) = [point for point in mount_points() if point.path == str(mount)]
     before = describe(honest)
     with called_cvmfs2(ann, mount, "tiny.test.org"), hostile_mount(ann, xattrs={"user.fqrn": "tiny.test.org"}):
         assert describe(honest) == before
@@ -79,8 +79,8 @@ def test_a_stranger_does_not_become_the_manager_of_roots_cache(ann: Somebody, tm
     with called_cvmfs2(ann, "__cachemgr__") as process:
         daemon = Process(1, 0, str(ann.home), "cvmfs2", 0)
         assert cache_managers([daemon]) == []
-        (own,) = cache_managers([Process(1, 0, str(ann.home), "cvmfs2", ann.uid)])
-        assert own.pid == process.pid
+        (manager,) = cache_managers([Process(1, 0, str(ann.home), "cvmfs2", ann.uid)])
+        assert manager.pid == process.pid
 
 
 def test_a_process_that_cannot_be_looked_at_does_not_stop_a_recording(ann: Somebody, mount: Path) -> None:
@@ -92,11 +92,11 @@ def test_a_process_that_cannot_be_looked_at_does_not_stop_a_recording(ann: Someb
             assert process.stdout.readline() == "ready\n"
             wait_until(lambda: not can_be_read(process.pid), "its command line cannot be read")
             began_s = time.monotonic()
-            found = clients()
+            clients_ = clients()
             assert time.monotonic() - began_s < 10
             # THEN what ann has is left out, and root's daemon is known
-            assert ann.uid not in [each.uid for each in found]
-            (honest,) = [each for each in mount_points() if each.path == str(mount)]
+            assert ann.uid not in [item.uid for item in clients_]
+            (honest,) = [point for point in mount_points() if point.path == str(mount)]
             assert describe(honest).daemon is not None
         finally:
             hostile.process.kill()  # the connection ends, and with it the wait
@@ -129,9 +129,9 @@ def test_on_kernels_that_do_not_tell_connections_root_comes_first(ann: Somebody)
     stranger = Client(
         7, 1, uid=ann.uid, real_uid=ann.uid, arguments=arguments, own_pid=7, threads=2, has_fuse_open=True
     )
-    found = find_daemon(7, "/cvmfs/x.org", "x.org", connection=39, among=[of_root, stranger])
-    assert found is not None
-    assert found.pid == 70
+    daemon = find_daemon(7, "/cvmfs/x.org", "x.org", connection=39, among=[of_root, stranger])
+    assert daemon is not None
+    assert daemon.pid == 70
     # AND what has no FUSE connection open serves no mount
     idle = Client(7, 1, uid=ann.uid, real_uid=ann.uid, arguments=arguments, own_pid=7, threads=2, has_fuse_open=False)
     assert find_daemon(7, "/cvmfs/x.org", "x.org", owner=ann.uid, connection=39, among=[idle]) is None
@@ -142,5 +142,5 @@ def test_many_processes_of_one_user_are_not_all_looked_into(ann: Somebody, tmp_p
     with contextlib.ExitStack() as stack:
         for _ in range(70):
             stack.enter_context(called_cvmfs2(ann, "x.org"))
-        own = [each for each in clients() if each.uid == ann.uid]
-        assert 0 < len(own) <= 64
+        of_ann = [client for client in clients() if client.uid == ann.uid]
+        assert 0 < len(of_ann) <= 64

@@ -30,14 +30,14 @@ def soon() -> Iterator[None]:
     assert time.monotonic() - began_s < LATE_S
 
 
-def told(found: Hostile) -> Mount:
+def described(mount: Hostile) -> Mount:
     with soon():
-        return describe(found.point)
+        return describe(mount.point)
 
 
-def counted(found: Hostile) -> Counters:
+def read_counters(mount: Hostile) -> Counters:
     with soon():
-        return counters(told(found))
+        return counters(described(mount))
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def counted(found: Hostile) -> Counters:
 def test_attributes_that_no_client_has_are_not_believed(ann: Somebody, attributes: dict[str, str]) -> None:
     """`user.pid` of "²" and one of 5000 digits ended every recording with a traceback; a name led out of the cache."""
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org", **attributes}) as mount:
-        found = told(mount)
-        assert found.is_odd == (attributes != {"user.pid": "1"})
-        assert found.daemon is None or found.daemon.pid == mount.process.pid
-        assert "/" not in found.fqrn
-        for text in (found.fqrn, found.version or "", found.error or ""):
+        description = described(mount)
+        assert description.is_odd == (attributes != {"user.pid": "1"})
+        assert description.daemon is None or description.daemon.pid == mount.process.pid
+        assert "/" not in description.fqrn
+        for text in (description.fqrn, description.version or "", description.error or ""):
             assert text.isprintable()
             assert len(text) < 300
 
@@ -71,35 +71,38 @@ def test_attributes_that_no_client_has_are_not_believed(ann: Somebody, attribute
 def test_a_mount_that_hangs_is_given_up(ann: Somebody, request_name: str) -> None:
     """Each mount that hangs held every recording up for 3 s, and for 2 to 4 s at its end."""
     with hostile_mount(ann, hang=[request_name], xattrs={"user.fqrn": "evil.org"}) as mount:
-        found = told(mount)
-        assert found.path == str(mount.path)
+        description = described(mount)
+        assert description.path == str(mount.path)
         if request_name in ("getxattr", "getattr"):
-            assert found.error == f"{mount.path} does not answer within 1.5 s: its cvmfs2 hangs or its network is gone"
-            assert not found.answers
+            assert (
+                description.error
+                == f"{mount.path} does not answer within 1.5 s: its cvmfs2 hangs or its network is gone"
+            )
+            assert not description.answers
 
 
 def test_mounts_that_hang_are_asked_side_by_side(ann: Somebody, mount: Path) -> None:
     """Three mounts that hang took 25 s of every recording."""
     with contextlib.ExitStack() as stack:
         hostile = [stack.enter_context(hostile_mount(ann, hang=["getxattr"])) for _ in range(6)]
-        points = [each.point for each in hostile] + [each for each in mount_points() if each.path == str(mount)]
+        points = [item.point for item in hostile] + [point for point in mount_points() if point.path == str(mount)]
         with soon():
-            found = survey(points).mounts
-            read = counters_of(found)
+            mounts = survey(points).mounts
+            read = counters_of(mounts)
     # THEN the one that answers is known, with its counters
-    assert [each.answers for each in found] == [False] * 6 + [True]
-    assert found[-1].daemon is not None
+    assert [item.answers for item in mounts] == [False] * 6 + [True]
+    assert mounts[-1].daemon is not None
     assert read[-1].error is None
-    assert all("does not answer" in (each.error or "") for each in read[:-1])
+    assert all("does not answer" in (item.error or "") for item in read[:-1])
 
 
-@pytest.mark.parametrize("how", ["silent", "endless", "drip"])
-def test_an_answer_without_an_end_is_cut(ann: Somebody, how: str) -> None:
+@pytest.mark.parametrize("manner", ["silent", "endless", "drip"])
+def test_an_answer_without_an_end_is_cut(ann: Somebody, manner: str) -> None:
     """An endless answer filled the recorder with 1.8 GB; one byte after the other held it up."""
     with hostile_mount(
-        ann, xattrs={"user.fqrn": "evil.org", "user.nopen": "3"}, socket="listen", talk={"how": how}
+        ann, xattrs={"user.fqrn": "evil.org", "user.nopen": "3"}, socket="listen", talk={"how": manner}
     ) as mount:
-        read = counted(mount)
+        read = read_counters(mount)
         # THEN what the attributes say is left, and one sentence says why
         assert read.values == {"nopen": 3}
         assert read.error is not None
@@ -113,9 +116,9 @@ def test_an_answer_without_an_end_is_cut(ann: Somebody, how: str) -> None:
 )
 def test_a_limit_that_no_cache_has_is_not_believed(ann: Somebody, limit: str) -> None:
     """A limit of 10^15 MB made every trace "damaged"; "²" and 5000 digits ended the recording with a traceback."""
-    says = {"affairs": COUNTERS, "limit": limit}
-    with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}, socket="listen", talk=says) as mount, soon():
-        (read,) = counters_of([told(mount)], with_quota=True)
+    answers = {"affairs": COUNTERS, "limit": limit}
+    with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}, socket="listen", talk=answers) as mount, soon():
+        (read,) = counters_of([described(mount)], with_quota=True)
     assert read.values == {"cvmfs.n_fs_open": 1, "cvmfs.n_fs_read": 2}
     assert read.quota_bytes is None
 
@@ -125,7 +128,7 @@ def test_numbers_that_are_none_are_left_out_of_the_counters(ann: Somebody) -> No
     lines = [f"cvmfs.n_fs_read|{value}|x" for value in ("\u00b2", "-7", "1" * 19, "1e9", "0x10", "")]
     affairs = "\n".join(["Name|Value|Description", *lines, "\x1bname|1|x", "cvmfs.n_fs_open|4|x"])
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}, socket="listen", talk={"affairs": affairs}) as mount:
-        assert counted(mount).values == {"cvmfs.n_fs_open": 4}
+        assert read_counters(mount).values == {"cvmfs.n_fs_open": 4}
 
 
 @pytest.fixture
@@ -153,7 +156,7 @@ def test_a_link_to_a_socket_of_roots_is_not_followed(ann: Somebody, of_root: tup
     """Root wrote "internal affairs" to a socket that only root could reach."""
     path, listener = of_root
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}, socket="link", target=str(path)) as mount:
-        read = counted(mount)
+        read = read_counters(mount)
     assert nobody_called(listener)
     assert "no socket" in (read.error or "")
 
@@ -163,7 +166,7 @@ def test_a_second_name_of_a_socket_of_roots_is_not_used(ann: Somebody, of_root: 
     path, listener = of_root
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}) as mount:
         os.link(path, mount.workspace / "cvmfs_io.evil.org")  # as the attacker can there
-        read = counted(mount)
+        read = read_counters(mount)
     assert nobody_called(listener)
     assert "belongs to user 0" in (read.error or "")
 
@@ -174,7 +177,7 @@ def test_a_name_of_a_repository_leads_to_no_other_folder(ann: Somebody, of_root:
     with hostile_mount(ann, xattrs={"user.fqrn": f"x/../../../../../../..{path}"}) as mount:
         (mount.workspace / "cvmfs_io.x").mkdir()
         ann.owns(mount.workspace / "cvmfs_io.x")
-        counted(mount)
+        read_counters(mount)
     assert nobody_called(listener)
 
 
@@ -183,7 +186,7 @@ def test_a_socket_where_others_can_put_theirs_is_not_used(ann: Somebody) -> None
     with hostile_mount(
         ann, mode=0o777, xattrs={"user.fqrn": "evil.org"}, socket="listen", talk={"affairs": COUNTERS}
     ) as mount:
-        read = counted(mount)
+        read = read_counters(mount)
     assert "others can write" in (read.error or "")
     assert read.values == {}
 
@@ -199,11 +202,11 @@ def test_a_socket_at_which_somebody_else_listens_is_not_used(ann: Somebody, ben:
             cwd=mount.workspace,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-        ) as other:
-            assert other.stdout is not None
-            other.stdout.readline()
+        ) as second:
+            assert second.stdout is not None
+            second.stdout.readline()
             mount.workspace.chmod(0o700)
             os.chown(path, ann.uid, ann.gid)
-            read = counted(mount)
-            other.communicate("\n")
+            read = read_counters(mount)
+            second.communicate("\n")
     assert f"listens user {ben.uid}" in (read.error or "")

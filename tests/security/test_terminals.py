@@ -56,13 +56,13 @@ def evil_trace(path: Path, **meta: object) -> Path:
     return path
 
 
-def said(*words: str | Path, cwd: Path) -> tuple[int, str]:
-    done = subprocess.run([*CVTRACE, *map(str, words)], cwd=cwd, capture_output=True, timeout=60, check=False)
-    return done.returncode, (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
+def output_of(*words: str | Path, cwd: Path) -> tuple[int, str]:
+    result = subprocess.run([*CVTRACE, *map(str, words)], cwd=cwd, capture_output=True, timeout=60, check=False)
+    return result.returncode, (result.stdout + result.stderr).decode("utf-8", "surrogateescape")
 
 
 def harmless(text: str) -> bool:
-    return not any(each in text for each in STEERS) and not any(0xDC80 <= ord(each) <= 0xDCFF for each in text)
+    return not any(steer in text for steer in STEERS) and not any(0xDC80 <= ord(item) <= 0xDCFF for item in text)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def harmless(text: str) -> bool:
 def test_nothing_that_is_said_steers_a_terminal(tmp_path, words):
     evil_trace(tmp_path / "trace")
     (tmp_path / "x.py").write_text("")
-    _, text = said(*words, cwd=tmp_path)
+    _, text = output_of(*words, cwd=tmp_path)
     assert text
     assert harmless(text), text.encode()[:3000]
 
@@ -121,7 +121,7 @@ def test_a_refusal_of_a_damaged_trace_does_not_either(tmp_path, change):
     path = evil_trace(tmp_path / f"trace{EVIL}".replace("/", ""))
     meta = json.loads((path / "meta.json").read_text())
     (path / "meta.json").write_text(json.dumps({**meta, **change}))
-    code, text = said("report", path, cwd=tmp_path)
+    code, text = output_of("report", path, cwd=tmp_path)
     assert code == 4, text
     assert harmless(text), text.encode()
     assert "Traceback" not in text

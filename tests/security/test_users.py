@@ -7,8 +7,8 @@ pytestmark = pytest.mark.root
 
 
 def test_they_have_no_rights_over_root_or_each_other(ann: Somebody, ben: Somebody, secret) -> None:
-    done = ann.run([PYTHON, "-c", "import os; print(os.getresuid(), os.getgroups(), os.getcwd())"])
-    assert done.stdout == f"{(ann.uid,) * 3} [] {ann.home}\n", done.stderr
+    result = ann.run([PYTHON, "-c", "import os; print(os.getresuid(), os.getgroups(), os.getcwd())"])
+    assert result.stdout == f"{(ann.uid,) * 3} [] {ann.home}\n", result.stderr
     status = ann.run(["grep", "^Cap[PE]", "/proc/self/status"]).stdout.split()
     assert status[1::2] == ["0" * 16] * 2
     (ann.home / "own").write_text("ann's")

@@ -107,27 +107,27 @@ def write(path: Path, argv: list[str], *, redact: bool) -> Path:
     return path
 
 
-def everything(path: Path, folder: Path) -> str:
+def text_of_all_outputs(path: Path, folder: Path) -> str:
     """Return all bytes of a trace, and of all reports of it."""
-    found = b"".join(each.read_bytes() for each in path.iterdir()) + read_trace(path).texts.tobytes()
-    text = found.decode("utf-8", "replace")
+    content = b"".join(path.read_bytes() for path in path.iterdir()) + read_trace(path).texts.tobytes()
+    text = content.decode("utf-8", "replace")
     for form in ("text", "json", "speedscope", "folded", "openmetrics", "csv", "html"):
         out = folder / form
-        done = CliRunner().invoke(main, ["report", str(path), "--format", form, "-o", str(out)])
-        assert done.exit_code == 0, done.output
+        result = CliRunner().invoke(main, ["report", str(path), "--format", form, "-o", str(out)])
+        assert result.exit_code == 0, result.output
         files = out.iterdir() if out.is_dir() else [out]
-        text += "".join(each.read_text(errors="replace") for each in files)
-    done = CliRunner().invoke(main, ["report", str(path), "-v"])
-    return text + done.output
+        text += "".join(file.read_text(errors="replace") for file in files)
+    result = CliRunner().invoke(main, ["report", str(path), "-v"])
+    return text + result.output
 
 
 @pytest.mark.parametrize("way", [*WAYS, *FORMS])
 def test_a_password_that_can_be_known_is_in_no_command_line(way):
     argv = arguments(way)
-    kept = hidden(["program", *argv, "more"])
-    assert SECRET not in " ".join(kept), kept
-    assert kept[0] == "program"
-    assert kept[-1] == "more"
+    hidden_arguments = hidden(["program", *argv, "more"])
+    assert SECRET not in " ".join(hidden_arguments), hidden_arguments
+    assert hidden_arguments[0] == "program"
+    assert hidden_arguments[-1] == "more"
 
 
 @pytest.mark.parametrize("way", [*WAYS, *FORMS, *UNKNOWN])
@@ -146,15 +146,15 @@ def test_redaction_leaves_nothing_of_a_command_line_but_names_of_options(way):
 
 def test_no_form_of_a_report_has_them(tmp_path):
     argv = ["python", "qa.py", *(word for way in (*WAYS, *FORMS) for word in arguments(way))]
-    assert SECRET not in everything(write(tmp_path / "t", argv, redact=False), tmp_path)
+    assert SECRET not in text_of_all_outputs(write(tmp_path / "t", argv, redact=False), tmp_path)
     (tmp_path / "redacted").mkdir()
     argv += [word for way in UNKNOWN for word in arguments(way)]
-    found = everything(write(tmp_path / "r", argv, redact=True), tmp_path / "redacted")
-    assert SECRET not in found
+    content = text_of_all_outputs(write(tmp_path / "r", argv, redact=True), tmp_path / "redacted")
+    assert SECRET not in content
     # AND the report says what may be left
     for form, path in (("hashed (--redact)", "redacted"), ("are recorded as they are", "")):
-        told = json.loads((tmp_path / path / "json").read_text())["trace"]["privacy"]
-        assert any(form in each for each in told)
+        privacy = json.loads((tmp_path / path / "json").read_text())["trace"]["privacy"]
+        assert any(form in item for item in privacy)
         assert form in (tmp_path / path / "html").read_text()
 
 
@@ -286,17 +286,17 @@ def test_a_trace_is_of_its_user_alone(tmp_path, monkeypatch):
     before = os.umask(0)
     try:
         for more in ([], ["--force"]):
-            done = subprocess.run(
+            result = subprocess.run(
                 [*CVTRACE, "run", "--probes", "portable", "--no-summary", "-o", "trace", *more, "--", "/bin/true"],
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            if "no CVMFS mount" in done.stderr:
+            if "no CVMFS mount" in result.stderr:
                 pytest.skip("no CVMFS mount is here, without which nothing is recorded")
-            assert done.returncode == 0, done.stderr
+            assert result.returncode == 0, result.stderr
             assert stat.S_IMODE(Path("trace").stat().st_mode) == 0o700
-            assert {stat.S_IMODE(each.stat().st_mode) for each in Path("trace").iterdir()} == {0o600}
+            assert {stat.S_IMODE(path.stat().st_mode) for path in Path("trace").iterdir()} == {0o600}
             Path("trace").chmod(0o755)
     finally:
         os.umask(before)

@@ -104,11 +104,11 @@ def _locked(*command: str) -> None:
     """Run a command that needs the lock on /etc/passwd, which tests that run at the same time may hold."""
     deadline_s = time.monotonic() + LOCK_S
     while True:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0 or (command[0] == "userdel" and "mail" in done.stderr):
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode == 0 or (command[0] == "userdel" and "mail" in result.stderr):
             return
-        assert "lock" in done.stderr, done.stderr
-        assert time.monotonic() < deadline_s, done.stderr
+        assert "lock" in result.stderr, result.stderr
+        assert time.monotonic() < deadline_s, result.stderr
         time.sleep(0.1)
 
 

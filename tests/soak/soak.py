@@ -73,8 +73,8 @@ def watch(recorder: subprocess.Popen[str], seconds: float, disturb: object) -> l
     began_s, samples = time.monotonic(), list[Sample]()
     while (now_s := time.monotonic() - began_s) < seconds and recorder.poll() is None:
         memory = process.memory_info()
-        own = memory.rss - memory.shared
-        samples.append(Sample(now_s, memory.rss, own, process.num_fds(), process.num_threads()))
+        private_bytes = memory.rss - memory.shared
+        samples.append(Sample(now_s, memory.rss, private_bytes, process.num_fds(), process.num_threads()))
         if len(samples) % 10 == 0 and callable(disturb):
             disturb()
         time.sleep(1)
@@ -105,9 +105,9 @@ def judge(samples: list[Sample], trace: Path, loads: int) -> int:
         ("the trace is damaged", read.damage is not None),
         ("nothing was loaded", loads < 2),
     ]
-    for what, wrong in faults:
+    for title, wrong in faults:
         if wrong:
-            print(f"soak: {what}")
+            print(f"soak: {title}")
     return int(any(wrong for _, wrong in faults))
 
 

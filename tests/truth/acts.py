@@ -126,14 +126,14 @@ def pinned(name: str, seconds: float, core: int) -> None:
 
 def starve(pid: int, core: int, *act: Any) -> None:
     """Do something elsewhere while all threads of another process have to share one core with two others."""
-    threads = [int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()]
-    before, mine = os.sched_getaffinity(pid), os.sched_getaffinity(0)
+    threads = [int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()]
+    before, own_cpus = os.sched_getaffinity(pid), os.sched_getaffinity(0)
     with crowded(core):
         for tid in threads:
             os.sched_setaffinity(tid, {core})
-        os.sched_setaffinity(0, mine - {core} or mine)
+        os.sched_setaffinity(0, own_cpus - {core} or own_cpus)
         do(*act)
-        os.sched_setaffinity(0, mine)
+        os.sched_setaffinity(0, own_cpus)
         for tid in threads:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(tid, before)
@@ -225,16 +225,16 @@ def threads(*acts: list[Any]) -> None:
 
 def spin_for(name: str, *act: Any) -> None:
     """Spin, without a call, until a thread of its own has done something that blocks."""
-    done: list[bool] = []
+    rounds: list[bool] = []
 
     def work() -> None:
         do(*act)
-        done.append(True)
+        rounds.append(True)
 
     thread = threading.Thread(target=work)
     with logged(name):
         thread.start()
-        while not done:
+        while not rounds:
             pass
     thread.join()
 
@@ -248,7 +248,7 @@ def stopped(pid: int, seconds: float, *act: Any) -> None:
         os.kill(pid, signal.SIGCONT)
 
     os.kill(pid, signal.SIGSTOP)
-    while any(" T " not in each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/stat")):
+    while any(" T " not in path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")):
         time.sleep(0.001)
     thread = threading.Thread(target=stop)
     thread.start()
@@ -264,11 +264,11 @@ def in_thread(name: str, *act: Any) -> None:
         thread.join()
 
 
-def beside(name: str, other: list[Any], after_s: float, *act: Any) -> None:
+def beside(name: str, beside_act: list[Any], after_s: float, *act: Any) -> None:
     """Do something while a process of its own does something else that began a while ago."""
     child = os.fork()
     if not child:
-        do(*other)
+        do(*beside_act)
         os._exit(0)
     time.sleep(after_s)
     do(*act)

@@ -64,8 +64,8 @@ class Bench:
 
     def command(self, probes: str, trace: Path, argv: Sequence[str] | None = None) -> list[str]:
         """Return the command line that records `argv` (default: the example) into `trace`."""
-        where = ["--no-summary", "--probes", probes, "-o", str(trace), "--mount", str(self.stack.mountpoint)]
-        return [*CVTRACE, "run", *where, "--python", sys.executable, "--", *(argv or self.argv(self.stack.model))]
+        options = ["--no-summary", "--probes", probes, "-o", str(trace), "--mount", str(self.stack.mountpoint)]
+        return [*CVTRACE, "run", *options, "--python", sys.executable, "--", *(argv or self.argv(self.stack.model))]
 
     def run(self, probes: str = "ebpf", *, argv: Sequence[str] | None = None) -> Report:
         """Run the example under `cvtrace run`; return its analysis."""
@@ -107,7 +107,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("injected and found")
         for line in table:
             terminalreporter.line(
-                f"{line.what:<58} {line.class_:<17} {line.injected_s:8.3f} s {line.found_s:8.3f} s {line.error:+7.1%}"
+                f"{line.delay:<58} {line.class_:<17} {line.injected_s:8.3f} s {line.found_s:8.3f} s {line.error:+7.1%}"
             )
     if table and "CVTRACE_TRUTH_TABLE" in os.environ:
         Path(os.environ["CVTRACE_TRUTH_TABLE"]).write_text(json.dumps([asdict(line) for line in table]))

@@ -22,23 +22,23 @@ def worker(log: str, model: str) -> None:
     calls: list[tuple[str, int, int]] = []
     start_ns = time.monotonic_ns()
 
-    def done(what: str) -> None:
+    def record_call(name: str) -> None:
         nonlocal start_ns
         end_ns = time.monotonic_ns()
-        calls.append((what, start_ns, end_ns))
+        calls.append((name, start_ns, end_ns))
         start_ns = time.monotonic_ns()
 
     loaded = og.Model(model)
-    done("load")
+    record_call("load")
     tokenizer = og.Tokenizer(loaded)
     prompt = tokenizer.encode("the rain in spain")
-    done("tokenizer")
+    record_call("tokenizer")
     generator = og.Generator(loaded, og.GeneratorParams(loaded))
     generator.append_tokens(prompt)
-    done("prefill")
+    record_call("prefill")
     for _ in range(TOKENS):
         generator.generate_next_token()
-        done("decode")
+        record_call("decode")
     with open(log, "a") as file:  # noqa: PTH123 - nothing more is imported
         file.write(json.dumps({"pid": os.getpid(), "model": model, "calls": calls}) + "\n")
 
@@ -48,11 +48,11 @@ def main() -> None:
     log, *models = sys.argv[1:]
     command = [sys.executable, __file__, "--worker", log]
     workers = [subprocess.Popen([*command, model], stdin=subprocess.PIPE, text=True) for model in models]
-    for each in workers:
-        assert each.stdin is not None
-        each.stdin.write("go\n")
-        each.stdin.flush()
-    sys.exit(max(each.wait() for each in workers))
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    sys.exit(max(worker.wait() for worker in workers))
 
 
 if __name__ == "__main__":

@@ -54,20 +54,20 @@ def mappings() -> Iterator[tuple[int, int, int, str]]:
     for line in Path("/proc/self/maps").read_text().splitlines():
         place, _, offset, _, _, *path = line.split(None, 5)
         if path and path[0].endswith(WEIGHTS):
-            start, end = (int(each, 16) for each in place.split("-"))
+            start, end = (int(part, 16) for part in place.split("-"))
             yield start, end - start, int(offset, 16), path[0]
 
 
 def resident(fd: int, size: int) -> bytes:
     """Tell for each page of a file whether the kernel has it: mincore on a mapping that is never touched."""
     pages = -(-size // PAGE)
-    found = (ctypes.c_ubyte * pages)()
+    pages_in_core = (ctypes.c_ubyte * pages)()
     with mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE) as mapping:
         first = ctypes.c_char.from_buffer(mapping)
         address = ctypes.c_void_p(ctypes.addressof(first))
-        assert LIBC.mincore(address, ctypes.c_size_t(size), found) == 0, os.strerror(ctypes.get_errno())
+        assert LIBC.mincore(address, ctypes.c_size_t(size), pages_in_core) == 0, os.strerror(ctypes.get_errno())
         del first
-    return bytes(each & 1 for each in found)
+    return bytes(item & 1 for item in pages_in_core)
 
 
 def forget(name: str, from_: float, to: float, alone: bool = False) -> None:
@@ -84,8 +84,8 @@ def forget(name: str, from_: float, to: float, alone: bool = False) -> None:
                 assert LIBC.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), MADV_RANDOM) == 0
             os.posix_fadvise(fd, offset + begin, end - begin, os.POSIX_FADV_DONTNEED)
         after = resident(fd, os.fstat(fd).st_size)
-        gone = [number for number, (was, is_) in enumerate(zip(before, after, strict=True)) if was and not is_]
-        runs = [[number for _, number in run] for _, run in groupby(enumerate(gone), lambda each: each[1] - each[0])]
+        evicted = [number for number, (was, is_) in enumerate(zip(before, after, strict=True)) if was and not is_]
+        runs = [[number for _, number in run] for _, run in groupby(enumerate(evicted), lambda item: item[1] - item[0])]
         more.update(inode=os.fstat(fd).st_ino, pages=[(run[0], run[-1]) for run in runs])
     os.close(fd)
 

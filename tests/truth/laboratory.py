@@ -91,7 +91,7 @@ class Act:
 class Truth:
     """A line of the table: what was injected, and what was found in its class."""
 
-    what: str
+    delay: str
     class_: str
     injected_s: float
     found_s: float
@@ -120,25 +120,25 @@ class Run:
     @cached_property
     def path(self) -> CriticalPath:
         """The critical paths of all acts, each through the thread that did it; `of` is the place in `acts`."""
-        found, acts = self.study, list(self.acts.values())
+        study, acts = self.study, list(self.acts.values())
         start, end, thread = (
             np.array(column, dtype=np.int64)
             for column in zip(*((act.start_ns, act.end_ns, act.tid) for act in acts), strict=True)
         )
-        nothing = np.full(len(acts), -1, dtype=np.int64)
-        segments = Segments(start, end, row=nothing, thread=thread, call=nothing)
-        workers = worker_steps(found.recording, found.requests, found.opens, found.jobs, found.job_time)
-        path, _, _ = critical_paths(found.recording, found.requests, workers, found.waits, segments, found.phase_calls)
+        no_act = np.full(len(acts), -1, dtype=np.int64)
+        segments = Segments(start, end, row=no_act, thread=thread, call=no_act)
+        workers = worker_steps(study.recording, study.requests, study.opens, study.jobs, study.job_time)
+        path, _, _ = critical_paths(study.recording, study.requests, workers, study.waits, segments, study.phase_calls)
         return path
 
     @cached_property
     def bounds(self) -> Overlaps:
         """What overlaps the pieces of `path`."""
-        found, acts = self.study, list(self.acts.values())
-        of = replace(found.segments, thread=np.array([act.tid for act in acts], dtype=np.int64))
-        return overlaps(found.recording, found.requests, found.jobs, found.waits, self.path, of)
+        study, acts = self.study, list(self.acts.values())
+        of = replace(study.segments, thread=np.array([act.tid for act in acts], dtype=np.int64))
+        return overlaps(study.recording, study.requests, study.jobs, study.waits, self.path, of)
 
-    def found(self, *acts: str) -> dict[str, float]:
+    def times_of(self, *acts: str) -> dict[str, float]:
         """Return the seconds of each class in acts, on the critical path through the thread that did each."""
         inside = self._of(*acts)
         times = np.bincount(self.path.value[inside], weights=self.path.length[inside], minlength=len(LABELS))
@@ -154,20 +154,20 @@ class Run:
 
     def _of(self, *acts: str) -> Bools:
         names = list(self.acts)
-        found: Bools = np.isin(self.path.of, [names.index(act) for act in acts])
-        return found
+        is_on: Bools = np.isin(self.path.of, [names.index(act) for act in acts])
+        return is_on
 
     def gets(self, act: str) -> list[AccessEntry]:
         """Return what the origin served during an act."""
         return [entry for entry in self.served if self._during(act, entry.start_ns)]
 
-    def client(self, act: str, what: str) -> list[dict[str, Any]]:
+    def client(self, act: str, kind: str) -> list[dict[str, Any]]:
         """Return what the client logged during an act."""
-        return [line for line in self.injected if line["what"] == what and self._during(act, line["start_ns"])]
+        return [line for line in self.injected if line["what"] == kind and self._during(act, line["start_ns"])]
 
-    def client_s(self, act: str, what: str) -> float:
+    def client_s(self, act: str, kind: str) -> float:
         """Return how long the client was slow on purpose during an act."""
-        return _length_s(self.client(act, what))
+        return _length_s(self.client(act, kind))
 
     def disk_s(self, act: str) -> float:
         """Return how long the client's disk was slow on purpose during an act."""
@@ -232,14 +232,14 @@ class Laboratory:
 
     def remount(self, quota_bytes: int | None = None) -> None:
         """Let a new client, perhaps with another quota, take over the cache."""
-        wanted = replace(self.stack, quota_bytes=quota_bytes or self.stack.quota_bytes)
+        stack = replace(self.stack, quota_bytes=quota_bytes or self.stack.quota_bytes)
         deadline_s = time.monotonic() + 10
         while True:
             try:
-                self.stack = remount(wanted)
+                self.stack = remount(stack)
                 return
             except LabError:  # whoever looks at all mounts of the machine keeps this one busy for a moment
-                if time.monotonic() > deadline_s or not wanted.mountpoint.is_mount():
+                if time.monotonic() > deadline_s or not stack.mountpoint.is_mount():
                     raise
             time.sleep(0.05)
 
@@ -295,7 +295,7 @@ class Laboratory:
 
     def check(
         self,
-        what: str,
+        description: str,
         class_: str,
         injected_s: float,
         found_s: float,
@@ -307,10 +307,10 @@ class Laboratory:
         `felt_s` is what the one it was done to measured itself. On a busy machine that differs from what was done, because both sides wait
         for a CPU: what was found must lie between the two, or near.
         """
-        assert injected_s > 0.1, f"{what}: nothing was injected"
-        self.table.append(Truth(what, class_, injected_s, found_s))
-        assert found_s >= (1 - tolerance) * min(injected_s, felt_s or injected_s), what
-        assert found_s <= (1 + tolerance) * max(injected_s, felt_s), what
+        assert injected_s > 0.1, f"{description}: nothing was injected"
+        self.table.append(Truth(description, class_, injected_s, found_s))
+        assert found_s >= (1 - tolerance) * min(injected_s, felt_s or injected_s), description
+        assert found_s <= (1 + tolerance) * max(injected_s, felt_s), description
 
 
 def read_acts(log: Path) -> dict[str, Act]:

@@ -76,10 +76,10 @@ def serve(source: str, mountpoint: str, log: str, delay_s: float) -> None:
     class Disk(mfusepy.Operations):
         def getattr(self, path: str, fh: Any = None) -> dict[str, Any]:
             try:
-                found = os.lstat(source + path)
+                status = os.lstat(source + path)
             except OSError as error:
                 raise mfusepy.FuseOSError(error.errno) from error
-            return {name: getattr(found, name) for name in ("st_mode", "st_size", "st_nlink", "st_uid", "st_gid")}
+            return {name: getattr(status, name) for name in ("st_mode", "st_size", "st_nlink", "st_uid", "st_gid")}
 
         def open(self, path: str, flags: int) -> int:
             return os.open(source + path, os.O_RDONLY)

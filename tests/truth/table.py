@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-PAGE = HERE.parents[1] / "docs" / "truth.md"
+FOLDER = Path(__file__).resolve().parent
+PAGE = FOLDER.parents[1] / "docs" / "truth.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 TESTS = ("test_target_classes.py", "test_cvmfs_classes.py", "test_mixed.py", "test_generation.py")
 
@@ -24,13 +24,13 @@ def main() -> None:
     """Run the tests; whatever failed, the table tells."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
-        command = [sys.executable, "-m", "pytest", "-q", *(str(HERE / test) for test in TESTS)]
-        done = subprocess.run(command, env={**os.environ, "CVTRACE_TRUTH_TABLE": str(rows)}, check=False)
+        command = [sys.executable, "-m", "pytest", "-q", *(str(FOLDER / test) for test in TESTS)]
+        result = subprocess.run(command, env={**os.environ, "CVTRACE_TRUTH_TABLE": str(rows)}, check=False)
         lines = json.loads(rows.read_text())
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, _, tail = PAGE.read_text().partition(BEGIN)
+    _, _, after = tail.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n{_table(lines)}\n{_machine()}\n{END}{after}")
-    sys.exit(done.returncode)
+    sys.exit(result.returncode)
 
 
 def _table(lines: list[dict[str, Any]]) -> str:

@@ -65,14 +65,14 @@ def test_hot_run_is_a_proven_no(bench) -> None:
 
         # THEN the verdict follows what happened, every time
         rows = [phase for phase in report.phases if phase.name in ("prefill", "decode", "between")]
-        asked = sum(row.fuse_requests or 0 for row in rows)
-        assert report.verdict.generation_hits_cvmfs == ("yes" if asked else "no"), report.verdict
+        requests = sum(row.fuse_requests or 0 for row in rows)
+        assert report.verdict.generation_hits_cvmfs == ("yes" if requests else "no"), report.verdict
         assert all(check.agree for check in report.checks), report.checks
         assert report.fetches == ()
         assert report.verdict.missing == ()
         if not total(report, "fuse_reads"):
             assert report.cache_state == "hot"
-        if not asked:
+        if not requests:
             break
 
     # AND a run whose generation read nothing is a proven no

@@ -21,7 +21,7 @@ WORKERS = 10
 def network(laboratory) -> Run:
     """Slow in the network, and in the thread that all downloads share."""
     lab, data = laboratory, laboratory.data
-    shared, other = lab.fresh(), lab.fresh()
+    shared, second = lab.fresh(), lab.fresh()
     return lab.run(
         lab.client(),
         ["read", "first", data, lab.fresh()],
@@ -49,7 +49,7 @@ def network(laboratory) -> Run:
         ],
         lab.origin(),
         lab.client(inflate_busy_s=0.01),
-        ["read", "fill", data, other],
+        ["read", "fill", data, second],
         ["starve", lab.stack.client_pid, max(os.sched_getaffinity(0)), "read", "starved fill", data, lab.fresh()],
         lab.client(),
     )
@@ -59,7 +59,7 @@ def network(laboratory) -> Run:
 def crowd(laboratory) -> Run:
     """Two downloads at once, in a download thread that unpacks slowly."""
     lab, data = laboratory, laboratory.data
-    one, two = lab.fresh(), lab.fresh()
+    first, two = lab.fresh(), lab.fresh()
     # Both connections are there already, so that the second GET goes out while the first body is unpacked.
     warm = [lab.fresh(), lab.fresh()]
     return lab.run(
@@ -68,7 +68,7 @@ def crowd(laboratory) -> Run:
         ["beside", "warm ends", ["read", "warm one", data, warm[0]], 0.1, "read", "warm two", data, warm[1]],
         lab.origin(),
         lab.client(inflate_busy_s=0.012),
-        ["beside", "the other ends", ["read", "ahead", data, one], 0.3, "read", "behind", data, two],
+        ["beside", "the other ends", ["read", "ahead", data, first], 0.3, "read", "behind", data, two],
         lab.client(),
     )
 
@@ -94,7 +94,7 @@ def client(laboratory) -> Run:
 def crowded(laboratory) -> Run:
     """A client that does not come to its requests: stopped, without a CPU, all workers busy; and two that wait for one reply."""
     lab, data = laboratory, laboratory.data
-    chunk, both = lab.fresh(), lab.fresh()
+    chunk, second = lab.fresh(), lab.fresh()
     pages = iter(range(chunk + 2 * PAGE, chunk + CHUNK, 2 * PAGE))
     busy = [["read", f"busy {number}", data, next(pages)] for number in range(WORKERS)]
     unknown = [f"{lab.stack.mountpoint}/truth/none{number}" for number in range(8)]
@@ -110,14 +110,14 @@ def crowded(laboratory) -> Run:
         ["starve", lab.stack.client_pid, max(os.sched_getaffinity(0)), "read", "starved", data, next(pages), 3],
         lab.client(),
         lab.origin({"first_byte_delay_s": 0.5}),
-        ["threads", ["read", "one", data, both], ["read", "two", data, both]],
+        ["threads", ["read", "one", data, second], ["read", "two", data, second]],
         ["ahead", "ahead", data, lab.fresh(), AHEAD_BYTES, 0.8],
         lab.origin(),
         lab.client(),
     )
 
 
-def nothing(_: Run) -> float:
+def no_time(_: Run) -> float:
     return 0.0
 
 
@@ -125,12 +125,12 @@ def nothing(_: Run) -> float:
 class Case:
     """What was done in an act, the class it must come back in, and how long it was done, by who did it; and by who felt it."""
 
-    what: str
+    delay: str
     run: str
     act: str
     class_: str
     done_s: Callable[[Run], float]
-    felt_s: Callable[[Run], float] = nothing
+    felt_s: Callable[[Run], float] = no_time
 
 
 def first_bytes_s(run: Run, *acts: str) -> float:
@@ -254,11 +254,11 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.delay)
 def test_what_was_done_comes_back_in_its_class(laboratory, case: Case, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(case.run)
-    found_s = run.found(case.act)[case.class_]
-    laboratory.check(case.what, case.class_, case.done_s(run), found_s, case.felt_s(run))
+    found_s = run.times_of(case.act)[case.class_]
+    laboratory.check(case.delay, case.class_, case.done_s(run), found_s, case.felt_s(run))
 
 
 def test_who_waits_for_the_fetch_of_another_fetches_nothing(network: Run) -> None:
@@ -268,25 +268,25 @@ def test_who_waits_for_the_fetch_of_another_fetches_nothing(network: Run) -> Non
 
 def test_one_reply_wakes_two_threads(crowded: Run) -> None:
     # GIVEN two threads that waited at the same time for one request
-    one, two = crowded.acts["one"], crowded.acts["two"]
-    assert max(one.start_ns, two.start_ns) + 400_000_000 < min(one.end_ns, two.end_ns)
-    began_ns, ended_ns = min(one.start_ns, two.start_ns), max(one.end_ns, two.end_ns)
+    first, two = crowded.acts["one"], crowded.acts["two"]
+    assert max(first.start_ns, two.start_ns) + 400_000_000 < min(first.end_ns, two.end_ns)
+    began_ns, ended_ns = min(first.start_ns, two.start_ns), max(first.end_ns, two.end_ns)
     answered = [line for line in crowded.injected if line["what"] == "read" and began_ns < line["end_ns"] < ended_ns]
     assert len(answered) == 1
 
 
 def test_readahead_that_nobody_waits_for_is_work_and_no_latency(laboratory, crowded: Run) -> None:
-    act, found, requests = crowded.acts["ahead"], crowded.found("ahead"), crowded.study.requests
+    act, times, requests = crowded.acts["ahead"], crowded.times_of("ahead"), crowded.study.requests
     # GIVEN what was asked and fetched meanwhile
-    sent = (requests.sent >= act.start_ns) & (requests.sent < act.end_ns)
-    assert int(requests.read_bytes[sent].sum()) == AHEAD_BYTES
+    is_sent = (requests.sent >= act.start_ns) & (requests.sent < act.end_ns)
+    assert int(requests.read_bytes[is_sent].sum()) == AHEAD_BYTES
     (served,) = crowded.gets("ahead")
     delayed_s = (served.first_byte_ns - served.start_ns) / 1e9
     assert delayed_s > 0.4
     # THEN it is in nobody's time
-    waited_s = sum(spent for name, spent in found.items() if name.startswith(("network.", "cache.")))
+    waited_s = sum(spent for name, spent in times.items() if name.startswith(("network.", "cache.")))
     assert waited_s < 0.02 * delayed_s
-    laboratory.check("target sleeps while the kernel reads ahead", "other.idle", act.blocked_s, found["other.idle"])
+    laboratory.check("target sleeps while the kernel reads ahead", "other.idle", act.blocked_s, times["other.idle"])
 
 
 def test_a_client_without_a_cpu_is_told(laboratory, crowded: Run) -> None:
@@ -317,31 +317,33 @@ def test_a_download_thread_without_a_cpu_is_told(laboratory, network: Run) -> No
 
 def test_unpacking_for_another_is_network_queue_and_for_oneself_cache_fill(laboratory, crowd: Run) -> None:
     # GIVEN when the second job was handed over, when its GET came to the origin, and what the thread unpacked from its first byte on
-    (mine,) = crowd.gets("behind")
+    (get,) = crowd.gets("behind")
     handed_ns = next(line["start_ns"] for line in crowd.client("behind", "queue"))
     unpacked = crowd.client("behind", "unpack")
-    own = [line for line in unpacked if mine.path.endswith(line["of"])]
-    others = [
-        line for line in unpacked if line not in own and own[0]["start_ns"] < line["start_ns"] < own[-1]["start_ns"]
+    of_get = [line for line in unpacked if get.path.endswith(line["of"])]
+    of_others = [
+        line
+        for line in unpacked
+        if line not in of_get and of_get[0]["start_ns"] < line["start_ns"] < of_get[-1]["start_ns"]
     ]
-    own_s, others_s = (sum(line["end_ns"] - line["start_ns"] for line in lines) / 1e9 for lines in (own, others))
+    own_s, others_s = (sum(line["end_ns"] - line["start_ns"] for line in lines) / 1e9 for lines in (of_get, of_others))
 
     # THEN
-    found = crowd.found("behind")
-    laboratory.check("download thread unpacks for itself", "cache.fill", own_s, found["cache.fill"])
+    times = crowd.times_of("behind")
+    laboratory.check("download thread unpacks for itself", "cache.fill", own_s, times["cache.fill"])
     laboratory.check(
         "download thread unpacks for another",
         "network.queue",
-        (mine.start_ns - handed_ns) / 1e9 + others_s,
-        found["network.queue"],
+        (get.start_ns - handed_ns) / 1e9 + others_s,
+        times["network.queue"],
     )
 
 
-@pytest.mark.parametrize("which", ["network", "crowd", "client", "crowded"])
-def test_all_of_it_adds_up(which: str, request: pytest.FixtureRequest) -> None:
-    run: Run = request.getfixturevalue(which)
+@pytest.mark.parametrize("fixture", ["network", "crowd", "client", "crowded"])
+def test_all_of_it_adds_up(fixture: str, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(fixture)
     assert run.study.critical_path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
     for name, act in run.acts.items():
-        assert sum(run.found(name).values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)
+        assert sum(run.times_of(name).values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)
         if act.wall_s > 0.05:
-            assert run.found(name)["unattributed"] <= 0.02 * act.wall_s, (name, run.found(name))
+            assert run.times_of(name)["unattributed"] <= 0.02 * act.wall_s, (name, run.times_of(name))

@@ -55,8 +55,8 @@ class Four:
 def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
     folder = tmp_path_factory.mktemp("four")
     options = Options(size_bytes=24_000_000, client="lab", chunk_bytes=2 << 20)
-    with temporary(options) as one, temporary(options) as two:
-        stacks = tuple(wipe_client_cache(stack) for stack in (one, two))
+    with temporary(options) as first, temporary(options) as two:
+        stacks = tuple(wipe_client_cache(stack) for stack in (first, two))
         yield observe(stacks, folder)
 
 
@@ -66,8 +66,8 @@ def observe(stacks: tuple[Stack, ...], folder: Path) -> Four:
     connections = tuple(os.minor(stack.mountpoint.stat().st_dev) for stack in stacks)
     served_before = [len(read_access_log(stack.access_log)) for stack in stacks]
     mounted = [word for stack in stacks for word in ("--mount", stack.mountpoint)]
-    where = ["--probes", "ebpf", "--no-summary", "-o", trace, *mounted]
-    cvtrace("run", *where, "--", sys.executable, FOUR, log, *models)
+    options = ["--probes", "ebpf", "--no-summary", "-o", trace, *mounted]
+    cvtrace("run", *options, "--", sys.executable, FOUR, log, *models)
     for stack in stacks:
         control(stack.control, {"command": "wait_idle"})
     logged = [json.loads(line) for line in log.read_text().splitlines()]
@@ -76,7 +76,7 @@ def observe(stacks: tuple[Stack, ...], folder: Path) -> Four:
         read_access_log(stack.access_log)[before:] for stack, before in zip(stacks, served_before, strict=True)
     )
     processes = tuple(
-        Process(each["pid"], mounts[each["model"]], tuple(tuple(call) for call in each["calls"])) for each in logged
+        Process(item["pid"], mounts[item["model"]], tuple(tuple(call) for call in item["calls"])) for item in logged
     )
     return Four(study_of(read_trace(trace)), processes, connections, served)
 
@@ -95,19 +95,21 @@ def test_every_request_is_of_the_mount_that_its_process_used(four: Four) -> None
         assert len(connection) > 10
         assert set(connection.tolist()) == {four.connections[process.mount]}
     # AND no READ of the target is of a process that is none of them
-    known = np.any([four.requests_of(process) for process in four.processes], axis=0)
+    in_processes = np.any([four.requests_of(process) for process in four.processes], axis=0)
     reads = four.study.requests.by_target & four.study.requests.is_(Opcode.READ)
-    assert not (reads & ~known).any()
+    assert not (reads & ~in_processes).any()
 
 
 def test_every_request_is_of_the_phase_that_its_process_was_in(four: Four) -> None:
     table = four.study.requests
     for process in four.processes:
-        mine = np.flatnonzero(four.requests_of(process))
-        row = four.study.request_phase[mine]
+        of_process = np.flatnonzero(four.requests_of(process))
+        row = four.study.request_phase[of_process]
         for name in ("load", "tokenizer", "prefill", "decode"):
-            spans = [(start, end) for what, start, end in process.calls if what == name]
-            within = np.any([(table.sent[mine] >= start) & (table.sent[mine] < end) for start, end in spans], axis=0)
+            spans = [(start, end) for call, start, end in process.calls if call == name]
+            within = np.any(
+                [(table.sent[of_process] >= start) & (table.sent[of_process] < end) for start, end in spans], axis=0
+            )
             # The script's clock is read around the call: what lies between the two may be said of neither.
             assert set(np.array(NAMES)[row[within]].tolist()) <= {name, "between", "script"}
             assert (row[~within] != NAMES.index(name)).all()
@@ -119,15 +121,15 @@ def test_every_request_is_of_the_phase_that_its_process_was_in(four: Four) -> No
 
 def test_each_mount_counts_what_was_traced_of_it(four: Four) -> None:
     # GIVEN the counters of both clients, and the logs of both origins
-    found = four.study
+    study = four.study
     for number, connection in enumerate(four.connections):
-        (mount,) = [each for each in found.mounts if each.connection == connection]
-        on_mount = found.requests.connection == connection
+        (mount,) = [mount for mount in study.mounts if mount.connection == connection]
+        on_mount = study.requests.connection == connection
         # THEN reads and opens are as the client counted, fetches as its origin served
-        assert int((found.requests.is_(Opcode.READ) & on_mount).sum()) == mount.counter_delta("cvmfs.n_fs_read")
-        assert int((found.requests.is_(Opcode.OPEN) & on_mount).sum()) == mount.counter_delta("cvmfs.n_fs_open")
-        fetched = found.gets.daemon == mount.daemon_pid
-        lines = sorted(line.split()[1] for line, mine in zip(found.gets.line, fetched, strict=True) if mine)
+        assert int((study.requests.is_(Opcode.READ) & on_mount).sum()) == mount.counter_delta("cvmfs.n_fs_read")
+        assert int((study.requests.is_(Opcode.OPEN) & on_mount).sum()) == mount.counter_delta("cvmfs.n_fs_open")
+        fetched = study.gets.daemon == mount.daemon_pid
+        lines = sorted(line.split()[1] for line, is_fetched in zip(study.gets.line, fetched, strict=True) if is_fetched)
         assert lines == sorted(entry.path for entry in four.served[number]) != []
 
 

@@ -35,9 +35,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory, table: list[Truth]) -> Iterato
         pytest.skip("truth tests mount a file system and load BPF programs: they need root")
     options = Options(size_bytes=SIZE, mapped_too=True, client="lab", chunk_bytes=1 << 20)
     with temporary(options) as stack:
-        found = Laboratory(stack, tmp_path_factory.mktemp("generation"), table)
-        found.remount(SIZE)
-        yield found
+        laboratory = Laboratory(stack, tmp_path_factory.mktemp("generation"), table)
+        laboratory.remount(SIZE)
+        yield laboratory
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +90,17 @@ def truth(run: Run) -> Counter[str]:
     """Tell why each READ of a token was needed: from what the client had been asked for, and had had, before."""
     generating = [run.acts[name] for name in tokens(run)]
     misses = [line for line in run.injected if line["what"] == "miss"]
-    asked: set[int] = set()
+    pages_requested: set[int] = set()
     causes: Counter[str] = Counter()
     for line, pages in reads(run):
-        missed = [each for each in misses if each["tid"] == line["tid"] and _within(each, line)]
-        fetched = {each["of"] for each in misses if each["end_ns"] < line["start_ns"]}
+        missed = [miss for miss in misses if miss["tid"] == line["tid"] and _within(miss, line)]
+        fetched = {miss["of"] for miss in misses if miss["end_ns"] < line["start_ns"]}
         if any(act.start_ns <= line["start_ns"] < act.end_ns for act in generating):
-            again = any(each["of"] in fetched for each in missed)
-            causes["evicted_object" if again else "evicted_page" if asked & set(pages) else "first_touch"] += 1
-        asked.update(pages)
+            again = any(item["of"] in fetched for item in missed)
+            causes[
+                "evicted_object" if again else "evicted_page" if pages_requested & set(pages) else "first_touch"
+            ] += 1
+        pages_requested.update(pages)
     return causes
 
 
@@ -116,14 +118,14 @@ def test_causes_of_reads_are_what_the_client_saw(run: Run) -> None:
 
 def test_pages_that_disappeared_are_the_ones_that_were_evicted(run: Run) -> None:
     # GIVEN the pages that the script saw disappear
-    lost = run.acts["pages lost"]
-    gone = {page for first, last in lost.pages for page in range(first, last + 1)}
-    assert len(gone) > 1000
+    loss = run.acts["pages lost"]
+    lost_pages = {page for first, last in loss.pages for page in range(first, last + 1)}
+    assert len(lost_pages) > 1000
 
     # WHEN the next tokens are generated
     again = [name for name in run.acts if name.startswith("evicted")]
     begin, end = run.acts[again[0]].start_ns, run.acts[again[-1]].end_ns
-    needed = [bool(gone & set(pages)) for line, pages in reads(run) if begin <= line["start_ns"] < end]
+    needed = [bool(lost_pages & set(pages)) for line, pages in reads(run) if begin <= line["start_ns"] < end]
 
     # THEN each of them that was read again is told, and no other
     study = run.study
@@ -152,28 +154,28 @@ def test_time_for_fetching_again_comes_back(lab: Laboratory, run: Run) -> None:
         "generation fetches evicted objects again",
         "network.request",
         sum(entry.first_byte_ns - entry.start_ns for name in acts for entry in run.gets(name)) / 1e9,
-        run.found(*acts)["network.request"],
+        run.times_of(*acts)["network.request"],
         sum(run.client_s(name, "request") for name in acts),
     )
 
 
 def test_all_of_it_adds_up(run: Run) -> None:
     for name in ("load", *tokens(run)):
-        act, found = run.acts[name], run.found(name)
-        assert sum(found.values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)
-        assert found["unattributed"] <= 0.02 * max(act.wall_s, 0.05), (name, found)
+        act, times = run.acts[name], run.times_of(name)
+        assert sum(times.values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)
+        assert times["unattributed"] <= 0.02 * max(act.wall_s, 0.05), (name, times)
 
 
 def test_what_a_pool_waits_for_is_waiting_or_told_as_spinning(lab: Laboratory, pool: Run) -> None:
     # GIVEN what a token costs when nothing is missing, and one whose pages come late, whichever thread touches them
-    usual_s = min(pool.found(name)["compute.cpu"] for name in ("before 1", "before 2", "before 3"))
-    late, found = pool.acts["evicted 0"], pool.found("evicted 0")
+    usual_s = min(pool.times_of(name)["compute.cpu"] for name in ("before 1", "before 2", "before 3"))
+    late, times = pool.acts["evicted 0"], pool.times_of("evicted 0")
     assert len({line["tid"] for line in pool.client("evicted 0", "delay")}) > 1
-    waited_s = sum(spent for name, spent in found.items() if name.startswith(("network.", "cache.")))
+    waited_s = sum(spent for name, spent in times.items() if name.startswith(("network.", "cache.")))
     spun_s = pool.spun_s("evicted 0")
 
     # THEN the rest is waiting for CVMFS, or may have been
-    lost_s = late.wall_s - found["compute.wait"] - usual_s
+    lost_s = late.wall_s - times["compute.wait"] - usual_s
     lab.check(
         "generation in two threads waits for pages", "network + cache + bound of spinning", lost_s, waited_s + spun_s
     )

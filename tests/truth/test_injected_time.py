@@ -18,8 +18,8 @@ def served_before_first_byte_s(bench, report: Report, since: int) -> tuple[float
     urls = {fetch.url for fetch in report.fetches if fetch.phase == "load"}
     entries = [entry for entry in bench.log()[since:] if entry.path in urls]
     assert len(entries) == phase(report, "load").http_fetches
-    taken = sum((entry.first_byte_ns or 0) - entry.start_ns for entry in entries)
-    return taken / 1e9, sum(entry.delay_ns for entry in entries) / 1e9
+    first_byte_ns = sum((entry.first_byte_ns or 0) - entry.start_ns for entry in entries)
+    return first_byte_ns / 1e9, sum(entry.delay_ns for entry in entries) / 1e9
 
 
 def test_delay_before_the_first_byte_raises_network_request(bench) -> None:
@@ -51,7 +51,7 @@ def test_classes_add_up_to_the_wall_time(bench) -> None:
 
     report = bench.run()
 
-    for found in report.phases:
-        assert sum(found.classes.values()) == pytest.approx(found.wall_s, rel=1e-3, abs=1e-6)
-        if found.wall_s > 0.05:
-            assert found.unattributed_s <= 0.02 * found.wall_s, found
+    for phase in report.phases:
+        assert sum(phase.classes.values()) == pytest.approx(phase.wall_s, rel=1e-3, abs=1e-6)
+        if phase.wall_s > 0.05:
+            assert phase.unattributed_s <= 0.02 * phase.wall_s, phase

@@ -27,7 +27,7 @@ def run(laboratory) -> Run:
 
 
 def test_classes_of_one_act_come_apart(laboratory, run: Run) -> None:
-    found = run.found("chunks")
+    times = run.times_of("chunks")
     delayed_s = sum(entry.first_byte_ns - entry.start_ns for entry in run.gets("chunks")) / 1e9
     downloading_s = sum(run.client_s("chunks", part) for part in ("queue", "request", "transfer"))
     expected = {
@@ -36,28 +36,28 @@ def test_classes_of_one_act_come_apart(laboratory, run: Run) -> None:
         "cache.lookup": (run.client_s("chunks", "worker"), run.client_s("chunks", "read") - downloading_s),
     }
     for name, (injected_s, felt_s) in expected.items():
-        laboratory.check("all at once", name, injected_s, found[name], felt_s)
+        laboratory.check("all at once", name, injected_s, times[name], felt_s)
 
 
 def test_pacing_and_unpacking_overlap_and_are_counted_once(laboratory, run: Run) -> None:
     """While the origin paces, the client unpacks what it has: their time together is the transfer's, as libcurl measured it."""
-    found = run.found("chunks")
+    times = run.times_of("chunks")
     laboratory.check(
         "all at once: link and unpacking overlap",
         "network.transfer + cache.fill",
         run.client_s("chunks", "transfer"),
-        found["network.transfer"] + found["cache.fill"],
+        times["network.transfer"] + times["cache.fill"],
     )
     # What unpacking did not hide is waited for.
-    assert found["cache.fill"] >= 0.95 * run.client_s("chunks", "inflate")
+    assert times["cache.fill"] >= 0.95 * run.client_s("chunks", "inflate")
 
 
 @pytest.mark.parametrize("act", ["chunks", "in a thread"])
 def test_the_sum_is_what_was_injected(laboratory, run: Run, act: str) -> None:
-    found = run.found(act)
+    times = run.times_of(act)
     parts = ("queue", "request", "transfer", "worker")
     injected_s = sum(run.client_s(act, part) for part in parts)
-    found_s = sum(spent for name, spent in found.items() if name.startswith(("network.", "cache.")))
+    found_s = sum(spent for name, spent in times.items() if name.startswith(("network.", "cache.")))
     laboratory.check(f"all at once, {act}: sum", "network + cache", injected_s, found_s, run.acts[act].wall_s)
     assert found_s == pytest.approx(injected_s, rel=SUM_TOLERANCE)
 
@@ -65,6 +65,6 @@ def test_the_sum_is_what_was_injected(laboratory, run: Run, act: str) -> None:
 def test_nothing_is_lost_or_counted_twice(run: Run) -> None:
     assert run.study.critical_path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
     for name in ("chunks", "in a thread", "sleep", "spin"):
-        act, found = run.acts[name], run.found(name)
-        assert sum(found.values()) == pytest.approx(act.wall_s, rel=1e-3)
-        assert found["unattributed"] <= 0.02 * act.wall_s
+        act, times = run.acts[name], run.times_of(name)
+        assert sum(times.values()) == pytest.approx(act.wall_s, rel=1e-3)
+        assert times["unattributed"] <= 0.02 * act.wall_s

@@ -26,9 +26,11 @@ def table(reports: dict[str, Report]) -> str:
     for field in ("count", "http_fetches", "http_bytes", "fuse_reads", "fuse_read_bytes", "cache_misses", "faults"):
         for phase in PHASES:
             values = [column(report, field).get(phase) for report in reports.values()]
-            shown = "".join(f"{'n/a' if value is None else format(value, ','):>14}" for value in values)
-            lines.append(f"{f'{phase} {field}':24}{shown}")
-    lines.append(f"{'verdict':24}" + "".join(f"{each.verdict.generation_hits_cvmfs:>14}" for each in reports.values()))
+            text = "".join(f"{'n/a' if value is None else format(value, ','):>14}" for value in values)
+            lines.append(f"{f'{phase} {field}':24}{text}")
+    lines.append(
+        f"{'verdict':24}" + "".join(f"{report.verdict.generation_hits_cvmfs:>14}" for report in reports.values())
+    )
     return "\n".join(lines)
 
 

@@ -34,7 +34,7 @@ def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
         process.stdin.write(b"go\n")
         process.stdin.flush()
 
-    done = laboratory.run(
+    result = laboratory.run(
         laboratory.client(),
         ["spin", "spin", 0.4],
         ["sleep", "sleep", 0.4],
@@ -52,35 +52,35 @@ def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
         ["pinned", "starved", 0.3, max(os.sched_getaffinity(0))],
         feed=feed,
     )
-    return replace(done, fed_ns=fed[0])
+    return replace(result, fed_ns=fed[0])
 
 
 def test_computing_is_compute_cpu(laboratory, run: Run) -> None:
-    act, found = run.acts["spin"], run.found("spin")
-    laboratory.check("target computes", "compute.cpu", act.on_cpu_s, found["compute.cpu"])
-    assert sum(found.values()) == pytest.approx(act.wall_s, rel=1e-3)
+    act, times = run.acts["spin"], run.times_of("spin")
+    laboratory.check("target computes", "compute.cpu", act.on_cpu_s, times["compute.cpu"])
+    assert sum(times.values()) == pytest.approx(act.wall_s, rel=1e-3)
 
 
 def test_sleeping_is_other_idle(laboratory, run: Run) -> None:
-    act, found = run.acts["sleep"], run.found("sleep")
-    laboratory.check("target sleeps", "other.idle", act.blocked_s, found["other.idle"])
+    act, times = run.acts["sleep"], run.times_of("sleep")
+    laboratory.check("target sleeps", "other.idle", act.blocked_s, times["other.idle"])
 
 
 def test_waiting_for_input_is_other_idle(laboratory, run: Run) -> None:
     waited_s = (run.fed_ns - run.acts["stdin"].start_ns) / 1e9
-    laboratory.check("target waits for standard input", "other.idle", waited_s, run.found("stdin")["other.idle"])
+    laboratory.check("target waits for standard input", "other.idle", waited_s, run.times_of("stdin")["other.idle"])
 
 
 def test_reading_local_files_is_other_io(laboratory, run: Run) -> None:
-    act, found = run.acts["local"], run.found("local")
-    laboratory.check("target reads a local file past the page cache", "other.io", act.blocked_s, found["other.io"])
-    assert found["cache.read"] == found["cache.transport"] == 0
+    act, times = run.acts["local"], run.times_of("local")
+    laboratory.check("target reads a local file past the page cache", "other.io", act.blocked_s, times["other.io"])
+    assert times["cache.read"] == times["cache.transport"] == 0
 
 
 def test_waiting_for_an_own_thread_that_computes_is_compute_wait(laboratory, run: Run) -> None:
-    thread, found = run.acts["in thread"], run.found("thread computes")
+    thread, times = run.acts["in thread"], run.times_of("thread computes")
     laboratory.check(
-        "target waits for a thread of its own that computes", "compute.wait", thread.wall_s, found["compute.wait"]
+        "target waits for a thread of its own that computes", "compute.wait", thread.wall_s, times["compute.wait"]
     )
 
 
@@ -90,37 +90,37 @@ def test_waiting_for_an_own_thread_that_reads_is_what_the_read_waits_for(laborat
         "target waits for a thread of its own that waits for a first byte",
         "network.request",
         delayed_s,
-        run.found("thread reads")["network.request"],
+        run.times_of("thread reads")["network.request"],
         run.client_s("thread reads", "request"),
     )
 
 
 def test_reading_what_is_cached_is_cache_page(laboratory, run: Run) -> None:
-    act, found = run.acts["hot"], run.found("hot")
+    act, times = run.acts["hot"], run.times_of("hot")
     laboratory.check(
         "target reads cached pages",
         "cache.page",
         act.inside_ns / 1e9 - act.runnable_s,
-        found["cache.page"],
+        times["cache.page"],
         act.inside_ns / 1e9,
     )
 
 
 def test_touching_a_mapping_of_what_is_cached_stays_compute_cpu(laboratory, run: Run) -> None:
     # GIVEN minor faults, of which only some leave an event, and none tells when it began
-    act, found = run.acts["touch"], run.found("touch")
+    act, times = run.acts["touch"], run.times_of("touch")
     laboratory.check(
         "target touches cached pages of a mapping",
         "compute.cpu + cache.page",
         act.wall_s - act.runnable_s,
-        found["compute.cpu"] + found["cache.page"],
+        times["compute.cpu"] + times["cache.page"],
         act.wall_s,
     )
 
 
 def test_spinning_for_a_thread_of_ones_own_is_told_as_a_bound(laboratory, run: Run) -> None:
     # GIVEN a thread that spins, without a call, while another waits for a first byte
-    spun, read, found = run.acts["spins"], run.acts["spun for"], run.found("spins")
+    spun, read, times = run.acts["spins"], run.acts["spun for"], run.times_of("spins")
     laboratory.check(
         "target spins for a thread of its own that waits for a first byte",
         "bound of spinning",
@@ -129,20 +129,20 @@ def test_spinning_for_a_thread_of_ones_own_is_told_as_a_bound(laboratory, run: R
         read.wall_s,
     )
     # THEN it stays what it looks like
-    assert found["compute.cpu"] == pytest.approx(spun.wall_s - spun.runnable_s, rel=0.05)
+    assert times["compute.cpu"] == pytest.approx(spun.wall_s - spun.runnable_s, rel=0.05)
     # AND who computes while nobody waits never spins
     assert run.spun_s("spin", "starved", "hot", "sleep") == 0
 
 
 def test_being_starved_of_cpu_is_compute_wait(laboratory, run: Run) -> None:
-    act, found = run.acts["starved"], run.found("starved")
-    laboratory.check("target is starved of CPU by two others", "compute.wait", act.runnable_s, found["compute.wait"])
+    act, times = run.acts["starved"], run.times_of("starved")
+    laboratory.check("target is starved of CPU by two others", "compute.wait", act.runnable_s, times["compute.wait"])
     # A return to the CPU that the kernel did not tell leaves an absence in compute.cpu (docs/truth.md).
-    assert found["compute.cpu"] == pytest.approx(act.wall_s - act.runnable_s, abs=0.03 * act.wall_s)
+    assert times["compute.cpu"] == pytest.approx(act.wall_s - act.runnable_s, abs=0.03 * act.wall_s)
 
 
 def test_all_of_it_adds_up(run: Run) -> None:
     rows = run.study.critical_path.length.sum() / 1e9
     assert rows == pytest.approx(run.life_s(), rel=1e-3)
     for name, act in run.acts.items():
-        assert run.found(name)["unattributed"] <= 0.02 * act.wall_s, (name, run.found(name))
+        assert run.times_of(name)["unattributed"] <= 0.02 * act.wall_s, (name, run.times_of(name))

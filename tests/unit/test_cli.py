@@ -97,8 +97,8 @@ def test_help_imports_no_heavy_package(argv: list[str]) -> None:
     code = "import sys\nfrom cvtrace.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
 
     # WHEN
-    done: Any = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
+    result: Any = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
 
     # THEN
-    assert "Usage:" in done.stdout + done.stderr
-    assert not heavy & set(done.stderr.split())
+    assert "Usage:" in result.stdout + result.stderr
+    assert not heavy & set(result.stderr.split())

@@ -27,7 +27,7 @@ def test_a_long_finishing_shows_a_bar_on_a_terminal_and_takes_it_away() -> None:
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=follower, env=environ) as process:
         os.close(follower)
-        shown = b""
+        output = b""
         while True:
             try:
                 data = os.read(leader, 65536)
@@ -35,17 +35,17 @@ def test_a_long_finishing_shows_a_bar_on_a_terminal_and_takes_it_away() -> None:
                 break
             if not data:
                 break
-            shown += data
+            output += data
     os.close(leader)
-    assert process.returncode == 0, shown
-    assert b"cvtrace: finishing the trace" in shown
-    assert b"50%" in shown
-    assert shown.rstrip(b"\r\n\x1b[?25h").endswith(b"\x1b[2K"), shown  # the last thing done is to clear the line
+    assert process.returncode == 0, output
+    assert b"cvtrace: finishing the trace" in output
+    assert b"50%" in output
+    assert output.rstrip(b"\r\n\x1b[?25h").endswith(b"\x1b[2K"), output  # the last thing done is to clear the line
 
 
 def test_in_a_pipe_there_is_none() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("silent\n", "")
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("silent\n", "")
 
 
 def test_nobody_reading_ends_it_quietly() -> None:

@@ -185,7 +185,7 @@ def test_talk_socket_answers(mounted: LabMount) -> None:
 def test_cleaned_cache_is_fetched_again_while_open_files_stay_readable(mounted: LabMount) -> None:
     # GIVEN a file that is cached and open
     path = mounted.root / "models/tokenizer.bin"
-    with path.open("rb") as held:
+    with path.open("rb") as file:
         gets = len(mounted.gets())
 
         # WHEN the cache is emptied
@@ -194,7 +194,7 @@ def test_cleaned_cache_is_fetched_again_while_open_files_stay_readable(mounted: 
         # THEN the open file reads on without a download, opening it anew downloads it, and the catalog has stayed
         assert len(mounted.cached_objects()) == 1
         mounted.drop_caches()
-        assert held.read() == FILES["models/tokenizer.bin"]
+        assert file.read() == FILES["models/tokenizer.bin"]
         assert len(mounted.gets()) == gets
     assert path.read_bytes() == FILES["models/tokenizer.bin"]
     assert len(mounted.gets()) == gets + 1
@@ -204,22 +204,25 @@ def test_dropping_the_cache_of_a_mount_leaves_other_mounts_alone(tmp_path: Path)
     # GIVEN two mounts, all of whose files are in the kernel's cache
     files = {name: FILES[name] for name in ("models/weights.data", "models/tokenizer.bin")}
     with contextlib.ExitStack() as stack:
-        one, other = (
+        one, second = (
             stack.enter_context(stack.enter_context(lab(tmp_path / name, files)).mount()) for name in ("one", "other")
         )
-        for each in (one, other):
-            read_all(each, files)
-        before = [each.counters() for each in (one, other)]
+        for item in (one, second):
+            read_all(item, files)
+        before = [item.counters() for item in (one, second)]
 
         # WHEN what the kernel has of one is dropped, and both are read again
         one.drop_caches()
         gets = len(one.gets())
-        for each in (one, other):
-            read_all(each, files)
+        for item in (one, second):
+            read_all(item, files)
 
         # THEN that one looks the names up and reads all again, from its own cache, and the other does not
         lookups, reads = (
-            [after[name] - first[name] for first, after in zip(before, (one.counters(), other.counters()), strict=True)]
+            [
+                after[name] - first[name]
+                for first, after in zip(before, (one.counters(), second.counters()), strict=True)
+            ]
             for name in ("cvmfs.n_fs_lookup", "cvmfs.n_fs_read")
         )
         assert lookups == [3, 0]

@@ -54,14 +54,14 @@ def test_a_client_whose_mount_lives_on_in_another_namespace_ends(served: Lab) ->
     with served.mount() as mounted:
         pid = mounted.mounted.pid
         command = [*unshare("--mount", "--propagation", "private"), "sh", "-c", "echo; read end"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-            assert other.stdout is not None
-            other.stdout.readline()
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
 
             # WHEN it is unmounted here / THEN its client ends all the same
             unmount(mounted.root)
             assert not is_running(pid)
-            other.communicate(b"\n")
+            process.communicate(b"\n")
 
 
 def test_busy_mount_is_not_unmounted(mounted: LabMount) -> None:
@@ -73,8 +73,8 @@ def test_busy_mount_is_not_unmounted(mounted: LabMount) -> None:
 
 
 def mount_command(served: Lab, mountpoint: Path, *more: str) -> list[str]:
-    where = [FQRN, str(mountpoint), "--url", served.url, "--key", str(served.published.key_path)]
-    return [*CVTRACE, "lab", "mount", *where, "--cache", str(served.folder / "cache"), *more]
+    arguments = [FQRN, str(mountpoint), "--url", served.url, "--key", str(served.published.key_path)]
+    return [*CVTRACE, "lab", "mount", *arguments, "--cache", str(served.folder / "cache"), *more]
 
 
 def test_command_mounts_and_reports(served: Lab) -> None:

@@ -24,14 +24,14 @@ def hostile_run(names: Sequence[str] = NAMES) -> Scene:
     scene = cold_run()
     for number, name in enumerate(names):
         at, node = 300_000 + 1000 * number, 50 + number
-        told = name.encode("utf-8", "replace").decode()
-        called = told.replace("\x00", "")  # neither a path nor the name of a phase can have one
+        text = name.encode("utf-8", "replace").decode()
+        called = text.replace("\x00", "")  # neither a path nor the name of a phase can have one
         scene.named(called[:400], 700_000 + 1000 * number, 700_900 + 1000 * number)
         scene.opened(at, at + 90, 20 + number, f"{MOUNT}/{called}")
         scene.request(Opcode.OPEN, at + 20, at + 50, at + 60, sent=at + 10, node=node)
         scene.request(Opcode.READ, at + 120, at + 180, at + 200, sent=at + 110, node=node, offset=number << 20)
         parts = Fetch(at + 130, at + 135, at + 140, at + 150, at + 160, number=90 + number, descriptor=70 + number)
-        parts.path = f"/{told}"
+        parts.path = f"/{text}"
         scene.fetch(parts)
     scene.meta = {
         "target": {"argv": ["sh", "-c", *names], "pid": 100, "cwd": "/", "exit_code": 0},

@@ -17,11 +17,11 @@ GREW = {
 
 def scene() -> Scene:
     """Return phases as an import hook marks them, and nothing else."""
-    found = Scene(end=1000)
-    found.call("OgaCreateModel", 100, 400)
+    scene = Scene(end=1000)
+    scene.call("OgaCreateModel", 100, 400)
     for number in range(3):
-        found.call("OgaGenerator_GenerateNextToken", 500 + 20 * number, 515 + 20 * number)
-    return found
+        scene.call("OgaGenerator_GenerateNextToken", 500 + 20 * number, 515 + 20 * number)
+    return scene
 
 
 def meta(**changes: Any) -> dict[str, Any]:

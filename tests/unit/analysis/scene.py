@@ -176,49 +176,62 @@ class Scene:
         count = 0 if kind is Kind.FAULT else pages << 48
         return self.add(kind, at, tid=tid, a=CONNECTION, b=node, c=page | count)
 
-    def fetch(self, what: Fetch, *, worker: int = WORKER) -> "Scene":
+    def fetch(self, fetch_: Fetch, *, worker: int = WORKER) -> "Scene":
         """Add a miss (twice, as the client does), the hand-over, the transfer, and the commit."""
-        self.miss(what.handed - 6, what.number, worker=worker).miss(what.handed - 3, what.number, worker=worker)
-        self.add(Kind.HANDOVER, what.handed, what.handed + 1, tid=worker, ret=8, a=what.address, b=41)
-        first_step = what.connect if what.connect is not None else what.get
-        taken = min(what.handed + 2, first_step)
-        self.add(Kind.HANDOVER_TAKEN, taken, tid=DOWNLOADER, ret=8, a=what.address, b=40)
-        if what.connect is not None:
+        self.miss(fetch_.handed - 6, fetch_.number, worker=worker).miss(fetch_.handed - 3, fetch_.number, worker=worker)
+        self.add(Kind.HANDOVER, fetch_.handed, fetch_.handed + 1, tid=worker, ret=8, a=fetch_.address, b=41)
+        first_step = fetch_.connect if fetch_.connect is not None else fetch_.get
+        taken_at = min(fetch_.handed + 2, first_step)
+        self.add(Kind.HANDOVER_TAKEN, taken_at, tid=DOWNLOADER, ret=8, a=fetch_.address, b=40)
+        if fetch_.connect is not None:
             peer = 2 | 8000 << 32
             self.add(
                 Kind.HTTP_CONNECT,
-                what.connect,
-                what.connect + 1,
+                fetch_.connect,
+                fetch_.connect + 1,
                 tid=DOWNLOADER,
                 ret=-115,
-                a=what.descriptor,
+                a=fetch_.descriptor,
                 b=peer,
                 c=0x7F000001,
             )
         self.add(
             Kind.HTTP_SEND,
-            what.get,
-            what.get + 0.5,
+            fetch_.get,
+            fetch_.get + 0.5,
             tid=DOWNLOADER,
             ret=90,
-            a=what.descriptor,
+            a=fetch_.descriptor,
             c=90,
-            text=get_line(what.number, what.suffix),
+            text=get_line(fetch_.number, fetch_.suffix),
         )
-        head = f"HTTP/1.1 {what.status} OK\r\nContent-Length: {what.size}\r\n"
-        body_at = what.last if what.last is not None else what.done - 1
+        head = f"HTTP/1.1 {fetch_.status} OK\r\nContent-Length: {fetch_.size}\r\n"
+        body_at = fetch_.last if fetch_.last is not None else fetch_.done - 1
         self.add(
-            Kind.HTTP_RECV, what.first, tid=DOWNLOADER, ret=200 + what.size // 2, a=what.descriptor, c=16384, text=head
+            Kind.HTTP_RECV,
+            fetch_.first,
+            tid=DOWNLOADER,
+            ret=200 + fetch_.size // 2,
+            a=fetch_.descriptor,
+            c=16384,
+            text=head,
         )
-        self.add(Kind.HTTP_RECV, body_at, tid=DOWNLOADER, ret=what.size - what.size // 2, a=what.descriptor, c=16384)
-        for start, stop in what.polls:
+        self.add(
+            Kind.HTTP_RECV, body_at, tid=DOWNLOADER, ret=fetch_.size - fetch_.size // 2, a=fetch_.descriptor, c=16384
+        )
+        for start, stop in fetch_.polls:
             self.add(Kind.DAEMON_POLL, start, stop, tid=DOWNLOADER, ret=1, a=3)
-        self.add(Kind.HANDOVER_DONE, what.done, tid=DOWNLOADER, ret=4, b=65)
-        self.add(Kind.HANDOVER_RESULT, what.handed + 1.5, what.done + 1, tid=worker, ret=4, b=64)
-        self.add(Kind.CACHE_OPEN, what.done + 2, tid=worker, ret=66, text="./txn/fetchAbCdEf")
-        self.add(Kind.CACHE_RENAME, what.filled - 2, what.filled - 1, tid=worker, text=hash_path(what.number))
+        self.add(Kind.HANDOVER_DONE, fetch_.done, tid=DOWNLOADER, ret=4, b=65)
+        self.add(Kind.HANDOVER_RESULT, fetch_.handed + 1.5, fetch_.done + 1, tid=worker, ret=4, b=64)
+        self.add(Kind.CACHE_OPEN, fetch_.done + 2, tid=worker, ret=66, text="./txn/fetchAbCdEf")
+        self.add(Kind.CACHE_RENAME, fetch_.filled - 2, fetch_.filled - 1, tid=worker, text=hash_path(fetch_.number))
         return self.add(
-            Kind.CACHE_INSERT, what.filled - 1, what.filled, tid=worker, a=what.size, text=f"Part of {what.path}"
+            Kind.CACHE_INSERT,
+            fetch_.filled - 1,
+            fetch_.filled,
+            tid=worker,
+            a=fetch_.size,
+            text=f"Part of {fetch_.path}",
         )
 
     # The trace.
@@ -255,7 +268,7 @@ class Scene:
         kind = events["kind"] & ~np.uint16(UNFINISHED)
         opcode = (events["c"] >> np.uint64(32))[kind == Kind.FUSE_DAEMON]
         lengths = [int(text.split(b"Content-Length: ")[1]) for *_, text in self.texts if b"Content-Length" in text]
-        counted = {
+        counters = {
             "cvmfs.n_fs_read": int((opcode == Opcode.READ).sum()),
             "cvmfs.n_fs_open": int((opcode == Opcode.OPEN).sum()),
             "download.n_requests": int((kind == Kind.HTTP_SEND).sum()),
@@ -270,7 +283,7 @@ class Scene:
             "client": "cvmfs2",
             "version": "2.12.0",
             "workspace": "/var/lib/cvmfs/repo.test.org",
-            "counters_before": dict.fromkeys(counted, 10) if self.counters else {},
-            "counters_after": {name: 10 + count for name, count in counted.items()} if self.counters else {},
+            "counters_before": dict.fromkeys(counters, 10) if self.counters else {},
+            "counters_after": {name: 10 + count for name, count in counters.items()} if self.counters else {},
             "error": None if self.counters else "the talk socket is not readable",
         }

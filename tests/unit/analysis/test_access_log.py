@@ -60,17 +60,17 @@ def lab(number: int, ms: float, size: int = SIZE, *, method: str = "GET") -> str
 
 
 def combined(number: int, ms: float, client: str = "10.0.0.7", size: int = SIZE, zone: int = 2) -> str:
-    when = datetime.fromtimestamp((NOON_NS // 10**6 + ms) // 1000, timezone(timedelta(hours=zone)))
+    moment = datetime.fromtimestamp((NOON_NS // 10**6 + ms) // 1000, timezone(timedelta(hours=zone)))
     return (
-        f'{client} - - [{when:%d/%b/%Y:%H:%M:%S %z}] "GET {path(number)} HTTP/1.1" 200 {size} "-" "cvmfs Fuse 2.12.0"'
+        f'{client} - - [{moment:%d/%b/%Y:%H:%M:%S %z}] "GET {path(number)} HTTP/1.1" 200 {size} "-" "cvmfs Fuse 2.12.0"'
     )
 
 
 def squid(number: int, ms: float, client: str = "10.0.0.7", size: int = SIZE) -> str:
     end_ms = NOON_NS // 10**6 + int(ms) + 12
     url = f"http://stratum1.example.org{path(number)}"
-    where = "HIER_DIRECT/192.0.2.1 application/octet-stream"
-    return f"{end_ms // 1000}.{end_ms % 1000:03d}     12 {client} TCP_MISS/200 {size + 390} GET {url} - {where}"
+    route = "HIER_DIRECT/192.0.2.1 application/octet-stream"
+    return f"{end_ms // 1000}.{end_ms % 1000:03d}     12 {client} TCP_MISS/200 {size + 390} GET {url} - {route}"
 
 
 def compared(scene: Scene, lines: list[str], folder: Path, *clients: str) -> Report:
@@ -105,8 +105,8 @@ def test_a_fetch_during_generation_that_was_not_traced_is_never_a_no(line: objec
     assert (report.access_log.only_in_log, report.access_log.in_decode, report.access_log.agree) == (1, 1, False)
     assert report.access_log.examples == (path(99),)
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
-    whose = ", whose client cannot be told," if line is lab else " by this client"
-    reason = f"the access log has 1 fetch{whose} that the trace lacks, 1 perhaps in generation"
+    qualifier = ", whose client cannot be told," if line is lab else " by this client"
+    reason = f"the access log has 1 fetch{qualifier} that the trace lacks, 1 perhaps in generation"
     assert reason in report.verdict.missing
 
 
@@ -125,13 +125,13 @@ def test_nobody_knows_whose_lines_are_if_no_fetch_was_traced(tmp_path: Path) -> 
     lines = [combined(number, 3000, client="10.0.0.8") for number in range(4)]
 
     unknown = compared(generation(loaded(0)), lines, tmp_path)
-    known = compared(generation(loaded(0)), lines, tmp_path, "10.0.0.7")
+    observed = compared(generation(loaded(0)), lines, tmp_path, "10.0.0.7")
 
     assert unknown.access_log is not None
     assert unknown.access_log.unknown_client
     assert unknown.verdict.generation_hits_cvmfs == "inconclusive"
-    assert known.access_log is not None
-    assert (known.access_log.of_others, known.access_log.only_in_log, known.access_log.agree) == (4, 0, None)
+    assert observed.access_log is not None
+    assert (observed.access_log.of_others, observed.access_log.only_in_log, observed.access_log.agree) == (4, 0, None)
 
 
 def test_a_fetch_that_the_log_lacks_is_told(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_fetches_whose_path_is_left_out_are_counted_and_not_compared(tmp_path: P
     scene = loaded()
     name = path(3).encode()
     assert sum(name in text[-1] for text in scene.texts) == 1
-    scene.texts = [(*each, without_names(text.replace(name, b"/ann/thesis"))) for *each, text in scene.texts]
+    scene.texts = [(*item, without_names(text.replace(name, b"/ann/thesis"))) for *item, text in scene.texts]
 
     # WHEN they are compared with the log of the objects' server
     report = compared(scene, [lab(number, at_ms(number)) for number in range(3)], tmp_path)
@@ -205,9 +205,9 @@ def test_what_the_proxy_had_is_not_in_the_log_of_the_server_behind_it(tmp_path: 
 
 def test_lines_of_other_repositories_and_methods_are_elsewhere(tmp_path: Path) -> None:
     lines = [lab(number, at_ms(number)) for number in range(4)]
-    other = lab(9, 8020).replace("repo.test.org", "other.test.org")
+    other_repository = lab(9, 8020).replace("repo.test.org", "other.test.org")
 
-    report = compared(loaded(), [other, lab(9, 8020, method="HEAD"), *lines, "", "# a comment"], tmp_path)
+    report = compared(loaded(), [other_repository, lab(9, 8020, method="HEAD"), *lines, "", "# a comment"], tmp_path)
 
     assert report.access_log is not None
     assert (report.access_log.elsewhere, report.access_log.only_in_log, report.access_log.agree) == (3, 0, True)
@@ -224,10 +224,10 @@ def test_lines_of_other_repositories_and_methods_are_elsewhere(tmp_path: Path) -
 def test_variants_of_the_common_format(line: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(line + "\n")
 
-    found = read_access_log(tmp_path / "log", ("/cvmfs/a/",))
+    entries = read_access_log(tmp_path / "log", ("/cvmfs/a/",))
 
-    assert (found.path, found.client, found.bytes.tolist()) == (("/cvmfs/a/x",), ("1.2.3.4",), [5])
-    assert found.from_ns.tolist() == [1795370548 * 10**9]
+    assert (entries.path, entries.client, entries.bytes.tolist()) == (("/cvmfs/a/x",), ("1.2.3.4",), [5])
+    assert entries.from_ns.tolist() == [1795370548 * 10**9]
 
 
 def test_garbage_between_the_lines_is_counted(tmp_path: Path) -> None:
@@ -243,9 +243,9 @@ def test_garbage_between_the_lines_is_counted(tmp_path: Path) -> None:
     ]
     file.write_bytes(b"\n".join(bad[:2]) + b"\n" + good + b"\n".join(bad[2:]) + b"\n" + good)
 
-    found = read_access_log(file, ("/cvmfs/",))
+    entries = read_access_log(file, ("/cvmfs/",))
 
-    assert (len(found), found.unreadable + found.elsewhere, found.lines) == (2, len(bad), len(bad) + 2)
+    assert (len(entries), entries.unreadable + entries.elsewhere, entries.lines) == (2, len(bad), len(bad) + 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"hello\nworld\n", b"\x00" * 100_000, b"{" * 200_000])
@@ -275,9 +275,9 @@ def test_a_damaged_line_never_crashes(
         raw[source.randrange(len(raw))] = source.randrange(256)
     file.write_bytes(line(2, 7).encode() + b"\n" + bytes(raw) + b"\n")
 
-    found = read_access_log(file, ("/cvmfs/",))
+    entries = read_access_log(file, ("/cvmfs/",))
 
-    assert len(found) >= 1
+    assert len(entries) >= 1
 
 
 @pytest.mark.parametrize("line", ["99999999999.999 0", "0000000000.000 999999999999", "1790000000.000 -999999999999"])

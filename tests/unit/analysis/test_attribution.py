@@ -110,15 +110,15 @@ def test_waiting_in_a_mutex_for_the_same_file_is_shared() -> None:
     assert classes_us(row)["network.shared"] == 440 - 220
 
 
-@pytest.mark.parametrize("how", ["miss", "mutex"])
-def test_a_download_that_the_thread_asked_for_itself_is_not_shared(how: str) -> None:
+@pytest.mark.parametrize("cause", ["miss", "mutex"])
+def test_a_download_that_the_thread_asked_for_itself_is_not_shared(cause: str) -> None:
     # GIVEN a readahead of two READs, and the worker of the second comes to download what both need
     scene = Scene()
     scene.request(Opcode.READ, 150, 460, 470, sent=149, worker=WORKER2)
     scene.fetch(Fetch(handed=170, get=180, first=400, done=430, filled=440), worker=WORKER2)
     scene.off(200, 480, 490, by=WORKER)
     scene.request(Opcode.READ, 210, 475, 485, sent=148)
-    if how == "miss":
+    if cause == "miss":
         scene.miss(219, 1).cache_read(440, 470, fd=66)
     else:
         scene.add(Kind.DAEMON_FUTEX, 220, 440, tid=WORKER, a=0x1000)

@@ -17,20 +17,20 @@ US = 1e-6
 
 def scene() -> Scene:
     """A load that the daemon was seen in, with a thread of a pool."""
-    found = Scene(end=1000).add(Kind.PROC_EXEC, 0, tid=TARGET).add(Kind.PROC_FORK, 1, tid=TARGET, a=TARGET, b=POOL)
-    found.call("OgaCreateModel", 10, 60)
-    found.request(Opcode.OPEN, 22, 28, 30, sent=20)
-    found.off(21, 31, 32, by=WORKER)
-    found.opened(19, 33, 5)
-    found.add(Kind.SYS_MMAP, 34, 35, tid=TARGET, a=5, c=65536)
-    found.add(Kind.FAULT, 36, tid=TARGET, a=42, b=7)
-    return found
+    timeline = Scene(end=1000).add(Kind.PROC_EXEC, 0, tid=TARGET).add(Kind.PROC_FORK, 1, tid=TARGET, a=TARGET, b=POOL)
+    timeline.call("OgaCreateModel", 10, 60)
+    timeline.request(Opcode.OPEN, 22, 28, 30, sent=20)
+    timeline.off(21, 31, 32, by=WORKER)
+    timeline.opened(19, 33, 5)
+    timeline.add(Kind.SYS_MMAP, 34, 35, tid=TARGET, a=5, c=65536)
+    timeline.add(Kind.FAULT, 36, tid=TARGET, a=42, b=7)
+    return timeline
 
 
-def blocked(found: Scene, sent: float, woken: float) -> Scene:
+def blocked(timeline: Scene, sent: float, woken: float) -> Scene:
     """Let the pool's thread wait for a READ."""
-    found.request(Opcode.READ, sent + 2, woken - 4, woken + 1, sent=sent, asker=POOL)
-    return found.off(sent + 1, woken, woken + 2, by=WORKER, tid=POOL)
+    timeline.request(Opcode.READ, sent + 2, woken - 4, woken + 1, sent=sent, asker=POOL)
+    return timeline.off(sent + 1, woken, woken + 2, by=WORKER, tid=POOL)
 
 
 def decode(report: Report) -> Phase:
@@ -39,10 +39,10 @@ def decode(report: Report) -> Phase:
 
 def test_a_thread_on_a_cpu_while_another_is_blocked_may_be_spinning() -> None:
     # GIVEN
-    found = blocked(scene().call(TOKEN, 100, 500), 150, 400)
+    timeline = blocked(scene().call(TOKEN, 100, 500), 150, 400)
 
     # WHEN
-    report = analyse(found.trace())
+    report = analyse(timeline.trace())
 
     # THEN it is told as a bound, and stays in its class
     assert decode(report).spin_overlap_s == pytest.approx(249 * US)
@@ -53,17 +53,17 @@ def test_a_thread_on_a_cpu_while_another_is_blocked_may_be_spinning() -> None:
 
 
 def test_what_did_something_did_not_spin_until_then() -> None:
-    found = blocked(scene().call(TOKEN, 100, 500), 150, 400).add(Kind.SYS_CLOSE, 298, 300, tid=TARGET, a=9)
+    timeline = blocked(scene().call(TOKEN, 100, 500), 150, 400).add(Kind.SYS_CLOSE, 298, 300, tid=TARGET, a=9)
 
-    assert decode(analyse(found.trace())).spin_overlap_s == pytest.approx(100 * US)
+    assert decode(analyse(timeline.trace())).spin_overlap_s == pytest.approx(100 * US)
 
 
 def test_what_goes_to_sleep_after_a_while_spun_until_then() -> None:
     # GIVEN a futex that it sleeps in until the other has got on
-    found = blocked(scene().call(TOKEN, 100, 500), 150, 400)
-    found.add(Kind.SYS_WAIT, 250, 412, tid=TARGET, a=202).off(251, 410, 411, by=POOL)
+    timeline = blocked(scene().call(TOKEN, 100, 500), 150, 400)
+    timeline.add(Kind.SYS_WAIT, 250, 412, tid=TARGET, a=202).off(251, 410, 411, by=POOL)
 
-    report = analyse(found.trace())
+    report = analyse(timeline.trace())
 
     assert decode(report).spin_overlap_s == pytest.approx(100 * US)
     assert decode(report).cache_s > 100 * US
@@ -71,20 +71,20 @@ def test_what_goes_to_sleep_after_a_while_spun_until_then() -> None:
 
 def test_another_process_is_not_spun_for() -> None:
     # GIVEN the same wait, in a process that the target forked
-    found = scene().call(TOKEN, 100, 500)
-    found.add(Kind.PROC_FORK, 2, tid=TARGET, a=CHILD, b=CHILD)
-    found.request(Opcode.READ, 152, 396, 401, asker=CHILD)
-    found.add(Kind.OFFCPU, 151, 402, tid=CHILD, tgid=CHILD, a=START + 400 * SCENE_US, b=WORKER, c=1)
+    timeline = scene().call(TOKEN, 100, 500)
+    timeline.add(Kind.PROC_FORK, 2, tid=TARGET, a=CHILD, b=CHILD)
+    timeline.request(Opcode.READ, 152, 396, 401, asker=CHILD)
+    timeline.add(Kind.OFFCPU, 151, 402, tid=CHILD, tgid=CHILD, a=START + 400 * SCENE_US, b=WORKER, c=1)
 
-    assert decode(analyse(found.trace())).spin_overlap_s == 0
+    assert decode(analyse(timeline.trace())).spin_overlap_s == 0
 
 
 def test_a_proven_no_needs_that_nobody_may_have_spun() -> None:
     # GIVEN a token during which another thread waits for what was asked for before
-    found = blocked(scene(), 70, 400).call(TOKEN, 100, 500)
+    timeline = blocked(scene(), 70, 400).call(TOKEN, 100, 500)
 
     # WHEN
-    verdict = analyse(found.trace()).verdict
+    verdict = analyse(timeline.trace()).verdict
 
     # THEN
     assert (verdict.generation_hits_cvmfs, verdict.fuse_requests) == ("inconclusive", 0)
@@ -95,17 +95,17 @@ def test_a_proven_no_needs_that_nobody_may_have_spun() -> None:
 
 def test_a_client_without_a_cpu_is_told_and_stays_in_its_class() -> None:
     # GIVEN a worker that is preempted while it looks something up, and a download thread while it unpacks
-    found = scene().call(TOKEN, 100, 500)
-    found.request(Opcode.READ, 120, 440, 450, sent=110)
-    found.fetch(Fetch(150, 160, 200, 300, 320))
-    found.off(111, 445, 446, by=WORKER)
-    plain = decode(analyse(found.trace()))
-    found.preempted(125, 135, tid=WORKER).preempted(250, 280, tid=DOWNLOADER)
+    timeline = scene().call(TOKEN, 100, 500)
+    timeline.request(Opcode.READ, 120, 440, 450, sent=110)
+    timeline.fetch(Fetch(150, 160, 200, 300, 320))
+    timeline.off(111, 445, 446, by=WORKER)
+    plain = decode(analyse(timeline.trace()))
+    timeline.preempted(125, 135, tid=WORKER).preempted(250, 280, tid=DOWNLOADER)
     # Woken, and not on a CPU yet; blocked before, which is no lack of one.
-    found.off(400, 410, 415, by=0, tid=WORKER)
+    timeline.off(400, 410, 415, by=0, tid=WORKER)
 
     # WHEN
-    row = decode(analyse(found.trace()))
+    row = decode(analyse(timeline.trace()))
 
     # THEN
     assert plain.daemon_starved_s == 0
@@ -114,10 +114,10 @@ def test_a_client_without_a_cpu_is_told_and_stays_in_its_class() -> None:
 
 
 def test_without_the_schedulers_events_nobody_knows() -> None:
-    found = scene().call(TOKEN, 100, 500)
-    found.events = [event for event in found.events if event[4] != Kind.OFFCPU]
+    timeline = scene().call(TOKEN, 100, 500)
+    timeline.events = [event for event in timeline.events if event[4] != Kind.OFFCPU]
 
-    row = decode(analyse(found.trace()))
+    row = decode(analyse(timeline.trace()))
 
     assert row.spin_overlap_s is None
     assert row.daemon_starved_s is None

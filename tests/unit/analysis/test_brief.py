@@ -14,7 +14,7 @@ from portable_scene import portable
 from rich.cells import cell_len
 from runs import cold_run, hot_run, large_run, portable_run
 from scene import Scene
-from test_findings import TOLD
+from test_findings import EXPECTED_TITLES
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.report_schema import Finding, MountInfo, Report
@@ -39,14 +39,16 @@ def assert_fits(summary: str, width: int = 80) -> None:
     assert "\x1b" not in summary
 
 
-@pytest.mark.parametrize("sample", [each for each in SAMPLES if "-v" not in each.name], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "sample", [sample for sample in SAMPLES if "-v" not in sample.name], ids=lambda item: item.name
+)
 def test_sample_summaries_fit(sample: Path) -> None:
     assert_fits(sample.read_text(encoding="utf-8"), 200 if "200" in sample.name else 80)
 
 
-@pytest.mark.parametrize("made", [cold_run, hot_run, large_run, portable_run, hostile_run])
-def test_summaries_of_whole_runs_fit(made: Callable[[], Scene]) -> None:
-    assert_fits(text.render(analyse(made().trace())))
+@pytest.mark.parametrize("make_scene", [cold_run, hot_run, large_run, portable_run, hostile_run])
+def test_summaries_of_whole_runs_fit(make_scene: Callable[[], Scene]) -> None:
+    assert_fits(text.render(analyse(make_scene().trace())))
 
 
 @given(names=st.lists(NAMES, min_size=3, max_size=6), path=NAMES, count=st.integers(0, 40))
@@ -70,9 +72,11 @@ def test_whatever_the_names_are_it_fits(names: list[str], path: str, count: int)
     verdict = dataclasses.replace(report.verdict, missing=tuple(names), causes=dict.fromkeys(names, 7))
     # THEN the summary fits
     for reply in ("yes", "no", "inconclusive"):
-        said = dataclasses.replace(verdict, generation_hits_cvmfs=reply, answer=reply)
+        variant = dataclasses.replace(verdict, generation_hits_cvmfs=reply, answer=reply)
         assert_fits(
-            text.render(dataclasses.replace(changed, verdict=said, phases=(*report.phases, *phases), findings=findings))
+            text.render(
+                dataclasses.replace(changed, verdict=variant, phases=(*report.phases, *phases), findings=findings)
+            )
         )
 
 
@@ -91,22 +95,22 @@ def test_nothing_that_is_zero_or_agrees_is_said() -> None:
     assert not re.search(r"\b0 (s|reads|fetches|lost|B)\b|n/a|0 = 0|Unattributed|other", summary), summary
 
 
-@pytest.mark.parametrize("name, builder, _", TOLD)
+@pytest.mark.parametrize("name, builder, _", EXPECTED_TITLES)
 def test_no_advice_is_cut(name: str, builder: Callable[[], Trace], _: str) -> None:
     # GIVEN a run with this finding as its only one
     report = analyse(builder())
-    (finding,) = (each for each in report.findings if each.id == name)
+    (finding,) = (finding for finding in report.findings if finding.id == name)
     only = dataclasses.replace(report, findings=(finding,))
     # THEN the summary has the advice in full
     summary = " ".join(text.render(only).split())
     assert finding.advice[1:] in summary or name == "cut_off"
 
 
-@pytest.mark.parametrize("builder", [each[1] for each in TOLD], ids=[each[0] for each in TOLD])
+@pytest.mark.parametrize("builder", [case[1] for case in EXPECTED_TITLES], ids=[case[0] for case in EXPECTED_TITLES])
 def test_findings_are_sentences(builder: Callable[[], Trace]) -> None:
     for finding in analyse(builder()).findings:
-        for said in (finding.title, finding.evidence):
-            assert VERB.search(said), said
+        for sentence in (finding.title, finding.evidence):
+            assert VERB.search(sentence), sentence
         assert finding.advice.split()[0].islower(), finding.advice
 
 
@@ -117,17 +121,17 @@ VERB = re.compile(
 
 
 def test_what_saves_most_comes_first_after_what_is_wrong() -> None:
-    found = [
+    findings = [
         Finding("a", "medium", "a is slow", "it is", "do a", 0.1),
         Finding("b", "low", "b is slow", "it is", "do b", None),
         Finding("c", "high", "c is slow", "it is", "do c", 2.0),
         Finding("d", "high", "d is wrong", "it is", "do d", None),
     ]
 
-    summary = text.render(dataclasses.replace(COLD, findings=tuple(found)))
+    summary = text.render(dataclasses.replace(COLD, findings=tuple(findings)))
 
-    told = [line.strip() for line in summary.splitlines() if re.match(r"  \d\. ", line)]
-    assert told == [
+    lines = [line.strip() for line in summary.splitlines() if re.match(r"  \d\. ", line)]
+    assert lines == [
         "1. D is wrong: do d",
         "2. C is slow: do c (saves up to 2.00 s)",
         "3. A is slow: do a (saves up to 100 ms)",

@@ -12,8 +12,8 @@ READ = 131072
 
 def causes(scene: Scene) -> list[str]:
     """Return the cause of each request in the order they were sent."""
-    found = study_of(scene.trace())
-    return ["" if number < 0 else CAUSES[number] for number in request_causes(found).tolist()]
+    result = study_of(scene.trace())
+    return ["" if number < 0 else CAUSES[number] for number in request_causes(result).tolist()]
 
 
 def read(scene: Scene, at: float, offset: int = 0, size: int = READ, **more: int) -> None:
@@ -148,8 +148,8 @@ def streamed(scene: Scene, at: float, number: int) -> None:
     """Add the fetch of a client that streams: no object is opened, none is committed."""
     before = len(scene.events)
     fetched(scene, at, number)
-    kept = (Kind.CACHE_OPEN, Kind.CACHE_RENAME, Kind.CACHE_INSERT)
-    scene.events[before:] = [event for event in scene.events[before:] if event[4] not in kept]
+    kinds = (Kind.CACHE_OPEN, Kind.CACHE_RENAME, Kind.CACHE_INSERT)
+    scene.events[before:] = [event for event in scene.events[before:] if event[4] not in kinds]
 
 
 def test_a_client_that_streams_fetches_for_every_read() -> None:
@@ -173,9 +173,9 @@ def test_every_download_of_a_client_that_streams_is_its_own_reads() -> None:
             read(scene, at, at * READ)
         streamed(scene, at, 1)
     # WHEN
-    found = study_of(scene.trace())
+    result = study_of(scene.trace())
     # THEN each GET is one of the READ that it was made for
-    assert found.gets.request.tolist() == [0, 1, 2]
+    assert result.gets.request.tolist() == [0, 1, 2]
     assert causes(scene) == ["streaming_cache"] * 3
     (row,) = analyse(scene.trace()).chunks
     assert (row.fetches, row.fetched_bytes, row.read_bytes, row.misses) == (3, 3000, 3 * READ, 1)

@@ -19,7 +19,7 @@ FUNCTIONS = [
 ]
 
 
-def told(scene: Scene, functions: list[str] = FUNCTIONS) -> Report:
+def report_with_functions(scene: Scene, functions: list[str] = FUNCTIONS) -> Report:
     """Report on a scene whose client has these functions."""
     trace = scene.call("OgaCreateModel", 100, 800).trace()
     trace.meta["mounts"][0]["client_functions"] = functions
@@ -42,8 +42,8 @@ def test_back_off_after_a_request_without_an_answer_is_not_the_server() -> None:
         return scene.add(Kind.HTTP_SEND, 300, 300.5, tid=DOWNLOADER, ret=90, a=61, c=90, text=get_line(1))
 
     # WHEN it is seen sleeping, and when it is not
-    with_it = phase(told(scene().add(Kind.BACKOFF, 400, 500, tid=DOWNLOADER, a=0xF00)), "load")
-    without = phase(told(scene()), "load")
+    with_it = phase(report_with_functions(scene().add(Kind.BACKOFF, 400, 500, tid=DOWNLOADER, a=0xF00)), "load")
+    without = phase(report_with_functions(scene()), "load")
 
     # THEN
     assert classes_us(without)["network.request"] == 200 + 100
@@ -56,8 +56,8 @@ def test_back_off_after_a_request_without_an_answer_is_not_the_server() -> None:
 
 def test_back_off_of_a_worker_after_a_failed_download() -> None:
     # GIVEN a worker that sleeps from 645 to 675 before it gives the error back
-    row = phase(told(cold_read().add(Kind.BACKOFF, 645, 675, tid=WORKER)), "load")
-    bare = phase(told(cold_read()), "load")
+    row = phase(report_with_functions(cold_read().add(Kind.BACKOFF, 645, 675, tid=WORKER)), "load")
+    bare = phase(report_with_functions(cold_read()), "load")
 
     # THEN it is not cache.lookup
     assert classes_us(bare)["cache.lookup"] - classes_us(row)["cache.lookup"] == 30
@@ -67,13 +67,13 @@ def test_back_off_of_a_worker_after_a_failed_download() -> None:
 
 def test_back_off_that_nobody_waits_for() -> None:
     # GIVEN another worker that sleeps for 200 µs, half of them in the load
-    report = told(cold_read().add(Kind.BACKOFF, 700, 900, tid=WORKER2))
+    report = report_with_functions(cold_read().add(Kind.BACKOFF, 700, 900, tid=WORKER2))
 
     # THEN it is told, and no time of the target is made of it
     row = phase(report, "load")
     assert row.backoff_s == pytest.approx(100 * US)
     assert row.backoff_waited_s == 0
-    assert classes_us(row) == classes_us(phase(told(cold_read()), "load"))
+    assert classes_us(row) == classes_us(phase(report_with_functions(cold_read()), "load"))
     assert client(report) == [
         "After failed requests the client slept 200 µs in back-off; the run did not wait for that."
     ]
@@ -99,12 +99,14 @@ def without_functions(scene: Scene) -> Scene:
 
 def test_functions_and_calls_agree_on_a_wait_for_another() -> None:
     # GIVEN a worker that waits for the download of another, until it reads what came
-    seen, inferred = (phase(told(each), "load") for each in (shared_wait(649), without_functions(shared_wait())))
+    direct, inferred = (
+        phase(report_with_functions(item), "load") for item in (shared_wait(649), without_functions(shared_wait()))
+    )
 
     # THEN both say so, and the client's functions until when exactly
     assert classes_us(inferred)["network.shared"] == 650 - 251
-    assert classes_us(seen)["network.shared"] == 649 - 251
-    assert seen.cache_misses == inferred.cache_misses == 1
+    assert classes_us(direct)["network.shared"] == 649 - 251
+    assert direct.cache_misses == inferred.cache_misses == 1
 
 
 def test_a_worker_that_downloads_waits_for_no_other() -> None:
@@ -113,7 +115,7 @@ def test_a_worker_that_downloads_waits_for_no_other() -> None:
     scene.add(Kind.FETCH_CALL, 249, 640, tid=WORKER, ret=66).add(Kind.DOWNLOAD_CALL, 255, 630, tid=WORKER)
 
     # WHEN / THEN it is not a wait for another's download
-    assert "network.shared" not in classes_us(phase(told(scene), "load"))
+    assert "network.shared" not in classes_us(phase(report_with_functions(scene), "load"))
 
 
 def test_clean_ups_are_counted_where_they_begin() -> None:
@@ -124,13 +126,13 @@ def test_clean_ups_are_counted_where_they_begin() -> None:
     scene.add(Kind.CLEANUP, 500, 501, tid=DAEMON + 7, ret=1, a=15)
 
     # WHEN
-    report = told(scene)
+    report = report_with_functions(scene)
 
     # THEN
     row = phase(report, "load")
     assert (row.cleanups, row.cleanup_bytes) == (2, 3_000_000)
     assert row.cleanup_s == pytest.approx(100 * US)
-    assert sum(each.cleanups or 0 for each in report.phases) == 3
+    assert sum(phase.cleanups or 0 for phase in report.phases) == 3
     (sentence,) = client(report)
     assert sentence.startswith("The client evicted 7.00 MB from its cache in 3 clean-ups of 150 µs together (load 2, ")
 
@@ -140,7 +142,7 @@ def test_clean_ups_are_counted_where_they_begin() -> None:
 )
 def test_bytes_that_are_not_known_are_not_made_up(cleanup: dict[str, Any]) -> None:
     # GIVEN a clean-up whose bytes the layout does not show
-    report = told(cold_read().add(Kind.CLEANUP, 300, tid=DAEMON + 7, ret=1, a=15, **cleanup))
+    report = report_with_functions(cold_read().add(Kind.CLEANUP, 300, tid=DAEMON + 7, ret=1, a=15, **cleanup))
 
     # THEN
     row = phase(report, "load")
@@ -154,7 +156,7 @@ def test_bytes_that_are_not_known_are_not_made_up(cleanup: dict[str, Any]) -> No
 )
 def test_what_was_not_observed_is_null(functions: list[str], cleanups: int | None, backoff: int | None) -> None:
     # GIVEN a client with some of the functions only
-    row = phase(told(cold_read(), functions), "load")
+    row = phase(report_with_functions(cold_read(), functions), "load")
 
     # THEN
     assert (row.cleanups, row.cleanup_bytes, row.cleanup_s) == (cleanups,) * 3

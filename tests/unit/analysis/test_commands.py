@@ -83,10 +83,10 @@ BAD: tuple[tuple[Callable[[Path], Path], str], ...] = (
 )
 
 
-@pytest.mark.parametrize("make, says", BAD, ids=[make.__name__ for make, _ in BAD])
+@pytest.mark.parametrize("make, message", BAD, ids=[make.__name__ for make, _ in BAD])
 @pytest.mark.parametrize("verb", ["report", "json", "check"])
 def test_what_cannot_be_read_is_exit_4_and_one_sentence(
-    tmp_path: Path, make: Callable[[Path], Path], says: str, verb: str
+    tmp_path: Path, make: Callable[[Path], Path], message: str, verb: str
 ) -> None:
     trace = make(tmp_path)
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_exit_4_and_one_sentence(
 
     assert result.exit_code == 4
     assert result.stdout == ""
-    assert says in result.stderr
+    assert message in result.stderr
     assert result.stderr.count("\n") == 1
 
 
@@ -160,14 +160,16 @@ def test_a_dash_is_stdout(tmp_path: Path) -> None:
     assert run("report", trace, "-o", "-").stdout == run("report", trace).stdout
 
 
-@pytest.mark.parametrize("where, says", [("nowhere/report.txt", "No such file"), ("folder", "is already there")])
-def test_output_that_cannot_be_written_is_exit_2(tmp_path: Path, where: str, says: str) -> None:
+@pytest.mark.parametrize(
+    "destination, message", [("nowhere/report.txt", "No such file"), ("folder", "is already there")]
+)
+def test_output_that_cannot_be_written_is_exit_2(tmp_path: Path, destination: str, message: str) -> None:
     (tmp_path / "folder").mkdir()
 
-    result = run("report", stored(tmp_path, cold_run()), "-o", tmp_path / where)
+    result = run("report", stored(tmp_path, cold_run()), "-o", tmp_path / destination)
 
     assert result.exit_code == 2
-    assert says in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -183,21 +185,23 @@ def test_a_terminal_that_knows_ascii_only_is_served(tmp_path: Path, form: str) -
     trace = stored(tmp_path, cold_run())
     change_meta(trace, host="Bücherei")
 
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "cvtrace", "report", str(trace), "--format", form],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=False,
     )
 
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(done.stdout)["trace"]["host"] == "Bücherei" if form == "json" else b"phi3-qa.py" in done.stdout
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert (
+        json.loads(result.stdout)["trace"]["host"] == "Bücherei" if form == "json" else b"phi3-qa.py" in result.stdout
+    )
 
 
 def test_a_reader_that_leaves_early_is_no_error_to_talk_about(tmp_path: Path) -> None:
     trace = stored(tmp_path, cold_run())
     script = f"{sys.executable} -m cvtrace report {trace} --format json | head -c 1 >/dev/null"
 
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
 
-    assert done.stderr == ""
+    assert result.stderr == ""

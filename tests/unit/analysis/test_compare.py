@@ -26,8 +26,8 @@ def compared(a: list[Report], b: list[Report]) -> Comparison:
     return compare(A, a, B, b)
 
 
-def figure(found: Comparison, of: str, name: str) -> Change:
-    (change,) = (each for each in found.changes if (each.of, each.name) == (of, name))
+def figure(difference: Comparison, of: str, name: str) -> Change:
+    (change,) = (change for change in difference.changes if (change.of, change.name) == (of, name))
     return change
 
 
@@ -43,55 +43,55 @@ def sets() -> tuple[list[Report], list[Report]]:
 def test_every_figure_is_that_of_the_reports() -> None:
     cold, hot = analyse(cold_run().trace()), analyse(hot_run().trace())
 
-    found = compared([cold], [hot])
+    difference = compared([cold], [hot])
 
     by_name = {row.name: row for row in hot.phases}
     for row in cold.phases:
-        other = by_name.get(row.name)
+        counterpart = by_name.get(row.name)
         for name in ("wall_s", "network_s", "fuse_reads", "http_bytes"):
-            change = figure(found, row.name, name)
-            assert (change.a, change.b) == (getattr(row, name), getattr(other, name) if other else 0)
+            change = figure(difference, row.name, name)
+            assert (change.a, change.b) == (getattr(row, name), getattr(counterpart, name) if counterpart else 0)
         for label, spent in row.classes.items():
-            change = figure(found, row.name, label)
-            assert change.difference == pytest.approx((other.classes[label] if other else 0) - spent)
-    assert figure(found, "tokens", "median_s").ratio == pytest.approx(0.490 / 18)
-    assert figure(found, "generation", "fuse_reads").difference == -1
-    assert [(word.a, word.b) for word in found.words[:2]] == [({"yes": 1}, {"no": 1}), ({"cold": 1}, {"hot": 1})]
+            change = figure(difference, row.name, label)
+            assert change.difference == pytest.approx((counterpart.classes[label] if counterpart else 0) - spent)
+    assert figure(difference, "tokens", "median_s").ratio == pytest.approx(0.490 / 18)
+    assert figure(difference, "generation", "fuse_reads").difference == -1
+    assert [(word.a, word.b) for word in difference.words[:2]] == [({"yes": 1}, {"no": 1}), ({"cold": 1}, {"hot": 1})]
 
 
 def test_a_run_compared_with_itself_has_not_changed() -> None:
     cold = analyse(cold_run().trace())
 
-    found = compared([cold], [cold])
+    difference = compared([cold], [cold])
 
-    assert {change.difference for change in found.changes} <= {0.0, None}
-    assert all(word.a == word.b for word in found.words)
-    assert "the commands differ" not in found.notes
+    assert {change.difference for change in difference.changes} <= {0.0, None}
+    assert all(word.a == word.b for word in difference.words)
+    assert "the commands differ" not in difference.notes
 
 
 def test_what_was_not_observed_is_no_number() -> None:
     cold, strace = analyse(cold_run().trace()), analyse(cold_run().trace(probe="strace"))
 
-    found = compared([cold], [strace])
+    difference = compared([cold], [strace])
 
-    change = figure(found, "load", "faults")
+    change = figure(difference, "load", "faults")
     assert (change.a, change.b, change.difference, change.ratio) == (0, None, None, None)
-    assert "the probes differ" in found.notes
-    json.dumps(found.as_dict(), allow_nan=False)
+    assert "the probes differ" in difference.notes
+    json.dumps(difference.as_dict(), allow_nan=False)
 
 
 def test_sets_have_medians_and_intervals_that_hold_the_difference(sets: tuple[list[Report], list[Report]]) -> None:
-    found = compared(*sets)
+    difference = compared(*sets)
 
-    change = figure(found, "load", "wall_s")
-    walls = [np.median([row.wall_s for each in side for row in each.phases if row.name == "load"]) for side in sets]
+    change = figure(difference, "load", "wall_s")
+    walls = [np.median([row.wall_s for item in side for row in item.phases if row.name == "load"]) for side in sets]
     assert (change.a, change.b) == tuple(walls)
     assert change.low is not None
     assert change.high is not None
     assert change.difference is not None
     assert 0 < change.low <= change.difference <= change.high
     assert change.certain
-    assert figure(found, "load", "cleanup_bytes").low is None
+    assert figure(difference, "load", "cleanup_bytes").low is None
 
 
 def test_sets_from_one_source_differ_for_certain_as_rarely_as_is_said() -> None:
@@ -137,19 +137,19 @@ def test_few_runs_are_said_to_be_few(sets: tuple[list[Report], list[Report]]) ->
 
 
 def test_the_text_fits_80_columns_and_nothing_is_cut(sets: tuple[list[Report], list[Report]]) -> None:
-    for found in (compared(*sets), compared(sets[0][:1], sets[1][:1])):
-        told = comparison.render(found, 80)
+    for difference in (compared(*sets), compared(sets[0][:1], sets[1][:1])):
+        output = comparison.render(difference, 80)
 
-        assert max(len(line) for line in told.splitlines()) <= 80
-        assert "…" not in told
-        assert "\x1b" not in told
+        assert max(len(line) for line in output.splitlines()) <= 80
+        assert "…" not in output
+        assert "\x1b" not in output
 
 
 def test_the_text_says_what_changed() -> None:
-    told = comparison.render(compared([analyse(cold_run().trace())], [analyse(hot_run().trace())]), 80)
+    output = comparison.render(compared([analyse(cold_run().trace())], [analyse(hot_run().trace())]), 80)
 
-    assert told.splitlines()[0] == "A and B took the same time: 900 ms."
-    lines = [line.strip() for line in told.splitlines()]
+    assert output.splitlines()[0] == "A and B took the same time: 900 ms."
+    lines = [line.strip() for line in output.splitlines()]
     assert (
         lines[lines.index("A: a: phi3-qa.py, 1 run, probes: ebpf") + 1]
         == "generation hits CVMFS: yes · cache state: cold"
@@ -158,8 +158,8 @@ def test_the_text_says_what_changed() -> None:
         lines[lines.index("B: b: phi3-qa.py, 1 run, probes: ebpf") + 1]
         == "generation hits CVMFS: no · cache state: hot"
     )
-    assert "network.transfer 80.0 ms     0 s -80.0 ms -100 %" in " ".join(told.split("           "))
-    assert "fetched" in told
+    assert "network.transfer 80.0 ms     0 s -80.0 ms -100 %" in " ".join(output.split("           "))
+    assert "fetched" in output
 
 
 def test_hostile_names_are_text() -> None:
@@ -167,10 +167,10 @@ def test_hostile_names_are_text() -> None:
     scene.named("[red]x[/nope] :smile:", 800_000, 801_000)
     hostile = analyse(scene.trace())
 
-    told = comparison.render(compared([hostile], [analyse(cold_run().trace())]), 200)
+    output = comparison.render(compared([hostile], [analyse(cold_run().trace())]), 200)
 
-    assert "\x1b" not in told
-    assert "[re… :smile:" in told
+    assert "\x1b" not in output
+    assert "[re… :smile:" in output
     json.loads(comparison.as_json(compared([hostile], [hostile])))
 
 
@@ -181,11 +181,11 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(main, ["compare", *(str(word) for word in words)])
 
 
-def several(folder: Path, made: Callable[[], Scene], count: int) -> Path:
+def several(folder: Path, make_scene: Callable[[], Scene], count: int) -> Path:
     folder.mkdir()
     for number in range(count):
-        events, texts = made().arrays()
-        writer = TraceWriter(folder / f"run-{number}", made().trace().meta)
+        events, texts = make_scene().arrays()
+        writer = TraceWriter(folder / f"run-{number}", make_scene().trace().meta)
         writer.write(events, texts)
         writer.finish()
     return folder
@@ -201,12 +201,12 @@ def test_two_traces_as_text_and_json(cold: Path, tmp_path: Path) -> None:
     (tmp_path / "hot").mkdir()
     hot = stored(tmp_path / "hot", hot_run())
 
-    text, told = run(cold, hot), run(cold, hot, "--format", "json")
+    text, json_result = run(cold, hot), run(cold, hot, "--format", "json")
 
-    assert (text.exit_code, told.exit_code, text.stderr, told.stderr) == (0, 0, "", "")
+    assert (text.exit_code, json_result.exit_code, text.stderr, json_result.stderr) == (0, 0, "", "")
     assert text.stdout.startswith("A and B took the same time: ")
     assert f"A: {cold}: phi3-qa.py, 1 run, probes: ebpf " in text.stdout.replace("\n", " ")
-    content = json.loads(told.stdout)
+    content = json.loads(json_result.stdout)
     assert content["schema"] == "cvtrace-compare/1"
     assert (content["a"]["runs"], content["b"]["path"]) == (1, str(hot))
     assert {"of", "name", "unit", "a", "b", "difference", "ratio", "low", "high", "certain"} == set(
@@ -225,15 +225,15 @@ def test_folders_are_sets_of_runs(tmp_path: Path) -> None:
     assert (content["a"]["runs"], content["b"]["runs"]) == (3, 4)
 
 
-@pytest.mark.parametrize("what, code", [("missing", 2), ("empty", 4), ("file", 2)])
-def test_what_is_no_trace_is_refused(cold: Path, tmp_path: Path, what: str, code: int) -> None:
+@pytest.mark.parametrize("content, code", [("missing", 2), ("empty", 4), ("file", 2)])
+def test_what_is_no_trace_is_refused(cold: Path, tmp_path: Path, content: str, code: int) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no trace")
 
-    result = run(cold, tmp_path / what)
+    result = run(cold, tmp_path / content)
 
     assert (result.exit_code, result.stdout) == (code, "")
-    assert what in result.stderr
+    assert content in result.stderr
 
 
 def test_a_file_that_is_there_is_kept(cold: Path, tmp_path: Path) -> None:

@@ -45,25 +45,25 @@ def sides(a: Studied, b: Studied) -> Sides:
 
 
 def payload(rendered: str) -> dict[str, Any]:
-    found = re.search(r'id="data">([^<]*)<', rendered)
-    assert found is not None
-    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[1])))
+    match = re.search(r'id="data">([^<]*)<', rendered)
+    assert match is not None
+    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(match[1])))
     return unpacked
 
 
 def columns(rendered: str, table: str) -> dict[str, list[Any]]:
-    (found,) = (each for each in payload(rendered)["tables"] if each["key"] == table)
-    return {column["name"]: column["values"] for column in found["columns"]}
+    (entry,) = (item for item in payload(rendered)["tables"] if item["key"] == table)
+    return {column["name"]: column["values"] for column in entry["columns"]}
 
 
 def slower_run(more_ms: int) -> Scene:
     """Return the cold run with a second wait in its load: one READ that the client answers from its cache."""
-    made = cold_run()
+    scene = cold_run()
     begin = 420 * MILLISECONDS
     end = begin + more_ms * MILLISECONDS
-    made.off(begin, end, end + 100, by=WORKER, state=2)
-    made.request(Opcode.READ, begin + 100, end - 10, end + 10, sent=begin - 1, offset=2 << 20)
-    return made
+    scene.off(begin, end, end + 100, by=WORKER, state=2)
+    scene.request(Opcode.READ, begin + 100, end - 10, end + 10, sent=begin - 1, offset=2 << 20)
+    return scene
 
 
 @pytest.fixture(scope="module")
@@ -76,23 +76,26 @@ def hot() -> Studied:
     return full_analysis(hot_run().trace())
 
 
-@pytest.mark.parametrize("made", [cold_run, hot_run, portable_run, Scene])
-def test_every_kind_of_trace_compares_with_every_other(made: Any, cold: Studied) -> None:
-    other = full_analysis(made().trace())
+@pytest.mark.parametrize("make_scene", [cold_run, hot_run, portable_run, Scene])
+def test_every_kind_of_trace_compares_with_every_other(make_scene: Any, cold: Studied) -> None:
+    side = full_analysis(make_scene().trace())
 
-    for pair in ((cold, other), (other, cold), (other, other)):
+    for pair in ((cold, side), (side, cold), (side, side)):
         rendered = page(*pair)
         assert {"phases", "flame"} <= set(payload(rendered)["roots"])
-        assert ("tokens" in payload(rendered)["roots"]) == any(each[2].tokens for each in pair)
+        assert ("tokens" in payload(rendered)["roots"]) == any(item[2].tokens for item in pair)
 
 
 def test_a_run_compared_with_itself_has_one_colour_and_nothing_new(cold: Studied) -> None:
-    found = sides(cold, cold)
+    both_sides = sides(cold, cold)
 
-    assert not found.differences.change_ns.any()
-    for marks in (flame._marks(found, found.differences.a_ns), flame._marks(found, found.differences.b_ns)):
+    assert not both_sides.differences.change_ns.any()
+    for marks in (
+        flame._marks(both_sides, both_sides.differences.a_ns),
+        flame._marks(both_sides, both_sides.differences.b_ns),
+    ):
         assert set(np.asarray(marks.columns()["paint"]).tolist()) == {SAME}
-    assert flame.vanished_and_new(found) == ([], [])
+    assert flame.vanished_and_new(both_sides) == ([], [])
     assert set(columns(page(cold, cold), "frames")["change"]) == {0}
 
 
@@ -100,31 +103,31 @@ def test_a_wait_that_was_put_in_is_the_frame_that_grew(cold: Studied) -> None:
     # GIVEN a run whose load waits 60 ms more for the file
     slower = full_analysis(slower_run(60).trace())
     # WHEN it is compared with the one without
-    found = sides(cold, slower).differences
+    difference = sides(cold, slower).differences
     # THEN 60 ms moved from where the load computed to where it waits for the file, and nothing else changed by more than 1 ms
-    of_file = found.part >= 0
-    load = found.phase == found.phases.index("load")
-    assert int(found.change_ns[load & of_file].sum()) == pytest.approx(60e6, abs=1e6)
-    assert int(found.change_ns[load & ~of_file].sum()) == pytest.approx(-60e6, abs=1e6)
-    assert abs(found.change_ns[~load]).max() < 1e6
+    of_file = difference.part >= 0
+    load = difference.phase == difference.phases.index("load")
+    assert int(difference.change_ns[load & of_file].sum()) == pytest.approx(60e6, abs=1e6)
+    assert int(difference.change_ns[load & ~of_file].sum()) == pytest.approx(-60e6, abs=1e6)
+    assert abs(difference.change_ns[~load]).max() < 1e6
     first = {name: values[0] for name, values in columns(page(cold, slower), "frames").items()}
     assert first["phase"] == "load"
     assert abs(first["change"]) == pytest.approx(0.060, abs=0.001)
 
 
 def test_the_widths_of_a_flame_graph_are_the_times_of_its_run(cold: Studied, hot: Studied) -> None:
-    found = sides(cold, hot)
+    both_sides = sides(cold, hot)
 
-    for study, ns in ((cold, found.differences.a_ns), (hot, found.differences.b_ns)):
-        marks = {name: np.asarray(values) for name, values in flame._marks(found, ns).columns().items()}
+    for study, ns in ((cold, both_sides.differences.a_ns), (hot, both_sides.differences.b_ns)):
+        marks = {name: np.asarray(values) for name, values in flame._marks(both_sides, ns).columns().items()}
         total = sum(row.wall_s for row in study[2].phases)
         width = marks["right"] - marks["left"]
         for depth in range(4):
             assert width[marks["top"] == depth].sum() == pytest.approx(1)
         for row in study[2].phases:
-            mine = (marks["top"] == 1) & (marks["phase"] == found.names.index(row.name))
-            assert width[mine].sum() * total == pytest.approx(row.wall_s)
-    assert int(found.differences.a_ns.sum()) == round(sum(row.wall_s for row in cold[2].phases) * 1e9)
+            in_phase = (marks["top"] == 1) & (marks["phase"] == both_sides.names.index(row.name))
+            assert width[in_phase].sum() * total == pytest.approx(row.wall_s)
+    assert int(both_sides.differences.a_ns.sum()) == round(sum(row.wall_s for row in cold[2].phases) * 1e9)
 
 
 def test_what_vanished_and_what_is_new_is_told(cold: Studied, hot: Studied) -> None:
@@ -151,10 +154,10 @@ def test_the_same_file_under_another_mount_is_the_same(cold: Studied) -> None:
     moved = full_analysis(trace)
     assert moved[2].files[0].path.startswith(elsewhere)
 
-    found = sides(cold, moved)
+    both_sides = sides(cold, moved)
 
-    assert found.differences.parts == (FILE,)
-    assert not found.differences.change_ns.any()
+    assert both_sides.differences.parts == (FILE,)
+    assert not both_sides.differences.change_ns.any()
 
 
 def test_files_whose_names_are_hashed_are_not_told_apart(cold: Studied) -> None:
@@ -175,30 +178,30 @@ def test_numbers_of_inodes_are_no_names(cold: Studied) -> None:
 
 
 def test_all_figures_and_words_of_the_json_are_in_the_page(cold: Studied, hot: Studied) -> None:
-    found = compare(A, [cold[2]], B, [hot[2]])
+    comparison = compare(A, [cold[2]], B, [hot[2]])
 
     rendered = page(cold, hot)
 
     figures, words = columns(rendered, "figures"), columns(rendered, "words")
-    assert figures["of"] == [change.of for change in found.changes]
+    assert figures["of"] == [change.of for change in comparison.changes]
     for name, title in (("a", "A"), ("b", "B"), ("difference", "change")):
         assert figures[title] == [
-            None if (value := getattr(each, name)) is None else round(value, 9) for each in found.changes
+            None if (value := getattr(change, name)) is None else round(value, 9) for change in comparison.changes
         ]
     assert words["A"][:2] == ["yes", "cold"]
     assert words["B"][:2] == ["no", "hot"]
-    assert len(words["of"]) == len(found.words)
+    assert len(words["of"]) == len(comparison.words)
 
 
 def test_sets_have_intervals_and_show_the_run_in_the_middle() -> None:
     runs = [full_analysis(big_trace(200 * number, tokens=5)) for number in (3, 1, 2)]
     reports = [run[2] for run in runs]
 
-    shown = middle(reports)
+    representative = middle(reports)
 
-    assert shown == 2
+    assert representative == 2
     assert middle(reports[:2]) == 1
-    rendered = render(compare(A, reports, B, reports), runs[shown], runs[shown])
+    rendered = render(compare(A, reports, B, reports), runs[representative], runs[representative])
     assert rendered.count("the median by time of load and decode") == 2
     figures = columns(rendered, "figures")
     assert {"95 % from", "to", "certain"} <= set(figures)
@@ -206,14 +209,14 @@ def test_sets_have_intervals_and_show_the_run_in_the_middle() -> None:
 
 
 def test_tokens_are_those_of_both_and_a_shorter_run_just_ends(cold: Studied, hot: Studied) -> None:
-    found = columns(page(cold, hot), "tokens")
+    cells = columns(page(cold, hot), "tokens")
 
-    assert found["token"] == list(range(383))
-    assert found["A"][3:] == [None] * 380
-    assert found["A"][:3] == pytest.approx([0.018] * 3)
-    assert found["B"] == pytest.approx([0.00049] * 383)
-    assert found["change"][:3] == pytest.approx([0.00049 - 0.018] * 3)
-    assert found["change"][3:] == [None] * 380
+    assert cells["token"] == list(range(383))
+    assert cells["A"][3:] == [None] * 380
+    assert cells["A"][:3] == pytest.approx([0.018] * 3)
+    assert cells["B"] == pytest.approx([0.00049] * 383)
+    assert cells["change"][:3] == pytest.approx([0.00049 - 0.018] * 3)
+    assert cells["change"][3:] == [None] * 380
 
 
 def test_the_higher_of_two_bars_tells_both_times_and_the_lower_its_own() -> None:
@@ -273,8 +276,8 @@ def test_html_goes_to_a_file_which_is_replaced_only_when_told_to(traces: tuple[P
 
 
 def test_open_writes_beside_b_and_starts_the_browser(traces: tuple[Path, Path], tmp_path: Path) -> None:
-    browser, shown = tmp_path / "browser", tmp_path / "shown"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    browser, opened_page = tmp_path / "browser", tmp_path / "shown"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened_page}\n')
     browser.chmod(0o755)
 
     command = [sys.executable, "-m", "cvtrace", "compare", tmp_path / "cold", traces[1], "--open"]
@@ -283,7 +286,7 @@ def test_open_writes_beside_b_and_starts_the_browser(traces: tuple[Path, Path], 
     )
 
     assert result.stdout == ""
-    assert shown.read_text().strip() == (tmp_path / "hot" / "cold-trace.html").as_uri()
+    assert opened_page.read_text().strip() == (tmp_path / "hot" / "cold-trace.html").as_uri()
     assert f"the comparison is in {tmp_path / 'hot' / 'cold-trace.html'}" in result.stderr
 
 
@@ -295,11 +298,11 @@ def test_open_needs_a_file(traces: tuple[Path, Path]) -> None:
 
 
 def test_folders_of_runs_are_written_as_html_too(tmp_path: Path) -> None:
-    for name, made in (("a", cold_run), ("b", hot_run)):
+    for name, make_scene in (("a", cold_run), ("b", hot_run)):
         for number in range(3):
-            events, texts = made().arrays()
+            events, texts = make_scene().arrays()
             (tmp_path / name).mkdir(exist_ok=True)
-            writer = TraceWriter(tmp_path / name / f"run-{number}", made().trace().meta)
+            writer = TraceWriter(tmp_path / name / f"run-{number}", make_scene().trace().meta)
             writer.write(events, texts)
             writer.finish()
 

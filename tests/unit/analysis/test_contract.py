@@ -143,21 +143,24 @@ CONTRACT: Final[dict[str, Any]] = {
 }
 
 
-def breaches(found: Any, wanted: Any, where: str = "") -> list[str]:
+def breaches(candidate: Any, schema: Any, location: str = "") -> list[str]:
     """Return what of the contract `found` does not keep."""
-    if isinstance(wanted, dict):
-        absent = [f"{where}.{name} is missing" for name in wanted if name not in found]
+    if isinstance(schema, dict):
+        absent = [f"{location}.{name} is missing" for name in schema if name not in candidate]
         return absent + [
-            each for name in wanted if name in found for each in breaches(found[name], wanted[name], f"{where}.{name}")
+            breach
+            for name in schema
+            if name in candidate
+            for breach in breaches(candidate[name], schema[name], f"{location}.{name}")
         ]
-    if isinstance(wanted, list):
-        if not isinstance(found, list):
-            return [f"{where} is no list"]
-        return [each for row in found for each in breaches(row, wanted[0], f"{where}[]")]
-    if isinstance(wanted, tuple):
-        return [] if type(found) in wanted else [f"{where} is {found!r}"]
-    kind = wanted.__args__[1]
-    return [f"{where}.{name} is {value!r}" for name, value in found.items() if type(value) is not kind]
+    if isinstance(schema, list):
+        if not isinstance(candidate, list):
+            return [f"{location} is no list"]
+        return [breach for row in candidate for breach in breaches(row, schema[0], f"{location}[]")]
+    if isinstance(schema, tuple):
+        return [] if type(candidate) in schema else [f"{location} is {candidate!r}"]
+    kind = schema.__args__[1]
+    return [f"{location}.{name} is {value!r}" for name, value in candidate.items() if type(value) is not kind]
 
 
 def rendered(scene: Scene) -> Any:
@@ -165,61 +168,61 @@ def rendered(scene: Scene) -> Any:
 
 
 def test_every_key_of_the_contract_is_there_with_its_type() -> None:
-    found = rendered(cold_run())
+    document = rendered(cold_run())
 
-    assert breaches(found, CONTRACT) == []
+    assert breaches(document, CONTRACT) == []
     for table in ("phases", "tokens", "files", "fetches", "checks"):
-        assert found[table], f"{table} is empty: nothing is known of its rows"
-    assert found["schema"] == "cvtrace-report/1"
+        assert document[table], f"{table} is empty: nothing is known of its rows"
+    assert document["schema"] == "cvtrace-report/1"
 
 
 def test_tables_of_objects_and_tensors_keep_the_contract() -> None:
     tensor = HeaderTensor("model.layers.3.weight", "float32", (64, 64), MODEL, 0, 16384)
-    found = json.loads(json_report.render(analyse(cold_run().trace(), lambda paths: ([tensor], []))))
+    document = json.loads(json_report.render(analyse(cold_run().trace(), lambda paths: ([tensor], []))))
 
-    assert breaches(found, CONTRACT) == []
+    assert breaches(document, CONTRACT) == []
     for table in ("chunks", "tensors", "layers", "findings"):
-        assert found[table], f"{table} is empty: nothing is known of its rows"
-    assert set(found["fetching"]) == {each.name for each in fields(Fetching)}
-    assert set(found["client_cache"]) == {each.name for each in fields(ClientCache)}
+        assert document[table], f"{table} is empty: nothing is known of its rows"
+    assert set(document["fetching"]) == {field.name for field in fields(Fetching)}
+    assert set(document["client_cache"]) == {field.name for field in fields(ClientCache)}
 
 
-@pytest.mark.parametrize("made", ["empty", "portable"])
-def test_a_report_with_little_in_it_keeps_the_contract(made: str) -> None:
-    found = rendered(Scene()) if made == "empty" else json.loads(json_report.render(portable()))
+@pytest.mark.parametrize("kind", ["empty", "portable"])
+def test_a_report_with_little_in_it_keeps_the_contract(kind: str) -> None:
+    document = rendered(Scene()) if kind == "empty" else json.loads(json_report.render(portable()))
 
-    assert breaches(found, CONTRACT) == []
+    assert breaches(document, CONTRACT) == []
 
 
 def test_words_are_those_of_the_contract() -> None:
-    found = rendered(cold_run())
+    document = rendered(cold_run())
 
-    assert found["verdict"]["generation_hits_cvmfs"] in ("yes", "no", "inconclusive")
-    assert found["cache_state"] in ("cold", "warm", "hot", "mixed", "none")
+    assert document["verdict"]["generation_hits_cvmfs"] in ("yes", "no", "inconclusive")
+    assert document["cache_state"] in ("cold", "warm", "hot", "mixed", "none")
     names = {"import", "load", "tokenizer", "prefill", "decode", "between", "teardown", "script"}
-    assert {row["name"] for row in found["phases"]} <= names
-    assert {row["name"] for row in found["checks"]} == {"fuse_reads", "http_fetches", "http_bytes", "opens"}
-    assert set(found["phases"][0]["classes"]) == set(LABELS)
+    assert {row["name"] for row in document["phases"]} <= names
+    assert {row["name"] for row in document["checks"]} == {"fuse_reads", "http_fetches", "http_bytes", "opens"}
+    assert set(document["phases"][0]["classes"]) == set(LABELS)
 
 
 def test_rows_say_what_happened() -> None:
-    found = rendered(cold_run())
+    document = rendered(cold_run())
 
-    assert found["fetches"][0]["url"].startswith("/cvmfs/repo.test.org/data/00/")
-    assert found["fetches"][0]["path"] == "/cvmfs/repo.test.org/models/tiny/model.onnx.data"
-    assert found["fetches"][0]["bytes"] == 1_000_000
-    assert found["files"][0]["reads"] == 2
-    decode = next(row for row in found["phases"] if row["name"] == "decode")
-    assert decode["count"] == len(found["tokens"]) == found["verdict"]["tokens"] == 3
+    assert document["fetches"][0]["url"].startswith("/cvmfs/repo.test.org/data/00/")
+    assert document["fetches"][0]["path"] == "/cvmfs/repo.test.org/models/tiny/model.onnx.data"
+    assert document["fetches"][0]["bytes"] == 1_000_000
+    assert document["files"][0]["reads"] == 2
+    decode = next(row for row in document["phases"] if row["name"] == "decode")
+    assert decode["count"] == len(document["tokens"]) == document["verdict"]["tokens"] == 3
 
 
 def test_the_contract_would_notice() -> None:
-    found = rendered(cold_run())
-    del found["phases"][0]["faults"]
-    found["tokens"][1]["index"] = "1"
-    found["verdict"]["causes"]["first_touch"] = 1.5
+    document = rendered(cold_run())
+    del document["phases"][0]["faults"]
+    document["tokens"][1]["index"] = "1"
+    document["verdict"]["causes"]["first_touch"] = 1.5
 
-    assert breaches(found, CONTRACT) == [
+    assert breaches(document, CONTRACT) == [
         ".verdict.causes.first_touch is 1.5",
         ".phases[].faults is missing",
         ".tokens[].index is '1'",

@@ -12,7 +12,7 @@ from cvtrace.probes.events import NO_MOUNT, Kind
 from cvtrace.probes.portable.counts import INDEX
 
 TALK = {"cvmfs.n_fs_open": 10, "cvmfs.n_fs_read": 100, "cvmfs.n_fs_lookup": 5, "download.n_requests": 3}
-SHOWN = {"nopen": 10, "ndownload": 3, "rx": 50, "hitrate": 90_000}
+CLIENT_COUNTERS = {"nopen": 10, "ndownload": 3, "rx": 50, "hitrate": 90_000}
 
 
 class Readings:
@@ -24,12 +24,12 @@ class Readings:
         self.at(99)
         self.scene.call("OgaCreateModel", 100, 400)
 
-    def at(self, when: int, **grown: int) -> None:
+    def at(self, time: int, **grown: int) -> None:
         for name, growth in grown.items():
             self.values[name.replace("__", ".")] += growth
         for name, value in self.values.items():
             mount = NO_MOUNT if name.startswith("process.") else 0
-            self.scene.add(Kind.COUNTER, when, tid=TARGET, a=mount, b=INDEX[name], c=value)
+            self.scene.add(Kind.COUNTER, time, tid=TARGET, a=mount, b=INDEX[name], c=value)
 
     def tokens(self, **grown: int) -> Report:
         self.at(499)
@@ -51,7 +51,7 @@ def loaded(values: dict[str, int], **grown: int) -> Readings:
 
 
 def test_what_grew_belongs_to_the_phase_around_which_it_was_read():
-    report = loaded(SHOWN, nopen=4, ndownload=6, rx=1000).tokens(ndownload=1, rx=10)
+    report = loaded(CLIENT_COUNTERS, nopen=4, ndownload=6, rx=1000).tokens(ndownload=1, rx=10)
     phases = {row.name: (row.http_fetches, row.http_bytes) for row in report.phases}
     assert phases["load"] == (6, 1000 * 1024)
     assert phases["decode"] == (1, 10 * 1024)
@@ -60,14 +60,14 @@ def test_what_grew_belongs_to_the_phase_around_which_it_was_read():
 
 @pytest.mark.parametrize("grown", [{"nopen": 1}, {"ndownload": 1}, {"rx": 1}, {"hitrate": -12}])
 def test_a_counter_that_moves_between_tokens_is_a_yes(grown):
-    report = loaded(SHOWN, nopen=4).tokens(**grown)
+    report = loaded(CLIENT_COUNTERS, nopen=4).tokens(**grown)
     assert report.verdict.generation_hits_cvmfs == "yes"
-    assert any("who asked" in each for each in report.verdict.missing)
+    assert any("who asked" in reason for reason in report.verdict.missing)
     assert "from the prefill to the last token" in " ".join(text.render(report, verbose=True).split())
 
 
 def test_attributes_that_stand_still_prove_nothing():
-    report = loaded(SHOWN, nopen=4).tokens(process__major_faults=3)
+    report = loaded(CLIENT_COUNTERS, nopen=4).tokens(process__major_faults=3)
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
     assert (report.verdict.http_fetches, report.verdict.fuse_reads) == (0, None)
     assert "3 major page faults" in " ".join(report.verdict.proof)
@@ -95,22 +95,22 @@ def test_with_the_socket_every_request_counts(name):
 def test_nothing_opened_in_the_load_is_no_proof():
     report = with_counts(loaded(TALK))
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
-    assert any("may not come from there" in each for each in report.verdict.missing)
+    assert any("may not come from there" in reason for reason in report.verdict.missing)
 
 
 def test_a_client_that_may_let_reads_pass_is_no_proof():
     report = with_counts(loaded(TALK, cvmfs__n_fs_open=4), version="2.13.1")
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
-    assert any("passthrough" in each for each in report.verdict.missing)
+    assert any("passthrough" in reason for reason in report.verdict.missing)
 
 
 def test_a_client_that_was_restarted_counts_from_zero():
-    report = loaded(SHOWN, nopen=-8).tokens()
+    report = loaded(CLIENT_COUNTERS, nopen=-8).tokens()
     assert all((row.http_fetches or 0) >= 0 for row in report.phases)
 
 
 def test_a_late_reading_is_said():
-    readings = loaded(SHOWN, nopen=4)
+    readings = loaded(CLIENT_COUNTERS, nopen=4)
     readings.at(499)
     readings.scene.call("OgaGenerator_GenerateNextToken", 500, 520)
     readings.at(520 + 20_000)
@@ -119,7 +119,7 @@ def test_a_late_reading_is_said():
     assert "after the last" in " ".join(report.verdict.proof)
 
 
-def held(scene: Scene, mount: int, files: int) -> Scene:
+def open_files(scene: Scene, mount: int, files: int) -> Scene:
     """Add what a sample of the target saw: so many files of a mount."""
     return scene.add(Kind.COUNTER, 600, tid=TARGET, ret=1, a=mount, b=INDEX["process.held_files"], c=files)
 
@@ -131,9 +131,9 @@ def held(scene: Scene, mount: int, files: int) -> Scene:
 )
 def test_counters_of_a_mount_count_if_the_target_uses_it(held_files, argv, answer):
     # GIVEN a mount that was read from between two tokens
-    readings = loaded(SHOWN, nopen=4)
+    readings = loaded(CLIENT_COUNTERS, nopen=4)
     readings.tokens(ndownload=2)
-    held(readings.scene, 0, held_files)
+    open_files(readings.scene, 0, held_files)
     target = {**readings.scene.trace().meta["target"], "argv": ["phi3-qa.py", *argv]}
 
     report = analyse(readings.scene.trace(**readings.meta(), target=target))
@@ -146,7 +146,7 @@ def test_counters_of_a_mount_count_if_the_target_uses_it(held_files, argv, answe
 def test_a_mount_that_somebody_else_used_leaves_a_proven_no_open():
     readings = loaded(TALK, cvmfs__n_fs_open=4)
     readings.tokens(cvmfs__n_fs_read=1)
-    held(readings.scene, 0, 0)
-    found = analyse(readings.scene.trace(**readings.meta())).verdict
-    assert found.generation_hits_cvmfs == "inconclusive"
-    assert any("by whom is not known" in each or "may be others' doing" in each for each in found.missing)
+    open_files(readings.scene, 0, 0)
+    verdict = analyse(readings.scene.trace(**readings.meta())).verdict
+    assert verdict.generation_hits_cvmfs == "inconclusive"
+    assert any("by whom is not known" in reason or "may be others' doing" in reason for reason in verdict.missing)

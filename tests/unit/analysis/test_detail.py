@@ -16,44 +16,44 @@ from cvtrace.analysis.trace.intervals import numbered
 @given(
     st.lists(st.tuples(st.integers(0, 1000), st.integers(-1, 4)), max_size=300), st.integers(0, 100), st.integers(1, 20)
 )
-def test_the_longest_of_every_group_are_kept(rows: list[tuple[int, int]], most: int, each: int) -> None:
+def test_the_longest_of_every_group_are_kept(rows: list[tuple[int, int]], most: int, per_group: int) -> None:
     length, group = np.array(rows, dtype=np.int64).reshape(-1, 2).T
 
-    kept = longest(length, group, most, each)
+    indexes = longest(length, group, most, per_group)
 
     for number in np.unique(group):
-        mine = group == number
-        expected = np.sort(length[mine])[::-1][:each]
-        assert np.sort(length[mine & kept])[::-1][: len(expected)].tolist() == expected.tolist()
-    assert kept.all() if len(rows) <= most else kept.sum() >= min(most, len(rows))
+        in_group = group == number
+        expected = np.sort(length[in_group])[::-1][:per_group]
+        assert np.sort(length[in_group & indexes])[::-1][: len(expected)].tolist() == expected.tolist()
+    assert indexes.all() if len(rows) <= most else indexes.sum() >= min(most, len(rows))
 
 
 def test_room_that_is_left_goes_to_the_longest_of_all() -> None:
     length = np.arange(1000, dtype=np.int64)
 
-    kept = longest(length, length % 2, most=100, each=10)
+    indexes = longest(length, length % 2, most=100, each=10)
 
-    assert kept.sum() == 100
-    assert kept[-100:].all()
+    assert indexes.sum() == 100
+    assert indexes[-100:].all()
 
 
 def test_of_equally_long_ones_the_first_are_kept() -> None:
     length = np.array([7, 5, 5, 9, 5, 5], dtype=np.int64)
 
-    kept = longest(length, np.zeros(6, dtype=np.int64), most=4, each=4)
+    indexes = longest(length, np.zeros(6, dtype=np.int64), most=4, each=4)
 
-    assert np.flatnonzero(kept).tolist() == [0, 1, 2, 3]
+    assert np.flatnonzero(indexes).tolist() == [0, 1, 2, 3]
 
 
 @given(st.lists(st.integers(-5, 2**21), max_size=50))
 def test_numbers_are_those_of_numpy(values: list[int]) -> None:
     given_values = np.array(values, dtype=np.int64)
 
-    for some in (given_values, given_values % 7, given_values.astype(np.int32)):
-        found, which = numbered(some)
-        expected, inverse = np.unique(some, return_inverse=True)
-        assert found.tolist() == expected.tolist()
-        assert which.tolist() == inverse.tolist()
+    for sample in (given_values, given_values % 7, given_values.astype(np.int32)):
+        numbers, distinct = numbered(sample)
+        expected, inverse = np.unique(sample, return_inverse=True)
+        assert numbers.tolist() == expected.tolist()
+        assert distinct.tolist() == inverse.tolist()
 
 
 @pytest.mark.parametrize("room", [10, 100, 100_000])
@@ -63,15 +63,15 @@ def test_merged_marks_count_everything(room: int) -> None:
     end = start + random.integers(0, 10**5, 5000)
     keys = random.integers(-1, 3, (5000, 2))
 
-    found = merged(start, end, keys, 0, 10**9, room)
+    spans = merged(start, end, keys, 0, 10**9, room)
 
-    assert found.count.sum() == 5000
-    assert found.total.sum() == (end - start).sum()
-    assert found.longest.max() == (end - start).max()
+    assert spans.count.sum() == 5000
+    assert spans.total.sum() == (end - start).sum()
+    assert spans.longest.max() == (end - start).max()
     for key in np.unique(keys, axis=0):
-        mine = (keys == key).all(axis=1)
-        assert found.count[(found.keys == key).all(axis=1)].sum() == mine.sum()
-    assert len(found) <= max(room, 50 * 16)
+        of_key = (keys == key).all(axis=1)
+        assert spans.count[(spans.keys == key).all(axis=1)].sum() == of_key.sum()
+    assert len(spans) <= max(room, 50 * 16)
 
 
 def test_classes_of_a_stretch_are_stacked_in_their_lane() -> None:
@@ -79,9 +79,9 @@ def test_classes_of_a_stretch_are_stacked_in_their_lane() -> None:
     start = np.array([0, 600, 100, 0], dtype=np.int64)
     end = np.array([600, 800, 1100, 1000], dtype=np.int64)
     keys = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.int64)
-    found = merged(start, end, keys, 0, 50_000, 1)
+    spans = merged(start, end, keys, 0, 50_000, 1)
     # WHEN they are stacked
-    bottom, top = shares(found, found.keys[:, 0])
+    bottom, top = shares(spans, spans.keys[:, 0])
     # THEN each is as high as its share, one upon the other, and none sticks out
     assert bottom.tolist() == [0, 600, 0, 500]
     assert top.tolist() == [600, 800, 500, 1000]
@@ -97,12 +97,12 @@ def test_the_timeline_holds_the_longest_waits_of_every_phase() -> None:
     left, right = (np.asarray(source.data[name]) for name in ("left", "right"))
     # THEN each of the longest requests of each phase is drawn on its own, and the picture is not too full
     drawn = {(round(a * 1e9), round(b * 1e9)) for a, b in zip(left, right, strict=True)}
-    asked = study.requests
+    requests = study.requests
     for row in np.unique(study.request_phase[study.request_phase >= 0]):
-        mine = np.flatnonzero(study.request_phase == row)
-        length = (asked.replied - asked.sent)[mine]
-        for request in mine[np.argsort(-length)[:EACH]]:
-            span = (int(asked.sent[request]) - shared.since, int(asked.replied[request]) - shared.since)
-            assert span in drawn or length[mine == request] == np.sort(length)[-EACH]
-    everything = picture.model.select_one({"name": "timeline"})
-    assert len(left) + len(everything.data["left"]) < 12_000
+        in_phase = np.flatnonzero(study.request_phase == row)
+        length = (requests.replied - requests.sent)[in_phase]
+        for request in in_phase[np.argsort(-length)[:EACH]]:
+            span = (int(requests.sent[request]) - shared.since, int(requests.replied[request]) - shared.since)
+            assert span in drawn or length[in_phase == request] == np.sort(length)[-EACH]
+    node = picture.model.select_one({"name": "timeline"})
+    assert len(left) + len(node.data["left"]) < 12_000

@@ -19,8 +19,8 @@ def times(rows: dict[Frame, int], phases: tuple[str, ...] = PHASES, repeated: bo
         given_rows = [(*frame, part) for *frame, ns in given_rows for part in (ns // 3, ns - ns // 3)]
     parts = tuple(dict.fromkeys(row[1] for row in given_rows if row[1]))
     columns = [
-        np.array(each, dtype=np.int64)
-        for each in (
+        np.array(item, dtype=np.int64)
+        for item in (
             [phases.index(row[0]) for row in given_rows],
             [parts.index(row[1]) if row[1] else -1 for row in given_rows],
             [row[2] for row in given_rows],
@@ -30,11 +30,15 @@ def times(rows: dict[Frame, int], phases: tuple[str, ...] = PHASES, repeated: bo
     return Times(phases, parts, *columns)
 
 
-def by_name(found: Differences) -> dict[Frame, tuple[int, int]]:
+def by_name(difference: Differences) -> dict[Frame, tuple[int, int]]:
     return {
-        (found.phases[phase], found.parts[part] if part >= 0 else "", value): (a, b)
+        (difference.phases[phase], difference.parts[part] if part >= 0 else "", value): (a, b)
         for phase, part, value, a, b in zip(
-            *(column.tolist() for column in (found.phase, found.part, found.value, found.a_ns, found.b_ns)), strict=True
+            *(
+                column.tolist()
+                for column in (difference.phase, difference.part, difference.value, difference.a_ns, difference.b_ns)
+            ),
+            strict=True,
         )
     }
 
@@ -48,18 +52,18 @@ FRAMES = st.dictionaries(
 
 @given(FRAMES, FRAMES, st.booleans())
 def test_every_nanosecond_of_both_runs_is_there_once(a: dict[Frame, int], b: dict[Frame, int], repeated: bool) -> None:
-    found = differences(times(a, repeated=repeated), times(b))
+    difference = differences(times(a, repeated=repeated), times(b))
 
     expected = {frame: (a.get(frame, 0), b.get(frame, 0)) for frame in {**a, **b}}
-    assert by_name(found) == {frame: both for frame, both in expected.items() if any(both)}
+    assert by_name(difference) == {frame: pair for frame, pair in expected.items() if any(pair)}
 
 
 @given(FRAMES)
 def test_a_run_does_not_differ_from_itself(a: dict[Frame, int]) -> None:
-    found = differences(times(a), times(dict(reversed(a.items())), phases=PHASES[::-1]))
+    difference = differences(times(a), times(dict(reversed(a.items())), phases=PHASES[::-1]))
 
-    assert not found.change_ns.any()
-    assert not relative(found.a_ns, found.b_ns).any()
+    assert not difference.change_ns.any()
+    assert not relative(difference.a_ns, difference.b_ns).any()
 
 
 def test_a_difference_that_was_put_in_comes_back() -> None:
@@ -68,40 +72,40 @@ def test_a_difference_that_was_put_in_comes_back() -> None:
     a = {("load", "gone", 1): 40, ("decode", "weights", 2): 10, **same}
     b = {**same, ("decode", "weights", 2): 35, ("mine", "new", 6): 5}
     # WHEN they are put side by side
-    found = differences(times(a), times(b, phases=("decode", "mine", "load")))
+    difference = differences(times(a), times(b, phases=("decode", "mine", "load")))
     # THEN these and no others changed
-    changed = found.change_ns != 0
-    rows = dict(zip(by_name(found), found.change_ns.tolist(), strict=True))
+    changed = difference.change_ns != 0
+    rows = dict(zip(by_name(difference), difference.change_ns.tolist(), strict=True))
     assert {frame: change for frame, change in rows.items() if change} == {
         ("load", "gone", 1): -40,
         ("decode", "weights", 2): 25,
         ("mine", "new", 6): 5,
     }
     assert int(changed.sum()) == 3
-    assert found.phases == (*PHASES, "mine")
+    assert difference.phases == (*PHASES, "mine")
 
 
 def test_a_name_that_occurs_twice_in_a_run_counts_once() -> None:
-    twice = Times(("load",), ("x", "x"), *(np.array(each) for each in ([0, 0], [0, 1], [2, 2], [30, 12])))
+    twice = Times(("load",), ("x", "x"), *(np.array(item) for item in ([0, 0], [0, 1], [2, 2], [30, 12])))
 
-    found = differences(twice, times({("load", "x", 2): 42}))
+    difference = differences(twice, times({("load", "x", 2): 42}))
 
-    assert (found.a_ns.tolist(), found.b_ns.tolist()) == ([42], [42])
+    assert (difference.a_ns.tolist(), difference.b_ns.tolist()) == ([42], [42])
 
 
 def test_a_hundred_thousand_rows_of_files_are_no_matter() -> None:
     random = np.random.default_rng(3)
     names = tuple(f"file-{number}" for number in range(50_000))
-    made = [
+    tables = [
         Times(PHASES, names, *(random.integers(0, most, 100_000) for most in (3, 50_000, len(LABELS), 1000)))
         for _ in range(2)
     ]
 
-    found = differences(*made)
+    difference = differences(*tables)
 
-    assert (int(found.a_ns.sum()), int(found.b_ns.sum())) == tuple(int(each.ns.sum()) for each in made)
+    assert (int(difference.a_ns.sum()), int(difference.b_ns.sum())) == tuple(int(item.ns.sum()) for item in tables)
 
 
-@pytest.mark.parametrize("a, b, wanted", [(0, 0, 0), (4, 4, 0), (0, 3, 1), (3, 0, -1), (5, 10, 0.5), (10, 5, -0.5)])
-def test_relative_change_is_bounded_and_even(a: int, b: int, wanted: float) -> None:
-    assert relative([a], [b]).tolist() == [wanted]
+@pytest.mark.parametrize("a, b, expected", [(0, 0, 0), (4, 4, 0), (0, 3, 1), (3, 0, -1), (5, 10, 0.5), (10, 5, -0.5)])
+def test_relative_change_is_bounded_and_even(a: int, b: int, expected: float) -> None:
+    assert relative([a], [b]).tolist() == [expected]

@@ -17,7 +17,7 @@ from cvtrace.commands.formats import FORMATS
 from cvtrace.commands.lab import VERBS as LAB_VERBS
 from cvtrace.commands.recording import FIELDS
 
-ALL = {name: verb for name, verb in VERBS.items() if name != "lab"} | {
+EVERY_VERB = {name: verb for name, verb in VERBS.items() if name != "lab"} | {
     f"lab {name}": verb for name, verb in LAB_VERBS.items()
 }
 SEVERAL_FILES = ("csv", "parquet")
@@ -33,23 +33,23 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def second_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stored(tmp_path_factory.mktemp("hot"), hot_run())
 
 
-@pytest.mark.parametrize("verb", ALL)
+@pytest.mark.parametrize("verb", EVERY_VERB)
 def test_every_parameter_is_used_by_its_verb(verb: str) -> None:
     # GIVEN the function behind a verb
-    command: click.Command = import_module(ALL[verb].module).command
+    command: click.Command = import_module(EVERY_VERB[verb].module).command
     function = inspect.unwrap(command.callback)  # type: ignore[arg-type]
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     # THEN each of its own parameters is read (those of `analysis_options` and `recording_options` are turned into one)
-    own = set(inspect.signature(function).parameters)
-    assert own <= read, sorted(own - read)
-    taken = {"access_log", "log_client", "what_if", "rtt", "parallel", "scale"} if "options" in own else set()
-    taken |= set(FIELDS) if "recording" in own else set()
-    assert {parameter.name for parameter in command.params if parameter.expose_value} <= own | taken
+    parameters = set(inspect.signature(function).parameters)
+    assert parameters <= read, sorted(parameters - read)
+    options = {"access_log", "log_client", "what_if", "rtt", "parallel", "scale"} if "options" in parameters else set()
+    options |= set(FIELDS) if "recording" in parameters else set()
+    assert {parameter.name for parameter in command.params if parameter.expose_value} <= parameters | options
 
 
 REPORT = {
@@ -69,8 +69,8 @@ REPORT = {
 
 def test_no_option_of_report_is_forgotten_here() -> None:
     command: click.Command = import_module(VERBS["report"].module).command
-    known = {option.opts[-1] for option in command.params if isinstance(option, click.Option)}
-    assert known == {*REPORT, "--format", "--output", "--open"}
+    names = {option.opts[-1] for option in command.params if isinstance(option, click.Option)}
+    assert names == {*REPORT, "--format", "--output", "--open"}
 
 
 @pytest.mark.parametrize("form, option", list(itertools.product(FORMATS, REPORT)))
@@ -85,23 +85,23 @@ def test_an_option_of_report_changes_the_output_or_is_refused(
     folder.mkdir()
     words = [word.format(log=log, folder=folder) for word in REPORT[option]]
     # WHEN it is reported without the option, and with it
-    plain, told = (written(trace, form, tmp_path / name, more) for name, more in (("plain", ()), ("with", words)))
+    plain, changed = (output_of(trace, form, tmp_path / name, more) for name, more in (("plain", ()), ("with", words)))
     # THEN that changes what is written or said, or is wrong usage that names the option
     assert plain[0] == 0
-    if told[0] == 2:
-        assert option in told[2]
+    if changed[0] == 2:
+        assert option in changed[2]
     else:
-        assert told[0] == 0
+        assert changed[0] == 0
         always = form in ("json", "html") and option == "--what-if"  # they have it in any case
         replacing = form in SEVERAL_FILES and option == "--force"  # there was nothing to replace
-        assert told != plain or always or replacing, f"{option} did nothing with --format {form}"
+        assert changed != plain or always or replacing, f"{option} did nothing with --format {form}"
 
 
-def written(trace: Path, form: str, where: Path, more: object) -> tuple[int, bytes, str]:
-    place = ("-o", where.with_suffix(".zip")) if form in SEVERAL_FILES else ()
+def output_of(trace: Path, form: str, destination: Path, more: object) -> tuple[int, bytes, str]:
+    place = ("-o", destination.with_suffix(".zip")) if form in SEVERAL_FILES else ()
     result = run("report", trace, "--format", form, *place, *more)  # type: ignore[misc]
     content = (
-        where.with_suffix(".zip").read_bytes()
+        destination.with_suffix(".zip").read_bytes()
         if form in SEVERAL_FILES and result.exit_code == 0
         else result.stdout_bytes
     )
@@ -130,7 +130,7 @@ def test_the_name_of_the_output_says_its_form(trace: Path, tmp_path: Path, name:
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         (("-o", "x.html", "--format", "json"), "x.html is the name of html, and --format is json"),
         (("-o", "x.json", "--format", "text"), "x.json is the name of json or speedscope"),
@@ -142,11 +142,11 @@ def test_the_name_of_the_output_says_its_form(trace: Path, tmp_path: Path, name:
         (("--open", "-o", "-"), "--open needs a file"),
     ],
 )
-def test_what_contradicts_itself_is_wrong_usage(trace: Path, words: tuple[str, ...], said: str) -> None:
+def test_what_contradicts_itself_is_wrong_usage(trace: Path, words: tuple[str, ...], message: str) -> None:
     result = run("report", trace, *words)
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert said in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("option", [("--rtt", "70ms"), ("--parallel", "3"), ("--scale", "9")])
@@ -155,11 +155,11 @@ def test_what_is_asked_of_what_if_implies_it(trace: Path, option: tuple[str, str
     assert "what if" in run("report", trace, *option).stdout
 
 
-def test_compare_takes_its_form_from_the_name_too(trace: Path, other: Path, tmp_path: Path) -> None:
-    assert run("compare", trace, other, "-o", tmp_path / "x.html").exit_code == 0
+def test_compare_takes_its_form_from_the_name_too(trace: Path, second_trace: Path, tmp_path: Path) -> None:
+    assert run("compare", trace, second_trace, "-o", tmp_path / "x.html").exit_code == 0
     assert (tmp_path / "x.html").read_text().startswith("<!doctype html>")
     for words in (("-o", "x.folded"), ("-o", "x.html", "--format", "json"), ("--force",)):
-        assert run("compare", trace, other, *words).exit_code == 2
+        assert run("compare", trace, second_trace, *words).exit_code == 2
 
 
 @pytest.mark.parametrize("verb, words", [("report", ()), ("check", ("verdict == no",)), ("compare", (".",))])
@@ -171,7 +171,7 @@ def test_a_trace_that_is_not_there_is_wrong_usage(verb: str, words: tuple[str, .
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         (("run", "--fromat", "json", "x.py"), "--fromat"),
         (("run", "--no-sumary", "x.py"), "--no-summary"),
@@ -200,7 +200,7 @@ def test_a_trace_that_is_not_there_is_wrong_usage(verb: str, words: tuple[str, .
     ],
 )
 def test_options_without_an_effect_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("x.py").write_text("")
@@ -208,7 +208,7 @@ def test_options_without_an_effect_are_refused(
     result = run(*words)
 
     assert result.exit_code == 2, result.output
-    assert said in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split())
 
 
 def test_what_follows_the_script_is_the_scripts() -> None:

@@ -51,9 +51,9 @@ def test_a_file_has_what_a_pipe_gets(trace: Path, form: str, tmp_path: Path) -> 
 
 
 def test_a_perfetto_trace_is_one(trace: Path) -> None:
-    found = Trace.FromString(run(trace, "--format", "perfetto").stdout_bytes)
+    perfetto_trace = Trace.FromString(run(trace, "--format", "perfetto").stdout_bytes)
 
-    assert len(found.packet) > 20
+    assert len(perfetto_trace.packet) > 20
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -75,10 +75,10 @@ def test_tables_want_a_place(trace: Path, form: str, words: tuple[str, ...]) -> 
 
 
 @pytest.mark.parametrize("form", ["text", "json", "html", *EXPORTS])
-@pytest.mark.parametrize("there", ["file", "folder"])
-def test_nothing_is_replaced_unasked(trace: Path, form: str, there: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("existing", ["file", "folder"])
+def test_nothing_is_replaced_unasked(trace: Path, form: str, existing: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    if there == "file":
+    if existing == "file":
         out.write_text("mine")
     else:
         out.mkdir()
@@ -88,7 +88,7 @@ def test_nothing_is_replaced_unasked(trace: Path, form: str, there: str, tmp_pat
 
     assert result.exit_code == 2
     assert "out is already there: choose another name with -o, or replace it with --force" in result.stderr
-    assert (out if there == "file" else out / "mine.txt").read_text() == "mine"
+    assert (out if existing == "file" else out / "mine.txt").read_text() == "mine"
 
 
 def test_force_replaces_a_file(trace: Path, tmp_path: Path) -> None:
@@ -118,31 +118,32 @@ def test_force_leaves_other_files_of_a_folder(trace: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("form", FILES)
 @pytest.mark.parametrize(
-    "where, says", [("nowhere/out", "No such file"), ("file/out", "Not a directory"), ("/dev/full", "No space left")]
+    "destination, message",
+    [("nowhere/out", "No such file"), ("file/out", "Not a directory"), ("/dev/full", "No space left")],
 )
 def test_what_cannot_be_written_is_exit_2_and_leaves_nothing(
-    trace: Path, form: str, where: str, says: str, tmp_path: Path
+    trace: Path, form: str, destination: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     before = sorted(path.name for path in tmp_path.iterdir())
 
-    result = run(trace, "--format", form, "-o", tmp_path / where)
+    result = run(trace, "--format", form, "-o", tmp_path / destination)
 
     assert result.exit_code == 2
-    assert f"cannot write {tmp_path / where}" in result.stderr
-    assert says in result.stderr
+    assert f"cannot write {tmp_path / destination}" in result.stderr
+    assert message in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-@pytest.mark.parametrize("where", ["nowhere/out", "nowhere/out.zip", "file"])
-def test_tables_that_cannot_be_written_are_exit_2(trace: Path, form: str, where: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("destination", ["nowhere/out", "nowhere/out.zip", "file"])
+def test_tables_that_cannot_be_written_are_exit_2(trace: Path, form: str, destination: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    result = run(trace, "--format", form, "-o", tmp_path / where, "--force")
+    result = run(trace, "--format", form, "-o", tmp_path / destination, "--force")
 
     assert result.exit_code == 2
-    assert f"cannot write {tmp_path / where}: " in result.stderr
+    assert f"cannot write {tmp_path / destination}: " in result.stderr
 
 
 def test_an_unknown_form_is_exit_2_and_names_those_there_are(trace: Path) -> None:
@@ -161,28 +162,28 @@ def test_other_programs_are_not_the_browser(trace: Path, form: str) -> None:
 
 
 def test_a_terminal_gets_no_protobuf(trace: Path) -> None:
-    ours, theirs = os.openpty()
-    done = subprocess.run(
+    master, terminal = os.openpty()
+    result = subprocess.run(
         [sys.executable, "-m", "cvtrace", "report", str(trace), "--format", "perfetto"],
-        stdout=theirs,
+        stdout=terminal,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
-    os.close(theirs)
-    os.close(ours)
+    os.close(terminal)
+    os.close(master)
 
-    assert done.returncode == 2
-    assert "not for a terminal: name a file with -o" in done.stderr
+    assert result.returncode == 2
+    assert "not for a terminal: name a file with -o" in result.stderr
 
 
 def test_a_pipe_that_knows_ascii_only_gets_utf8(trace: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "cvtrace", "report", str(trace), "--format", "openmetrics"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=False,
     )
 
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode("utf-8").endswith("# EOF\n")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.decode("utf-8").endswith("# EOF\n")

@@ -27,9 +27,9 @@ from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.tracer.store import Trace
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"
-OTHERS = {"schema", "trace", "verdict", "cache_state", "notes"}
+NOT_TABLES = {"schema", "trace", "verdict", "cache_state", "notes"}
 """Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
-ASKED = {"access_log", "what_if", "predictions", "predicted_phases"}
+OPTIONAL_TABLES = {"access_log", "what_if", "predictions", "predicted_phases"}
 EMPTY = {
     "failures",
     "operators",
@@ -39,12 +39,14 @@ EMPTY = {
     "runs",
     "imports",
     "import_packages",
-    *ASKED,
+    *OPTIONAL_TABLES,
 }
 """Tables that want onnxruntime's profile, the model's files, a session or marked imports, or are asked for."""
 
 
-def written(trace: Trace, form: str, folder: Path, options: ReportOptions = DEFAULT_OPTIONS) -> dict[str, pd.DataFrame]:
+def exported_tables(
+    trace: Trace, form: str, folder: Path, options: ReportOptions = DEFAULT_OPTIONS
+) -> dict[str, pd.DataFrame]:
     """Write the tables and read them with pandas."""
     study, more, report = full_analysis(trace, options=options)
     with tables.folder(folder, form) as opener:
@@ -60,15 +62,15 @@ both_forms = pytest.mark.parametrize("form", tables.FORMATS)
 def test_tables_hold_what_the_report_holds(form: str, tmp_path: Path) -> None:
     report = full_analysis(cold_run().trace())[2]
 
-    found = written(cold_run().trace(), form, tmp_path / "out")
+    tables = exported_tables(cold_run().trace(), form, tmp_path / "out")
 
-    assert set(found) == set(TABLES) - EMPTY
+    assert set(tables) == set(TABLES) - EMPTY
     for name in ("phases", "tokens", "files", "fetches", "checks"):
         for column in TABLES[name]:
-            wanted = [getattr(row, column) for row in getattr(report, name)]
-            got = [None if pd.isna(each) else each for each in found[name][column].tolist()]
-            assert got == wanted, (name, column)
-    run = found["run"].iloc[0]
+            expected = [getattr(row, column) for row in getattr(report, name)]
+            cells = [None if pd.isna(item) else item for item in tables[name][column].tolist()]
+            assert cells == expected, (name, column)
+    run = tables["run"].iloc[0]
     assert json.loads(run["target"]) == ["phi3-qa.py"]
     assert (run["generation_hits_cvmfs"], run["fuse_reads"], run["events"]) == ("yes", 1, report.trace.events)
 
@@ -78,8 +80,8 @@ def test_requests_are_those_of_the_study_and_find_their_fetch(form: str, tmp_pat
     trace = big_trace(1000, tokens=10)
     study, _, report = full_analysis(trace)
 
-    found = written(trace, form, tmp_path / "out")
-    requests, fetches = found["requests"], found["fetches"]
+    tables = exported_tables(trace, form, tmp_path / "out")
+    requests, fetches = tables["requests"], tables["fetches"]
 
     assert len(requests) == len(study.requests)
     assert requests["read_bytes"].sum() == study.requests.read_bytes.sum()
@@ -105,65 +107,68 @@ def test_what_is_asked_for_is_a_table(form: str, tmp_path: Path) -> None:
     assert report.what_if is not None
 
     # WHEN the tables are written with what was asked, and without
-    found, plain = written(trace, form, tmp_path / "out", options), written(trace, form, tmp_path / "plain")
+    tables, plain = (
+        exported_tables(trace, form, tmp_path / "out", options),
+        exported_tables(trace, form, tmp_path / "plain"),
+    )
 
     # THEN the first have it, the second nothing of it
-    assert set(found) == set(plain) | ASKED
-    assert not set(plain) & ASKED
-    (access,) = found["access_log"].to_dict("records")
-    told = {name: value for name, value in vars(report.access_log).items() if name != "examples"}
-    assert {name: None if pd.isna(access[name]) else access[name] for name in told} == told
-    assert [printable(each) for each in report.access_log.examples] == json.loads(access["examples"])
+    assert set(tables) == set(plain) | OPTIONAL_TABLES
+    assert not set(plain) & OPTIONAL_TABLES
+    (access,) = tables["access_log"].to_dict("records")
+    log_values = {name: value for name, value in vars(report.access_log).items() if name != "examples"}
+    assert {name: None if pd.isna(access[name]) else access[name] for name in log_values} == log_values
+    assert [printable(example) for example in report.access_log.examples] == json.loads(access["examples"])
     assert "\\u202e" in json.loads(access["examples"])[0]
     assert not UNSEEN.search(access["examples"])
     assert [access[name] for name in ("lines", "matched", "only_in_trace", "only_in_log")] == [4, 3, 1, 1]
-    assert found["what_if"]["rtt_s"].tolist() == [report.what_if.rtt_s]
-    predictions = found["predictions"]
-    assert predictions["name"].tolist() == [each.name for each in report.what_if.predictions]
+    assert tables["what_if"]["rtt_s"].tolist() == [report.what_if.rtt_s]
+    predictions = tables["predictions"]
+    assert predictions["name"].tolist() == [prediction.name for prediction in report.what_if.predictions]
     assert predictions["wall_s"].dropna().tolist() == [
-        each.wall_s for each in report.what_if.predictions if each.wall_s is not None
+        prediction.wall_s for prediction in report.what_if.predictions if prediction.wall_s is not None
     ]
-    assert [tuple(json.loads(each)) for each in predictions["assumptions"]] == [
-        each.assumptions for each in report.what_if.predictions
+    assert [tuple(json.loads(assumption)) for assumption in predictions["assumptions"]] == [
+        prediction.assumptions for prediction in report.what_if.predictions
     ]
     assert "µs" in " ".join(predictions["assumptions"])
-    phases = found["predicted_phases"]
-    assert len(phases) == sum(len(each.phases) for each in report.what_if.predictions) > 0
+    phases = tables["predicted_phases"]
+    assert len(phases) == sum(len(prediction.phases) for prediction in report.what_if.predictions) > 0
     hot = phases[phases["prediction"] == predictions["name"][0]].set_index("phase")["predicted_s"].to_dict()
     assert hot == {row.name: row.predicted_s for row in report.what_if.predictions[0].phases}
 
 
 def test_stacks_and_classes_add_up_to_the_wall_time(tmp_path: Path) -> None:
-    found = written(cold_run().trace(), "parquet", tmp_path / "out")
+    tables = exported_tables(cold_run().trace(), "parquet", tmp_path / "out")
 
-    walls = found["phases"].set_index("name")["wall_s"].to_dict()
-    assert found["stacks"].groupby("phase", observed=True)["time_s"].sum().to_dict() == pytest.approx(walls)
-    assert found["classes"].groupby("phase")["time_s"].sum().to_dict() == pytest.approx(walls)
-    assert MODEL in set(found["stacks"]["file"].dropna())
+    walls = tables["phases"].set_index("name")["wall_s"].to_dict()
+    assert tables["stacks"].groupby("phase", observed=True)["time_s"].sum().to_dict() == pytest.approx(walls)
+    assert tables["classes"].groupby("phase")["time_s"].sum().to_dict() == pytest.approx(walls)
+    assert MODEL in set(tables["stacks"]["file"].dropna())
 
 
 @both_forms
 def test_hostile_names_are_text(form: str, tmp_path: Path) -> None:
-    found = written(hostile_run().trace(), form, tmp_path / "out")
+    tables = exported_tables(hostile_run().trace(), form, tmp_path / "out")
 
-    paths = set(found["files"]["path"])
+    paths = set(tables["files"]["path"])
     for name in NAMES:
-        told = printable(name.encode("utf-8", "replace").decode())
-        assert any(path.endswith(f"/{told}") for path in paths), told
-    for table in found.values():
+        cleaned_name = printable(name.encode("utf-8", "replace").decode())
+        assert any(path.endswith(f"/{cleaned_name}") for path in paths), cleaned_name
+    for table in tables.values():
         for column in table.select_dtypes(include=["object", "string", "category"]):
-            assert not any(UNSEEN.search(str(each)) for each in table[column])
+            assert not any(UNSEEN.search(str(item)) for item in table[column])
 
 
 def test_parquet_says_what_its_columns_mean(tmp_path: Path) -> None:
-    written(cold_run().trace(), "parquet", tmp_path / "out")
+    exported_tables(cold_run().trace(), "parquet", tmp_path / "out")
 
     for name, columns in TABLES.items():
         if name in EMPTY:
             continue
         schema = pq.read_schema(tmp_path / "out" / f"{name}.parquet")
-        told = {field.name: (field.metadata[b"unit"], field.metadata[b"meaning"]) for field in schema}
-        assert told == {key: (unit.encode(), meaning.encode()) for key, (unit, meaning) in columns.items()}
+        metadata = {field.name: (field.metadata[b"unit"], field.metadata[b"meaning"]) for field in schema}
+        assert metadata == {key: (unit.encode(), meaning.encode()) for key, (unit, meaning) in columns.items()}
 
 
 def test_a_zip_holds_the_same_files(tmp_path: Path) -> None:
@@ -172,7 +177,7 @@ def test_a_zip_holds_the_same_files(tmp_path: Path) -> None:
 
     with tables.zipped(stream) as opener:
         tables.write(study, more, report, "csv", opener)
-    written(cold_run().trace(), "csv", tmp_path / "out")
+    exported_tables(cold_run().trace(), "csv", tmp_path / "out")
 
     with zipfile.ZipFile(stream) as archive:
         assert archive.testzip() is None
@@ -187,22 +192,22 @@ def test_a_later_export_leaves_nothing_of_an_earlier_one_and_all_of_others(tmp_p
     (folder / "operators.csv").write_text("old")
     (folder / "mine.csv").write_text("mine")
 
-    found = written(cold_run().trace(), "csv", folder)
+    tables = exported_tables(cold_run().trace(), "csv", folder)
 
     assert not (folder / "operators.csv").exists()
-    assert "mine" in found
+    assert "mine" in tables
 
 
 def test_every_field_of_the_report_is_a_column() -> None:
     """A field that is added to the report is exported, or named in OTHERS."""
-    rows = {name: row_type(hint) for name, hint in typing.get_type_hints(Report).items() if name not in OTHERS}
+    rows = {name: row_type(hint) for name, hint in typing.get_type_hints(Report).items() if name not in NOT_TABLES}
     rows["predictions"] = Prediction
     inner = {"classes", "predictions", "phases"}  # tables of their own
 
     assert rows.keys() <= TABLES.keys()
     for name, row in rows.items():
-        wanted = {field.name for field in dataclasses.fields(row)} - inner
-        assert wanted == set(TABLES[name]), name
+        columns = {field.name for field in dataclasses.fields(row)} - inner
+        assert columns == set(TABLES[name]), name
     assert len(dataclasses.fields(PredictedPhase)) == len(TABLES["predicted_phases"]) - 1  # and of which prediction
 
 
@@ -212,14 +217,16 @@ def row_type(hint: Any) -> Any:
 
 
 def test_the_docs_have_the_columns_that_are_written() -> None:
-    told: dict[str, dict[str, tuple[str, str]]] = {}
+    descriptions: dict[str, dict[str, tuple[str, str]]] = {}
     table = ""
     for line in DOCS.read_text().splitlines():
         if line.startswith("### "):
             table = line.removeprefix("### ").strip("`")
-            told[table] = {}
+            descriptions[table] = {}
         elif table and line.startswith("| `"):
             column, unit, meaning = (cell.strip() for cell in line.strip("|").split(" | ", 2))
-            told[table][column.strip("`")] = (unit, meaning)
+            descriptions[table][column.strip("`")] = (unit, meaning)
 
-    assert told == {name: {key: tuple(each) for key, each in columns.items()} for name, columns in TABLES.items()}
+    assert descriptions == {
+        name: {key: tuple(column) for key, column in columns.items()} for name, columns in TABLES.items()
+    }

@@ -17,9 +17,9 @@ def waiting(scene: Scene, at: float, number: int, *, worker: int = WORKER, tid: 
 
 
 def fetching(scene: Scene) -> Fetching:
-    found = analyse(scene.trace()).fetching
-    assert found is not None
-    return found
+    result = analyse(scene.trace()).fetching
+    assert result is not None
+    return result
 
 
 def test_fetches_one_after_the_other_could_all_be_saved_but_the_longest() -> None:
@@ -27,14 +27,14 @@ def test_fetches_one_after_the_other_could_all_be_saved_but_the_longest() -> Non
     for number in range(3):
         waiting(scene, 100 + 200 * number, number)
 
-    found = fetching(scene)
+    result = fetching(scene)
 
-    assert found.waited_s == pytest.approx(240e-6)
-    assert found.sequential_s == pytest.approx(240e-6)
-    assert found.sequential_share == 1
-    assert found.longest_s == pytest.approx(80e-6)
-    assert found.parallel_saves_at_most_s == pytest.approx(160e-6)
-    assert found.most_at_once == 1
+    assert result.waited_s == pytest.approx(240e-6)
+    assert result.sequential_s == pytest.approx(240e-6)
+    assert result.sequential_share == 1
+    assert result.longest_s == pytest.approx(80e-6)
+    assert result.parallel_saves_at_most_s == pytest.approx(160e-6)
+    assert result.most_at_once == 1
 
 
 def test_time_with_two_fetches_under_way_is_not_sequential() -> None:
@@ -44,21 +44,21 @@ def test_time_with_two_fetches_under_way_is_not_sequential() -> None:
     scene.add(Kind.PROC_FORK, 1, tid=TARGET, a=TARGET, b=TARGET + 1)
     waiting(scene, 140, 2, worker=WORKER2, tid=TARGET + 1, address=2)
 
-    found = fetching(scene)
+    result = fetching(scene)
 
     # THEN of 110..190 only 110..150 is sequential
-    assert found.waited_s == pytest.approx(80e-6)
-    assert found.sequential_s == pytest.approx(40e-6)
-    assert found.most_at_once == 2
+    assert result.waited_s == pytest.approx(80e-6)
+    assert result.sequential_s == pytest.approx(40e-6)
+    assert result.most_at_once == 2
 
 
 def test_without_a_fetch_nothing_was_waited() -> None:
     scene = Scene()
     scene.request(Opcode.READ, 100, 190, 195, sent=99)
 
-    found = fetching(scene)
+    result = fetching(scene)
 
-    assert (found.waited_s, found.sequential_share, found.most_at_once) == (0, None, 0)
+    assert (result.waited_s, result.sequential_share, result.most_at_once) == (0, None, 0)
 
 
 def phases(scene: Scene) -> dict[str, Phase]:
@@ -75,17 +75,17 @@ def test_each_phase_has_its_own_state_of_the_caches() -> None:
     scene.hit(460, 5).cache_read(470, 480)
     scene.page(Kind.PAGE_MAP, 630, 3, 16)
 
-    found = phases(scene)
+    rows = phases(scene)
 
-    assert [found[name].cache_state for name in ("load", "prefill", "decode", "import")] == [
+    assert [rows[name].cache_state for name in ("load", "prefill", "decode", "import")] == [
         "cold",
         "warm",
         "hot",
         "none",
     ]
-    assert found["load"].fetch_wait_s == pytest.approx(80e-6)
-    assert found["load"].sequential_fetch_s == pytest.approx(80e-6)
-    assert found["prefill"].fetch_wait_s == 0
+    assert rows["load"].fetch_wait_s == pytest.approx(80e-6)
+    assert rows["load"].sequential_fetch_s == pytest.approx(80e-6)
+    assert rows["prefill"].fetch_wait_s == 0
 
 
 @pytest.mark.parametrize("asleep, state", [(8, "warm-disk"), (0, "warm-memory")])

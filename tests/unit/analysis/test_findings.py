@@ -60,14 +60,14 @@ def many_files(number: int, *, length: float = 20, imported: bool = False) -> Tr
     scene = Scene(end=10_000)
     if imported:
         scene.imported("app", 1, 9_999)
-    for each in range(number):
-        at = 10 + (length + 5) * each
+    for item in range(number):
+        at = 10 + (length + 5) * item
         scene.off(at, at + length - 1, at + length, by=WORKER)
-        scene.request(Opcode.OPEN, at + 1, at + length - 2, at + length, sent=at, node=100 + each)
+        scene.request(Opcode.OPEN, at + 1, at + length - 2, at + length, sent=at, node=100 + item)
     return scene.trace()
 
 
-def found(trace: Trace) -> dict[str, Finding]:
+def findings_by_id(trace: Trace) -> dict[str, Finding]:
     return {finding.id: finding for finding in analyse(trace).findings}
 
 
@@ -100,9 +100,9 @@ def waiting(
     scene.off(at, at + last, at + last, by=WORKER, state=2)
     scene.request(opcode, at + 5, at + last - 5, at + last + 1, sent=at - 1, offset=number << 20)
     get = at + 22
-    done = at + last - 30
+    end = at + last - 30
     times = Fetch(
-        at + 20, get, get + request, done, done + 10, number=number, size=size, suffix=suffix, status=status, **more
+        at + 20, get, get + request, end, end + 10, number=number, size=size, suffix=suffix, status=status, **more
     )
     scene.fetch(times)
 
@@ -133,8 +133,8 @@ def streaming() -> Trace:
     for turn in range(2):
         before = len(scene.events)
         waiting(scene, 300 + 300 * turn, 1)
-        kept = (Kind.CACHE_OPEN, Kind.CACHE_RENAME, Kind.CACHE_INSERT)
-        scene.events[before:] = [event for event in scene.events[before:] if event[4] not in kept]
+        kinds = (Kind.CACHE_OPEN, Kind.CACHE_RENAME, Kind.CACHE_INSERT)
+        scene.events[before:] = [event for event in scene.events[before:] if event[4] not in kinds]
     return scene.trace()
 
 
@@ -227,7 +227,7 @@ def run_well() -> Trace:
     return run().trace()
 
 
-def gone() -> Trace:
+def client_ended() -> Trace:
     """Return a run whose client ended at 500 µs, while a READ was under way: the kernel gave the error."""
     scene = run()
     scene.add(Kind.FUSE_DAEMON, 300, 9000, tid=WORKER, a=4000, b=7, c=Opcode.READ << 32 | TARGET, unfinished=True)
@@ -287,10 +287,10 @@ def from_server(address: int = ELSEWHERE, proxied: bool = False, fetches: int = 
     ]
     if proxied:
         scene.texts = [
-            (*each[:4], each[4].replace(b"GET /", b"GET http://stratum.example.org/"))
-            if each[2] == Kind.HTTP_SEND
-            else each
-            for each in scene.texts
+            (*text[:4], text[4].replace(b"GET /", b"GET http://stratum.example.org/"))
+            if text[2] == Kind.HTTP_SEND
+            else text
+            for text in scene.texts
         ]
     return scene.trace()
 
@@ -363,7 +363,7 @@ def damaged() -> Trace:
     return Trace(trace.path, trace.meta, trace.events, trace.texts, "the trace ends at 0.1 s: the recorder was killed")
 
 
-TOLD: list[tuple[str, Callable[[], Trace], str]] = [
+EXPECTED_TITLES: list[tuple[str, Callable[[], Trace], str]] = [
     (
         "quota_too_small",
         thrashing,
@@ -379,7 +379,11 @@ TOLD: list[tuple[str, Callable[[], Trace], str]] = [
     ("catalogs_reloaded", with_reload, "took over a new catalog 1 time; 1 request"),
     ("client_reloaded", reloaded_client, "at 300 µs, and its counters began anew; 1 request of the run"),
     ("server_errors", failing, "1 of 1 fetch failed (status 503 ×1)"),
-    ("client_gone", gone, "(pid 200) of /cvmfs/repo.test.org had ended by 290 µs; 1 request of the run failed for it"),
+    (
+        "client_gone",
+        client_ended,
+        "(pid 200) of /cvmfs/repo.test.org had ended by 290 µs; 1 request of the run failed for it",
+    ),
     ("client_stopped", stopped, "for 2.00 ms no thread of it ran"),
     (
         "client_silent",
@@ -447,9 +451,9 @@ SILENT: list[tuple[str, Callable[[], Trace]]] = [
 ]
 
 
-@pytest.mark.parametrize("name, builder, evidence", TOLD)
+@pytest.mark.parametrize("name, builder, evidence", EXPECTED_TITLES)
 def test_a_finding_is_told_with_its_evidence(name: str, builder: Callable[[], Trace], evidence: str) -> None:
-    finding = found(builder()).get(name)
+    finding = findings_by_id(builder()).get(name)
     assert finding is not None
     assert evidence in finding.evidence
     assert finding.severity in SEVERITIES
@@ -459,22 +463,22 @@ def test_a_finding_is_told_with_its_evidence(name: str, builder: Callable[[], Tr
 
 @pytest.mark.parametrize("name, builder", SILENT)
 def test_a_finding_is_not_told_without_its_evidence(name: str, builder: Callable[[], Trace]) -> None:
-    assert name not in found(builder())
+    assert name not in findings_by_id(builder())
 
 
 def test_every_rule_is_tested() -> None:
-    assert {name for name, _, _ in TOLD} == {rule.__name__ for rule in RULES}  # type: ignore[attr-defined]
+    assert {name for name, _, _ in EXPECTED_TITLES} == {rule.__name__ for rule in RULES}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("builder", [hot_run, generation, run])
 def test_a_healthy_run_has_no_findings(builder: Callable[[], Scene]) -> None:
-    assert found(builder().trace()) == {}
+    assert findings_by_id(builder().trace()) == {}
 
 
 def test_a_run_that_nobody_could_observe_has_no_findings_on_requests() -> None:
     scene = Scene(end=900_000)
     scene.call("OgaCreateModel", 100_000, 400_000)
-    assert found(scene.trace(probe="portable", mounts=[])) == {}
+    assert findings_by_id(scene.trace(probe="portable", mounts=[])) == {}
 
 
 def test_the_severest_findings_come_first_and_three_are_in_the_summary() -> None:
@@ -504,13 +508,13 @@ def test_the_severest_findings_come_first_and_three_are_in_the_summary() -> None
 def test_the_daemons_own_threads_do_not_starve_the_run() -> None:
     scene = run()
     scene.add(Kind.OFFCPU, 1000, 4000, tid=WORKER, tgid=DAEMON, a=START + 1000 * US)
-    assert "cpu_starved" not in found(scene.trace())
+    assert "cpu_starved" not in findings_by_id(scene.trace())
 
 
 @pytest.mark.parametrize("calls", [True, False], ids=["GenAI", "no library"])
 def test_threads_of_onnxruntime_are_advised_where_it_was_called(calls: bool) -> None:
     scene = run() if calls else Scene(end=10_000).preempted(9_000, 9_100)
-    finding = found(scene.preempted(1000, 3000).trace())["cpu_starved"]
+    finding = findings_by_id(scene.preempted(1000, 3000).trace())["cpu_starved"]
     assert ("intra_op_num_threads" in finding.advice) == calls
 
 
@@ -522,6 +526,6 @@ def test_what_a_cpu_would_save_is_at_most_the_time_that_waited_for_one() -> None
 
     # THEN no more is promised than the class has
     waited = sum(row.classes["compute.wait"] for row in report.phases)
-    (finding,) = (each for each in report.findings if each.id == "cpu_starved")
+    (finding,) = (finding for finding in report.findings if finding.id == "cpu_starved")
     assert waited == pytest.approx(0.001)
     assert finding.saves_s == pytest.approx(waited)

@@ -22,13 +22,13 @@ def with_read(at: float, tid: int = TARGET, scene: Scene | None = None) -> Scene
 
 def parts(report: Report) -> dict[str, int | None]:
     verdict = report.verdict
-    found = (verdict.first_token, verdict.further_tokens, verdict.inside_calls, verdict.between_calls)
+    by_name = (verdict.first_token, verdict.further_tokens, verdict.inside_calls, verdict.between_calls)
     names = ("first", "further", "inside", "between")
-    return {name: part.fuse_reads for name, part in zip(names, found, strict=True) if part and part.fuse_reads}
+    return {name: part.fuse_reads for name, part in zip(names, by_name, strict=True) if part and part.fuse_reads}
 
 
 @pytest.mark.parametrize(
-    "at, found, affected",
+    "at, expected, affected",
     [
         (PREFILL, {"first": 1, "inside": 1}, (0,)),
         (485, {"first": 1, "between": 1}, (0,)),
@@ -38,12 +38,12 @@ def parts(report: Report) -> dict[str, int | None]:
     ],
     ids=["prefill", "after the prefill", "first token", "second token", "between tokens"],
 )
-def test_a_read_anywhere_in_an_answer_is_a_yes(at: float, found: dict[str, int], affected: tuple[int, ...]) -> None:
+def test_a_read_anywhere_in_an_answer_is_a_yes(at: float, expected: dict[str, int], affected: tuple[int, ...]) -> None:
     verdict = analyse(with_read(at).trace()).verdict
 
     assert verdict.generation_hits_cvmfs == verdict.answer == "yes"
     assert verdict.fuse_reads == 1
-    assert parts(analyse(with_read(at).trace())) == found
+    assert parts(analyse(with_read(at).trace())) == expected
     assert verdict.tokens_affected == affected
     assert verdict.blocked_s == pytest.approx(1.6e-6)
 
@@ -87,13 +87,13 @@ def test_the_parts_add_up() -> None:
 
     verdict = analyse(scene.trace()).verdict
 
-    def total(one: Part | None, other: Part | None, name: str) -> float:
-        return float(getattr(one, name) + getattr(other, name))
+    def total(first: Part | None, second: Part | None, name: str) -> float:
+        return float(getattr(first, name) + getattr(second, name))
 
     for name in ("fuse_requests", "fuse_reads", "fuse_read_bytes", "http_fetches", "http_bytes", "blocked_s"):
-        whole = getattr(verdict, name)
-        assert total(verdict.first_token, verdict.further_tokens, name) == pytest.approx(whole), name
-        assert total(verdict.inside_calls, verdict.between_calls, name) == pytest.approx(whole), name
+        whole_part = getattr(verdict, name)
+        assert total(verdict.first_token, verdict.further_tokens, name) == pytest.approx(whole_part), name
+        assert total(verdict.inside_calls, verdict.between_calls, name) == pytest.approx(whole_part), name
     assert (verdict.fuse_requests, verdict.http_fetches) == (6, 1)
     walls = [part.wall_s for part in (verdict.first_token, verdict.further_tokens) if part]
     assert sum(walls) == pytest.approx((555 - 420) * 1e-6)

@@ -36,14 +36,14 @@ def trace(run: str) -> Trace:
     target = parse_target(lines(run, "app"), realtime_offset_ns=offset_ns)
     events = np.concatenate([daemon.events, target.events])
     texts = np.concatenate([daemon.texts, target.texts])
-    counted = TRUTH[run]["counters"]
+    counters = TRUTH[run]["counters"]
     mount = {
         "path": "/cvmfs/repo.test.org",
         "fqrn": "repo.test.org",
         "connection": 39,
         "daemon_pid": pid,
-        "counters_before": dict.fromkeys(counted, 0),
-        "counters_after": counted,
+        "counters_before": dict.fromkeys(counters, 0),
+        "counters_after": counters,
     }
     meta = {
         "target": {"argv": ["qa.py"], "pid": int(target.events["tgid"][0]), "cwd": "/tmp"},
@@ -78,20 +78,20 @@ def test_counts_are_those_of_the_client(run: tuple[dict[str, Any], Report]) -> N
 def test_every_get_is_one_of_the_access_log(run: tuple[dict[str, Any], Report]) -> None:
     truth, report = run
     logged = sorted((get["url"], get["bytes"]) for get in truth["http"])
-    seen = sorted((fetch.url, fetch.bytes) for fetch in report.fetches)
-    assert [url for url, _ in seen] == [url for url, _ in logged]
+    fetches = sorted((fetch.url, fetch.bytes) for fetch in report.fetches)
+    assert [url for url, _ in fetches] == [url for url, _ in logged]
     slack = HEAD_BYTES if report.trace.path in CUT_HEADS else 0
-    assert all(0 <= got[1] - sent[1] <= slack for got, sent in zip(seen, logged, strict=True))
+    assert all(0 <= traced[1] - served[1] <= slack for traced, served in zip(fetches, logged, strict=True))
     assert all(fetch.status == 200 and fetch.path.startswith("/cvmfs/repo.test.org/") for fetch in report.fetches)
     assert all(fetch.by_target for fetch in report.fetches)
 
 
 def test_every_job_has_its_get_and_its_request(run: tuple[dict[str, Any], Report]) -> None:
     _, report = run
-    found = study_of(trace(report.trace.path))
-    assert (found.jobs.request >= 0).all()
-    assert (found.gets.job == np.arange(len(found.jobs))).all()
-    assert (found.jobs.object == found.gets.object).all()
+    result = study_of(trace(report.trace.path))
+    assert (result.jobs.request >= 0).all()
+    assert (result.gets.job == np.arange(len(result.jobs))).all()
+    assert (result.jobs.object == result.gets.object).all()
     assert {row.path.rpartition("/")[2] for row in report.files} >= {"model.onnx", "model.onnx.data", "tokenizer.json"}
 
 

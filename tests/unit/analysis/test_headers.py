@@ -35,7 +35,7 @@ NAMES = ("model.layers.0.attn.weight", "model.layers.11.mlp.scales")
 
 def parsed(parser: Parser, path: Path) -> dict[str, HeaderTensor]:
     with path.open("rb") as file:
-        return {each.name: each for each in parser(Source(file.fileno(), path.stat().st_size), str(path))}
+        return {item.name: item for item in parser(Source(file.fileno(), path.stat().st_size), str(path))}
 
 
 def bytes_of(tensor: HeaderTensor) -> bytes:
@@ -84,55 +84,55 @@ def gguf_model(path: Path) -> Path:
 def test_tensors_of_an_onnx_model_lie_where_their_bytes_are(tmp_path: Path, external: bool) -> None:
     path = onnx_model(tmp_path / "model.onnx", external=external)
 
-    found = parsed(onnx_header.tensors, path)
+    tensors = parsed(onnx_header.tensors, path)
 
-    assert [(each.dtype, each.shape) for each in found.values()] == [("float32", (64, 32)), ("float16", (40,))]
-    assert {Path(each.path).name for each in found.values()} == {"model.onnx.data" if external else "model.onnx"}
-    assert [bytes_of(found[name]) for name in NAMES] == [WEIGHT.tobytes(), SCALES.tobytes()]
+    assert [(item.dtype, item.shape) for item in tensors.values()] == [("float32", (64, 32)), ("float16", (40,))]
+    assert {Path(item.path).name for item in tensors.values()} == {"model.onnx.data" if external else "model.onnx"}
+    assert [bytes_of(tensors[name]) for name in NAMES] == [WEIGHT.tobytes(), SCALES.tobytes()]
 
 
 def test_tensors_of_a_safetensors_file_lie_where_their_bytes_are(tmp_path: Path) -> None:
-    found = parsed(safetensors_header.tensors, safetensors_model(tmp_path / "model.safetensors"))
+    tensors = parsed(safetensors_header.tensors, safetensors_model(tmp_path / "model.safetensors"))
 
-    assert {name: (each.dtype, each.shape) for name, each in found.items()} == {
+    assert {name: (item.dtype, item.shape) for name, item in tensors.items()} == {
         NAMES[0]: ("float32", (64, 32)),
         NAMES[1]: ("float16", (40,)),
     }
-    assert [bytes_of(found[name]) for name in NAMES] == [WEIGHT.tobytes(), SCALES.tobytes()]
+    assert [bytes_of(tensors[name]) for name in NAMES] == [WEIGHT.tobytes(), SCALES.tobytes()]
 
 
 def test_tensors_of_a_gguf_file_lie_where_their_bytes_are(tmp_path: Path) -> None:
     path = gguf_model(tmp_path / "model.gguf")
 
-    found = parsed(gguf_header.tensors, path)
+    tensors = parsed(gguf_header.tensors, path)
 
-    reader = {each.name: each for each in gguf.GGUFReader(path).tensors}
-    assert {name: each.offset for name, each in found.items()} == {
-        name: each.data_offset for name, each in reader.items()
+    reader = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    assert {name: item.offset for name, item in tensors.items()} == {
+        name: item.data_offset for name, item in reader.items()
     }
-    assert {name: each.size for name, each in found.items()} == {name: each.n_bytes for name, each in reader.items()}
-    assert bytes_of(found["blk.0.attn_q.weight"]) == WEIGHT.tobytes()
-    assert [(each.dtype, each.shape) for each in found.values()] == [("float32", (64, 32)), ("q8_0", (64, 32))]
+    assert {name: item.size for name, item in tensors.items()} == {name: item.n_bytes for name, item in reader.items()}
+    assert bytes_of(tensors["blk.0.attn_q.weight"]) == WEIGHT.tobytes()
+    assert [(item.dtype, item.shape) for item in tensors.values()] == [("float32", (64, 32)), ("q8_0", (64, 32))]
 
 
 def test_sizes_of_blocks_are_those_of_ggml() -> None:
-    known = {int(kind): sizes for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
-    ours = {kind: (block, width) for kind, (_, block, width) in gguf_header.TYPES.items()}
-    assert {kind: known[kind] for kind in ours} == ours
+    known_sizes = {int(kind): sizes for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
+    cvtrace_sizes = {kind: (block, width) for kind, (_, block, width) in gguf_header.TYPES.items()}
+    assert {kind: known_sizes[kind] for kind in cvtrace_sizes} == cvtrace_sizes
 
 
 def test_types_of_elements_are_those_of_onnx() -> None:
     for kind, (name, _) in onnx_header.TYPES.items():
-        told = TensorProto.DataType.Name(kind).lower()
-        assert told == {"float32": "float", "float64": "double"}.get(name, name)
+        type_name = TensorProto.DataType.Name(kind).lower()
+        assert type_name == {"float32": "float", "float64": "double"}.get(name, name)
 
 
 def test_names_that_cannot_be_written_are_made_so(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     header = b'{"\\ud800w": {"dtype": "\\udfffX", "shape": [1], "data_offsets": [0, 4]}}'
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    (found,) = parsed(safetensors_header.tensors, path).values()
-    assert (found.name, found.dtype) == ("?w", "?x")
+    (tensor,) = parsed(safetensors_header.tensors, path).values()
+    assert (tensor.name, tensor.dtype) == ("?w", "?x")
 
 
 def test_weights_inside_a_model_are_skipped_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,9 +142,9 @@ def test_weights_inside_a_model_are_skipped_not_read(tmp_path: Path, monkeypatch
     onnx.save_model(helper.make_model(helper.make_graph([], "graph", [], [], initializer=[weight])), path)
     monkeypatch.setattr(limits, "MOST_BYTES", 1 << 20)
     # WHEN
-    (found,) = parsed(onnx_header.tensors, path).values()
+    (tensor,) = parsed(onnx_header.tensors, path).values()
     # THEN
-    assert found.size == 64 << 20
+    assert tensor.size == 64 << 20
 
 
 @pytest.mark.parametrize("location", ["../../etc/shadow", "/etc/shadow", ".", "", "a/../../b"])
@@ -163,8 +163,8 @@ def test_external_data_needs_no_length(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     graph = helper.make_graph([], "graph", [], [], initializer=[tensor])
     path.write_bytes(helper.make_model(graph).SerializeToString())
-    (found,) = parsed(onnx_header.tensors, path).values()
-    assert (found.path, found.offset, found.size) == (str(tmp_path / "w.bin"), 0, 8)
+    (laid_out,) = parsed(onnx_header.tensors, path).values()
+    assert (laid_out.path, laid_out.offset, laid_out.size) == (str(tmp_path / "w.bin"), 0, 8)
 
 
 GGUF_HEAD = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
@@ -206,8 +206,8 @@ def test_a_tensor_ends_where_its_file_ends(tmp_path: Path) -> None:
     info = struct.pack("<Q1sIQIQ", 1, b"w", 1, 2**60, 0, 0)
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + info + bytes(100))
     # WHEN / THEN
-    (found,) = parsed(gguf_header.tensors, path).values()
-    assert found.offset + found.size == path.stat().st_size
+    (tensor,) = parsed(gguf_header.tensors, path).values()
+    assert tensor.offset + tensor.size == path.stat().st_size
 
 
 def test_a_header_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,14 +237,14 @@ def test_damaged_headers_end_in_a_sentence(tmp_path: Path, originals: dict[Parse
     path = tmp_path / "model"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     # WHEN it is read THEN it gives sound tensors, or a reason, and nothing else
-    found = {}
+    tensors = {}
     with contextlib.suppress(Unreadable):
-        found = parsed(parser, path)
-    for each in found.values():
-        assert 0 <= each.offset < 2**62
-        assert 0 <= each.size < 2**62
-        assert json.dumps(each.shape)
-        layer_of(each.name)
+        tensors = parsed(parser, path)
+    for item in tensors.values():
+        assert 0 <= item.offset < 2**62
+        assert 0 <= item.size < 2**62
+        assert json.dumps(item.shape)
+        layer_of(item.name)
 
 
 @given(st.binary(max_size=300))
@@ -281,17 +281,17 @@ def test_layers_are_in_the_names(name: str, layer: int | None) -> None:
 
 def test_a_model_is_found_where_it_was_and_in_another_folder(tmp_path: Path) -> None:
     folder, copy = tmp_path / "mount" / "models", tmp_path / "copy"
-    for where in (folder, copy):
-        where.mkdir(parents=True)
-        onnx_model(where / "model.onnx", external=True)
+    for directory in (folder, copy):
+        directory.mkdir(parents=True)
+        onnx_model(directory / "model.onnx", external=True)
     path = str(folder / "model.onnx")
 
-    there, _ = headers_on_mounts([str(tmp_path / "mount")], current_user())([path, str(folder / "config.json")])
+    on_mount, _ = headers_on_mounts([str(tmp_path / "mount")], current_user())([path, str(folder / "config.json")])
     (copy / "model.onnx.data").unlink()  # only the header is looked at
     elsewhere, troubles = headers_under(copy, current_user())([path])
 
-    assert [each.name for each in there] == [each.name for each in elsewhere] == list(NAMES)
-    assert {each.path for each in there} == {each.path for each in elsewhere} == {f"{path}.data"}
+    assert [item.name for item in on_mount] == [item.name for item in elsewhere] == list(NAMES)
+    assert {item.path for item in on_mount} == {item.path for item in elsewhere} == {f"{path}.data"}
     assert troubles == []
 
 
@@ -315,9 +315,9 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, kind: str) -> None:
         if os.geteuid() == 0:
             pytest.skip("root may read everything; tests/integration has it with a user's rights")
 
-    found, troubles = headers_on_mounts([str(mount)], current_user())([str(path)])
+    tensors, troubles = headers_on_mounts([str(mount)], current_user())([str(path)])
 
-    assert found == []
+    assert tensors == []
     assert len(troubles) == 1
     assert troubles[0].startswith("the tensors of model.onnx (")
 
@@ -325,8 +325,8 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, kind: str) -> None:
 def test_a_link_within_the_mount_is_followed(tmp_path: Path) -> None:
     blob = onnx_model(tmp_path / "blob", external=False)
     (tmp_path / "model.onnx").symlink_to(blob)
-    found, troubles = headers_on_mounts([str(tmp_path)], current_user())([str(tmp_path / "model.onnx")])
-    assert (len(found), troubles) == (2, [])
+    tensors, troubles = headers_on_mounts([str(tmp_path)], current_user())([str(tmp_path / "model.onnx")])
+    assert (len(tensors), troubles) == (2, [])
 
 
 def test_nothing_is_said_where_there_is_no_model(tmp_path: Path) -> None:

@@ -21,15 +21,15 @@ from cvtrace.probes.events import Kind, Opcode
 
 
 def payload(page: str) -> dict[str, Any]:
-    found = re.search(r'id="data">([^<]*)<', page)
-    assert found is not None
-    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[1])))
+    match = re.search(r'id="data">([^<]*)<', page)
+    assert match is not None
+    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(match[1])))
     return unpacked
 
 
-@pytest.mark.parametrize("made", [cold_run, hot_run, large_run, portable_run, Scene])
-def test_every_kind_of_trace_has_a_report(made: Callable[[], Scene]) -> None:
-    study, details, report = full_analysis(made().trace())
+@pytest.mark.parametrize("make_scene", [cold_run, hot_run, large_run, portable_run, Scene])
+def test_every_kind_of_trace_has_a_report(make_scene: Callable[[], Scene]) -> None:
+    study, details, report = full_analysis(make_scene().trace())
 
     page = html.render(study, details, report)
 
@@ -43,14 +43,14 @@ def test_every_kind_of_trace_has_a_report(made: Callable[[], Scene]) -> None:
 def test_tables_say_what_the_json_says() -> None:
     study, details, report = full_analysis(cold_run().trace())
 
-    found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
-    columns = {each["name"]: each["values"] for each in found["phases"]["columns"]}
+    tables = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
+    columns = {column["name"]: column["values"] for column in tables["phases"]["columns"]}
 
     assert columns["phase"] == [row.name for row in report.phases]
     assert columns["wall"] == pytest.approx([row.wall_s for row in report.phases])
     assert columns["FUSE reads"] == [row.fuse_reads for row in report.phases]
-    assert [each["values"] for each in found["fetches"]["columns"] if each["name"] == "bytes"] == [[1_000_000]]
-    assert found["tokens"]["total"] == 3
+    assert [column["values"] for column in tables["fetches"]["columns"] if column["name"] == "bytes"] == [[1_000_000]]
+    assert tables["tokens"]["total"] == 3
 
 
 def two_answers() -> Scene:
@@ -63,37 +63,37 @@ def two_answers() -> Scene:
 
 
 def test_answers_and_mounts_that_were_not_observed_have_tables() -> None:
-    other = {"path": "/cvmfs/b.test.org", "device": 77, "connection": 77, "type": "fuse", "source": "cvmfs2"}
+    other_mount = {"path": "/cvmfs/b.test.org", "device": 77, "connection": 77, "type": "fuse", "source": "cvmfs2"}
     scene = two_answers().add(Kind.FUSE_SEND, 120, 130, tid=TARGET, a=2, b=77, c=Opcode.READ << 32 | 80)
     study, details, report = full_analysis(
-        scene.trace(other_mounts=[{**other, "paths": [other["path"]], "used": True}])
+        scene.trace(other_mounts=[{**other_mount, "paths": [other_mount["path"]], "used": True}])
     )
 
-    found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
+    tables = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
 
-    assert len(report.answers) == found["answers"]["total"] == 2
-    answers = {each["name"]: each for each in found["answers"]["columns"]}
+    assert len(report.answers) == tables["answers"]["total"] == 2
+    answers = {column["name"]: column for column in tables["answers"]["columns"]}
     assert answers["tokens"]["values"] == [row.tokens for row in report.answers]
     assert (answers["wall"]["unit"], answers["wall"]["values"]) == (
         "s",
         pytest.approx([row.wall_s for row in report.answers]),
     )
-    mounts = {each["name"]: each["values"] for each in found["unobserved_mounts"]["columns"]}
+    mounts = {column["name"]: column["values"] for column in tables["unobserved_mounts"]["columns"]}
     assert (mounts["path"], mounts["reads"]) == (["/cvmfs/b.test.org"], [1])
 
 
 def test_one_answer_is_no_table() -> None:
     study, details, report = full_analysis(cold_run().trace())
-    found = {table["key"] for table in payload(html.render(study, details, report))["tables"]}
+    keys = {table["key"] for table in payload(html.render(study, details, report))["tables"]}
     assert len(report.answers) == 1
-    assert not {"answers", "unobserved_mounts"} & found
+    assert not {"answers", "unobserved_mounts"} & keys
 
 
 def test_what_was_not_observed_is_not_zero() -> None:
     study, details, report = full_analysis(portable_run().trace())
 
-    found = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
-    columns = {each["name"]: each["values"] for each in found["phases"]["columns"]}
+    tables = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
+    columns = {column["name"]: column["values"] for column in tables["phases"]["columns"]}
 
     assert set(columns["from page cache"]) == {None}
     assert "single reads are not seen: nobody knows" in html.render(study, details, report)
@@ -108,16 +108,16 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 
 
 def test_open_writes_beside_the_trace_and_starts_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trace, shown = stored(tmp_path, cold_run()), tmp_path / "shown"
+    trace, opened_page = stored(tmp_path, cold_run()), tmp_path / "shown"
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened_page}\n')
     browser.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(browser))
 
     result = CliRunner().invoke(main, ["report", str(trace), "--open"])
 
     assert result.exit_code == 0
-    assert shown.read_text().strip() == (tmp_path / "trace.html").as_uri()
+    assert opened_page.read_text().strip() == (tmp_path / "trace.html").as_uri()
     assert (tmp_path / "trace.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert result.stdout == ""
 
@@ -165,13 +165,13 @@ def test_what_failed_stands_first_and_every_process_has_a_row() -> None:
 
     page = html.render(study, details, report)
 
-    said = re.sub(r"\s+", " ", unescape(page))
-    first = said.index("phi3-qa.py ended with exit code 1")
-    assert first < said.index("Does generation hit CVMFS?")
-    assert "SIGBUS" in said
-    found = {table["key"]: table for table in payload(page)["tables"]}
-    columns = {each["name"]: each["values"] for each in found["processes"]["columns"]}
+    text = re.sub(r"\s+", " ", unescape(page))
+    first = text.index("phi3-qa.py ended with exit code 1")
+    assert first < text.index("Does generation hit CVMFS?")
+    assert "SIGBUS" in text
+    tables = {table["key"]: table for table in payload(page)["tables"]}
+    columns = {column["name"]: column["values"] for column in tables["processes"]["columns"]}
     assert columns["pid"] == [TARGET, TARGET + 9]
     assert columns["signal"] == ["", "SIGBUS"]
-    failed = {each["name"]: each["values"] for each in found["failures"]["columns"]}
+    failed = {column["name"]: column["values"] for column in tables["failures"]["columns"]}
     assert failed["error"] == ["EIO"]

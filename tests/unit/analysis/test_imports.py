@@ -122,8 +122,8 @@ def test_threads_and_processes_keep_their_imports_apart() -> None:
     # THEN what each thread asked is its own
     rows = {(row.module, row.process): row for row in report.imports}
     assert {key: row.opens for key, row in rows.items()} == {("one", TARGET): 0, ("two", TARGET): 1, ("one", 150): 1}
-    one = next(row for row in report.import_packages if row.package == "one")
-    assert (one.processes, one.modules) == (2, 1)
+    package = next(row for row in report.import_packages if row.package == "one")
+    assert (package.processes, package.modules) == (2, 1)
 
 
 def test_imports_that_fail_or_do_not_end_are_rows() -> None:
@@ -139,11 +139,11 @@ def test_imports_that_fail_or_do_not_end_are_rows() -> None:
 def test_marks_that_make_no_sense_change_nothing_else() -> None:
     # GIVEN imports nested in none, deeper than any, that end after the one they are nested in, or in odd order
     scene = program()
-    whole = analyse(scene.trace())
+    full_report = analyse(scene.trace())
     scene.imported("orphan", 905, 910, 7).imported("deep", 911, 912, 2**63).imported("late", 920, 990, 1)
     report = analyse(scene.trace())
     # THEN the others are as before
-    assert {row.module: row for row in report.imports if row.module in by_name(whole)} == by_name(whole)
+    assert {row.module: row for row in report.imports if row.module in by_name(full_report)} == by_name(full_report)
 
 
 def test_without_marks_or_without_requests_nothing_is_made_up() -> None:

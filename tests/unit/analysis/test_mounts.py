@@ -13,7 +13,7 @@ from cvtrace.probes.events import Kind, Opcode
 UNREADABLE = "the talk socket of other.test.org cannot be read (Permission denied): reads and bytes are not compared"
 
 
-def other(**changes: Any) -> dict[str, Any]:
+def other_mount(**changes: Any) -> dict[str, Any]:
     """Return a second mount, whose counters cannot be read."""
     return {
         "path": "/cvmfs/other.test.org",
@@ -30,14 +30,14 @@ def other(**changes: Any) -> dict[str, Any]:
     }
 
 
-def both(scene: Scene, **changes: Any) -> list[dict[str, Any]]:
-    return [other(**changes), scene.mount(scene.arrays()[0])]
+def two_mounts(scene: Scene, **changes: Any) -> list[dict[str, Any]]:
+    return [other_mount(**changes), scene.mount(scene.arrays()[0])]
 
 
 def test_a_mount_never_touched_lowers_no_certainty() -> None:
     scene = generation()
 
-    report = analyse(scene.trace(mounts=both(scene), missing=[UNREADABLE, "something else"]))
+    report = analyse(scene.trace(mounts=two_mounts(scene), missing=[UNREADABLE, "something else"]))
 
     assert report.verdict.generation_hits_cvmfs == "no"
     assert {check.name: check.agree for check in report.checks} == dict.fromkeys(
@@ -58,7 +58,7 @@ def test_a_mount_that_was_touched_counts(touch: str) -> None:
     else:
         scene.opened(140, 141, 9, "/cvmfs/other.test.org/weights")
 
-    report = analyse(scene.trace(mounts=both(scene), missing=[UNREADABLE]))
+    report = analyse(scene.trace(mounts=two_mounts(scene), missing=[UNREADABLE]))
 
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
     assert any(UNREADABLE in reason for reason in report.verdict.missing)
@@ -71,7 +71,7 @@ def test_forgetting_inodes_of_a_mount_is_no_use_of_it() -> None:
     scene = generation()
     scene.add(Kind.FUSE_SEND, 120, 121, tid=TARGET, a=9000, b=CONNECTION + 1, c=Opcode.FORGET << 32 | 50)
 
-    assert not analyse(scene.trace(mounts=both(scene))).trace.mounts[0].used
+    assert not analyse(scene.trace(mounts=two_mounts(scene))).trace.mounts[0].used
 
 
 def test_checks_are_per_mount_and_summed() -> None:
@@ -82,10 +82,13 @@ def test_checks_are_per_mount_and_summed() -> None:
     scene.add(Kind.FUSE_SEND, 120, 121, tid=TARGET, a=9000, b=CONNECTION + 1, c=Opcode.READ << 32 | 80)
     scene.add(Kind.FUSE_DAEMON, 120.2, 120.8, tid=251, tgid=DAEMON + 50, a=9000, b=7, c=Opcode.READ << 32 | TARGET)
     after = dict.fromkeys(names, 0)
-    here, there = scene.mount(scene.arrays()[0]), other(counters_before=dict.fromkeys(names, 0), counters_after=after)
+    first, second = (
+        scene.mount(scene.arrays()[0]),
+        other_mount(counters_before=dict.fromkeys(names, 0), counters_after=after),
+    )
 
     # WHEN their sums are equal all the same
-    checks = {check.name: check for check in analyse(scene.trace(mounts=[here, there])).checks}
+    checks = {check.name: check for check in analyse(scene.trace(mounts=[first, second])).checks}
 
     # THEN they do not agree
     assert (checks["fuse_reads"].traced, checks["fuse_reads"].client) == (3, 3)
@@ -93,27 +96,34 @@ def test_checks_are_per_mount_and_summed() -> None:
     assert checks["opens"].agree
 
 
-@pytest.mark.parametrize("counted, told, agree", [(0, 1, False), (1, 1, True), (2, 2, True), (3, 2, False)])
-def test_what_is_under_way_while_the_client_is_asked_may_be_counted(counted: int, told: int, agree: bool) -> None:
+@pytest.mark.parametrize(
+    "client_count, traced_count, agree", [(0, 1, False), (1, 1, True), (2, 2, True), (3, 2, False)]
+)
+def test_what_is_under_way_while_the_client_is_asked_may_be_counted(
+    client_count: int, traced_count: int, agree: bool
+) -> None:
     # GIVEN a READ that ended before the counters were asked for, one while they were, and one after they had come
     scene = Scene().add(Kind.PROC_EXEC, 0, tid=TARGET)
     for begin in (110, 210, 310):
         scene.request(Opcode.READ, begin, begin + 20, begin + 30, sent=begin - 1)
     scene.add(Kind.PROC_EXIT, 900, tid=TARGET)
-    asked = {"counted_ns": [START + 200 * US, START + 600 * US], "answered_ns": [START + 300 * US, START + 700 * US]}
+    answer_times = {
+        "counted_ns": [START + 200 * US, START + 600 * US],
+        "answered_ns": [START + 300 * US, START + 700 * US],
+    }
     names = ("cvmfs.n_fs_read", "cvmfs.n_fs_open", "download.n_requests", "download.sz_transferred_bytes")
     counts = {"counters_before": dict.fromkeys(names, 0), "counters_after": dict.fromkeys(names, 0)}
-    counts["counters_after"]["cvmfs.n_fs_read"] = counted
-    mount = {**scene.mount(scene.arrays()[0]), **asked, **counts}
+    counts["counters_after"]["cvmfs.n_fs_read"] = client_count
+    mount = {**scene.mount(scene.arrays()[0]), **answer_times, **counts}
 
     checks = {check.name: check for check in analyse(scene.trace(mounts=[mount])).checks}
 
     # THEN the first is not expected, the second may be, the third must be
-    assert (checks["fuse_reads"].traced, checks["fuse_reads"].agree) == (told, agree)
+    assert (checks["fuse_reads"].traced, checks["fuse_reads"].agree) == (traced_count, agree)
 
 
 def test_mounts_that_were_all_unused_are_named_shortly() -> None:
-    mounts = [other(fqrn=f"m{number}.org", connection=50 + number, daemon_pid=0) for number in range(12)]
+    mounts = [other_mount(fqrn=f"m{number}.org", connection=50 + number, daemon_pid=0) for number in range(12)]
 
     report = analyse(Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace(mounts=mounts))
 

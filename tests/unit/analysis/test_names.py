@@ -8,7 +8,7 @@ from cvtrace.analysis.report.names import printable, shortened
 
 
 @pytest.mark.parametrize(
-    "name, shown",
+    "name, expected",
     [
         ("plain/ä/漢字.onnx", "plain/ä/漢字.onnx"),
         ("<script>alert(1)</script>", "<script>alert(1)</script>"),
@@ -20,20 +20,20 @@ from cvtrace.analysis.report.names import printable, shortened
         ("\ufffd", "\ufffd"),
     ],
 )
-def test_what_cannot_be_seen_is_written_out(name: str, shown: str) -> None:
-    assert printable(name) == shown
+def test_what_cannot_be_seen_is_written_out(name: str, expected: str) -> None:
+    assert printable(name) == expected
 
 
 @given(st.text(), st.integers(min_value=3, max_value=90))
 def test_a_shown_name_is_short_and_printable(name: str, most: int) -> None:
-    shown = shortened(name, most)
+    text = shortened(name, most)
 
-    assert len(shown) <= most
-    assert not any(ord(each) < 32 or 127 <= ord(each) < 160 for each in shown)
+    assert len(text) <= most
+    assert not any(ord(item) < 32 or 127 <= ord(item) < 160 for item in text)
 
 
 def test_both_ends_of_a_long_path_are_kept() -> None:
-    shown = shortened("/cvmfs/repo/" + "x" * 4096 + "/model.onnx.data", 40)
+    text = shortened("/cvmfs/repo/" + "x" * 4096 + "/model.onnx.data", 40)
 
-    assert shown.startswith("/cvmfs/repo/")
-    assert shown.endswith("/model.onnx.data")
+    assert text.startswith("/cvmfs/repo/")
+    assert text.endswith("/model.onnx.data")

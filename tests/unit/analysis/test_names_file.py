@@ -28,8 +28,8 @@ def test_what_is_written_is_what_is_read() -> None:
 def test_a_report_has_the_tensors_that_its_trace_keeps(tmp_path: Path) -> None:
     # GIVEN a trace with tensors of its model, and of a file that was never read
     trace = stored(tmp_path, cold_run())
-    other = HeaderTensor("other", "int8", (9,), "/etc/passwd", 0, 9)
-    (trace / "tensors.json").write_bytes(kept.as_bytes([TENSOR, other]))
+    other_tensor = HeaderTensor("other", "int8", (9,), "/etc/passwd", 0, 9)
+    (trace / "tensors.json").write_bytes(kept.as_bytes([TENSOR, other_tensor]))
     # WHEN it is reported
     recorded = read_trace(trace)
     report = analyse(recorded, headers_of(recorded, current_user()))
@@ -94,7 +94,7 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, planted: str) -> No
 
 @given(
     st.binary(max_size=300)
-    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda told: json.dumps(told).encode())
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda children: json.dumps(children).encode())
 )
 @settings(max_examples=200, deadline=None)
 def test_nothing_but_a_refusal_comes_of_nonsense(content: bytes) -> None:

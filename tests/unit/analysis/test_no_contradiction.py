@@ -114,12 +114,12 @@ def assert_consistent(report: Report, trace: Trace) -> None:
     assert set(verdict.causes) <= set(CAUSES)
     # Times: parts are no more than the whole, also where they are words.
     for process in report.processes:
-        assert sum(round(each * 1e9) for each in process.classes.values()) == round(process.wall_s * 1e9)
+        assert sum(round(class_ * 1e9) for class_ in process.classes.values()) == round(process.wall_s * 1e9)
         assert process.wall_s <= report.trace.duration_s + 1e-9 or process.pid != TARGET
     summary = text.render(report, verbose=True) + " ".join(finding.evidence for finding in report.findings)
-    for part, unit, whole, whole_unit in OF.findall(" ".join(summary.split())):
+    for part, unit, total, whole_unit in OF.findall(" ".join(summary.split())):
         seconds = float(part.replace(",", "")) * UNITS[unit]
-        assert seconds <= float(whole.replace(",", "")) * UNITS[whole_unit] * 1.006, (part, unit, whole, whole_unit)
+        assert seconds <= float(total.replace(",", "")) * UNITS[whole_unit] * 1.006, (part, unit, total, whole_unit)
     # States of the caches fit what was read and fetched.
     fetched = any(fetch.by_target for fetch in report.fetches)
     assert report.cache_state not in ("cold",) or fetched
@@ -134,10 +134,12 @@ def assert_consistent(report: Report, trace: Trace) -> None:
         assert not verdict.fuse_reads
         assert not verdict.blocked_s
     # How it ended is said first, and only if it did not end well.
-    said = sentences(report)
-    assert bool(said) == bool(report.trace.exit_code or report.failures or any(row.signal for row in report.processes))
-    assert "Processes" not in said
-    assert ("ended with exit code 1" in (said or [""])[0]) == (report.trace.exit_code == 1)
+    sentences_ = sentences(report)
+    assert bool(sentences_) == bool(
+        report.trace.exit_code or report.failures or any(row.signal for row in report.processes)
+    )
+    assert "Processes" not in sentences_
+    assert ("ended with exit code 1" in (sentences_ or [""])[0]) == (report.trace.exit_code == 1)
 
 
 @given(crowded())
@@ -162,13 +164,13 @@ def test_a_failed_read_changes_no_count_of_reads_no_bytes_no_cause_and_no_state(
     assert len(after.failures) == len(before.failures) + 1
     assert after.cache_state == before.cache_state or before.cache_state == "none"
     assert after.verdict.causes == before.verdict.causes
-    for one, other in zip(before.phases, after.phases, strict=True):
-        assert (one.fuse_reads, one.fuse_read_bytes, one.disk_bytes) == (
-            other.fuse_reads,
-            other.fuse_read_bytes,
-            other.disk_bytes,
+    for first, second in zip(before.phases, after.phases, strict=True):
+        assert (first.fuse_reads, first.fuse_read_bytes, first.disk_bytes) == (
+            second.fuse_reads,
+            second.fuse_read_bytes,
+            second.disk_bytes,
         )
-        assert one.cache_state == other.cache_state or one.cache_state == "none"
+        assert first.cache_state == second.cache_state or first.cache_state == "none"
     assert {row.path: row.reads for row in before.files if row.reads} == {
         row.path: row.reads for row in after.files if row.reads
     }
@@ -199,6 +201,6 @@ def test_processes_that_failed_are_named_once() -> None:
     scene.add(Kind.PROC_SIGNAL, 30, tid=CHILD, tgid=CHILD, ret=7, a=4096, c=2)
     scene.add(Kind.PROC_EXIT, 31, tid=CHILD, tgid=CHILD)
     scene.add(Kind.PROC_REAPED, 40, tid=TARGET, a=CHILD, b=7)
-    said = sentences(analyse(scene.trace()))
-    assert np.sum([line.count(str(CHILD)) for line in said]) == 1
-    assert np.sum([line.count("failed") for line in said]) == 1
+    text = sentences(analyse(scene.trace()))
+    assert np.sum([line.count(str(CHILD)) for line in text]) == 1
+    assert np.sum([line.count("failed") for line in text]) == 1

@@ -35,7 +35,7 @@ def test_a_gap_takes_the_no_away() -> None:
     assert (
         f"2 FUSE requests of {MOUNT} between the kernel's numbers 2 and 48 were not recorded" in report.verdict.missing
     )
-    assert not any("are accounted for" in each for each in report.verdict.proof)
+    assert not any("are accounted for" in sentence for sentence in report.verdict.proof)
 
 
 def test_the_numbers_of_an_older_kernel_go_by_one() -> None:
@@ -63,4 +63,4 @@ def test_numbers_that_are_not_consecutive_at_all_tell_nothing(stride: int) -> No
 
     assert report.kernel_requests[0].missing is None
     assert report.verdict.generation_hits_cvmfs == "no"
-    assert not any("kernel" in each for each in (*report.verdict.proof, *report.verdict.missing))
+    assert not any("kernel" in sentence for sentence in (*report.verdict.proof, *report.verdict.missing))

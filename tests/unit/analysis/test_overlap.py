@@ -8,13 +8,13 @@ from cvtrace.analysis import analyse
 from cvtrace.analysis.report import text
 from cvtrace.probes.events import Kind, Opcode
 
-OTHER = TARGET + 1
+OTHER_THREAD = TARGET + 1
 
 
 def two_threads() -> Scene:
     """Return a scene of a process with two threads, whose scheduling was seen."""
     scene = Scene().preempted(900, 901)
-    scene.add(Kind.PROC_FORK, 0, tid=TARGET, a=TARGET, b=OTHER)
+    scene.add(Kind.PROC_FORK, 0, tid=TARGET, a=TARGET, b=OTHER_THREAD)
     return scene.call("OgaCreateModel", 100, 300)
 
 
@@ -22,9 +22,9 @@ def test_a_token_inside_another_threads_phase_counts() -> None:
     # GIVEN tokens of 100 µs, of which one thread's lie half in, one wholly in those of the other
     scene = two_threads()
     scene.call("OgaGenerator_GenerateNextToken", 400, 500)
-    scene.call("OgaGenerator_GenerateNextToken", 450, 550, tid=OTHER)
+    scene.call("OgaGenerator_GenerateNextToken", 450, 550, tid=OTHER_THREAD)
     scene.call("OgaGenerator_GenerateNextToken", 600, 700)
-    scene.call("OgaGenerator_GenerateNextToken", 610, 690, tid=OTHER)
+    scene.call("OgaGenerator_GenerateNextToken", 610, 690, tid=OTHER_THREAD)
 
     report = analyse(scene.trace())
 
@@ -45,9 +45,9 @@ def test_each_token_has_the_time_and_the_reads_of_its_own_thread() -> None:
     # GIVEN a thread that computes through its token, and another that waits for a READ in its own
     scene = two_threads()
     scene.call("OgaGenerator_GenerateNextToken", 400, 600)
-    scene.call("OgaGenerator_GenerateNextToken", 410, 590, tid=OTHER)
-    scene.request(Opcode.READ, 460, 540, 545, sent=449, asker=OTHER, offset=1 << 20)
-    scene.off(450, 541, 550, by=WORKER, tid=OTHER, state=2)
+    scene.call("OgaGenerator_GenerateNextToken", 410, 590, tid=OTHER_THREAD)
+    scene.request(Opcode.READ, 460, 540, 545, sent=449, asker=OTHER_THREAD, offset=1 << 20)
+    scene.off(450, 541, 550, by=WORKER, tid=OTHER_THREAD, state=2)
 
     report = analyse(scene.trace())
 
@@ -62,8 +62,8 @@ def test_a_read_of_a_token_belongs_to_decode_even_while_another_thread_loads() -
     # GIVEN a second model that is loaded while the first generates
     scene = two_threads()
     scene.call("OgaCreateModel", 400, 800)
-    scene.call("OgaGenerator_GenerateNextToken", 500, 600, tid=OTHER)
-    scene.request(Opcode.READ, 520, 540, 545, sent=510, asker=OTHER)
+    scene.call("OgaGenerator_GenerateNextToken", 500, 600, tid=OTHER_THREAD)
+    scene.request(Opcode.READ, 520, 540, 545, sent=510, asker=OTHER_THREAD)
     scene.request(Opcode.READ, 720, 740, 745, sent=710)
 
     report = analyse(scene.trace())
@@ -78,7 +78,7 @@ def test_a_read_of_a_token_belongs_to_decode_even_while_another_thread_loads() -
 def test_a_decode_that_carries_no_time_has_a_row_all_the_same() -> None:
     scene = two_threads()
     scene.call("OgaCreateModel", 400, 800)
-    scene.call("OgaGenerator_GenerateNextToken", 500, 600, tid=OTHER)
+    scene.call("OgaGenerator_GenerateNextToken", 500, 600, tid=OTHER_THREAD)
 
     rows = rows_us(analyse(scene.trace()))
 
@@ -89,7 +89,7 @@ def test_a_decode_that_carries_no_time_has_a_row_all_the_same() -> None:
 def test_one_thread_after_the_other_is_no_overlap() -> None:
     scene = two_threads()
     scene.call("OgaGenerator_GenerateNextToken", 400, 500)
-    scene.call("OgaGenerator_GenerateNextToken", 500, 550, tid=OTHER)
+    scene.call("OgaGenerator_GenerateNextToken", 500, 550, tid=OTHER_THREAD)
     scene.call("OgaTokenizerEncode", 600, 700).call("OgaCreateConfig", 610, 650)  # nested in its own thread
 
     report = analyse(scene.trace())

@@ -64,7 +64,7 @@ def unpacked(data: bytes) -> PerfettoTrace:
     for packet in trace.packet:
         if packet.HasField("compressed_packets"):
             inside = PerfettoTrace.FromString(zlib.decompress(packet.compressed_packets))
-            assert not any(each.HasField("compressed_packets") for each in inside.packet)
+            assert not any(item.HasField("compressed_packets") for item in inside.packet)
             plain.packet.extend(inside.packet)
         else:
             plain.packet.append(packet)
@@ -76,36 +76,38 @@ def parsed(trace: PerfettoTrace) -> Read:
     tracks: dict[int, Any] = {}
     events = []
     for packet in trace.packet:
-        for told, into in (("event_names", names), ("debug_annotation_names", keys)):
-            into.update({each.iid: each.name for each in getattr(packet.interned_data, told)})
-        texts.update({each.iid: each.str.decode() for each in packet.interned_data.debug_annotation_string_values})
+        for field_name, into in (("event_names", names), ("debug_annotation_names", keys)):
+            into.update({item.iid: item.name for item in getattr(packet.interned_data, field_name)})
+        texts.update({value.iid: value.str.decode() for value in packet.interned_data.debug_annotation_string_values})
         if packet.HasField("track_descriptor"):
             assert packet.track_descriptor.uuid not in tracks
             tracks[packet.track_descriptor.uuid] = packet.track_descriptor
         if packet.HasField("track_event"):
             events.append(packet)
-    found = Read()
+    parsed = Read()
     titles = {uuid: _title(track) for uuid, track in tracks.items()}
-    found.parents = {titles[uuid]: titles.get(track.parent_uuid, "") for uuid, track in tracks.items()}
+    parsed.parents = {titles[uuid]: titles.get(track.parent_uuid, "") for uuid, track in tracks.items()}
     open_now: dict[int, list[Slice]] = defaultdict(list)
     for packet in sorted(events, key=lambda packet: packet.timestamp):
         event, title = packet.track_event, titles[packet.track_event.track_uuid]
         if event.type == TrackEvent.TYPE_COUNTER:
-            found.counters[title].append((packet.timestamp, event.counter_value))
+            parsed.counters[title].append((packet.timestamp, event.counter_value))
         elif event.type == TrackEvent.TYPE_SLICE_END:
             open_now[event.track_uuid].pop().end = packet.timestamp
         else:
             assert packet.sequence_flags & TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
             arguments = {
-                keys[each.name_iid]: texts[each.string_value_iid] if each.string_value_iid else each.uint_value
-                for each in event.debug_annotations
+                keys[annotation.name_iid]: texts[annotation.string_value_iid]
+                if annotation.string_value_iid
+                else annotation.uint_value
+                for annotation in event.debug_annotations
             }
             stack = open_now[event.track_uuid]
-            made = Slice(names[event.name_iid], packet.timestamp, -1, len(stack), arguments, list(event.flow_ids))
-            stack.append(made)
-            found.slices[title].append(made)
+            piece = Slice(names[event.name_iid], packet.timestamp, -1, len(stack), arguments, list(event.flow_ids))
+            stack.append(piece)
+            parsed.slices[title].append(piece)
     assert not any(open_now.values())
-    return found
+    return parsed
 
 
 def _title(track: Any) -> str:
@@ -117,26 +119,28 @@ def _title(track: Any) -> str:
 def test_phases_tokens_and_classes_are_those_of_the_report() -> None:
     study, _, report = full_analysis(cold_run().trace())
 
-    found = read(cold_run().trace())
+    parsed = read(cold_run().trace())
 
     spent: dict[str, float] = defaultdict(float)
-    for each in found.slices["Phases"]:
-        spent[each.name] += (each.end - each.start) / 1e9
+    for phase in parsed.slices["Phases"]:
+        spent[phase.name] += (phase.end - phase.start) / 1e9
     assert spent == pytest.approx({row.name: row.wall_s for row in report.phases})
-    tokens = [(each.name, each.start, each.end) for each in found.slices["Tokens"]]
+    tokens = [(token.name, token.start, token.end) for token in parsed.slices["Tokens"]]
     assert tokens == [
         (f"token {row.index}", START + round(row.start_s * 1e9), START + round((row.start_s + row.wall_s) * 1e9))
         for row in report.tokens
     ]
-    waited = sum(each.end - each.start for each in found.slices[f"thread {TARGET}"] if each.name == "network.transfer")
+    waited = sum(
+        slice_.end - slice_.start for slice_ in parsed.slices[f"thread {TARGET}"] if slice_.name == "network.transfer"
+    )
     assert waited == 80 * MS
-    assert len(study.requests) == len(found.slices["FUSE requests"])
+    assert len(study.requests) == len(parsed.slices["FUSE requests"])
 
 
 def test_a_request_tells_what_it_was_about() -> None:
-    found = read(cold_run().trace())
+    parsed = read(cold_run().trace())
 
-    read_in_load = next(each for each in found.slices["FUSE requests"] if each.name == "READ")
+    read_in_load = next(request for request in parsed.slices["FUSE requests"] if request.name == "READ")
     assert read_in_load.start == START + 199_999_000
     assert read_in_load.end == START + 400_010_000
     assert read_in_load.arguments == {
@@ -153,20 +157,20 @@ def test_a_request_tells_what_it_was_about() -> None:
 
 
 def test_arrows_lead_from_token_to_request_to_fetch() -> None:
-    found = read(big_trace(2000, tokens=20))
+    parsed = read(big_trace(2000, tokens=20))
 
     starts = {
-        track: {flow: each for each in found.slices[track] for flow in each.flows}
+        track: {flow: slice_ for slice_ in parsed.slices[track] for flow in slice_.flows}
         for track in ("Tokens", "FUSE requests", "HTTP")
     }
     tokens, requests, gets = starts.values()
-    of_tokens = [each for each in found.slices["FUSE requests"] if "token" in each.arguments]
+    of_tokens = [request for request in parsed.slices["FUSE requests"] if "token" in request.arguments]
     assert of_tokens
     for request in of_tokens:
         for flow in request.flows:
             assert tokens[flow].name == f"token {request.arguments['token']}"
             assert tokens[flow].start <= request.start <= tokens[flow].end
-    assert set(tokens) == {flow for each in of_tokens for flow in each.flows}
+    assert set(tokens) == {flow for token in of_tokens for flow in token.flows}
     assert gets
     for flow, get in gets.items():
         assert requests[flow].start <= get.start
@@ -176,26 +180,26 @@ def test_arrows_lead_from_token_to_request_to_fetch() -> None:
 
 
 def test_a_get_is_cut_into_its_parts() -> None:
-    found = read(cold_run().trace())
+    parsed = read(cold_run().trace())
 
-    get, *parts = found.slices["HTTP"]
+    get, *parts = parsed.slices["HTTP"]
     assert (get.name, get.depth, get.arguments["status"], get.arguments["bytes"]) == ("GET", 0, 200, 1_000_000)
     assert get.arguments["url"].endswith("0001P")
     assert get.arguments["waited_for_bytes_ns"] == 80 * MS
-    assert [each.name for each in parts] == ["queue", "request", "transfer and fill"]
-    assert [each.depth for each in parts] == [1, 1, 1]
-    assert sum(each.end - each.start for each in parts) == get.end - get.start
+    assert [part.name for part in parts] == ["queue", "request", "transfer and fill"]
+    assert [part.depth for part in parts] == [1, 1, 1]
+    assert sum(part.end - part.start for part in parts) == get.end - get.start
 
 
 @pytest.mark.parametrize(
     "trace", [cold_run().trace(), hot_run().trace(), hostile_run().trace(), big_trace(3000, tokens=30)]
 )
 def test_slices_nest_as_they_are_meant_to(trace: Trace) -> None:
-    found = read(trace)
+    parsed = read(trace)
 
-    for track, slices in found.slices.items():
-        assert {each.depth for each in slices} <= ({0, 1} if track == "HTTP" else {0}), track
-        assert all(each.end >= each.start for each in slices)
+    for track, slices in parsed.slices.items():
+        assert {slice_.depth for slice_ in slices} <= ({0, 1} if track == "HTTP" else {0}), track
+        assert all(slice_.end >= slice_.start for slice_ in slices)
 
 
 def test_tracks_belong_to_their_process() -> None:
@@ -215,14 +219,14 @@ def test_bytes_in_flight_begin_and_end_with_the_request() -> None:
 
 
 def test_hostile_names_are_text() -> None:
-    found = read(hostile_run().trace())
+    parsed = read(hostile_run().trace())
 
-    files = {each.arguments["file"] for each in found.slices["FUSE requests"] if "file" in each.arguments}
+    files = {request.arguments["file"] for request in parsed.slices["FUSE requests"] if "file" in request.arguments}
     for name in NAMES:
-        told = printable(name.encode("utf-8", "replace").decode())
-        assert any(file.endswith(f"/{told}") for file in files)
-    everything = [each.name for slices in found.slices.values() for each in slices]
-    assert not any(UNSEEN.search(name) for name in [*files, *everything, *found.parents])
+        cleaned_name = printable(name.encode("utf-8", "replace").decode())
+        assert any(file.endswith(f"/{cleaned_name}") for file in files)
+    names = [slice_.name for slices in parsed.slices.values() for slice_ in slices]
+    assert not any(UNSEEN.search(name) for name in [*files, *names, *parsed.parents])
 
 
 def test_a_recording_of_nothing_is_a_trace() -> None:
@@ -243,10 +247,10 @@ def test_a_stamp_makes_what_protobuf_would() -> None:
         return packet
 
     columns = {"time": ints([0, 1, 2**63 - 1]), "track": ints([0, 127, 2**28 - 1]), "flow": ints([0, 255, 2**62])}
-    made = Stamp(build).press(columns, 3)
+    rows = Stamp(build).press(columns, 3)
 
     for row in range(3):
-        packet = TracePacket.FromString(made[row].tobytes())
+        packet = TracePacket.FromString(rows[row].tobytes())
         assert packet.timestamp == columns["time"][row]
         assert packet.track_event.track_uuid == columns["track"][row]
         assert list(packet.track_event.flow_ids) == [columns["flow"][row]]
@@ -257,16 +261,16 @@ def test_a_stamp_makes_what_protobuf_would() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=60))
 def test_lanes_are_disjoint_and_no_more_than_twice_what_is_needed(intervals: list[tuple[int, int]]) -> None:
-    intervals.sort(key=lambda each: each[0])
+    intervals.sort(key=lambda item: item[0])
     start = ints([begin for begin, _ in intervals])
     end = start + ints([length for _, length in intervals])
 
     lane = side_by_side(start, end)
 
     for number in range(int(lane.max(initial=-1)) + 1):
-        mine = lane == number
-        assert mine.any()
-        assert (start[mine][1:] >= end[mine][:-1]).all()
+        of_lane = lane == number
+        assert of_lane.any()
+        assert (start[of_lane][1:] >= end[of_lane][:-1]).all()
     depth = max((int(((start <= at) & (end > at)).sum()) for at in range(90)), default=0)
     assert int(lane.max(initial=-1)) + 1 <= max(2 * depth, 1)
 
@@ -284,16 +288,16 @@ def test_pages_count_once_and_what_is_read_again_is_told() -> None:
     scene.add(Kind.PAGE_READ, 460_000, tid=TARGET, a=42, b=9, c=5 | 3 << 48)  # of a file that was cached
     scene.request(Opcode.READ, 700_000, 700_050, 700_100, sent=699_000, offset=65_536)
 
-    known = residency(full_analysis(scene.trace())[0])
+    cached = residency(full_analysis(scene.trace())[0])
 
-    at = {round((time - START) / 1000): row for row, time in enumerate(known.time.tolist())}
+    at = {round((time - START) / 1000): row for row, time in enumerate(cached.time.tolist())}
     page = 4096
-    assert known.seen_bytes[at[399_990]] == 131_072
+    assert cached.seen_bytes[at[399_990]] == 131_072
     assert 450_000 not in at
-    assert known.seen_bytes[at[460_000]] == 131_072 + 3 * page
-    assert known.again_bytes[at[632_900]] == 0
-    assert known.again_bytes[at[700_050]] == 65_536
-    assert known.seen_bytes[-1] == 131_072 + 3 * page + 131_072 + 65_536
+    assert cached.seen_bytes[at[460_000]] == 131_072 + 3 * page
+    assert cached.again_bytes[at[632_900]] == 0
+    assert cached.again_bytes[at[700_050]] == 65_536
+    assert cached.seen_bytes[-1] == 131_072 + 3 * page + 131_072 + 65_536
 
 
 @settings(deadline=None, max_examples=40)
@@ -308,11 +312,11 @@ def test_residency_is_what_page_by_page_counting_finds(reads: list[tuple[int, in
         scene.request(
             Opcode.READ, at, at + 10, at + 20, sent=at - 1, node=node + 2, offset=page * 4096, size=pages * 4096
         )
-        mine = {(node, each) for each in range(page, page + pages)}
-        again += len(mine & present)
-        present |= mine
+        pages_read = {(node, number) for number in range(page, page + pages)}
+        again += len(pages_read & present)
+        present |= pages_read
 
-    known = residency(full_analysis(scene.trace())[0])
+    cached = residency(full_analysis(scene.trace())[0])
 
-    assert known.seen_bytes[-1] == 4096 * len(present)
-    assert known.again_bytes[-1] == 4096 * again
+    assert cached.seen_bytes[-1] == 4096 * len(present)
+    assert cached.again_bytes[-1] == 4096 * again

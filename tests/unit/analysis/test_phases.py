@@ -150,28 +150,28 @@ def test_what_a_process_does_belongs_to_its_own_phase_not_to_that_of_another() -
 
 def test_very_many_are_put_into_phases_as_one_by_one() -> None:
     # GIVEN two processes whose calls overlap, a thread of each that calls nothing, a child without calls, phases named by the script
-    child, other, idle, unheard = TARGET + 50, TARGET + 1, TARGET + 51, TARGET + 99
+    child, sibling, idle, unheard = TARGET + 50, TARGET + 1, TARGET + 51, TARGET + 99
     scene = Scene()
     scene.add(Kind.PROC_EXEC, 10, tid=TARGET, text="/usr/bin/python3")
     scene.add(Kind.PROC_FORK, 40, tid=TARGET, b=child)
     scene.call("OgaCreateModel", 100, 300).call("OgaCreateModel", 200, 420, tid=child, tgid=child)
-    scene.call("OgaGenerator_GenerateNextToken", 300, 350).call("OgaCreateTokenizer", 310, 330, tid=other)
+    scene.call("OgaGenerator_GenerateNextToken", 300, 350).call("OgaCreateTokenizer", 310, 330, tid=sibling)
     scene.call("OgaGenerator_GenerateNextToken", 500, 540, tid=child, tgid=child)
     scene.named("mine", 440, 480).named("load", 600, 700)
     scene.add(Kind.SYS_STAT, 620, 621, tid=idle, tgid=child)
-    scene.add(Kind.SYS_STAT, 640, 641, tid=other)
+    scene.add(Kind.SYS_STAT, 640, 641, tid=sibling)
     scene.add(Kind.PROC_EXIT, 800, tid=TARGET)
     phases = study_of(scene.trace()).phases
     # WHEN the phase and the call are asked for at every µs, also before and after, and at those a ns before
     times = START + np.arange(-20, 1100) * US
     times = np.concatenate([times, times - 1])
-    threads = np.repeat([TARGET, child, other, idle, unheard], len(times))
+    threads = np.repeat([TARGET, child, sibling, idle, unheard], len(times))
     times = np.tile(times, 5)
     rows, calls = phases.row_at(threads, times), phases.call_at(threads, times)
     # THEN the answers are those to each question alone
     alone = [
-        (phases.row_at(one, at)[0], phases.call_at(one, at)[0])
-        for one, at in zip(np.split(threads, len(threads)), np.split(times, len(times)), strict=True)
+        (phases.row_at(thread, at)[0], phases.call_at(thread, at)[0])
+        for thread, at in zip(np.split(threads, len(threads)), np.split(times, len(times)), strict=True)
     ]
     assert list(zip(rows.tolist(), calls.tolist(), strict=True)) == alone
     assert len({row for row, _ in alone}) > 5

@@ -47,15 +47,15 @@ def test_the_verdict_is_inconclusive_and_says_what_would_prove_it() -> None:
 
 
 def test_what_was_not_observed_is_null_and_not_zero() -> None:
-    found = json.loads(json_report.render(portable()))
+    document = json.loads(json_report.render(portable()))
 
-    load = next(row for row in found["phases"] if row["name"] == "load")
+    load = next(row for row in document["phases"] if row["name"] == "load")
     counts = ("fuse_requests", "fuse_reads", "fuse_read_bytes", "cache_hits", "http_fetches", "faults", "network_bytes")
     assert {name: load[name] for name in counts} == dict.fromkeys(counts)
     assert load["compute_s"] == 0
     assert load["unattributed_s"] == load["wall_s"] > 0
-    assert found["tokens"][0]["fuse_reads"] is None
-    assert found["cache_state"] is None
+    assert document["tokens"][0]["fuse_reads"] is None
+    assert document["cache_state"] is None
 
 
 def test_the_table_says_so_too() -> None:

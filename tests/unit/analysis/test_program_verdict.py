@@ -44,17 +44,17 @@ def test_a_program_that_waits_is_a_yes_with_its_numbers() -> None:
     assert (verdict.http_fetches, verdict.http_bytes, verdict.tokens) == (1, 3000, 0)
     assert verdict.blocked_s == pytest.approx(200e-6)
     assert verdict.missing == ()
-    assert any("cvmfs2 served 1 read and 1 open of the program" in each for each in verdict.proof)
+    assert any("cvmfs2 served 1 read and 1 open of the program" in sentence for sentence in verdict.proof)
 
 
 def test_the_summary_says_so_in_words_that_fit() -> None:
-    said = summary(reading().trace())
+    text = summary(reading().trace())
 
-    assert "Does this program wait for CVMFS? YES: it waited 200 µs of its 1.00 ms for CVMFS" in said
-    assert "needed 1 read of 8.19 kB, 1 other request and 1 fetch (3.00 kB)" in said
-    assert "models/tiny/model.onnx.data" in said
+    assert "Does this program wait for CVMFS? YES: it waited 200 µs of its 1.00 ms for CVMFS" in text
+    assert "needed 1 read of 8.19 kB, 1 other request and 1 fetch (3.00 kB)" in text
+    assert "models/tiny/model.onnx.data" in text
     for word in ("token", "generation", "the model ", "weights"):
-        assert word not in said.replace("models/tiny/model.onnx.data", ""), word
+        assert word not in text.replace("models/tiny/model.onnx.data", ""), word
 
 
 def test_a_program_that_hardly_waits_is_said_to() -> None:
@@ -67,7 +67,7 @@ def test_a_program_that_needs_nothing_is_a_no_with_proof() -> None:
     scene.opened(10, 20, 3, "/etc/ld.so.cache")
     verdict = analyse(scene.trace()).verdict
     assert (verdict.question, verdict.answer, verdict.missing) == ("program", "no", ())
-    assert any("opened 1 file or tried to, none of them on CVMFS" in each for each in verdict.proof)
+    assert any("opened 1 file or tried to, none of them on CVMFS" in sentence for sentence in verdict.proof)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_a_program_of_which_nothing_was_seen_is_inconclusive() -> None:
 
 @pytest.mark.parametrize("reads, answer", [(0, "no"), (5, "inconclusive")])
 def test_without_privileges_a_client_that_counted_nothing_is_a_no(reads: int, answer: str) -> None:
-    counted = {"cvmfs.n_fs_lookup": 3, "cvmfs.n_fs_open": 4, "cvmfs.n_fs_read": 5}
+    counters = {"cvmfs.n_fs_lookup": 3, "cvmfs.n_fs_open": 4, "cvmfs.n_fs_read": 5}
     mount = {
         **Scene().mount(Scene().opened(1, 2, 3).arrays()[0]),
-        "counters_before": counted,
-        "counters_after": counted | {"cvmfs.n_fs_read": 5 + reads},
+        "counters_before": counters,
+        "counters_after": counters | {"cvmfs.n_fs_read": 5 + reads},
     }
     verdict = analyse(Scene(end=1000).opened(10, 20, 3).trace(probe="portable", mounts=[mount])).verdict
     assert verdict.answer == answer
@@ -128,10 +128,10 @@ def test_many_runs_are_said_in_few_lines() -> None:
     for at, length in ((300, 400), (5300, 100), (9300, 50)):
         scene.request(Opcode.READ, at + 1, at + length - 2, at + length, sent=at)
         scene.off(at, at + length - 1, at + length, by=201)
-    said = dict(programs.runs(analyse(scene.trace())))
-    assert said["run 1"] == "waited 400 µs of 700 µs for 1 read"
-    assert said["29 more runs"] == "2 of them waited, 150 µs of 20.3 ms, for 2 reads"
-    assert said["worst, run 6"] == "waited 100 µs of 700 µs for 1 read"
+    rows = dict(programs.runs(analyse(scene.trace())))
+    assert rows["run 1"] == "waited 400 µs of 700 µs for 1 read"
+    assert rows["29 more runs"] == "2 of them waited, 150 µs of 20.3 ms, for 2 reads"
+    assert rows["worst, run 6"] == "waited 100 µs of 700 µs for 1 read"
 
 
 def test_runs_that_need_nothing_are_a_no() -> None:
@@ -145,8 +145,8 @@ def test_runs_that_need_nothing_are_a_no() -> None:
 
 def test_imports_are_answered_by_name() -> None:
     report = analyse(program().trace())
-    said = dict(programs.lines(report))
-    assert said["import"] == "app waited 202 µs of 700 µs: 3 opens, 1 lookup, 1 read, 1 fetch (5.00 kB)"
+    rows = dict(programs.lines(report))
+    assert rows["import"] == "app waited 202 µs of 700 µs: 3 opens, 1 lookup, 1 read, 1 fetch (5.00 kB)"
     table = programs.imports_table(report, 80)
     assert " ".join(table[0].split()) == "imported package modules time waiting opens lookups fetches fetched"
     assert table[1].split()[0] == "heavy"
@@ -163,10 +163,10 @@ def test_places_are_the_narrowest_that_hold_the_waiting() -> None:
 
 def test_places_do_not_hold_each_other() -> None:
     report = analyse(tree().trace())
-    found = places(report)
+    rows = places(report)
     total = sum(row.blocked_s for row in report.folders)
-    assert sum(place.blocked_s for place in found) <= total + 1e-9
-    assert found[0].path == f"{MOUNT}/repo/a/x"
+    assert sum(place.blocked_s for place in rows) <= total + 1e-9
+    assert rows[0].path == f"{MOUNT}/repo/a/x"
 
 
 @pytest.mark.parametrize("scene", [program(), tree(), four_runs(), reading(), Scene(end=10)])
@@ -178,7 +178,7 @@ def test_the_summary_fits(scene: Scene, width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "scene, wanted",
+    "scene, expected",
     [
         (
             reading(),
@@ -191,9 +191,9 @@ def test_the_summary_fits(scene: Scene, width: int) -> None:
         (four_runs(), ["run 1: waited 122 µs of 180 µs", "run 4: needed nothing"]),
     ],
 )
-def test_everything_is_said_with_v_in_words_that_fit(scene: Scene, wanted: list[str]) -> None:
-    said = " ".join(text.render(analyse(scene.trace()), verbose=True).split())
-    for each in wanted:
-        assert each in said
-    assert "no token generation was seen" not in said
-    assert "0 tokens" not in said
+def test_everything_is_said_with_v_in_words_that_fit(scene: Scene, expected: list[str]) -> None:
+    summary = " ".join(text.render(analyse(scene.trace()), verbose=True).split())
+    for item in expected:
+        assert item in summary
+    assert "no token generation was seen" not in summary
+    assert "0 tokens" not in summary

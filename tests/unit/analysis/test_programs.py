@@ -80,16 +80,16 @@ def folders() -> dict[str, Folder]:
 
 
 def test_folders_have_what_lies_in_them_and_below() -> None:
-    found = folders()
+    by_path = folders()
 
-    assert set(found) == {"", "/repo", "/repo/a", "/repo/b"}
-    assert (found["/repo/a"].lookups, found["/repo/a"].opens, found["/repo/a"].reads) == (1, 1, 1)
-    assert (found["/repo/a"].read_bytes, found["/repo/a"].files) == (8192, 1)
-    assert found["/repo/a"].blocked_s == pytest.approx(70e-6)
-    assert found["/repo/b"].blocked_s == pytest.approx(20e-6)
-    assert found["/repo"].blocked_s == pytest.approx(20e-6)
-    assert found["/repo"].total_blocked_s == pytest.approx(110e-6)
-    assert found["/repo"].total_requests == 6
+    assert set(by_path) == {"", "/repo", "/repo/a", "/repo/b"}
+    assert (by_path["/repo/a"].lookups, by_path["/repo/a"].opens, by_path["/repo/a"].reads) == (1, 1, 1)
+    assert (by_path["/repo/a"].read_bytes, by_path["/repo/a"].files) == (8192, 1)
+    assert by_path["/repo/a"].blocked_s == pytest.approx(70e-6)
+    assert by_path["/repo/b"].blocked_s == pytest.approx(20e-6)
+    assert by_path["/repo"].blocked_s == pytest.approx(20e-6)
+    assert by_path["/repo"].total_blocked_s == pytest.approx(110e-6)
+    assert by_path["/repo"].total_requests == 6
 
 
 def test_requests_about_what_was_never_seen_by_name_have_a_row_of_their_own() -> None:

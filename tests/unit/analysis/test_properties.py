@@ -188,10 +188,10 @@ def cut_after(trace: Trace, records: int) -> Trace:
     """Return what is on disk of a recording that was killed: records come when what they tell of is over."""
     ends = trace.events["ts"] + trace.events["dur"]
     # The reply (42) comes right before the request that it ends (40).
-    kept = np.sort(np.lexsort((-trace.events["kind"].astype(np.int64), ends))[:records])
+    indexes = np.sort(np.lexsort((-trace.events["kind"].astype(np.int64), ends))[:records])
     clock = {**trace.meta["clock"], "end_ns": None}
     meta = {**trace.meta, "clock": clock, "finished": False}
-    return Trace(trace.path, meta, trace.events[kept], trace.texts, "the trace ends early")
+    return Trace(trace.path, meta, trace.events[indexes], trace.texts, "the trace ends early")
 
 
 @given(scenes(), st.integers(0, 200))
@@ -209,21 +209,21 @@ def lives(draw: st.DrawFn) -> Scene:
     now = 10
     for number in range(draw(st.integers(1, 5))):
         now += draw(st.integers(5, 40))
-        what = draw(st.sampled_from(("read", "thread reads", "fault", "second mount", "sleep")))
+        activity = draw(st.sampled_from(("read", "thread reads", "fault", "second mount", "sleep")))
         length = draw(st.integers(60, 120))
-        if what == "sleep":
+        if activity == "sleep":
             scene.off(now, now + length - 3, now + length, by=0)
             scene.add(Kind.SYS_WAIT, now - 1, now + length + 1, tid=TARGET, a=230)
-        elif what == "second mount":
+        elif activity == "second mount":
             scene.second_request(now, now + 10, now + length - 10, now + length - 4, offset=number * 4096)
             scene.off(now + 1, now + length - 6, now + length, by=SECOND_WORKER)
         else:
-            _read(draw, scene, now, length, number, SIBLING if what == "thread reads" else TARGET)
-        if what == "thread reads":
+            _read(draw, scene, now, length, number, SIBLING if activity == "thread reads" else TARGET)
+        if activity == "thread reads":
             # The target sleeps in a futex until the thread, which has its pages by then, wakes it.
             scene.off(now + 2, now + length + 2, now + length + 5, by=SIBLING)
             scene.add(Kind.SYS_WAIT, now + 1, now + length + 6, tid=TARGET, a=202)
-        elif what == "fault":
+        elif activity == "fault":
             scene.add(Kind.FAULT, now - 1, tid=TARGET, a=42, b=7, c=number)
             scene.add(Kind.READAHEAD, now - 0.5, tid=TARGET, a=42, b=7, c=number | 4 << 48, ret=1)
             scene.add(Kind.PAGE_MAP, now + length + 1, tid=TARGET, a=42, b=7, c=number | 4 << 48)
@@ -253,11 +253,11 @@ def test_a_cut_only_moves_time_to_unattributed(scene: Scene, records: int) -> No
     trace = scene.trace()
 
     # WHEN
-    whole, cut = totals_ns(analyse(trace)), totals_ns(analyse(cut_after(trace, records)))
+    full, cut = totals_ns(analyse(trace)), totals_ns(analyse(cut_after(trace, records)))
 
     # THEN no class has more than it has in the whole
     for name, spent in cut.items():
-        assert name == "unattributed" or spent <= whole.get(name, 0), (name, spent, whole)
+        assert name == "unattributed" or spent <= full.get(name, 0), (name, spent, full)
 
 
 @given(

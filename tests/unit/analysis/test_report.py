@@ -20,9 +20,9 @@ EXPECTED = Path(__file__).resolve().parents[2] / "data" / "summary"
 @pytest.mark.parametrize("form, width, verbose", [("", 80, False), ("-200", 200, False), ("-v", 80, True)])
 @pytest.mark.parametrize("name", ["cold", "hot", "large", "portable"])
 def test_the_summary_is_the_expected_text(name: str, form: str, width: int, verbose: bool) -> None:
-    made = {"cold": cold_run, "hot": hot_run, "large": large_run, "portable": portable_run}[name]()
+    scene = {"cold": cold_run, "hot": hot_run, "large": large_run, "portable": portable_run}[name]()
 
-    summary = text.render(analyse(made.trace()), width, verbose=verbose)
+    summary = text.render(analyse(scene.trace()), width, verbose=verbose)
 
     assert summary == (EXPECTED / f"{name}{form}.txt").read_text(encoding="utf-8")
     assert max(len(line) for line in summary.splitlines()) <= width
@@ -61,15 +61,15 @@ def test_lost_events_and_what_is_missing_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "value, shown",
+    "value, expected",
     [(0, "0 s"), (2e-6, "2.00 µs"), (0.0123, "12.3 ms"), (0.9999, "1.00 s"), (1.934, "1.93 s"), (3600, "3,600 s")],
 )
-def test_times_are_readable(value: float, shown: str) -> None:
-    assert seconds(value) == shown
+def test_times_are_readable(value: float, expected: str) -> None:
+    assert seconds(value) == expected
 
 
 def test_sizes_and_counts_are_readable() -> None:
-    assert [size(each) for each in (0, 512, 999_950, 181_203_112)] == ["0", "512 B", "1.00 MB", "181 MB"]
+    assert [size(item) for item in (0, 512, 999_950, 181_203_112)] == ["0", "512 B", "1.00 MB", "181 MB"]
     assert [pluralize(1, "fetch"), pluralize(1986, "read"), pluralize(2, "fetch")] == [
         "1 fetch",
         "1,986 reads",
@@ -111,7 +111,7 @@ def test_phases_that_the_script_names_can_be_checked() -> None:
 
     # THEN it is a name like those of the library, with _ for what is no letter
     outcome = check(report, [parse("warm_up.span_s <= 0.0002", named), parse("warm_up.span_s > 1", named)])
-    assert [each.met for each in outcome] == [True, False]
+    assert [item.met for item in outcome] == [True, False]
     with pytest.raises(BadExpression, match=r"known are: .*warm_up"):
         parse("warmup.span_s < 1", named)
 
@@ -136,7 +136,7 @@ def test_bad_expressions_say_what_is_known(expression: str, complaint: str) -> N
 
 
 @pytest.mark.parametrize(
-    "name, meant",
+    "name, intended",
     [
         ("decode.reads", "decode.fuse_reads"),
         ("decode.fuse_read", "decode.fuse_reads"),
@@ -148,8 +148,8 @@ def test_bad_expressions_say_what_is_known(expression: str, complaint: str) -> N
         ("warmup.wall_s", "warm_up.wall_s"),
     ],
 )
-def test_a_mistyped_name_is_answered_with_the_one_that_was_meant(name: str, meant: str) -> None:
-    with pytest.raises(BadExpression, match=rf"did you mean .*{re.escape(meant)}.*\?"):
+def test_a_mistyped_name_is_answered_with_the_one_that_was_meant(name: str, intended: str) -> None:
+    with pytest.raises(BadExpression, match=rf"did you mean .*{re.escape(intended)}.*\?"):
         parse(f"{name} == 0", ["warm up"])
 
 
@@ -185,17 +185,17 @@ def test_report_writes_text_and_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments, code, said",
+    "arguments, code, message",
     [
         (["--format", "nonsense"], 2, "nonsense"),
         (["-o", "/nowhere/report.txt"], 2, "cannot write /nowhere/report.txt"),
     ],
 )
-def test_report_refuses_in_one_sentence(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+def test_report_refuses_in_one_sentence(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
     result = CliRunner().invoke(main, ["report", str(stored(tmp_path, cold_run())), *arguments])
 
     assert result.exit_code == code
-    assert said in result.output
+    assert message in result.output
 
 
 def test_a_folder_that_is_no_trace_is_exit_4(tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_a_folder_that_is_no_trace_is_exit_4(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "numbers, shown",
+    "numbers, expected",
     [([], ""), ([3], "3"), (range(1, 24), "1–23"), ([1, 2, 4, 6, 7, 8], "1–2, 4, 6–8"), ([1, 3, 5, 7], "1, 3, 5 …")],
 )
-def test_tokens_are_ranges(numbers: list[int], shown: str) -> None:
-    assert listed(numbers, 3) == shown
+def test_tokens_are_ranges(numbers: list[int], expected: str) -> None:
+    assert listed(numbers, 3) == expected

@@ -12,25 +12,37 @@ from cvtrace.analysis.report import text
 from cvtrace.analysis.report.lines import NO_BREAK
 from cvtrace.probes.events import Kind, Opcode
 
-OTHER = 77
-LEFT_OUT = {"path": "/cvmfs/b.test.org", "device": OTHER, "connection": OTHER, "type": "fuse", "source": "cvmfs2"}
-NO_CVMFS = {"path": "/home/ann/far", "device": OTHER, "connection": OTHER, "type": "fuse.sshfs", "source": "far:"}
+OTHER_CONNECTION = 77
+LEFT_OUT = {
+    "path": "/cvmfs/b.test.org",
+    "device": OTHER_CONNECTION,
+    "connection": OTHER_CONNECTION,
+    "type": "fuse",
+    "source": "cvmfs2",
+}
+NO_CVMFS = {
+    "path": "/home/ann/far",
+    "device": OTHER_CONNECTION,
+    "connection": OTHER_CONNECTION,
+    "type": "fuse.sshfs",
+    "source": "far:",
+}
 STRANGER = 4711
 """A thread of a daemon that is not observed."""
 
 
-def asked(scene: Scene, at: float, to: float, opcode: Opcode = Opcode.READ, tid: int = TARGET) -> Scene:
+def request_elsewhere(scene: Scene, at: float, to: float, opcode: Opcode = Opcode.READ, tid: int = TARGET) -> Scene:
     """Add a request to the mount that is not observed."""
-    return scene.add(Kind.FUSE_SEND, at, to, tid=tid, a=2, b=OTHER, c=opcode << 32 | 80)
+    return scene.add(Kind.FUSE_SEND, at, to, tid=tid, a=2, b=OTHER_CONNECTION, c=opcode << 32 | 80)
 
 
-def seen(scene: Scene, *mounts: dict[str, Any]) -> Report:
+def report_with(scene: Scene, *mounts: dict[str, Any]) -> Report:
     return analyse(scene.trace(other_mounts=[{**mount, "paths": [mount["path"]], "used": True} for mount in mounts]))
 
 
 @pytest.mark.parametrize("at", [440, 505, 517, 525], ids=["prefill", "first token", "between", "second token"])
 def test_a_read_of_a_cvmfs_that_was_left_out_is_a_yes(at: float) -> None:
-    report = seen(asked(generation(), at, at + 5), LEFT_OUT)
+    report = report_with(request_elsewhere(generation(), at, at + 5), LEFT_OUT)
 
     verdict = report.verdict
     assert verdict.generation_hits_cvmfs == "yes"
@@ -43,7 +55,7 @@ def test_a_read_of_a_cvmfs_that_was_left_out_is_a_yes(at: float) -> None:
 
 
 def test_a_request_to_a_mount_that_is_no_cvmfs_leaves_it_open() -> None:
-    verdict = seen(asked(generation(), 525, 530), NO_CVMFS).verdict
+    verdict = report_with(request_elsewhere(generation(), 525, 530), NO_CVMFS).verdict
 
     assert verdict.generation_hits_cvmfs == "inconclusive"
     assert verdict.fuse_reads == 0
@@ -52,10 +64,10 @@ def test_a_request_to_a_mount_that_is_no_cvmfs_leaves_it_open() -> None:
 
 @pytest.mark.parametrize("mount", [LEFT_OUT, NO_CVMFS])
 def test_requests_elsewhere_outside_of_generation_do_not_change_it(mount: dict[str, Any]) -> None:
-    scene = asked(asked(generation(), 50, 60, Opcode.LOOKUP), 600, 610)
-    asked(scene, 525, 530, Opcode.RELEASE)
+    scene = request_elsewhere(request_elsewhere(generation(), 50, 60, Opcode.LOOKUP), 600, 610)
+    request_elsewhere(scene, 525, 530, Opcode.RELEASE)
 
-    report = seen(scene, mount)
+    report = report_with(scene, mount)
 
     assert report.verdict.generation_hits_cvmfs == "no"
     assert report.verdict.unobserved_mounts[0].requests == 2
@@ -63,7 +75,7 @@ def test_requests_elsewhere_outside_of_generation_do_not_change_it(mount: dict[s
 
 
 def test_a_mount_that_nobody_asked_anything_is_not_told() -> None:
-    verdict = seen(generation(), LEFT_OUT).verdict
+    verdict = report_with(generation(), LEFT_OUT).verdict
 
     assert verdict.generation_hits_cvmfs == "no"
     assert verdict.unobserved_mounts == ()
@@ -74,25 +86,25 @@ def test_waits_for_a_mount_that_is_not_observed_have_a_class_of_their_own() -> N
     # that was sent ahead
     scene = Scene()
     scene.opened(150, 160, 5, "/cvmfs/b.test.org/model").read(199, 300, 5)
-    asked(scene, 200, 289).off(201, 290, 295, by=STRANGER, state=2)
-    asked(scene, 302, 389).read(310, 400, 5).off(320, 390, 392, by=STRANGER, state=2)
+    request_elsewhere(scene, 200, 289).off(201, 290, 295, by=STRANGER, state=2)
+    request_elsewhere(scene, 302, 389).read(310, 400, 5).off(320, 390, 392, by=STRANGER, state=2)
     scene.read(500, 600, 6).off(510, 590, 592, by=STRANGER, state=2)  # a file of no mount
     scene.call("OgaCreateModel", 100, 800)
 
-    load = phase(seen(scene, LEFT_OUT), "load")
+    load = phase(report_with(scene, LEFT_OUT), "load")
 
-    found = classes_us(load)
-    assert found["other.fuse"] == 89 + 70
-    assert found["other.io"] == 80
+    classes = classes_us(load)
+    assert classes["other.fuse"] == 89 + 70
+    assert classes["other.io"] == 80
 
 
 def test_a_model_that_was_loaded_from_a_mount_left_out_is_said_so() -> None:
     scene = Scene().call("OgaCreateModel", 100, 400).call("OgaGenerator_GenerateNextToken", 500, 520)
     scene.opened(110, 130, 5, "/cvmfs/b.test.org/model.onnx.data")
-    asked(asked(scene, 115, 120, Opcode.OPEN), 200, 290)
+    request_elsewhere(request_elsewhere(scene, 115, 120, Opcode.OPEN), 200, 290)
     scene.add(Kind.FAULT, 300, tid=TARGET, a=CONNECTION, b=7, c=1)
 
-    verdict = seen(scene, LEFT_OUT).verdict
+    verdict = report_with(scene, LEFT_OUT).verdict
 
     assert verdict.generation_hits_cvmfs == "inconclusive"
     assert "the model was loaded from /cvmfs/b.test.org, which was not observed" in "; ".join(verdict.missing)
@@ -149,7 +161,7 @@ def test_a_local_name_of_a_file_on_cvmfs_is_no_local_copy() -> None:
     verdict = analyse(scene.trace()).verdict
 
     assert verdict.model_from == "cvmfs"
-    assert not any("not on CVMFS" in each for each in verdict.proof)
+    assert not any("not on CVMFS" in sentence for sentence in verdict.proof)
 
 
 @pytest.mark.parametrize(
@@ -184,9 +196,9 @@ def test_a_model_below_the_observed_mount_is_of_cvmfs() -> None:
 
 def program(path: str, **meta: Any) -> Report:
     """A program under strace, which sees no request to mounts that are not observed, but opens."""
-    other = {**NO_CVMFS, "paths": ["/home/ann/far", "/mnt/same"], "used": False}
+    other_mount = {**NO_CVMFS, "paths": ["/home/ann/far", "/mnt/same"], "used": False}
     scene = Scene().opened(150, 160, 5, path)
-    return analyse(scene.trace(probe="strace", other_mounts=[other], **meta))
+    return analyse(scene.trace(probe="strace", other_mounts=[other_mount], **meta))
 
 
 @pytest.mark.parametrize("path", ["/home/ann/far/file", "/mnt/same/file", "far/file"])
@@ -194,27 +206,29 @@ def test_opens_on_a_mount_that_is_not_observed_leave_it_open_where_requests_are_
     verdict = program(path, target={"argv": ["cat"], "pid": TARGET, "cwd": "/home/ann"}).verdict
 
     assert verdict.answer == "inconclusive"
-    assert any("opened 1 file on /home/ann/far, a FUSE mount that was not observed" in each for each in verdict.missing)
+    assert any(
+        "opened 1 file on /home/ann/far, a FUSE mount that was not observed" in reason for reason in verdict.missing
+    )
 
 
 @pytest.mark.parametrize("path", ["/home/ann/farther/file", "/home/ann/file", "/mnt/file"])
 def test_opens_beside_it_say_nothing_of_it(path: str) -> None:
-    assert not any("FUSE mount that was not observed" in each for each in program(path).verdict.missing)
+    assert not any("FUSE mount that was not observed" in reason for reason in program(path).verdict.missing)
 
 
 def test_a_path_among_the_arguments_is_enough_where_no_open_is_seen() -> None:
     target = {"argv": ["sha256sum", "/mnt/same/file"], "pid": TARGET, "cwd": "/home/ann"}
     missing = program("/etc/passwd", target=target).verdict.missing
-    assert any("was given a path on /home/ann/far" in each for each in missing)
+    assert any("was given a path on /home/ann/far" in reason for reason in missing)
 
 
 def test_a_program_of_which_processes_go_on_has_no_answer_yet() -> None:
-    left = [{"pid": 4242, "name": "python"}]
-    report = analyse(Scene().opened(150, 160, 5, "/etc/hosts").trace(still_running=left))
+    remaining = [{"pid": 4242, "name": "python"}]
+    report = analyse(Scene().opened(150, 160, 5, "/etc/hosts").trace(still_running=remaining))
 
     assert report.verdict.answer == "inconclusive"
     assert "a process that it started still runs" in report.verdict.missing[0]
     for verbose in (False, True):
-        said = " ".join(text.render(report, width=200, verbose=verbose).split()).replace(NO_BREAK, " ")
-        assert "CVMFS not used until it ended; a process it started still ran" in said
+        summary = " ".join(text.render(report, width=200, verbose=verbose).split()).replace(NO_BREAK, " ")
+        assert "CVMFS not used until it ended; a process it started still ran" in summary
     assert analyse(Scene().opened(150, 160, 5, "/etc/hosts").trace()).verdict.answer == "no"

@@ -61,9 +61,9 @@ def test_a_read_counts_for_the_tensor_most_of_it_is_of_and_its_bytes_for_each() 
     scene = loaded()
     read(scene, 100, MIB - 8192)
 
-    found = by_name(reported(scene))
+    tensors = by_name(reported(scene))
 
-    rows = [found[each.name] for each in LAID_OUT]
+    rows = [tensors[tensor.name] for tensor in LAID_OUT]
     assert [row.reads for row in rows] == [0, 0, 1, 0]
     assert [row.read_bytes for row in rows] == [8192, 4096, READ - 12288, 0]
     assert [row.blocked_s for row in rows] == pytest.approx([0, 0, 50e-6, 0])
@@ -76,10 +76,10 @@ def test_what_lies_between_tensors_is_told_without_a_name() -> None:
     read(scene, 100, 2 * MIB + 4096 + READ)
     read(scene, 200, 3 * MIB - 4096)
 
-    found = by_name(reported(scene))
+    tensors = by_name(reported(scene))
 
-    assert (found[""].reads, found[""].read_bytes) == (1, READ + 4096)
-    assert found["model.layers.1.attn.weight"].reads == 1
+    assert (tensors[""].reads, tensors[""].read_bytes) == (1, READ + 4096)
+    assert tensors["model.layers.1.attn.weight"].reads == 1
 
 
 def test_tensors_add_up_to_the_file() -> None:
@@ -107,10 +107,10 @@ def test_faults_belong_to_the_tensor_of_their_page() -> None:
         scene.page(Kind.FAULT, 50, page)
     scene.page(Kind.PAGE_MAP, 60, 0, 16).page(Kind.FAULT, 70, 3, node=99)
 
-    found = by_name(reported(scene))
+    tensors = by_name(reported(scene))
 
-    assert [found[each.name].faults for each in LAID_OUT] == [2, 1, 1, 1]
-    assert found[""].faults == 1
+    assert [tensors[tensor.name].faults for tensor in LAID_OUT] == [2, 1, 1, 1]
+    assert tensors[""].faults == 1
 
 
 def test_generation_and_evictions_are_told_by_tensor_and_layer() -> None:
@@ -125,7 +125,7 @@ def test_generation_and_evictions_are_told_by_tensor_and_layer() -> None:
     row = by_name(report)["model.layers.1.attn.weight"]
     assert (row.reads, row.generation_reads, row.evictions) == (2, 1, 1)
     assert (row.blocked_s, row.generation_blocked_s) == (pytest.approx(100e-6), pytest.approx(50e-6))
-    assert [(each.layer, each.tensors, each.reads, each.generation_reads) for each in report.layers] == [
+    assert [(layer.layer, layer.tensors, layer.reads, layer.generation_reads) for layer in report.layers] == [
         (0, 2, 0, 0),
         (1, 1, 2, 1),
         (None, 1, 0, 0),
@@ -163,15 +163,15 @@ def test_only_files_that_the_target_used_are_looked_up() -> None:
     scene.opened(40, 60, 6, f"{MOUNT}/other.onnx")
     scene.request(Opcode.OPEN, 45, 50, 55, sent=42, node=8)
     scene.request(Opcode.OPEN, 65, 70, 75, sent=62, node=9, asker=4711)
-    asked: list[str] = []
+    looked_up: list[str] = []
 
     def remember(paths: Sequence[str]) -> tuple[list[HeaderTensor], list[str]]:
-        asked.extend(paths)
+        looked_up.extend(paths)
         return [header("elsewhere", 0, 100, "/etc/shadow")], []
 
     report = analyse(scene.trace(), remember)
 
-    assert sorted(asked) == sorted([MODEL, f"{MOUNT}/other.onnx"])
+    assert sorted(looked_up) == sorted([MODEL, f"{MOUNT}/other.onnx"])
     assert report.tensors == ()
 
 

@@ -34,22 +34,22 @@ every_trace = pytest.mark.parametrize("trace", TRACES.values(), ids=TRACES)
 
 def lines_of(trace: Trace, choice: str) -> dict[tuple[str, ...], int]:
     """Read folded stacks as flamegraph.pl does: frames up to the last blank, the count behind it."""
-    found: dict[tuple[str, ...], int] = {}
+    weights: dict[tuple[str, ...], int] = {}
     for line in folded.render(stacks(full_analysis(trace)[0]), choice).splitlines():
         match = re.fullmatch(r"(.*) (\d+)", line)
         assert match, line
         frames = tuple(match[1].split(";"))
-        assert frames not in found
-        found[frames] = int(match[2])
-    return found
+        assert frames not in weights
+        weights[frames] = int(match[2])
+    return weights
 
 
 def opened(trace: Trace, choice: str = "both") -> dict[str, Any]:
     """Read speedscope's JSON and hold it against the schema that its authors publish."""
     content = json.loads(speedscope.render(stacks(full_analysis(trace)[0]), choice, "a run", "0.1.0"))
     jsonschema.validate(content, json.loads(SCHEMA.read_text()))
-    found: dict[str, Any] = content
-    return found
+    document: dict[str, Any] = content
+    return document
 
 
 def families(trace: Trace) -> dict[str, Any]:
@@ -80,11 +80,11 @@ def test_a_stack_is_phase_thread_file_class() -> None:
 
 
 def test_a_semicolon_in_a_name_ends_no_frame() -> None:
-    found = lines_of(TRACES["hostile"], "both")
+    lines = lines_of(TRACES["hostile"], "both")
 
-    assert any("semi\\x3bcolon" in frame for frames in found for frame in frames)
-    assert {len(frames) for frames in found} == {3, 4}
-    assert not any(UNSEEN.search(frame) for frames in found for frame in frames)
+    assert any("semi\\x3bcolon" in frame for frames in lines for frame in frames)
+    assert {len(frames) for frames in lines} == {3, 4}
+    assert not any(UNSEEN.search(frame) for frames in lines for frame in frames)
 
 
 @every_trace
@@ -108,7 +108,7 @@ def test_speedscope_tells_the_order_of_time() -> None:
     phases = [name[0] for name in names]
     assert first["name"] == "all of the time, in its order"
     assert phases.index("import") < phases.index("load") < phases.index("prefill") < phases.index("decode")
-    assert all(one != other for one, other in itertools.pairwise(names))
+    assert all(first != second for first, second in itertools.pairwise(names))
 
 
 def test_a_run_too_long_for_that_has_its_sums(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,27 +132,29 @@ def test_hostile_names_are_text_in_speedscope() -> None:
 def test_openmetrics_is_read_by_prometheus_and_says_what_the_report_says(trace: Trace) -> None:
     report = full_analysis(trace)[2]
 
-    found = families(trace)
+    metrics = families(trace)
 
     times: dict[str, float] = {}
-    for sample in found["cvtrace_phase_class_seconds"].samples:
+    for sample in metrics["cvtrace_phase_class_seconds"].samples:
         times[sample.labels["phase"]] = times.get(sample.labels["phase"], 0.0) + sample.value
-    walls = {sample.labels["phase"]: sample.value for sample in found["cvtrace_phase_wall_seconds"].samples}
+    walls = {sample.labels["phase"]: sample.value for sample in metrics["cvtrace_phase_wall_seconds"].samples}
     assert times == pytest.approx(walls)
     assert list(walls.values()) == [row.wall_s for row in report.phases]
-    (hits,) = (sample for sample in found["cvtrace_generation_hits_cvmfs"].samples if sample.value)
+    (hits,) = (sample for sample in metrics["cvtrace_generation_hits_cvmfs"].samples if sample.value)
     assert hits.labels["cvtrace_generation_hits_cvmfs"] == report.verdict.generation_hits_cvmfs
-    assert all(family.documentation for family in found.values())
+    assert all(family.documentation for family in metrics.values())
 
 
 def test_openmetrics_has_tokens_and_counts_with_their_units() -> None:
-    found = families(TRACES["cold"])
+    metrics = families(TRACES["cold"])
 
-    samples = {(each.name, *each.labels.values()): each.value for each in found["cvtrace_token_seconds"].samples}
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value for sample in metrics["cvtrace_token_seconds"].samples
+    }
     assert samples["cvtrace_token_seconds_count",] == 3
     assert samples["cvtrace_token_seconds", "0.5"] == pytest.approx(0.018)
-    assert found["cvtrace_phase_http_bytes"].unit == "bytes"
-    fetched = {each.labels["phase"]: each.value for each in found["cvtrace_phase_http_bytes"].samples}
+    assert metrics["cvtrace_phase_http_bytes"].unit == "bytes"
+    fetched = {sample.labels["phase"]: sample.value for sample in metrics["cvtrace_phase_http_bytes"].samples}
     assert fetched["load"] == 1_000_000
 
 
@@ -162,9 +164,9 @@ def test_what_was_not_observed_has_no_sample() -> None:
 
 
 def test_hostile_names_are_labels_in_openmetrics() -> None:
-    found = families(TRACES["hostile"])
+    metrics = families(TRACES["hostile"])
 
-    labels = {sample.labels["phase"] for sample in found["cvtrace_phase_wall_seconds"].samples}
+    labels = {sample.labels["phase"] for sample in metrics["cvtrace_phase_wall_seconds"].samples}
     assert '# EOF\\n# TYPE x gauge {a="b"} 1' in labels
     assert 'semi;colon "quoted" \\ back, comma | bar' in labels
-    assert "\\udcff" in found["cvtrace_run"].samples[0].labels["target"]
+    assert "\\udcff" in metrics["cvtrace_run"].samples[0].labels["target"]

@@ -27,7 +27,7 @@ def test_a_target_that_ran_already_gets_its_no_from_what_the_client_counted() ->
     # THEN that is the proof, as the load was not seen
     verdict = analyse(scene.trace(**attached(scene))).verdict
     assert verdict.generation_hits_cvmfs == "no"
-    assert any("the target ran already: meanwhile cvmfs2 served 0 reads" in each for each in verdict.proof)
+    assert any("the target ran already: meanwhile cvmfs2 served 0 reads" in sentence for sentence in verdict.proof)
 
     # AND without that count, or of a run from its start, nothing is proven
     silent = Scene(counters=False).call("OgaGenerator_GenerateNextToken", 100, 200)
@@ -43,7 +43,7 @@ def test_a_target_that_ran_already_may_have_files_that_pass_the_client_by() -> N
     verdict = analyse(scene.trace(**attached(scene), mounts=mounts)).verdict
 
     assert verdict.generation_hits_cvmfs == "inconclusive"
-    assert any("passthrough" in each for each in verdict.missing)
+    assert any("passthrough" in reason for reason in verdict.missing)
 
 
 def test_no_with_a_complete_proof() -> None:

@@ -13,13 +13,25 @@ from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.verdict_schema import Verdict
 from cvtrace.probes.events import Kind, Opcode
 
-OTHER = 77
+OTHER_CONNECTION = 77
 ALWAYS = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SIBLING, HELPER, STRANGER = TARGET + 1, TARGET + 50, 999
 NEEDED = (Opcode.READ, Opcode.OPEN, Opcode.LOOKUP, Opcode.GETATTR)
 OTHER_MOUNTS = [
-    {"path": "/cvmfs/b.test.org", "device": OTHER, "connection": OTHER, "type": "fuse", "source": "cvmfs2"},
-    {"path": "/home/ann/far", "device": OTHER + 1, "connection": OTHER + 1, "type": "fuse.sshfs", "source": "far:"},
+    {
+        "path": "/cvmfs/b.test.org",
+        "device": OTHER_CONNECTION,
+        "connection": OTHER_CONNECTION,
+        "type": "fuse",
+        "source": "cvmfs2",
+    },
+    {
+        "path": "/home/ann/far",
+        "device": OTHER_CONNECTION + 1,
+        "connection": OTHER_CONNECTION + 1,
+        "type": "fuse.sshfs",
+        "source": "far:",
+    },
 ]
 
 
@@ -86,9 +98,9 @@ def moment(draw: Any, spans: list[tuple[int, int]]) -> float:
 @given(runs())
 @ALWAYS
 def test_a_run_that_needs_nothing_is_a_no(run: Run) -> None:
-    found = verdict(run)
-    assert found.generation_hits_cvmfs == "no", found.missing
-    assert found.steps == found.tokens
+    outcome = verdict(run)
+    assert outcome.generation_hits_cvmfs == "no", outcome.missing
+    assert outcome.steps == outcome.tokens
 
 
 @given(runs(), st.data(), st.sampled_from(NEEDED), st.sampled_from((TARGET, SIBLING, HELPER)))
@@ -97,13 +109,13 @@ def test_no_run_with_a_request_in_an_answer_is_a_no(run: Run, data: st.DataObjec
     at = moment(data.draw, run.answers)
     run.scene.request(opcode, at + 0.1, at + 0.3, at + 0.4, sent=at, asker=tid, offset=1 << 20)
 
-    found = verdict(run)
+    outcome = verdict(run)
 
-    assert found.generation_hits_cvmfs == "yes"
-    assert found.fuse_requests == 1
-    assert found.first_token is not None
-    assert found.further_tokens is not None
-    assert (found.first_token.fuse_requests or 0) + (found.further_tokens.fuse_requests or 0) == 1
+    assert outcome.generation_hits_cvmfs == "yes"
+    assert outcome.fuse_requests == 1
+    assert outcome.first_token is not None
+    assert outcome.further_tokens is not None
+    assert (outcome.first_token.fuse_requests or 0) + (outcome.further_tokens.fuse_requests or 0) == 1
 
 
 @given(runs(), st.data(), st.sampled_from(NEEDED), st.sampled_from((TARGET, SIBLING, HELPER)), st.booleans())
@@ -112,7 +124,7 @@ def test_no_run_with_a_request_to_another_mount_in_an_answer_is_a_no(
     run: Run, data: st.DataObject, opcode: Opcode, tid: int, is_cvmfs: bool
 ) -> None:
     at = moment(data.draw, run.answers)
-    connection = OTHER if is_cvmfs else OTHER + 1
+    connection = OTHER_CONNECTION if is_cvmfs else OTHER_CONNECTION + 1
     run.scene.add(Kind.FUSE_SEND, at, at + 0.4, tid=tid, a=2, b=connection, c=opcode << 32 | 80)
 
     assert verdict(run).generation_hits_cvmfs == ("yes" if is_cvmfs else "inconclusive")
@@ -143,10 +155,10 @@ def test_requests_of_others_change_nothing(run: Run, data: st.DataObject, opcode
     asker = STRANGER if foreign or opcode != Opcode.RELEASE else TARGET
     run.scene.request(opcode, at + 0.1, at + 0.3, at + 0.4, sent=at, asker=asker, sender=DAEMON + 99, offset=1 << 20)
 
-    found = verdict(run)
+    outcome = verdict(run)
 
-    assert found.generation_hits_cvmfs == "no", found.missing
-    assert found.fuse_requests == 0
+    assert outcome.generation_hits_cvmfs == "no", outcome.missing
+    assert outcome.fuse_requests == 0
 
 
 @given(runs(), st.data())
@@ -156,10 +168,10 @@ def test_a_fetch_that_no_request_needs_changes_nothing(run: Run, data: st.DataOb
     before = verdict(run)
     run.scene.manifest(moment(data.draw, [*run.answers, *run.quiet]))
 
-    found = verdict(run)
+    outcome = verdict(run)
 
-    assert found.generation_hits_cvmfs == "no", found.missing
-    assert (found.http_fetches, found.fuse_requests) == (before.http_fetches, before.fuse_requests) == (0, 0)
+    assert outcome.generation_hits_cvmfs == "no", outcome.missing
+    assert (outcome.http_fetches, outcome.fuse_requests) == (before.http_fetches, before.fuse_requests) == (0, 0)
 
 
 @given(runs(), st.data(), st.sampled_from((TARGET, SIBLING, HELPER)))
@@ -169,8 +181,8 @@ def test_a_failed_call_changes_nothing(run: Run, data: st.DataObject, tid: int) 
     at = moment(data.draw, run.quiet)
     run.scene.call("OgaGenerator_GenerateNextToken", at, at + 0.5, tid=tid, b=3, ret=-1)
 
-    found = verdict(run)
+    outcome = verdict(run)
 
-    assert found.generation_hits_cvmfs == "no", found.missing
-    assert (found.tokens, found.steps) == (before.tokens, before.steps)
-    assert found.failed_steps == before.failed_steps + 1
+    assert outcome.generation_hits_cvmfs == "no", outcome.missing
+    assert (outcome.tokens, outcome.steps) == (before.tokens, before.steps)
+    assert outcome.failed_steps == before.failed_steps + 1

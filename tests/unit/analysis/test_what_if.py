@@ -28,13 +28,22 @@ def cold(chunks: int = 4, *, request: float = 10, transfer: float = 5, fill: flo
     for number in range(chunks):
         at = (100 + 50 * number) * MS
         sent, first = at + 20, at + 20 + request * MS
-        done = first + (transfer + fill) * MS
+        fetched_at = first + (transfer + fill) * MS
         scene.fetch(
-            Fetch(at + 15, sent, first, done, done, polls=((first, first + transfer * MS),), number=number, size=size)
+            Fetch(
+                at + 15,
+                sent,
+                first,
+                fetched_at,
+                fetched_at,
+                polls=((first, first + transfer * MS),),
+                number=number,
+                size=size,
+            )
         )
-        scene.request(Opcode.READ, at + 1, done + 100, done + 200, sent=at, offset=number << 20)
-        scene.cache_read(done + 10, done + 90)
-        scene.off(at, done + 200, done + 200, by=WORKER, state=2)
+        scene.request(Opcode.READ, at + 1, fetched_at + 100, fetched_at + 200, sent=at, offset=number << 20)
+        scene.cache_read(fetched_at + 10, fetched_at + 90)
+        scene.off(at, fetched_at + 200, fetched_at + 200, by=WORKER, state=2)
     for number in range(4):
         scene.call("OgaGenerator_GenerateNextToken", (600 + 20 * number) * MS, (610 + 20 * number) * MS)
     scene.add(Kind.PROC_EXIT, 900 * MS, tid=TARGET)
@@ -43,23 +52,23 @@ def cold(chunks: int = 4, *, request: float = 10, transfer: float = 5, fill: flo
 
 def predicted(report: Report, name: str) -> Prediction:
     assert report.what_if is not None
-    return next(each for each in report.what_if.predictions if each.name == name)
+    return next(prediction for prediction in report.what_if.predictions if prediction.name == name)
 
 
 def load_ms(report: Report, name: str) -> float:
     """Return the predicted length of the load, in ms."""
-    (found,) = (row.predicted_s for row in predicted(report, name).phases if row.name == "load")
-    assert found is not None
-    return found * 1000
+    (seconds,) = (row.predicted_s for row in predicted(report, name).phases if row.name == "load")
+    assert seconds is not None
+    return seconds * 1000
 
 
-def asked(scene: Scene, **changes: float) -> Report:
+def report_with(scene: Scene, **changes: float) -> Report:
     return analyse(scene.trace(), options=ReportOptions(changes=Changes(**changes)))  # type: ignore[arg-type]
 
 
 def test_with_everything_cached_network_and_unpacking_are_gone() -> None:
     # GIVEN four fetches of 20 ms each
-    report = asked(cold())
+    report = report_with(cold())
 
     assert load_ms(report, "all_cached") == pytest.approx(500 - 4 * 20, abs=0.2)
     assert load_ms(report, "in_memory") == pytest.approx(500 - 4 * 20.2, abs=0.2)
@@ -71,7 +80,7 @@ def test_with_everything_cached_network_and_unpacking_are_gone() -> None:
 @pytest.mark.parametrize(("rtt_s", "change_ms"), [(0.010, 0), (0.020, 4 * 10), (0.050, 4 * 40), (0.0, -4 * 10)])
 def test_every_get_takes_one_round_trip(rtt_s: float, change_ms: float) -> None:
     # GIVEN the only sign of the round trip: 10 ms from each GET to its first byte
-    report = asked(cold(), rtt_s=rtt_s)
+    report = report_with(cold(), rtt_s=rtt_s)
 
     assert report.what_if is not None
     assert report.what_if.rtt_s == pytest.approx(0.010)
@@ -87,7 +96,7 @@ def test_a_connect_tells_the_round_trip_and_is_one() -> None:
     scene.fetch(Fetch(100 * MS + 20, 102 * MS + 30, 112 * MS, 140 * MS, 140 * MS, connect=100 * MS + 30, size=SIZE))
     scene.off(99.9 * MS, 150 * MS, 150 * MS, by=WORKER, state=2)
 
-    report = asked(scene, rtt_s=0.022)
+    report = report_with(scene, rtt_s=0.022)
 
     assert report.what_if is not None
     assert (report.what_if.rtt_s, report.what_if.rtt_from) == (pytest.approx(0.002), "the shortest connect")
@@ -98,15 +107,15 @@ def test_chunks_at_once_wait_for_their_round_trips_together() -> None:
     # GIVEN four fetches of 10 ms for the answer, 2 for the body and 2 for unpacking, over a link that is fast enough
     scene = cold(transfer=2, fill=2)
 
-    assert load_ms(asked(scene, parallel=1), "parallel") == pytest.approx(500, abs=0.2)
-    assert load_ms(asked(scene, parallel=2), "parallel") == pytest.approx(500 - 4 * 14 + 2 * 14, abs=0.2)
+    assert load_ms(report_with(scene, parallel=1), "parallel") == pytest.approx(500, abs=0.2)
+    assert load_ms(report_with(scene, parallel=2), "parallel") == pytest.approx(500 - 4 * 14 + 2 * 14, abs=0.2)
     # THEN they need at least the time of their bytes on the link, which brought the fastest in 3.9 ms
-    assert load_ms(asked(scene, parallel=100), "parallel") == pytest.approx(500 - 4 * 14 + 4 * 4, abs=0.5)
+    assert load_ms(report_with(scene, parallel=100), "parallel") == pytest.approx(500 - 4 * 14 + 4 * 4, abs=0.5)
 
 
 def test_a_link_that_is_full_brings_chunks_no_sooner() -> None:
     # GIVEN bodies that take 40 of 41 ms, all on the wire
-    report = asked(cold(request=1, transfer=40, fill=0.1), parallel=4)
+    report = report_with(cold(request=1, transfer=40, fill=0.1), parallel=4)
 
     assert load_ms(report, "parallel") == pytest.approx(500 - 3 * 1, abs=1.5)
 
@@ -115,12 +124,12 @@ def test_catalogs_cannot_be_fetched_ahead() -> None:
     scene = cold()
     scene.texts = [(*text[:4], text[4].replace(b"P HTTP", b"C HTTP")) for text in scene.texts]
 
-    assert load_ms(asked(scene, parallel=4), "parallel") == 500
+    assert load_ms(report_with(scene, parallel=4), "parallel") == 500
 
 
 def test_a_near_proxy_saves_the_way_and_not_the_unpacking() -> None:
     # GIVEN 10 ms for the answer, 20 for the body of which 12 are waited, 8 unpacked; at 1 Gbit/s it takes 8.4
-    report = asked(cold(transfer=12, fill=8))
+    report = report_with(cold(transfer=12, fill=8))
 
     assert load_ms(report, "near_proxy") == pytest.approx(500 - 4 * (10 - 0.5 + 12 - 0.4), abs=0.5)
 
@@ -131,7 +140,7 @@ def test_a_larger_model_scales_reads_and_computing_on_weights() -> None:
     for at in (100, 300):
         scene.add(Kind.PAGE_MAP, at * MS - 50, tid=TARGET, a=42, b=7, c=at)
 
-    report = asked(scene, scale=3)
+    report = report_with(scene, scale=3)
 
     assert load_ms(report, "larger_model") == pytest.approx(500 + 2 * 200, abs=1)
     decode = next(row for row in predicted(report, "larger_model").phases if row.name == "decode")
@@ -145,17 +154,17 @@ def test_without_requests_nothing_is_told_and_the_reason_is() -> None:
     scene.call("OgaCreateModel", 100_000, 400_000)
     scene.meta = {"probe": "portable"}
 
-    report = asked(scene)
+    report = report_with(scene)
 
     assert report.what_if is not None
-    for each in report.what_if.predictions:
-        assert each.wall_s is None
-        assert each.reason == "the portable probe sees no request, so no time is known to be CVMFS's"
-        assert all(row.predicted_s is None for row in each.phases)
+    for prediction in report.what_if.predictions:
+        assert prediction.wall_s is None
+        assert prediction.reason == "the portable probe sees no request, so no time is known to be CVMFS's"
+        assert all(row.predicted_s is None for row in prediction.phases)
 
 
 def test_without_a_load_a_larger_model_is_not_told() -> None:
-    report = asked(Scene())
+    report = report_with(Scene())
 
     assert predicted(report, "larger_model").wall_s is None
     assert "no model load" in (predicted(report, "larger_model").reason or "")
@@ -166,10 +175,10 @@ def test_an_answer_that_never_came_tells_no_round_trip() -> None:
     scene = cold(1)
     scene.events = [row for row in scene.events if row[3] != DOWNLOADER or row[4] == Kind.HTTP_SEND]
 
-    found = predicted(asked(scene), "round_trip")
+    prediction = predicted(report_with(scene), "round_trip")
 
-    assert found.wall_s is None
-    assert "not known" in (found.reason or "")
+    assert prediction.wall_s is None
+    assert "not known" in (prediction.reason or "")
 
 
 @settings(max_examples=60, deadline=None)
@@ -184,12 +193,12 @@ def test_an_answer_that_never_came_tells_no_round_trip() -> None:
 def test_predictions_are_never_negative(
     chunks: int, rtt_s: float, parallel: int, scale: float, request: float, size: int
 ) -> None:
-    report = asked(cold(chunks, request=request, size=size), rtt_s=rtt_s, parallel=parallel, scale=scale)
+    report = report_with(cold(chunks, request=request, size=size), rtt_s=rtt_s, parallel=parallel, scale=scale)
 
     assert report.what_if is not None
-    for each in report.what_if.predictions:
-        assert each.wall_s is None or each.wall_s >= 0
-        assert all(row.predicted_s is None or row.predicted_s >= 0 for row in each.phases)
+    for prediction in report.what_if.predictions:
+        assert prediction.wall_s is None or prediction.wall_s >= 0
+        assert all(row.predicted_s is None or row.predicted_s >= 0 for row in prediction.phases)
     for name in ("all_cached", "in_memory", "local_copy", "parallel"):
         wall_s = predicted(report, name).wall_s
         assert wall_s is None or wall_s <= sum(row.wall_s for row in report.phases) + 1e-9
@@ -212,7 +221,7 @@ def test_the_text_shows_predictions_where_they_are_asked_for(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("wrong", [["--rtt", "20"], ["--rtt", "-1ms"], ["--parallel", "0"], ["--scale", "nan"]])
 def test_what_makes_no_sense_is_refused(wrong: list[str], tmp_path: Path) -> None:
-    found = CliRunner().invoke(main, ["report", str(tmp_path), "--what-if", *wrong])
+    result = CliRunner().invoke(main, ["report", str(tmp_path), "--what-if", *wrong])
 
-    assert found.exit_code == 2
-    assert "Traceback" not in found.output
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output

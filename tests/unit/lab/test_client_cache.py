@@ -41,7 +41,7 @@ def quota(workspace: Path) -> Iterator[Quota]:
     quota.stop()
 
 
-def put(cache: Cache, hash_: Hash, content: bytes, description: str = "/file") -> None:
+def put_object(cache: Cache, hash_: Hash, content: bytes, description: str = "/file") -> None:
     transaction = cache.begin(len(content))
     transaction.write(content)
     os.close(cache.commit(transaction, Object(hash_, description, size_bytes=len(content))))
@@ -62,11 +62,11 @@ def test_commands_are_the_structs_of_the_quota_manager() -> None:
 
 def test_commands_carry_the_algorithm_and_stay_in_one_piece() -> None:
     # GIVEN another hash algorithm and a very long path / WHEN an insert is made
-    written = command(INSERT, Hash("0" * 40, "shake128"), 5, text="/" + "ä" * 1000)
+    message = command(INSERT, Hash("0" * 40, "shake128"), 5, text="/" + "ä" * 1000)
 
     # THEN the algorithm is in the top bits of the size, and the whole fits 512 bytes
-    assert COMMAND.unpack(written[:48])[1] == 5 | 2 << 61
-    assert len(written) == 512
+    assert COMMAND.unpack(message[:48])[1] == 5 | 2 << 61
+    assert len(message) == 512
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 8192, 20_000])
@@ -95,7 +95,7 @@ def test_objects_appear_only_when_complete(workspace: Path, quota: Quota) -> Non
     assert cache.open(HASHES[0]) is None
 
     # WHEN an object is committed / THEN it is there; one of the wrong size leaves nothing
-    put(cache, HASHES[0], b"content")
+    put_object(cache, HASHES[0], b"content")
     fd = cache.open(HASHES[0])
     assert fd is not None
     assert os.read(fd, 100) == b"content"
@@ -112,19 +112,19 @@ def test_the_least_recently_used_objects_leave(quota: Quota, workspace: Path) ->
     # GIVEN a cache of 10,000 bytes with nine objects of 1,000, the oldest of which was touched again
     cache = Cache(quota)
     for hash_ in HASHES[:9]:
-        put(cache, hash_, bytes(1000))
+        put_object(cache, hash_, bytes(1000))
     fd = cache.open(HASHES[0])
     assert fd is not None
     os.close(fd)
 
     # WHEN two more are added
-    put(cache, HASHES[9], bytes(1000))
-    put(cache, HASHES[10], bytes(1000))
+    put_object(cache, HASHES[9], bytes(1000))
+    put_object(cache, HASHES[10], bytes(1000))
     quota.cleanup(10_000)  # returns when all commands before it have been obeyed
 
     # THEN half of the limit stays: the touched one and the newest
-    left = [hash_ for hash_ in HASHES if (workspace / hash_.path).exists()]
-    assert left == [HASHES[0], *HASHES[6:11]]
+    remaining = [hash_ for hash_ in HASHES if (workspace / hash_.path).exists()]
+    assert remaining == [HASHES[0], *HASHES[6:11]]
     assert quota.used_bytes == 6000
 
 
@@ -134,7 +134,7 @@ def test_pinned_objects_stay(quota: Quota, workspace: Path) -> None:
     transaction = cache.begin(None)
     transaction.write(b"catalog")
     os.close(cache.commit(transaction, Object(HASHES[0], "catalog", pinned=True)))
-    put(cache, HASHES[1], b"file")
+    put_object(cache, HASHES[1], b"file")
     assert quota.cleanup(0) is False
     assert (workspace / HASHES[0].path).exists()
     assert not (workspace / HASHES[1].path).exists()
@@ -142,7 +142,7 @@ def test_pinned_objects_stay(quota: Quota, workspace: Path) -> None:
 
 def test_a_new_client_knows_what_the_cache_holds(quota: Quota, workspace: Path) -> None:
     # GIVEN a cache with objects / WHEN another quota manager starts on it / THEN it counts them
-    put(Cache(quota), HASHES[0], bytes(1234))
+    put_object(Cache(quota), HASHES[0], bytes(1234))
     another = Quota(10_000)
     another.start()
     assert another.used_bytes == 1234
@@ -210,9 +210,9 @@ class FolderFetcher:
         for hash_, content in contents.items():
             (folder / hash_.digits).write_bytes(content)
 
-    def fetch(self, what: Object) -> int:
-        self.fetched.append(what.description)
-        return os.open(self._folder / what.hash.digits, os.O_RDONLY)
+    def fetch(self, obj: Object) -> int:
+        self.fetched.append(obj.description)
+        return os.open(self._folder / obj.hash.digits, os.O_RDONLY)
 
 
 def test_reads_cross_chunks(tmp_path: Path) -> None:

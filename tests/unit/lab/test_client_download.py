@@ -24,10 +24,10 @@ class SlowTake(Injector):
 
     def __init__(self) -> None:
         super().__init__()
-        self.taken, self.go_on = threading.Event(), threading.Event()
+        self.is_taken, self.go_on = threading.Event(), threading.Event()
 
     def take(self) -> None:
-        self.taken.set()
+        self.is_taken.set()
         assert self.go_on.wait(10)
 
 
@@ -43,7 +43,7 @@ def test_workers_whose_jobs_are_still_in_the_pipe_get_an_answer_when_the_thread_
     ]
     for worker in workers:
         worker.start()
-    assert injector.taken.wait(10)
+    assert injector.is_taken.wait(10)
     deadline_s = time.monotonic() + 10
     while len(thread._jobs) < WORKERS - 1 and time.monotonic() < deadline_s:
         time.sleep(0.001)

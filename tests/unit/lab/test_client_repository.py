@@ -104,20 +104,20 @@ def test_what_does_not_fit_is_refused(
 
 def test_files_are_asked_for_in_the_clients_order() -> None:
     # GIVEN a repository
-    asked: list[str] = []
+    urls: list[str] = []
     files = {".cvmfspublished": signed_manifest(manifest_text()), ".cvmfswhitelist": signed_whitelist()}
 
     def get(name: str) -> bytes:
-        asked.append(name)
+        urls.append(name)
         return files[name]
 
     def get_certificate(hash_: Hash) -> bytes:
-        asked.append(f"{hash_}X")
+        urls.append(f"{hash_}X")
         return certificate(SIGNER).public_bytes(serialization.Encoding.PEM)
 
     # WHEN it is loaded / THEN the order is manifest, certificate, whitelist
     load_manifest(FQRN, [STRANGER.public_key(), MASTER.public_key()], get, get_certificate, NOW)
-    assert asked == [".cvmfspublished", "2" * 40 + "X", ".cvmfswhitelist"]
+    assert urls == [".cvmfspublished", "2" * 40 + "X", ".cvmfswhitelist"]
 
 
 def test_signature_bytes_may_hold_anything() -> None:

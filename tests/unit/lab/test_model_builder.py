@@ -54,14 +54,14 @@ def test_chunks_fill_every_tensor_exactly(mapped: bool) -> None:
 def test_embedding_rows_can_be_drawn_again_in_any_range() -> None:
     # GIVEN
     shape = fit(4_000_000)
-    whole = weights.embedding_rows(shape, 7, 0, shape.vocabulary)
+    table = weights.embedding_rows(shape, 7, 0, shape.vocabulary)
 
     # WHEN
     part = weights.embedding_rows(shape, 7, 500, 1100)
 
     # THEN
-    np.testing.assert_array_equal(part, whole[500:1100])
-    assert float(np.sqrt((whole**2).mean())) == pytest.approx(1.0, rel=0.01)
+    np.testing.assert_array_equal(part, table[500:1100])
+    assert float(np.sqrt((table**2).mean())) == pytest.approx(1.0, rel=0.01)
 
 
 @pytest.mark.parametrize("count", [1, 2, 379, 5239, 100_000])
@@ -88,7 +88,7 @@ def test_external_weights_lie_on_pages_of_their_own(tmp_path: Path) -> None:
 
 def test_same_arguments_give_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     # WHEN
-    first, second, other = (
+    first, second, third = (
         build(tmp_path / name, 1_000_000, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
 
@@ -96,7 +96,7 @@ def test_same_arguments_give_the_same_bytes_and_another_seed_others(tmp_path: Pa
     for path in first.directory.iterdir():
         assert path.read_bytes() == (second.directory / path.name).read_bytes(), path.name
     data = "model.onnx.data"
-    assert (first.directory / data).read_bytes() != (other.directory / data).read_bytes()
+    assert (first.directory / data).read_bytes() != (third.directory / data).read_bytes()
 
 
 def test_inline_weights_leave_no_data_file(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_the_tokenizer_reaches_every_word_and_numbers_without_gaps(tmp_path: Pat
     size = built.shape.vocabulary
     assert sorted(vocabulary.values()) == list(range(size))
     assert len(merges) == words(size)
-    known = set(byte_characters())
+    characters = set(byte_characters())
     for left, right in (merge.split(" ") for merge in merges):
-        assert {left, right} <= known
-        known.add(left + right)
+        assert {left, right} <= characters
+        characters.add(left + right)
     assert special_ids(size)["<|endoftext|>"] == BYTES + words(size)

@@ -117,7 +117,7 @@ def test_any_name_survives(names: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "catalog"
         write_catalog(file, entries, revision=1, previous="", now_s=0)
-        found = {entry.path for entry in read_catalog(file)}
+        paths = {entry.path for entry in read_catalog(file)}
 
     # THEN
-    assert found == {entry.path for entry in entries}
+    assert paths == {entry.path for entry in entries}

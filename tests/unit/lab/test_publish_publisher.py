@@ -67,13 +67,13 @@ def test_everything_can_be_read_back(source: Path, tmp_path: Path, compression: 
     # THEN
     tree = entries(published, tmp_path)
     for path, entry in tree.items():
-        there = source / os.fsdecode(path[1:])
-        found = there.lstat()
+        source_path = source / os.fsdecode(path[1:])
+        status = source_path.lstat()
         if path:
-            assert (entry.mode, entry.mtime_ns) == (found.st_mode, found.st_mtime_ns)
-        if stat.S_ISREG(found.st_mode):
-            assert content(published, entry) == there.read_bytes()
-            assert entry.size_bytes == found.st_size
+            assert (entry.mode, entry.mtime_ns) == (status.st_mode, status.st_mtime_ns)
+        if stat.S_ISREG(status.st_mode):
+            assert content(published, entry) == source_path.read_bytes()
+            assert entry.size_bytes == status.st_size
             assert entry.compression == compression
     assert len(tree) == 10
     assert tree[b"/link"].symlink == b"deep/er/file"
@@ -103,14 +103,14 @@ def test_publishing_again_adds_what_changed(source: Path, tmp_path: Path) -> Non
 
 def test_publishing_at_a_directory_keeps_the_rest(source: Path, tmp_path: Path) -> None:
     # GIVEN
-    store, other = tmp_path / "store", tmp_path / "other"
-    other.mkdir()
-    (other / "phi").write_text("phi")
+    store, other_source = tmp_path / "store", tmp_path / "other"
+    other_source.mkdir()
+    (other_source / "phi").write_text("phi")
     publish(source, fqrn=FQRN, store=store)
 
     # WHEN it is planted below, twice, the second time with other content
     publish(source, fqrn=FQRN, store=store, at="/models/cpu")
-    published = publish(other, fqrn=FQRN, store=store, at="/models/cpu/")
+    published = publish(other_source, fqrn=FQRN, store=store, at="/models/cpu/")
 
     # THEN
     tree = entries(published, tmp_path)

@@ -27,8 +27,8 @@ def keys(folder: Path) -> Keys:
 
 
 def split(letter: bytes) -> tuple[bytes, bytes, bytes]:
-    text, _, rest = letter.partition(b"--\n")
-    printed, _, signature = rest.partition(b"\n")
+    text, _, tail = letter.partition(b"--\n")
+    printed, _, signature = tail.partition(b"\n")
     return text, printed, signature
 
 

@@ -21,9 +21,9 @@ class Writer:
     def _name(self, name: str) -> int:
         if not name:
             return 0
-        found = (b"\0" + self._names).find(b"\0" + name.encode() + b"\0")
-        if found >= 0:
-            return self._first_name + found
+        offset = (b"\0" + self._names).find(b"\0" + name.encode() + b"\0")
+        if offset >= 0:
+            return self._first_name + offset
         at = self._first_name + len(self._names)
         self._names += name.encode() + b"\0"
         return at
@@ -51,7 +51,7 @@ class Writer:
 
     def struct(self, name: str, size: int, members: Sequence[Member], kind: int = 4) -> int:
         """`members`: name, type, offset in bytes."""
-        tail = b"".join(struct.pack("<III", self._name(one), number, at * 8) for one, number, at in members)
+        tail = b"".join(struct.pack("<III", self._name(member), number, at * 8) for member, number, at in members)
         return self._add(kind, name, size, tail, len(members))
 
     def union(self, name: str, size: int, members: Sequence[Member]) -> int:
@@ -60,7 +60,7 @@ class Writer:
     def bitfields(self, name: str, size: int, members: Sequence[tuple[str, int, int, int]]) -> int:
         """`members`: name, type, offset in bits, width in bits."""
         tail = b"".join(
-            struct.pack("<III", self._name(one), number, width << 24 | at) for one, number, at, width in members
+            struct.pack("<III", self._name(member), number, width << 24 | at) for member, number, at, width in members
         )
         return self._add(4, name, size, tail, len(members), flag=1)
 

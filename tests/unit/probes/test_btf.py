@@ -67,12 +67,12 @@ def test_a_module_goes_on_counting_where_the_kernel_ends(tmp_path: Path) -> None
     (tmp_path / "fuse").write_bytes(module.data())
 
     # WHEN
-    both, without = load("fuse", tmp_path), load("other", tmp_path)
+    with_fuse, without = load("fuse", tmp_path), load("other", tmp_path)
 
     # THEN
-    assert both.offset("connection", "device") == 8
-    assert both.offset("pair", "flags.unique") == 16
-    assert both.offset("request", "in.h.unique") == 24
+    assert with_fuse.offset("connection", "device") == 8
+    assert with_fuse.offset("pair", "flags.unique") == 16
+    assert with_fuse.offset("request", "in.h.unique") == 24
     with pytest.raises(NotInBtf, match="connection"):
         without.offset("connection", "device")
 

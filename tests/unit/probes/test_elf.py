@@ -40,8 +40,8 @@ def test_what_is_no_elf_file_is_refused(tmp_path, content):
 def test_a_file_that_is_cut_has_no_functions(tmp_path):
     # GIVEN the first half of a library
     path, _ = mapped_at(ctypes.cast(ctypes.CDLL(None).strtoul, ctypes.c_void_p).value or 0)
-    whole = Path(path).read_bytes()
-    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    content = Path(path).read_bytes()
+    (tmp_path / "cut").write_bytes(content[: len(content) // 2])
     # WHEN / THEN
     with pytest.raises(NotElf):
         Elf(str(tmp_path / "cut"))

@@ -27,10 +27,10 @@ def test_descriptors_mappings_and_the_folder_are_seen(tmp_path: Path) -> None:
     file = tmp_path / "model"
     file.write_bytes(bytes(mmap.PAGESIZE))
     device = os.stat(file).st_dev  # noqa: PTH116
-    found = {}
-    for what in ("descriptor", "mapping", "folder", "nothing"):
+    counts = {}
+    for holder in ("descriptor", "mapping", "folder", "nothing"):
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLDS, what, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLDS, holder, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         try:
             assert process.stdout is not None
@@ -38,14 +38,14 @@ def test_descriptors_mappings_and_the_folder_are_seen(tmp_path: Path) -> None:
             # Python itself is mapped from some device: of mappings, those of a device that has none tell nothing.
             by_path = held_files(process.pid, [0xFFFFF], [[str(tmp_path)]])
             by_device = held_files(process.pid, [device], [["/nowhere"]])
-            found[what] = (by_path, by_device)
+            counts[holder] = (by_path, by_device)
         finally:
             process.communicate("\n", timeout=10)
-    assert found["descriptor"][0] == found["folder"][0] == [1]
-    assert found["nothing"][0] == [0]
-    assert found["mapping"][1] is not None
-    assert found["nothing"][1] is not None
-    assert found["mapping"][1][0] == found["nothing"][1][0] + 1
+    assert counts["descriptor"][0] == counts["folder"][0] == [1]
+    assert counts["nothing"][0] == [0]
+    assert counts["mapping"][1] is not None
+    assert counts["nothing"][1] is not None
+    assert counts["mapping"][1][0] == counts["nothing"][1][0] + 1
 
 
 def test_a_process_that_is_gone_holds_nothing_that_can_be_seen() -> None:

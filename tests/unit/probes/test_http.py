@@ -53,7 +53,7 @@ def test_redaction_of_a_block_leaves_other_texts_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "kept"),
+    ("line", "expected"),
     [
         (f"GET /cvmfs/r.org/data/85/{'b' * 38}P HTTP/1.1", None),
         (f"GET http://proxy:3128/cvmfs/r.org/data/85/{'b' * 38}-shake128C HTTP/1.1", None),
@@ -69,5 +69,5 @@ def test_redaction_of_a_block_leaves_other_texts_alone() -> None:
         ("GET /ann/the…", "GET /…"),
     ],
 )
-def test_paths_of_requests_that_are_names_are_left_out(line: str, kept: str | None) -> None:
-    assert without_names(line.encode()).decode() == (line if kept is None else kept)
+def test_paths_of_requests_that_are_names_are_left_out(line: str, expected: str | None) -> None:
+    assert without_names(line.encode()).decode() == (line if expected is None else expected)

@@ -88,11 +88,11 @@ def run(script: str, tree: Path, interpreter: str = sys.executable) -> subproces
     return python(script, environment(tree / "marks", plain(tree), genai=False), interpreter)
 
 
-def others() -> list[str]:
+def interpreters() -> list[str]:
     """Return interpreters of other versions that are installed here and run."""
-    found = [path for minor in range(9, 16) if (path := shutil.which(f"python3.{minor}"))]
-    found += [str(path) for path in Path.home().glob(".pyenv/versions/3.*/bin/python")]
-    version = {path: python("import sys; print(sys.version_info[1])", dict(os.environ), path).stdout for path in found}
+    paths = [path for minor in range(9, 16) if (path := shutil.which(f"python3.{minor}"))]
+    paths += [str(path) for path in Path.home().glob(".pyenv/versions/3.*/bin/python")]
+    version = {path: python("import sys; print(sys.version_info[1])", dict(os.environ), path).stdout for path in paths}
     by_version = {int(minor): path for path, minor in version.items() if minor.strip() and int(minor) >= 9}
     return [path for minor, path in by_version.items() if minor != sys.version_info.minor]
 
@@ -102,7 +102,7 @@ def test_every_import_is_marked_once_with_what_it_is_nested_in(tree: Path) -> No
 
 
 def test_interpreters_of_other_versions_mark_imports_likewise(tree: Path) -> None:
-    paths = others()
+    paths = interpreters()
     if not paths:
         pytest.skip("no other version of Python from 3.9 on is installed")
     for path in paths:
@@ -113,21 +113,21 @@ def test_interpreters_of_other_versions_mark_imports_likewise(tree: Path) -> Non
 def check_nesting(tree: Path, interpreter: str) -> None:
     # GIVEN a package that imports a module of its own, which imports another
     # WHEN a script imports it twice, and once more by importlib
-    done = run(
+    result = run(
         "import outer, importlib, outer\nimportlib.import_module('leaf')\nfrom outer import inner", tree, interpreter
     )
     # THEN each has one mark, with its depth and a time that holds those nested in it
-    assert (done.returncode, done.stderr) == (0, "")
-    found = {each.module: each for each in marked(tree)}
-    assert [each.module for each in marked(tree)].count("outer.inner") == 1
-    assert {name: each.depth for name, each in found.items() if name in ("outer", "outer.inner", "leaf")} == {
+    assert (result.returncode, result.stderr) == (0, "")
+    by_module = {mark.module: mark for mark in marked(tree)}
+    assert [mark.module for mark in marked(tree)].count("outer.inner") == 1
+    assert {name: item.depth for name, item in by_module.items() if name in ("outer", "outer.inner", "leaf")} == {
         "outer": 0,
         "outer.inner": 1,
         "leaf": 2,
     }
-    assert found["leaf"].dur_ns >= 10e6
-    assert found["outer.inner"].dur_ns >= found["leaf"].dur_ns + 30e6
-    assert found["outer"].dur_ns >= found["outer.inner"].dur_ns + 20e6
+    assert by_module["leaf"].dur_ns >= 10e6
+    assert by_module["outer.inner"].dur_ns >= by_module["leaf"].dur_ns + 30e6
+    assert by_module["outer"].dur_ns >= by_module["outer.inner"].dur_ns + 20e6
     assert oct((tree / "marks").stat().st_mode)[-3:] == "600"
 
 
@@ -135,22 +135,22 @@ def test_errors_and_their_tracebacks_are_those_of_an_interpreter_without_the_hoo
     # GIVEN modules that raise, that lack another, and that do not exist
     for script in ("import broken", "import lacking", "import not_there", "from outer import absent"):
         # WHEN
-        done = run(script, tree)
+        result = run(script, tree)
         # THEN the script sees the same, to the line
         without = python(script, plain(tree))
-        assert (done.returncode, done.stdout, done.stderr) == (without.returncode, without.stdout, without.stderr)
-    assert {each.module: each.failed for each in marked(tree)} | {"leaf": False} == {
-        each.module: each.module not in ("leaf", "outer", "outer.inner") for each in marked(tree)
+        assert (result.returncode, result.stdout, result.stderr) == (without.returncode, without.stdout, without.stderr)
+    assert {mark.module: mark.failed for mark in marked(tree)} | {"leaf": False} == {
+        mark.module: mark.module not in ("leaf", "outer", "outer.inner") for mark in marked(tree)
     }
 
 
 def test_warnings_of_a_module_name_the_line_that_imports_it(tree: Path) -> None:
     (tree / "old.py").write_text("import warnings\nwarnings.warn('use another', DeprecationWarning, stacklevel=2)\n")
     script = "import old"
-    without, done = python(script, {**plain(tree), "PYTHONWARNINGS": "always"}), None
-    done = python(script, environment(tree / "marks", {**plain(tree), "PYTHONWARNINGS": "always"}, genai=False))
-    assert "use another" in done.stderr
-    assert done.stderr == without.stderr
+    without, result = python(script, {**plain(tree), "PYTHONWARNINGS": "always"}), None
+    result = python(script, environment(tree / "marks", {**plain(tree), "PYTHONWARNINGS": "always"}, genai=False))
+    assert "use another" in result.stderr
+    assert result.stderr == without.stderr
 
 
 def test_threads_have_imports_of_their_own(tree: Path) -> None:
@@ -160,11 +160,11 @@ def test_threads_have_imports_of_their_own(tree: Path) -> None:
         "jobs = [threading.Thread(target=__import__, args=(name,)) for name in ('outer', 'leaf')]\n"
         "[job.start() for job in jobs]\n[job.join() for job in jobs]\n"
     )
-    done = run(script, tree)
+    result = run(script, tree)
     # THEN both are outermost, each in its thread
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "")
     outer, leaf = (
-        next(each for each in marked(tree) if each.module == name and each.depth == 0) for name in ("outer", "leaf")
+        next(mark for mark in marked(tree) if mark.module == name and mark.depth == 0) for name in ("outer", "leaf")
     )
     assert outer.thread != leaf.thread
     assert outer.process == leaf.process
@@ -172,44 +172,45 @@ def test_threads_have_imports_of_their_own(tree: Path) -> None:
 
 def test_an_import_in_which_the_process_is_killed_has_begun(tree: Path) -> None:
     # GIVEN a module that kills the process WHEN it is imported
-    done = run("import leaf, killed", tree)
+    result = run("import leaf, killed", tree)
     # THEN its begin is known, and that of nothing is lost
-    assert done.returncode == -signal.SIGKILL
-    found = {each.module: each for each in marked(tree, end_ns=2**60)}
-    assert found["killed"].unfinished
-    assert not found["leaf"].unfinished
+    assert result.returncode == -signal.SIGKILL
+    by_module = {mark.module: mark for mark in marked(tree, end_ns=2**60)}
+    assert by_module["killed"].unfinished
+    assert not by_module["leaf"].unfinished
 
 
 def test_what_was_imported_before_a_fork_is_marked_once(tree: Path) -> None:
     # GIVEN a module that forks in the middle of its import, whose child imports something
-    done = run("import forking", tree)
+    result = run("import forking", tree)
     # THEN the child's import is its own, and what the parent had begun is only the parent's
-    assert (done.returncode, done.stderr) == (0, "")
-    found = marked(tree)
-    assert [each.module for each in found].count("forking") == 1
-    leaves = [each for each in found if each.module == "leaf"]
-    assert len({each.process for each in leaves}) == 2
+    assert (result.returncode, result.stderr) == (0, "")
+    marks = marked(tree)
+    assert [item.module for item in marks].count("forking") == 1
+    leaves = [item for item in marks if item.module == "leaf"]
+    assert len({leave.process for leave in leaves}) == 2
 
 
 def test_a_long_name_is_cut_and_an_odd_one_stays(tree: Path) -> None:
     long, odd = "n" * 700, "ünï"
     (tree / f"{odd}.py").write_text("")
-    done = run(f"import {odd}\ntry: import {long}\nexcept ImportError: pass", tree)
-    assert (done.returncode, done.stderr) == (0, "")
-    found = [each.module for each in marked(tree)]
-    assert odd in found
-    assert "n" * TEXT_MAX in found
+    result = run(f"import {odd}\ntry: import {long}\nexcept ImportError: pass", tree)
+    assert (result.returncode, result.stderr) == (0, "")
+    modules = [mark.module for mark in marked(tree)]
+    assert odd in modules
+    assert "n" * TEXT_MAX in modules
 
 
 def test_a_target_that_closes_every_descriptor_goes_on(tree: Path) -> None:
     # GIVEN a script that closes all descriptors and opens a file of its own WHEN it imports something
-    own = tree / "own"
-    done = run(
-        f"import os, leaf\nos.closerange(3, 4096)\nmine = open({str(own)!r}, 'w')\nimport outer\nmine.close()", tree
+    directory = tree / "own"
+    result = run(
+        f"import os, leaf\nos.closerange(3, 4096)\nmine = open({str(directory)!r}, 'w')\nimport outer\nmine.close()",
+        tree,
     )
     # THEN nothing is written into its file
-    assert (done.returncode, done.stderr) == (0, "")
-    assert own.read_bytes() == b""
+    assert (result.returncode, result.stderr) == (0, "")
+    assert directory.read_bytes() == b""
 
 
 def test_the_hook_loads_no_module_that_the_script_would_not(tree: Path) -> None:

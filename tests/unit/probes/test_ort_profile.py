@@ -62,9 +62,9 @@ def test_the_nodes_of_every_token_are_found_in_its_call(model: Path, tmp_path: P
     # GIVEN a model folder
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     # WHEN a script generates six tokens with the profile on
-    done = run(GENERATE, tmp_path, model, way)
+    result = run(GENERATE, tmp_path, model, way)
     # THEN it runs as ever and its model folder is as it was
-    assert (done.returncode, done.stdout) == (0, "phi3\n"), done.stderr
+    assert (result.returncode, result.stdout) == (0, "phi3\n"), result.stderr
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
     # AND prefill and each token that runs the model have all nodes, within their calls
     (data,) = read_profiles(tmp_path)
@@ -94,17 +94,17 @@ def test_profiling_alone_marks_no_calls(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_fails_as_without_us(tmp_path: Path) -> None:
-    done = run(GENERATE, tmp_path, "/nowhere", "path")
+    result = run(GENERATE, tmp_path, "/nowhere", "path")
     plain = subprocess.run(
         [sys.executable, "-c", GENERATE, "/nowhere", "path"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == plain.returncode == 1
-    assert done.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
+    assert result.returncode == plain.returncode == 1
+    assert result.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
 
 
 def test_plain_sessions_are_profiled_and_keep_options_of_their_own(model: Path, tmp_path: Path) -> None:
-    done = run(SESSION, tmp_path, model, tmp_path / "own")
-    assert done.stdout.splitlines() == ["['CPUExecutionProvider']", "NoSuchFile"], done.stderr
+    result = run(SESSION, tmp_path, model, tmp_path / "own")
+    assert result.stdout.splitlines() == ["['CPUExecutionProvider']", "NoSuchFile"], result.stderr
     assert len(read_profiles(tmp_path)) == 1
     assert len(list(tmp_path.glob("own*.json"))) == 1
 
@@ -189,8 +189,8 @@ def test_a_profile_that_makes_no_sense_is_empty(data: bytes) -> None:
 
 
 def test_a_profile_that_is_cut_off_is_used_and_said() -> None:
-    whole = profile_of(*((11_050 + 1000 * turn, 500) for turn in range(5)))
-    data, missing = nodes_of([whole[:-200]], [calls(*TOKENS)])
+    profile = profile_of(*((11_050 + 1000 * turn, 500) for turn in range(5)))
+    data, missing = nodes_of([profile[:-200]], [calls(*TOKENS)])
     assert data is not None
     assert "not whole" in missing[0]
 

@@ -62,10 +62,10 @@ def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None
     # GIVEN a script that loads a model and generates five tokens
     # WHEN it runs with the hook
     marks = tmp_path / "marks"
-    done = run(GENERATE.format(then=""), marks, model)
+    result = run(GENERATE.format(then=""), marks, model)
 
     # THEN each call is one mark, in order, within its process, on the clock of the trace
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert names_of(marks)[:10] == [
         "OgaCreateConfig",
         "OgaCreateModelFromConfig",
@@ -89,8 +89,8 @@ def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None
 
 
 def test_a_model_from_a_path_is_told_from_one_from_a_config(model: Path, tmp_path: Path) -> None:
-    done = run("import onnxruntime_genai as og, sys; og.Model(sys.argv[1])", tmp_path / "marks", model)
-    assert done.returncode == 0, done.stderr
+    result = run("import onnxruntime_genai as og, sys; og.Model(sys.argv[1])", tmp_path / "marks", model)
+    assert result.returncode == 0, result.stderr
     assert names_of(tmp_path / "marks")[0] == "OgaCreateModel"
 
 
@@ -123,17 +123,17 @@ def test_sessions_of_plain_onnxruntime_are_marked(tmp_path: Path) -> None:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
     # WHEN a script runs it without GenAI
-    done = run(SESSION, tmp_path / "marks", tmp_path / "m.onnx")
+    result = run(SESSION, tmp_path / "marks", tmp_path / "m.onnx")
     # THEN its load and its runs are marked, the failed one as such
-    assert done.stdout == "ValueError InferenceSession\n", done.stderr
+    assert result.stdout == "ValueError InferenceSession\n", result.stderr
     assert names_of(tmp_path / "marks") == ["onnxruntime.InferenceSession", *["onnxruntime.InferenceSession.run"] * 5]
     assert calls_of(tmp_path / "marks")["ret"].tolist() == [0, 0, 0, 0, 0, -1]
 
 
 def test_where_a_probe_sees_genai_the_hook_leaves_it_alone(model: Path, tmp_path: Path) -> None:
     environ = environment(tmp_path / "marks", {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}, genai=False)
-    done = python(GENERATE.format(then="print(og.Model.__init__.__module__)"), environ, model)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = python(GENERATE.format(then="print(og.Model.__init__.__module__)"), environ, model)
+    assert (result.returncode, result.stderr) == (0, "")
     assert names_of(tmp_path / "marks") == ["cvtrace.sequences"]  # which no probe sees
 
 
@@ -174,11 +174,11 @@ print(tokens)
 
 
 def test_the_size_of_a_batch_is_written_down(model: Path, tmp_path: Path) -> None:
-    done = run(BATCH, tmp_path / "marks", model)
-    assert done.stdout == "refused\n", done.stderr
+    result = run(BATCH, tmp_path / "marks", model)
+    assert result.stdout == "refused\n", result.stderr
     events = calls_of(tmp_path / "marks")
-    (told,) = events["c"][events["a"] == INDEX["cvtrace.sequences"]].tolist()
-    assert told == 3
+    (count,) = events["c"][events["a"] == INDEX["cvtrace.sequences"]].tolist()
+    assert count == 3
     appended = events[events["a"] == INDEX["OgaGenerator_AppendTokens"]]
     assert appended["ret"].tolist() == [0, -1]
 
@@ -186,15 +186,15 @@ def test_the_size_of_a_batch_is_written_down(model: Path, tmp_path: Path) -> Non
 @pytest.mark.skipif(not hasattr(onnxruntime_genai, "Engine"), reason="this version of GenAI has no engine")
 def test_tokens_of_an_engine_are_told_by_request(model: Path, tmp_path: Path) -> None:
     # WHEN an engine answers two requests, with three and five tokens
-    done = run(ENGINE, tmp_path / "marks", model)
+    result = run(ENGINE, tmp_path / "marks", model)
     # THEN the marks tell so many tokens, of two requests
-    assert done.stdout == "8\n", done.stderr
+    assert result.stdout == "8\n", result.stderr
     events = calls_of(tmp_path / "marks")
     flags = events["c"][events["a"] == INDEX["OgaEngineEventGetFlags"]]
     assert int((flags & TOKEN_FLAG).sum()) == 8
     begun = events["b"][events["a"] == INDEX["OgaRequestBeginTurn"]]
-    asked = events["c"][events["a"] == INDEX["OgaEngineEventGetRequest"]]
-    assert set(asked.tolist()) == set(begun.tolist())
+    requests = events["c"][events["a"] == INDEX["OgaEngineEventGetRequest"]]
+    assert set(requests.tolist()) == set(begun.tolist())
     assert len(set(begun.tolist())) == 2
 
 
@@ -203,16 +203,16 @@ def test_a_call_that_raises_is_marked_and_raises(tmp_path: Path) -> None:
     script = (
         "import onnxruntime_genai as og\ntry: og.Model('/nonexistent')\nexcept Exception as e: print(type(e).__name__)"
     )
-    done = run(script, tmp_path / "marks")
-    assert done.stdout.strip() == "RuntimeError", done.stderr
+    result = run(script, tmp_path / "marks")
+    assert result.stdout.strip() == "RuntimeError", result.stderr
     assert calls_of(tmp_path / "marks")["ret"].tolist() == [-1]
 
 
 def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
     # GIVEN a script that forks after its tokens WHEN the child encodes THEN its marks carry its own process
     then = "pid = os.fork()\nif pid == 0:\n    tokenizer.encode('child')\n    os._exit(0)\nos.waitpid(pid, 0)\n"
-    done = run(GENERATE.format(then=then), tmp_path / "marks", model)
-    assert done.returncode == 0, done.stderr
+    result = run(GENERATE.format(then=then), tmp_path / "marks", model)
+    assert result.returncode == 0, result.stderr
     encodes = calls_of(tmp_path / "marks")
     encodes = encodes[encodes["a"] == INDEX["OgaTokenizerEncode"]]
     assert len(set(encodes["tgid"])) == 2
@@ -220,20 +220,22 @@ def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
 
 def test_a_target_that_closes_every_descriptor_goes_on(model: Path, tmp_path: Path) -> None:
     # GIVEN a script that closes all descriptors and opens a file of its own
-    own = tmp_path / "own"
-    then = f"os.closerange(3, 4096)\nmine = open({str(own)!r}, 'w')\ngenerator.generate_next_token()\nmine.close()\n"
+    directory = tmp_path / "own"
+    then = (
+        f"os.closerange(3, 4096)\nmine = open({str(directory)!r}, 'w')\ngenerator.generate_next_token()\nmine.close()\n"
+    )
     # WHEN it runs on
-    done = run(GENERATE.format(then=then), tmp_path / "marks", model)
+    result = run(GENERATE.format(then=then), tmp_path / "marks", model)
     # THEN nothing is written into its file and nothing is raised
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert own.read_bytes() == b""
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert directory.read_bytes() == b""
 
 
 def test_marks_that_cannot_be_written_do_not_disturb(model: Path, tmp_path: Path) -> None:
-    done = run(GENERATE.format(then=""), tmp_path / "missing" / "marks", model)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    result = run(GENERATE.format(then=""), tmp_path / "missing" / "marks", model)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
     assert len(read_marks(tmp_path / "missing" / "marks")[0]) == 0
 
 
@@ -285,9 +287,9 @@ def test_indices_and_record_are_those_of_the_schema() -> None:
 
 
 def test_half_a_mark_and_foreign_bytes_are_left_out(tmp_path: Path) -> None:
-    whole = np.zeros(2, dtype=EVENT)
-    whole["kind"] = Kind.PHASE
-    whole["ts"] = [5, 3]
-    (tmp_path / "marks").write_bytes(whole.tobytes() + b"\xff" * 56 + b"half")
+    rows = np.zeros(2, dtype=EVENT)
+    rows["kind"] = Kind.PHASE
+    rows["ts"] = [5, 3]
+    (tmp_path / "marks").write_bytes(rows.tobytes() + b"\xff" * 56 + b"half")
     assert read_marks(tmp_path / "marks")[0]["ts"].tolist() == [3, 5]
     assert len(read_marks(tmp_path / "none")[0]) == 0

@@ -78,9 +78,9 @@ def test_attributes_that_are_missing_are_left_out(hook, tmp_path):
 
 
 def test_the_numbering_of_mounts_survives_those_that_are_left_out(tmp_path):
-    found = environment(tmp_path, {}, [Counted("", ""), Counted("/cvmfs/a b", "/proc/1/cwd/x", 5)])
-    assert found["CVTRACE_MOUNTS"].split("\n") == ["", "/cvmfs/a b"]
-    assert found["CVTRACE_SOCKETS"].split("\n") == ["", "5 /proc/1/cwd/x"]
+    variables = environment(tmp_path, {}, [Counted("", ""), Counted("/cvmfs/a b", "/proc/1/cwd/x", 5)])
+    assert variables["CVTRACE_MOUNTS"].split("\n") == ["", "/cvmfs/a b"]
+    assert variables["CVTRACE_SOCKETS"].split("\n") == ["", "5 /proc/1/cwd/x"]
     assert "CVTRACE_MOUNTS" not in environment(tmp_path, {})
 
 

@@ -14,7 +14,7 @@ FUNCTIONS = "queue_request_and_unlock [fuse]\nfuse_request_end [fuse]\nfilemap_f
 
 
 def rung(program: str) -> Rung:
-    return next(one for one in RUNGS if one.program == program)
+    return next(rung for rung in RUNGS if rung.program == program)
 
 
 def tracefs(folder: Path, *tracepoints: str, functions: str | None = FUNCTIONS) -> Path:
@@ -63,10 +63,10 @@ def btf(folder: Path, *, module: bool = True, void: bool = False) -> Path:
 
 def test_tracepoints_are_taken_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (6, 18))
-    for one in RUNGS:
-        step = climb(one, tracefs(tmp_path / one.program, *one.tracepoints), tmp_path)
+    for rung in RUNGS:
+        step = climb(rung, tracefs(tmp_path / rung.program, *rung.tracepoints), tmp_path)
 
-        assert step.programs == (*one.shared, one.program)
+        assert step.programs == (*rung.shared, rung.program)
         assert step.kprobes is None
         assert step.missing == ""
 
@@ -122,7 +122,7 @@ def test_faults_are_observed_at_entry_and_return(tmp_path: Path) -> None:
     step = climb(rung("pages.bpf.c"), tracefs(tmp_path), btf(tmp_path))
 
     assert step.kprobes is not None
-    assert {(one.function, one.at_return) for one in step.kprobes.attachments} == {
+    assert {(probe.function, probe.at_return) for probe in step.kprobes.attachments} == {
         (name, at_return)
         for name in ("filemap_fault", "filemap_map_pages", "generic_file_read_iter")
         for at_return in (False, True)

@@ -72,15 +72,15 @@ def test_every_line_is_understood(run: str) -> None:
 def test_fuse_requests_are_those_of_the_kernel(run: str) -> None:
     # GIVEN the requests that the kernel's tracepoints saw WHEN the log is parsed THEN each opcode occurs as often
     requests = of(daemon(run), Kind.FUSE_DAEMON)
-    counted = Counter(f"FUSE_{Opcode(int(c) >> 32).name}" for c in requests["c"])
-    assert counted == TRUTH[run]["fuse_ops"]
+    counts = Counter(f"FUSE_{Opcode(int(c) >> 32).name}" for c in requests["c"])
+    assert counts == TRUTH[run]["fuse_ops"]
     assert (requests["dur"] > 0).all()
 
 
 def test_a_log_from_the_mounting_on_has_the_handshake_too() -> None:
     requests = of(daemon("tiny1-mount-hex.cold"), Kind.FUSE_DAEMON)
-    counted = Counter(f"FUSE_{Opcode(int(c) >> 32).name}" for c in requests["c"])
-    assert counted == TRUTH["tiny1-mount-hex.cold"]["fuse_ops"] | {"FUSE_INIT": 1, "FUSE_GETATTR": 1, "FUSE_STATFS": 1}
+    counts = Counter(f"FUSE_{Opcode(int(c) >> 32).name}" for c in requests["c"])
+    assert counts == TRUTH["tiny1-mount-hex.cold"]["fuse_ops"] | {"FUSE_INIT": 1, "FUSE_GETATTR": 1, "FUSE_STATFS": 1}
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -110,10 +110,10 @@ def test_opens_and_lookups_are_those_of_the_client(run: str) -> None:
 @pytest.mark.parametrize("run", FROM_ATTACH)
 def test_fetches_are_those_of_the_web_server(run: str) -> None:
     # GIVEN the access log of the web server WHEN the log is parsed THEN the same URLs were asked for in the same order
-    sent = with_text(daemon(run), Kind.HTTP_SEND)
-    assert [text.split()[1].decode() for text, _ in sent] == [fetch["url"] for fetch in TRUTH[run]["http"]]
+    sends = with_text(daemon(run), Kind.HTTP_SEND)
+    assert [text.split()[1].decode() for text, _ in sends] == [fetch["url"] for fetch in TRUTH[run]["http"]]
     heads = with_text_where_any(daemon(run), Kind.HTTP_RECV)
-    assert len(heads) == len(sent)
+    assert len(heads) == len(sends)
     assert all(head.startswith(b"HTTP/1.1 200 OK") for head in heads)
 
 
@@ -140,9 +140,9 @@ def test_content_lengths_are_those_of_the_web_server(run: str) -> None:
 
 
 def test_fetches_of_the_mounting_are_seen() -> None:
-    sent = with_text(daemon("tiny1-mount-hex.cold"), Kind.HTTP_SEND)
-    assert len(sent) == TRUTH["tiny1-mount-hex.cold"]["http_get_total_incl_mount"]
-    assert sent[0][0].split()[1].endswith(b".cvmfspublished")
+    sends = with_text(daemon("tiny1-mount-hex.cold"), Kind.HTTP_SEND)
+    assert len(sends) == TRUTH["tiny1-mount-hex.cold"]["http_get_total_incl_mount"]
+    assert sends[0][0].split()[1].endswith(b".cvmfspublished")
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -161,14 +161,14 @@ def test_hits_and_misses_are_those_of_the_client(run: str) -> None:
 @pytest.mark.parametrize("run", FROM_ATTACH)
 def test_every_miss_is_handed_over_fetched_committed_and_inserted(run: str) -> None:
     parsed, fetches = daemon(run), TRUTH[run]["http"]
-    handed, taken = of(parsed, Kind.HANDOVER), of(parsed, Kind.HANDOVER_TAKEN)
-    assert handed["a"].tolist() == taken["a"].tolist()
+    handed, taken_over = of(parsed, Kind.HANDOVER), of(parsed, Kind.HANDOVER_TAKEN)
+    assert handed["a"].tolist() == taken_over["a"].tolist()
     assert len(handed) == len(fetches)
     assert (of(parsed, Kind.HANDOVER_DONE)["a"] == 0).all()
     assert len(of(parsed, Kind.HANDOVER_DONE)) == len(of(parsed, Kind.HANDOVER_RESULT)) == len(fetches)
     committed = [b"/cvmfs/repo.test.org/data" + text[1:] for text, _ in with_text(parsed, Kind.CACHE_RENAME)]
-    asked = [fetch["url"].encode().removesuffix(b"P") for fetch in fetches]
-    assert sorted(text.removesuffix(b"P") for text in committed) == sorted(asked)
+    urls = [fetch["url"].encode().removesuffix(b"P") for fetch in fetches]
+    assert sorted(text.removesuffix(b"P") for text in committed) == sorted(urls)
     inserted = with_text(parsed, Kind.CACHE_INSERT)
     assert len(inserted) == len(fetches)
     assert all(text.removeprefix(b"Part of ").startswith(b"/models/") for text, _ in inserted)
@@ -189,9 +189,9 @@ def test_requests_carry_what_joins_them_to_the_target() -> None:
 
 def test_every_fetch_falls_into_its_time_on_the_web_server() -> None:
     # nginx writes the end of a request, in ms; clocks are joined by the offset of the run.
-    sent = of(daemon("t100-hex.cold"), Kind.HTTP_SEND)
+    sends = of(daemon("t100-hex.cold"), Kind.HTTP_SEND)
     begun = np.array([fetch["start_mono"] for fetch in TRUTH["t100-hex.cold"]["http"]])
-    assert np.abs(sent["ts"] / 1e9 - begun).max() < 0.01
+    assert np.abs(sends["ts"] / 1e9 - begun).max() < 0.01
 
 
 def test_waits_that_had_not_ended_are_flagged() -> None:

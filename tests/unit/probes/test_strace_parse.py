@@ -38,8 +38,8 @@ def rows(parsed: Parsed) -> list[tuple[str, int, int, int, int, int, int]]:
 
 
 def texts(parsed: Parsed) -> list[bytes]:
-    found: list[bytes] = parsed.texts["text"].tolist()
-    return found
+    texts: list[bytes] = parsed.texts["text"].tolist()
+    return texts
 
 
 def test_time_is_monotonic_and_exact() -> None:
@@ -259,13 +259,13 @@ ASKER = 0x4D47
 
 
 @pytest.mark.parametrize(
-    ("answers", "kept"), [([True], 1), ([False], 0), ([None, True], 1), ([None, False], 0), ([None, None, True], 0)]
+    ("answers", "expected"), [([True], 1), ([False], 0), ([None, True], 1), ([None, False], 0), ([None, None, True], 0)]
 )
-def test_a_name_is_kept_if_its_asker_is_or_proves_to_be_the_targets(answers: list[bool | None], kept: int) -> None:
+def test_a_name_is_kept_if_its_asker_is_or_proves_to_be_the_targets(answers: list[bool | None], expected: int) -> None:
     # GIVEN a daemon's log, and what is known of the asker when the log is read, and then
-    asked = iter(answers)
+    replies = iter(answers)
     translator = DaemonTranslator(realtime_offset_ns=0, tgids=None)
-    translator.is_target = lambda tid, ts: next(asked) if (tid, ts) == (ASKER, 10**9) else None
+    translator.is_target = lambda tid, ts: next(replies) if (tid, ts) == (ASKER, 10**9) else None
     translator.parser.feed([f"7 0.9 read({FUSE}, {LOOKED_UP}, 1052672) = 48 <0.1>".encode()])
 
     # WHEN the next lines are about to be read, and at the end
@@ -273,9 +273,9 @@ def test_a_name_is_kept_if_its_asker_is_or_proves_to_be_the_targets(answers: lis
     translator.finish()
 
     # THEN the request is kept in any case
-    events, found = translator.columns.take()
+    events, texts = translator.columns.take()
     assert events["kind"].tolist() == [Kind.FUSE_DAEMON | UNFINISHED]
-    assert found["text"].tolist() == [b"w.onnx"] * kept
+    assert texts["text"].tolist() == [b"w.onnx"] * expected
 
 
 def test_numbers_of_threads_are_the_targets_only_while_it_has_them() -> None:
@@ -383,8 +383,8 @@ def test_feeding_piece_by_piece_gives_the_same_as_at_once() -> None:
     translator.finish()
     parts.append(translator.columns.take()[0])
     events = np.concatenate(parts)
-    whole = parse_daemon(lines, realtime_offset_ns=0).events
-    assert (events[np.argsort(events["ts"], kind="stable")] == whole).all()
+    expected = parse_daemon(lines, realtime_offset_ns=0).events
+    assert (events[np.argsort(events["ts"], kind="stable")] == expected).all()
 
 
 @given(st.binary(max_size=40))

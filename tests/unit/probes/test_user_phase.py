@@ -23,18 +23,18 @@ def python(script: str, environ: dict[str, str]) -> subprocess.CompletedProcess[
 
 
 def run(script: str, marks: Path) -> str:
-    done = python(f"import cvtrace, os, threading\n{script}", {**os.environ, MARKS: str(marks)})
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
+    result = python(f"import cvtrace, os, threading\n{script}", {**os.environ, MARKS: str(marks)})
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
 
 
-def told(marks: Path, end_ns: int = 0) -> list[tuple[str, int, int]]:
+def phases_of(marks: Path, end_ns: int = 0) -> list[tuple[str, int, int]]:
     """Return name, ret and tid of each user phase, in the order they began."""
     events, texts = read_marks(marks, end_ns)
     assert set(events["a"].tolist()) <= {USER_PHASE}
     names = {(int(text["ts"]), int(text["tid"])): bytes(text["text"]).decode() for text in texts}
-    return [(names[int(each["ts"]), int(each["tid"])], int(each["ret"]), int(each["tid"])) for each in events]
+    return [(names[int(event["ts"]), int(event["tid"])], int(event["ret"]), int(event["tid"])) for event in events]
 
 
 def test_numbers_are_those_of_the_schema() -> None:
@@ -46,7 +46,7 @@ def test_phases_nest_and_repeat(tmp_path: Path) -> None:
     # GIVEN a script with a phase in a phase, twice
     run("for _ in range(2):\n with cvtrace.phase('outer'):\n  with cvtrace.phase('inner'): pass", tmp_path / "m")
     # THEN each is one mark with its name, on the clock of the trace
-    assert [name for name, *_ in told(tmp_path / "m")] == ["outer", "inner"] * 2
+    assert [name for name, *_ in phases_of(tmp_path / "m")] == ["outer", "inner"] * 2
     events, texts = read_marks(tmp_path / "m")
     outer, inner = events[0], events[1]
     assert outer["ts"] < inner["ts"]
@@ -62,7 +62,7 @@ def test_a_function_is_a_phase_by_decoration(tmp_path: Path) -> None:
         "import asyncio; print(work(1, b=2), work.__name__, work.__doc__, asyncio.run(later()))\n"
     )
     assert run(script, tmp_path / "m") == "3 work doc 3\n"
-    assert [name for name, *_ in told(tmp_path / "m")] == ["work", "later"]
+    assert [name for name, *_ in phases_of(tmp_path / "m")] == ["work", "later"]
 
 
 def test_threads_mark_for_themselves(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_threads_mark_for_themselves(tmp_path: Path) -> None:
         "t = threading.Thread(target=work); t.start(); work(); t.join()\n"
     )
     run(script, tmp_path / "m")
-    marks = told(tmp_path / "m")
+    marks = phases_of(tmp_path / "m")
     assert [name for name, *_ in marks] == ["shared"] * 2
     assert len({tid for *_, tid in marks}) == 2
 
@@ -81,19 +81,19 @@ def test_threads_mark_for_themselves(tmp_path: Path) -> None:
 def test_an_exception_passes_and_the_mark_says_so(tmp_path: Path) -> None:
     script = "try:\n with cvtrace.phase('bad'): 1 / 0\nexcept ZeroDivisionError: print('raised')"
     assert run(script, tmp_path / "m") == "raised\n"
-    assert [(name, ret) for name, ret, _ in told(tmp_path / "m")] == [("bad", -1)]
+    assert [(name, ret) for name, ret, _ in phases_of(tmp_path / "m")] == [("bad", -1)]
 
 
 def test_a_phase_that_never_ends_reaches_to_the_end_of_the_recording(tmp_path: Path) -> None:
     run("cvtrace.phase('endless').__enter__(); os._exit(0)", tmp_path / "m")
-    began = int(read_marks(tmp_path / "m")[0]["ts"][0])
-    events, _ = read_marks(tmp_path / "m", began + 5000)
+    start_ns = int(read_marks(tmp_path / "m")[0]["ts"][0])
+    events, _ = read_marks(tmp_path / "m", start_ns + 5000)
     assert events["kind"].tolist() == [Kind.PHASE | UNFINISHED]
     assert events["dur"].tolist() == [5000]
 
 
 @pytest.mark.parametrize(
-    "name, kept",
+    "name, expected",
     [
         ("Größe 模型", "Größe 模型"),
         ("x" * 600, "x" * TEXT_MAX),
@@ -104,11 +104,11 @@ def test_a_phase_that_never_ends_reaches_to_the_end_of_the_recording(tmp_path: P
         (None, "None"),
     ],
 )
-def test_any_name_is_taken(tmp_path: Path, name: object, kept: str) -> None:
+def test_any_name_is_taken(tmp_path: Path, name: object, expected: str) -> None:
     run(f"with cvtrace.phase({name!r}): pass", tmp_path / "m")
     events, texts = read_marks(tmp_path / "m")
     assert len(events) == 1
-    assert [bytes(each).decode() for each in texts["text"]] == ([kept] if kept else [])
+    assert [bytes(item).decode() for item in texts["text"]] == ([expected] if expected else [])
 
 
 def test_it_never_raises(tmp_path: Path) -> None:
@@ -160,5 +160,5 @@ def test_an_untraced_phase_does_nothing() -> None:
     )
     environ = {name: value for name, value in os.environ.items() if name != MARKS}
     # THEN it is neither timed nor marked: some 0.2 µs
-    done = python(script, environ)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    result = python(script, environ)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")

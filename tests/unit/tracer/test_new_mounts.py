@@ -67,16 +67,16 @@ def test_a_change_and_what_is_learnt_of_it_wake_the_recorder(monkeypatch: pytest
 
 def test_mounts_that_come_and_go_all_the_time_are_asked_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN somebody who mounts something new whenever the recorder looks
-    asked: list[MountPoint] = []
+    queried: list[MountPoint] = []
     devices = iter(range(1, 10**6))
     monkeypatch.setattr(new_mounts, "cvmfs_and_others", lambda: ([MountPoint("/cvmfs/x.org", next(devices))], []))
-    monkeypatch.setattr(NewMounts, "_ask", lambda self, point, *, is_certain: asked.append(point))
+    monkeypatch.setattr(NewMounts, "_ask", lambda self, point, *, is_certain: queried.append(point))
     watched = NewMounts(Wanted(), ())
     # WHEN it looks a thousand times THEN it has asked some of them
     for _ in range(1000):
         watched.appeared()
     watched.close()
-    assert len(asked) == new_mounts.MOST
+    assert len(queried) == new_mounts.MOST
 
 
 def test_what_a_stranger_mounts_meanwhile_is_not_observed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,11 +130,11 @@ def test_truncation_at_every_byte_of_the_last_block_keeps_the_others(tmp_path):
     # GIVEN an unfinished trace of three blocks
     path = tmp_path / "t"
     unfinished(path)
-    whole = (path / EVENTS_BLOCKS).read_bytes()
-    last = len(whole) - len(whole) // 3
-    for length in range(last, len(whole)):
+    content = (path / EVENTS_BLOCKS).read_bytes()
+    last = len(content) - len(content) // 3
+    for length in range(last, len(content)):
         # WHEN the file ends anywhere in the last one
-        (path / EVENTS_BLOCKS).write_bytes(whole[:length])
+        (path / EVENTS_BLOCKS).write_bytes(content[:length])
         trace = read_trace(path)
         # THEN the first two are read, and the damage is said
         assert len(trace.events) == 40
@@ -147,19 +147,19 @@ def test_any_flipped_bit_of_a_block_is_noticed_or_harmless(tmp_path):
     # GIVEN an unfinished trace of three blocks
     path = tmp_path / "t"
     unfinished(path, events=3)
-    whole = (path / EVENTS_BLOCKS).read_bytes()
+    content = (path / EVENTS_BLOCKS).read_bytes()
     expected = read_trace(path).events
-    size = len(whole) // 3
+    size = len(content) // 3
     pad = range(size + BLOCK.itemsize - 12, size + BLOCK.itemsize)
     for place in range(size, 2 * size):
         # WHEN one bit of the second block is flipped
-        flipped = bytearray(whole)
+        flipped = bytearray(content)
         flipped[place] ^= 1 << (place % 8)
         (path / EVENTS_BLOCKS).write_bytes(flipped)
         trace = read_trace(path)
         # THEN the trace ends before it (only the header's padding means nothing)
-        kept = expected if place in pad else expected[:3]
-        assert np.array_equal(trace.events, kept), place
+        rows = expected if place in pad else expected[:3]
+        assert np.array_equal(trace.events, rows), place
 
 
 def test_a_finished_trace_whose_blocks_are_still_there_is_read(tmp_path):
@@ -246,7 +246,7 @@ def flipped_parquet(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make, says",
+    "make, message",
     [
         (not_there, "no such folder"),
         (a_file, "this is a file"),
@@ -262,11 +262,11 @@ def flipped_parquet(path: Path) -> None:
         (flipped_parquet, "damaged"),
     ],
 )
-def test_what_is_no_trace_is_refused_in_one_sentence(tmp_path, make, says):
+def test_what_is_no_trace_is_refused_in_one_sentence(tmp_path, make, message):
     # GIVEN something that cannot be read as a trace
     make(tmp_path / "t")
     # WHEN it is read THEN one sentence says why
-    with pytest.raises(TraceDamaged, match=says) as refusal:
+    with pytest.raises(TraceDamaged, match=message) as refusal:
         read_trace(tmp_path / "t")
     assert str(tmp_path) in str(refusal.value)
     assert "\n" not in str(refusal.value)

@@ -74,9 +74,9 @@ def test_a_program_keeps_its_name_and_python_is_recognised(script):
 
 def test_the_user_is_the_caller_of_sudo():
     # GIVEN the variables of sudo THEN they count for root only
-    asked = who_asked({"SUDO_UID": "12345", "SUDO_GID": "54321"})
+    user = who_asked({"SUDO_UID": "12345", "SUDO_GID": "54321"})
     if os.geteuid() == 0:
-        assert (asked.uid, asked.gid, asked.groups) == (12345, 54321, (54321,))
+        assert (user.uid, user.gid, user.groups) == (12345, 54321, (54321,))
         assert who_asked({"SUDO_UID": "0", "SUDO_GID": "0"}) == current_user()
         for broken in ("", "x", "-1", str(2**32 - 1), str(2**32)):
             with pytest.raises(UnknownUser, match="unset it"):
@@ -89,7 +89,7 @@ def test_the_user_is_the_caller_of_sudo():
         with pytest.raises(UnknownUser, match="DOAS_USER"):
             who_asked({"DOAS_USER": "no such user"})
     else:
-        assert asked == current_user()
+        assert user == current_user()
     assert who_asked({}) == current_user()
 
 

@@ -24,11 +24,11 @@ def clock() -> Clock:
 
 
 def events(*kinds: int, **columns: int) -> Events:
-    made = np.zeros(len(kinds), dtype=EVENT)
-    made["kind"] = kinds
+    events = np.zeros(len(kinds), dtype=EVENT)
+    events["kind"] = kinds
     for name, value in columns.items():
-        made[name] = value
-    return made
+        events[name] = value
+    return events
 
 
 def test_rates_are_over_the_last_seconds(clock: Clock) -> None:
