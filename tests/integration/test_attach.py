@@ -148,7 +148,7 @@ def test_names_are_hashed_if_asked(workdir: Path, mounted: LabMount, option: lis
     assert (b"file" in names) == (not option)
 
 
-def test_the_options_of_a_recording_are_those_of_run(here: Path, mounted: LabMount) -> None:
+def test_the_options_of_a_recording_are_those_of_run(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a process that reads, and the options of the recorder that `run` has
     with running(READS, mounted.root / "file") as process:
         code, stderr = attach(process.pid, "--for", "1s", "--buffer", "1MB", "--cost", mount=mounted)
