@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shared_fixtures import mount, workdir
 from throwaway import SECRET, Somebody, cannot, somebody
-from tiny import open_to_all, tiny_mount
+from tiny import open_to_all
+
+__all__ = ["ann", "ben", "mount", "secret", "workdir"]
 
 
 @pytest.fixture(scope="session")
@@ -30,25 +33,6 @@ def _added() -> Iterator[Somebody]:
         pytest.skip(reason)
     with somebody() as user:
         yield user
-
-
-@pytest.fixture(scope="module")
-def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Mount one file, for everybody."""
-    folder = tmp_path_factory.mktemp("mount")
-    open_to_all(folder)
-    with tiny_mount(folder) as (path, _):
-        yield path
-
-
-@pytest.fixture
-def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder of root's that other users may enter, called by nobody through sudo."""
-    open_to_all(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for name in ("SUDO_UID", "SUDO_GID", "SUDO_USER"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
 
 
 @pytest.fixture

@@ -289,30 +289,22 @@ def test_readahead_that_nobody_waits_for_is_work_and_no_latency(laboratory, crow
     laboratory.check("target sleeps while the kernel reads ahead", "other.idle", act.blocked_s, times["other.idle"])
 
 
-def test_a_client_without_a_cpu_is_told(laboratory, crowded: Run) -> None:
-    # GIVEN a worker that computed, by the wall clock, and how long it had a CPU for it
-    lines = crowded.client("starved", "worker")
-    without_s = sum(line["end_ns"] - line["start_ns"] - line["cpu_ns"] for line in lines) / 1e9
-    laboratory.check(
-        "worker computes, and shares a CPU with two others: time without one",
-        "part of the above",
-        without_s,
-        crowded.starved_s("starved"),
-        crowded.acts["starved"].wall_s - sum(line["cpu_ns"] for line in lines) / 1e9,
-    )
+def check_time_without_cpu(laboratory, run: Run, act: str, kind: str, title: str, class_: str) -> None:
+    """Compare what cvtrace says with the time of `kind` in which the client's thread computed, by the wall clock, without a CPU."""
+    lines = run.client(act, kind)
+    cpu_s = sum(line["cpu_ns"] for line in lines) / 1e9
+    without_s = sum(line["end_ns"] - line["start_ns"] for line in lines) / 1e9 - cpu_s
+    laboratory.check(title, class_, without_s, run.starved_s(act), run.acts[act].wall_s - cpu_s)
 
 
-def test_a_download_thread_without_a_cpu_is_told(laboratory, network: Run) -> None:
-    # GIVEN a download thread that computed, by the wall clock, and how long it had a CPU for it
-    lines = network.client("starved fill", "inflate")
-    without_s = sum(line["end_ns"] - line["start_ns"] - line["cpu_ns"] for line in lines) / 1e9
-    laboratory.check(
-        "download thread unpacks, and shares a CPU with two others: time without one",
-        "part of cache.fill",
-        without_s,
-        network.starved_s("starved fill"),
-        network.acts["starved fill"].wall_s - sum(line["cpu_ns"] for line in lines) / 1e9,
-    )
+def test_report_shows_a_worker_without_a_cpu(laboratory, crowded: Run) -> None:
+    title = "worker computes, and shares a CPU with two others: time without one"
+    check_time_without_cpu(laboratory, crowded, "starved", "worker", title, "part of the above")
+
+
+def test_report_shows_a_download_thread_without_a_cpu(laboratory, network: Run) -> None:
+    title = "download thread unpacks, and shares a CPU with two others: time without one"
+    check_time_without_cpu(laboratory, network, "starved fill", "inflate", title, "part of cache.fill")
 
 
 def test_unpacking_for_another_is_network_queue_and_for_oneself_cache_fill(laboratory, crowd: Run) -> None:
