@@ -164,7 +164,7 @@ def test_a_stripped_library_is_said_and_nothing_else_changes(
     assert f"({SONAME} has no symbols, build id {build_id}" in sentence
     assert f"/{debug_file(build_id)}" in sentence
     libraries = probe.client_library(clients[0].pid), probe.client_library(clients[1].pid)
-    assert [item.functions if item else None for item in libraries] == [(), FUNCTIONS]
+    assert [library.functions if library else None for library in libraries] == [(), FUNCTIONS]
 
 
 def test_the_doctor_says_which_functions_there_are(

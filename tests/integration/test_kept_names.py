@@ -33,9 +33,11 @@ def places(stack: Stack) -> dict[str, tuple[int, int]]:
     """Return offset and length of each external tensor, as the onnx library reads them."""
     model = onnx.load(stack.model / "model.onnx", load_external_data=False)
     locations = {
-        item.name: {entry.key: entry.value for entry in item.external_data} for item in model.graph.initializer
+        tensor.name: {entry.key: entry.value for entry in tensor.external_data} for tensor in model.graph.initializer
     }
-    return {name: (int(item["offset"]), int(item["length"])) for name, item in locations.items() if item}
+    return {
+        name: (int(location["offset"]), int(location["length"])) for name, location in locations.items() if location
+    }
 
 
 def report(trace: Path) -> dict[str, object]:

@@ -30,7 +30,7 @@ def test_an_arrow_leads_from_a_token_to_its_fetch(trace: Path) -> None:
     # WHEN the trace is written for Perfetto
     result = subprocess.run([*CVTRACE, "report", str(trace), "--format", "perfetto"], capture_output=True, check=True)
     perfetto_trace = Trace.FromString(result.stdout)
-    for packet in [item for item in perfetto_trace.packet if item.HasField("compressed_packets")]:
+    for packet in [packet for packet in perfetto_trace.packet if packet.HasField("compressed_packets")]:
         perfetto_trace.MergeFromString(zlib.decompress(packet.compressed_packets))
 
     # THEN the slices that share an arrow are a token, a request of its time, and a GET within that

@@ -73,7 +73,7 @@ def test_no_thread_of_the_recorder_keeps_more_than_is_written_out(workdir, mount
     # GIVEN a recording whose target runs
     process = start_script(mount, WAITS, probes, **(AS_NOBODY if sudo else {}))
     allowed_capabilities = ALWAYS | OF_PROBE[probes] | (UNDER_SUDO if sudo else set())
-    mask = f"{sum(1 << item for item in allowed_capabilities):016x}"
+    mask = f"{sum(1 << capability for capability in allowed_capabilities):016x}"
     none = "0" * 16
 
     def allowed() -> set[str]:

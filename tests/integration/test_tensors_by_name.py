@@ -55,14 +55,14 @@ def test_reads_by_tensor_add_up_to_those_of_the_file(stack: Stack, traced: tuple
     # THEN its tensors are those that the onnx library finds
     loaded = onnx.load(stack.model / "model.onnx", load_external_data=False)
     external = {
-        item.name: {entry.key: entry.value for entry in item.external_data} for item in loaded.graph.initializer
+        tensor.name: {entry.key: entry.value for entry in tensor.external_data} for tensor in loaded.graph.initializer
     }
     tensors = {row["name"]: row for row in by_path(document["tensors"], data) if row["name"]}
     assert {name: (str(row["offset_bytes"]), str(row["size_bytes"])) for name, row in tensors.items()} == {
-        name: (item["offset"], item["length"]) for name, item in external.items() if item
+        name: (entry_["offset"], entry_["length"]) for name, entry_ in external.items() if entry_
     }
     assert {name: row["shape"] for name, row in tensors.items()} == {
-        item.name: list(item.dims) for item in loaded.graph.initializer if external[item.name]
+        tensor.name: list(tensor.dims) for tensor in loaded.graph.initializer if external[tensor.name]
     }
     # AND what is told of them adds up to what is told of the file
     (file,) = by_path(document["files"], data)

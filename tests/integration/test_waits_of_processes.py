@@ -30,7 +30,7 @@ pytestmark = [
 ]
 SCRIPT = Path(__file__).with_name("waits_of_processes.py")
 DELAY_S = 0.08
-NETWORK = [int(item) for item in Class if item.group in ("network", "cache")]
+NETWORK = [int(class_) for class_ in Class if class_.group in ("network", "cache")]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Waited:
         pid = np.array([self.study.recording.target_pid])
         path = self.study.threads.between(pid, np.array([start]), np.array([end]))
         spent = np.bincount(path.value, weights=path.length, minlength=len(Class))
-        return {item.label: float(spent[item]) / 1e9 for item in Class}
+        return {class_.label: float(spent[class_]) / 1e9 for class_ in Class}
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ class Ways:
         start, end = np.array([act.start_ns]), np.array([act.end_ns])
         path = self.study.threads.between(np.array([self.study.recording.target_pid]), start, end)
         spent = np.bincount(path.value, weights=path.length, minlength=len(Class))
-        return {item.label: float(spent[item]) / 1e9 for item in Class}
+        return {class_.label: float(spent[class_]) / 1e9 for class_ in Class}
 
 
 @pytest.fixture(scope="module")

@@ -53,5 +53,5 @@ def open_to_all(folder: Path) -> None:
     """Let other users into a temporary folder of pytest, which lies three folders below the one for temporary files."""
     opened = (folder, folder.parent, folder.parent.parent)
     assert Path(tempfile.gettempdir()) not in opened, f"{folder} is no folder of pytest's"
-    for item in opened:
-        item.chmod(0o755)
+    for file in opened:
+        file.chmod(0o755)

@@ -97,7 +97,7 @@ def contents(trace: Path) -> bytes:
 def digests(name: str) -> list[bytes]:
     """Return what a name could be recognised by, hashed."""
     hashed = [hashlib.new(algorithm, name.encode()) for algorithm in ("md5", "sha1", "sha256")]
-    return [form for item in hashed for form in (item.digest()[:12], item.hexdigest()[:16].encode())]
+    return [form for digest in hashed for form in (digest.digest()[:12], digest.hexdigest()[:16].encode())]
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["others-first", "target-first"])

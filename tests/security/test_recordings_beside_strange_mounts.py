@@ -52,13 +52,13 @@ def test_mounts_of_a_stranger_are_not_asked_and_not_mentioned(ann: Somebody, mou
         meta, stderr = recorded()
     paths = [mount["path"] for mount in meta["mounts"]]
     assert str(mount) in paths
-    for item in hostile:
-        assert str(item.path) not in paths
-        assert str(item.path) not in stderr
+    for mount_ in hostile:
+        assert str(mount_.path) not in paths
+        assert str(mount_.path) not in stderr
         (left_out,) = [
-            mount_left_out for mount_left_out in meta["mounts_left_out"] if mount_left_out["path"] == str(item.path)
+            mount_left_out for mount_left_out in meta["mounts_left_out"] if mount_left_out["path"] == str(mount_.path)
         ]
-        assert left_out["why"] == f"user {ann.uid} mounted it: `--mount {item.path}` observes it"
+        assert left_out["why"] == f"user {ann.uid} mounted it: `--mount {mount_.path}` observes it"
     (honest,) = [item for item in meta["mounts"] if item["path"] == str(mount)]
     assert honest["error"] is None
     assert honest["counters_after"]["cvmfs.n_fs_open"] >= 0

@@ -95,7 +95,7 @@ def test_a_process_that_cannot_be_looked_at_does_not_stop_a_recording(ann: Someb
             clients_ = clients()
             assert time.monotonic() - began_s < 10
             # THEN what ann has is left out, and root's daemon is known
-            assert ann.uid not in [item.uid for item in clients_]
+            assert ann.uid not in [client.uid for client in clients_]
             (honest,) = [point for point in mount_points() if point.path == str(mount)]
             assert describe(honest).daemon is not None
         finally:

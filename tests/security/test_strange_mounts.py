@@ -85,15 +85,15 @@ def test_mounts_that_hang_are_asked_side_by_side(ann: Somebody, mount: Path) -> 
     """Three mounts that hang took 25 s of every recording."""
     with contextlib.ExitStack() as stack:
         hostile = [stack.enter_context(hostile_mount(ann, hang=["getxattr"])) for _ in range(6)]
-        points = [item.point for item in hostile] + [point for point in mount_points() if point.path == str(mount)]
+        points = [mount_.point for mount_ in hostile] + [point for point in mount_points() if point.path == str(mount)]
         with soon():
             mounts = survey(points).mounts
             read = counters_of(mounts)
     # THEN the one that answers is known, with its counters
-    assert [item.answers for item in mounts] == [False] * 6 + [True]
+    assert [mount.answers for mount in mounts] == [False] * 6 + [True]
     assert mounts[-1].daemon is not None
     assert read[-1].error is None
-    assert all("does not answer" in (item.error or "") for item in read[:-1])
+    assert all("does not answer" in (row.error or "") for row in read[:-1])
 
 
 @pytest.mark.parametrize("manner", ["silent", "endless", "drip"])

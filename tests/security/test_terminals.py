@@ -62,7 +62,9 @@ def output_of(*words: str | Path, cwd: Path) -> tuple[int, str]:
 
 
 def harmless(text: str) -> bool:
-    return not any(steer in text for steer in STEERS) and not any(0xDC80 <= ord(item) <= 0xDCFF for item in text)
+    return not any(steer in text for steer in STEERS) and not any(
+        0xDC80 <= ord(character) <= 0xDCFF for character in text
+    )
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def resident(fd: int, size: int) -> bytes:
         address = ctypes.c_void_p(ctypes.addressof(first))
         assert LIBC.mincore(address, ctypes.c_size_t(size), pages_in_core) == 0, os.strerror(ctypes.get_errno())
         del first
-    return bytes(item & 1 for item in pages_in_core)
+    return bytes(page & 1 for page in pages_in_core)
 
 
 def forget(name: str, from_: float, to: float, alone: bool = False) -> None:

@@ -76,7 +76,7 @@ def observe(stacks: tuple[Stack, ...], folder: Path) -> Four:
         read_access_log(stack.access_log)[before:] for stack, before in zip(stacks, served_before, strict=True)
     )
     processes = tuple(
-        Process(item["pid"], mounts[item["model"]], tuple(tuple(call) for call in item["calls"])) for item in logged
+        Process(line["pid"], mounts[line["model"]], tuple(tuple(call) for call in line["calls"])) for line in logged
     )
     return Four(study_of(read_trace(trace)), processes, connections, served)
 

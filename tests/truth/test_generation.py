@@ -96,7 +96,7 @@ def truth(run: Run) -> Counter[str]:
         missed = [miss for miss in misses if miss["tid"] == line["tid"] and _within(miss, line)]
         fetched = {miss["of"] for miss in misses if miss["end_ns"] < line["start_ns"]}
         if any(act.start_ns <= line["start_ns"] < act.end_ns for act in generating):
-            again = any(item["of"] in fetched for item in missed)
+            again = any(line["of"] in fetched for line in missed)
             causes[
                 "evicted_object" if again else "evicted_page" if pages_requested & set(pages) else "first_touch"
             ] += 1

@@ -84,7 +84,7 @@ def test_sets_have_medians_and_intervals_that_hold_the_difference(sets: tuple[li
     difference = compared(*sets)
 
     change = figure(difference, "load", "wall_s")
-    walls = [np.median([row.wall_s for item in side for row in item.phases if row.name == "load"]) for side in sets]
+    walls = [np.median([row.wall_s for report in side for row in report.phases if row.name == "load"]) for side in sets]
     assert (change.a, change.b) == tuple(walls)
     assert change.low is not None
     assert change.high is not None

@@ -83,7 +83,7 @@ def test_every_kind_of_trace_compares_with_every_other(make_scene: Any, cold: St
     for pair in ((cold, side), (side, cold), (side, side)):
         rendered = page(*pair)
         assert {"phases", "flame"} <= set(payload(rendered)["roots"])
-        assert ("tokens" in payload(rendered)["roots"]) == any(item[2].tokens for item in pair)
+        assert ("tokens" in payload(rendered)["roots"]) == any(side[2].tokens for side in pair)
 
 
 def test_a_run_compared_with_itself_has_one_colour_and_nothing_new(cold: Studied) -> None:

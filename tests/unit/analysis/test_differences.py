@@ -103,7 +103,7 @@ def test_a_hundred_thousand_rows_of_files_are_no_matter() -> None:
 
     difference = differences(*tables)
 
-    assert (int(difference.a_ns.sum()), int(difference.b_ns.sum())) == tuple(int(item.ns.sum()) for item in tables)
+    assert (int(difference.a_ns.sum()), int(difference.b_ns.sum())) == tuple(int(table.ns.sum()) for table in tables)
 
 
 @pytest.mark.parametrize("a, b, expected", [(0, 0, 0), (4, 4, 0), (0, 3, 1), (3, 0, -1), (5, 10, 0.5), (10, 5, -0.5)])

@@ -68,7 +68,7 @@ def test_tables_hold_what_the_report_holds(form: str, tmp_path: Path) -> None:
     for name in ("phases", "tokens", "files", "fetches", "checks"):
         for column in TABLES[name]:
             expected = [getattr(row, column) for row in getattr(report, name)]
-            cells = [None if pd.isna(item) else item for item in tables[name][column].tolist()]
+            cells = [None if pd.isna(value) else value for value in tables[name][column].tolist()]
             assert cells == expected, (name, column)
     run = tables["run"].iloc[0]
     assert json.loads(run["target"]) == ["phi3-qa.py"]

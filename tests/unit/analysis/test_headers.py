@@ -86,15 +86,15 @@ def test_tensors_of_an_onnx_model_lie_where_their_bytes_are(tmp_path: Path, exte
 
     tensors = parsed(onnx_header.tensors, path)
 
-    assert [(item.dtype, item.shape) for item in tensors.values()] == [("float32", (64, 32)), ("float16", (40,))]
-    assert {Path(item.path).name for item in tensors.values()} == {"model.onnx.data" if external else "model.onnx"}
+    assert [(tensor.dtype, tensor.shape) for tensor in tensors.values()] == [("float32", (64, 32)), ("float16", (40,))]
+    assert {Path(tensor.path).name for tensor in tensors.values()} == {"model.onnx.data" if external else "model.onnx"}
     assert [bytes_of(tensors[name]) for name in NAMES] == [WEIGHT.tobytes(), SCALES.tobytes()]
 
 
 def test_tensors_of_a_safetensors_file_lie_where_their_bytes_are(tmp_path: Path) -> None:
     tensors = parsed(safetensors_header.tensors, safetensors_model(tmp_path / "model.safetensors"))
 
-    assert {name: (item.dtype, item.shape) for name, item in tensors.items()} == {
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()} == {
         NAMES[0]: ("float32", (64, 32)),
         NAMES[1]: ("float16", (40,)),
     }
@@ -107,12 +107,14 @@ def test_tensors_of_a_gguf_file_lie_where_their_bytes_are(tmp_path: Path) -> Non
     tensors = parsed(gguf_header.tensors, path)
 
     reader = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-    assert {name: item.offset for name, item in tensors.items()} == {
-        name: item.data_offset for name, item in reader.items()
+    assert {name: tensor.offset for name, tensor in tensors.items()} == {
+        name: tensor.data_offset for name, tensor in reader.items()
     }
-    assert {name: item.size for name, item in tensors.items()} == {name: item.n_bytes for name, item in reader.items()}
+    assert {name: tensor.size for name, tensor in tensors.items()} == {
+        name: tensor.n_bytes for name, tensor in reader.items()
+    }
     assert bytes_of(tensors["blk.0.attn_q.weight"]) == WEIGHT.tobytes()
-    assert [(item.dtype, item.shape) for item in tensors.values()] == [("float32", (64, 32)), ("q8_0", (64, 32))]
+    assert [(tensor.dtype, tensor.shape) for tensor in tensors.values()] == [("float32", (64, 32)), ("q8_0", (64, 32))]
 
 
 def test_sizes_of_blocks_are_those_of_ggml() -> None:
@@ -240,11 +242,11 @@ def test_damaged_headers_end_in_a_sentence(tmp_path: Path, originals: dict[Parse
     tensors = {}
     with contextlib.suppress(Unreadable):
         tensors = parsed(parser, path)
-    for item in tensors.values():
-        assert 0 <= item.offset < 2**62
-        assert 0 <= item.size < 2**62
-        assert json.dumps(item.shape)
-        layer_of(item.name)
+    for tensor in tensors.values():
+        assert 0 <= tensor.offset < 2**62
+        assert 0 <= tensor.size < 2**62
+        assert json.dumps(tensor.shape)
+        layer_of(tensor.name)
 
 
 @given(st.binary(max_size=300))

@@ -29,7 +29,7 @@ def test_a_shown_name_is_short_and_printable(name: str, most: int) -> None:
     text = shortened(name, most)
 
     assert len(text) <= most
-    assert not any(ord(item) < 32 or 127 <= ord(item) < 160 for item in text)
+    assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text)
 
 
 def test_both_ends_of_a_long_path_are_kept() -> None:

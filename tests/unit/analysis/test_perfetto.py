@@ -64,7 +64,7 @@ def unpacked(data: bytes) -> PerfettoTrace:
     for packet in trace.packet:
         if packet.HasField("compressed_packets"):
             inside = PerfettoTrace.FromString(zlib.decompress(packet.compressed_packets))
-            assert not any(item.HasField("compressed_packets") for item in inside.packet)
+            assert not any(packet.HasField("compressed_packets") for packet in inside.packet)
             plain.packet.extend(inside.packet)
         else:
             plain.packet.append(packet)

@@ -120,7 +120,7 @@ def check_nesting(tree: Path, interpreter: str) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     by_module = {mark.module: mark for mark in marked(tree)}
     assert [mark.module for mark in marked(tree)].count("outer.inner") == 1
-    assert {name: item.depth for name, item in by_module.items() if name in ("outer", "outer.inner", "leaf")} == {
+    assert {name: mark.depth for name, mark in by_module.items() if name in ("outer", "outer.inner", "leaf")} == {
         "outer": 0,
         "outer.inner": 1,
         "leaf": 2,
@@ -186,8 +186,8 @@ def test_what_was_imported_before_a_fork_is_marked_once(tree: Path) -> None:
     # THEN the child's import is its own, and what the parent had begun is only the parent's
     assert (result.returncode, result.stderr) == (0, "")
     marks = marked(tree)
-    assert [item.module for item in marks].count("forking") == 1
-    leaves = [item for item in marks if item.module == "leaf"]
+    assert [mark.module for mark in marks].count("forking") == 1
+    leaves = [mark for mark in marks if mark.module == "leaf"]
     assert len({leave.process for leave in leaves}) == 2
 
 

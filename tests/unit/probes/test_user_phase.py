@@ -108,7 +108,7 @@ def test_any_name_is_taken(tmp_path: Path, name: object, expected: str) -> None:
     run(f"with cvtrace.phase({name!r}): pass", tmp_path / "m")
     events, texts = read_marks(tmp_path / "m")
     assert len(events) == 1
-    assert [bytes(item).decode() for item in texts["text"]] == ([expected] if expected else [])
+    assert [bytes(name).decode() for name in texts["text"]] == ([expected] if expected else [])
 
 
 def test_it_never_raises(tmp_path: Path) -> None:
