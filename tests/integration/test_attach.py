@@ -138,7 +138,7 @@ def recording_began() -> bool:
 
 
 @pytest.mark.parametrize("option", [[], ["--redact"]])
-def test_names_are_hashed_if_asked(workdir: Path, mounted: LabMount, option: list[str]) -> None:
+def test_names_are_hashed_with_redact(workdir: Path, mounted: LabMount, option: list[str]) -> None:
     with running(READS, mounted.root / "file") as process:
         code, stderr = attach(process.pid, "--for", "1s", "--probes", "ebpf", *option, mount=mounted)
 
@@ -251,7 +251,7 @@ def test_a_recorder_that_is_killed_leaves_the_process_running(workdir: Path, mou
     assert "killed" in str(read_trace("trace").damage)
 
 
-def test_what_it_starts_from_then_on_is_recorded_and_what_ran_already_is_said(workdir: Path, mounted: LabMount) -> None:
+def test_later_children_are_recorded_and_earlier_ones_are_reported(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a process with one child, that starts another later
     program = (
         "import os, subprocess, sys, time\n"
@@ -318,7 +318,7 @@ def test_anothers_process_is_not_permitted_without_root(workdir: Path, mounted: 
         )
 
 
-def test_a_process_that_is_traced_already_is_said(workdir: Path, mounted: LabMount) -> None:
+def test_a_process_that_is_traced_already_is_reported(workdir: Path, mounted: LabMount) -> None:
     with running(READS, mounted.root / "file") as process:
         tracer = subprocess.Popen(
             ["strace", "-f", "-o", "/dev/null", "-p", str(process.pid)], stderr=subprocess.DEVNULL

@@ -77,7 +77,7 @@ def stripped(library: Path, folder: Path) -> Path:
     return folder / SONAME
 
 
-def test_what_is_told_of_each_call(program: Path, library: Path, clients: list[Client]) -> None:
+def test_each_call_is_recorded_with_its_values(program: Path, library: Path, clients: list[Client]) -> None:
     # GIVEN a client whose library's functions are in .symtab only / WHEN it calls each
     clients.append(Client(program).do(str(library)))
     probe = observed(EbpfProbe(), clients)
@@ -104,7 +104,7 @@ def test_what_is_told_of_each_call(program: Path, library: Path, clients: list[C
     assert backoff["dur"][1] >= 10_000_000
 
 
-def test_processes_that_share_a_library_are_told_apart(
+def test_processes_that_share_a_library_are_distinguished(
     program: Path, library: Path, clients: list[Client], tmp_path: Path
 ) -> None:
     # GIVEN two observed clients and one that is not, of the same file, and one of another with exported functions
@@ -143,7 +143,7 @@ def test_a_library_that_only_the_client_can_see(
     assert list(root.iterdir()) == []
 
 
-def test_a_stripped_library_is_said_and_nothing_else_changes(
+def test_a_stripped_library_is_reported_and_nothing_else_changes(
     program: Path, library: Path, clients: list[Client], tmp_path: Path
 ) -> None:
     # GIVEN a client with a stripped library, and one with a whole one

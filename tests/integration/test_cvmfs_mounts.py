@@ -51,7 +51,7 @@ def test_each_mount_has_its_own_daemon_and_counters(tmp_path):
         assert counters(second).values["cvmfs.n_fs_open"] == 0
 
 
-def test_a_daemon_in_another_pid_namespace_is_found_by_its_own_number(tmp_path):
+def test_a_daemon_in_another_pid_namespace_is_located_by_its_own_number(tmp_path):
     # GIVEN two daemons that both are process 1 of a namespace of their own
     apart = unshare("--pid", "--fork", "--kill-child")
     with mounted(tmp_path, "one.test.org", *apart) as first_mount, mounted(tmp_path, "two.test.org", *apart) as two:

@@ -75,7 +75,7 @@ def test_the_table_fits_eighty_columns(mount):
     assert "`cvtrace run`" in result.stdout.splitlines()[-1]
 
 
-def test_a_model_larger_than_the_quota_is_said_with_the_setting_that_mends_it(site):
+def test_a_model_larger_than_the_quota_is_reported_with_the_setting_to_change(site):
     # GIVEN a client whose cache is smaller than the model
     with site.mount(quota_bytes=3 << 20, cache=site.folder / "small") as small:
         code, _, checks = doctor("--mount", small.root, "--model", small.root / "model")
@@ -85,7 +85,7 @@ def test_a_model_larger_than_the_quota_is_said_with_the_setting_that_mends_it(si
     assert code == 1
 
 
-def test_a_model_that_is_elsewhere_or_missing_is_said(mount, tmp_path):
+def test_a_model_that_is_elsewhere_or_missing_is_reported(mount, tmp_path):
     assert doctor("--mount", mount.root, "--model", tmp_path)[2]["model"]["status"] == "warning"
     assert doctor("--mount", mount.root, "--model", tmp_path / "none")[2]["model"]["status"] == "failed"
 
@@ -179,7 +179,7 @@ def test_without_strace_the_mend_is_to_install_it(mount):
     assert "apt install strace" in checks["strace"]["mend"]
 
 
-def test_a_daemon_that_died_is_said_with_the_way_out(site):
+def test_a_daemon_that_died_is_reported_with_the_way_out(site):
     with site.mount(cache=site.folder / "dies") as mount:
         os.kill(mount.mounted.pid, 9)
         code, document, checks = doctor("--mount", mount.root)

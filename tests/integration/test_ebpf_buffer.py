@@ -26,7 +26,7 @@ def run(
     return result, json.loads(meta.read_text()) if meta.exists() else {}
 
 
-def test_too_little_room_is_said_with_the_way_out(mount: Path, tmp_path: Path) -> None:
+def test_too_little_room_is_reported_with_the_way_out(mount: Path, tmp_path: Path) -> None:
     # GIVEN room for a thousand events / WHEN hundreds of thousands come faster than the recorder wakes up
     result, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "64KiB")
 
@@ -59,7 +59,7 @@ def test_a_size_that_makes_no_sense_is_refused(mount: Path, tmp_path: Path, size
     assert meta == {}
 
 
-def test_what_the_programs_cost_is_told_when_asked_for(mount: Path, tmp_path: Path) -> None:
+def test_the_cost_of_the_programs_is_reported_on_request(mount: Path, tmp_path: Path) -> None:
     # WHEN
     _, meta = run(mount, tmp_path / "trace", STORM, "--cost")
 

@@ -87,7 +87,7 @@ def test_statx_tells_the_same(mounted: LabMount, tmp_path: Path) -> None:
     assert (path.stat().st_dev, path.stat().st_ino) in {(int(check["a"]), int(check["b"])) for check in checks}
 
 
-def test_folders_links_copies_and_mappings_are_told(mounted: LabMount, tmp_path: Path) -> None:
+def test_folders_links_copies_and_mappings_are_reported(mounted: LabMount, tmp_path: Path) -> None:
     # GIVEN a program that lists, follows a link, duplicates descriptors, maps and unmaps
     link = tmp_path / "link"
     link.symlink_to(mounted.root / "models")
@@ -151,7 +151,7 @@ def test_a_file_has_the_name_that_the_user_gave_it(mounted: LabMount, tmp_path: 
     assert expected in paths.names.values()
 
 
-def test_readahead_is_told_from_what_was_asked_for(mounted: LabMount) -> None:
+def test_readahead_is_distinguished_from_demanded_pages(mounted: LabMount) -> None:
     if not Path("/sys/kernel/tracing/events/readahead/page_cache_ra_unbounded").is_dir():
         pytest.skip("the kernel has no readahead tracepoints (6.18 and newer have them)")
     # GIVEN a program that reads a file from one end to the other, a page at a time, and one that touches one mapped page

@@ -129,7 +129,7 @@ def test_a_library_that_only_the_target_can_see(probe: EbpfProbe, caller: Path, 
     assert of_kind(events, Kind.PHASE)["a"].tolist() == [INDEX["OgaCreateConfig"]]
 
 
-def test_a_library_that_is_there_before_is_found_when_the_recording_begins(probe: EbpfProbe, caller: Path) -> None:
+def test_a_library_that_is_there_before_is_located_when_the_recording_begins(probe: EbpfProbe, caller: Path) -> None:
     # GIVEN a program that has loaded the library already
     target = subprocess.Popen([str(caller), LIBRARIES[0], ORT[0]], stdin=subprocess.PIPE)
     assert target.stdin is not None

@@ -135,7 +135,7 @@ def test_time_off_the_cpu_names_who_ended_it(probe: EbpfProbe) -> None:
     assert waker in set(events[events["tgid"] == pid]["tid"].tolist())
 
 
-def test_a_call_that_is_open_at_the_end_is_told_as_unfinished(probe: EbpfProbe) -> None:
+def test_a_call_that_is_open_at_the_end_is_reported_as_unfinished(probe: EbpfProbe) -> None:
     # GIVEN a program that blocks for good
     program = "import os\nr, w = os.pipe()\nos.read(os.dup2(r, 204), 1)"
 
@@ -251,7 +251,7 @@ def test_a_recorder_keeps_to_its_memory() -> None:
     assert int(result.stdout) < 200e6
 
 
-def test_without_root_the_way_out_is_said() -> None:
+def test_without_root_the_way_out_is_reported() -> None:
     # GIVEN a child without privileges
     program = (
         "import os\nfrom cvtrace.probes.ebpf.probe import EbpfProbe\nfrom cvtrace.probes.probe import *\nos.setuid(65534)\n"

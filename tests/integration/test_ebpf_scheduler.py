@@ -66,7 +66,7 @@ time.sleep(0.01)
 """
 
 
-def test_waits_of_a_daemon_are_told_with_who_ended_them() -> None:
+def test_waits_of_a_daemon_are_reported_with_who_ended_them() -> None:
     # GIVEN a daemon that answers byte by byte, and a target
     daemon = subprocess.Popen(
         [sys.executable, "-S", "-c", DAEMON], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0

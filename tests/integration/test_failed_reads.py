@@ -73,7 +73,7 @@ def fail(mounted: LabMount, program: str, *injections: Injection, expected: int)
     return report, int(trace.meta["target"]["pid"]), [entry.status for entry in entries]
 
 
-def test_a_program_that_dies_of_sigbus_is_said_first_with_what_it_touched(mounted: LabMount) -> None:
+def test_a_program_that_dies_of_sigbus_is_reported_first_with_what_it_touched(mounted: LabMount) -> None:
     # GIVEN an origin that answers 503 WHEN a program touches a mapped page
     report, pid, statuses = fail(mounted, TOUCHES, Injection(match="*P", status=503), expected=128 + signal.SIGBUS)
 
@@ -113,7 +113,7 @@ def test_a_program_that_dies_of_sigbus_is_said_first_with_what_it_touched(mounte
     ],
     ids=["404", "drop", "cut"],
 )
-def test_a_read_that_fails_is_said_first(mounted: LabMount, injection: Injection, outcome: str, reason: str) -> None:
+def test_a_read_that_fails_is_reported_first(mounted: LabMount, injection: Injection, outcome: str, reason: str) -> None:
     # GIVEN an origin that fails WHEN a program reads and gets EIO
     report, _, statuses = fail(mounted, GETS_EIO, injection, expected=1)
 
@@ -171,7 +171,7 @@ def test_a_worker_process_that_dies_is_named(mounted: LabMount) -> None:
     assert "503" in sentences(report)[0]
 
 
-def test_a_program_that_goes_on_after_a_failed_read_is_said_to(mounted: LabMount) -> None:
+def test_a_program_that_goes_on_after_a_failed_read_is_reported(mounted: LabMount) -> None:
     report, _, _ = fail(mounted, GOES_ON, Injection(match="*P", status=503), expected=0)
     assert report.trace.exit_code == 0
     assert sentences(report)[0].startswith("Reading data at 2.12 MB failed")
@@ -186,7 +186,7 @@ def test_retries_that_succeed_are_no_failure(mounted: LabMount) -> None:
     assert "server_errors" in [finding.id for finding in report.findings]
 
 
-def test_a_client_that_is_killed_is_found(mounted: LabMount) -> None:
+def test_a_killed_client_is_reported(mounted: LabMount) -> None:
     # GIVEN a program that has read something WHEN its client is killed, and it reads more
     Path("script.py").write_text(GETS_EIO)
     process = start(*options(mounted.root, "ebpf"), "script.py", str(mounted.root / "models/data"), stdin=-1)
@@ -202,7 +202,7 @@ def test_a_client_that_is_killed_is_found(mounted: LabMount) -> None:
     assert sum(row.fuse_reads or 0 for row in report.phases) >= 1
 
 
-def test_a_client_that_is_stopped_is_found_and_what_it_did_not_answer_read_nothing(mounted: LabMount) -> None:
+def test_a_stopped_client_is_reported_and_its_unanswered_requests_read_nothing(mounted: LabMount) -> None:
     # GIVEN a client that is stopped while a program wants to read
     Path("script.py").write_text(GETS_EIO)
     mounted.drop_caches()

@@ -98,7 +98,7 @@ def test_a_second_up_builds_nothing_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("victim", ["client", "origin", "both"])
-def test_a_killed_process_is_said_and_mended(folder: Path, victim: str) -> None:
+def test_a_killed_process_is_reported_and_replaced(folder: Path, victim: str) -> None:
     # GIVEN
     stack = bring_up(folder)
     pids = {"client": [stack.client_pid], "origin": [stack.origin_pid]}

@@ -50,7 +50,7 @@ def test_the_next_rung_is_taken_and_what_was_refused_is_kept(tmp_path: Path, mou
     assert any("tracefs" in sentence or "bcc" in sentence for sentence in meta["missing"])
 
 
-def test_a_root_without_capabilities_is_told(tmp_path: Path, mount: Path) -> None:
+def test_a_root_without_capabilities_is_reported(tmp_path: Path, mount: Path) -> None:
     # GIVEN root in a container that may not load BPF programs
     less = ["setpriv", "--bounding-set", "-sys_admin,-bpf,-perfmon", "--inh-caps", "-sys_admin,-bpf,-perfmon"]
     argv = [

@@ -364,7 +364,7 @@ def test_a_log_that_is_being_written_can_be_read(tmp_path: Path) -> None:
         read_access_log(log)
 
 
-def test_the_command_serves_until_it_is_told_to_end(store: Path, tmp_path: Path) -> None:
+def test_the_command_serves_until_a_signal_ends_it(store: Path, tmp_path: Path) -> None:
     # GIVEN
     log, path = tmp_path / "log", tmp_path / "socket"
     arguments = ["lab", "serve", str(store), "--port", "0", "--delay", "20ms", "--bandwidth", "100MB/s"]

@@ -259,7 +259,7 @@ for _ in range(4):
 """
 
 
-def test_every_run_of_a_session_is_told_by_itself(workdir: Path, mounted: LabMount) -> None:
+def test_every_run_of_a_session_is_reported_separately(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a model whose weights are used from the mapping WHEN it runs four times on a cold client
     report, printed, grown, gets = recorded(
         mounted, *python(RUNS), str(mounted.root / "onnx" / "m.onnx"), ORT_DISABLE_TELEMETRY="1"

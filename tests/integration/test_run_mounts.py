@@ -25,7 +25,7 @@ def test_what_the_client_counted_is_in_the_trace(workdir, mount):
     assert opened[1] == opened[0] + 1
 
 
-def test_a_daemon_that_dies_is_said_and_the_trace_goes_on(workdir):
+def test_a_daemon_that_dies_is_reported_and_the_trace_goes_on(workdir):
     # GIVEN a script that does something else long after its mount died
     with tiny_mount(workdir) as (path, daemon):
         name = script(

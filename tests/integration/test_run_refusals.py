@@ -73,7 +73,7 @@ def test_without_any_mount_the_way_out_is_named(workdir):
     assert [path.name for path in workdir.iterdir()] == ["script.py"]
 
 
-def test_a_program_that_cannot_be_executed_is_said(workdir, mount):
+def test_a_program_that_cannot_be_executed_is_reported(workdir, mount):
     # GIVEN an executable in no known format
     Path("program").write_bytes(b"\x7fELF nonsense")
     Path("program").chmod(0o755)

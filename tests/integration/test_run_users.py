@@ -73,7 +73,7 @@ def test_under_sudo_a_trace_cannot_be_put_where_the_caller_may_not(workdir, moun
     )
 
 
-def test_without_a_place_for_temporary_files_the_way_out_is_said(workdir, mount, tmp_path):
+def test_without_a_place_for_temporary_files_the_way_out_is_reported(workdir, mount, tmp_path):
     # GIVEN a folder for temporary files that is closed to the caller
     os.chown(workdir, NOBODY, NOBODY)
     closed = tmp_path / "closed"
@@ -93,7 +93,7 @@ def as_nobody(mount: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_without_root_the_portable_rung_is_taken_and_said(workdir, mount):
+def test_without_root_the_portable_rung_is_taken_and_reported(workdir, mount):
     os.chown(workdir, NOBODY, NOBODY)
     result = as_nobody(mount, "-o", "trace", script("print('done')"))
     assert (result.returncode, result.stdout) == (0, "done\n")

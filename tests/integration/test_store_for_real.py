@@ -64,7 +64,7 @@ def test_a_killed_writer_leaves_a_readable_trace(tmp_path):
 
 
 @pytest.mark.root
-def test_the_trace_belongs_to_the_user_who_asked(tmp_path):
+def test_the_trace_belongs_to_the_user_who_called_sudo(tmp_path):
     # GIVEN a folder of nobody's, which the recorder runs as root for
     open_to_all(tmp_path)
     home = tmp_path / "home"
@@ -113,7 +113,7 @@ print(writer.error)
 
 @pytest.mark.root
 @pytest.mark.parametrize("size_kib", [400, 1024, 4096])
-def test_a_full_disk_is_said_and_what_was_written_is_kept(tmp_path, size_kib):
+def test_a_full_disk_is_reported_and_what_was_written_is_kept(tmp_path, size_kib):
     # GIVEN a disk too small for the recording
     disk = tmp_path / "disk"
     disk.mkdir()

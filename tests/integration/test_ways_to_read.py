@@ -142,7 +142,7 @@ def test_all_ways_together_are_what_the_client_counted(ways: Ways) -> None:
     assert ways.report.failures == ()
 
 
-def test_what_is_read_past_the_page_cache_is_asked_for(
+def test_reads_past_the_page_cache_have_requests(
     mounted: LabMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # GIVEN a program that reads a megabyte with O_DIRECT, twice

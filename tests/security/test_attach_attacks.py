@@ -102,7 +102,7 @@ def test_who_may_not_trace_a_process_of_roots_learns_nothing_of_it(ann: Somebody
             process.kill()
 
 
-def test_nor_of_another_users(ann: Somebody, ben: Somebody, workdir: Path, mount: Path) -> None:
+def test_attach_reveals_nothing_of_another_users_process(ann: Somebody, ben: Somebody, workdir: Path, mount: Path) -> None:
     """The same of any user's."""
     ann.owns(workdir)
     with running(ben, ["sleep", "60"]) as process:
@@ -113,7 +113,7 @@ def test_nor_of_another_users(ann: Somebody, ben: Somebody, workdir: Path, mount
         assert attach(process.pid, mount, **ben.under_sudo).returncode == 2  # ben may; the folder is ann's
 
 
-def test_nor_of_an_own_process_that_is_not_dumpable_or_set_uid(
+def test_attach_reveals_nothing_of_an_own_process_that_is_not_dumpable_or_set_uid(
     ann: Somebody, workdir: Path, mount: Path, set_uid_sleep
 ) -> None:
     """An agent that hides its memory from its own user, and `passwd`, were recorded for that user."""

@@ -107,7 +107,7 @@ def test_nothing_can_be_typed_into_roots_terminal(ann: Somebody, workdir: Path, 
     assert shell.end() == 0
 
 
-def test_nor_does_a_shell_that_sudo_started_share_its_terminal(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_a_shell_that_sudo_started_does_not_share_its_terminal(ann: Somebody, workdir: Path, mount: Path) -> None:
     """With SUDO_UID in the environment of root's shell (sudo -s), the script was the caller's and the terminal root's."""
     ann.owns(workdir)
     (workdir / "inject.py").write_text(INJECT)
@@ -200,7 +200,7 @@ def test_the_environment_is_that_of_a_login(ann: Somebody, workdir: Path, mount:
     }
 
 
-def test_it_has_a_session_of_its_own_and_no_terminal_where_there_is_none(
+def test_the_script_has_its_own_session_and_no_terminal_where_there_is_none(
     ann: Somebody, workdir: Path, mount: Path
 ) -> None:
     """The script was in root's session: it could open /dev/tty, and signal what belongs to root's job."""
@@ -274,7 +274,7 @@ def test_sudo_for_cvtrace_alone_runs_nothing_as_somebody_else(
         assert result.stdout == f"{ben.uid}\n", result.stderr
 
 
-def test_an_interpreter_of_the_callers_is_asked_as_the_caller(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_an_interpreter_of_the_caller_runs_as_the_caller(ann: Somebody, workdir: Path, mount: Path) -> None:
     """No attack succeeded here: what is executed to find the library has no right, descriptor or session of root's."""
     ann.owns(workdir)
     evil = ann.home / "python-asked"

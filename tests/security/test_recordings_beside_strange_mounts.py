@@ -45,7 +45,7 @@ def recorded(*arguments: str | Path, probes: str = "portable") -> tuple[dict[str
     return trace.meta, result.stderr
 
 
-def test_mounts_of_a_stranger_are_not_asked_and_not_mentioned(ann: Somebody, mount: Path, workdir: Path) -> None:
+def test_mounts_of_a_stranger_are_not_queried_and_not_mentioned(ann: Somebody, mount: Path, workdir: Path) -> None:
     """Three mounts that hang took 25 s of everybody's recording; each was observed, and could fill the recorder's buffer."""
     with contextlib.ExitStack() as stack:
         hostile = [stack.enter_context(hostile_mount(ann, shared=True, **HANGS)) for _ in range(3)]

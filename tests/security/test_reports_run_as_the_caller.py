@@ -70,7 +70,7 @@ def as_root(workdir: Path, *words: str | Path) -> subprocess.CompletedProcess[st
     )
 
 
-def test_it_has_every_number_of_the_caller_and_no_capability(ann, trace):
+def test_a_report_runs_with_every_id_of_the_caller_and_no_capability(ann, trace):
     """It ran as root with all capabilities."""
     program = (
         "import sys, cvtrace.cli as c\nsys.argv = ['cvtrace', 'report', '--help']\n"

@@ -81,7 +81,7 @@ def test_a_mount_that_hangs_is_given_up(ann: Somebody, request_name: str) -> Non
             assert not description.answers
 
 
-def test_mounts_that_hang_are_asked_side_by_side(ann: Somebody, mount: Path) -> None:
+def test_mounts_that_hang_are_queried_in_parallel(ann: Somebody, mount: Path) -> None:
     """Three mounts that hang took 25 s of every recording."""
     with contextlib.ExitStack() as stack:
         hostile = [stack.enter_context(hostile_mount(ann, hang=["getxattr"])) for _ in range(6)]

@@ -98,7 +98,7 @@ def harmless(text: str) -> bool:
     ],
     ids=lambda words: " ".join(words).replace(EVIL, "EVIL"),
 )
-def test_nothing_that_is_said_steers_a_terminal(tmp_path, words):
+def test_no_output_steers_a_terminal(tmp_path, words):
     evil_trace(tmp_path / "trace")
     (tmp_path / "x.py").write_text("")
     _, text = output_of(*words, cwd=tmp_path)

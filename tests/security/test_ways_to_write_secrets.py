@@ -222,7 +222,7 @@ def test_a_hostile_command_line_does_not_hold_up_the_recorder(piece):
         "http://{}@proxy:3128/", "http://ann:a/b@{}/c@proxy:3128", "ann:{}@proxy:3128",
     ],
 )  # fmt: skip
-def test_no_password_of_a_proxy_is_said(address):
+def test_no_password_of_a_proxy_is_printed(address):
     """`http://ann:pa/ss@proxy` kept its password: it looks like a host, a port and a path."""
     address = address.replace("{}", SECRET)
     assert SECRET not in without_user_info(address)

@@ -133,7 +133,7 @@ def test_each_mount_counts_what_was_traced_of_it(four: Four) -> None:
         assert lines == sorted(entry.path for entry in four.served[number]) != []
 
 
-def test_tokens_and_phases_of_all_four_are_told(four: Four) -> None:
+def test_tokens_and_phases_of_all_four_are_reported(four: Four) -> None:
     rows = {row.name: row for row in phase_rows(four.study, collect_evidence(four.study), storage_tables(four.study))}
     assert rows["decode"].count == 4 * 8
     assert rows["load"].count >= 4

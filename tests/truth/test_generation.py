@@ -166,7 +166,7 @@ def test_all_of_it_adds_up(run: Run) -> None:
         assert times["unattributed"] <= 0.02 * max(act.wall_s, 0.05), (name, times)
 
 
-def test_what_a_pool_waits_for_is_waiting_or_told_as_spinning(lab: Laboratory, pool: Run) -> None:
+def test_waits_for_a_pool_are_waiting_or_reported_as_spinning(lab: Laboratory, pool: Run) -> None:
     # GIVEN what a token costs when nothing is missing, and one whose pages come late, whichever thread touches them
     usual_s = min(pool.times_of(name)["compute.cpu"] for name in ("before 1", "before 2", "before 3"))
     late, times = pool.acts["evicted 0"], pool.times_of("evicted 0")

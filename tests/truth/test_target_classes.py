@@ -118,7 +118,7 @@ def test_touching_a_mapping_of_what_is_cached_stays_compute_cpu(laboratory, run:
     )
 
 
-def test_spinning_for_a_thread_of_ones_own_is_told_as_a_bound(laboratory, run: Run) -> None:
+def test_spinning_for_a_thread_of_ones_own_is_reported_as_a_bound(laboratory, run: Run) -> None:
     # GIVEN a thread that spins, without a call, while another waits for a first byte
     spun, read, times = run.acts["spins"], run.acts["spun for"], run.times_of("spins")
     laboratory.check(

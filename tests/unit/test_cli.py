@@ -83,7 +83,7 @@ def test_an_unknown_verb_is_wrong_usage(argv: list[str]) -> None:
     assert "No such" in result.output
 
 
-def test_a_verb_that_is_not_installed_is_said_so() -> None:
+def test_a_verb_that_is_not_installed_is_reported() -> None:
     group = LazyGroup("group", verbs={"gone": Verb("cvtrace.commands.gone", "Gone.")})
     result = CliRunner().invoke(group, ["gone"])
     assert result.exit_code == 2

@@ -48,7 +48,7 @@ def test_in_a_pipe_there_is_none() -> None:
     assert (result.stdout, result.stderr) == ("silent\n", "")
 
 
-def test_nobody_reading_ends_it_quietly() -> None:
+def test_a_closed_stderr_ends_the_progress_bar_quietly() -> None:
     leader, follower = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stderr=follower, env={**os.environ, "TERM": "xterm"}

@@ -80,7 +80,7 @@ def compared(scene: Scene, lines: list[str], folder: Path, *clients: str) -> Rep
 
 
 @pytest.mark.parametrize(("line", "name"), [(lab, "cvtrace lab"), (combined, "common or combined"), (squid, "Squid")])
-def test_every_fetch_is_found_in_each_format(line: object, name: str, tmp_path: Path) -> None:
+def test_every_fetch_is_located_in_each_format(line: object, name: str, tmp_path: Path) -> None:
     assert callable(line)
     report = compared(loaded(), [line(number, at_ms(number)) for number in range(4)], tmp_path)
 
@@ -110,7 +110,7 @@ def test_a_fetch_during_generation_that_was_not_traced_is_never_a_no(line: objec
     assert reason in report.verdict.missing
 
 
-def test_other_clients_are_told_apart_by_their_address(tmp_path: Path) -> None:
+def test_other_clients_are_distinguished_by_their_address(tmp_path: Path) -> None:
     lines = [combined(number, at_ms(number)) for number in range(4)]
     lines += [combined(99, 8020, client="10.0.0.8"), combined(2, at_ms(2), client="10.0.0.8", size=77)]
 
@@ -134,7 +134,7 @@ def test_nobody_knows_whose_lines_are_if_no_fetch_was_traced(tmp_path: Path) -> 
     assert (observed.access_log.of_others, observed.access_log.only_in_log, observed.access_log.agree) == (4, 0, None)
 
 
-def test_a_fetch_that_the_log_lacks_is_told(tmp_path: Path) -> None:
+def test_a_fetch_that_the_log_lacks_is_reported(tmp_path: Path) -> None:
     report = compared(loaded(), [lab(number, at_ms(number)) for number in range(3)], tmp_path)
 
     assert report.access_log is not None
@@ -169,7 +169,7 @@ def test_fetches_before_and_after_the_recording_do_not_count(tmp_path: Path) -> 
     assert (report.access_log.only_in_log, report.access_log.at_edges, report.access_log.agree) == (0, 1, True)
 
 
-def test_another_size_is_told(tmp_path: Path) -> None:
+def test_another_size_is_reported(tmp_path: Path) -> None:
     lines = [lab(number, at_ms(number), SIZE + 5 * (number == 2)) for number in range(4)]
 
     report = compared(loaded(), lines, tmp_path)
@@ -178,7 +178,7 @@ def test_another_size_is_told(tmp_path: Path) -> None:
     assert (report.access_log.matched, report.access_log.bytes_differ) == (4, 1)
 
 
-def test_a_clock_that_is_ahead_is_found_out(tmp_path: Path) -> None:
+def test_a_clock_that_is_ahead_is_detected(tmp_path: Path) -> None:
     lines = [squid(number, at_ms(number) + 31_400) for number in range(4)]
 
     report = compared(loaded(), lines, tmp_path)

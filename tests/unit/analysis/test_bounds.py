@@ -93,7 +93,7 @@ def test_a_proven_no_needs_that_nobody_may_have_spun() -> None:
     assert analyse(scene().call(TOKEN, 100, 500).trace()).verdict.generation_hits_cvmfs == "no"
 
 
-def test_a_client_without_a_cpu_is_told_and_stays_in_its_class() -> None:
+def test_a_client_without_a_cpu_is_reported_and_stays_in_its_class() -> None:
     # GIVEN a worker that is preempted while it looks something up, and a download thread while it unpacks
     timeline = scene().call(TOKEN, 100, 500)
     timeline.request(Opcode.READ, 120, 440, 450, sent=110)
@@ -113,7 +113,7 @@ def test_a_client_without_a_cpu_is_told_and_stays_in_its_class() -> None:
     assert row.classes == plain.classes
 
 
-def test_without_the_schedulers_events_nobody_knows() -> None:
+def test_without_the_schedulers_events_the_answer_is_unknown() -> None:
     timeline = scene().call(TOKEN, 100, 500)
     timeline.events = [event for event in timeline.events if event[4] != Kind.OFFCPU]
 

@@ -89,7 +89,7 @@ def test_the_answer_comes_first_with_its_number() -> None:
     assert lines[2] == "Does generation hit CVMFS?  YES: it waited 2.00 ms of its 158 ms for CVMFS"
 
 
-def test_nothing_that_is_zero_or_agrees_is_said() -> None:
+def test_zeros_and_agreements_are_not_printed() -> None:
     summary = text.render(analyse(hot_run().trace()))
 
     assert not re.search(r"\b0 (s|reads|fetches|lost|B)\b|n/a|0 = 0|Unattributed|other", summary), summary
@@ -139,7 +139,7 @@ def test_what_saves_most_comes_first_after_what_is_wrong() -> None:
     assert "What to do (1 more finding: -v)" in summary
 
 
-def test_a_script_that_failed_is_said_before_the_answer() -> None:
+def test_a_script_that_failed_is_reported_before_the_answer() -> None:
     assert (
         text.render(with_trace(COLD, exit_code=3)).splitlines()[0].startswith("phi3-qa.py ended with exit code 3 at ")
     )

@@ -77,7 +77,7 @@ def test_waiting_for_anothers_fetch_is_no_eviction() -> None:
     assert causes(scene) == ["first_touch", "first_touch"]
 
 
-def test_opens_and_lookups_are_told_and_releases_are_nobodys_need() -> None:
+def test_opens_and_lookups_are_reported_and_releases_have_no_cause() -> None:
     scene = Scene()
     for at, opcode in ((100, Opcode.OPEN), (200, Opcode.LOOKUP), (300, Opcode.RELEASE)):
         scene.request(opcode, at + 5, at + 85, at + 92, sent=at, name="x")
@@ -90,7 +90,7 @@ def reloaded(scene: Scene, at: float, number: int = 50) -> None:
     scene.fetch(Fetch(at + 10, at + 12, at + 15, at + 20, at + 24, number=number, suffix="C"), worker=WORKER2)
 
 
-def test_what_a_new_catalog_makes_be_asked_again_is_told() -> None:
+def test_requests_repeated_for_a_new_catalog_are_reported() -> None:
     # GIVEN names and a page that were there, then a new catalog
     scene = Scene()
     scene.request(Opcode.LOOKUP, 105, 110, 112, sent=100, name="a")
@@ -105,7 +105,7 @@ def test_what_a_new_catalog_makes_be_asked_again_is_told() -> None:
     assert causes(scene)[2:] == ["catalog_expired", "metadata", "metadata", "catalog_expired", "first_touch"]
 
 
-def test_what_is_asked_while_the_kernel_forgets_is_the_new_catalogs_doing() -> None:
+def test_requests_while_the_kernel_drops_its_cache_belong_to_the_new_catalog() -> None:
     # GIVEN a client that sees a new manifest, lets the kernel forget names and pages, and takes the catalog over later
     scene = Scene()
     scene.request(Opcode.LOOKUP, 105, 110, 112, sent=100, name="a")
@@ -188,7 +188,7 @@ def test_a_cache_that_is_not_on_disk_is_not_taken_for_streaming() -> None:
     assert causes(scene) == ["first_touch"]
 
 
-def test_what_a_reload_of_the_client_makes_be_asked_again_is_told() -> None:
+def test_requests_repeated_after_a_reload_of_the_client_are_reported() -> None:
     # GIVEN a page and a name that were there, then a client that loads its library again
     scene = Scene()
     scene.add(Kind.CACHE_OPEN, 5, 6, tid=WORKER, ret=8, text="/usr/lib/libcvmfs_fuse3.so.2.12.0")  # as it is mounted

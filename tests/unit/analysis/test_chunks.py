@@ -118,7 +118,7 @@ def test_waiting_for_the_download_of_another_is_no_eviction() -> None:
     assert not report.client_cache.thrash
 
 
-def test_a_whole_file_and_a_catalog_are_told_from_chunks() -> None:
+def test_a_whole_file_and_a_catalog_are_distinguished_from_chunks() -> None:
     scene = Scene()
     scene.opened(100, 200, 5)
     scene.request(Opcode.OPEN, 105, 185, 192, sent=102)
@@ -132,7 +132,7 @@ def test_a_whole_file_and_a_catalog_are_told_from_chunks() -> None:
     assert (rows[2].kind, rows[2].path) == ("catalog", "")
 
 
-def test_nothing_is_asked_behind_the_end_of_a_file() -> None:
+def test_no_request_lies_behind_the_end_of_a_file() -> None:
     # GIVEN a file of 5,000 bytes that is read with a buffer of 1 MiB
     scene = opened(Scene())
     unique = scene.request(Opcode.READ, 105, 185, 192, sent=99, offset=0, size=8192)

@@ -131,7 +131,7 @@ def test_json_of_an_unfinished_trace_stays_json(cut_off: Path) -> None:
     assert "ends at 0.7 s" in result.stderr
 
 
-def test_an_unfinished_trace_is_checked_and_said_to_be_one(cut_off: Path) -> None:
+def test_an_unfinished_trace_is_checked_and_reported_as_unfinished(cut_off: Path) -> None:
     assert run("check", cut_off, "load.http_fetches == 1").exit_code == 0
     failed = run("check", cut_off, "load.http_fetches == 2")
 
@@ -144,7 +144,7 @@ def test_a_whole_trace_says_nothing_on_stderr(tmp_path: Path) -> None:
     assert run("report", stored(tmp_path, cold_run())).stderr == ""
 
 
-def test_output_replaces_a_file_if_asked_and_leaves_stdout_empty(tmp_path: Path) -> None:
+def test_output_replaces_a_file_with_force_and_leaves_stdout_empty(tmp_path: Path) -> None:
     trace, out = stored(tmp_path, cold_run()), tmp_path / "summary.txt"
     out.write_text("what was there before " * 1000)
 

@@ -94,7 +94,7 @@ def test_sets_have_medians_and_intervals_that_hold_the_difference(sets: tuple[li
     assert figure(difference, "load", "cleanup_bytes").low is None
 
 
-def test_sets_from_one_source_differ_for_certain_as_rarely_as_is_said() -> None:
+def test_sets_from_one_source_differ_for_certain_as_rarely_as_the_confidence_level() -> None:
     """Of 400 figures without a difference, about 5 % may seem to have one; with ten runs, bootstrap medians err to the safe side."""
     random = np.random.default_rng(7)
 
@@ -104,7 +104,7 @@ def test_sets_from_one_source_differ_for_certain_as_rarely_as_is_said() -> None:
     assert 0 < wrong <= 40
 
 
-def test_a_shift_is_inside_its_interval_as_often_as_is_said() -> None:
+def test_a_shift_is_inside_its_interval_as_often_as_the_confidence_level() -> None:
     random = np.random.default_rng(8)
 
     low, high = _intervals(random.exponential(1, (12, 400)), random.exponential(1, (12, 400)) + 2)
@@ -124,11 +124,11 @@ def test_medians_are_those_of_numpy(runs: int) -> None:
     assert np.allclose(_median(table), expected, equal_nan=True)
 
 
-def test_it_is_the_same_every_time(sets: tuple[list[Report], list[Report]]) -> None:
+def test_a_comparison_is_the_same_every_time(sets: tuple[list[Report], list[Report]]) -> None:
     assert compared(*sets) == compared(*sets)
 
 
-def test_few_runs_are_said_to_be_few(sets: tuple[list[Report], list[Report]]) -> None:
+def test_too_few_runs_are_reported(sets: tuple[list[Report], list[Report]]) -> None:
     a, b = sets
 
     assert any("no interval" in note for note in compared(a[:2], b).notes)

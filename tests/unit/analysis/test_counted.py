@@ -109,7 +109,7 @@ def test_a_client_that_was_restarted_counts_from_zero():
     assert all((row.http_fetches or 0) >= 0 for row in report.phases)
 
 
-def test_a_late_reading_is_said():
+def test_a_late_reading_is_reported():
     readings = loaded(CLIENT_COUNTERS, nopen=4)
     readings.at(499)
     readings.scene.call("OgaGenerator_GenerateNextToken", 500, 520)

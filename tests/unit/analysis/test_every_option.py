@@ -150,7 +150,7 @@ def test_what_contradicts_itself_is_wrong_usage(trace: Path, words: tuple[str, .
 
 
 @pytest.mark.parametrize("option", [("--rtt", "70ms"), ("--parallel", "3"), ("--scale", "9")])
-def test_what_is_asked_of_what_if_implies_it(trace: Path, option: tuple[str, str]) -> None:
+def test_options_of_what_if_imply_it(trace: Path, option: tuple[str, str]) -> None:
     assert run("report", trace, *option).stdout == run("report", trace, "--what-if", *option).stdout
     assert "what if" in run("report", trace, *option).stdout
 

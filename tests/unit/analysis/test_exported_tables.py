@@ -95,7 +95,7 @@ def test_requests_are_those_of_the_study_and_find_their_fetch(form: str, tmp_pat
 
 
 @both_forms
-def test_what_is_asked_for_is_a_table(form: str, tmp_path: Path) -> None:
+def test_every_optional_part_is_a_table(form: str, tmp_path: Path) -> None:
     # GIVEN a log that lacks one of four GETs, and has one that was not traced
     log = tmp_path / "origin.jsonl"
     strange = lab(9, at_ms(1)).replace(f"{9:038x}", f"{9:037x}\\u202e")

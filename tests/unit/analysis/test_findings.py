@@ -452,7 +452,7 @@ SILENT: list[tuple[str, Callable[[], Trace]]] = [
 
 
 @pytest.mark.parametrize("name, builder, evidence", EXPECTED_TITLES)
-def test_a_finding_is_told_with_its_evidence(name: str, builder: Callable[[], Trace], evidence: str) -> None:
+def test_a_finding_is_reported_with_its_evidence(name: str, builder: Callable[[], Trace], evidence: str) -> None:
     finding = findings_by_id(builder()).get(name)
     assert finding is not None
     assert evidence in finding.evidence
@@ -462,7 +462,7 @@ def test_a_finding_is_told_with_its_evidence(name: str, builder: Callable[[], Tr
 
 
 @pytest.mark.parametrize("name, builder", SILENT)
-def test_a_finding_is_not_told_without_its_evidence(name: str, builder: Callable[[], Trace]) -> None:
+def test_a_finding_is_not_reported_without_its_evidence(name: str, builder: Callable[[], Trace]) -> None:
     assert name not in findings_by_id(builder())
 
 

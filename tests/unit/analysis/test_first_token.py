@@ -67,7 +67,7 @@ def test_reads_of_another_thread_or_a_child_meanwhile_count(at: float) -> None:
         assert report.verdict.fuse_reads == 1
 
 
-def test_what_other_threads_wait_for_between_tokens_is_told_by_itself() -> None:
+def test_waits_of_other_threads_between_tokens_are_reported_separately() -> None:
     # GIVEN a thread that reads between two tokens, for which generation does not wait
     scene = Scene()
     scene.add(Kind.PROC_FORK, 2, tid=TARGET, a=TARGET, b=SIBLING)

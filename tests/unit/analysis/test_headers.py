@@ -150,7 +150,7 @@ def test_weights_inside_a_model_are_skipped_not_read(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("location", ["../../etc/shadow", "/etc/shadow", ".", "", "a/../../b"])
-def test_data_outside_the_folder_of_the_model_is_not_told(tmp_path: Path, location: str) -> None:
+def test_data_outside_the_folder_of_the_model_is_not_reported(tmp_path: Path, location: str) -> None:
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value=location)
     path = tmp_path / "model.onnx"
@@ -281,7 +281,7 @@ def test_layers_are_in_the_names(name: str, layer: int | None) -> None:
 # Which files are read
 
 
-def test_a_model_is_found_where_it_was_and_in_another_folder(tmp_path: Path) -> None:
+def test_a_model_is_located_where_it_was_and_in_another_folder(tmp_path: Path) -> None:
     folder, copy = tmp_path / "mount" / "models", tmp_path / "copy"
     for directory in (folder, copy):
         directory.mkdir(parents=True)
@@ -331,5 +331,5 @@ def test_a_link_within_the_mount_is_followed(tmp_path: Path) -> None:
     assert (len(tensors), troubles) == (2, [])
 
 
-def test_nothing_is_said_where_there_is_no_model(tmp_path: Path) -> None:
+def test_nothing_is_reported_where_there_is_no_model(tmp_path: Path) -> None:
     assert headers_on_mounts([str(tmp_path)], current_user())([str(tmp_path / "script.py")]) == ([], [])

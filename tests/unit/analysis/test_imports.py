@@ -43,7 +43,7 @@ def by_name(report: Report) -> dict[str, Import]:
     return {row.module: row for row in report.imports}
 
 
-def test_what_is_asked_belongs_to_the_innermost_import() -> None:
+def test_requests_belong_to_the_innermost_import() -> None:
     rows = by_name(analyse(program().trace()))
 
     core, heavy, app = rows["heavy.core"], rows["heavy"], rows["app"]

@@ -99,7 +99,7 @@ def test_checks_are_per_mount_and_summed() -> None:
 @pytest.mark.parametrize(
     "client_count, traced_count, agree", [(0, 1, False), (1, 1, True), (2, 2, True), (3, 2, False)]
 )
-def test_what_is_under_way_while_the_client_is_asked_may_be_counted(
+def test_a_request_in_flight_while_the_counters_are_read_may_be_counted(
     client_count: int, traced_count: int, agree: bool
 ) -> None:
     # GIVEN a READ that ended before the counters were asked for, one while they were, and one after they had come

@@ -61,7 +61,7 @@ BAD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-def test_a_file_that_makes_no_sense_is_left_out_and_said(tmp_path: Path, content: Any) -> None:
+def test_a_file_that_makes_no_sense_is_left_out_and_reported(tmp_path: Path, content: Any) -> None:
     trace = stored(tmp_path, cold_run())
     (trace / "tensors.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 

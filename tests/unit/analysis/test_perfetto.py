@@ -282,7 +282,7 @@ def test_one_thread_takes_one_lane() -> None:
 # What is known of the page cache.
 
 
-def test_pages_count_once_and_what_is_read_again_is_told() -> None:
+def test_pages_count_once_and_repeated_reads_are_reported() -> None:
     scene = cold_run()
     scene.add(Kind.PAGE_MAP, 450_000, tid=TARGET, a=42, b=7, c=16 << 48)  # pages that the READ had brought
     scene.add(Kind.PAGE_READ, 460_000, tid=TARGET, a=42, b=9, c=5 | 3 << 48)  # of a file that was cached

@@ -16,7 +16,7 @@ from cvtrace.cli import main
 from cvtrace.probes.events import Kind
 
 
-def test_the_clients_counts_are_told_and_nothing_is_compared() -> None:
+def test_the_clients_counts_are_reported_and_nothing_is_compared() -> None:
     report = portable()
 
     summary = text.render(report, verbose=True)

@@ -57,7 +57,7 @@ def test_the_summary_says_so_in_words_that_fit() -> None:
         assert word not in text.replace("models/tiny/model.onnx.data", ""), word
 
 
-def test_a_program_that_hardly_waits_is_said_to() -> None:
+def test_a_program_that_hardly_waits_is_reported() -> None:
     assert "YES: hardly: it waited 200 µs of its 100 ms" in summary(reading(end=100_000).trace())
 
 
@@ -121,7 +121,7 @@ def test_inference_is_answered_run_by_run() -> None:
     assert "Does inference hit CVMFS? YES: it waited" in summary(four_runs().trace())
 
 
-def test_many_runs_are_said_in_few_lines() -> None:
+def test_many_runs_take_few_lines() -> None:
     scene = Scene(end=100_000).call(SESSION, 50, 100)
     for number in range(30):
         scene.call(RUN, 1000 * number + 200, 1000 * number + 900)
@@ -191,7 +191,7 @@ def test_the_summary_fits(scene: Scene, width: int) -> None:
         (four_runs(), ["run 1: waited 122 µs of 180 µs", "run 4: needed nothing"]),
     ],
 )
-def test_everything_is_said_with_v_in_words_that_fit(scene: Scene, expected: list[str]) -> None:
+def test_verbose_text_has_every_sentence(scene: Scene, expected: list[str]) -> None:
     summary = " ".join(text.render(analyse(scene.trace()), verbose=True).split())
     for item in expected:
         assert item in summary

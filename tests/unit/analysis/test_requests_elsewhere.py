@@ -74,7 +74,7 @@ def test_requests_elsewhere_outside_of_generation_do_not_change_it(mount: dict[s
     assert all(check.agree for check in report.checks)
 
 
-def test_a_mount_that_nobody_asked_anything_is_not_told() -> None:
+def test_a_mount_without_requests_is_not_reported() -> None:
     verdict = report_with(generation(), LEFT_OUT).verdict
 
     assert verdict.generation_hits_cvmfs == "no"
@@ -98,7 +98,7 @@ def test_waits_for_a_mount_that_is_not_observed_have_a_class_of_their_own() -> N
     assert classes["other.io"] == 80
 
 
-def test_a_model_that_was_loaded_from_a_mount_left_out_is_said_so() -> None:
+def test_a_model_that_was_loaded_from_a_mount_left_out_is_reported() -> None:
     scene = Scene().call("OgaCreateModel", 100, 400).call("OgaGenerator_GenerateNextToken", 500, 520)
     scene.opened(110, 130, 5, "/cvmfs/b.test.org/model.onnx.data")
     request_elsewhere(request_elsewhere(scene, 115, 120, Opcode.OPEN), 200, 290)

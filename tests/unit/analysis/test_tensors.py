@@ -71,7 +71,7 @@ def test_a_read_counts_for_the_tensor_most_of_it_is_of_and_its_bytes_for_each() 
     assert (rows[0].dtype, rows[0].shape, rows[0].path, rows[0].offset_bytes) == ("float32", (MIB // 4,), MODEL, 0)
 
 
-def test_what_lies_between_tensors_is_told_without_a_name() -> None:
+def test_bytes_between_tensors_are_reported_without_a_name() -> None:
     scene = loaded()
     read(scene, 100, 2 * MIB + 4096 + READ)
     read(scene, 200, 3 * MIB - 4096)
@@ -113,7 +113,7 @@ def test_faults_belong_to_the_tensor_of_their_page() -> None:
     assert tensors[""].faults == 1
 
 
-def test_generation_and_evictions_are_told_by_tensor_and_layer() -> None:
+def test_generation_and_evictions_are_reported_by_tensor_and_layer() -> None:
     # GIVEN a tensor that is read in the load, and again by a token
     scene = loaded()
     read(scene, 100, 3 * MIB)
@@ -148,7 +148,7 @@ def test_without_headers_nothing_else_changes() -> None:
     assert dataclasses.replace(with_tensors, tensors=(), layers=()) == without
 
 
-def test_what_could_not_be_read_is_said_and_nothing_else_changes() -> None:
+def test_an_unreadable_header_is_reported_and_nothing_else_changes() -> None:
     scene = loaded()
     read(scene, 100, 0)
 

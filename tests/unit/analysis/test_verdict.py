@@ -102,7 +102,7 @@ def test_a_page_seen_in_the_page_cache_before_is_an_evicted_page() -> None:
     assert analyse(scene.trace()).verdict.causes == {"evicted_page": 1}
 
 
-def test_an_object_found_before_and_missed_now_is_an_evicted_object() -> None:
+def test_a_hit_before_and_a_miss_now_is_an_evicted_object() -> None:
     # GIVEN an open in decode that fetches the file again, without any READ
     scene = generation()
     scene.request(Opcode.OPEN, 521, 533, 534, sent=520.5)
@@ -227,7 +227,7 @@ def test_a_target_without_genai_is_one_row_and_a_program() -> None:
     assert report.files[0].path == MODEL
 
 
-def test_no_mount_is_said() -> None:
+def test_a_recording_without_a_mount_is_reported() -> None:
     report = analyse(generation().trace(mounts=[]))
 
     assert report.verdict.generation_hits_cvmfs == "inconclusive"

@@ -149,7 +149,7 @@ def test_a_larger_model_scales_reads_and_computing_on_weights() -> None:
     assert script.predicted_s == script.measured_s
 
 
-def test_without_requests_nothing_is_told_and_the_reason_is() -> None:
+def test_without_requests_only_the_reason_is_reported() -> None:
     scene = Scene(end=900_000)
     scene.call("OgaCreateModel", 100_000, 400_000)
     scene.meta = {"probe": "portable"}
@@ -163,7 +163,7 @@ def test_without_requests_nothing_is_told_and_the_reason_is() -> None:
         assert all(row.predicted_s is None for row in prediction.phases)
 
 
-def test_without_a_load_a_larger_model_is_not_told() -> None:
+def test_without_a_load_a_larger_model_is_not_reported() -> None:
     report = report_with(Scene())
 
     assert predicted(report, "larger_model").wall_s is None

@@ -47,7 +47,7 @@ def test_functions_tell_their_arguments_and_whether_they_return() -> None:
 
 
 @pytest.mark.parametrize("name, path", [("nothing", "flags"), ("request", "nothing"), ("request", "flags.deeper")])
-def test_what_is_not_there_is_said(name: str, path: str) -> None:
+def test_a_missing_type_is_reported(name: str, path: str) -> None:
     with pytest.raises(NotInBtf, match=name):
         Btf(kernel().data()).offset(name, path)
 

@@ -58,7 +58,7 @@ def run(script: str, folder: Path, *arguments: object, genai: bool = True) -> su
 
 
 @pytest.mark.parametrize("way", ["path", "config"])
-def test_the_nodes_of_every_token_are_found_in_its_call(model: Path, tmp_path: Path, way: str) -> None:
+def test_the_nodes_of_every_token_are_located_in_its_call(model: Path, tmp_path: Path, way: str) -> None:
     # GIVEN a model folder
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     # WHEN a script generates six tokens with the profile on
@@ -188,14 +188,14 @@ def test_a_profile_that_makes_no_sense_is_empty(data: bytes) -> None:
     nodes_of([data], [])
 
 
-def test_a_profile_that_is_cut_off_is_used_and_said() -> None:
+def test_a_profile_that_is_cut_off_is_used_and_reported() -> None:
     profile = profile_of(*((11_050 + 1000 * turn, 500) for turn in range(5)))
     data, missing = nodes_of([profile[:-200]], [calls(*TOKENS)])
     assert data is not None
     assert "not whole" in missing[0]
 
 
-def test_no_profile_is_said(tmp_path: Path) -> None:
+def test_a_missing_profile_is_reported(tmp_path: Path) -> None:
     (tmp_path / "ort-profile-1.json").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "ort-profile-2.json")
     assert read_profiles(tmp_path) == []

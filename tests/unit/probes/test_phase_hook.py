@@ -88,7 +88,7 @@ def test_every_call_of_a_run_is_marked_once(model: Path, tmp_path: Path) -> None
     assert oct(marks.stat().st_mode)[-3:] == "600"
 
 
-def test_a_model_from_a_path_is_told_from_one_from_a_config(model: Path, tmp_path: Path) -> None:
+def test_a_model_from_a_path_is_distinguished_from_one_from_a_config(model: Path, tmp_path: Path) -> None:
     result = run("import onnxruntime_genai as og, sys; og.Model(sys.argv[1])", tmp_path / "marks", model)
     assert result.returncode == 0, result.stderr
     assert names_of(tmp_path / "marks")[0] == "OgaCreateModel"
@@ -184,7 +184,7 @@ def test_the_size_of_a_batch_is_written_down(model: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not hasattr(onnxruntime_genai, "Engine"), reason="this version of GenAI has no engine")
-def test_tokens_of_an_engine_are_told_by_request(model: Path, tmp_path: Path) -> None:
+def test_tokens_of_an_engine_are_reported_by_request(model: Path, tmp_path: Path) -> None:
     # WHEN an engine answers two requests, with three and five tokens
     result = run(ENGINE, tmp_path / "marks", model)
     # THEN the marks tell so many tokens, of two requests

@@ -147,7 +147,7 @@ def test_the_program_learns_whether_a_function_returns_a_value(tmp_path: Path, v
         (FUNCTIONS, False, "struct fuse_req is not in the kernel's BTF"),
     ],
 )
-def test_what_is_missing_is_said_with_the_reason(
+def test_a_missing_rung_is_reported_with_the_reason(
     tmp_path: Path, functions: str | None, module: bool, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # GIVEN a kernel too old for what is known of those whose modules do not tell their types

@@ -111,7 +111,7 @@ def test_any_name_is_taken(tmp_path: Path, name: object, expected: str) -> None:
     assert [bytes(name).decode() for name in texts["text"]] == ([expected] if expected else [])
 
 
-def test_it_never_raises(tmp_path: Path) -> None:
+def test_a_phase_never_raises(tmp_path: Path) -> None:
     # GIVEN a name that cannot be told, marks that cannot be written, and a phase that was never entered
     script = (
         "class Bad:\n def __str__(self): raise ValueError\n"

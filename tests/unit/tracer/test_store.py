@@ -351,6 +351,6 @@ def test_links_planted_inside_the_folder_are_replaced_not_followed(tmp_path):
     assert len(read_trace(tmp_path / "t").events) == 5
 
 
-def test_a_folder_that_cannot_be_created_is_said(tmp_path):
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path):
     with pytest.raises(TraceUnwritable, match="No such file"):
         TraceWriter(tmp_path / "missing" / "t", META_FIELDS)

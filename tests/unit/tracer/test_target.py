@@ -107,7 +107,7 @@ def test_the_environment_under_sudo_is_the_callers():
     assert caller_environment(environ, current_user()) == environ
 
 
-def test_the_library_is_found_without_running_the_interpreter(tmp_path):
+def test_the_library_is_located_without_running_the_interpreter(tmp_path):
     # GIVEN a virtual environment with the package, whose interpreter would fail
     python = executable(tmp_path / "venv" / "bin" / "python")
     package = tmp_path / "venv" / "lib" / "python3.12" / "site-packages" / "onnxruntime_genai"
@@ -117,7 +117,7 @@ def test_the_library_is_found_without_running_the_interpreter(tmp_path):
     assert find_libraries(str(python), {}) == (str(package / "libonnxruntime-genai.so"),)
 
 
-def test_the_library_is_found_by_asking_the_interpreter(tmp_path):
+def test_the_library_is_located_by_running_the_interpreter(tmp_path):
     # GIVEN a package where only the interpreter knows of it
     package = tmp_path / "elsewhere" / "onnxruntime_genai"
     package.mkdir(parents=True)
