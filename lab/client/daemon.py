@@ -20,7 +20,7 @@ from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.filesystem import Filesystem
-from cvtrace.lab.client.injection import Injector
+from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.job import Job, MemorySink
 from cvtrace.lab.client.libfuse import Session
 from cvtrace.lab.client.quota import Quota
@@ -56,7 +56,7 @@ class Client:
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self.counters = Counters()
-        self._injector = Injector()
+        self._injector = DelayInjector()
         self._quota = Quota(configuration.quota_bytes)
         self._cache = Cache(self._quota)
         self._downloader = Downloader(

@@ -17,7 +17,7 @@ from typing import Final
 import pycurl
 
 from cvtrace.lab.client.counters import Counters
-from cvtrace.lab.client.injection import Injector
+from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.job import Job
 from cvtrace.lab.client.threads import start_thread
 from cvtrace.lab.client.transfer import Transfer
@@ -74,7 +74,7 @@ class Downloader:
         self,
         base_url: str,
         counters: Counters,
-        injector: Injector,
+        injector: DelayInjector,
         *,
         user_agent: str,
         proxy: str = "DIRECT",

@@ -13,7 +13,7 @@ from cvtrace.lab.client.cache import Cache, Transaction
 from cvtrace.lab.client.content import Hash, Object
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.download import Downloader, Failure
-from cvtrace.lab.client.injection import Injector
+from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.job import Job
 
 _DESCRIPTOR: Final = struct.Struct("<i")
@@ -23,9 +23,9 @@ class Fetcher:
     """Opens objects by content hash and downloads what the cache lacks, each object once, however many ask for it."""
 
     def __init__(
-        self, cache: Cache, downloader: Downloader, counters: Counters, injector: Injector | None = None
+        self, cache: Cache, downloader: Downloader, counters: Counters, injector: DelayInjector | None = None
     ) -> None:
-        self._injector = injector or Injector()
+        self._injector = injector or DelayInjector()
         self._cache = cache
         self._downloader = downloader
         self._counters = counters

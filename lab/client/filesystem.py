@@ -17,7 +17,7 @@ from cvtrace.lab.client.content import Object
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.handles import ChunkedFile, ChunkedFiles
-from cvtrace.lab.client.injection import Injector
+from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.libfuse import LIBRARY, EntryReply, stat_structure, statvfs_structure
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.syscalls import pread_into
@@ -46,7 +46,7 @@ class Filesystem:
         counters: Counters,
         quota: Quota,
         xattrs: Xattrs,
-        injector: Injector,
+        injector: DelayInjector,
     ) -> None:
         self._catalogs = catalogs
         self._fetcher = fetcher

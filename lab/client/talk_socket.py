@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cvtrace.lab.client.counters import Counters
-from cvtrace.lab.client.injection import Injection, Injector
+from cvtrace.lab.client.delays import Delays, DelayInjector
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.threads import start_thread
 from cvtrace.lab.client.xattrs import VERSION
@@ -24,7 +24,7 @@ _MEBIBYTE: Final = 1 << 20
 class TalkSocket:
     """Listens on `./cvmfs_io.<fqrn>` in the workspace."""
 
-    def __init__(self, fqrn: str, revision: int, counters: Counters, quota: Quota, injector: Injector) -> None:
+    def __init__(self, fqrn: str, revision: int, counters: Counters, quota: Quota, injector: DelayInjector) -> None:
         self._injector = injector
         self._revision = revision
         self._counters = counters
@@ -84,7 +84,7 @@ class TalkSocket:
             values = json.loads(argument or "{}")
             if not isinstance(values, dict):
                 raise LabError("an injection is a JSON object")
-            self._injector.set(Injection.from_json(values))
+            self._injector.set(Delays.from_json(values))
         except (LabError, ValueError) as error:
             return f"{error}\n"
         return "OK\n"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pycurl
 
-from cvtrace.lab.client.injection import Injector
+from cvtrace.lab.client.delays import DelayInjector
 
 if TYPE_CHECKING:
     from cvtrace.lab.client.content import Hasher
@@ -24,7 +24,7 @@ _ABORT: Final = -1
 class Transfer:
     """A reusable easy handle and the state of its present job."""
 
-    def __init__(self, proxy: str, timeout_s: int, user_agent: str, injector: Injector) -> None:
+    def __init__(self, proxy: str, timeout_s: int, user_agent: str, injector: DelayInjector) -> None:
         self.curl = pycurl.Curl()
         self.job: Job
         self._injector = injector

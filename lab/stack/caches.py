@@ -10,7 +10,7 @@ from typing import Final
 
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.stack import clients
-from cvtrace.lab.stack.lifecycle import remember_client, wanted_mount
+from cvtrace.lab.stack.lifecycle import remember_client, mount_settings
 from cvtrace.lab.stack.state import Stack, StateFolder
 
 _REMOUNT: Final = 32  # MS_REMOUNT
@@ -86,7 +86,7 @@ def remount(stack: Stack, *, wipe: bool = False) -> Stack:
         clients.unmount(stack.mountpoint, stack.client_pid)
         if wipe:
             shutil.rmtree(stack.workspace, ignore_errors=True)
-        pid = clients.mount(stack.client, wanted_mount(stack))
+        pid = clients.mount(stack.client, mount_settings(stack))
         remember_client(state, pid)
     return Stack(**{**stack.__dict__, "client_pid": pid})
 

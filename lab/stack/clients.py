@@ -17,7 +17,7 @@ LAB: Final = "lab"
 
 
 @dataclass(frozen=True)
-class Mount:
+class MountSettings:
     """What is to be mounted, and where."""
 
     fqrn: str
@@ -48,7 +48,7 @@ def find(client: str) -> str:
     raise LabError(f"there is no client {name}: install cvmfs, or use --client lab")
 
 
-def mount(client_name: str, settings: Mount) -> int:
+def mount(client_name: str, settings: MountSettings) -> int:
     """Mount and return the daemon's pid once it answers; raises LabError with the reason."""
     if client_name == LAB:
         url = f"{settings.url}/cvmfs/{settings.fqrn}"
@@ -59,7 +59,7 @@ def mount(client_name: str, settings: Mount) -> int:
     return _mount_cvmfs2(client_name, settings)
 
 
-def _mount_cvmfs2(program: str, settings: Mount) -> int:
+def _mount_cvmfs2(program: str, settings: MountSettings) -> int:
     run = settings.state / "run"
     try:
         for folder in (run, settings.workspace):

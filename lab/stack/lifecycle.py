@@ -48,7 +48,7 @@ def up(options: Options | None = None, *, state: Path | None = None, say: Say = 
             _check_same(remembered, options)
             say("the lab is already up")
             return _stack(remembered)
-        if remembered or mounts.kind(_fallback(folder)) is not None:
+        if remembered or mounts.filesystem_type(_fallback(folder)) is not None:
             say("mending what is left of an earlier lab")
         _clean(folder, force=True)
         try:
@@ -88,9 +88,9 @@ def _status(folder: StateFolder) -> Status:
         return Status(None, ("an earlier `lab up` did not come to its end",))
     stack = _stack(remembered)
     problems = []
-    if origin.answer(folder) is None:
+    if origin.status(folder) is None:
         problems.append(f"the origin (pid {stack.origin_pid}) does not answer")
-    if mounts.kind(stack.mountpoint) is None:
+    if mounts.filesystem_type(stack.mountpoint) is None:
         problems.append(f"nothing is mounted on {stack.mountpoint}")
     elif not mounts.answers(stack.mountpoint):
         problems.append(f"the client (pid {stack.client_pid}) is gone and left a dead mount on {stack.mountpoint}")
@@ -115,7 +115,7 @@ def _bring_up(folder: StateFolder, options: Options, client_name: str, say: Say)
         "cache" if client_name == clients.LAB else "cache-cvmfs2"
     )  # each client has its own book-keeping
     cache = Path(options.cache or own_cache).absolute()
-    settings = clients.Mount(
+    settings = clients.MountSettings(
         fqrn=FQRN,
         mountpoint=mountpoint,
         url=reply["url"],
@@ -137,9 +137,9 @@ def remember_client(folder: StateFolder, pid: int) -> None:
     folder.remember(client_pid=pid, client_started=processes.start_time(pid))
 
 
-def wanted_mount(stack: Stack) -> clients.Mount:
+def mount_settings(stack: Stack) -> clients.MountSettings:
     """Return how the stack's repository is mounted."""
-    return clients.Mount(
+    return clients.MountSettings(
         fqrn=stack.fqrn,
         mountpoint=stack.mountpoint,
         url=stack.url,

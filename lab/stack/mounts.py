@@ -15,7 +15,7 @@ CVMFS: Final = Path("/cvmfs")
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")  # space, tab, newline and backslash in mountinfo
 
 
-def kind(mountpoint: Path) -> str | None:
+def filesystem_type(mountpoint: Path) -> str | None:
     """Return the type of what is mounted exactly there, or None; does not touch it, for it may be dead."""
     target = os.fsencode(mountpoint)
     fs_type = None
@@ -33,12 +33,12 @@ def choose(option: Path | None, fqrn: str, state: Path) -> Path:
     """
     if option is not None:
         mountpoint = Path(os.path.abspath(option))  # noqa: PTH100  resolve() would look at a dead mount
-        if kind(mountpoint) is not None:
+        if filesystem_type(mountpoint) is not None:
             raise LabError(f"something is mounted on {mountpoint} already: unmount it or choose another --mount")
         return mountpoint
     below = CVMFS / fqrn
     # An automounter owns its folder: nothing can be made there, and looking starts a mount.
-    if kind(CVMFS) is None and kind(below) is None and _can_be_made(below):
+    if filesystem_type(CVMFS) is None and filesystem_type(below) is None and _can_be_made(below):
         return below
     return state / "mnt" / fqrn
 
@@ -77,7 +77,7 @@ def unmake(folders: list[str]) -> None:
 
 def answers(mountpoint: Path) -> bool:
     """Say whether a mount is there and alive: a dead daemon leaves ENOTCONN behind."""
-    if kind(mountpoint) is None:
+    if filesystem_type(mountpoint) is None:
         return False
     try:
         os.listdir(mountpoint)  # noqa: PTH208  the result does not matter
@@ -88,7 +88,7 @@ def answers(mountpoint: Path) -> bool:
 
 def detach(mountpoint: Path) -> None:
     """Take a mount away whoever uses it; raises LabError when that is not allowed."""
-    while kind(mountpoint) is not None:
+    while filesystem_type(mountpoint) is not None:
         root = os.geteuid() == 0
         command = ["umount", "-l"] if root else ["fusermount3", "-u", "-z"]
         result = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)

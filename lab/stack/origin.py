@@ -16,7 +16,7 @@ from cvtrace.lab.stack.state import Options, StateFolder
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 108 bytes
 
 
-def answer(state: StateFolder) -> dict[str, Any] | None:
+def status(state: StateFolder) -> dict[str, Any] | None:
     """Return what the origin says of itself (url, pid, …), or None when there is none."""
     try:
         reply = control(state.control, {"command": "status"}, timeout_s=5.0)
@@ -42,7 +42,7 @@ def start(state: StateFolder, options: Options) -> dict[str, Any]:
 
     def is_decided() -> bool:
         nonlocal reply
-        reply = answer(state)
+        reply = status(state)
         return reply is not None or not processes.is_running(pid)
 
     processes.wait_until(is_decided, 30.0)
@@ -54,7 +54,7 @@ def start(state: StateFolder, options: Options) -> dict[str, Any]:
 
 def stop(state: StateFolder) -> None:
     """Stop the origin if there is one."""
-    reply = answer(state)
+    reply = status(state)
     if reply is not None:
         processes.stop(int(reply["pid"]), "the origin")
     state.control.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ def cvtrace(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def nothing_is_left(stack: lab.Stack) -> bool:
     ended = not processes.is_running(stack.origin_pid) and not processes.is_running(stack.client_pid)
-    return ended and mounts.kind(stack.mountpoint) is None
+    return ended and mounts.filesystem_type(stack.mountpoint) is None
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:

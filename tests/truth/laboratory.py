@@ -31,7 +31,7 @@ from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.joins.phases import Segments, life
 from cvtrace.analysis.trace.intervals import Bools
-from cvtrace.lab.client.injection import read_injected
+from cvtrace.lab.client.delays import read_injected
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import AccessEntry, control, read_access_log
 from cvtrace.lab.publish import publish

@@ -16,7 +16,7 @@ from client_files import CHUNKS, FILES, WEIGHTS
 from lab_mount import FQRN, Lab, LabMount, lab
 from waiting import wait_until
 
-from cvtrace.lab.client.injection import read_injected
+from cvtrace.lab.client.delays import read_injected
 from cvtrace.lab.origin import Injection
 
 pytestmark = [

@@ -8,18 +8,18 @@ import time
 
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.download import Downloader, Failure
-from cvtrace.lab.client.injection import Injector
+from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.job import Job, MemorySink
 
 NOBODY_THERE = "http://127.0.0.1:9/cvmfs/test"
 WORKERS = 8
 
 
-def downloader(injector: Injector | None = None) -> Downloader:
-    return Downloader(NOBODY_THERE, Counters(), injector or Injector(), user_agent="test", max_retries=0)
+def downloader(injector: DelayInjector | None = None) -> Downloader:
+    return Downloader(NOBODY_THERE, Counters(), injector or DelayInjector(), user_agent="test", max_retries=0)
 
 
-class SlowTake(Injector):
+class SlowTake(DelayInjector):
     """Keeps the download thread busy with the first job that it takes until `go_on` is set."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ LOG: Final = "injected.log"
 
 
 @dataclass(frozen=True)
-class Injection:
+class Delays:
     """What to be slow at; everything in seconds each time."""
 
     lookup_delay_s: float = 0.0
@@ -39,47 +39,47 @@ class Injection:
     """The download thread computes before it begins a job that it was handed."""
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Injection:
-        """Make an injection of fields by name; raises LabError for unknown names and wrong types."""
+    def from_json(cls, values: Mapping[str, Any]) -> Delays:
+        """Make delays of fields by name; raises LabError for unknown names and wrong types."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise LabError(f"the client cannot inject {', '.join(sorted(unknown))}")
         if not all(isinstance(value, int | float) and 0 <= value < float("inf") for value in values.values()):
-            raise LabError("an injection is a number of seconds, 0 or more")
+            raise LabError("a delay is a number of seconds, 0 or more")
         return cls(**values)
 
 
-class Injector:
-    """The injection of the moment. Thread-safe."""
+class DelayInjector:
+    """The delays of the moment. Thread-safe."""
 
     def __init__(self) -> None:
-        self._injection = Injection()
+        self._delays = Delays()
         self._log: int | None = None
         self._lock = threading.Lock()
 
-    def set(self, injection: Injection) -> None:
+    def set(self, delays: Delays) -> None:
         """Do this from now on."""
         with self._lock:
             if self._log is None:
                 self._log = os.open(f"./{LOG}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            self._injection = injection
+            self._delays = delays
 
     def lookup(self) -> None:
         """Called before a path is searched for."""
-        self._sleep("lookup", self._injection.lookup_delay_s)
+        self._sleep("lookup", self._delays.lookup_delay_s)
 
     def worker(self) -> None:
         """Called before a READ is answered."""
-        self._sleep("delay", self._injection.worker_delay_s)
-        self._compute("worker", self._injection.worker_busy_s)
+        self._sleep("delay", self._delays.worker_delay_s)
+        self._compute("worker", self._delays.worker_busy_s)
 
     def inflate(self) -> None:
         """Called before a received piece is unpacked."""
-        self._compute("inflate", self._injection.inflate_busy_s)
+        self._compute("inflate", self._delays.inflate_busy_s)
 
     def take(self) -> None:
         """Called before the download thread begins a job."""
-        self._compute("take", self._injection.take_busy_s)
+        self._compute("take", self._delays.take_busy_s)
 
     def handled(self, kind: str, start_ns: int, of: str = "") -> None:
         """Called when a request, a missing object or a received piece has been handled, with when that began."""
