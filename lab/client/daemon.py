@@ -17,10 +17,10 @@ from cvtrace.lab.client.cache import Cache, Transaction
 from cvtrace.lab.client.catalog import Catalogs
 from cvtrace.lab.client.content import Hash, Object
 from cvtrace.lab.client.counters import Counters
+from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.filesystem import Filesystem
-from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.job import Job, MemorySink
 from cvtrace.lab.client.libfuse import Session
 from cvtrace.lab.client.quota import Quota

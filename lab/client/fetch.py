@@ -12,8 +12,8 @@ from typing import Final
 from cvtrace.lab.client.cache import Cache, Transaction
 from cvtrace.lab.client.content import Hash, Object
 from cvtrace.lab.client.counters import Counters
-from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.delays import DelayInjector
+from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.job import Job
 
 _DESCRIPTOR: Final = struct.Struct("<i")

@@ -15,9 +15,9 @@ from typing import Any, Final
 from cvtrace.lab.client.catalog import Catalogs, Entry
 from cvtrace.lab.client.content import Object
 from cvtrace.lab.client.counters import Counters
+from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.handles import ChunkedFile, ChunkedFiles
-from cvtrace.lab.client.delays import DelayInjector
 from cvtrace.lab.client.libfuse import LIBRARY, EntryReply, stat_structure, statvfs_structure
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.syscalls import pread_into

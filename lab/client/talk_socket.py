@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cvtrace.lab.client.counters import Counters
-from cvtrace.lab.client.delays import Delays, DelayInjector
+from cvtrace.lab.client.delays import DelayInjector, Delays
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.threads import start_thread
 from cvtrace.lab.client.xattrs import VERSION

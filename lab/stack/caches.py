@@ -10,7 +10,7 @@ from typing import Final
 
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.stack import clients
-from cvtrace.lab.stack.lifecycle import remember_client, mount_settings
+from cvtrace.lab.stack.lifecycle import mount_settings, remember_client
 from cvtrace.lab.stack.state import Stack, StateFolder
 
 _REMOUNT: Final = 32  # MS_REMOUNT

@@ -50,7 +50,9 @@ for thread in threads: thread.join()
 
 
 @pytest.mark.parametrize("slots", [Slots(), Slots(thread=1, request=1, device=1), Slots(thread=4, request=2, device=1)])
-def test_an_event_whose_slot_is_occupied_is_counted_as_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: Slots) -> None:
+def test_an_event_whose_slot_is_occupied_is_counted_as_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: Slots
+) -> None:
     # GIVEN a mount, and threads that all read through it, wait, and read from elsewhere; on one CPU, as two could take the only slot at once
     monkeypatch.setattr(EbpfProbe, "slots", slots)
     probe = EbpfProbe()

@@ -113,7 +113,9 @@ def test_a_program_that_dies_of_sigbus_is_reported_first_with_what_it_touched(mo
     ],
     ids=["404", "drop", "cut"],
 )
-def test_a_read_that_fails_is_reported_first(mounted: LabMount, injection: Injection, outcome: str, reason: str) -> None:
+def test_a_read_that_fails_is_reported_first(
+    mounted: LabMount, injection: Injection, outcome: str, reason: str
+) -> None:
     # GIVEN an origin that fails WHEN a program reads and gets EIO
     report, _, statuses = fail(mounted, GETS_EIO, injection, expected=1)
 

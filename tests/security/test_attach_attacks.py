@@ -102,7 +102,9 @@ def test_who_may_not_trace_a_process_of_roots_learns_nothing_of_it(ann: Somebody
             process.kill()
 
 
-def test_attach_reveals_nothing_of_another_users_process(ann: Somebody, ben: Somebody, workdir: Path, mount: Path) -> None:
+def test_attach_reveals_nothing_of_another_users_process(
+    ann: Somebody, ben: Somebody, workdir: Path, mount: Path
+) -> None:
     """The same of any user's."""
     ann.owns(workdir)
     with running(ben, ["sleep", "60"]) as process:

@@ -7,8 +7,8 @@ import threading
 import time
 
 from cvtrace.lab.client.counters import Counters
-from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.delays import DelayInjector
+from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.job import Job, MemorySink
 
 NOBODY_THERE = "http://127.0.0.1:9/cvmfs/test"

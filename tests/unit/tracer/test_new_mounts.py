@@ -65,7 +65,9 @@ def test_a_change_and_what_is_learnt_of_it_wake_the_recorder(monkeypatch: pytest
         watched.close()
 
 
-def test_mounts_that_come_and_go_all_the_time_are_queried_a_limited_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mounts_that_come_and_go_all_the_time_are_queried_a_limited_number_of_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # GIVEN somebody who mounts something new whenever the recorder looks
     queried: list[MountPoint] = []
     devices = iter(range(1, 10**6))
