@@ -52,15 +52,15 @@ LAB_PACKAGES: Final = frozenset({"cryptography", "mfusepy", "onnx", "onnxruntime
 
 
 def refusal(error: Exception) -> tuple[str, int] | None:
-    """Return what the user is told and the exit code, or None for a defect, which wants its traceback."""
+    """Return what the user reads and the exit code, or None for a defect, which wants its traceback."""
     for family in type(error).__mro__:
         code = EXIT_CODES.get(f"{family.__module__}.{family.__qualname__}")
         if code is not None:
             return str(error), code
     if isinstance(error, MemoryError):
         return "there is not enough memory for this: use a machine with more, or record for a shorter time", 4
-    if isinstance(error, ModuleNotFoundError | FileNotFoundError | PermissionError) and (why := explain_missing()):
-        return why, 3
+    if isinstance(error, ModuleNotFoundError | FileNotFoundError | PermissionError) and (reason := explain_missing()):
+        return reason, 3
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in LAB_PACKAGES:
         return f"the lab needs the Python package {error.name}: {how_to_add('lab')}", 2
     return None
@@ -103,10 +103,10 @@ class CommandLine(LazyGroup):
         except KeyboardInterrupt:
             ctx.exit(130)
         except Exception as error:
-            told = refusal(error)
-            if told is None:
+            answer = refusal(error)
+            if answer is None:
                 raise
-            message, code = told
+            message, code = answer
             say(message)
             ctx.exit(code)
 

@@ -99,16 +99,16 @@ def manual(name: str, context: click.Context) -> str:
     for heading, rows in (("COMMANDS", verbs(context)), ("OPTIONS", options(context))):
         if rows:
             lines.append(f".SH {heading}")
-        for term, said in rows:
-            lines += [".TP", rf"\fB{roff(term)}\fR", roff(said)]
+        for term, description in rows:
+            lines += [".TP", rf"\fB{roff(term)}\fR", roff(description)]
     examples = EXAMPLES.get(name.removeprefix("cvtrace").strip(), ())
     if examples:
         lines.append(".SH EXAMPLES")
-    for command, said in examples:
-        lines += [".PP", roff(said), ".nf", f"    {roff(command)}", ".fi"]
+    for command, description in examples:
+        lines += [".PP", roff(description), ".nf", f"    {roff(command)}", ".fi"]
     lines.append(".SH EXIT STATUS")
-    for code, said in EXIT_CODES:
-        lines += [".TP", roff(code), roff(said.replace("`", ""))]
+    for code, description in EXIT_CODES:
+        lines += [".TP", roff(code), roff(description.replace("`", ""))]
     return "\n".join(lines) + "\n"
 
 
@@ -116,7 +116,11 @@ def page() -> str:
     """Return docs/commands.md."""
     out = ["# Commands", "", "`make man` writes this page and the manual pages from the commands themselves.", ""]
     out += ["`cvtrace help VERB` and `cvtrace VERB --help` print the same text.", "", "## Exit codes", ""]
-    out += ["| exit code | meaning |", "|---|---|", *(f"| {code} | {said} |" for code, said in EXIT_CODES)]
+    out += [
+        "| exit code | meaning |",
+        "|---|---|",
+        *(f"| {code} | {description} |" for code, description in EXIT_CODES),
+    ]
     out += ["", "## Shell completion", "", "Add the line of your shell to its start file:", ""]
     out += ["| shell | line | file |", "|---|---|---|", *(f"| {a} | `{b}` | `{c}` |" for a, b, c in COMPLETION), ""]
     for name, context in commands():
@@ -127,9 +131,9 @@ def page() -> str:
             out += [paragraph, ""]
         rows = verbs(context) or options(context)
         out += [f"| {'verb' if verbs(context) else 'option'} | |", "|---|---|"]
-        out += [f"| `{term}` | {said} |" for term, said in map(_cells, rows)]
+        out += [f"| `{term}` | {description} |" for term, description in map(_cells, rows)]
         out += ["", "<!-- test: syntax -->", "```sh"]
-        out += [f"# {said}\n{command}" for command, said in EXAMPLES[name.removeprefix("cvtrace ")]]
+        out += [f"# {description}\n{command}" for command, description in EXAMPLES[name.removeprefix("cvtrace ")]]
         out += ["```", ""]
     return "\n".join(out).rstrip() + "\n"
 

@@ -101,10 +101,10 @@ def test_without_a_mount_nothing_can_be_observed():
 
 
 def test_without_a_mount_the_conclusion_says_that_the_probe_works():
-    done = subprocess.run(
+    result = subprocess.run(
         after("umount -a -l -t fuse,fuse.cvmfs2 || true", *DOCTOR), capture_output=True, text=True, check=False
     )
-    last = done.stdout.splitlines()[-2:]
+    last = result.stdout.splitlines()[-2:]
     assert "works here, but there is no CVMFS mount to observe" in " ".join(last)
 
 
@@ -131,14 +131,14 @@ def test_the_doctor_says_how_much_of_a_model_the_client_has_cached(site):
 def test_an_unchunked_file_above_half_of_the_quota_is_named(tmp_path):
     # GIVEN 5.1 MB in one object, and a quota of 8 MiB
     open_to_all(tmp_path)
-    with lab(tmp_path, {"weights": bytes(range(256)) * 20_000}, chunk_size=64 << 20) as found:
-        with found.mount(quota_bytes=8 << 20) as small:
+    with lab(tmp_path, {"weights": bytes(range(256)) * 20_000}, chunk_size=64 << 20) as site_without_chunks:
+        with site_without_chunks.mount(quota_bytes=8 << 20) as small:
             code, _, checks = doctor("--mount", small.root, "--model", small.root)
             assert checks["unchunked_file"]["status"] == "failed"
             assert "weights (5.1 MB) is not chunked" in checks["unchunked_file"]["says"]
             assert code == 1
         # WHEN the quota is more than twice as large THEN nothing is said
-        with found.mount(quota_bytes=16 << 20, cache=tmp_path / "larger") as large:
+        with site_without_chunks.mount(quota_bytes=16 << 20, cache=tmp_path / "larger") as large:
             assert "unchunked_file" not in doctor("--mount", large.root, "--model", large.root)[2]
 
 

@@ -15,13 +15,14 @@ from cvtrace.commands.formats.format import Format
 
 def test_every_class_of_an_output_is_in_the_table() -> None:
     modules = [
-        importlib.import_module(f"{formats.__name__}.{each.name}") for each in pkgutil.iter_modules(formats.__path__)
+        importlib.import_module(f"{formats.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(formats.__path__)
     ]
     classes = {
-        each
+        member
         for module in modules
-        for _, each in inspect.getmembers(module, inspect.isclass)
-        if issubclass(each, Format) and not inspect.isabstract(each)
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, Format) and not inspect.isabstract(member)
     }
 
     assert classes == {type(form) for form in FORMATS.values()}
@@ -30,7 +31,7 @@ def test_every_class_of_an_output_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_output_is_known_by_its_name_and_its_own_ending(name: str) -> None:
     form = FORMATS[name]
-    owner = next(each for each in FORMATS.values() if form.endings[0] in each.endings)
+    owner = next(form_class for form_class in FORMATS.values() if form.endings[0] in form_class.endings)
 
     assert form.name == name
     assert owner is form, f"{form.endings[0]} is the ending of {owner.name} first"

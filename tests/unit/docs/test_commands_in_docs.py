@@ -23,12 +23,12 @@ PROGRAM = re.compile(r"^(?:sudo )?(?:\"\$\(command -v cvtrace\)\"|(?:\S*/)?cvtra
 
 def command_lines(text: str) -> list[list[str]]:
     """Return the words after cvtrace of each line that calls it."""
-    found = []
+    lines = []
     for line in text.splitlines():
         match = PROGRAM.match(line.strip())
         if match:
-            found.append(shlex.split(match[1].replace("…", "x"), comments=True))
-    return found
+            lines.append(shlex.split(match[1].replace("…", "x"), comments=True))
+    return lines
 
 
 def misuse(words: list[str]) -> str | None:
@@ -88,11 +88,11 @@ def test_every_verb_has_two_examples_that_parse() -> None:
     assert names == set(EXAMPLES)
     for verb, examples in EXAMPLES.items():
         assert len(examples) >= 2, verb
-        for command, said in examples:
+        for command, description in examples:
             (words,) = command_lines(command)
             assert misuse(words) is None, command
             assert " ".join(words).startswith(verb)
-            assert said.endswith(".")
+            assert description.endswith(".")
 
 
 def test_the_page_of_commands_is_made_from_the_commands() -> None:
