@@ -17,7 +17,7 @@ from pathlib import Path
 import corpus
 
 NEW = corpus.HERE / "new"
-FOUND = corpus.HERE / "found"
+FAILING_INPUTS = corpus.HERE / "found"
 MOST_BYTES = 8192
 NEW_INPUTS, NEW_BYTES = 40, 60_000
 """Left of each target, after the fuzzer reduced all to what reaches different code."""
@@ -34,7 +34,7 @@ def main() -> int:
     if unknown := set(arguments.targets) - set(TARGETS):
         parser.error(f"there is no target {', '.join(unknown)}")
     broken = [name for name in arguments.targets or TARGETS if not fuzz(name, arguments.seconds)]
-    print("fuzz:", f"{', '.join(broken)} broke: see {FOUND}" if broken else "nothing broke")
+    print("fuzz:", f"{', '.join(broken)} broke: see {FAILING_INPUTS}" if broken else "nothing broke")
     for folder in sorted(NEW.glob("*")):
         adds = f"{sys.executable} {corpus.HERE / 'corpus.py'} add {folder.name} {folder}/*"
         print(f"fuzz: {len(list(folder.iterdir()))} new inputs for {folder.name}; add them with: {adds}")
@@ -43,7 +43,7 @@ def main() -> int:
 
 def fuzz(name: str, seconds: int) -> bool:
     """Run the fuzzer on one target for a while, and keep what it learnt; return whether nothing broke."""
-    FOUND.mkdir(exist_ok=True)
+    FAILING_INPUTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         kept_inputs, grown, reduced = (Path(work) / folder for folder in ("kept", "grown", "reduced"))
         for folder in (kept_inputs, grown, reduced):
@@ -57,7 +57,7 @@ def fuzz(name: str, seconds: int) -> bool:
                 *run,
                 *limits,
                 f"-max_total_time={seconds}",
-                f"-artifact_prefix={FOUND}/{name}-",
+                f"-artifact_prefix={FAILING_INPUTS}/{name}-",
                 str(grown),
                 str(kept_inputs),
             ],
