@@ -130,7 +130,7 @@ def test_the_widths_of_a_flame_graph_are_the_times_of_its_run(cold: Studied, hot
     assert int(both_sides.differences.a_ns.sum()) == round(sum(row.wall_s for row in cold[2].phases) * 1e9)
 
 
-def test_what_vanished_and_what_is_new_is_told(cold: Studied, hot: Studied) -> None:
+def test_vanished_and_new_rows_are_reported(cold: Studied, hot: Studied) -> None:
     vanished, new = flame.vanished_and_new(sides(cold, hot))
 
     assert vanished[:2] == ["90.0 ms prefill › compute.cpu", f"80.0 ms load › {FILE} › network.transfer"]
@@ -160,7 +160,7 @@ def test_the_same_file_under_another_mount_is_the_same(cold: Studied) -> None:
     assert not both_sides.differences.change_ns.any()
 
 
-def test_files_whose_names_are_hashed_are_not_told_apart(cold: Studied) -> None:
+def test_files_whose_names_are_hashed_are_not_distinguished(cold: Studied) -> None:
     trace = cold_run().trace()
     trace.meta["redacted"] = True
     hashed = full_analysis(trace)
@@ -263,7 +263,7 @@ def traces(tmp_path: Path) -> tuple[Path, Path]:
     return stored(tmp_path / "cold", cold_run()), stored(tmp_path / "hot", hot_run())
 
 
-def test_html_goes_to_a_file_which_is_replaced_only_when_told_to(traces: tuple[Path, Path], tmp_path: Path) -> None:
+def test_html_goes_to_a_file_which_is_replaced_only_with_force(traces: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "changes.html"
 
     first, second = (run(*traces, "--format", "html", "-o", output) for _ in range(2))
