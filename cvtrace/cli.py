@@ -21,8 +21,10 @@ from cvtrace.probes.visible import printable_lines
 
 VERBS: Final = {
     "run": Verb("cvtrace.commands.run", "Record a script or program, then print the summary."),
-    "attach": Verb("cvtrace.commands.attach", "Record a running process; it goes on as it was."),
-    "report": Verb("cvtrace.commands.report", "Turn a trace into text, JSON and other forms.", as_caller=True),
+    "attach": Verb("cvtrace.commands.attach", "Record a running process, which continues afterwards."),
+    "report": Verb(
+        "cvtrace.commands.report", "Write a report of a trace: text, HTML, JSON and others.", as_caller=True
+    ),
     "check": Verb("cvtrace.commands.check", "Test a trace against conditions; exit 1 if one fails.", as_caller=True),
     "compare": Verb("cvtrace.commands.compare", "Say what changed between two runs, or sets of runs.", as_caller=True),
     "bugreport": Verb(
@@ -58,7 +60,7 @@ def refusal(error: Exception) -> tuple[str, int] | None:
         if code is not None:
             return str(error), code
     if isinstance(error, MemoryError):
-        return "there is not enough memory for this: use a machine with more, or record for a shorter time", 4
+        return "not enough memory: use a machine with more, or record for a shorter time", 4
     if isinstance(error, ModuleNotFoundError | FileNotFoundError | PermissionError) and (reason := explain_missing()):
         return reason, 3
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in LAB_PACKAGES:
@@ -118,6 +120,6 @@ class CommandLine(LazyGroup):
 )
 @click.version_option(cvtrace.__version__, prog_name="cvtrace")
 def main() -> None:
-    """Where a model load from CVMFS spends its time, and whether generating tokens hits CVMFS."""
+    """Report where a model load from CVMFS spends its time, and whether generating tokens hits CVMFS."""
     take_the_place_of_closed_streams()
     sys.excepthook = tell_defect

@@ -23,17 +23,15 @@ from cvtrace.tracer.signals import Signals, ended_by_signals
 from cvtrace.tracer.target import Command
 from cvtrace.tracer.user import User
 
-NO_LIBRARY: Final = (
-    "process {pid} maps no libonnxruntime-genai.so that can be observed: load, prefill and decode are not told apart"
-)
+NO_LIBRARY: Final = "process {pid} maps no libonnxruntime-genai.so that can be observed: load, prefill and decode cannot be distinguished"
 NO_UPROBES: Final = (
-    "only eBPF marks the phases of a process that runs already: load, prefill and decode are not told apart"
+    "only eBPF marks the phases of a process that runs already: load, prefill and decode cannot be distinguished"
 )
 NO_MARKS: Final = (
     "phases that a script names, and sessions of plain onnxruntime, are marked in processes that `cvtrace run` started, "
     "not in one that runs already"
 )
-NO_CALLS: Final = "of a process that runs already the portable rung sees nothing but the client's counters"
+NO_CALLS: Final = "the portable probe sees only the client's counters of a process that runs already"
 
 
 def attach(process: Process, options: Options, for_s: float | None) -> RecordingResult:

@@ -2,7 +2,7 @@
 
 `docs/security.md` says what that covers, and `UNKNOWABLE` what it cannot know. Each name of a path is hashed by itself, with a key that is made for this trace and kept nowhere: equal names stay equal, so
 that paths still join (a LOOKUP to its parent, an open to its folder), and no list of likely names can be tried out.
-The names that lead to the mounts stay, as do content hashes: without them fetches cannot be told apart.
+The names that lead to the mounts stay, as do content hashes: without them fetches cannot be distinguished.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class _Launched(Session):
             self._terminations += number == signal.SIGTERM
             if self._terminations > 1:
                 self.options.say(
-                    f"asked twice to end: {self.command.title} (pid {self._started.pid}) goes on, the trace ends here"
+                    f"received a second signal: {self.command.title} (pid {self._started.pid}) continues, and the trace ends here"
                 )
                 self.exit_code = 128 + signal.SIGTERM
                 return True

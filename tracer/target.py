@@ -124,7 +124,7 @@ def find_interpreter(python: str | None, environ: Mapping[str, str]) -> str:
     if python is not None:
         found = shutil.which(python, path=environ.get("PATH"))
         if found is None:
-            raise WrongTarget(f"there is no interpreter {python}: --python takes the path of one")
+            raise WrongTarget(f"there is no Python interpreter at {python}: give the path of one with --python")
         return found
     for prefix in (environ.get("VIRTUAL_ENV"), environ.get("CONDA_PREFIX")):
         if prefix and os.access(own := f"{prefix}/bin/python", os.X_OK):

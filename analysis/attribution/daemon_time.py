@@ -307,7 +307,7 @@ def _in_mutex(recording: Recording, requests: Requests, jobs: Jobs) -> Shared:
 def _asked_for_by_itself(
     recording: Recording, requests: Requests, jobs: Jobs, key: Ints, wanted: Ints, request: Ints, start: Ints, end: Ints
 ) -> Ints:
-    """Return the download that each wait from `start` to `end` was for, if the thread that asked for `request` asked for it too, else -1.
+    """Return the download that each wait from `start` to `end` was for, if the thread that sent the request for `request` asked for it too, else -1.
 
     `key` says what each job downloads for, `wanted` the same for each wait.
     """

@@ -41,7 +41,7 @@ RUN: Final = _texts(
     lost="n: events lost",
     damage="text: what is wrong with the trace",
     cache_state="text: cold, warm, hot, mixed or none",
-    question="text: what is asked of the target: generation, inference or program",
+    question="text: question of the verdict: generation, inference or program",
     answer="text: yes, no or inconclusive",
     generation_hits_cvmfs="text: the same for generation, inconclusive for other questions",
     tokens="n: tokens made, of all sequences of a batch",
@@ -54,7 +54,7 @@ RUN: Final = _texts(
     http_bytes="bytes: bodies of them, as sent",
     blocked_s="s: generation blocked on CVMFS",
     spin_overlap_s="s: of tokens on a CPU, at most so much spinning for a thread blocked on CVMFS",
-    tokens_affected="text: indices of the tokens that asked CVMFS, as JSON",
+    tokens_affected="text: indices of the tokens that needed CVMFS, as JSON",
 )
 
 PHASES: Final = _texts(
@@ -74,7 +74,7 @@ PHASES: Final = _texts(
     page_cache_bytes="bytes: pages touched that needed no READ",
     disk_bytes="bytes: of fuse_read_bytes, from the client's cache",
     network_bytes="bytes: of fuse_read_bytes, from objects fetched in the same phase",
-    hits_cvmfs="text: yes, no or inconclusive: whether the phase asked CVMFS",
+    hits_cvmfs="text: yes, no or inconclusive: whether the phase needed CVMFS",
     span_s="s: all the time within the phase, with the phases that nest in it",
     cleanups="n: evictions by the client that began in the phase",
     cleanup_s="s: they took",
@@ -158,9 +158,9 @@ REQUESTS: Final = _texts(
     inode="index: FUSE nodeid; -1 if the client was not seen to get it",
     offset="n: of a READ, in bytes",
     read_bytes="bytes: a READ brought",
-    asker="index: thread that asked",
+    asker="index: thread that sent the request",
     worker="index: thread of the client that answered; -1 if not seen",
-    by_target="yes/no: whether the target asked",
+    by_target="yes/no: whether the target sent the request",
     phase="text: in which it was sent",
     token="index: for which it was sent",
     sent_s="s: queued by the kernel, since the start of the target",
@@ -198,7 +198,7 @@ OPERATORS: Final = _texts(
     phase="text: name of the phase",
     op_type="text: operator of onnxruntime",
     count="n: nodes run",
-    time_s="s: as onnxruntime's own profile tells",
+    time_s="s: from onnxruntime's own profile",
 )
 
 CHECKS: Final = _texts(
@@ -214,7 +214,7 @@ CHUNKS: Final = _texts(
     path="text: file it belongs to",
     offset_bytes="n: where in the file it begins, in bytes",
     size_bytes="bytes: unpacked",
-    asked_bytes="bytes: of pages of it that the target asked for, each once",
+    asked_bytes="bytes: of its pages that the target used, each counted once",
     read_bytes="bytes: brought by READs",
     fetched_bytes="bytes: as sent (compressed)",
     fetches="n: GETs",
@@ -230,7 +230,7 @@ FETCHING: Final = _texts(
     sequential_s="s: of that, while no two were under way; prefetching saves this at most",
     sequential_share="x: sequential_s / waited_s",
     longest_s="s: the longest of those waits",
-    parallel_saves_at_most_s="s: if all were fetched at once when they are asked for",
+    parallel_saves_at_most_s="s: if all were fetched at once at the first request",
     most_at_once="n: fetches under way at once, at most",
 )
 
@@ -281,16 +281,16 @@ FAILURES: Final = _texts(
     what="text: what was wanted of the client: read, open, look up, …",
     path="text: of the file",
     offset_bytes="bytes: where in it",
-    size_bytes="bytes: asked by the request",
+    size_bytes="bytes: requested",
     error="text: name of the errno, empty where only a signal shows it",
-    count="n: alike failures, of which the first is told",
+    count="n: failures of the same kind; the row describes the first",
     start_s="s: since the start of the target",
     waited_s="s: for the error",
     pid="n: process",
     signal="text: that ended the process after it",
     object="text: hash of the object that could not be fetched",
-    url="text: that was asked last for it",
-    server="text: address that was asked last",
+    url="text: of the last try",
+    server="text: address of the last try",
     proxied="yes/no: it was a proxy",
     outcomes="text: of the client's tries, as JSON",
     statuses="text: HTTP statuses of them, 0 for none, as JSON",
@@ -331,9 +331,9 @@ FINDINGS: Final = _texts(
 
 OPERATOR_LAYERS: Final = _texts(
     phase="text: name of the phase",
-    layer="index: of the model; empty for nodes whose names tell of none",
+    layer="index: of the model; empty for nodes whose names contain none",
     count="n: nodes run",
-    time_s="s: as onnxruntime's own profile tells",
+    time_s="s: from onnxruntime's own profile",
 )
 
 KERNEL_REQUESTS: Final = _texts(
@@ -365,8 +365,8 @@ ACCESS_LOG: Final = _texts(
     in_decode="n: of only_in_log, perhaps made while a token was generated",
     clock_ahead_s="s: by which the log's clock was ahead",
     examples="text: paths that only the log has, as JSON",
-    behind_proxy="yes/no: whether the client asked a proxy, and this is not its log",
-    agree="yes/no: whether both have the same; empty where that cannot be told",
+    behind_proxy="yes/no: whether the client used a proxy, and this is the log of the server behind it",
+    agree="yes/no: whether both are equal; empty if it is not known",
     without_path="n: of fetches, not compared: external data is fetched by names, which a trace leaves out",
 )
 
@@ -382,7 +382,7 @@ PREDICTIONS: Final = _texts(
     wall_s="s: predicted of the whole run",
     assumptions="text: what it assumes, as JSON",
     lab_error="x: largest error of such predictions in the lab, as a share of the predicted run; empty if not measured",
-    reason="text: why nothing can be told",
+    reason="text: why there is no prediction",
 )
 
 PREDICTED_PHASES: Final = _texts(

@@ -342,7 +342,7 @@ class OperatorLayer:
 
 @dataclass(frozen=True)
 class Operator:
-    """The nodes of one operator in one phase, as onnxruntime's own profile tells them."""
+    """The nodes of one operator in one phase, from onnxruntime's own profile them."""
 
     phase: str
     op_type: str

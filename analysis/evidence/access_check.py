@@ -117,7 +117,7 @@ def _agree(matched: Bools, only_in_log: Bools, behind_proxy: bool) -> bool | Non
 def _proof_of(check: AccessCheck) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what the comparison proves, and what it lacks for a proof: a fetch that was not traced is never a no."""
     if check.only_in_log:
-        of_client = ", whose client cannot be told," if check.unknown_client else " by this client"
+        of_client = " of an unknown client" if check.unknown_client else " by this client"
         in_generation = f", {check.in_decode:,} perhaps in generation" if check.in_decode else ""
         return (), (
             f"the access log has {pluralize(check.only_in_log, 'fetch')}{of_client} that the trace lacks{in_generation}",

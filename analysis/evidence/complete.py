@@ -87,8 +87,8 @@ def _unseen_requests(study: Study) -> tuple[list[str], list[str]]:
     held_mounts_of_target = held_mounts(study.recording)
     if held_mounts_of_target is not None and not len(held_mounts_of_target) and study.recording.mounts:
         return [], [
-            "the target was not seen to have a file of a CVMFS mount open or mapped: what the clients counted may be others' "
-            "doing: `cvtrace run` as root (eBPF, or --probes strace) shows what is its own",
+            "the target was not seen to have a file of a CVMFS mount open or mapped: the clients' counts may belong to other "
+            "processes: `cvtrace run` as root (eBPF, or --probes strace) shows the target's own",
             *missing,
         ]
     return [], [
@@ -146,7 +146,9 @@ def _opened_elsewhere(files: tuple[ModelFile, ...]) -> str:
 def _since_attached(study: Study) -> tuple[list[str], list[str]]:
     """The target ran already, its load was not seen: what the client counted meanwhile is all that anybody asked of it."""
     served = study.requests.seen_by_daemon & study.requests.is_(Opcode.READ)
-    proof = [f"the target ran already: meanwhile cvmfs2 served {pluralize(int(served.sum()), 'read')}, whoever asked"]
+    proof = [
+        f"the target ran already: meanwhile cvmfs2 served {pluralize(int(served.sum()), 'read')} for all processes"
+    ]
     may_bypass = [mount for mount in study.recording.mounts if may_pass(mount.version)]
     if may_bypass:
         return proof, [

@@ -47,14 +47,14 @@ def seen_of_program(study: Study) -> tuple[list[str], list[str]]:
         return [f"the program opened {pluralize(tried, 'file')} or tried to, none of them on CVMFS"], []
     if tried or study.recording.has(Kind.PROC_EXEC, Kind.PROC_EXIT):
         return ["the program was observed"], []
-    return [], [f"nothing that the program did was seen by the {study.recording.probe} probe"]
+    return [], [f"the {study.recording.probe} probe saw nothing of the program"]
 
 
 def counted_of_program(study: Study) -> tuple[list[str], list[str]]:
     """Judge by the client's counters where no request can be seen: if none of them grew, the program asked for nothing."""
     mounts = study.recording.mounts
     if mounts and all(_is_quiet(mount) for mount in mounts):
-        return ["the client counted no lookup, open or read of anybody while the program ran"], []
+        return ["the client counted no lookup, open or read while the program ran"], []
     return [], [
         f"the {study.recording.probe} probe sees no single request, so that it is not known which of the client's counts are this "
         "program's: `cvtrace run` as root (eBPF, or --probes strace) shows it"

@@ -58,7 +58,7 @@ def reconcile(study: Study, mounts: tuple[Mount, ...]) -> tuple[tuple[Check, ...
             continue
         client_total = [client for client in clients if client is not None]
         if len(client_total) < len(pairs):
-            obstacles.append(f"cvmfs2 did not tell {counter}")
+            obstacles.append(f"cvmfs2 did not report {counter}")
             continue
         agree = all(traced == client for traced, client in pairs)
         checks.append(Check(name, sum(traced for traced, _ in pairs), sum(client_total), agree))

@@ -28,9 +28,7 @@ from cvtrace.analysis.trace.intervals import Bools, Ints, distinct
 
 GENERATION_ROWS: Final = (PREFILL, DECODE, BETWEEN)
 SHOWN_PIDS: Final = 4
-SPINNING: Final = (
-    "while tokens were generated, another thread was blocked on a request sent before: generation may have spun for it"
-)
+SPINNING: Final = "while tokens were generated, another thread was blocked on an earlier request: generation may have waited for it by spinning"
 
 
 def answer_of_phase(study: Study, row: int, evidence: Evidence) -> str:

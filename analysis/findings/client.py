@@ -41,7 +41,7 @@ def client_gone(scene: Scene) -> Finding | None:
         severity=HIGH,
         title="the client ended while the run used it",
         evidence="; ".join(evidence),
-        advice="look for its crash in the system's log, mount the repository again (cvmfs_config probe), and repeat the run",
+        advice="look for a crash in the system's log, mount the repository again (cvmfs_config probe), and repeat the run",
     )
 
 
@@ -64,7 +64,7 @@ def client_stopped(scene: Scene) -> Finding | None:
         title="the client was stopped",
         evidence=f"for {seconds((end - start) / 1e9)} no thread of it ran (SIGSTOP or a debugger); {pluralize(number, 'request')} of the run waited "
         "meanwhile",
-        advice="let it go on: kill -CONT with the number of the client",
+        advice="continue it: kill -CONT PID",
     )
 
 
@@ -102,5 +102,5 @@ def client_silent(scene: Scene) -> Finding | None:
         title="the client had not answered when the recording ended",
         evidence=f"{pluralize(int(is_overdue.sum()), 'request')} on {', '.join(paths) or 'a mount'} had no answer, the oldest for "
         f"{seconds(int(age[is_overdue].max()) / 1e9)}",
-        advice="see what its threads wait for (gdb or /proc/PID/stack) and whether its server answers; cvmfs_talk shows whether it still lives",
+        advice="see what its threads wait for (gdb or /proc/PID/stack) and whether its server answers; cvmfs_talk shows whether it is alive",
     )

@@ -46,7 +46,7 @@ def quota_too_small(scene: Scene) -> Finding | None:
         severity=HIGH if cache.thrash else MEDIUM,
         title="the client's cache is too small for what the run uses",
         evidence=f"{refetches}; the run used {size(cache.working_set)}{limit}{cleaned}",
-        advice=f"set CVMFS_QUOTA_LIMIT={quota_mb} or more (MB), then run cvmfs_config reload; if it is that large already, other jobs fill the cache",
+        advice=f"set CVMFS_QUOTA_LIMIT={quota_mb} or more (MB), then run cvmfs_config reload; if it is this large already, other jobs fill the cache",
     )
 
 
@@ -69,7 +69,7 @@ def streaming_cache(scene: Scene) -> Finding | None:
     return Finding(
         id="streaming_cache",
         severity=HIGH,
-        title="the client keeps nothing of what it downloads",
+        title="the client keeps no copy of what it downloads",
         evidence=f"{pluralize(count, 'read')} each downloaded an object that was not put into the cache",
         advice="set CVMFS_STREAMING_CACHE=no for this repository",
         saves_s=_blocked_s(scene, scene.tables.cause == STREAMING_CACHE),
@@ -88,10 +88,10 @@ def mapped_weights_evicted(scene: Scene) -> Finding | None:
     return Finding(
         id="mapped_weights_evicted",
         severity=HIGH,
-        title="weights are used from the mapping, and memory does not hold them",
+        title="memory is too small for the weights, which are used from the mapping",
         evidence=f"generation read {size(read_bytes)} again in {pluralize(count, 'read')} of pages that had been in memory"
         + (f", and waited {seconds(tensor_wait_s)} for tensors" if tensor_wait_s else ""),
-        advice="give the job more memory (the limit of its cgroup counts), or have the weights copied into memory when they are loaded",
+        advice="give the job more memory (the limit of its cgroup counts), or copy the weights into memory when they are loaded",
         saves_s=_blocked_s(scene, is_reread),
     )
 
@@ -112,7 +112,7 @@ def cold_cache(scene: Scene) -> Finding | None:
         title="the client's cache was cold",
         evidence=f"the run waited {seconds(fetching.waited_s)} of its {seconds(scene.duration_s)} for {pluralize(int(gets_of_target.sum()), 'fetch')} "
         f"of {size(int(study.gets.body_bytes[gets_of_target].sum()))}",
-        advice="keep the client's cache between jobs, or read the files once before the job starts",
+        advice="keep the client's cache between jobs, or read the files once before the job",
         saves_s=fetching.waited_s,
     )
 
@@ -133,7 +133,7 @@ def unchunked_file(scene: Scene) -> Finding | None:
     return Finding(
         id="unchunked_file",
         severity=MEDIUM,
-        title="a large file is not cut into chunks, so that open fetches all of it",
+        title="a large file is not chunked, so opening it fetches all of it",
         evidence=f"to open {path}, the client fetched {size(int(chunks.fetched[worst]))}, and the run waited "
         f"{seconds(int(chunks.blocked_ns[worst]) / 1e9)}"
         + (f"; there {'is' if len(chosen) == 2 else 'are'} {len(chosen) - 1} more such" if len(chosen) > 1 else ""),
@@ -156,10 +156,10 @@ def over_fetch(scene: Scene) -> Finding | None:
     return Finding(
         id="over_fetch",
         severity=LOW,
-        title="much more is fetched than is read",
+        title="much more is fetched than read",
         evidence=f"the client fetched {size(fetched)} in {pluralize(int(chosen.sum()), 'chunk')}, and the run read {size(read)} of them "
-        f"({fetched / read:,.{0 if fetched > 100 * read else 1}f} times as much fetched as read)",
-        advice="publish the file in smaller chunks (CVMFS_AVG_CHUNK_SIZE), if it is read here and there on purpose",
+        f"({fetched / read:,.{0 if fetched > 100 * read else 1}f} bytes fetched for each byte read)",
+        advice="publish the file in smaller chunks (CVMFS_AVG_CHUNK_SIZE), if random access is intended",
     )
 
 

@@ -60,7 +60,7 @@ def server_errors(scene: Scene) -> Finding | None:
         title="the server or a proxy failed",
         evidence=f"{len(failed_gets) + len(refused_connections):,} of {pluralize(tries, 'fetch')} failed{at_peers} ({outcomes}); the client then waits and tries again"
         f"{counters}",
-        advice="ask whoever runs the server or proxy named in the fetches; with more than one of each the client changes over",
+        advice="contact the operator of the server or proxy named in the fetches; configure more than one, so that the client can fail over",
     )
 
 
@@ -92,10 +92,10 @@ def back_off(scene: Scene) -> Finding | None:
     return Finding(
         id="back_off",
         severity=HIGH if scene.is_share(waited_s, BACK_OFF_SHARE) else MEDIUM,
-        title="the client waits before it asks again",
+        title="the client waits before it tries again",
         evidence=f"the run waited {seconds(waited_s)} of its {seconds(scene.duration_s)} while the client slept after failed requests "
         f"({where})",
-        advice="repair the server or proxy named in the fetches; CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX limit the sleep",
+        advice="repair the server or proxy named in the fetches; CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX limit the back-off",
         saves_s=waited_s,
     )
 
@@ -115,7 +115,7 @@ def proxy_missing(scene: Scene) -> Finding | None:
         severity=MEDIUM,
         title="no proxy is used",
         evidence=f"{pluralize(len(direct_gets), 'fetch')} went straight to {', '.join(str(host) for host in sorted(hosts))}",
-        advice="set CVMFS_HTTP_PROXY to a proxy of the site: it keeps objects for all nodes, nearby",
+        advice="set CVMFS_HTTP_PROXY to a proxy of the site, which caches objects for all nodes",
     )
 
 
@@ -134,7 +134,7 @@ def slow_first_byte(scene: Scene) -> Finding | None:
         title="the server or proxy is slow to answer",
         evidence=f"the first byte of an answer comes {seconds(median_s)} after the request (median of {pluralize(len(fetches_of_target), 'fetch')}); "
         f"the run waited {seconds(waited_s)} for first bytes in all",
-        advice="use a proxy nearby, or one that has the objects; larger chunks need fewer requests",
+        advice="use a nearby proxy that has the objects cached; larger chunks need fewer requests",
         saves_s=waited_s,
     )
 
@@ -153,6 +153,6 @@ def sequential_fetches(scene: Scene) -> Finding | None:
         evidence=f"no two fetches were under way in {100 * fetching.sequential_share:.0f} % of the {seconds(fetching.waited_s)} that the run waited "
         f"for fetches; fetching in parallel could save up to {seconds(fetching.parallel_saves_at_most_s)}, fetching ahead of time up to "
         f"{seconds(fetching.sequential_s)}",
-        advice="read the files ahead with several readers, parts of large files at once, so that the client fetches in parallel",
+        advice="read the files ahead of the job with several threads, each a part of a large file, so that the client fetches in parallel",
         saves_s=fetching.parallel_saves_at_most_s,
     )

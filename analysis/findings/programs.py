@@ -61,7 +61,7 @@ def read_amplification(scene: Scene) -> Finding | None:
     return Finding(
         id="read_amplification",
         severity=MEDIUM if scene.is_share(waited_s, WASTED_S_SHARE) else LOW,
-        title="much more is read than is used",
+        title="much more is read than used",
         evidence=f"{size(read_bytes)} of {worst.path} were read{fetched}; as far as pages tell, as little as {size(used_bytes)} may have been used "
         f"(access is {worst.access}){further}",
         advice="read only what is needed (pread, or MADV_RANDOM on a mapping), or store together what is used together",

@@ -31,7 +31,7 @@ def cut_off(scene: Scene) -> Finding | None:
         severity=MEDIUM,
         title="the recording is not whole",
         evidence=damage,
-        advice="take what is reported for the time before; record again for the rest",
+        advice="use the report for the time before, or record again",
     )
 
 
@@ -46,5 +46,5 @@ def counters_disagree(scene: Scene) -> Finding | None:
         severity=HIGH,
         title="the client's own counters disagree with the trace",
         evidence=evidence,
-        advice="somebody else used the mount meanwhile, or events were missed: record again on a quiet mount",
+        advice="other processes used the mount, or events were missed: record again while nobody else uses the mount",
     )

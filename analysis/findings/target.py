@@ -85,7 +85,7 @@ def other_io(scene: Scene) -> Finding | None:
         title="the run waits for files or sockets that are not of CVMFS",
         evidence=f"it waited {seconds(waited_s)} of its {seconds(scene.duration_s)} for them (other.io), most in {worst.name} "
         f"({seconds(worst.classes['other.io'])})",
-        advice="look where the program itself and its libraries lie, and what it writes: a home folder may be slow, a local disk cold",
+        advice="check where the program and its libraries are and what it writes: a home folder can be slow, and a local disk cold",
         saves_s=waited_s,
     )
 
@@ -136,5 +136,5 @@ def telemetry(scene: Scene) -> Finding | None:
         severity=LOW,
         title="onnxruntime writes telemetry",
         evidence=f"the run opened {', '.join(path.rpartition('/')[2] for path in databases)} to write",
-        advice="set ORT_DISABLE_TELEMETRY=1, above all where home folders are on a network",
+        advice="set ORT_DISABLE_TELEMETRY=1, especially if home folders are on a network file system",
     )

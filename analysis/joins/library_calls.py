@@ -32,7 +32,7 @@ _OF_FUNCTION: Final = np.array(
     dtype=np.int64,
 )
 
-MISSED: Final = ("before its calls could be marked", "its calls do not mark phases", "decode are not told apart")
+MISSED: Final = ("before its calls could be marked", "its calls do not mark phases", "decode cannot be distinguished")
 """What the recorder says where calls of the library were, or may have been, made that it did not see."""
 
 

@@ -34,22 +34,25 @@ QUESTIONS: Final = {
 }
 WHY: Final = {
     "first_touch": (
-        "read was for a page that had not been used before",
-        "reads were for pages that had not been used before",
+        "read was for a page that was not used before",
+        "reads were for pages that were not used before",
     ),
-    "evicted_page": ("read was for a page that memory had dropped", "reads were for pages that memory had dropped"),
+    "evicted_page": (
+        "read was for a page that was evicted from memory",
+        "reads were for pages that were evicted from memory",
+    ),
     "evicted_object": (
-        "read was for an object that the client's cache had dropped",
-        "reads were for objects that the client's cache had dropped",
+        "read was for an object that was evicted from the client's cache",
+        "reads were for objects that were evicted from the client's cache",
     ),
     "new_file": ("file was opened", "files were opened"),
     "metadata": ("name was looked up", "names were looked up"),
     "catalog_expired": ("request needed a new catalog", "requests needed a new catalog"),
-    "streaming_cache": ("read was downloaded and not kept", "reads were downloaded and not kept"),
-    "direct_io": ("read went past the page cache", "reads went past the page cache"),
+    "streaming_cache": ("read was downloaded and not cached", "reads were downloaded and not cached"),
+    "direct_io": ("read bypassed the page cache", "reads bypassed the page cache"),
     "client_reloaded": (
-        "read was for a page that a reload of the client had dropped",
-        "reads were for pages that a reload of the client had dropped",
+        "read was for a page that was dropped when the client reloaded",
+        "reads were for pages that were dropped when the client reloaded",
     ),
 }
 """Cause of requests -> what is said of one, and of several."""
@@ -176,7 +179,7 @@ def _needs(report: Report) -> list[Line]:
     """Return what the client counted where nothing else is known, and why CVMFS was needed."""
     verdict, lines = report.verdict, []
     if verdict.fuse_reads is None and report.checks:
-        lines.append(("the client", f"counted {_counted_by_client(report)} over the whole run, whoever needed them"))
+        lines.append(("the client", f"counted {_counted_by_client(report)} over the whole run, for all processes"))
     if verdict.causes:
         lines.append(("why", _why(verdict)))
     return lines
@@ -187,7 +190,7 @@ def _part_line(label: str, part: Part, suffix: str) -> list[Line]:
         return []
     needs = programs.needs_in_words(part.fuse_requests, part.fuse_reads, part.http_fetches, part.http_bytes)
     if not needs:
-        return [(label, f"needed nothing from CVMFS, and took {seconds(part.wall_s)}")]
+        return [(label, f"needed nothing from CVMFS and took {seconds(part.wall_s)}")]
     wait_s = part.blocked_s or 0.0
     return [(label, f"waited {seconds(wait_s)} of {seconds(max(part.wall_s, wait_s))} for {needs}{suffix}")]
 
@@ -199,7 +202,7 @@ def waited_s(row: Phase) -> float:
 
 def _worst(report: Report) -> str:
     worst = max((token.network_s + token.cache_s for token in report.tokens), default=0.0)
-    return f"; the worst one {seconds(worst)}" if len(report.tokens) > 1 and worst else ""
+    return f"; the slowest {seconds(worst)}" if len(report.tokens) > 1 and worst else ""
 
 
 def _tensors(report: Report) -> list[Line]:

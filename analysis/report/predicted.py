@@ -48,7 +48,7 @@ def sentences(what_if: WhatIf) -> list[str]:
         link.append(f"bandwidth at least {size(what_if.bytes_per_s)}/s")
     lines = [f"The way to the server in this run: {', '.join(link)}."] if link else []
     reasons = dict.fromkeys(each.reason for each in what_if.predictions if each.reason)
-    lines += [f"Not told: {reason}." for reason in reasons]
+    lines += [f"No prediction: {reason}." for reason in reasons]
     return lines + [line for each in what_if.predictions for line in _assumed(each)]
 
 

@@ -43,13 +43,13 @@ def answer(report: Report) -> list[str]:
         )
     elif verdict.fuse_requests is None and report.checks:
         counts = ", ".join(f"{check.name.replace('_', ' ')} {check.client:,}" for check in report.checks)
-        sentences.append(f"Over the whole run the client counted {counts}, whoever needed them.")
+        sentences.append(f"Over the whole run the client counted {counts} for all processes.")
     if verdict.answer == INCONCLUSIVE:
         sentences += [f"Why: {reason}." for reason in verdict.missing]
     if verdict.proof:
         sentences.append(f"{'Proof' if verdict.answer != INCONCLUSIVE else 'Known'}: {'; '.join(verdict.proof)}.")
     if verdict.answer == YES and verdict.missing:
-        sentences.append(f"At least that; not certain: {'; '.join(verdict.missing)}.")
+        sentences.append(f"This is the minimum; uncertain: {'; '.join(verdict.missing)}.")
     return sentences
 
 
@@ -90,7 +90,7 @@ def _run(row: Run) -> str:
     if row.blocked_s is None:
         return f"took {seconds(row.wall_s)}"
     if not needs:
-        return f"needed nothing from CVMFS, and took {seconds(row.wall_s)}"
+        return f"needed nothing from CVMFS and took {seconds(row.wall_s)}"
     return f"waited {seconds(row.blocked_s)} of {seconds(max(row.wall_s, row.blocked_s))} for {needs}"
 
 
@@ -100,7 +100,7 @@ def _runs_in_words(rows: Sequence[Run]) -> str:
     if rows[0].blocked_s is None:
         return f"took {middle} each (median)"
     if not waiting:
-        return f"needed nothing from CVMFS, and took {middle} each (median)"
+        return f"needed nothing from CVMFS and took {middle} each (median)"
     needs = needs_in_words(*(sum(getattr(row, name) or 0 for row in rows) for name in _COUNTS))
     whom = "all of them" if len(waiting) == len(rows) else f"{len(waiting):,} of them"
     return (

@@ -20,7 +20,7 @@ CAUSES: Final = {
     "metadata": "path lookup",
     "catalog_expired": "new catalog",
     "streaming_cache": "streamed without being cached",
-    "direct_io": "read past the page cache",
+    "direct_io": "read that bypassed the page cache",
     "client_reloaded": "page dropped by a reload of the client",
 }
 CHUNK: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]+(?:-[a-z0-9]+)?P$")
@@ -88,7 +88,7 @@ def answer(report: Report) -> list[str]:
     if verdict.proof and verdict.steps:
         lines.append(f"{'Proof' if reply != 'inconclusive' else 'Known'}: {'; '.join(verdict.proof)}.")
     if reply == "yes" and verdict.missing:
-        lines.append(f"At least that; not certain: {'; '.join(verdict.missing)}.")
+        lines.append(f"This is the minimum; uncertain: {'; '.join(verdict.missing)}.")
     return lines
 
 
@@ -106,7 +106,7 @@ def _numbers(report: Report) -> list[str]:
         parts = [f"{tokens}."] if verdict.steps else []
         if report.checks:
             counts = ", ".join(_client_count(check) for check in report.checks)
-            parts.append(f"Over the whole run {_client(report)} counted {counts}, whoever asked.")
+            parts.append(f"Over the whole run {_client(report)} counted {counts} for all processes.")
         return [" ".join(parts)] if parts else []
     if not verdict.steps:
         return []
@@ -221,10 +221,14 @@ def _amplified(report: Report) -> str:
         return f"; {size(fetched)}, none of it read"
     ratio = fetched / read
     if 0.95 <= ratio < 1.05:
-        return "; as much fetched as read"
+        return "; 1.0 bytes fetched for each byte read"
     if ratio < 1:
-        return f"; {ratio:.2g}x as much fetched as read"
-    return f"; {ratio:,.0f}x more fetched than read" if ratio >= 100 else f"; {ratio:.1f}x more fetched than read"
+        return f"; {ratio:.2g} bytes fetched for each byte read (compressed)"
+    return (
+        f"; {ratio:,.0f} bytes fetched for each byte read"
+        if ratio >= 100
+        else f"; {ratio:.1f} bytes fetched for each byte read"
+    )
 
 
 def concurrency(report: Report, phase: str | None = None) -> str:

@@ -232,7 +232,7 @@ def asked_of_files(study: Study, file: Ints) -> Ints:
 
 
 def _direct(study: Study) -> tuple[Ints, Ints, Ints]:
-    """Return what the target read past the page cache (O_DIRECT, or a mount that says so): file, begin and end of each READ."""
+    """Return what the target read that bypassed the page cache (O_DIRECT, or a mount that says so): file, begin and end of each READ."""
     requests = study.requests
     past = np.unique(file_of(requests)[requests.is_(Opcode.OPEN) & ((requests.open_flags & DIRECT_IO) != 0)])
     direct = requests.direct | (requests.is_(Opcode.READ) & np.isin(file_of(requests), past))

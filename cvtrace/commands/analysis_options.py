@@ -35,22 +35,22 @@ OPTIONS: Final = (
     click.option(
         "--access-log",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Compare with the log of the server or proxy (common, combined, Squid, JSON of the lab).",
+        help="Cross-check with the log of the server or proxy (common, combined, Squid, JSON of the lab).",
     ),
     click.option(
         "--log-client",
         multiple=True,
         metavar="ADDRESS",
-        help="This client's address in that log. [default: as told by the fetches that are in both]",
+        help="This client's address in that log. [default: that of the fetches found in both]",
     ),
-    click.option("--what-if", is_flag=True, help="Predict how long it takes if something were otherwise."),
+    click.option("--what-if", is_flag=True, help="Predict the times with other caches, network or model size."),
     click.option(
         "--rtt",
         callback=seconds,
         default="20ms",
         metavar="TIME",
         show_default=True,
-        help="What if: a round trip; implies --what-if.",
+        help="What if: the round trip to the server; implies --what-if.",
     ),
     click.option(
         "--parallel",
@@ -65,7 +65,7 @@ OPTIONS: Final = (
         callback=factor,
         default=4.0,
         show_default=True,
-        help="What if: a model so many times larger; implies --what-if.",
+        help="What if: size of the model, as a multiple of this one; implies --what-if.",
     ),
 )
 

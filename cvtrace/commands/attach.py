@@ -13,13 +13,16 @@ from cvtrace.commands.recording import RecordingOptions, record_with, recording_
 @click.command(name="attach")
 @click.argument("pid", type=click.IntRange(min=1))
 @click.option(
-    "--for", "duration", metavar="TIME", help="Record for so long, such as 30s; default: until it ends or Ctrl-C."
+    "--for",
+    "duration",
+    metavar="TIME",
+    help="Record for this long, such as 30s; default: until the process ends, or Ctrl-C.",
 )
 @recording_options
 def command(pid: int, duration: str | None, recording: RecordingOptions) -> None:
-    """Record the running process PID with its threads, and what it starts from now on; then print the summary.
+    """Record the running process PID, its threads and the processes that it starts from now on; then print the summary.
 
-    Ends with the process, after the time of --for, or with Ctrl-C, which ends the recording and not the process.
+    The recording ends when the process ends, after the time of --for, or with Ctrl-C. Ctrl-C does not end the process.
     """
     from cvtrace.lab.quantities import parse_duration_s
     from cvtrace.tracer.attach import attach

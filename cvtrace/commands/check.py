@@ -14,9 +14,9 @@ from cvtrace.probes.visible import printable
 @click.argument("trace", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("expressions", metavar="EXPR...", nargs=-1, required=True)
 def command(trace: Path, expressions: tuple[str, ...]) -> None:
-    """Check TRACE by expressions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.
+    """Test TRACE against conditions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.
 
-    A phase that the script names is known by its name, with _ for what is no letter and no digit. Prints those that fail, with the actual value, and exits with 1 if there are any.
+    Prints each condition that is not met, with the actual value, and then exits with 1. Write the name of a phase of the script with _ for every character that is no letter and no digit.
     """
     from cvtrace.analysis import analyse
     from cvtrace.analysis.checks.expectations import BadExpression, check, parse, why_unknown

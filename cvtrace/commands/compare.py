@@ -60,14 +60,14 @@ RENDER: Final[dict[str, Callable[[Path, Path, Path | None], str]]] = {"text": _t
 @click.option("--format", "form", type=click.Choice(tuple(RENDER)), default="text", show_default=True)
 @output_options("Write to this file.  [default: the terminal; A-B.html beside B with --open]")
 @click.option(
-    "--open", "show", is_flag=True, help="Open the comparison (of HTML, if not told otherwise) in the browser."
+    "--open", "show", is_flag=True, help="Open the comparison in the browser; as HTML unless --format says otherwise."
 )
 @click.pass_context
 def command(context: click.Context, a: Path, b: Path, form: str, output: Path | None, force: bool, show: bool) -> None:
-    """Tell what changed from A to B, each a trace or a folder with traces of several runs.
+    """Say what changed from A to B. Each is a trace, or a folder with the traces of several runs.
 
-    Class by class, phase by phase: times, tokens, reads, fetches, verdicts. Of several runs, medians, and where the difference
-    lies with 95 % confidence; in brackets, if that may be none. As HTML with pictures of both runs.
+    Compares the verdicts, tokens, reads and fetches, and the times of each phase by class. Several runs are compared by their medians, with a
+    95 % confidence interval of the difference; an interval in brackets contains zero. HTML shows both runs side by side.
     """
     form = chosen_name(context, form, output, show=show, choices=tuple(RENDER))
     if not show:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SLOW_S = 1.0
 """What takes longer shows how far it is."""
-NOTHING_TO_DRAW_ON = "--watch shows nothing here: stderr is not a terminal that can be drawn on"
+NOTHING_TO_DRAW_ON = "--watch has no effect: stderr is not a terminal"
 
 
 def take_the_place_of_closed_streams() -> None:
@@ -152,7 +152,7 @@ def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
             lines = summary(trace, headers_of(trace, owner), verbose=verbose)
         tell(lines, steers=True)  # it has colours, and writes names out by itself
 
-    as_owner(owner, show, lambda reason: f"the summary could not be made{reason}; the trace is in {path}")
+    as_owner(owner, show, lambda reason: f"the summary could not be written{reason}; the trace is in {path}")
 
 
 def as_owner(owner: User, work: Callable[[], None], failed: Callable[[str], str]) -> None:

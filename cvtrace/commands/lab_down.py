@@ -12,7 +12,7 @@ import click
 @click.option("--purge", is_flag=True, help="Delete models, repository and cache too.")
 @click.option("--force", is_flag=True, help="Unmount even while the mount is in use.")
 def command(state: Path | None, purge: bool, force: bool) -> None:
-    """Unmount and stop what `lab up` started; what was built is kept for the next time."""
+    """Unmount and stop what `lab up` started. Models and caches are kept for the next time."""
     from cvtrace.lab.stack import down
 
     click.echo("the lab is down" if down(state=state, purge=purge, force=force) else "the lab was not up")

@@ -9,12 +9,12 @@ import click
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--size", default="64MB", show_default=True, help="About how large; 1MB to many GB.")
+@click.option("--size", default="64MB", show_default=True, help="Approximate size, from 1MB.")
 @click.option("--inline", is_flag=True, help="Weights inside model.onnx instead of model.onnx.data.")
 @click.option("--mapped", is_flag=True, help="Weights used straight from the mapped file during generation.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other weights.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random weights.")
 def command(directory: Path, size: str, inline: bool, mapped: bool, seed: int) -> None:
-    """Build a model for onnxruntime-genai in DIRECTORY: random weights, real operators, answers that never end early."""
+    """Build a model for onnxruntime-genai in DIRECTORY: random weights, real operators, answers of any length."""
     from cvtrace.lab.model import build
     from cvtrace.lab.quantities import parse_size_bytes
 

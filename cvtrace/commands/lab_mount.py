@@ -28,8 +28,8 @@ from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
     "--retries", type=click.IntRange(min=0), default=1, show_default=True, help="Retries of a failed download."
 )
 @click.option("--backoff", default="2s", show_default=True, help="Pause before the first retry, doubled each time.")
-@click.option("--timeout", default="10s", show_default=True, help="Patience with a server that does not answer.")
-@click.option("--foreground", is_flag=True, help="Stay, and end the mount with Ctrl-C.")
+@click.option("--timeout", default="10s", show_default=True, help="How long to wait for a server that does not answer.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C ends the mount.")
 @click.pass_context
 def command(
     context: click.Context,

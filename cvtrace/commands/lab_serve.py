@@ -20,7 +20,7 @@ from cvtrace.lab.quantities import parse_bandwidth_bytes_per_s, parse_duration_s
 @click.option("--delay", metavar="TIME", default="0ms", help="Wait before the first byte, such as 50ms.")
 @click.option("--bandwidth", metavar="RATE", help="Send bodies no faster than this, such as 20MB/s.")
 @click.option("--status", metavar="CODE", type=int, help="Answer with this status instead, such as 503.")
-@click.option("--truncate", metavar="SIZE", help="Send only so much of a body, then close the connection.")
+@click.option("--truncate", metavar="SIZE", help="Send only this much of a body, then close the connection.")
 @click.option("--drop", is_flag=True, help="Close connections without an answer.")
 @click.option("--every", metavar="N", default=1, help="Inject into every N-th request only.")
 @click.option("--match", metavar="GLOB", default="*", help="Inject into these URL paths only; re:… is a regex.")
@@ -42,7 +42,7 @@ def command(
     access_log: Path | None,
     control: Path | None,
 ) -> None:
-    """Serve the repositories in STORE over HTTP until Ctrl-C, as slow and as faulty as asked for."""
+    """Serve the repositories in STORE over HTTP until Ctrl-C, with the delays and faults of the options."""
     harms = [name for name in ("delay", "bandwidth", "status", "truncate", "drop") if is_set(context, name)]
     for name in ("every", "match"):
         refuse_without(

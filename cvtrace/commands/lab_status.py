@@ -12,7 +12,7 @@ import click
 @click.option("--state", type=click.Path(path_type=Path), help="State folder that was given to `lab up`.")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def command(state: Path | None, as_json: bool) -> None:
-    """Say what is up; exit code 0 when all of it is, else 1."""
+    """Print what is up. The exit code is 0 if all of it is up, else 1."""
     from cvtrace.lab.stack import status
 
     stack_status = status(state=state)
@@ -23,7 +23,7 @@ def command(state: Path | None, as_json: bool) -> None:
     else:
         click.echo("up" if stack_status.up else "down")
         for problem in stack_status.problems:
-            click.echo(f"  {problem}; `cvtrace lab up` repairs it, `cvtrace lab down` clears it away")
+            click.echo(f"  {problem}; `cvtrace lab up` repairs it, `cvtrace lab down` removes it")
         for name, value in (stack.to_json() if stack else {}).items():
             for line in value.values() if isinstance(value, dict) else [value]:
                 click.echo(f"  {name.replace('_', ' '):<12} {line}")

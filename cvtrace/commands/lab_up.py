@@ -13,7 +13,7 @@ from cvtrace.probes.command import cvtrace_here
 @click.command()
 @click.option("--mount", type=click.Path(path_type=Path), help="Mountpoint. [default: below /cvmfs if writable]")
 @click.option("--size", default="64MB", show_default=True, help="Size of the model.")
-@click.option("--mapped-too", is_flag=True, help="A second model, whose weights are used from the mapping.")
+@click.option("--mapped-too", is_flag=True, help="Also build a model that uses its weights from the mapping.")
 @click.option("--state", type=click.Path(path_type=Path), help="Where models, repository and cache are kept.")
 @click.option("--client", default="auto", show_default=True, help="lab, cvmfs2, auto, or the path of a cvmfs2.")
 @click.option("--cache", type=click.Path(path_type=Path), help="The client's cache. [default: below the state]")
@@ -35,7 +35,7 @@ def command(
     bandwidth: str | None,
     port: int,
 ) -> None:
-    """Bring up the embedded CVMFS: build a model, publish it, serve it, mount it. Does nothing when it is up."""
+    """Build a model, publish it, serve it and mount it. Does nothing if it is up already."""
     from cvtrace.lab import quantities
     from cvtrace.lab.stack import Options, up
 

@@ -100,4 +100,4 @@ def show_in_browser(output: Path, noun: str = "report") -> None:
     import webbrowser
 
     is_open = any(name in os.environ for name in SCREENS) and webbrowser.open(output.resolve().as_uri())
-    say(f"{'' if is_open else 'no browser can be started here; '}the {noun} is in {output}")
+    say(f"{'' if is_open else 'no browser was found; '}the {noun} is in {output}")

@@ -28,16 +28,20 @@ BUFFER_MAX_BYTES: Final = 2_000_000_000
 OPTIONS: Final = (
     click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the trace."),
     click.option("--force", is_flag=True, help="Replace a trace that is there."),
-    click.option("--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="How to observe."),
-    click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all of CVMFS."),
-    click.option("--buffer", metavar="SIZE", help="Room for events that wait to be written (eBPF); default: 32MB."),
     click.option(
-        "--cost", is_flag=True, help="Measure what the recording costs in the kernel, for the trace's meta.json."
+        "--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="Probe to observe with."
     ),
-    click.option("--redact", is_flag=True, help="Hash the names of files and folders in the trace."),
-    click.option("--keep-names", is_flag=True, help="Keep the names and places of the model's tensors in the trace."),
-    click.option("--watch", is_flag=True, help="Show what happens in the last row of the terminal."),
-    click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary of 30 lines."),
+    click.option(
+        "--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all CVMFS mounts."
+    ),
+    click.option("--buffer", metavar="SIZE", help="Size of the buffer for events (eBPF); default: 32MB."),
+    click.option(
+        "--cost", is_flag=True, help="Measure the cost of the BPF programs, and write it to the trace's meta.json."
+    ),
+    click.option("--redact", is_flag=True, help="Hash arguments and names before they are written."),
+    click.option("--keep-names", is_flag=True, help="Keep the names and offsets of the model's tensors in the trace."),
+    click.option("--watch", is_flag=True, help="Show progress in the last row of the terminal."),
+    click.option("-v", "--verbose", is_flag=True, help="Print everything, not only the summary."),
     click.option("--no-summary", is_flag=True, help="Print no summary at the end."),
 )
 

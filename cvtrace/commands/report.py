@@ -38,7 +38,7 @@ SEVERAL_FILES: Final = [form.name for form in FORMATS.values() if form.is_severa
     "--model",
     metavar="DIR",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Look for the model's files here; default: where the target opened them.",
+    help="Folder of the model's files; default: where the program opened them.",
 )
 @output_options(
     f"Write to this file; of {listed(SEVERAL_FILES, 'and')}, a folder or a .zip.  [default: the terminal; TRACE.html with --open]"
@@ -50,12 +50,14 @@ SEVERAL_FILES: Final = [form.name for form in FORMATS.values() if form.is_severa
     show_default=True,
     help=f"Of {listed(names_with('stacks'), 'and')}.",
 )
-@click.option("--open", "show", is_flag=True, help="Open the report (of HTML, if not told otherwise) in the browser.")
+@click.option(
+    "--open", "show", is_flag=True, help="Open the report in the browser; as HTML unless --format says otherwise."
+)
 @click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help=f"Print everything, not only the summary of 30 lines ({listed(names_with('verbose'), 'and')}).",
+    help=f"Print everything, not only the summary ({listed(names_with('verbose'), 'and')}).",
 )
 @analysis_options
 @click.pass_context
@@ -71,11 +73,11 @@ def command(
     verbose: bool,
     options: ReportOptions,
 ) -> None:
-    """Turn TRACE into a report.
+    """Write a report of TRACE: as text, HTML, JSON and others.
 
-    The names of tensors come from the headers of the model's files, as far as they can still be read.
+    The names of tensors come from the headers of the model's files, if these can still be read.
 
-    A trace that was cut off is reported as far as it goes; where it ends is said on stderr, too.
+    A trace that was cut off is reported up to its end, and a message on stderr says where it ends.
     """
     chosen = FORMATS[chosen_name(context, form, output, show=show, choices=tuple(FORMATS))]
     if show and chosen.for_programs:

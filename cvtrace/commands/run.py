@@ -16,11 +16,13 @@ from cvtrace.commands.recording import RecordingOptions, record_with, recording_
     short_help="Record a script or program, then print the summary.",
 )
 @click.option(
-    "--python", metavar="PATH", help="Interpreter for the script; default: of the active environment, or cvtrace's own."
+    "--python",
+    metavar="PATH",
+    help="Python for the script; default: that of the active environment, else cvtrace's own.",
 )
 @click.option("--user", metavar="NAME", help="Run the script as this user (root only); default: who called sudo.")
-@click.option("--ort-profile", is_flag=True, help="Have onnxruntime tell the time of every operator.")
-@click.option("--follow-daemons", is_flag=True, help="Record on until all that the script started has ended.")
+@click.option("--ort-profile", is_flag=True, help="Record the time of every operator with onnxruntime's own profiler.")
+@click.option("--follow-daemons", is_flag=True, help="Continue until all processes that the script started have ended.")
 @recording_options
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -33,10 +35,10 @@ def command(
     arguments: tuple[str, ...],
     recording: RecordingOptions,
 ) -> None:
-    """Record SCRIPT (a .py, or any program after --) with its ARGS, unchanged, then print the summary.
+    """Record SCRIPT (a .py, or any program after --) with its ARGS, then print the summary.
 
-    The exit code is the script's own (128+n for signal n); cvtrace speaks on stderr only. Under sudo the script runs
-    as the user who called it, and the trace is theirs.
+    The exit code is that of the script (128+n for signal n). cvtrace writes to stderr only. Under sudo the script runs
+    as the user who called sudo, and the trace belongs to that user.
     """
     from cvtrace.tracer.permission import check_may_run_as
     from cvtrace.tracer.run import record

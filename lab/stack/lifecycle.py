@@ -49,7 +49,7 @@ def up(options: Options | None = None, *, state: Path | None = None, say: Say = 
             say("the lab is already up")
             return _stack(remembered)
         if remembered or mounts.filesystem_type(_fallback(folder)) is not None:
-            say("mending what is left of an earlier lab")
+            say("repairing what an earlier lab left")
         _clean(folder, force=True)
         try:
             return _bring_up(folder, options, client_name, say)
@@ -85,7 +85,7 @@ def _status(folder: StateFolder) -> Status:
     if not remembered:
         return Status(None)
     if "client_pid" not in remembered:
-        return Status(None, ("an earlier `lab up` did not come to its end",))
+        return Status(None, ("an earlier `lab up` did not finish",))
     stack = _stack(remembered)
     problems = []
     if origin.status(folder) is None:

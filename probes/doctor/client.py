@@ -31,9 +31,9 @@ _GROUP: Final = "cvmfs"
 
 _UNUSUAL: Final = {
     "CVMFS_STREAMING_CACHE": "reads are streamed, not cached: what is read again is fetched again",
-    "CVMFS_FUSE_PASSTHROUGH": "reads may pass the daemon by: they are not counted and not seen",
-    "CVMFS_CACHE_PRIMARY": "not the plain disk cache: hits and misses in it are not told apart",
-    "CVMFS_ALIEN_CACHE": "the cache is shared with others and has no quota: nothing is evicted by this client",
+    "CVMFS_FUSE_PASSTHROUGH": "reads may bypass the daemon: they are neither counted nor seen",
+    "CVMFS_CACHE_PRIMARY": "not the plain disk cache: hits and misses in it cannot be distinguished",
+    "CVMFS_ALIEN_CACHE": "the cache is shared and has no quota: this client evicts nothing",
 }
 _OFF: Final = ("", "no", "off", "0", "false")
 
@@ -120,8 +120,8 @@ def _talk(client: Client) -> Finding:
 def _counters(client: Client) -> Finding:
     missing = [name for name in ("user.nopen", "user.ndownload", "user.rx") if name not in client.xattrs]
     if not missing:
-        return _finding(client, "attributes", OK, "opens, downloads and bytes received are shown to this user")
-    says = f"{', '.join(missing)} not shown to this user: without root nothing is counted"
+        return _finding(client, "attributes", OK, "this user can read opens, downloads and bytes")
+    says = f"{', '.join(missing)} not readable for this user: without root the client's counters are missing"
     return _finding(
         client, "attributes", WARNING, says, "CVMFS_XATTR_PRIVILEGED_GIDS, or no CVMFS_XATTR_PROTECTED_XATTRS"
     )
@@ -138,10 +138,10 @@ def _proxy(client: Client) -> Finding:
     proxy = without_user_info(client.xattrs.get("user.proxy", ""))
     host = _host_name(without_user_info(client.xattrs.get("user.host", "")))
     if not proxy:
-        return _finding(client, "proxy", UNKNOWN, "the client does not tell")
+        return _finding(client, "proxy", UNKNOWN, "the client does not say")
     if proxy != "DIRECT" or host in LOOPBACK:
         return _finding(client, "proxy", OK, proxy)
-    says = "DIRECT: every node fetches from the server itself"
+    says = "DIRECT: each node fetches from the server"
     return _finding(client, "proxy", WARNING, says, "set CVMFS_HTTP_PROXY to a proxy of the site")
 
 
@@ -167,13 +167,13 @@ def _quota(client: Client, model: Model | None) -> Finding:
         if client.parameters.get("CVMFS_QUOTA_LIMIT", "").startswith("-"):
             return _finding(client, "cache_quota", OK, "none: nothing is evicted")
         if client.talk_error is None:
-            return _finding(client, "cache_quota", UNKNOWN, "the client does not tell")
-        return _finding(client, "cache_quota", UNKNOWN, "only the talk socket tells", f"{SUDO} doctor")
+            return _finding(client, "cache_quota", UNKNOWN, "the client does not say")
+        return _finding(client, "cache_quota", UNKNOWN, "only the talk socket shows it", f"{SUDO} doctor")
     quota, used = size_of(client.quota_bytes), client.used_bytes
     says = quota if used is None else f"{quota}, {size_of(used)} used"
     if model is None or (size := model.bytes) <= client.quota_bytes:
         return _finding(client, "cache_quota", OK, says)
-    says = f"{says}: the model's {size_of(size)} do not fit, it evicts itself while it is read"
+    says = f"{says}: the model needs {size_of(size)}, so the client evicts parts of it while it is read"
     mend = f"CVMFS_QUOTA_LIMIT={-(-size * 5 // 4 // MEBIBYTE)}, then cvmfs_config reload"
     return _finding(client, "cache_quota", FAILED, says, mend)
 
@@ -181,7 +181,7 @@ def _quota(client: Client, model: Model | None) -> Finding:
 def _space(client: Client, model: Model | None) -> Finding:
     daemon, free = client.mount.daemon, client.free_bytes
     if daemon is None or free is None:
-        return _finding(client, "cache_space", UNKNOWN, "only root may look at the cache", f"{SUDO} doctor")
+        return _finding(client, "cache_space", UNKNOWN, "only root can read the cache", f"{SUDO} doctor")
     wanted = max((client.quota_bytes or 0) - (client.used_bytes or 0), 0)
     if model is not None:
         wanted = min(wanted or model.bytes, model.bytes)
@@ -189,7 +189,7 @@ def _space(client: Client, model: Model | None) -> Finding:
         return _finding(client, "cache_space", OK, f"{size_of(free)} free at {daemon.workspace}")
     says = f"{size_of(free)} free at {daemon.workspace}, where {size_of(wanted)} may be written"
     status_of = FAILED if model is not None else WARNING
-    return _finding(client, "cache_space", status_of, says, "make room, or lower CVMFS_QUOTA_LIMIT")
+    return _finding(client, "cache_space", status_of, says, "free space, or lower CVMFS_QUOTA_LIMIT")
 
 
 def _managers(client: Client, managers: Sequence[Process]) -> Finding | None:
@@ -198,12 +198,12 @@ def _managers(client: Client, managers: Sequence[Process]) -> Finding | None:
     if not own:
         return None
     pids = ", ".join(str(manager.pid) for manager in own)
-    return _finding(client, "shared_cache", OK, f"the cache manager (pid {pids}) is observed, too")
+    return _finding(client, "shared_cache", OK, f"the cache manager (pid {pids}) is observed too")
 
 
 def _options(client: Client) -> Finding:
     if client.talk_error is not None:
-        return _finding(client, "options", UNKNOWN, "only the talk socket tells", f"{SUDO} doctor")
+        return _finding(client, "options", UNKNOWN, "only the talk socket shows it", f"{SUDO} doctor")
     unusual = [
         f"{name}={value}: {_UNUSUAL[name]}"
         for name, value in client.parameters.items()
@@ -223,6 +223,6 @@ def _model_alone(model: Model | None, clients: Sequence[Client] = ()) -> list[Fi
     path = str(model.path.absolute())
     holding = [client.mount.path for client in clients if is_below(path, client.mount.path)]
     if not holding:
-        says = f"{model} is not on the mounts observed: loading it does not use them"
+        says = f"{model} is not on an observed mount"
         return [Finding(_GROUP, "model", WARNING, says)]
     return [Finding(_GROUP, "model", OK, f"{size_of(model.bytes)} on {holding[0]}")]

@@ -20,7 +20,7 @@ def client_functions(mount: Mount) -> Finding | None:
     try:
         libraries = libraries_of(mount.daemon.pid)
     except (OSError, NotElf):
-        return Finding("cvmfs", NAME, UNKNOWN, "only root may look into the client", f"{SUDO} doctor", mount.path)
+        return Finding("cvmfs", NAME, UNKNOWN, "only root can read the client's library", f"{SUDO} doctor", mount.path)
     if not libraries:
         says = "no libcvmfs_fuse in the client: clean-ups of its cache and its back-off are not seen"
         return Finding("cvmfs", NAME, WARNING, says, None, mount.path)

@@ -65,8 +65,8 @@ def examine_kernel(libraries: tuple[str, ...]) -> list[Finding]:
 
 def _root() -> Finding:
     if os.geteuid() == 0:
-        return Finding(_GROUP, "root", OK, "this is root")
-    says = "not root: no single read, fetch or page fault is seen"
+        return Finding(_GROUP, "root", OK, "runs as root")
+    says = "not root: single reads, fetches and page faults are not seen"
     return Finding(_GROUP, "root", FAILED, says, f"{SUDO} run …")
 
 
@@ -74,11 +74,11 @@ def _capabilities() -> Finding:
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
-        return Finding(_GROUP, "capabilities", UNKNOWN, "this system does not tell")
+        return Finding(_GROUP, "capabilities", UNKNOWN, "this system does not say")
     have = int(status.partition("CapEff:")[2].split()[0], 16)
     missing = [name for name, bit in CAPABILITIES.items() if not have >> bit & 1]
     if not missing:
-        return Finding(_GROUP, "capabilities", OK, "all that are needed are there")
+        return Finding(_GROUP, "capabilities", OK, "all needed capabilities are there")
     mend = f"{SUDO} run …; in a container: --privileged, or --cap-add of these"
     return Finding(_GROUP, "capabilities", FAILED, f"missing: {', '.join(missing)}", mend)
 
@@ -88,7 +88,7 @@ def _tracefs() -> Finding:
         return Finding(_GROUP, "tracefs", OK, f"mounted at {loader.tracefs()}")
     except (CannotObserve, OSError):
         if os.geteuid() != 0:
-            return Finding(_GROUP, "tracefs", UNKNOWN, "only root may look into it")
+            return Finding(_GROUP, "tracefs", UNKNOWN, "only root can read it")
         mend = "mount -t tracefs tracefs /sys/kernel/tracing"
         return Finding(_GROUP, "tracefs", FAILED, "not mounted: there are no tracepoints", mend)
 
@@ -100,15 +100,15 @@ def _btf() -> Finding:
     except OSError:
         magic = 0
     if magic == BTF_MAGIC:
-        return Finding(_GROUP, "btf", OK, "the kernel describes its types")
-    return Finding(_GROUP, "btf", WARNING, "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)")
+        return Finding(_GROUP, "btf", OK, "the kernel has type information (BTF)")
+    return Finding(_GROUP, "btf", WARNING, "the kernel has no type information (CONFIG_DEBUG_INFO_BTF)")
 
 
 def _lockdown() -> Finding:
     try:
         text = LOCKDOWN.read_text()
     except OSError:
-        return Finding(_GROUP, "lockdown", OK, "the kernel tells of none; see programs, which were tried")
+        return Finding(_GROUP, "lockdown", OK, "the kernel reports none")
     mode = text.partition("[")[2].partition("]")[0]
     if mode == "confidentiality":
         says = "mode confidentiality: programs may not read kernel memory"

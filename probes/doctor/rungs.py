@@ -77,9 +77,9 @@ def _paranoid() -> Finding:
     try:
         level = int(PARANOID.read_text())
     except (OSError, ValueError):
-        return Finding("strace", "perf_event_paranoid", UNKNOWN, "this system does not tell")
+        return Finding("strace", "perf_event_paranoid", UNKNOWN, "this system does not say")
     if level <= 1 or os.geteuid() == 0:
-        return Finding("strace", "perf_event_paranoid", OK, f"{level}: no matter for this user")
+        return Finding("strace", "perf_event_paranoid", OK, f"{level}: does not restrict this user")
     says = f"{level}: perf events are for root only; cvtrace does not need them without root"
     return Finding("strace", "perf_event_paranoid", OK, says)
 
@@ -111,7 +111,7 @@ def _hook(python: str, environ: Mapping[str, str], as_user: AsUser | None) -> Fi
         return Finding("portable", "import_hook", FAILED, f"{python}: {error}", "name another with --python PATH")
     if done.stdout.strip() == "True":
         return Finding("portable", "import_hook", OK, f"{python} loads it: phases are marked")
-    says = f"{python} does not load it (PYTHONPATH is ignored): phases are not told apart"
+    says = f"{python} does not load it (PYTHONPATH is ignored): phases cannot be distinguished"
     return Finding("portable", "import_hook", FAILED, says, "name another interpreter with --python PATH")
 
 
@@ -120,5 +120,5 @@ def _samples() -> Finding:
 
     missing = {"process.cpu_ns", "process.rss_bytes", "process.major_faults"} - set(usage(psutil.Process()))
     if missing:
-        return Finding("portable", "samples", WARNING, f"this system does not tell {', '.join(sorted(missing))}")
+        return Finding("portable", "samples", WARNING, f"this system does not show {', '.join(sorted(missing))}")
     return Finding("portable", "samples", OK, "CPU time, memory and page faults of a process can be read")

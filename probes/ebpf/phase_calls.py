@@ -53,7 +53,7 @@ def shown(path: str) -> str:
 def _without_calls(library: str) -> str:
     return (
         f"{library} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
-        "load, prefill and decode are not told apart"
+        "load, prefill and decode cannot be distinguished"
     )
 
 

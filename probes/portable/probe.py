@@ -18,7 +18,7 @@ from cvtrace.probes.processes import lives
 
 UNSEEN: Final = (
     "single reads, page faults, cache lookups and fetches are not seen: where the time of a phase went is unknown, "
-    "and what the client counted is known per phase, whoever asked for it"
+    "and the client's counters are known per phase, for all users of the mount"
 )
 EVERY_S: Final = 0.25
 SHARE: Final = 200

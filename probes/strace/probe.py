@@ -45,7 +45,7 @@ JUMP_NS: Final = 100_000_000
 MISSING: Final = (
     "strace sees no page faults: weights that are used from a mapping show only as FUSE requests of the daemon.",
     "strace sees no FUSE queue: the time between asking and the daemon's receiving is not split from the wait.",
-    "strace sees no scheduler: running, being runnable and being blocked outside of a traced call cannot be told apart.",
+    "strace sees no scheduler: running, being runnable and being blocked outside of a traced call cannot be distinguished.",
     "strace slows what it traces (a cold load 6 to 8 times, a warm one 2 to 3 times): counts are exact, times are not.",
 )
 
@@ -334,7 +334,7 @@ def _why_not(pid: int, complaint: str) -> str:
         mend = "run with sudo"
         if processes.ptrace_is_restricted():
             mend += ", or allow it with: sudo sysctl kernel.yama.ptrace_scope=0"
-        return f"strace may not attach to process {pid}: {mend}"
+        return f"strace is not allowed to attach to process {pid}: {mend}"
     last = complaint.strip().splitlines()[-1:] or ["it did not attach in time"]
     return f"strace could not attach to process {pid}: {last[0]}"
 

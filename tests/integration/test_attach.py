@@ -237,7 +237,7 @@ def test_the_end_of_the_process_ends_the_recording(workdir: Path, mounted: LabMo
     assert recorder.returncode == 0, stderr
     assert recorded().meta["end"] == "exited"
     if probes == "portable":
-        assert "sees nothing but the client's counters" in " ".join(recorded().meta["missing"])
+        assert "sees only the client's counters" in " ".join(recorded().meta["missing"])
 
 
 def test_a_recorder_that_is_killed_leaves_the_process_running(workdir: Path, mounted: LabMount) -> None:

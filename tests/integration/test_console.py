@@ -90,4 +90,4 @@ def test_a_watched_recording_without_a_terminal_says_that_nothing_is_drawn(mount
         words(mount, "trace", "--no-summary", "--watch"), cwd=tmp_path, capture_output=True, text=True, check=False
     )
 
-    assert result.stderr == "cvtrace: --watch shows nothing here: stderr is not a terminal that can be drawn on\n"
+    assert result.stderr == "cvtrace: --watch has no effect: stderr is not a terminal\n"

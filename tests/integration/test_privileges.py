@@ -206,7 +206,7 @@ def test_the_summary_shows_nothing_that_the_user_may_not_read(workdir, mount, se
     swap = f"import os\nos.rename('trace', 'moved')\nos.symlink({str(secret / 'trace')!r}, 'trace')\n" + WAITS
     output = finish(start_script(mount, swap, "portable", **AS_NOBODY))
     # THEN the summary is not made from it
-    assert "the summary could not be made" in output
+    assert "the summary could not be written" in output
     assert "Permission denied" in output or "cannot read" in output
 
 

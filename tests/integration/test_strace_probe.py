@@ -283,7 +283,9 @@ def test_a_daemon_of_somebody_else() -> None:
     )
     try:
         result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-        assert result.stdout.startswith(f"strace may not attach to process {process.pid}: run with sudo"), result.stderr
+        assert result.stdout.startswith(f"strace is not allowed to attach to process {process.pid}: run with sudo"), (
+            result.stderr
+        )
     finally:
         process.kill()
         process.wait()

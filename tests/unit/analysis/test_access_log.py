@@ -105,7 +105,7 @@ def test_a_fetch_during_generation_that_was_not_traced_is_never_a_no(line: objec
     assert (report.access_log.only_in_log, report.access_log.in_decode, report.access_log.agree) == (1, 1, False)
     assert report.access_log.examples == (path(99),)
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
-    qualifier = ", whose client cannot be told," if line is lab else " by this client"
+    qualifier = " of an unknown client" if line is lab else " by this client"
     reason = f"the access log has 1 fetch{qualifier} that the trace lacks, 1 perhaps in generation"
     assert reason in report.verdict.missing
 

@@ -88,7 +88,7 @@ def test_a_proven_no_needs_that_nobody_may_have_spun() -> None:
 
     # THEN
     assert (verdict.generation_hits_cvmfs, verdict.fuse_requests) == ("inconclusive", 0)
-    assert any("spun" in reason for reason in verdict.missing)
+    assert any("by spinning" in reason for reason in verdict.missing)
     # AND without, it is one
     assert analyse(scene().call(TOKEN, 100, 500).trace()).verdict.generation_hits_cvmfs == "no"
 

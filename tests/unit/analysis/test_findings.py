@@ -375,7 +375,7 @@ EXPECTED_TITLES: list[tuple[str, Callable[[], Trace], str]] = [
     ("cold_cache", cold, "for 1 fetch of 1.00 MB"),
     ("sequential_fetches", sequential, "100 %"),
     ("unchunked_file", unchunked, f"to open {MODEL}, the client fetched 30.0 MB"),
-    ("over_fetch", over_fetching, "fetched 8.00 MB in 1 chunk, and the run read 131 kB of them (61.0 times"),
+    ("over_fetch", over_fetching, "fetched 8.00 MB in 1 chunk, and the run read 131 kB of them (61.0 bytes"),
     ("catalogs_reloaded", with_reload, "took over a new catalog 1 time; 1 request"),
     ("client_reloaded", reloaded_client, "at 300 µs, and its counters began anew; 1 request of the run"),
     ("server_errors", failing, "1 of 1 fetch failed (status 503 ×1)"),

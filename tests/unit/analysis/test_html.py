@@ -129,7 +129,7 @@ def test_open_without_a_screen_says_where_the_report_is(tmp_path: Path, monkeypa
     result = CliRunner().invoke(main, ["report", str(stored(tmp_path, cold_run())), "--open"])
 
     assert result.exit_code == 0
-    assert f"no browser can be started here; the report is in {tmp_path / 'trace.html'}" in result.stderr
+    assert f"no browser was found; the report is in {tmp_path / 'trace.html'}" in result.stderr
 
 
 def test_open_needs_a_file(tmp_path: Path) -> None:

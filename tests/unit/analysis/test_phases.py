@@ -111,7 +111,7 @@ def test_a_named_phase_without_any_call_of_the_library() -> None:
     assert rows_us(report) == {"load": (1, 100), "script": (4, 500), "read": (2, 400)}
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
     assert (report.verdict.question, report.verdict.answer) == ("program", "inconclusive")
-    assert "nothing that the program did was seen" in " ".join(report.verdict.missing)
+    assert "saw nothing of the program" in " ".join(report.verdict.missing)
 
 
 def test_named_phases_that_overlap_or_leave_the_life_are_cut_to_it() -> None:

@@ -22,7 +22,7 @@ def test_the_clients_counts_are_reported_and_nothing_is_compared() -> None:
     summary = text.render(report, verbose=True)
 
     assert (
-        "3 tokens. Over the whole run cvmfs2 counted 407 reads, 5 opens, 16 downloads,\n  95.5 MB, whoever asked."
+        "3 tokens. Over the whole run cvmfs2 counted 407 reads, 5 opens, 16 downloads,\n  95.5 MB for all processes."
         in summary
     )
     assert "≠" not in summary
