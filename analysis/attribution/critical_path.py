@@ -94,9 +94,9 @@ def unknown_tails(recording: Recording) -> tuple[Ints, Ints] | None:
         return None
     threads = recording.target_threads[0]
     known = np.full(len(threads), recording.start_ns, dtype=np.int64)
-    mine = recording.is_target_thread(recording.all.tid)
-    seen = np.where(recording.all.kind == Kind.FUSE_SEND, recording.all.start, recording.all.end)
-    np.maximum.at(known, np.searchsorted(threads, recording.all.tid[mine]), seen[mine])
+    of_target = recording.is_target_thread(recording.all.tid)
+    sign = np.where(recording.all.kind == Kind.FUSE_SEND, recording.all.start, recording.all.end)
+    np.maximum.at(known, np.searchsorted(threads, recording.all.tid[of_target]), sign[of_target])
     return threads, known
 
 
@@ -105,15 +105,15 @@ def thread_steps(
     workers: Steps,
     waits: Waits,
     lanes: Lanes,
-    seen: bool = True,
+    sees_requests: bool = True,
     unknown: tuple[Ints, Ints] | None = None,
 ) -> Steps:
     """Return class and request (`packed`) of every moment of every thread of the target.
 
-    Where nothing could be `seen` of what threads wait for, nobody knows that they compute, nor, in a recording that was cut off,
+    Where nothing could be `sees_requests` of what threads wait for, nobody knows that they compute, nor, in a recording that was cut off,
     since `unknown` (tid, time).
     """
-    steps = Steps.constant(int(packed(Class.COMPUTE_CPU if seen else Class.UNATTRIBUTED)))
+    steps = Steps.constant(int(packed(Class.COMPUTE_CPU if sees_requests else Class.UNATTRIBUTED)))
     if unknown is not None:
         tid, since = unknown
         known = lanes.rank(tid) >= 0
@@ -122,24 +122,24 @@ def thread_steps(
         steps = overlay(steps, lanes.at(tid, since), lanes.at(tid, until), int(packed(Class.UNATTRIBUTED)))
     for rows, busy in waits.busy:
         steps = overlay(steps, lanes.at(rows.tid, rows.start), lanes.at(rows.tid, rows.end), int(packed(busy)))
-    own = waits.request >= 0
+    for_request = waits.request >= 0
     start, end = lanes.at(waits.tid, waits.start), lanes.at(waits.tid, waits.end)
     woken = lanes.at(waits.tid, waits.woken)
     steps = overlay(steps, start, woken, packed(waits.value))
-    late = np.where(own, int(Class.CACHE_TRANSPORT), int(Class.COMPUTE_WAIT))
-    steps = overlay(steps, woken, end, packed(late, np.where(own, waits.request, -1)))
-    lives = _lives(requests, workers, waits, np.flatnonzero(own), torn=unknown is not None)
+    late = np.where(for_request, int(Class.CACHE_TRANSPORT), int(Class.COMPUTE_WAIT))
+    steps = overlay(steps, woken, end, packed(late, np.where(for_request, waits.request, -1)))
+    lives = _lives(requests, workers, waits, np.flatnonzero(for_request), torn=unknown is not None)
     shift = start[lives.which] - waits.start[lives.which]
     steps = overlay(steps, lives.start + shift, lives.end + shift, lives.value)
     waiter, whom, since, until = _followed(waits)
-    here, from_, to = lanes.at(waiter, since), lanes.at(whom, since), lanes.at(whom, until)
-    good = (from_ >= 0) & (here >= 0)
-    here, from_, to = here[good], from_[good], to[good]
-    for _ in range(DEPTH if len(here) else 0):
-        others = cut(steps, from_, to)
-        back = here[others.which] - from_[others.which]
-        value = packed(_AS_WAITED_FOR[others.value % _CLASSES], others.value // _CLASSES - 1)
-        before, steps = steps, overlay(steps, others.start + back, others.end + back, value)
+    at_waiter, at_followed, until_followed = lanes.at(waiter, since), lanes.at(whom, since), lanes.at(whom, until)
+    valid = (at_followed >= 0) & (at_waiter >= 0)
+    at_waiter, at_followed, until_followed = at_waiter[valid], at_followed[valid], until_followed[valid]
+    for _ in range(DEPTH if len(at_waiter) else 0):
+        pieces = cut(steps, at_followed, until_followed)
+        back = at_waiter[pieces.which] - at_followed[pieces.which]
+        value = packed(_AS_WAITED_FOR[pieces.value % _CLASSES], pieces.value // _CLASSES - 1)
+        before, steps = steps, overlay(steps, pieces.start + back, pieces.end + back, value)
         if np.array_equal(before.at, steps.at) and np.array_equal(before.value, steps.value):
             break
     return steps
@@ -169,25 +169,25 @@ def _followed(waits: Waits) -> tuple[Ints, Ints, Ints, Ints]:
     return waiter, followed, start, end
 
 
-def _lives(requests: Requests, workers: Steps, waits: Waits, own: Ints, torn: bool) -> Pieces:
+def _lives(requests: Requests, workers: Steps, waits: Waits, wait: Ints, torn: bool) -> Pieces:
     """Cut waits for requests (by index) at what happened to the request: transport, the worker's doing, transport.
 
     In a `torn` recording, what the worker did may be missing.
     """
-    request = waits.request[own]
-    start, end = waits.start[own], waits.woken[own]
+    request = waits.request[wait]
+    start, end = waits.start[wait], waits.woken[wait]
     worker = requests.worker[request]
     received = np.where(worker >= 0, np.clip(requests.received[request], start, end), end)
     replied = np.where(worker >= 0, np.clip(requests.replied[request], received, end), end)
     lanes = requests.lanes
     served = cut(workers, lanes.at(worker, received), np.where(worker >= 0, lanes.at(worker, replied), -1))
-    began = lanes.time(served.start)
-    there = np.where(torn & (worker < 0), int(Class.UNATTRIBUTED), int(Class.CACHE_TRANSPORT))
-    transport = packed(there, request)
+    served_start = lanes.time(served.start)
+    unserved = np.where(torn & (worker < 0), int(Class.UNATTRIBUTED), int(Class.CACHE_TRANSPORT))
+    transport = packed(unserved, request)
     return Pieces(
-        which=np.concatenate([own, own[served.which], own]),
-        start=np.concatenate([start, began, replied]),
-        end=np.concatenate([received, began + (served.end - served.start), end]),
+        which=np.concatenate([wait, wait[served.which], wait]),
+        start=np.concatenate([start, served_start, replied]),
+        end=np.concatenate([received, served_start + (served.end - served.start), end]),
         value=np.concatenate([transport, packed(served.value, request[served.which]), transport]),
     )
 
@@ -203,5 +203,5 @@ def class_times(path: CriticalPath, group: Ints, groups: int) -> Ints:
 def disjoint_by_thread(lanes: Lanes, tid: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
     """Make the intervals of each thread disjoint, earlier ones first. Returns (index, start, end)."""
     index, begin, stop = disjoint(lanes.at(tid, start), lanes.at(tid, end))
-    began = lanes.time(begin)
-    return index, began, began + (stop - begin)
+    first = lanes.time(begin)
+    return index, first, first + (stop - begin)

@@ -79,16 +79,16 @@ def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
     other = job[1:] != job[:-1]
     is_last = np.append(other, True)[: len(job)] | ~known
     is_first = np.append(True, other)[: len(job)] | ~known
-    alone = np.maximum(gets.last, sent)
-    until = np.where(is_last, pick(jobs.done, job, alone), np.append(connect[1:], 0)[: len(job)])
+    without_job = np.maximum(gets.last, sent)
+    until = np.where(is_last, pick(jobs.done, job, without_job), np.append(connect[1:], 0)[: len(job)])
     until = np.maximum(until, sent)
     first = np.where(gets.first >= 0, np.clip(gets.first, sent, until), until)
     last = np.clip(gets.last, first, until)
-    filled = np.maximum(np.where(is_last, pick(jobs.filled, job, alone), last), first)
+    filled = np.maximum(np.where(is_last, pick(jobs.filled, job, without_job), last), first)
     previous = np.append(0, filled[:-1])[: len(job)]
     begin = np.minimum(np.where(is_first, pick(jobs.handed, job, connect), previous), connect)
     waits, get = _waits(recording, gets, first, np.minimum(filled, until))
-    others, others_get = _others(recording, gets, first, np.minimum(filled, until))
+    busy, busy_get = _others(recording, gets, first, np.minimum(filled, until))
     parts = [
         (begin, connect, Class.NETWORK_QUEUE),
         (connect, sent, Class.NETWORK_CONNECT),
@@ -98,10 +98,10 @@ def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
     without = np.setdiff1d(np.arange(len(jobs)), job)
     return JobTime(
         spans=_joined(_spans(job, known, parts), _without_get(recording, jobs, without)),
-        others=others,
+        others=busy,
         waits=waits,
         get=get,
-        others_get=others_get,
+        others_get=busy_get,
         begin=begin,
         connect=connect,
         sent=sent,
@@ -127,8 +127,8 @@ def _without_get(recording: Recording, jobs: Jobs, job: Ints) -> Spans:
     """Jobs that never got as far as a GET: queue, then a connect that fails or hangs, if one was begun."""
     connects = recording.of(Kind.HTTP_CONNECT)
     by_thread = EventIndex(recording, connects, connects.tid)
-    found = pick(by_thread.rows.start, by_thread.asof_forward(jobs.downloader[job], jobs.taken[job]), -1)
-    connect = np.where((found >= 0) & (found < jobs.done[job]), found, jobs.done[job])
+    connect_start = pick(by_thread.rows.start, by_thread.asof_forward(jobs.downloader[job], jobs.taken[job]), -1)
+    connect = np.where((connect_start >= 0) & (connect_start < jobs.done[job]), connect_start, jobs.done[job])
     parts = [
         (jobs.handed[job], connect, Class.NETWORK_QUEUE),
         (connect, jobs.done[job], Class.NETWORK_CONNECT),
@@ -151,10 +151,10 @@ def _waits(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[S
     stop = np.minimum(waiting.rows.end[row], last[which])
     its_own = gets.descriptor[which] == waiting.rows.a[row]
     same = waiting.rows.tid[row] == thread[which]
-    good = same & (stop > start) & (its_own | (waiting.rows.kind[row] == Kind.DAEMON_POLL))
-    which = which[good]
+    chosen = same & (stop > start) & (its_own | (waiting.rows.kind[row] == Kind.DAEMON_POLL))
+    which = which[chosen]
     value = np.full(len(which), int(Class.NETWORK_TRANSFER), dtype=np.int64)
-    return Spans(gets.job[which], start[good], stop[good], value), which
+    return Spans(gets.job[which], start[chosen], stop[chosen], value), which
 
 
 def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
@@ -176,9 +176,9 @@ def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[
     which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
     start, stop = np.maximum(rows.start[row], first[which]), np.minimum(until[row], last[which])
     handled = (rows.kind[row] == Kind.HTTP_RECV) & (rows.ret[row] > 0) & (rows.tid[row] == thread[which])
-    good = handled & (rows.a[row] != gets.descriptor[which]) & (stop > start)
-    value = np.full(int(good.sum()), int(Class.NETWORK_QUEUE), dtype=np.int64)
-    return Spans(gets.job[which[good]], start[good], stop[good], value), which[good]
+    chosen = handled & (rows.a[row] != gets.descriptor[which]) & (stop > start)
+    value = np.full(int(chosen.sum()), int(Class.NETWORK_QUEUE), dtype=np.int64)
+    return Spans(gets.job[which[chosen]], start[chosen], stop[chosen], value), which[chosen]
 
 
 def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, time: JobTime) -> Steps:
@@ -246,12 +246,12 @@ def _as_leader(steps: Steps, requests: Requests, jobs: Jobs, waits: Shared) -> S
 
     The kernel sends several READs of one readahead at once. Which of them gets to download the chunk is chance; nobody else did it.
     """
-    own = waits.job >= 0
-    leader, lanes = pick(jobs.worker, waits.job[own], -1), requests.lanes
-    start = lanes.at(leader, np.maximum(waits.start[own], pick(jobs.handed, waits.job[own], 0)))
-    end = lanes.at(leader, np.minimum(waits.end[own], pick(jobs.filled, waits.job[own], 0)))
+    same_asker = waits.job >= 0
+    leader, lanes = pick(jobs.worker, waits.job[same_asker], -1), requests.lanes
+    start = lanes.at(leader, np.maximum(waits.start[same_asker], pick(jobs.handed, waits.job[same_asker], 0)))
+    end = lanes.at(leader, np.minimum(waits.end[same_asker], pick(jobs.filled, waits.job[same_asker], 0)))
     pieces = cut(steps, start, end)
-    follower = waits.worker[own][pieces.which]
+    follower = waits.worker[same_asker][pieces.which]
     return overlay(
         steps, lanes.at(follower, lanes.time(pieces.start)), lanes.at(follower, lanes.time(pieces.end)), pieces.value
     )
@@ -260,10 +260,10 @@ def _as_leader(steps: Steps, requests: Requests, jobs: Jobs, waits: Shared) -> S
 def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:
     missed = np.flatnonzero(opens.missed & (opens.request >= 0))
     width = len(opens.names) + 1
-    own = np.unique(jobs.request * width + jobs.object)
+    with_job = np.unique(jobs.request * width + jobs.object)
     pair = opens.request[missed] * width + opens.object[missed]
-    anonymous = np.isin(opens.request[missed], jobs.request[jobs.object < 0])
-    missed = missed[~np.isin(pair, own) & ~anonymous]
+    nameless_job = np.isin(opens.request[missed], jobs.request[jobs.object < 0])
+    missed = missed[~np.isin(pair, with_job) & ~nameless_job]
     rows, request = opens.rows.where(missed), opens.request[missed]
     after = recording.of(Kind.CACHE_READ, Kind.CACHE_OPEN)
     after = after.where((after.kind == Kind.CACHE_READ) | (after.ret >= 0))
@@ -274,9 +274,9 @@ def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, job
     shared, until = confirm_shared(recording, rows, until)
     rows, request = rows.where(shared), request[shared]
     end = np.maximum(until[shared], rows.end)
-    wanted = rows.tgid * width + opens.object[missed][shared]
+    wait_key = rows.tgid * width + opens.object[missed][shared]
     job = _asked_for_by_itself(
-        recording, requests, jobs, jobs.daemon * width + jobs.object, wanted, request, rows.end, end
+        recording, requests, jobs, jobs.daemon * width + jobs.object, wait_key, request, rows.end, end
     )
     return Shared(rows.tid, rows.end, end, job)
 
@@ -305,18 +305,25 @@ def _in_mutex(recording: Recording, requests: Requests, jobs: Jobs) -> Shared:
 
 
 def _asked_for_by_itself(
-    recording: Recording, requests: Requests, jobs: Jobs, key: Ints, wanted: Ints, request: Ints, start: Ints, end: Ints
+    recording: Recording,
+    requests: Requests,
+    jobs: Jobs,
+    key: Ints,
+    wait_key: Ints,
+    request: Ints,
+    start: Ints,
+    end: Ints,
 ) -> Ints:
     """Return the download that each wait from `start` to `end` was for, if the thread that sent the request for `request` asked for it too, else -1.
 
-    `key` says what each job downloads for, `wanted` the same for each wait.
+    `key` says what each job downloads for, `wait_key` the same for each wait.
     """
-    everyone = rows_of_jobs(jobs, jobs.handed)
+    handed = rows_of_jobs(jobs, jobs.handed)
     asker = pick(requests.asker, jobs.request, NOBODY)
     asker = np.where(asker > 0, asker, NOBODY)
-    _, number = np.unique(np.concatenate([key, wanted]), return_inverse=True)
+    _, number = np.unique(np.concatenate([key, wait_key]), return_inverse=True)
     name = number.ravel().astype(np.int64) << 32 ^ np.concatenate([asker, pick(requests.asker, request, 0)])
-    same = EventIndex(recording, everyone, name[: len(jobs)])
+    same = EventIndex(recording, handed, name[: len(jobs)])
     job = pick(same.rows.index, same.asof_backward(name[len(jobs) :], end), -1)
     return np.where(pick(jobs.filled, job, -1) > start, job, -1)
 

@@ -72,19 +72,19 @@ def _spin(recording: Recording, waits: Waits, path: CriticalPath, of: Segments |
     steps = Steps.constant(0)
     lanes = recording.lanes(carriers)
     for thread, tgid in zip(carriers.tolist(), process.tolist(), strict=True):
-        others = blocked[(of_wait == tgid) & (waits.tid[blocked] != thread)]
-        if not len(others):
+        other_waits = blocked[(of_wait == tgid) & (waits.tid[blocked] != thread)]
+        if not len(other_waits):
             continue
-        since = np.maximum(waits.start[others], _last_sign(recording, thread, waits.woken[others]))
-        carrier = np.full(len(others), thread, dtype=np.int64)
-        steps = overlay(steps, lanes.at(carrier, since), lanes.at(carrier, waits.woken[others]), 1)
-    found = np.zeros(len(path.of), dtype=np.int64)
+        since = np.maximum(waits.start[other_waits], _last_sign(recording, thread, waits.woken[other_waits]))
+        carrier = np.full(len(other_waits), thread, dtype=np.int64)
+        steps = overlay(steps, lanes.at(carrier, since), lanes.at(carrier, waits.woken[other_waits]), 1)
+    spin = np.zeros(len(path.of), dtype=np.int64)
     if len(steps.at) > 1:
         chosen = np.flatnonzero(on_cpu)
         thread = of.thread[path.of[chosen]]
         start, end = lanes.at(thread, path.start[chosen]), lanes.at(thread, path.end[chosen])
-        found[chosen] = _within(steps, start, end, start >= 0)
-    return found
+        spin[chosen] = _within(steps, start, end, start >= 0)
+    return spin
 
 
 def _last_sign(recording: Recording, thread: int, until: Ints) -> Ints:
@@ -94,19 +94,19 @@ def _last_sign(recording: Recording, thread: int, until: Ints) -> Ints:
     time: who has spun in vain for a while goes to sleep.
     """
     rows = recording.all
-    mine = (rows.tid == thread) & ~((rows.kind == Kind.OFFCPU) & (rows.c == 0))
-    times = np.sort(np.where(rows.kind == Kind.FUSE_SEND, rows.start, rows.end)[mine])
+    of_thread = (rows.tid == thread) & ~((rows.kind == Kind.OFFCPU) & (rows.c == 0))
+    times = np.sort(np.where(rows.kind == Kind.FUSE_SEND, rows.start, rows.end)[of_thread])
     return pick(times, np.searchsorted(times, until, side="right") - 1, recording.start_ns)
 
 
 def _within(steps: Steps, start: Ints, end: Ints, chosen: Bools) -> Ints:
     """Return for each chosen interval how long the steps are 1 in it, 0 for the others."""
-    found = np.zeros(len(start), dtype=np.int64)
-    there = np.flatnonzero((start >= 0) & chosen)
-    if len(steps.at) > 1 and len(there):
+    total = np.zeros(len(start), dtype=np.int64)
+    places = np.flatnonzero((start >= 0) & chosen)
+    if len(steps.at) > 1 and len(places):
         before = np.append(0, np.cumsum(steps.value[:-1] * np.diff(steps.at)))
-        found[there] = _until(steps, before, end[there]) - _until(steps, before, start[there])
-    return found
+        total[places] = _until(steps, before, end[places]) - _until(steps, before, start[places])
+    return total
 
 
 def _until(steps: Steps, before: Ints, position: Ints) -> Ints:
@@ -126,14 +126,14 @@ def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Critica
     lanes = recording.lanes(off.tid)
     ready = np.where(off.c == 0, off.start, np.where(off.a > 0, np.clip(off.a, off.start, off.end), off.end))
     steps = overlay(Steps.constant(0), lanes.at(off.tid, ready), lanes.at(off.tid, off.end), 1)
-    found = np.zeros(len(path.of), dtype=np.int64)
+    starved = np.zeros(len(path.of), dtype=np.int64)
     waiting = np.flatnonzero(path.request >= 0)
     for first in range(0, len(waiting), AT_ONCE):
         part = waiting[first : first + AT_ONCE]
         thread = _of_client(requests, jobs, path.request[part], path.value[part])
         start, end = lanes.at(thread, path.start[part]), lanes.at(thread, path.end[part])
-        found[part] = _within(steps, start, end, thread >= 0)
-    return found
+        starved[part] = _within(steps, start, end, thread >= 0)
+    return starved
 
 
 def _of_client(requests: Requests, jobs: Jobs, request: Ints, value: Ints) -> Ints:

@@ -69,8 +69,8 @@ class Study:
     @property
     def gets_of_target(self) -> Bools:
         """GETs that a request of the target caused."""
-        mine: Bools = pick(self.requests.by_target.astype(np.int64), self.gets.request, 0) == 1
-        return mine
+        by_target: Bools = pick(self.requests.by_target.astype(np.int64), self.gets.request, 0) == 1
+        return by_target
 
     @property
     def get_object(self) -> Ints:

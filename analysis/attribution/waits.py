@@ -56,12 +56,12 @@ class Waits:
     scheduler: bool
 
 
-def waits(recording: Recording, requests: Requests, calls: Calls, away: Elsewhere) -> Waits:
+def waits(recording: Recording, requests: Requests, calls: Calls, unobserved: Elsewhere) -> Waits:
     """Tell what every wait of the target was for."""
     off = recording.of(Kind.OFFCPU)
     off = off.where(recording.is_target_thread(off.tid))
     if len(off):
-        return _seen(recording, requests, calls, off, away)
+        return _seen(recording, requests, calls, off, unobserved)
     return _assembled(recording, requests, calls)
 
 
@@ -75,7 +75,7 @@ def _on_pages(
     )
 
 
-def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows, away: Elsewhere) -> Waits:
+def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows, unobserved: Elsewhere) -> Waits:
     lanes = recording.lanes(off.tid)
     index, begin, stop = disjoint(lanes.at(off.tid, off.start), lanes.at(off.tid, off.end))
     off = off.where(index)
@@ -89,7 +89,7 @@ def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows, awa
     request = np.where(blocked, _answered(recording, requests, off.b, woken), -1)
     unknown = blocked & (request < 0) & ~follows & ~_names_itself(calls, call)
     request = np.where(unknown, _outstanding(recording, requests, off.tid, start, woken), request)
-    unknown &= (request < 0) & waited_for(recording, away, off.tid, start, woken)
+    unknown &= (request < 0) & waited_for(recording, unobserved, off.tid, start, woken)
     value = np.where(unknown, int(Class.OTHER_FUSE), value)
     return Waits(
         tid=off.tid,
@@ -124,8 +124,8 @@ def _woken_by_own(recording: Recording, calls: Calls, off: Rows, call: Ints) -> 
     by_clock |= (number >= 0) & np.isin(result, EXPIRED)
     of_file = pick(_call_class(calls), call, -1) == Class.OTHER_IO
     by_disk = ((off.c & UNINTERRUPTIBLE) != 0) & (of_file | ((call < 0) & (process != off.tgid)))
-    found: Bools = (process >= 0) & (off.b != off.tid) & ~by_clock & ~by_disk
-    return found
+    by_target: Bools = (process >= 0) & (off.b != off.tid) & ~by_clock & ~by_disk
+    return by_target
 
 
 def _answered(recording: Recording, requests: Requests, waker: Ints, woken: Ints) -> Ints:
@@ -135,9 +135,9 @@ def _answered(recording: Recording, requests: Requests, waker: Ints, woken: Ints
     places = lanes.at(requests.worker[handled], requests.replying[handled])
     order = np.argsort(places, kind="stable")
     position = lanes.at(waker, woken)
-    found = handled[order][_latest(places[order], position)] if len(handled) else np.full(len(waker), -1)
-    inside = (pick(requests.worker, found, -1) == waker) & (pick(requests.replying, found, 0) <= woken)
-    return np.where(inside & (pick(requests.replied, found, -1) >= woken), found, -1)
+    request = handled[order][_latest(places[order], position)] if len(handled) else np.full(len(waker), -1)
+    inside = (pick(requests.worker, request, -1) == waker) & (pick(requests.replying, request, 0) <= woken)
+    return np.where(inside & (pick(requests.replied, request, -1) >= woken), request, -1)
 
 
 def _latest(places: Ints, position: Ints) -> Ints:
@@ -146,15 +146,15 @@ def _latest(places: Ints, position: Ints) -> Ints:
 
 def _outstanding(recording: Recording, requests: Requests, tid: Ints, start: Ints, woken: Ints) -> Ints:
     """Return the thread's own request that was under way over a wait, -1 if none: for a waker that cannot be told."""
-    asked = np.flatnonzero(requests.expects_reply & requests.by_target)
-    lanes = recording.lanes(requests.asker[asked])
-    places = lanes.at(requests.asker[asked], requests.sent[asked])
+    pending = np.flatnonzero(requests.expects_reply & requests.by_target)
+    lanes = recording.lanes(requests.asker[pending])
+    places = lanes.at(requests.asker[pending], requests.sent[pending])
     order = np.argsort(places, kind="stable")
-    if not len(asked):
+    if not len(pending):
         return np.full(len(tid), -1, dtype=np.int64)
-    found = asked[order][_latest(places[order], lanes.at(tid, start))]
-    mine = (requests.asker[found] == tid) & (requests.sent[found] <= start) & (requests.replied[found] >= woken)
-    return np.where(mine, found, -1)
+    request = pending[order][_latest(places[order], lanes.at(tid, start))]
+    covers = (requests.asker[request] == tid) & (requests.sent[request] <= start) & (requests.replied[request] >= woken)
+    return np.where(covers, request, -1)
 
 
 def _names_itself(calls: Calls, call: Ints) -> Bools:
@@ -197,9 +197,9 @@ def _call_class(calls: Calls) -> Ints:
 
 def _assembled(recording: Recording, requests: Requests, calls: Calls) -> Waits:
     """Without scheduler events: a thread is blocked while a request of its own is under way, within the call that asked."""
-    asked = np.flatnonzero(requests.expects_reply & requests.by_target)
-    tid, start = requests.asker[asked], requests.sent[asked]
-    end = requests.replied[asked]
+    pending = np.flatnonzero(requests.expects_reply & requests.by_target)
+    tid, start = requests.asker[pending], requests.sent[pending]
+    end = requests.replied[pending]
     call = enclosing_call(recording, calls, tid, start, start)
     end = np.where(call >= 0, np.minimum(end, pick(calls.rows.end, call, 0)), end)
     lanes = recording.lanes(tid)
@@ -211,17 +211,17 @@ def _assembled(recording: Recording, requests: Requests, calls: Calls) -> Waits:
     by_call: tuple[tuple[Rows | Spans, Class], ...] = tuple(
         (calls.rows.where(kind == int(value)), value) for value in named
     )
-    on_pages = _on_pages(recording, requests, calls, Spans(tid[index], start, woken), asked[index])
-    nobody = np.full(len(index), -1, dtype=np.int64)
+    on_pages = _on_pages(recording, requests, calls, Spans(tid[index], start, woken), pending[index])
+    none = np.full(len(index), -1, dtype=np.int64)
     return Waits(
         tid=tid[index],
         start=start,
         woken=woken,
         end=woken,
         value=np.full(len(index), int(Class.CACHE_TRANSPORT), dtype=np.int64),
-        request=asked[index],
-        follow=nobody,
-        births=(nobody[:0], nobody[:0], nobody[:0]),
+        request=pending[index],
+        follow=none,
+        births=(none[:0], none[:0], none[:0]),
         busy=(*by_call, *on_pages),
         scheduler=False,
     )

@@ -17,7 +17,7 @@ class Column(NamedTuple):
 
 def _texts(**columns: str) -> dict[str, Column]:
     """Read `unit: meaning` by name of column."""
-    return {name: Column(*told.split(": ", 1)) for name, told in columns.items()}
+    return {name: Column(*text.split(": ", 1)) for name, text in columns.items()}
 
 
 GROUPS: Final = _texts(

@@ -19,7 +19,7 @@ OF_RUN: Final = {
     "http_fetches": "n: GETs that these requests caused",
     "http_bytes": "bytes: bodies of those GETs, as sent (compressed)",
 }
-COUNTED: Final = {
+COUNTS: Final = {
     "opens": "n: OPEN requests",
     "lookups": "n: requests for names and attributes",
     "reads": "n: READ requests",
@@ -35,8 +35,8 @@ OF_IMPORT: Final = {
     "self_s": "s: of the import itself",
     "blocked_s": "s: of wall_s, blocked on CVMFS",
     "self_blocked_s": "s: of self_s, blocked on CVMFS",
-    **{name: f"{told}, with those of imports nested in it" for name, told in COUNTED.items()},
-    **{f"self_{name}": f"{told} of the import itself" for name, told in COUNTED.items()},
+    **{name: f"{text}, with those of imports nested in it" for name, text in COUNTS.items()},
+    **{f"self_{name}": f"{text} of the import itself" for name, text in COUNTS.items()},
     "imported_by": "text: module in whose import this one began; empty for what a script imports itself",
     "count": "n: tries",
     "failed": "n: tries that raised",
@@ -49,12 +49,12 @@ OF_PACKAGE: Final = {
     "self_s": "s: of its own modules",
     "blocked_s": "s: of wall_s, blocked on CVMFS",
     "self_blocked_s": "s: of self_s, blocked on CVMFS",
-    **{name: f"{told} of its own modules" for name, told in COUNTED.items()},
+    **{name: f"{text} of its own modules" for name, text in COUNTS.items()},
 }
 OF_FOLDER: Final = {
     "path": "text: of the folder; empty for requests about what was never seen by name",
     "requests": "n: FUSE requests about what lies right in it",
-    **COUNTED,
+    **COUNTS,
     "blocked_s": "s: blocked on these requests",
     "files": "n: opened or read",
     "total_requests": "n: FUSE requests about all that lies below it",

@@ -72,8 +72,8 @@ class Made:
     @property
     def total(self) -> int | None:
         """All tokens, None if of one step their number is not known."""
-        counted = self.tokens[self.step]
-        return None if (counted == UNKNOWN).any() else int(counted.sum())
+        of_steps = self.tokens[self.step]
+        return None if (of_steps == UNKNOWN).any() else int(of_steps.sum())
 
 
 def made(recording: Recording, calls: LibraryCalls) -> Made:
@@ -98,48 +98,50 @@ def _of_generators(recording: Recording, calls: LibraryCalls, steps: Ints) -> In
 
     The target sees it when it takes the tokens (GetNextTokens), or gave it with the sequences or the parameters.
     """
-    given = _sequences(recording, calls, steps)
-    seen = notes(recording, INDEX["OgaGenerator_GetNextTokens"])
-    seen = seen.where(seen.c > 0)
-    if not len(seen) or not len(steps):
-        return given
-    both = _key(np.concatenate([seen.tgid, calls.process[steps]]), np.concatenate([seen.b, calls.owner[steps]]))
-    key = both[len(seen) :]
-    taken = EventIndex(recording, seen, both[: len(seen)])
+    sequences = _sequences(recording, calls, steps)
+    next_tokens = notes(recording, INDEX["OgaGenerator_GetNextTokens"])
+    next_tokens = next_tokens.where(next_tokens.c > 0)
+    if not len(next_tokens) or not len(steps):
+        return sequences
+    both = _key(
+        np.concatenate([next_tokens.tgid, calls.process[steps]]), np.concatenate([next_tokens.b, calls.owner[steps]])
+    )
+    key = both[len(next_tokens) :]
+    taken = EventIndex(recording, next_tokens, both[: len(next_tokens)])
     after = taken.asof_forward(key, calls.end[steps])
     order = np.lexsort((calls.start[steps], key))
     following = np.full(len(steps), np.iinfo(np.int64).max, dtype=np.int64)
     same = key[order][1:] == key[order][:-1]
     following[order[:-1][same]] = calls.start[steps][order[1:][same]]
-    mine = (after >= 0) & (pick(taken.rows.start, after, 0) < following)
-    count = np.where(mine, pick(taken.rows.c, after, 0), 0)
+    in_step = (after >= 0) & (pick(taken.rows.start, after, 0) < following)
+    count = np.where(in_step, pick(taken.rows.c, after, 0), 0)
     # A target that takes the tokens of some steps only has as many sequences in the others.
     names, group = np.unique(key, return_inverse=True)
     most = np.zeros(len(names), dtype=np.int64)
     np.maximum.at(most, group.ravel(), count)
-    return np.where(mine, count, np.where(most[group.ravel()] > 0, most[group.ravel()], given))
+    return np.where(in_step, count, np.where(most[group.ravel()] > 0, most[group.ravel()], sequences))
 
 
 def _sequences(recording: Recording, calls: LibraryCalls, steps: Ints) -> Ints:
     """Return how many sequences each step's generator was given: 1 if nobody said anything else, UNKNOWN if somebody did."""
     function = calls.function
     several = notes(recording, INDEX["OgaGeneratorParamsSetSearchNumber"])
-    told = notes(recording, INDEX["cvtrace.sequences"])
+    marks = notes(recording, INDEX["cvtrace.sequences"])
     appended = np.flatnonzero((function == INDEX["OgaGenerator_AppendTokenSequences"]) & (calls.told > 0))
     created = np.flatnonzero((function == INDEX["OgaCreateGenerator"]) & (calls.told != 0))
     # The hook says it of the generator that is made within its mark: by a call of the library, or by no call that is seen.
-    maker = EventIndex(recording, told, told.tid)
+    maker = EventIndex(recording, marks, marks.tid)
     place = maker.asof_backward(calls.thread[created], calls.start[created])
     within = (place >= 0) & (pick(maker.rows.end, place, 0) >= calls.end[created])
     created, place = created[within], place[within]
-    owner = np.concatenate([calls.owner[appended], calls.told[created], told.b])
-    process = np.concatenate([calls.process[appended], calls.process[created], told.tgid])
-    when = np.concatenate([calls.start[appended], calls.start[created], told.start])
-    count = np.concatenate([calls.told[appended], pick(maker.rows.c, place, 1), told.c])
-    found = np.ones(len(steps), dtype=np.int64)
+    owner = np.concatenate([calls.owner[appended], calls.told[created], marks.b])
+    process = np.concatenate([calls.process[appended], calls.process[created], marks.tgid])
+    when = np.concatenate([calls.start[appended], calls.start[created], marks.start])
+    count = np.concatenate([calls.told[appended], pick(maker.rows.c, place, 1), marks.c])
+    of_step = np.ones(len(steps), dtype=np.int64)
     beams = several.where(several.c == BEAMS)
     for rows in (several.where(several.c == BATCH), beams):
-        found[np.isin(calls.process[steps], rows.tgid)] = UNKNOWN
+        of_step[np.isin(calls.process[steps], rows.tgid)] = UNKNOWN
     if len(owner):
         key = _key(np.concatenate([process, calls.process[steps]]), np.concatenate([owner, calls.owner[steps]]))
         order = np.lexsort((when, key[: len(owner)]))
@@ -147,12 +149,12 @@ def _sequences(recording: Recording, calls: LibraryCalls, steps: Ints) -> Ints:
         places = lanes.at(key[: len(owner)][order], when[order])
         latest = np.searchsorted(places, lanes.at(key[len(owner) :], calls.start[steps]), side="right") - 1
         same = (latest >= 0) & (key[: len(owner)][order][np.maximum(latest, 0)] == key[len(owner) :])
-        said = count[order][np.maximum(latest, 0)]
+        latest_count = count[order][np.maximum(latest, 0)]
         by_hook = order[np.maximum(latest, 0)] >= len(appended)
         beaming = np.isin(calls.process[steps], beams.tgid) & ~by_hook
-        found = np.where(same & ~beaming, said, found)
-    found[calls.function[steps] == SEVERAL_AT_ONCE] = UNKNOWN
-    return found
+        of_step = np.where(same & ~beaming, latest_count, of_step)
+    of_step[calls.function[steps] == SEVERAL_AT_ONCE] = UNKNOWN
+    return of_step
 
 
 def answers(recording: Recording, calls: LibraryCalls, tokens: Made) -> Answers:
@@ -164,8 +166,8 @@ def answers(recording: Recording, calls: LibraryCalls, tokens: Made) -> Answers:
         _single(calls),
     ]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-    found = Answers(**columns)
-    return found.where(np.lexsort((found.end, found.start)))
+    unsorted = Answers(**columns)
+    return unsorted.where(np.lexsort((unsorted.end, unsorted.start)))
 
 
 def _of_each_generator(recording: Recording, calls: LibraryCalls, tokens: Made, idle: Idle) -> Answers:
@@ -183,33 +185,33 @@ def _of_each_generator(recording: Recording, calls: LibraryCalls, tokens: Made, 
     )
     new[1:] = (key[1:] != key[:-1]) | again | ends[:-1]
     which = np.cumsum(new) - 1
-    kept = ~ends
-    found = _grouped(calls, tokens, chosen[kept], which[kept])
-    return _since_attached(recording, calls, found, chosen[new & ~prefill & kept])
+    is_call = ~ends
+    by_generator = _grouped(calls, tokens, chosen[is_call], which[is_call])
+    return _since_attached(recording, calls, by_generator, chosen[new & ~prefill & is_call])
 
 
-def _since_attached(recording: Recording, calls: LibraryCalls, found: Answers, begun: Ints) -> Answers:
+def _since_attached(recording: Recording, calls: LibraryCalls, answers: Answers, first_calls: Ints) -> Answers:
     """Let the answers that were under way when the recording of a running target began go back to its begin."""
-    if not is_attached(recording) or not len(begun):
-        return found
+    if not is_attached(recording) or not len(first_calls):
+        return answers
     start_ns, _ = life(recording)
-    first = np.isin(found.start, calls.start[begun])
-    for process in np.unique(found.process).tolist():
-        mine = np.flatnonzero(found.process == process)
-        first[mine[found.start[mine] > found.start[mine].min()]] = False
-    return Answers(**{**vars(found), "start": np.where(first, start_ns, found.start)})
+    first = np.isin(answers.start, calls.start[first_calls])
+    for process in np.unique(answers.process).tolist():
+        of_process = np.flatnonzero(answers.process == process)
+        first[of_process[answers.start[of_process] > answers.start[of_process].min()]] = False
+    return Answers(**{**vars(answers), "start": np.where(first, start_ns, answers.start)})
 
 
 def _single(calls: LibraryCalls) -> Answers:
     """Return the calls of a prefill that are no generator's: making it, and looking at pictures. Each stands for itself."""
-    alone = np.flatnonzero((calls.row == PREFILL) & ~np.isin(calls.function, (*OF_GENERATOR, *ASKS)))
-    nothing = np.zeros(len(alone), dtype=np.int64)
+    prefills = np.flatnonzero((calls.row == PREFILL) & ~np.isin(calls.function, (*OF_GENERATOR, *ASKS)))
+    nothing = np.zeros(len(prefills), dtype=np.int64)
     return Answers(
-        start=calls.start[alone],
+        start=calls.start[prefills],
         first_end=nothing - 1,
-        end=calls.end[alone],
-        thread=calls.thread[alone],
-        process=calls.process[alone],
+        end=calls.end[prefills],
+        thread=calls.thread[prefills],
+        process=calls.process[prefills],
         tokens=nothing,
         steps=nothing,
         failed=nothing,

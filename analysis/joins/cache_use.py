@@ -51,21 +51,21 @@ def cache_use(recording: Recording, requests: Requests, opens: CacheOpens, jobs:
     """Count, per request, the objects found, missed and waited for."""
     count, width = len(requests), len(opens.names) + 1
     missed = _pairs(opens.request, opens.object, opens.missed, width)
-    found = np.setdiff1d(_pairs(opens.request, opens.object, opens.found, width), missed)
-    own = _pairs(jobs.request, jobs.object, jobs.object >= 0, width)
-    fetched = np.intersect1d(missed, own) if recording.has(Kind.HANDOVER) else missed
+    hit = np.setdiff1d(_pairs(opens.request, opens.object, opens.found, width), missed)
+    downloaded = _pairs(jobs.request, jobs.object, jobs.object >= 0, width)
+    fetched = np.intersect1d(missed, downloaded) if recording.has(Kind.HANDOVER) else missed
     shared = np.setdiff1d(missed, fetched)
     an_object = np.full(count, -1, dtype=np.int64)
-    pairs = np.concatenate([found, shared, fetched])
+    pairs = np.concatenate([hit, shared, fetched])
     an_object[pairs // width] = pairs % width  # the last one counts
     return CacheUse(
-        hits=_per_request(found, width, count),
+        hits=_per_request(hit, width, count),
         misses=_per_request(fetched, width, count),
         shared=_per_request(shared, width, count),
         object=an_object,
         use_request=pairs // width,
         use_object=pairs % width,
-        use=np.repeat(np.array([FOUND, SHARED, FETCHED]), [len(found), len(shared), len(fetched)]),
+        use=np.repeat(np.array([FOUND, SHARED, FETCHED]), [len(hit), len(shared), len(fetched)]),
         **_reads(recording, requests, opens, jobs),
     )
 
@@ -101,11 +101,11 @@ def _reads(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jo
 
 def first_there(opens: CacheOpens, jobs: Jobs) -> Ints:
     """Return since when each object is known to have been in the cache: found there, or fetched and committed; else NEVER."""
-    there = np.full(len(opens.names) + 1, NEVER, dtype=np.int64)
-    np.minimum.at(there, opens.object[opens.found], opens.rows.start[opens.found])
+    since = np.full(len(opens.names) + 1, NEVER, dtype=np.int64)
+    np.minimum.at(since, opens.object[opens.found], opens.rows.start[opens.found])
     committed = jobs.committed & (jobs.object >= 0)
-    np.minimum.at(there, jobs.object[committed], jobs.filled[committed])
-    return there
+    np.minimum.at(since, jobs.object[committed], jobs.filled[committed])
+    return since
 
 
 def _job_of_open(recording: Recording, opens: CacheOpens, jobs: Jobs) -> Ints:
@@ -115,13 +115,13 @@ def _job_of_open(recording: Recording, opens: CacheOpens, jobs: Jobs) -> Ints:
     """
     by_worker = _last_job(recording, jobs, jobs.worker, opens.rows.tid, opens.rows.start)
     key = jobs.daemon << 32 | jobs.object & 0xFFFFFFFF
-    wanted = opens.rows.tgid << 32 | opens.object & 0xFFFFFFFF
-    by_object = _last_job(recording, jobs, key, wanted, opens.rows.start)
+    query = opens.rows.tgid << 32 | opens.object & 0xFFFFFFFF
+    by_object = _last_job(recording, jobs, key, query, opens.rows.start)
     return np.where(opens.transaction, by_worker, np.where(opens.object >= 0, by_object, -1))
 
 
-def _last_job(recording: Recording, jobs: Jobs, key: Ints, wanted: Ints, when_ns: Ints) -> Ints:
+def _last_job(recording: Recording, jobs: Jobs, key: Ints, query: Ints, when_ns: Ints) -> Ints:
     lanes = recording.lanes(key)
     places = lanes.at(key, jobs.back)
     order = np.argsort(places, kind="stable")
-    return pick(order, latest_within(places[order], lanes.at(wanted, when_ns), lanes.span_ns), -1)
+    return pick(order, latest_within(places[order], lanes.at(query, when_ns), lanes.span_ns), -1)

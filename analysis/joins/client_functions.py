@@ -19,12 +19,12 @@ def jobs_asleep(recording: Recording, jobs: Jobs) -> tuple[Ints, Ints, Ints]:
     slept = recording.of(Kind.BACKOFF)
     lanes = recording.lanes(slept.tid)
     asleep = overlay(Steps.constant(0), lanes.at(slept.tid, slept.start), lanes.at(slept.tid, slept.end), 1)
-    theirs = np.flatnonzero(lanes.rank(jobs.downloader) >= 0)
-    thread = jobs.downloader[theirs]
-    pieces = cut(asleep, lanes.at(thread, jobs.taken[theirs]), lanes.at(thread, jobs.done[theirs]))
+    job = np.flatnonzero(lanes.rank(jobs.downloader) >= 0)
+    thread = jobs.downloader[job]
+    pieces = cut(asleep, lanes.at(thread, jobs.taken[job]), lanes.at(thread, jobs.done[job]))
     chosen = pieces.value == 1
     start = lanes.time(pieces.start[chosen])
-    return theirs[pieces.which[chosen]], start, start + (pieces.end - pieces.start)[chosen]
+    return job[pieces.which[chosen]], start, start + (pieces.end - pieces.start)[chosen]
 
 
 def confirm_shared(recording: Recording, missed: Rows, until: Ints) -> tuple[Bools, Ints]:
@@ -36,9 +36,9 @@ def confirm_shared(recording: Recording, missed: Rows, until: Ints) -> tuple[Boo
     fetches, downloads = recording.of(Kind.FETCH_CALL), recording.of(Kind.DOWNLOAD_CALL)
     by_worker = EventIndex(recording, fetches, fetches.tid)
     call = by_worker.asof_backward(missed.tid, missed.start)
-    left = pick(by_worker.rows.end, call, -1)
-    inside = left >= missed.end
-    own = EventIndex(recording, downloads, downloads.tid)
-    download = pick(own.rows.start, own.asof_forward(missed.tid, missed.end), recording.end_ns + 1)
-    shared: Bools = ~inside | (download > left)
-    return shared, np.where(inside, np.minimum(until, left), until)
+    fetch_end = pick(by_worker.rows.end, call, -1)
+    inside = fetch_end >= missed.end
+    by_thread = EventIndex(recording, downloads, downloads.tid)
+    download = pick(by_thread.rows.start, by_thread.asof_forward(missed.tid, missed.end), recording.end_ns + 1)
+    shared: Bools = ~inside | (download > fetch_end)
+    return shared, np.where(inside, np.minimum(until, fetch_end), until)

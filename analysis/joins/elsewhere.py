@@ -50,8 +50,8 @@ class Elsewhere:
 
     @property
     def reads(self) -> Bools:
-        found: Bools = self.opcode == int(Opcode.READ)
-        return found
+        is_read: Bools = self.opcode == int(Opcode.READ)
+        return is_read
 
     @property
     def to_cvmfs(self) -> Bools:
@@ -75,38 +75,38 @@ def elsewhere(recording: Recording) -> Elsewhere:
     mount = match(ints([each.connection for each in mounts]), ints(events["b"].view(np.int64)))
     opcode = ints(events["c"] >> np.uint64(32))
     asker = ints(events["tid"])
-    kept = (mount >= 0) & ~np.isin(opcode, WITHOUT_REPLY) & recording.is_target_thread(asker)
+    chosen = (mount >= 0) & ~np.isin(opcode, WITHOUT_REPLY) & recording.is_target_thread(asker)
     sent = ints(events["ts"].view(np.int64))
     return Elsewhere(
         mounts=mounts,
-        mount=mount[kept],
-        asker=asker[kept],
-        sent=sent[kept],
-        ended=(sent + ints(events["dur"].view(np.int64)))[kept],
-        opcode=opcode[kept],
+        mount=mount[chosen],
+        asker=asker[chosen],
+        sent=sent[chosen],
+        ended=(sent + ints(events["dur"].view(np.int64)))[chosen],
+        opcode=opcode[chosen],
     )
 
 
 def _told(recording: Recording) -> list[dict[str, Any]]:
-    others = recording.meta.get("other_mounts") or ()
-    return [each for each in others if isinstance(each, dict) and type(each.get("connection")) is int]
+    entries = recording.meta.get("other_mounts") or ()
+    return [each for each in entries if isinstance(each, dict) and type(each.get("connection")) is int]
 
 
-def waited_for(recording: Recording, found: Elsewhere, tid: Ints, start: Ints, woken: Ints) -> Bools:
+def waited_for(recording: Recording, unobserved: Elsewhere, tid: Ints, start: Ints, woken: Ints) -> Bools:
     """Tell which waits of threads were for one of the requests: sent by the thread before it, or ended right before it was woken.
 
     A reader that the kernel reads ahead for waits for a page whose request was sent earlier, and is woken when that has ended.
     """
-    if not len(found) or not len(tid):
+    if not len(unobserved) or not len(tid):
         return np.zeros(len(tid), dtype=bool)
-    lanes = recording.lanes(found.asker)
-    places = lanes.at(found.asker, found.sent)
+    lanes = recording.lanes(unobserved.asker)
+    places = lanes.at(unobserved.asker, unobserved.sent)
     order = np.argsort(places, kind="stable")
-    own = latest_within(places[order], lanes.at(tid, start), lanes.span_ns)
-    waited = (own >= 0) & (pick(found.ended[order], own, 0) >= woken)
-    ends = lanes.at(found.asker, found.ended)
+    last_sent = latest_within(places[order], lanes.at(tid, start), lanes.span_ns)
+    waited = (last_sent >= 0) & (pick(unobserved.ended[order], last_sent, 0) >= woken)
+    ends = lanes.at(unobserved.asker, unobserved.ended)
     order = np.argsort(ends, kind="stable")
     last = latest_within(ends[order], lanes.at(tid, woken), lanes.span_ns)
-    ended = pick(found.ended[order], last, -1)
+    ended = pick(unobserved.ended[order], last, -1)
     answer: Bools = waited | ((ended > start) & (woken - ended <= WAKING_NS))
     return answer

@@ -34,57 +34,59 @@ class _Tokens:
 
 def engine_tokens(recording: Recording, calls: LibraryCalls, runs: Ints) -> Ints:
     """Return how many tokens each run made; UNKNOWN where the target does not look at the engine's events."""
-    seen = _tokens(recording, calls)
-    count = np.bincount(seen.run, minlength=len(calls)).astype(np.int64)[runs]
-    looks = np.isin(calls.process[runs], calls.process[seen.run])
+    tokens = _tokens(recording, calls)
+    count = np.bincount(tokens.run, minlength=len(calls)).astype(np.int64)[runs]
+    looks = np.isin(calls.process[runs], calls.process[tokens.run])
     return np.where(looks, count, UNKNOWN)
 
 
 def _tokens(recording: Recording, calls: LibraryCalls) -> _Tokens:
     """Return the tokens that the target read from the engine's events, each once however often it was looked at."""
-    flags, taken, asked = (
+    flags, taken, requests = (
         notes(recording, INDEX[name])
         for name in ("OgaEngineEventGetFlags", "OgaEngineEventGetToken", "OgaEngineEventGetRequest")
     )
     runs = np.flatnonzero(np.isin(calls.function, RUNS))
     runs = runs[np.lexsort((calls.start[runs], calls.process[runs]))]
-    pointers = distinct(np.concatenate([flags.b, taken.b, asked.b]))
+    pointers = distinct(np.concatenate([flags.b, taken.b, requests.b]))
 
     def events(rows: Rows) -> Ints:
         """Return a number for each event: its run and its address."""
         run = _run_before(recording, calls, runs, rows)
         return np.where(run >= 0, run << EVENT_BITS | np.searchsorted(pointers, rows.b), -1)
 
-    of_flags, of_taken, of_asked = events(flags), events(taken), events(asked)
+    of_flags, of_taken, of_requests = events(flags), events(taken), events(requests)
     tokens = of_flags[(flags.c & TOKEN_FLAG) != 0]
     tokens = distinct(np.concatenate([tokens, of_taken[~np.isin(of_taken, of_flags)]]))
     tokens = tokens[tokens >= 0]
-    order = np.argsort(of_asked, kind="stable")
-    place = np.searchsorted(of_asked[order], tokens)
-    found = pick(of_asked[order], place, -1) == tokens
-    return _Tokens(tokens >> EVENT_BITS, np.where(found, pick(asked.c[order], place, 0), 0))
+    order = np.argsort(of_requests, kind="stable")
+    place = np.searchsorted(of_requests[order], tokens)
+    matches = pick(of_requests[order], place, -1) == tokens
+    return _Tokens(tokens >> EVENT_BITS, np.where(matches, pick(requests.c[order], place, 0), 0))
 
 
 def _run_before(recording: Recording, calls: LibraryCalls, runs: Ints, rows: Rows) -> Ints:
     """Return the last run of the process before each note, -1 if there is none."""
     lanes = recording.lanes(np.concatenate([calls.process[runs], rows.tgid]))
-    found = np.searchsorted(
+    place = np.searchsorted(
         lanes.at(calls.process[runs], calls.start[runs]), lanes.at(rows.tgid, rows.start), side="right"
     )
-    run = pick(runs, found.astype(np.int64) - 1, -1)
+    run = pick(runs, place.astype(np.int64) - 1, -1)
     return np.where(pick(calls.process, run, -1) == rows.tgid, run, -1)
 
 
-def engine_answers(recording: Recording, calls: LibraryCalls, made: Ints, step: Bools, idle: Idle) -> dict[str, Any]:
+def engine_answers(
+    recording: Recording, calls: LibraryCalls, made_tokens: Ints, step: Bools, idle: Idle
+) -> dict[str, Any]:
     """Return the columns of answers.Answers for the engines' requests."""
-    seen = _tokens(recording, calls)
-    looks = np.isin(calls.process, calls.process[seen.run[seen.request != 0]])
+    tokens = _tokens(recording, calls)
+    looks = np.isin(calls.process, calls.process[tokens.run[tokens.request != 0]])
     chosen = np.flatnonzero(np.isin(calls.function, (*RUNS, *ASKS)))
     chosen = chosen[np.lexsort((calls.start[chosen], calls.process[chosen]))]
     burst = _bursts(calls, chosen, idle)
     parts = [
-        _of_bursts(calls, chosen, burst, made, step, ~looks[chosen]),
-        _of_requests(recording, calls, seen, chosen, burst),
+        _of_bursts(calls, chosen, burst, made_tokens, step, ~looks[chosen]),
+        _of_requests(recording, calls, tokens, chosen, burst),
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -99,16 +101,16 @@ def _bursts(calls: LibraryCalls, chosen: Ints, idle: Idle) -> Ints:
 
 
 def _of_bursts(
-    calls: LibraryCalls, chosen: Ints, burst: Ints, made: Ints, step: Bools, wanted: Bools
+    calls: LibraryCalls, chosen: Ints, burst: Ints, made_tokens: Ints, step: Bools, mask: Bools
 ) -> dict[str, Any]:
     """Return an answer for each burst: whose tokens they are is not known."""
-    chosen, burst = chosen[wanted], burst[wanted]
+    chosen, burst = chosen[mask], burst[mask]
     groups = distinct(burst)
     which, count = np.searchsorted(groups, burst), len(groups)
     first = np.searchsorted(which, np.arange(count))
     is_step = step[chosen]
-    tokens = np.bincount(which, weights=np.maximum(made[chosen], 0), minlength=count).astype(np.int64)
-    tokens[which[is_step & (made[chosen] == UNKNOWN)]] = UNKNOWN
+    tokens = np.bincount(which, weights=np.maximum(made_tokens[chosen], 0), minlength=count).astype(np.int64)
+    tokens[which[is_step & (made_tokens[chosen] == UNKNOWN)]] = UNKNOWN
     return {
         "start": calls.start[chosen[first]],
         "first_end": _least(which[is_step], calls.end[chosen][is_step], count),
@@ -124,25 +126,27 @@ def _of_bursts(
     }
 
 
-def _of_requests(recording: Recording, calls: LibraryCalls, seen: _Tokens, chosen: Ints, burst: Ints) -> dict[str, Any]:
+def _of_requests(
+    recording: Recording, calls: LibraryCalls, tokens: _Tokens, chosen: Ints, burst: Ints
+) -> dict[str, Any]:
     """Return an answer for each turn of a request of which tokens were seen, or for which its process waited in vain."""
-    begun = np.flatnonzero(np.isin(calls.function, TURNS) & np.isin(calls.process, calls.process[seen.run]))
-    run, request = seen.run[seen.request != 0], seen.request[seen.request != 0]
+    turn_calls = np.flatnonzero(np.isin(calls.function, TURNS) & np.isin(calls.process, calls.process[tokens.run]))
+    run, request = tokens.run[tokens.request != 0], tokens.request[tokens.request != 0]
     # Requests whose begin was not seen: they begin with their first run, or with the recording of a running target.
-    _, object_ = np.unique(np.concatenate([calls.owner[begun], request]), return_inverse=True)
-    of_process = np.concatenate([calls.process[begun], calls.process[run]])
+    _, object_ = np.unique(np.concatenate([calls.owner[turn_calls], request]), return_inverse=True)
+    of_process = np.concatenate([calls.process[turn_calls], calls.process[run]])
     names, which = np.unique(of_process << 24 ^ object_.ravel(), return_inverse=True)
     which = which.ravel().astype(np.int64)
-    turn_of, token_of = which[: len(begun)], which[len(begun) :]
-    unseen = np.setdiff1d(token_of, turn_of)
-    earliest = _least(token_of, calls.start[run], len(names))[unseen]
-    since = np.full(len(unseen), life(recording)[0]) if is_attached(recording) else earliest
-    by_run = _first_run(token_of, run, unseen)
-    start = np.concatenate([calls.start[begun], since])
-    thread = np.concatenate([calls.thread[begun], calls.thread[by_run]])
-    process = np.concatenate([calls.process[begun], calls.process[by_run]])
-    owner = np.concatenate([turn_of, unseen])
-    until = np.concatenate([_burst_end(calls, chosen, burst, begun), earliest])
+    turn_of, token_of = which[: len(turn_calls)], which[len(turn_calls) :]
+    without_turn = np.setdiff1d(token_of, turn_of)
+    earliest = _least(token_of, calls.start[run], len(names))[without_turn]
+    since = np.full(len(without_turn), life(recording)[0]) if is_attached(recording) else earliest
+    by_run = _first_run(token_of, run, without_turn)
+    start = np.concatenate([calls.start[turn_calls], since])
+    thread = np.concatenate([calls.thread[turn_calls], calls.thread[by_run]])
+    process = np.concatenate([calls.process[turn_calls], calls.process[by_run]])
+    owner = np.concatenate([turn_of, without_turn])
+    until = np.concatenate([_burst_end(calls, chosen, burst, turn_calls), earliest])
     order = np.lexsort((start, owner))
     start, thread, process, owner, until = (column[order] for column in (start, thread, process, owner, until))
     lanes = recording.lanes(np.arange(len(names)))
@@ -165,29 +169,29 @@ def _of_requests(recording: Recording, calls: LibraryCalls, seen: _Tokens, chose
     }
 
 
-def _first_run(token_of: Ints, run: Ints, wanted: Ints) -> Ints:
+def _first_run(token_of: Ints, run: Ints, request: Ints) -> Ints:
     """Return the first run of each request that is wanted."""
     order = np.lexsort((run, token_of))
-    return run[order][np.searchsorted(token_of[order], wanted)]
+    return run[order][np.searchsorted(token_of[order], request)]
 
 
-def _burst_end(calls: LibraryCalls, chosen: Ints, burst: Ints, begun: Ints) -> Ints:
+def _burst_end(calls: LibraryCalls, chosen: Ints, burst: Ints, call: Ints) -> Ints:
     """Return the end of the burst that each call is in."""
     ends = _most(burst, calls.end[chosen], int(burst[-1]) + 1 if len(burst) else 0)
     of_call = np.zeros(len(calls), dtype=np.int64)
     of_call[chosen] = burst
-    return ends[of_call[begun]] if len(begun) else np.empty(0, dtype=np.int64)
+    return ends[of_call[call]] if len(call) else np.empty(0, dtype=np.int64)
 
 
 def _least(group: Ints, value: Ints, count: int) -> Ints:
     """Return the least value of each group, -1 for a group without any."""
-    found = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)
-    np.minimum.at(found, group, value)
-    return np.where(found < np.iinfo(np.int64).max, found, -1)
+    least = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(least, group, value)
+    return np.where(least < np.iinfo(np.int64).max, least, -1)
 
 
 def _most(group: Ints, value: Ints, count: int) -> Ints:
     """Return the largest value of each group, 0 for a group without any."""
-    found = np.zeros(count, dtype=np.int64)
-    np.maximum.at(found, group, value)
-    return found
+    most = np.zeros(count, dtype=np.int64)
+    np.maximum.at(most, group, value)
+    return most

@@ -66,12 +66,12 @@ def fault_spans(recording: Recording, requests: Requests, waits: Spans, request:
     boundary = np.append(np.flatnonzero(~steps.inside), len(steps.time))
     # What follows a fault, up to the next event that is not part of one.
     following = boundary[np.searchsorted(boundary, first, side="right")]
-    here = np.append(steps.lane, -1)[following] == steps.lane[first]
+    same_thread = np.append(steps.lane, -1)[following] == steps.lane[first]
     reading = np.append(0, np.cumsum(steps.reading))
     has_read = reading[following] > reading[first + 1]
     reached = _reach(steps, first, following)
-    covers = here & _covers(steps, following, first)
-    again = here & _same_page(steps, following, first)
+    covers = same_thread & _covers(steps, following, first)
+    again = same_thread & _same_page(steps, following, first)
     tried = _is_second_try(steps, first)
     ended = has_read & (again | (covers & ~tried))
     end = np.where(ended, np.append(steps.time, 0)[following], reached)
@@ -115,8 +115,8 @@ def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints
 
 
 def _part(tid: Ints, time: Ints, **columns: Ints | Bools | int) -> dict[str, Ints]:
-    given = {"kind": 0, "until": time, "inside": 0, "reading": 0, "file": -1, "page": 0, **columns}
-    wide = {name: np.broadcast_to(ints(column), tid.shape) for name, column in given.items()}
+    values = {"kind": 0, "until": time, "inside": 0, "reading": 0, "file": -1, "page": 0, **columns}
+    wide = {name: np.broadcast_to(ints(column), tid.shape) for name, column in values.items()}
     return {"tid": tid, "time": time, **wide}
 
 
@@ -136,26 +136,26 @@ def _covers(steps: _Steps, around: Ints, fault: Ints) -> Bools:
     """Tell which steps are a fault-around over the page of a fault."""
     step = np.minimum(around, len(steps.time) - 1)
     behind = steps.page[fault] - steps.page[step]
-    found: Bools = steps.map[step] & (steps.file[step] == steps.file[fault]) & (behind >= 0)
-    return found & (behind < steps.pages[step])
+    maps_file: Bools = steps.map[step] & (steps.file[step] == steps.file[fault]) & (behind >= 0)
+    return maps_file & (behind < steps.pages[step])
 
 
 def _same_page(steps: _Steps, other: Ints, fault: Ints) -> Bools:
     step = np.minimum(other, len(steps.time) - 1)
-    found: Bools = steps.fault[step] & (steps.file[step] == steps.file[fault]) & (steps.page[step] == steps.page[fault])
-    return found
+    same: Bools = steps.fault[step] & (steps.file[step] == steps.file[fault]) & (steps.page[step] == steps.page[fault])
+    return same
 
 
 def _around(steps: _Steps, fault: Ints) -> Ints:
     """Return the fault-around that each fault began with, -1 if it is not the step right before."""
     before = np.maximum(fault - 1, 0)
-    good = (fault > 0) & (steps.lane[before] == steps.lane[fault]) & _covers(steps, before, fault)
-    return np.where(good, before, -1)
+    is_around = (fault > 0) & (steps.lane[before] == steps.lane[fault]) & _covers(steps, before, fault)
+    return np.where(is_around, before, -1)
 
 
 def _is_second_try(steps: _Steps, fault: Ints) -> Bools:
     """Tell which faults are on the page of the thread's fault before: the kernel does not let go of the mapping twice."""
     same = steps.lane[fault[1:]] == steps.lane[fault[:-1]]
     same &= _same_page(steps, fault[1:], fault[:-1])
-    found: Bools = np.append(False, same)[: len(fault)]
-    return found
+    is_second: Bools = np.append(False, same)[: len(fault)]
+    return is_second

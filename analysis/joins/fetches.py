@@ -129,7 +129,7 @@ def _jobs(recording: Recording, requests: Requests, opens: CacheOpens) -> Jobs:
     request = requests.of_worker(handed.tid, handed.start)
     limit = np.minimum(pick(requests.replying, request, recording.end_ns), following)
     commit, inserted, inserted_bytes = _commits(recording, handed.tid, back, limit)
-    began = np.maximum(pick(requests.received, request, 0), recording.start_ns)
+    request_start = np.maximum(pick(requests.received, request, 0), recording.start_ns)
     return Jobs(
         worker=handed.tid,
         daemon=handed.tgid,
@@ -140,7 +140,7 @@ def _jobs(recording: Recording, requests: Requests, opens: CacheOpens) -> Jobs:
         back=back,
         filled=np.maximum(commit, np.minimum(back, limit)),
         request=request,
-        object=_missed(recording, opens, handed, began),
+        object=_missed(recording, opens, handed, request_start),
         committed=commit > 0,
         inserted=inserted,
         inserted_bytes=inserted_bytes,
@@ -159,20 +159,20 @@ def _commits(recording: Recording, worker: Ints, back: Ints, limit: Ints) -> tup
     inserts = recording.of(Kind.CACHE_INSERT)
     of_insert = EventIndex(recording, inserts, inserts.tid)
     insert = of_insert.asof_backward(worker, limit)
-    told = pick(of_insert.rows.start, insert, -1) >= back
-    paths = iter(recording.text(of_insert.rows.where(insert[told])))
-    inserted = tuple(next(paths).removeprefix("Part of ") if each else "" for each in told)
-    sizes = np.where(told, pick(of_insert.rows.a, insert, -1), -1)
+    has_insert = pick(of_insert.rows.start, insert, -1) >= back
+    paths = iter(recording.text(of_insert.rows.where(insert[has_insert])))
+    inserted = tuple(next(paths).removeprefix("Part of ") if each else "" for each in has_insert)
+    sizes = np.where(has_insert, pick(of_insert.rows.a, insert, -1), -1)
     return np.where(committed, pick(commits.rows.end, last, 0), 0), inserted, sizes
 
 
-def _missed(recording: Recording, opens: CacheOpens, handed: Rows, began: Ints) -> Ints:
+def _missed(recording: Recording, opens: CacheOpens, handed: Rows, request_start: Ints) -> Ints:
     """Return the object that each worker missed last before it handed over."""
     chosen = np.flatnonzero(opens.missed)
     rows = opens.rows.where(chosen)
     misses = EventIndex(recording, rows, rows.tid)
     last = misses.asof_backward(handed.tid, handed.start)
-    recent = pick(misses.rows.start, last, -1) >= began
+    recent = pick(misses.rows.start, last, -1) >= request_start
     return np.where(recent, pick(opens.object[chosen], last, -1), -1)
 
 
@@ -185,9 +185,9 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
     lines = [line for line, ask in zip(lines, asks, strict=True) if ask]
     number = {name: place for place, name in enumerate(opens.names)}
     named = object_names([line.encode() for line in lines])
-    wanted = np.array([number.get(name, -1) for name in named], dtype=np.int64)
+    url_object = np.array([number.get(name, -1) for name in named], dtype=np.int64)
     connects, encrypted = _connects(recording, sends), sends.b == 1
-    job = _job_of(recording, jobs, sends, wanted)
+    job = _job_of(recording, jobs, sends, url_object)
     if encrypted.any():
         job = np.where(encrypted, _job_of_encrypted(recording, jobs, sends, connects), job)
     made_for_it = connects.fresh & (connects.began >= pick(jobs.handed, job, 0))
@@ -195,12 +195,12 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
     first, last, received, head = _received(recording, sends)
     status, body_bytes, length = _heads(recording, received, head)
     order = np.lexsort((sends.start, np.where(job >= 0, job, len(jobs))))
-    over = _is_over(jobs, job[order], sends.where(order))
-    outcome = _outcomes(over, status[order], received[order], length[order], encrypted[order])
+    ended = _is_over(jobs, job[order], sends.where(order))
+    outcome = _outcomes(ended, status[order], received[order], length[order], encrypted[order])
     return Gets(
         job=job[order],
         request=pick(jobs.request, job, -1)[order],
-        object=np.where(wanted >= 0, wanted, pick(jobs.object, job, -1))[order],
+        object=np.where(url_object >= 0, url_object, pick(jobs.object, job, -1))[order],
         descriptor=sends.a[order],
         downloader=sends.tid[order],
         daemon=sends.tgid[order],
@@ -240,8 +240,8 @@ def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows, connects: _
     """
     begin = np.where(connects.fresh, connects.began, sends.start)
     taken = EventIndex(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
-    found = pick(taken.rows.index, taken.asof_backward(sends.tid, begin), -1)
-    return np.where(pick(jobs.back, found, -1) >= sends.start, found, -1)
+    job = pick(taken.rows.index, taken.asof_backward(sends.tid, begin), -1)
+    return np.where(pick(jobs.back, job, -1) >= sends.start, job, -1)
 
 
 def rows_of_jobs(jobs: Jobs, start: Ints) -> Rows:
@@ -268,13 +268,13 @@ def _socket(rows: Rows) -> Ints:
 def _connects(recording: Recording, sends: Rows) -> _Connects:
     connects = recording.of(Kind.HTTP_CONNECT)
     on_socket = EventIndex(recording, connects, _socket(connects))
-    found = on_socket.asof_backward(_socket(sends), sends.start)
-    began = pick(on_socket.rows.start, found, -1)
+    connect = on_socket.asof_backward(_socket(sends), sends.start)
+    start = pick(on_socket.rows.start, connect, -1)
     earlier = EventIndex(recording, sends, _socket(sends))
     previous = pick(earlier.rows.start, earlier.asof_backward(_socket(sends), sends.start - 1), -1)
-    port = pick(on_socket.rows.b, found, 0) >> 32
-    address = np.where(found >= 0, pick(on_socket.rows.c, found, 0) << 16 | port, -1)
-    return _Connects(began, began > previous, address)
+    port = pick(on_socket.rows.b, connect, 0) >> 32
+    address = np.where(connect >= 0, pick(on_socket.rows.c, connect, 0) << 16 | port, -1)
+    return _Connects(start, start > previous, address)
 
 
 def _received(recording: Recording, sends: Rows) -> tuple[Ints, Ints, Ints, Rows]:
@@ -287,11 +287,11 @@ def _received(recording: Recording, sends: Rows) -> tuple[Ints, Ints, Ints, Rows
     turn = EventIndex(recording, turns, _socket(turns))
     until = pick(turn.rows.start, turn.asof_forward(_socket(sends), sends.start + 1), recording.end_ns + 1)
     first = data.asof_forward(_socket(sends), sends.start)
-    got = (first >= 0) & (pick(data.rows.start, first, -1) < until)
-    last = np.where(got, data.asof_backward(_socket(sends), until - 1), -1)
+    has_data = (first >= 0) & (pick(data.rows.start, first, -1) < until)
+    last = np.where(has_data, data.asof_backward(_socket(sends), until - 1), -1)
     total = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(data.rows.ret)])
-    received = np.where(got, pick(total, last + 1, 0) - pick(total, first, 0), 0)
-    first = np.where(got, first, -1)
+    received = np.where(has_data, pick(total, last + 1, 0) - pick(total, first, 0), 0)
+    first = np.where(has_data, first, -1)
     return (
         pick(data.rows.start, first, -1),
         pick(data.rows.end, last, -1),
@@ -306,30 +306,30 @@ def _is_over(jobs: Jobs, job: Ints, sends: Rows) -> Bools:
     daemons, of = np.unique(sends.tgid, return_inverse=True)
     last = np.zeros(len(daemons), dtype=np.int64)
     np.maximum.at(last, of.ravel(), sends.start)
-    found: Bools = again | (pick(jobs.result, job, -1) >= 0) | ((job < 0) & (sends.start < last[of.ravel()]))
-    return found
+    ended: Bools = again | (pick(jobs.result, job, -1) >= 0) | ((job < 0) & (sends.start < last[of.ravel()]))
+    return ended
 
 
-def _outcomes(over: Bools, status: Ints, received: Ints, length: Ints, encrypted: Bools) -> Ints:
+def _outcomes(ended: Bools, status: Ints, received: Ints, length: Ints, encrypted: Bools) -> Ints:
     """Return how each GET ended."""
-    silent = over & (received == 0)
-    cut = over & (length >= 0) & (received < length)
+    silent = ended & (received == 0)
+    cut = ended & (length >= 0) & (received < length)
     # Over TLS statuses and lengths are not seen, and what came may be the server's ticket.
-    found = np.select([status >= BAD_STATUS, silent, cut], [status, SILENT, CUT], FINE)
-    return np.where(encrypted, np.where(silent, SILENT, FINE), found)
+    outcome = np.select([status >= BAD_STATUS, silent, cut], [status, SILENT, CUT], FINE)
+    return np.where(encrypted, np.where(silent, SILENT, FINE), outcome)
 
 
 def _heads(recording: Recording, received: Ints, head: Rows) -> tuple[Ints, Ints, Ints]:
     """Return status, bytes of the body (Content-Length if all of it came, else what came less a usual head), Content-Length."""
     texts = recording.text(head) if len(head) else [""] * len(received)
-    found = [STATUS.match(text) for text in texts]
+    statuses = [STATUS.match(text) for text in texts]
     lengths = [CONTENT_LENGTH.search(text) for text in texts]
-    got = received > 0
-    status = np.where(got, np.array([int(each[1]) if each else 0 for each in found], dtype=np.int64), 0)
+    has_data = received > 0
+    status = np.where(has_data, np.array([int(each[1]) if each else 0 for each in statuses], dtype=np.int64), 0)
     length = np.array([int(each[1]) if each else -1 for each in lengths], dtype=np.int64)
-    whole = got & (length >= 0) & (received >= length)
-    usual_head = int(np.median((received - length)[whole])) if whole.any() else 0
-    return status, np.where(whole, length, np.maximum(received - usual_head, 0)), np.where(got, length, -1)
+    complete = has_data & (length >= 0) & (received >= length)
+    usual_head = int(np.median((received - length)[complete])) if complete.any() else 0
+    return status, np.where(complete, length, np.maximum(received - usual_head, 0)), np.where(has_data, length, -1)
 
 
 def _finish(recording: Recording, jobs: Jobs, gets: Gets) -> Jobs:
@@ -337,10 +337,10 @@ def _finish(recording: Recording, jobs: Jobs, gets: Gets) -> Jobs:
     dones = recording.of(Kind.HANDOVER_DONE)
     of_thread = EventIndex(recording, dones, dones.tid)
     last_byte = jobs.taken.copy()
-    mine = gets.job >= 0
-    np.maximum.at(last_byte, gets.job[mine], np.maximum(gets.last, gets.sent)[mine])
-    found = pick(of_thread.rows.start, of_thread.asof_forward(jobs.downloader, last_byte), -1)
-    done = np.where((found >= 0) & (found <= jobs.back), found, jobs.back)
+    has_job = gets.job >= 0
+    np.maximum.at(last_byte, gets.job[has_job], np.maximum(gets.last, gets.sent)[has_job])
+    first_done = pick(of_thread.rows.start, of_thread.asof_forward(jobs.downloader, last_byte), -1)
+    done = np.where((first_done >= 0) & (first_done <= jobs.back), first_done, jobs.back)
     return Jobs(**{**vars(jobs), "done": done})
 
 

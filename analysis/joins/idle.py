@@ -21,8 +21,8 @@ LEAST_NS: Final = 1_000_000
 def _idle(recording: Recording, kind: Ints, a: Ints, start: Ints, end: Ints) -> Bools:
     waiting = (kind == Kind.SYS_WAIT) & np.isin(a, IDLE_CALLS)
     waiting |= (kind == Kind.SYS_READ) & (a == 0)
-    found: Bools = waiting & (end - start >= LEAST_NS)
-    return found
+    is_idle: Bools = waiting & (end - start >= LEAST_NS)
+    return is_idle
 
 
 class Idle:
@@ -42,9 +42,9 @@ class Idle:
         """Tell for each interval of a thread whether one of its waits lies in it as a whole."""
         if not len(self):
             return np.zeros(len(tid), dtype=bool)
-        found = self._placed.asof_backward(tid, end)
-        place = np.maximum(found, 0)
-        inside: Bools = (found >= 0) & (self.start[place] >= start) & (self.end[place] <= end)
+        last = self._placed.asof_backward(tid, end)
+        place = np.maximum(last, 0)
+        inside: Bools = (last >= 0) & (self.start[place] >= start) & (self.end[place] <= end)
         return inside
 
     def of(self, tid: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
@@ -62,5 +62,5 @@ class Idle:
         which = np.repeat(np.arange(len(tid)), count)
         place = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count) + first[which]
         begin, stop = np.maximum(places[place], from_[which]), np.minimum(ends[place], to[which])
-        kept = stop > begin
-        return which[kept], lanes.time(begin[kept]), lanes.time(begin[kept]) + (stop - begin)[kept]
+        not_empty = stop > begin
+        return which[not_empty], lanes.time(begin[not_empty]), lanes.time(begin[not_empty]) + (stop - begin)[not_empty]

@@ -54,8 +54,8 @@ class Turns:
 
     def at(self, key: Ints, time_ns: Ints) -> Ints:
         """Return which interval of a key is at a time, -1 if none."""
-        found = latest_within(self.places, self.lanes.at(key, time_ns), self.lanes.span_ns)
-        return np.where(pick(self.until, found, -1) > time_ns, pick(self.which, found, -1), -1)
+        turn = latest_within(self.places, self.lanes.at(key, time_ns), self.lanes.span_ns)
+        return np.where(pick(self.until, turn, -1) > time_ns, pick(self.which, turn, -1), -1)
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def is_attached(recording: Recording) -> bool:
 
 def calls_missed(recording: Recording) -> bool:
     """Tell whether calls of the library were missed, as far as the recorder says: then the load may be in another phase."""
-    said = [str(each) for each in recording.meta.get("missing") or ()]
-    return any(phrase in each for each in said for phrase in MISSED)
+    missing = [str(each) for each in recording.meta.get("missing") or ()]
+    return any(phrase in each for each in missing for phrase in MISSED)
 
 
 def library_calls(recording: Recording) -> LibraryCalls:
@@ -112,8 +112,8 @@ def library_calls(recording: Recording) -> LibraryCalls:
     known = (rows.a >= 0) & (rows.a < len(FUNCTIONS)) & (rows.a != USER_PHASE)
     rows = rows.where(known & ~np.isin(rows.a, list(NOTES)))
     lanes = recording.lanes(rows.tid)
-    began, ended = np.clip(rows.start, start_ns, end_ns), np.clip(rows.end, start_ns, end_ns)
-    index, first, last = disjoint(lanes.at(rows.tid, began), lanes.at(rows.tid, ended))
+    begin, stop = np.clip(rows.start, start_ns, end_ns), np.clip(rows.end, start_ns, end_ns)
+    index, first, last = disjoint(lanes.at(rows.tid, begin), lanes.at(rows.tid, stop))
     start = lanes.time(first)
     order = np.argsort(start, kind="stable")
     rows, start, end = rows.where(index[order]), start[order], (start + (last - first))[order]

@@ -53,15 +53,15 @@ def used_mounts(recording: Recording, requests: Requests, calls: Calls) -> tuple
             for number, mount in enumerate(recording.mounts)
             if (held is None or number in held) and any(mount.counter_delta(name) for name in ACTIVITY)
         )
-    asked = np.unique(requests.connection[requests.by_target & requests.expects_reply])
-    touched = np.unique(recording.of(Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP).a)
+    connections = np.unique(requests.connection[requests.by_target & requests.expects_reply])
+    devices = np.unique(recording.of(Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP).a)
     opened = np.unique(calls.mount)
     return tuple(
         mount
         for number, mount in enumerate(recording.mounts)
-        if number in opened or _has(asked, mount.connection) or _has(touched, mount.connection, mount.device)
+        if number in opened or _has(connections, mount.connection) or _has(devices, mount.connection, mount.device)
     )
 
 
-def _has(found: Ints, *wanted: int) -> bool:
-    return bool(np.isin(np.array(wanted, dtype=np.int64), found).any())
+def _has(values: Ints, *candidates: int) -> bool:
+    return bool(np.isin(np.array(candidates, dtype=np.int64), values).any())

@@ -25,8 +25,8 @@ HASH_TEXT: Final = 160
 
 def object_names(texts: list[bytes]) -> list[str]:
     """Return the hash that each path or request line names, empty for none."""
-    found = (HASH.search(text) for text in texts)
-    return [(each[1] + each[2]).decode() if each else "" for each in found]
+    matches = (HASH.search(text) for text in texts)
+    return [(each[1] + each[2]).decode() if each else "" for each in matches]
 
 
 @dataclass(frozen=True)

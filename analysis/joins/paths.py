@@ -76,15 +76,15 @@ def target_calls(recording: Recording, requests: Requests) -> tuple[Calls, Paths
     order = np.argsort(places, kind="stable")
     rows, places = rows.where(order), places[order]
     opens = np.flatnonzero(rows.kind == Kind.SYS_OPEN)
-    given = recording.text(rows.where(opens))
-    resolved = _resolve(recording, rows.where(opens), given)
-    asked = np.flatnonzero(requests.is_(Opcode.OPEN) & requests.by_target)
+    raw_paths = recording.text(rows.where(opens))
+    resolved = _resolve(recording, rows.where(opens), raw_paths)
+    open_requests = np.flatnonzero(requests.is_(Opcode.OPEN) & requests.by_target)
     # All of a request lies within the call; its middle does so even where two straces differ by 30 µs about when that began.
-    sent, replying = requests.sent[asked], requests.replying[asked]
+    sent, replying = requests.sent[open_requests], requests.replying[open_requests]
     middle = np.where(replying > sent, (sent + replying) // 2, sent)
-    enclosing = _enclosing(lanes.at(requests.asker[asked], middle), places, rows, lanes.span_ns)
+    enclosing = _enclosing(lanes.at(requests.asker[open_requests], middle), places, rows, lanes.span_ns)
     inside = pick(rows.kind, enclosing, -1) == Kind.SYS_OPEN
-    asked, enclosing = asked[inside], enclosing[inside]
+    open_requests, enclosing = open_requests[inside], enclosing[inside]
     mount = np.full(len(rows), -1, dtype=np.int64)
     mount[opens] = _mount_of(recording, resolved)
     on_mount = mount >= 0
@@ -94,7 +94,7 @@ def target_calls(recording: Recording, requests: Requests) -> tuple[Calls, Paths
     on_mount |= (origin >= 0) & on_mount[origin]
     names = _looked_up(recording, requests)
     path_of_call = dict(zip(opens.tolist(), resolved, strict=True))
-    for request, call in zip(asked.tolist(), enclosing.tolist(), strict=True):
+    for request, call in zip(open_requests.tolist(), enclosing.tolist(), strict=True):
         node = int(requests.connection[request]), int(requests.nodeid[request])
         if path_of_call.get(call):
             names[node] = path_of_call[call]
@@ -103,25 +103,25 @@ def target_calls(recording: Recording, requests: Requests) -> tuple[Calls, Paths
 
 def _mount_of(recording: Recording, paths: list[str]) -> Ints:
     """Return the index of the mount below which each path lies, -1 if below none."""
-    found = np.full(len(paths), -1, dtype=np.int64)
+    index = np.full(len(paths), -1, dtype=np.int64)
     for number, mount in enumerate(recording.mounts):
         if mount.path:
             prefix = mount.path + "/"
-            found[[place for place, path in enumerate(paths) if path.startswith(prefix)]] = number
-    return found
+            index[[place for place, path in enumerate(paths) if path.startswith(prefix)]] = number
+    return index
 
 
 def enclosing_call(recording: Recording, calls: Calls, tid: Ints, from_ns: Ints, to_ns: Ints) -> Ints:
     """Return the index of the call in which a thread was over an interval, -1 if in none."""
     lanes = recording.lanes(calls.rows.tid)
-    found = _enclosing(lanes.at(tid, from_ns), calls.places, calls.rows, lanes.span_ns)
-    return np.where(pick(calls.rows.end, found, -1) >= to_ns, found, -1)
+    call = _enclosing(lanes.at(tid, from_ns), calls.places, calls.rows, lanes.span_ns)
+    return np.where(pick(calls.rows.end, call, -1) >= to_ns, call, -1)
 
 
 def _enclosing(positions: Ints, places: Ints, rows: Rows, span_ns: int) -> Ints:
-    found = latest_within(places, positions, span_ns)
-    length = pick(rows.end, found, 0) - pick(rows.start, found, 0)
-    return np.where((found >= 0) & (positions - pick(places, found, 0) <= length), found, -1)
+    call = latest_within(places, positions, span_ns)
+    length = pick(rows.end, call, 0) - pick(rows.start, call, 0)
+    return np.where((call >= 0) & (positions - pick(places, call, 0) <= length), call, -1)
 
 
 def _origin_of(recording: Recording, rows: Rows) -> Ints:
@@ -140,8 +140,8 @@ def _origin_of(recording: Recording, rows: Rows) -> Ints:
     order = np.argsort(places, kind="stable")
 
     def last_change(calls: Ints) -> Ints:
-        wanted = lanes.at(used[calls], rows.start[calls])
-        return pick(changes[order], latest_within(places[order], wanted, lanes.span_ns), -1)
+        query = lanes.at(used[calls], rows.start[calls])
+        return pick(changes[order], latest_within(places[order], query, lanes.span_ns), -1)
 
     origin = np.arange(len(rows), dtype=np.int64)
     origin[copies] = last_change(copies)
@@ -155,21 +155,21 @@ def _origin_of(recording: Recording, rows: Rows) -> Ints:
     return result
 
 
-def _resolve(recording: Recording, opens: Rows, given: list[str]) -> list[str]:
+def _resolve(recording: Recording, opens: Rows, raw_paths: list[str]) -> list[str]:
     """Make paths absolute: a relative one stands on the process's directory or on the descriptor given."""
     moves = recording.of(Kind.SYS_CHDIR)
     moved_to = recording.text(moves)
-    others = recording.of(Kind.SYS_DUP, Kind.PROC_FORK)
+    copies = recording.of(Kind.SYS_DUP, Kind.PROC_FORK)
     folders = _Folders(str((recording.meta.get("target") or {}).get("cwd") or ""))
     resolved = [""] * len(opens)
     steps = [(int(end), 0, number) for number, end in enumerate(opens.end)]
     steps += [(int(end), 1, number) for number, end in enumerate(moves.end)]
-    steps += [(int(end), 2, number) for number, end in enumerate(others.end)]
+    steps += [(int(end), 2, number) for number, end in enumerate(copies.end)]
     for _, source, number in sorted(steps):
-        rows = (opens, moves, others)[source]
+        rows = (opens, moves, copies)[source]
         tgid, a, ret = int(rows.tgid[number]), int(rows.a[number]), int(rows.ret[number])
         if source == 0:
-            resolved[number] = path = folders.absolute(tgid, a, given[number])
+            resolved[number] = path = folders.absolute(tgid, a, raw_paths[number])
             folders.opened[tgid, ret] = path
         elif source == 1 and ret >= 0:
             folders.home[tgid] = folders.absolute(tgid, AT_FDCWD[0], moved_to[number]) or folders.of(tgid, a)
@@ -209,13 +209,13 @@ class _Folders:
 
 def _looked_up(recording: Recording, requests: Requests) -> dict[tuple[int, int], str]:
     """Follow the LOOKUPs of the recording from the root of each mount: parent and name give the child's path."""
-    asked = np.flatnonzero(requests.is_(Opcode.LOOKUP) & (requests.node_of_reply > 0) & (requests.row >= 0))
+    lookups = np.flatnonzero(requests.is_(Opcode.LOOKUP) & (requests.node_of_reply > 0) & (requests.row >= 0))
     names = {(mount.connection, ROOT): mount.path for mount in recording.mounts}
-    texts = recording.text(recording.all.where(requests.row[asked]))
+    texts = recording.text(recording.all.where(requests.row[lookups]))
     links = zip(
-        requests.connection[asked].tolist(),
-        requests.nodeid[asked].tolist(),
-        requests.node_of_reply[asked].tolist(),
+        requests.connection[lookups].tolist(),
+        requests.nodeid[lookups].tolist(),
+        requests.node_of_reply[lookups].tolist(),
         texts,
         strict=True,
     )

@@ -110,8 +110,8 @@ class Segments:
 
     def at(self, time_ns: Ints) -> Ints:
         """Return the segment around each time, -1 outside the target's life."""
-        found = latest(self.start, time_ns)
-        return np.where(pick(self.end, found, -1) > time_ns, found, -1)
+        segment = latest(self.start, time_ns)
+        return np.where(pick(self.end, segment, -1) > time_ns, segment, -1)
 
     def split(self, edges: Ints) -> Segments:
         """Return the segments cut at the edges (sorted, distinct) that lie inside one between calls."""
@@ -172,10 +172,10 @@ class Phases:
 
     def _call_at(self, thread: Ints, time_ns: Ints) -> Ints:
         process, calls_itself = self._process(thread)
-        own = self.calls.by_thread.at(thread, time_ns)
+        of_thread = self.calls.by_thread.at(thread, time_ns)
         carrying = pick(self.segments.call, self.segments.at(time_ns), -1)
         of_process = np.where(calls_itself, self.calls.by_process.at(process, time_ns), carrying)
-        return np.where(own >= 0, own, of_process)
+        return np.where(of_thread >= 0, of_thread, of_process)
 
     def _row_at(self, thread: Ints, time_ns: Ints) -> Ints:
         segment = self.segments.at(time_ns)
@@ -188,8 +188,8 @@ class Phases:
     def _process(self, thread: Ints) -> tuple[Ints, Bools]:
         """Return the process of each thread, and whether it calls the library."""
         tid, tgid = self.threads
-        found = np.searchsorted(tid, thread)
-        process = np.where(pick(tid, found, -1) == thread, pick(tgid, found, -1), -1)
+        place = np.searchsorted(tid, thread)
+        process = np.where(pick(tid, place, -1) == thread, pick(tgid, place, -1), -1)
         return process, np.isin(process, self.calls.process)
 
     def _between_calls(self, process: Ints, time_ns: Ints) -> Ints:
@@ -214,8 +214,8 @@ def phases(recording: Recording) -> Phases:
     generation = answers(recording, library, tokens)
     calls = _calls(recording, library, tokens, generation)
     users = user_phases(recording, *life(recording), NAMES)
-    found = _between_calls(recording, _segments(recording, calls, users), generation)
-    return Phases(calls, _named(found, users), users, users.names, recording.target_threads, generation)
+    segments = _between_calls(recording, _segments(recording, calls, users), generation)
+    return Phases(calls, _named(segments, users), users, users.names, recording.target_threads, generation)
 
 
 def _between_calls(recording: Recording, found: Segments, generation: Answers) -> Segments:
@@ -238,14 +238,14 @@ def _between_calls(recording: Recording, found: Segments, generation: Answers) -
     return replace(found, row=np.where(gap, WAITING, found.row))
 
 
-def _calls(recording: Recording, found: LibraryCalls, tokens: Made, generation: Answers) -> PhaseCalls:
+def _calls(recording: Recording, library: LibraryCalls, tokens: Made, generation: Answers) -> PhaseCalls:
     return PhaseCalls(
-        **vars(found),
+        **vars(library),
         made=tokens,
         token=np.where(tokens.step, np.cumsum(tokens.step) - 1, -1),
-        first=_for_first_token(recording, found, generation),
-        by_thread=Turns.of(recording, found.thread, found.start, found.end),
-        by_process=Turns.of(recording, found.process, found.start, found.end),
+        first=_for_first_token(recording, library, generation),
+        by_thread=Turns.of(recording, library.thread, library.start, library.end),
+        by_process=Turns.of(recording, library.process, library.start, library.end),
     )
 
 
@@ -260,18 +260,18 @@ def _for_first_token(recording: Recording, calls: LibraryCalls, generation: Answ
     steps = overlay(steps, lanes.at(generation.thread, generation.start), lanes.at(generation.thread, until), 1)
     place = lanes.at(calls.thread, calls.start)
     early: Bools = (place >= 0) & (steps.value_at(place) == 1)
-    found: Bools = (calls.row == PREFILL) | ((calls.row == DECODE) & early)
-    return found
+    for_first: Bools = (calls.row == PREFILL) | ((calls.row == DECODE) & early)
+    return for_first
 
 
 def _segments(recording: Recording, calls: PhaseCalls, users: UserPhases) -> Segments:
     start_ns, end_ns = life(recording)
-    index, began, ended = disjoint(calls.start, calls.end)
+    index, begin, stop = disjoint(calls.start, calls.end)
     # Calls at odd places of the table, the gaps before, between and after them at even ones.
     count = 2 * len(index) + 1
     start, end = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
-    start[0], start[1::2], start[2::2] = start_ns, began, ended
-    end[:-1:2], end[1::2], end[-1] = began, ended, end_ns
+    start[0], start[1::2], start[2::2] = start_ns, begin, stop
+    end[:-1:2], end[1::2], end[-1] = begin, stop, end_ns
     rows, thread = np.full(count, SCRIPT, dtype=np.int64), np.empty(count, dtype=np.int64)
     rows[1::2], thread[1::2], thread[2::2] = calls.row[index], calls.thread[index], calls.thread[index]
     callers = calls.process if len(calls) else users.process
@@ -284,16 +284,16 @@ def _segments(recording: Recording, calls: PhaseCalls, users: UserPhases) -> Seg
     return _of_processes(recording, calls, Segments(start, end, rows, thread, call))
 
 
-def _named(found: Segments, users: UserPhases) -> Segments:
+def _named(segments: Segments, users: UserPhases) -> Segments:
     """Give the time between calls to the phases that the script names."""
-    if not len(users) or not len(found):
-        return found
-    found = found.split(users.edges)
-    owner = np.where(found.call >= 0, -1, users.owner_at(found.start))
+    if not len(users) or not len(segments):
+        return segments
+    segments = segments.split(users.edges)
+    owner = np.where(segments.call >= 0, -1, users.owner_at(segments.start))
     return replace(
-        found,
-        row=np.where(owner >= 0, pick(users.row, owner, -1), found.row),
-        thread=np.where(owner >= 0, pick(users.thread, owner, -1), found.thread),
+        segments,
+        row=np.where(owner >= 0, pick(users.row, owner, -1), segments.row),
+        thread=np.where(owner >= 0, pick(users.thread, owner, -1), segments.thread),
     )
 
 
@@ -306,34 +306,34 @@ def _tail_gaps(row: Ints) -> Ints:
     return 2 * np.arange(first + 1, len(row) + 1, dtype=np.int64)
 
 
-def _of_processes(recording: Recording, calls: PhaseCalls, found: Segments) -> Segments:
+def _of_processes(recording: Recording, calls: PhaseCalls, segments: Segments) -> Segments:
     """Split the ends: before the process that calls the library began, and after its end, the target carries the time."""
     pid, caller = recording.target_pid, int(calls.process[0]) if len(calls) else 0
     if not caller or caller == pid or not pid:
-        return _not_empty(found)
+        return _not_empty(segments)
     forks, exits = recording.of(Kind.PROC_FORK), recording.of(Kind.PROC_EXIT)
     born = forks.start[forks.b == caller]
     died = exits.start[exits.tid == caller]
     times = [int(born[0])] if len(born) else []
     times += [int(died[-1])] if len(died) else []
     for time_ns in times:
-        found = _split(found, time_ns)
-    before = found.end <= times[0] if len(born) else np.zeros(len(found), dtype=bool)
-    after = found.start >= times[-1] if len(died) else np.zeros(len(found), dtype=bool)
-    thread = np.where(before | after, pid, found.thread)
-    return _not_empty(Segments(**{**vars(found), "thread": thread}))
+        segments = _split(segments, time_ns)
+    before = segments.end <= times[0] if len(born) else np.zeros(len(segments), dtype=bool)
+    after = segments.start >= times[-1] if len(died) else np.zeros(len(segments), dtype=bool)
+    thread = np.where(before | after, pid, segments.thread)
+    return _not_empty(Segments(**{**vars(segments), "thread": thread}))
 
 
-def _split(found: Segments, time_ns: int) -> Segments:
-    place = int(found.at(np.array([time_ns]))[0])
-    if place < 0 or found.call[place] >= 0:
-        return found
-    twice = np.sort(np.append(np.arange(len(found)), place))
-    parts = {name: column[twice] for name, column in vars(found).items()}
+def _split(segments: Segments, time_ns: int) -> Segments:
+    place = int(segments.at(np.array([time_ns]))[0])
+    if place < 0 or segments.call[place] >= 0:
+        return segments
+    twice = np.sort(np.append(np.arange(len(segments)), place))
+    parts = {name: column[twice] for name, column in vars(segments).items()}
     parts["end"][place], parts["start"][place + 1] = time_ns, time_ns
     return Segments(**parts)
 
 
-def _not_empty(found: Segments) -> Segments:
-    keep = (found.end > found.start) | (found.call >= 0)
-    return Segments(**{name: column[keep] for name, column in vars(found).items()})
+def _not_empty(segments: Segments) -> Segments:
+    keep = (segments.end > segments.start) | (segments.call >= 0)
+    return Segments(**{name: column[keep] for name, column in vars(segments).items()})

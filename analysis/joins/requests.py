@@ -122,8 +122,8 @@ class Requests:
         """Return the request that a daemon's thread was handling at a time, -1 if none."""
         order = self.in_worker
         places = self.lanes.at(self.worker[order], self.received[order])
-        found = latest(places, self.lanes.at(tid, time_ns))
-        request = pick(order, found, -1)
+        last = latest(places, self.lanes.at(tid, time_ns))
+        request = pick(order, last, -1)
         inside = (pick(self.worker, request, -2) == tid) & (pick(self.replied, request, -1) >= time_ns)
         return np.where(inside, request, -1)
 
@@ -135,10 +135,10 @@ def requests(recording: Recording) -> Requests:
     key_sent = connections.key(sends.b, sends.a)
     key_served = connections.key(connections.of_daemon(served.tgid), served.a)
     of_send = match(key_served, key_sent)
-    lonely = match(key_sent, key_served) < 0
+    daemon_only = match(key_sent, key_served) < 0
     # A row for each request sent, then one for each request that only the daemon saw.
-    send = np.concatenate([np.arange(len(sends)), np.full(int(lonely.sum()), -1)])
-    daemon = np.concatenate([of_send, np.flatnonzero(lonely)])
+    send = np.concatenate([np.arange(len(sends)), np.full(int(daemon_only.sum()), -1)])
+    daemon = np.concatenate([of_send, np.flatnonzero(daemon_only)])
     key = np.where(send >= 0, pick(key_sent, send, -1), pick(key_served, daemon, -1))
     return _table(recording, sends, served, send, daemon, key, connections)
 
@@ -149,8 +149,8 @@ class _Connections:
     def __init__(self, recording: Recording, sends: Rows) -> None:
         self._daemon = np.array([mount.daemon_pid for mount in recording.mounts], dtype=np.int64)
         self._connection = np.array([mount.connection for mount in recording.mounts], dtype=np.int64)
-        strangers = -np.unique(recording.of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY, Kind.FUSE_READ).tgid)
-        self._known = np.unique(np.concatenate([self._connection, strangers, sends.b]))
+        unlisted = -np.unique(recording.of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY, Kind.FUSE_READ).tgid)
+        self._known = np.unique(np.concatenate([self._connection, unlisted, sends.b]))
 
     def of_daemon(self, tgid: Ints) -> Ints:
         return pick(self._connection, match(self._daemon, tgid), -tgid)
@@ -175,17 +175,17 @@ def _table(
     reply = match(connections.key(connections.of_daemon(replies.tgid), replies.a), key)
     ended = np.where(send >= 0, pick(sends.end, send, 0), pick(served.end, daemon, 0))
     received = pick(served.start, daemon, ended)
-    told = (daemon >= 0) & ~_is(served.unfinished, daemon)
+    by_daemon = (daemon >= 0) & ~_is(served.unfinished, daemon)
     of_kernel = (send >= 0) & ~_is(sends.unfinished, send)  # which ends what a client that is gone will not answer
-    replied = np.where(told | ~of_kernel, pick(served.end, daemon, ended), ended)
+    replied = np.where(by_daemon | ~of_kernel, pick(served.end, daemon, ended), ended)
     replied = np.maximum(replied, received)
     replying = np.clip(pick(replies.start, reply, replied), received, replied)
     sent = np.minimum(pick(sends.start, send, received), received)
     size_word, head = pick(replies.b, reply, -1), pick(served.c, daemon, 0)
     # Sender and header both tell who asked. A queued readahead is sent by whoever made room for it, and the
     # header's pid is one of the mount's PID namespace: a known thread of the target is believed first.
-    sender, said = pick(sends.tid, send, 0), head & 0xFFFFFFFF
-    asker = np.where(recording.is_target_thread(sender) | (said == 0), sender, said)
+    sender, header_pid = pick(sends.tid, send, 0), head & 0xFFFFFFFF
+    asker = np.where(recording.is_target_thread(sender) | (header_pid == 0), sender, header_pid)
     order = np.lexsort((key, sent))
     worker = pick(served.tid, daemon, -1)[order]
     received = received[order]
@@ -206,7 +206,7 @@ def _table(
         received=received,
         replying=replying[order],
         replied=replied[order],
-        error=np.where(told, pick(served.ret, daemon, 0), pick(sends.ret, send, 0))[order],
+        error=np.where(by_daemon, pick(served.ret, daemon, 0), pick(sends.ret, send, 0))[order],
         offset=pick(reads.b, read, -1)[order],
         size=(brought & (DIRECT - 1))[order],
         reply_bytes=np.where(size_word >= 0, size_word & 0xFFFFFFFF, -1)[order],
@@ -214,7 +214,7 @@ def _table(
         node_of_reply=pick(replies.c, reply, 0)[order],
         by_target=recording.is_target_thread(asker)[order],
         seen_by_daemon=(daemon >= 0)[order],
-        answered=(told | of_kernel)[order],
+        answered=(by_daemon | of_kernel)[order],
         direct=(brought & DIRECT != 0)[order],
         row=pick(served.index, daemon, -1)[order],
         lanes=lanes,
@@ -224,8 +224,8 @@ def _table(
 
 def _is(flags: Bools, index: Ints) -> Bools:
     """Return the flag at each index, False where it points nowhere."""
-    found: Bools = pick(flags.astype(np.int64), index, 0) == 1
-    return found
+    is_set: Bools = pick(flags.astype(np.int64), index, 0) == 1
+    return is_set
 
 
 def _by_worker(worker: Ints, received: Ints) -> Ints:

@@ -54,8 +54,8 @@ def user_phases(recording: Recording, start_ns: int, end_ns: int, names: tuple[s
     """Find the script's phases; names that are not among `names` are added to them."""
     marks = recording.of(Kind.PHASE)
     marks = marks.where((marks.a == USER_PHASE) & (marks.end > start_ns) & (marks.start < end_ns))
-    given = [name or UNNAMED for name in recording.text(marks)]
-    names = tuple(dict.fromkeys([*names, *given]))
+    labels = [name or UNNAMED for name in recording.text(marks)]
+    names = tuple(dict.fromkeys([*names, *labels]))
     number = {name: place for place, name in enumerate(names)}
     begin, end = np.clip(marks.start, start_ns, end_ns), np.clip(marks.end, start_ns, end_ns)
     edges = np.unique(np.concatenate([begin, end]))
@@ -68,7 +68,7 @@ def user_phases(recording: Recording, start_ns: int, end_ns: int, names: tuple[s
         end=end,
         thread=marks.tid,
         process=marks.tgid,
-        row=np.array([number[name] for name in given], dtype=np.int64),
+        row=np.array([number[name] for name in labels], dtype=np.int64),
         names=names,
         edges=edges,
         owner=owner,

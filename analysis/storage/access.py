@@ -64,15 +64,15 @@ def access(study: Study, files: Ints) -> Access:
     by_request = _request_steps(study)
     of = match(files, by_request.file)
     fewer = _jumps(by_request, of, len(files), NEAR_READ)
-    seen = np.bincount(place[place >= 0], minlength=len(files)) > 0
-    read = np.bincount(of[of >= 0], minlength=len(files)) > 0
-    jumps, steps = np.where(seen, jumps, fewer[0]), np.where(seen, steps, fewer[1])
+    has_pages = np.bincount(place[place >= 0], minlength=len(files)) > 0
+    has_reads = np.bincount(of[of >= 0], minlength=len(files)) > 0
+    jumps, steps = np.where(has_pages, jumps, fewer[0]), np.where(has_pages, steps, fewer[1])
     pattern = [
         _pattern(jump, step) if known else None
-        for jump, step, known in zip(jumps.tolist(), steps.tolist(), (seen | read).tolist(), strict=True)
+        for jump, step, known in zip(jumps.tolist(), steps.tolist(), (has_pages | has_reads).tolist(), strict=True)
     ]
     used = np.minimum(_used(study, pages, files), asked_of_files(study, files))
-    return Access(pattern, np.where(seen, used, -1), jumps, steps)
+    return Access(pattern, np.where(has_pages, used, -1), jumps, steps)
 
 
 def _pattern(jumps: int, steps: int) -> str:
@@ -103,8 +103,8 @@ def _steps(file: Ints, tid: Ints, when: Ints, start: Ints, end: Ints, fault: Boo
     order = np.lexsort((when, tid, file))
     file, tid, start, end = file[order], tid[order], start[order], end[order]
     fault, read = fault[order], read[order]
-    here = _same(file, tid)
-    overlaps = here & (start < np.append(0, end[:-1])[: len(end)]) & (end > np.append(0, start[:-1])[: len(end)])
+    same_thread = _same(file, tid)
+    overlaps = same_thread & (start < np.append(0, end[:-1])[: len(end)]) & (end > np.append(0, start[:-1])[: len(end)])
     head = np.flatnonzero(~overlaps)
     if not len(head):
         none = np.empty(0, dtype=np.int64)
@@ -118,7 +118,7 @@ def _steps(file: Ints, tid: Ints, when: Ints, start: Ints, end: Ints, fault: Boo
         end=np.maximum.reduceat(end, head),
         first=np.where(surely < np.iinfo(np.int64).max, surely, low),
         read=np.logical_or.reduceat(read, head),
-        here=here[head],
+        here=same_thread[head],
     )
 
 
@@ -132,8 +132,8 @@ def _follows(steps: _Steps, near: int) -> Bools:
     """Tell which steps go on from the one before."""
     gap = steps.start - np.append(0, steps.end[:-1])[: len(steps.end)]
     behind = np.append(0, steps.start[:-1])[: len(steps.start)] - steps.end
-    found: Bools = steps.here & (gap <= near) & (behind <= near)
-    return found
+    follows: Bools = steps.here & (gap <= near) & (behind <= near)
+    return follows
 
 
 def _jumps(steps: _Steps, place: Ints, files: int, near: int) -> tuple[Ints, Ints]:

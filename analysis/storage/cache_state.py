@@ -24,22 +24,22 @@ def cache_state(study: Study) -> str | None:
     """
     if not study.recording.sees_requests:
         return None
-    wanted = study.requests.by_target & study.requests.expects_reply
-    mine = wanted & ~study.requests.failed
-    reads = bool((mine & study.requests.reads).any())
-    got = pick(mine.astype(np.int64), study.gets.request, 0) == 1
-    fetched = np.unique(study.get_object[got & (study.get_object >= 0)])
-    fetches = int(got.sum())
-    if wanted.any() and not mine.any():
+    expected = study.requests.by_target & study.requests.expects_reply
+    succeeded = expected & ~study.requests.failed
+    reads = bool((succeeded & study.requests.reads).any())
+    get_succeeded = pick(succeeded.astype(np.int64), study.gets.request, 0) == 1
+    fetched = np.unique(study.get_object[get_succeeded & (study.get_object >= 0)])
+    fetches = int(get_succeeded.sum())
+    if expected.any() and not succeeded.any():
         return None
-    if not mine.any() and not study.recording.has(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT):
+    if not succeeded.any() and not study.recording.has(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT):
         return "none"
     if not fetches:
         return "warm" if reads else "hot"
     request = study.opens.request
-    asked = (request >= 0) & study.requests.by_target[np.maximum(request, 0)] if len(mine) else request >= 0
-    touched = np.unique(study.opens.object[asked & (study.opens.object >= 0)])
-    there_before = len(np.setdiff1d(touched, fetched))
+    by_target = (request >= 0) & study.requests.by_target[np.maximum(request, 0)] if len(succeeded) else request >= 0
+    objects = np.unique(study.opens.object[by_target & (study.opens.object >= 0)])
+    there_before = len(np.setdiff1d(objects, fetched))
     share = len(fetched) / max(len(fetched) + there_before, 1)
     return "cold" if reads and share >= COLD_SHARE else "mixed"
 
@@ -54,27 +54,27 @@ def states_by_row(study: Study) -> list[str | None]:
     if not study.recording.sees_requests:
         return [None for _ in rows]
     requests, use = study.requests, study.use
-    reads = np.where(requests.reads, study.request_phase, -1)
-    asked = np.where(requests.is_(Opcode.OPEN) & ~requests.failed, study.request_phase, -1)
+    read_row = np.where(requests.reads, study.request_phase, -1)
+    open_row = np.where(requests.is_(Opcode.OPEN) & ~requests.failed, study.request_phase, -1)
     failed = pick(requests.failed.astype(np.int64), study.gets.request, 0) == 1
-    get_phase = np.where(failed, -1, study.get_phase)
+    get_row = np.where(failed, -1, study.get_phase)
     pages = study.recording.of(Kind.PAGE_MAP, Kind.PAGE_READ, Kind.FAULT)
     page_row = study.phases.row_at(pages.tid, pages.start)
     of_use = pick(study.request_phase, use.use_request, -1)
     of_read = pick(study.request_phase, use.read_request, -1)
     waits = disk_waits(study)
-    found: list[str | None] = []
+    states: list[str | None] = []
     for row in rows:
-        got = np.unique(study.get_object[get_phase == row])
-        there = np.concatenate([use.use_object[(of_use == row) & (use.use == FOUND)], use.read_object[of_read == row]])
-        kept = len(np.setdiff1d(np.unique(there[there >= 0]), got))
-        if (get_phase == row).any():
-            found.append("cold" if len(got) / max(len(got) + kept, 1) >= COLD_SHARE else "mixed")
-        elif (reads == row).any():
-            found.append(_warm(waits, of_read == row))
+        fetched = np.unique(study.get_object[get_row == row])
+        cached = np.concatenate([use.use_object[(of_use == row) & (use.use == FOUND)], use.read_object[of_read == row]])
+        not_fetched = len(np.setdiff1d(np.unique(cached[cached >= 0]), fetched))
+        if (get_row == row).any():
+            states.append("cold" if len(fetched) / max(len(fetched) + not_fetched, 1) >= COLD_SHARE else "mixed")
+        elif (read_row == row).any():
+            states.append(_warm(waits, of_read == row))
         else:
-            found.append("hot" if (asked == row).any() or (page_row == row).any() else "none")
-    return found
+            states.append("hot" if (open_row == row).any() or (page_row == row).any() else "none")
+    return states
 
 
 def _warm(waits: tuple[Ints, Ints] | None, chosen: Bools) -> str:
@@ -98,7 +98,7 @@ def disk_waits(study: Study) -> tuple[Ints, Ints] | None:
     asleep = EventIndex(recording, off, off.tid)
     reads = recording.all.where(study.use.read_at)
     first = asleep.asof_forward(reads.tid, reads.start)
-    began = pick(asleep.rows.start, first, -1)
-    inside = (began >= 0) & (began < reads.end)
-    waited = np.where(inside, np.minimum(pick(asleep.rows.end, first, 0), reads.end) - began, 0)
+    wait_start = pick(asleep.rows.start, first, -1)
+    inside = (wait_start >= 0) & (wait_start < reads.end)
+    waited = np.where(inside, np.minimum(pick(asleep.rows.end, first, 0), reads.end) - wait_start, 0)
     return waited, reads.end - reads.start

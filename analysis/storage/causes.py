@@ -48,14 +48,14 @@ def request_causes(study: Study) -> Ints:
     requests = study.requests
     read = requests.reads
     cause = np.where(read, FIRST_TOUCH, np.where(requests.is_(Opcode.OPEN), NEW_FILE, METADATA))
-    seen = _page_last_seen(study)
-    cause[read & (seen >= 0)] = EVICTED_PAGE
+    last_seen = _page_last_seen(study)
+    cause[read & (last_seen >= 0)] = EVICTED_PAGE
     cause[read & requests.direct] = DIRECT_IO
     reloaded = reload_before(study, requests.connection, requests.sent)
-    renewed = read & (seen >= 0) & (seen < reloaded)
+    renewed = read & (last_seen >= 0) & (last_seen < reloaded)
     cause[renewed | asked_again(study, reloaded) | (fetched_catalog(study) & (reloaded >= 0))] = CATALOG_EXPIRED
-    begun = last_before(study, client_reloads(study), requests.connection, requests.sent)
-    cause[(read & (seen >= 0) & (seen < begun)) | asked_again(study, begun)] = CLIENT_RELOADED
+    client_start = last_before(study, client_reloads(study), requests.connection, requests.sent)
+    cause[(read & (last_seen >= 0) & (last_seen < client_start)) | asked_again(study, client_start)] = CLIENT_RELOADED
     cause[_object_was_there(study)] = EVICTED_OBJECT
     cause[read & _streamed(study)] = STREAMING_CACHE
     return np.where(requests.expects_reply & ~requests.failed, cause, -1)
@@ -70,12 +70,12 @@ def counted_causes(cause: Ints) -> dict[str, int]:
 def _object_was_there(study: Study) -> Bools:
     """Tell which requests missed an object that the cache had held before."""
     use, requests = study.use, study.requests
-    there = first_there(study.opens, study.jobs)
+    since = first_there(study.opens, study.jobs)
     missing = (use.use == FETCHED) | (use.use == SHARED)
-    again = missing & (there[use.use_object] < pick(requests.received, use.use_request, -1))
-    found = np.zeros(len(requests), dtype=bool)
-    found[use.use_request[again]] = True
-    return found
+    again = missing & (since[use.use_object] < pick(requests.received, use.use_request, -1))
+    missed_again = np.zeros(len(requests), dtype=bool)
+    missed_again[use.use_request[again]] = True
+    return missed_again
 
 
 def _streamed(study: Study) -> Bools:
@@ -86,11 +86,11 @@ def _streamed(study: Study) -> Bools:
     requests, jobs, opens, gets = study.requests, study.jobs, study.opens, study.gets
     on_disk = np.unique(opens.rows.tgid[opens.object >= 0])
     fetched = (pick(requests.daemon, gets.request, -1) >= 0) & ((gets.status == 200) | gets.encrypted)
-    found = np.zeros(len(requests), dtype=bool)
-    found[gets.request[fetched & np.isin(gets.daemon, on_disk)]] = True
+    streamed = np.zeros(len(requests), dtype=bool)
+    streamed[gets.request[fetched & np.isin(gets.daemon, on_disk)]] = True
     stored = np.concatenate([jobs.request[jobs.committed], opens.request[opens.transaction]])
-    found[stored[stored >= 0]] = False
-    return found
+    streamed[stored[stored >= 0]] = False
+    return streamed
 
 
 def _page_last_seen(study: Study) -> Ints:
@@ -101,9 +101,9 @@ def _page_last_seen(study: Study) -> Ints:
     """
     requests = study.requests
     reads = np.flatnonzero(requests.reads & ~requests.direct & (requests.offset >= 0) & (requests.size > 0))
-    found = np.full(len(requests), -1, dtype=np.int64)
+    last_ns = np.full(len(requests), -1, dtype=np.int64)
     if not len(reads):
-        return found
+        return last_ns
     file, begin = file_of(requests)[reads], requests.offset[reads]
     end = begin + np.maximum(requests.size[reads], 0)
     axis = Axis.of(file, end)
@@ -117,8 +117,8 @@ def _page_last_seen(study: Study) -> Ints:
     order = np.lexsort((when, key))
     key, when, owner = key[order], when[order], owner[order]
     again = np.flatnonzero((key[1:] == key[:-1]) & (when[1:] > when[:-1]) & (owner[1:] >= 0)) + 1
-    np.maximum.at(found, owner[again], when[again - 1])
-    return found
+    np.maximum.at(last_ns, owner[again], when[again - 1])
+    return last_ns
 
 
 def _pages_seen(study: Study, axis: Axis, edges: Ints) -> tuple[Ints, Ints, Ints]:

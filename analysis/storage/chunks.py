@@ -77,10 +77,10 @@ def object_of_request(study: Study) -> Ints:
 
 def _first_of(study: Study, request: Ints, an_object: Ints) -> Ints:
     """Return the first object that is paired with each request, -1 for none."""
-    found = np.full(len(study.requests), -1, dtype=np.int64)
+    first = np.full(len(study.requests), -1, dtype=np.int64)
     backwards = np.flatnonzero((request >= 0) & (an_object >= 0))[::-1]
-    found[request[backwards]] = an_object[backwards]
-    return found
+    first[request[backwards]] = an_object[backwards]
+    return first
 
 
 def blocked_ns(study: Study, rows: tuple[int, ...] = ()) -> Ints:
@@ -96,16 +96,16 @@ def chunks(study: Study) -> Chunks:
     """Build the table of objects."""
     use, gets, requests, count = study.use, study.gets, study.requests, len(study.opens.names)
     by_target = np.append(requests.by_target, False)
-    mine = by_target[use.use_request]
-    there = first_there(study.opens, study.jobs)
-    again = (use.use == FETCHED) & (there[use.use_object] < pick(requests.received, use.use_request, -1))
+    of_target = by_target[use.use_request]
+    since = first_there(study.opens, study.jobs)
+    again = (use.use == FETCHED) & (since[use.use_object] < pick(requests.received, use.use_request, -1))
     of_get = np.where(study.gets_of_target, study.get_object, -1)
     reading = np.append(requests.by_target & requests.is_(Opcode.READ), False)[use.read_request]
-    wanted = object_of_request(study)
-    of_request = np.where(requests.by_target, wanted, -1)
+    request_object = object_of_request(study)
+    of_request = np.where(requests.by_target, request_object, -1)
 
     def uses(chosen: Bools) -> Ints:
-        return add_up(np.where(chosen & mine, use.use_object, -1), np.ones(len(mine), dtype=np.int64), count)
+        return add_up(np.where(chosen & of_target, use.use_object, -1), np.ones(len(of_target), dtype=np.int64), count)
 
     file, offset, reach, from_read = _places(study, reading, of_request, count)
     columns = {
@@ -131,8 +131,8 @@ def chunks(study: Study) -> Chunks:
     used = sum(columns[name] for name in ("read", "fetches", "hits", "shared", "misses")) > 0
     order = np.flatnonzero(used)
     order = order[np.lexsort((columns["object"][order], columns["offset"][order], columns["file"][order]))]
-    found = Chunks(**{name: column[order] for name, column in columns.items()})
-    return Chunks(**{**vars(found), "asked": asked_bytes(study, found)})
+    table = Chunks(**{name: column[order] for name, column in columns.items()})
+    return Chunks(**{**vars(table), "asked": asked_bytes(study, table)})
 
 
 def _places(study: Study, reading: Bools, of_request: Ints, count: int) -> tuple[Ints, Ints, Ints, Bools]:
@@ -140,8 +140,8 @@ def _places(study: Study, reading: Bools, of_request: Ints, count: int) -> tuple
     use, requests = study.use, study.requests
     rows = np.flatnonzero(reading & (use.read_object >= 0))
     rows = rows[np.lexsort((use.read_at[rows], use.read_request[rows]))]
-    request, an_object, got = use.read_request[rows], use.read_object[rows], use.read_bytes[rows]
-    before = np.cumsum(got) - got
+    request, an_object, length = use.read_request[rows], use.read_object[rows], use.read_bytes[rows]
+    before = np.cumsum(length) - length
     first = np.append(True, request[1:] != request[:-1])[: len(rows)]
     before -= np.maximum.accumulate(np.where(first, before, 0))
     start = requests.offset[request] + before - use.read_offset[rows]
@@ -151,7 +151,7 @@ def _places(study: Study, reading: Bools, of_request: Ints, count: int) -> tuple
     np.minimum.at(low, an_object[plausible], start[plausible])
     np.maximum.at(high, an_object[plausible], start[plausible])
     reach = np.zeros(count, dtype=np.int64)
-    np.maximum.at(reach, an_object, np.clip(use.read_offset[rows], 0, LARGEST_FILE) + got)
+    np.maximum.at(reach, an_object, np.clip(use.read_offset[rows], 0, LARGEST_FILE) + length)
     file = np.full(count, -1, dtype=np.int64)
     turn = np.flatnonzero(of_request >= 0)[::-1]
     file[of_request[turn]] = turn
@@ -164,18 +164,18 @@ def _places(study: Study, reading: Bools, of_request: Ints, count: int) -> tuple
 
 def _streamed(study: Study, of_request: Ints) -> Ints:
     """Return the object of each READ that was answered from what it fetched, without any file of the cache; -1 for others."""
-    found = np.full(len(of_request), -1, dtype=np.int64)
+    streamed = np.full(len(of_request), -1, dtype=np.int64)
     fetching = study.gets.request[study.gets_of_target]
-    found[fetching] = of_request[fetching]
+    streamed[fetching] = of_request[fetching]
     cached = study.use.read_request
-    found[cached[cached >= 0]] = -1
-    return np.where(study.requests.is_(Opcode.READ), found, -1)
+    streamed[cached[cached >= 0]] = -1
+    return np.where(study.requests.is_(Opcode.READ), streamed, -1)
 
 
 def _kinds(study: Study, offset: Ints, read: Bools, count: int) -> Ints:
     """Return the kind of each object: as its URL says, else what was done with it."""
     gets = study.gets
-    told = np.array(
+    by_url = np.array(
         [SUFFIXES.get(suffix(line), UNKNOWN) if WHOLE.search(line) else UNKNOWN for line in gets.line] or [0]
     )
     kind = np.full(count, UNKNOWN, dtype=np.int64)
@@ -184,26 +184,26 @@ def _kinds(study: Study, offset: Ints, read: Bools, count: int) -> Ints:
     in_read[study.opens.object[opened & np.append(study.requests.is_(Opcode.READ), False)[study.opens.request]]] = True
     kind[read] = FILE
     kind[in_read | (offset > 0)] = CHUNK
-    named = (gets.object >= 0) & (told != UNKNOWN)
-    kind[gets.object[named]] = told[named]
+    named = (gets.object >= 0) & (by_url != UNKNOWN)
+    kind[gets.object[named]] = by_url[named]
     return kind
 
 
 def _sizes(study: Study, count: int) -> Ints:
     size = np.full(count, -1, dtype=np.int64)
-    told = (study.jobs.object >= 0) & (study.jobs.inserted_bytes >= 0)
-    np.maximum.at(size, study.jobs.object[told], np.minimum(study.jobs.inserted_bytes[told], LARGEST_FILE))
+    known = (study.jobs.object >= 0) & (study.jobs.inserted_bytes >= 0)
+    np.maximum.at(size, study.jobs.object[known], np.minimum(study.jobs.inserted_bytes[known], LARGEST_FILE))
     return size
 
 
-def asked_bytes(study: Study, found: Chunks) -> Ints:
+def asked_bytes(study: Study, table: Chunks) -> Ints:
     """Return the bytes of pages of each object that the target read or had mapped in, each once."""
     pages = touched(study.recording)
-    known = np.flatnonzero(found.offset >= 0)
-    axis = Axis.of(found.file[known], found.end[known])
-    placed = FileMap.of(axis, found.file[known], found.offset[known], found.end[known], known)
+    known = np.flatnonzero(table.offset >= 0)
+    axis = Axis.of(table.file[known], table.end[known])
+    placed = FileMap.of(axis, table.file[known], table.offset[known], table.end[known], known)
     pieces = placed.split(*union(axis, pages.file, pages.start, pages.end))
-    return add_up(pieces.value, pieces.end - pieces.start, len(found))
+    return add_up(pieces.value, pieces.end - pieces.start, len(table))
 
 
 def asked_of_files(study: Study, file: Ints) -> Ints:

@@ -79,14 +79,17 @@ def failure_rows(study: Study, ended: Ends | None = None) -> tuple[Failure, ...]
     groups, which = np.unique(np.stack([*(each[failed] for each in of), process]), axis=1, return_inverse=True)
     which, number = which.ravel(), groups.shape[1]
     count = np.bincount(which, minlength=number)
-    told = np.full(number, len(failed), dtype=np.int64)
-    np.minimum.at(told, which, np.arange(len(failed)))  # the first of each, but of those that ended a process, that one
+    shown = np.full(number, len(failed), dtype=np.int64)
+    np.minimum.at(
+        shown, which, np.arange(len(failed))
+    )  # the first of each, but of those that ended a process, that one
     ending = np.flatnonzero(np.isin(failed, list(deadly)))
-    told[which[ending]] = ending
-    order = np.argsort(requests.sent[failed[told]], kind="stable")[:MOST]
-    lost = refused(study)
+    shown[which[ending]] = ending
+    order = np.argsort(requests.sent[failed[shown]], kind="stable")[:MOST]
+    failed_connects = refused(study)
     rows = [
-        _of_request(study, lost, int(failed[told[each]]), int(count[each]), ended, deadly) for each in order.tolist()
+        _of_request(study, failed_connects, int(failed[shown[each]]), int(count[each]), ended, deadly)
+        for each in order.tolist()
     ]
     rows += _of_calls(study, failed)
     rows += _of_signals(study, ended, deadly)
@@ -95,29 +98,33 @@ def failure_rows(study: Study, ended: Ends | None = None) -> tuple[Failure, ...]
 
 def _deadly(study: Study, ended: Ends, failed: Ints) -> dict[int, int]:
     """Return which failed requests a SIGBUS followed: request -> place in `ended`. It is the thread's own last one before."""
-    found: dict[int, int] = {}
+    deadly: dict[int, int] = {}
     requests = study.requests
     tids, tgids = study.recording.target_threads
     process = pick(tgids, match(tids, requests.asker[failed]), -1)
     for place in np.flatnonzero((ended.signal == SIGBUS) & (ended.time >= 0)).tolist():
-        own = requests.asker[failed] == ended.tid[place] if ended.tid[place] >= 0 else process == ended.pid[place]
-        before = failed[own & (requests.replied[failed] <= ended.time[place])]
+        of_process = (
+            requests.asker[failed] == ended.tid[place] if ended.tid[place] >= 0 else process == ended.pid[place]
+        )
+        before = failed[of_process & (requests.replied[failed] <= ended.time[place])]
         if len(before):
-            found[int(before[np.argmax(requests.replied[before])])] = place
-    return found
+            deadly[int(before[np.argmax(requests.replied[before])])] = place
+    return deadly
 
 
-def _of_request(study: Study, lost: Refused, request: int, count: int, ended: Ends, deadly: dict[int, int]) -> Failure:
+def _of_request(
+    study: Study, failed_connects: Refused, request: int, count: int, ended: Ends, deadly: dict[int, int]
+) -> Failure:
     requests = study.requests
     opcode = int(requests.opcode[request])
-    path, asked_at = _wanted(study, request)
-    tries, place = _tried(study, lost, request), deadly.get(request)
+    path, read_at = _wanted(study, request)
+    tries, place = _tried(study, failed_connects, request), deadly.get(request)
     tids, tgids = study.recording.target_threads
     pid = int(pick(tgids, match(tids, requests.asker[[request]]), 0)[0])
     reading = opcode == Opcode.READ
     offset = int(requests.offset[request]) if reading and requests.offset[request] >= 0 else None
     if reading and offset is None:
-        offset = asked_at
+        offset = read_at
     if place is not None and reading:
         offset = _touched(study, request, offset, int(ended.tid[place]))
     return Failure(
@@ -156,40 +163,49 @@ def _wanted(study: Study, request: int) -> tuple[str, int | None]:
     if call >= 0 and rows.kind[call] == Kind.SYS_OPEN:
         return study.recording.text(rows.where(np.array([call])))[0], None
     faults = study.recording.of(Kind.FAULT)
-    mine = faults.where((faults.tid == tid) & (faults.start <= sent))
-    return (study.file_paths.of(connection, mine.b[-1:])[0], int(mine.c[-1]) * PAGE) if len(mine) else ("", None)
+    of_thread = faults.where((faults.tid == tid) & (faults.start <= sent))
+    return (
+        (study.file_paths.of(connection, of_thread.b[-1:])[0], int(of_thread.c[-1]) * PAGE)
+        if len(of_thread)
+        else ("", None)
+    )
 
 
 def _touched(study: Study, request: int, offset: int | None, tid: int) -> int | None:
     """Return the page that the thread touched last before a READ, which may have asked for more before and behind it."""
     faults = study.recording.of(Kind.FAULT)
-    mine = faults.where((faults.tid == tid) & (faults.start <= study.requests.replied[request]))
-    return int(mine.c[-1]) * PAGE if len(mine) else offset
+    of_thread = faults.where((faults.tid == tid) & (faults.start <= study.requests.replied[request]))
+    return int(of_thread.c[-1]) * PAGE if len(of_thread) else offset
 
 
-def _tried(study: Study, lost: Refused, request: int) -> _Tries:
+def _tried(study: Study, failed_connects: Refused, request: int) -> _Tries:
     """Return what the client tried for a request: in its own download, or in one that it waited for."""
     jobs, gets = study.jobs, study.gets
-    failing = np.flatnonzero((jobs.request == request) & (jobs.result > 0))
-    if not len(failing):
-        begun, over = study.requests.received[request], study.requests.replied[request]
-        wanted = study.use.object[request]
-        at_once = (jobs.filled >= begun) & (jobs.handed <= over) & (jobs.daemon == study.requests.daemon[request])
-        failing = np.flatnonzero(at_once & (jobs.result > 0) & ((jobs.object == wanted) | (wanted < 0)))
-    if not len(failing):
+    failed_jobs = np.flatnonzero((jobs.request == request) & (jobs.result > 0))
+    if not len(failed_jobs):
+        start, end = study.requests.received[request], study.requests.replied[request]
+        request_object = study.use.object[request]
+        at_once = (jobs.filled >= start) & (jobs.handed <= end) & (jobs.daemon == study.requests.daemon[request])
+        failed_jobs = np.flatnonzero(
+            at_once & (jobs.result > 0) & ((jobs.object == request_object) | (request_object < 0))
+        )
+    if not len(failed_jobs):
         return _Tries()
-    job = int(failing[-1])
-    mine, without = np.flatnonzero(gets.job == job), np.flatnonzero(lost.job == job)
-    told = [(int(gets.sent[each]), outcome_of(study, each), int(gets.status[each])) for each in mine.tolist()]
-    told += [(int(lost.start[each]), connection_error(int(lost.error[each])), 0) for each in without.tolist()]
-    told.sort()
+    job = int(failed_jobs[-1])
+    job_gets, job_connects = np.flatnonzero(gets.job == job), np.flatnonzero(failed_connects.job == job)
+    attempts = [(int(gets.sent[each]), outcome_of(study, each), int(gets.status[each])) for each in job_gets.tolist()]
+    attempts += [
+        (int(failed_connects.start[each]), connection_error(int(failed_connects.error[each])), 0)
+        for each in job_connects.tolist()
+    ]
+    attempts.sort()
     number = int(jobs.result[job])
     return _Tries(
-        words=tuple(word for _, word, _ in told),
-        statuses=tuple(status for _, _, status in told),
-        url=_url(gets.line[mine[-1]]) if len(mine) else None,
-        server=_server(study, lost, mine, without),
-        proxied=bool(len(mine)) and is_proxied(gets.line[mine[-1]]),
+        words=tuple(word for _, word, _ in attempts),
+        statuses=tuple(status for _, _, status in attempts),
+        url=_url(gets.line[job_gets[-1]]) if len(job_gets) else None,
+        server=_server(study, failed_connects, job_gets, job_connects),
+        proxied=bool(len(job_gets)) and is_proxied(gets.line[job_gets[-1]]),
         client_said=CLIENT[number] if number < len(CLIENT) else f"failure {number}",
         object=study.opens.names[jobs.object[job]] if jobs.object[job] >= 0 else None,
     )
@@ -199,12 +215,14 @@ def _url(line: str) -> str | None:
     return line.split(" ", 2)[1] if line.count(" ") else None
 
 
-def _server(study: Study, lost: Refused, mine: Ints, without: Ints) -> str | None:
+def _server(study: Study, failed_connects: Refused, job_gets: Ints, job_connects: Ints) -> str | None:
     """Return address and port of the peer that was asked last: of a proxy if one is used."""
     gets = study.gets
-    asked = [(int(gets.sent[each]), int(gets.address[each])) for each in mine.tolist()]
-    asked += [(int(lost.start[each]), int(lost.address[each])) for each in without.tolist()]
-    known = [address for _, address in sorted(asked) if address >= 0]
+    attempts = [(int(gets.sent[each]), int(gets.address[each])) for each in job_gets.tolist()]
+    attempts += [
+        (int(failed_connects.start[each]), int(failed_connects.address[each])) for each in job_connects.tolist()
+    ]
+    known = [address for _, address in sorted(attempts) if address >= 0]
     return address_of(known[-1]) if known else None
 
 
@@ -250,19 +268,19 @@ def _of_calls(study: Study, failed: Ints) -> list[Failure]:
 def descriptor_path(recording: Recording, tgid: int, fd: int, when_ns: int) -> str:
     """Return what a process opened last as a descriptor before a time, as it gave it; empty if that was not seen."""
     opens = recording.of(Kind.SYS_OPEN)
-    mine = opens.where((opens.tgid == tgid) & (opens.ret == (fd & 0xFFFFFFFF)) & (opens.end <= when_ns))
-    return recording.text(mine.where(np.array([len(mine) - 1])))[0] if len(mine) else ""
+    of_process = opens.where((opens.tgid == tgid) & (opens.ret == (fd & 0xFFFFFFFF)) & (opens.end <= when_ns))
+    return recording.text(of_process.where(np.array([len(of_process) - 1])))[0] if len(of_process) else ""
 
 
 def _of_signals(study: Study, ended: Ends, deadly: dict[int, int]) -> list[Failure]:
     """Return the SIGBUS of processes that touched a page of a mapping on a mount without a request that failed."""
     places = set(np.flatnonzero((ended.signal == SIGBUS) & (ended.time >= 0)).tolist()) - set(deadly.values())
-    found = []
+    rows = []
     for place in sorted(places):
         mapped = mapping_at(study.recording, int(ended.pid[place]), int(ended.address[place]), int(ended.time[place]))
         if mapped is None or not any(mapped[0].startswith(f"{mount.path}/") for mount in study.recording.mounts):
             continue
-        found.append(
+        rows.append(
             Failure(
                 what="read",
                 path=mapped[0],
@@ -276,20 +294,20 @@ def _of_signals(study: Study, ended: Ends, deadly: dict[int, int]) -> list[Failu
                 signal=signal_name(SIGBUS),
             )
         )
-    return found
+    return rows
 
 
 def mapping_at(recording: Recording, pid: int, address: int, when_ns: int) -> tuple[str, int] | None:
     """Return file and offset of what a process, or one that it was forked from, had mapped at an address."""
     placed, maps, forks = recording.of(Kind.SYS_MAPPED), recording.of(Kind.SYS_MMAP), recording.of(Kind.PROC_FORK)
     for _ in range(8):
-        mine = placed.where(
+        mappings = placed.where(
             (placed.tgid == pid) & (placed.start <= when_ns) & (placed.a <= address) & (address < placed.a + placed.c)
         )
-        if len(mine):
-            begun = maps.where((maps.tgid == pid) & (maps.start == mine.start[-1]))
-            path = descriptor_path(recording, pid, int(mine.b[-1]), int(mine.start[-1]))
-            offset = address - int(mine.a[-1]) + (int(begun.b[-1]) if len(begun) else 0)
+        if len(mappings):
+            calls = maps.where((maps.tgid == pid) & (maps.start == mappings.start[-1]))
+            path = descriptor_path(recording, pid, int(mappings.b[-1]), int(mappings.start[-1]))
+            offset = address - int(mappings.a[-1]) + (int(calls.b[-1]) if len(calls) else 0)
             return (path, offset) if path else None
         born = forks.where((forks.a == pid) & (forks.tgid != pid))
         if not len(born):

@@ -89,19 +89,19 @@ class CacheUseOfRun:
         return self.evicted > 0 and self.again > 0
 
 
-def cache_of_run(study: Study, found: Chunks) -> CacheUseOfRun:
+def cache_of_run(study: Study, objects: Chunks) -> CacheUseOfRun:
     """Add up what the target used of the caches of its mounts.
 
     The working set is the size of all objects used; of those that were in the cache before, as far as they were read.
     """
     quotas = [mount.quota_bytes for mount in study.mounts]
-    again = np.maximum(found.fetches - 1, 0)
-    each = found.fetched // np.maximum(found.fetches, 1)
+    again = np.maximum(objects.fetches - 1, 0)
+    each = objects.fetched // np.maximum(objects.fetches, 1)
     return CacheUseOfRun(
         quota=quotas[0] if len(quotas) == 1 else None,
-        working_set=int(np.where(found.size >= 0, found.size, found.reach).sum()),
-        fetched=int((found.fetches > 0).sum()),
+        working_set=int(np.where(objects.size >= 0, objects.size, objects.reach).sum()),
+        fetched=int((objects.fetches > 0).sum()),
         again=int(again.sum()),
         again_bytes=int((again * each).sum()),
-        evicted=int(found.evictions.sum()),
+        evicted=int(objects.evictions.sum()),
     )

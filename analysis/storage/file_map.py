@@ -54,8 +54,8 @@ class FileMap:
     def of(cls, axis: Axis, file: Ints, start: Ints, end: Ints, number: Ints) -> "FileMap":
         """Put `number` on [start, end) of each file; what has no place or is empty is left out."""
         begin, stop = axis.at(file, start), axis.at(file, end)
-        good = (begin >= 0) & (stop > begin)
-        return cls(axis, overlay(Steps.constant(-1), begin[good], stop[good], number[good]))
+        not_empty = (begin >= 0) & (stop > begin)
+        return cls(axis, overlay(Steps.constant(-1), begin[not_empty], stop[not_empty], number[not_empty]))
 
     def split(self, file: Ints, start: Ints, end: Ints) -> Pieces:
         """Cut ranges of files at the borders of the stretches: piece of which range, from, to (positions), number there.

@@ -47,11 +47,11 @@ def _folders(study: Study, at: Ints, is_folder: Bools) -> list[str]:
     requests, known = study.requests, study.file_paths.names
     links = zip(requests.connection[at].tolist(), requests.nodeid[at].tolist(), is_folder.tolist(), strict=True)
     roots = {mount.path for mount in study.recording.mounts}
-    found = []
+    names = []
     for connection, node, folder in links:
         path = known.get((connection, node), "")
-        found.append(path if folder or path in roots else posixpath.dirname(path))
-    return found
+        names.append(path if folder or path in roots else posixpath.dirname(path))
+    return names
 
 
 def _sums(study: Study, place: Ints, count: int) -> Ints:
@@ -84,31 +84,31 @@ def _upwards(folder: str, roots: set[str]) -> Iterator[str]:
     yield from passed if passed[-1] in roots else [folder]
 
 
-def _rows(study: Study, names: tuple[str, ...], own: Ints) -> tuple[Folder, ...]:
+def _rows(study: Study, names: tuple[str, ...], direct: Ints) -> tuple[Folder, ...]:
     """Add up what lies below each folder, and return the rows."""
     roots = {mount.path for mount in study.recording.mounts}
     total: dict[str, Ints] = {}
-    mine = dict(zip(names, own, strict=True))
-    for name, sums in mine.items():
+    by_name = dict(zip(names, direct, strict=True))
+    for name, sums in by_name.items():
         for folder in _upwards(name, roots):
             total[folder] = total.get(folder, np.zeros_like(sums)) + sums
-    nothing = np.zeros(own.shape[1], dtype=np.int64)
-    rows = [_row(name, mine.get(name, nothing).tolist(), sums.tolist()) for name, sums in total.items()]
+    nothing = np.zeros(direct.shape[1], dtype=np.int64)
+    rows = [_row(name, by_name.get(name, nothing).tolist(), sums.tolist()) for name, sums in total.items()]
     return tuple(sorted(rows, key=lambda row: (-row.total_blocked_s, -row.total_requests, row.path)))
 
 
-def _row(name: str, own: list[int], total: list[int]) -> Folder:
+def _row(name: str, direct: list[int], total: list[int]) -> Folder:
     return Folder(
         path=name,
-        requests=own[REQUESTS],
-        lookups=own[LOOKUPS],
-        opens=own[OPENS],
-        reads=own[READS],
-        read_bytes=own[READ_BYTES],
-        http_fetches=own[FETCHES],
-        http_bytes=own[FETCHED_BYTES],
-        blocked_s=own[BLOCKED_NS] / 1e9,
-        files=own[FILES],
+        requests=direct[REQUESTS],
+        lookups=direct[LOOKUPS],
+        opens=direct[OPENS],
+        reads=direct[READS],
+        read_bytes=direct[READ_BYTES],
+        http_fetches=direct[FETCHES],
+        http_bytes=direct[FETCHED_BYTES],
+        blocked_s=direct[BLOCKED_NS] / 1e9,
+        files=direct[FILES],
         total_requests=total[REQUESTS],
         total_http_fetches=total[FETCHES],
         total_http_bytes=total[FETCHED_BYTES],

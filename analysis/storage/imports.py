@@ -79,7 +79,7 @@ def imports(study: Study) -> Imports:
     number = {name: place for place, name in enumerate(names)}
     module = np.array([number[marks.name[place]] for place in order.tolist()], dtype=np.int64)
     innermost = _innermost(lanes, thread, start, end, depth, parent)
-    own = _counts(study, lanes, innermost, len(start))
+    direct = _counts(study, lanes, innermost, len(start))
     self_ns, blocked = _times(study, lanes, innermost, len(start))
     return Imports(
         start=start,
@@ -91,8 +91,8 @@ def imports(study: Study) -> Imports:
         module=module,
         names=names,
         failed=marks.failed[order],
-        own=own,
-        total=_with_nested(own, parent, depth),
+        own=direct,
+        total=_with_nested(direct, parent, depth),
         self_ns=self_ns,
         self_blocked_ns=blocked,
         total_blocked_ns=_with_nested(blocked, parent, depth),
@@ -102,14 +102,14 @@ def imports(study: Study) -> Imports:
 def _marks(recording: Recording) -> _Marks:
     """Return the marked imports, and the start of each interpreter that marked any."""
     rows = recording.of(Kind.IMPORT)
-    begun, ended = life(recording)
+    start, end = life(recording)
     armed = rows.where(rows.a == ARMED)
-    rows = rows.where((rows.a != ARMED) & (rows.end > begun) & (rows.start < ended))
+    rows = rows.where((rows.a != ARMED) & (rows.end > start) & (rows.start < end))
     since = _executed(recording, armed)
     armed, since = armed.where(since >= 0), since[since >= 0]
     return _Marks(
-        start=np.concatenate([np.clip(rows.start, begun, ended), since]),
-        end=np.concatenate([np.clip(rows.end, begun, ended), np.maximum(armed.start, since)]),
+        start=np.concatenate([np.clip(rows.start, start, end), since]),
+        end=np.concatenate([np.clip(rows.end, start, end), np.maximum(armed.start, since)]),
         process=np.concatenate([rows.tgid, armed.tgid]),
         thread=np.concatenate([rows.tid, armed.tid]),
         depth=np.concatenate([np.clip(rows.b, 0, DEEPEST), np.zeros(len(armed), dtype=np.int64)]),
@@ -124,9 +124,11 @@ def _executed(recording: Recording, armed: Rows) -> Ints:
     lanes = recording.lanes(execs.tgid)
     places = lanes.at(execs.tgid, execs.start)
     order = np.argsort(places, kind="stable")
-    found = pick(execs.start[order], latest_within(places[order], lanes.at(armed.tgid, armed.start), lanes.span_ns), -1)
+    last_exec = pick(
+        execs.start[order], latest_within(places[order], lanes.at(armed.tgid, armed.start), lanes.span_ns), -1
+    )
     first = np.where(armed.tgid == recording.target_pid, life(recording)[0], -1)
-    return np.where(found >= 0, found, first)
+    return np.where(last_exec >= 0, last_exec, first)
 
 
 def _parents(recording: Recording, thread: Ints, depth: Ints, start: Ints, end: Ints) -> Ints:
@@ -135,16 +137,16 @@ def _parents(recording: Recording, thread: Ints, depth: Ints, start: Ints, end: 
     places = lanes.at(thread << DEPTH_BITS | depth, start)
     order = np.argsort(places, kind="stable")
     above = np.where(depth > 0, lanes.at(thread << DEPTH_BITS | np.maximum(depth - 1, 0), start), -1)
-    found = pick(order, latest_within(places[order], above, lanes.span_ns), -1)
-    return np.where(pick(end, found, -1) > start, found, -1)
+    last_above = pick(order, latest_within(places[order], above, lanes.span_ns), -1)
+    return np.where(pick(end, last_above, -1) > start, last_above, -1)
 
 
 def _within(end: Ints, parent: Ints, depth: Ints) -> Ints:
     """Let no import end after the one that it is nested in."""
     end = end.copy()
     for level in np.unique(depth).tolist():
-        here = np.flatnonzero((depth == level) & (parent >= 0))
-        end[here] = np.minimum(end[here], end[parent[here]])
+        at_level = np.flatnonzero((depth == level) & (parent >= 0))
+        end[at_level] = np.minimum(end[at_level], end[parent[at_level]])
     return end
 
 
@@ -165,13 +167,13 @@ def _counts(study: Study, lanes: Lanes, innermost: Steps, count: int) -> Ints:
     """Return what was asked in each import itself: columns as COUNTS."""
     requests, gets = study.requests, study.gets
     position = lanes.at(requests.asker, requests.sent)
-    found = np.where(requests.by_target & (position >= 0), innermost.value_at(position), -1)
-    of_get = pick(found, gets.request, -1)
+    import_of = np.where(requests.by_target & (position >= 0), innermost.value_at(position), -1)
+    of_get = pick(import_of, gets.request, -1)
     columns = (
-        add_up(found, requests.is_(Opcode.OPEN), count),
-        add_up(found, np.isin(requests.opcode, PATHS), count),
-        add_up(found, requests.reads, count),
-        add_up(found, requests.read_bytes, count),
+        add_up(import_of, requests.is_(Opcode.OPEN), count),
+        add_up(import_of, np.isin(requests.opcode, PATHS), count),
+        add_up(import_of, requests.reads, count),
+        add_up(import_of, requests.read_bytes, count),
         add_up(of_get, np.ones(len(of_get), dtype=np.int64), count),
         add_up(of_get, gets.body_bytes, count),
     )
@@ -191,10 +193,10 @@ def _times(study: Study, lanes: Lanes, innermost: Steps, count: int) -> tuple[In
     return add_up(which, end - start, count), blocked
 
 
-def _with_nested(own: Ints, parent: Ints, depth: Ints) -> Ints:
+def _with_nested(direct: Ints, parent: Ints, depth: Ints) -> Ints:
     """Add to each import what those nested in it have."""
-    total = own.copy()
+    total = direct.copy()
     for level in np.unique(depth)[::-1].tolist():
-        here = np.flatnonzero((depth == level) & (parent >= 0))
-        np.add.at(total, parent[here], total[here])
+        at_level = np.flatnonzero((depth == level) & (parent >= 0))
+        np.add.at(total, parent[at_level], total[at_level])
     return total

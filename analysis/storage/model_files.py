@@ -33,27 +33,28 @@ def model_files(study: Study) -> tuple[ModelFile, ...]:
     mapped = _sum(used, np.where(calls.rows.kind == Kind.SYS_MMAP, calls.rows.c, 0), len(names))
     read = _sum(used, np.where(calls.rows.kind == Kind.SYS_READ, np.maximum(calls.rows.ret, 0), 0), len(names))
     opens = np.bincount(file[file >= 0], minlength=len(names)).tolist()
-    there = np.bincount(file[(file >= 0) & calls.on_mount], minlength=len(names)).tolist()
+    on_mount = np.bincount(file[(file >= 0) & calls.on_mount], minlength=len(names)).tolist()
     rows = [
-        ModelFile(path, there[place] > 0, opens[place], mapped[place], read[place]) for place, path in enumerate(names)
+        ModelFile(path, on_mount[place] > 0, opens[place], mapped[place], read[place])
+        for place, path in enumerate(names)
     ]
     return tuple(sorted(rows, key=lambda row: (-row.mapped_bytes - row.read_bytes, row.path))[:MOST])
 
 
 def _sum(group: Ints, amount: Ints, count: int) -> list[int]:
-    kept = (group >= 0) & (amount > 0)
-    return [int(total) for total in np.bincount(group[kept], weights=amount[kept], minlength=count)]
+    chosen = (group >= 0) & (amount > 0)
+    return [int(total) for total in np.bincount(group[chosen], weights=amount[chosen], minlength=count)]
 
 
 def model_from(study: Study, files: tuple[ModelFile, ...]) -> str | None:
     """Tell where the model came from: cvmfs, elsewhere, or None where nothing of it was seen."""
-    away = study.elsewhere
-    asked = [
+    unobserved = study.elsewhere
+    request_rows = [
         study.request_phase[study.requests.expects_reply],
-        study.phases.row_at(away.asker, away.sent)[away.to_cvmfs],
+        study.phases.row_at(unobserved.asker, unobserved.sent)[unobserved.to_cvmfs],
     ]
     pages = study.recording.of(Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP)
-    touched = study.phases.row_at(pages.tid, pages.start)
-    if any(file.on_cvmfs for file in files) or any((rows == LOAD).any() for rows in (*asked, touched)):
+    page_rows = study.phases.row_at(pages.tid, pages.start)
+    if any(file.on_cvmfs for file in files) or any((rows == LOAD).any() for rows in (*request_rows, page_rows)):
         return CVMFS
     return ELSEWHERE if any(file.mapped_bytes + file.read_bytes for file in files) else None

@@ -40,8 +40,8 @@ def operator_layers(trace: Path) -> tuple[OperatorLayer, ...]:
     total: dict[tuple[str, int | None], list[int]] = {}
     for row in summed:  # one for each node of the graph, not for each time it ran
         if row["phase"]:
-            found = total.setdefault((row["phase"], layer_of(row["name"])), [0, 0])
-            found[0] += row["dur_ns_count"]
-            found[1] += row["dur_ns_sum"]
+            sums = total.setdefault((row["phase"], layer_of(row["name"])), [0, 0])
+            sums[0] += row["dur_ns_count"]
+            sums[1] += row["dur_ns_sum"]
     rows = [OperatorLayer(phase, layer, count, spent / 1e9) for (phase, layer), (count, spent) in total.items()]
     return tuple(sorted(rows, key=lambda row: (row.phase, row.layer is None, row.layer or 0)))

@@ -44,7 +44,7 @@ def reloads(study: Study) -> tuple[Ints, Ints]:
     gets, requests = study.gets, study.requests
     manifest, catalog = np.flatnonzero(is_manifest(study)), is_catalog(study)
     served = requests.seen_by_daemon
-    found = []
+    takeovers = []
     for get in manifest[np.argsort(gets.sent[manifest], kind="stable")].tolist():
         daemon, when = int(gets.daemon[get]), int(gets.sent[get])
         later = manifest[(gets.daemon[manifest] == daemon) & (gets.sent[manifest] > when)]
@@ -54,8 +54,10 @@ def reloads(study: Study) -> tuple[Ints, Ints]:
         if new.any() and before.any():
             earlier = gets.sent[manifest[(gets.daemon[manifest] == daemon) & (gets.sent[manifest] < when)]]
             earlier = earlier[earlier >= max(when - DRAIN_NS, int(requests.replied[before].min()))]
-            found.append((daemon, int(earlier[-1]) if len(earlier) else when))
-    daemons, times = (np.array(column, dtype=np.int64) for column in (zip(*found, strict=True) if found else ((), ())))
+            takeovers.append((daemon, int(earlier[-1]) if len(earlier) else when))
+    daemons, times = (
+        np.array(column, dtype=np.int64) for column in (zip(*takeovers, strict=True) if takeovers else ((), ()))
+    )
     return daemons, times
 
 
@@ -87,39 +89,39 @@ def last_before(study: Study, events: tuple[Ints, Ints], connection: Ints, when_
     lanes = Lanes.of(daemon, study.recording.start_ns, study.recording.end_ns)
     places = lanes.at(daemon, times)
     order = np.argsort(places, kind="stable")
-    wanted = lanes.at(pick(pids, match(links, connection), -connection), when_ns)
-    return pick(times[order], latest_within(places[order], wanted, lanes.span_ns), -1)
+    query = lanes.at(pick(pids, match(links, connection), -connection), when_ns)
+    return pick(times[order], latest_within(places[order], query, lanes.span_ns), -1)
 
 
 def fetched_catalog(study: Study) -> Bools:
     """Tell which requests fetched a catalog."""
-    found = np.zeros(len(study.requests), dtype=bool)
-    of = study.gets.request[is_catalog(study)]
-    found[of[of >= 0]] = True
-    return found
+    fetches = np.zeros(len(study.requests), dtype=bool)
+    request = study.gets.request[is_catalog(study)]
+    fetches[request[request >= 0]] = True
+    return fetches
 
 
 def asked_again(study: Study, reloaded: Ints) -> Bools:
     """Tell which requests for a name or its attributes came first after a reload, and had been answered before it."""
     requests = study.requests
-    found = np.zeros(len(requests), dtype=bool)
+    repeated = np.zeros(len(requests), dtype=bool)
     if not (reloaded >= 0).any():
-        return found
-    asked = np.flatnonzero(np.isin(requests.opcode, NAMED))
+        return repeated
+    named = np.flatnonzero(np.isin(requests.opcode, NAMED))
     key = np.array(
-        [requests.connection[asked], requests.opcode[asked], requests.nodeid[asked], _names(study, asked)],
+        [requests.connection[named], requests.opcode[named], requests.nodeid[named], _names(study, named)],
         dtype=np.int64,
     )
-    order = np.lexsort((requests.sent[asked], *key))
+    order = np.lexsort((requests.sent[named], *key))
     same = (key[:, order[1:]] == key[:, order[:-1]]).all(axis=0)
-    earlier, later = asked[order[:-1]], asked[order[1:]]
-    found[later[same & (requests.sent[earlier] < reloaded[later])]] = True
-    return found
+    earlier, later = named[order[:-1]], named[order[1:]]
+    repeated[later[same & (requests.sent[earlier] < reloaded[later])]] = True
+    return repeated
 
 
-def _names(study: Study, asked: Ints) -> Ints:
+def _names(study: Study, request: Ints) -> Ints:
     """Return one number for the name that each request is about, 0 for none."""
-    row = study.requests.row[asked]
+    row = study.requests.row[request]
     rows = study.recording.all.where(np.maximum(row, 0))
     index = np.where(row >= 0, study.recording.text_index(rows), -1)
     texts = np.append(study.recording.texts["text"], np.zeros(1, dtype="S1"))[index].astype(f"S{NAME_BYTES}")

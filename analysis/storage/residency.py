@@ -31,18 +31,21 @@ class Residency:
 
 def residency(study: Study) -> Residency:
     """Follow pages of files through READ replies, and through what the target touched, where the probe sees that."""
-    asked = study.requests
-    read = np.flatnonzero(asked.is_(Opcode.READ) & (asked.offset >= 0) & (asked.read_bytes > 0))
+    requests = study.requests
+    read = np.flatnonzero(requests.is_(Opcode.READ) & (requests.offset >= 0) & (requests.read_bytes > 0))
     pages = study.recording.of(Kind.PAGE_READ, Kind.PAGE_MAP)
-    first_read = asked.offset[read] // PAGE
-    touched = pages.c & ((1 << _PAGE_BITS) - 1)
-    file = np.concatenate([file_of(asked)[read], file_key(connection_of_device(study.recording, pages.a), pages.b)])
-    first = np.concatenate([first_read, touched])
+    first_read = requests.offset[read] // PAGE
+    page = pages.c & ((1 << _PAGE_BITS) - 1)
+    file = np.concatenate([file_of(requests)[read], file_key(connection_of_device(study.recording, pages.a), pages.b)])
+    first = np.concatenate([first_read, page])
     count = np.concatenate(
-        [-(-(asked.offset[read] + asked.read_bytes[read]) // PAGE) - first_read, np.maximum(pages.c >> _PAGE_BITS, 1)]
+        [
+            -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE) - first_read,
+            np.maximum(pages.c >> _PAGE_BITS, 1),
+        ]
     )
     # Pages are there while the reply is still being written, and the target may touch them then.
-    time = np.concatenate([asked.replying[read], pages.start])
+    time = np.concatenate([requests.replying[read], pages.start])
     order = np.argsort(time, kind="stable")
     brought = (np.arange(len(time)) < len(read))[order]
     return _followed(time[order], file[order], first[order], count[order], brought)
@@ -64,11 +67,11 @@ def _followed(time: Ints, file: Ints, first: Ints, count: Ints, brought: Bools) 
     new = np.zeros(len(stretch), dtype=bool)
     order = np.lexsort((of, ~brought[of], stretch))
     new[order[np.unique(stretch[order], return_index=True)[1]]] = True
-    seen = np.bincount(of, weights=size * new, minlength=len(time))
-    again = np.bincount(of, weights=size * (~new & brought[of]), minlength=len(time))
-    changed = (seen + again) > 0
+    first_pages = np.bincount(of, weights=size * new, minlength=len(time))
+    again_pages = np.bincount(of, weights=size * (~new & brought[of]), minlength=len(time))
+    changed = (first_pages + again_pages) > 0
     return Residency(
         time[changed],
-        np.cumsum(seen[changed]).astype(np.int64) * PAGE,
-        np.cumsum(again[changed]).astype(np.int64) * PAGE,
+        np.cumsum(first_pages[changed]).astype(np.int64) * PAGE,
+        np.cumsum(again_pages[changed]).astype(np.int64) * PAGE,
     )

@@ -75,17 +75,17 @@ class Stacks:
 
 def files(study: Study) -> Files:
     """Number the files that the target's requests were about, those of the most requests first."""
-    asked = study.requests
-    key = file_of(asked)
-    mine = np.flatnonzero(asked.by_target & (asked.nodeid > 0))
-    keys, first, inverse, count = np.unique(key[mine], return_index=True, return_inverse=True, return_counts=True)
+    requests = study.requests
+    key = file_of(requests)
+    of_target = np.flatnonzero(requests.by_target & (requests.nodeid > 0))
+    keys, first, inverse, count = np.unique(key[of_target], return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(-count, kind="stable")
     rank = np.empty(len(keys), dtype=np.int64)
     rank[order] = np.arange(len(keys))
-    of_request = np.full(len(asked), -1, dtype=np.int64)
-    of_request[mine] = rank[inverse.ravel()]
-    shown = mine[first[order]]
-    return Files(tuple(study.file_paths.of(asked.connection[shown], asked.nodeid[shown])), of_request)
+    of_request = np.full(len(requests), -1, dtype=np.int64)
+    of_request[of_target] = rank[inverse.ravel()]
+    shown = of_target[first[order]]
+    return Files(tuple(study.file_paths.of(requests.connection[shown], requests.nodeid[shown])), of_request)
 
 
 def stacks(study: Study, parts: Tensors | None = None) -> Stacks:

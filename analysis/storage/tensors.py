@@ -91,17 +91,20 @@ def tensors(study: Study, chunks: Chunks, cause: Ints, headers: Sequence[HeaderT
     of = np.array([place[each.path] for each in known], dtype=np.int64)
     start = np.array([each.offset for each in known], dtype=np.int64)
     size = np.array([each.size for each in known], dtype=np.int64)
-    own = np.unique(of)
+    with_tensors = np.unique(of)
     layout = _Layout(
-        files, own, FileMap.of(Axis.of(own, start + size), of, start, start + size, np.arange(len(of))), len(of)
+        files,
+        with_tensors,
+        FileMap.of(Axis.of(with_tensors, start + size), of, start, start + size, np.arange(len(of))),
+        len(of),
     )
     layers = [layer_of(each.name) for each in known]
     return Tensors(
-        header=(*known, *(None for _ in own)),
-        path=(*(each.path for each in known), *(files.paths[number] for number in own.tolist())),
-        layer=np.array([-1 if layer is None else layer for layer in layers] + [-1] * len(own), dtype=np.int64),
-        offset=np.append(start, np.zeros(len(own), dtype=np.int64)),
-        size=np.append(size, np.zeros(len(own), dtype=np.int64)),
+        header=(*known, *(None for _ in with_tensors)),
+        path=(*(each.path for each in known), *(files.paths[number] for number in with_tensors.tolist())),
+        layer=np.array([-1 if layer is None else layer for layer in layers] + [-1] * len(with_tensors), dtype=np.int64),
+        offset=np.append(start, np.zeros(len(with_tensors), dtype=np.int64)),
+        size=np.append(size, np.zeros(len(with_tensors), dtype=np.int64)),
         **_counts(study, layout, cause),
         faults=_faults(study, layout),
         fetched=_fetched(chunks, layout),
@@ -123,8 +126,8 @@ class _Layout:
 
     def rest(self, file: Ints) -> Ints:
         """Return the row of each file (number of its path) for what belongs to no tensor, -1 for files without tensors."""
-        found = match(self.own, file)
-        return np.where((found >= 0) & (file >= 0), self.tensors + found, -1)
+        place = match(self.own, file)
+        return np.where((place >= 0) & (file >= 0), self.tensors + place, -1)
 
     def split(self, file: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
         """Return (range, row, bytes) for each piece of the ranges of files."""
@@ -139,8 +142,8 @@ def _counts(study: Study, layout: _Layout, cause: Ints) -> dict[str, Ints]:
     file = layout.files.of(file_of(requests))
     main = np.where(requests.by_target & requests.reads, layout.rest(file), -1)
     reads = np.flatnonzero((main >= 0) & (requests.offset >= 0))
-    begin, got = requests.offset[reads], requests.read_bytes[reads]
-    which, row, length = layout.split(file[reads], begin, begin + got)
+    begin, length_ = requests.offset[reads], requests.read_bytes[reads]
+    which, row, length = layout.split(file[reads], begin, begin + length_)
     order = np.lexsort((-length, which))
     first = np.append(True, which[order][1:] != which[order][:-1])[: len(order)]
     main[reads[which[order][first]]] = row[order][first]
@@ -166,11 +169,11 @@ def _faults(study: Study, layout: _Layout) -> Ints:
     chosen = pages.kind == Kind.FAULT
     file = layout.files.of(pages.file[chosen])
     which, row, _ = layout.split(file, pages.start[chosen], pages.end[chosen])
-    found = layout.rest(file)
+    row_of_fault = layout.rest(file)
     tensor = row < layout.tensors
     order = np.flatnonzero(tensor)[::-1]
-    found[which[order]] = row[order]
-    return add_up(found, np.ones(len(found), dtype=np.int64), layout.rows)
+    row_of_fault[which[order]] = row[order]
+    return add_up(row_of_fault, np.ones(len(row_of_fault), dtype=np.int64), layout.rows)
 
 
 def _fetched(chunks: Chunks, layout: _Layout) -> Ints:
@@ -179,7 +182,7 @@ def _fetched(chunks: Chunks, layout: _Layout) -> Ints:
     placed = np.flatnonzero((chunks.offset >= 0) & (file >= 0) & (chunks.fetched > 0))
     which, row, length = layout.split(file[placed], chunks.offset[placed], chunks.end[placed])
     an_object = placed[which]
-    whole = np.maximum((chunks.end - chunks.offset)[an_object], 1)
-    share = np.floor(chunks.fetched[an_object] * (length / whole)).astype(np.int64)
-    left = chunks.fetched - add_up(an_object, share, len(chunks))
-    return add_up(row, share, layout.rows) + add_up(layout.rest(file), left, layout.rows)
+    object_bytes = np.maximum((chunks.end - chunks.offset)[an_object], 1)
+    share = np.floor(chunks.fetched[an_object] * (length / object_bytes)).astype(np.int64)
+    remainder = chunks.fetched - add_up(an_object, share, len(chunks))
+    return add_up(row, share, layout.rows) + add_up(layout.rest(file), remainder, layout.rows)

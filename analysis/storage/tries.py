@@ -55,31 +55,31 @@ def refused(study: Study) -> Refused:
         (on_socket.places[1:] // on_socket.lanes.span_ns) == (on_socket.places[:-1] // on_socket.lanes.span_ns), False
     )
     used = next_same[: len(rows)] & (np.append(rows.kind[1:], 0)[: len(rows)] == Kind.HTTP_SEND)
-    lost = rows.where((rows.kind == Kind.HTTP_CONNECT) & ~used)
+    connects = rows.where((rows.kind == Kind.HTTP_CONNECT) & ~used)
     taken = EventIndex(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
-    job = pick(taken.rows.index, taken.asof_backward(lost.tid, lost.start), -1)
-    job = np.where(pick(jobs.back, job, -1) >= lost.start, job, -1)
-    over = pick(jobs.result, job, -1) >= 0
+    job = pick(taken.rows.index, taken.asof_backward(connects.tid, connects.start), -1)
+    job = np.where(pick(jobs.back, job, -1) >= connects.start, job, -1)
+    ended = pick(jobs.result, job, -1) >= 0
     second = EventIndex(recording, recording.of(Kind.HTTP_CONNECT), recording.of(Kind.HTTP_CONNECT).tid)
-    follower = second.asof_forward(lost.tid, lost.start + 1)
-    soon = (follower >= 0) & (pick(second.rows.start, follower, 0) - lost.start < 250_000_000)
-    told = recording.of(Kind.HTTP_ERROR)
-    of_socket = EventIndex(recording, told, told.tgid << 32 | told.a & 0xFFFFFFFF)
-    answer = of_socket.asof_forward(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start)
-    turn = on_socket.asof_forward(lost.tgid << 32 | lost.a & 0xFFFFFFFF, lost.start + 1)
+    follower = second.asof_forward(connects.tid, connects.start + 1)
+    soon = (follower >= 0) & (pick(second.rows.start, follower, 0) - connects.start < 250_000_000)
+    errors = recording.of(Kind.HTTP_ERROR)
+    of_socket = EventIndex(recording, errors, errors.tgid << 32 | errors.a & 0xFFFFFFFF)
+    answer = of_socket.asof_forward(connects.tgid << 32 | connects.a & 0xFFFFFFFF, connects.start)
+    turn = on_socket.asof_forward(connects.tgid << 32 | connects.a & 0xFFFFFFFF, connects.start + 1)
     before_next = pick(of_socket.rows.start, answer, -1) < pick(rows.start, turn, recording.end_ns + 1)
     error = np.where((answer >= 0) & before_next, pick(of_socket.rows.ret, answer, 0), 0)
-    error = np.where((lost.ret < 0) & (lost.ret != -errno.EINPROGRESS), lost.ret, error)
-    over |= error < 0
-    other_family = soon & ((lost.b & 0xFFFF) == 10) & ((pick(second.rows.b, follower, 10) & 0xFFFF) == 2)
-    chosen = over & ~other_family
-    lost, job = lost.where(chosen), job[chosen]
+    error = np.where((connects.ret < 0) & (connects.ret != -errno.EINPROGRESS), connects.ret, error)
+    ended |= error < 0
+    other_family = soon & ((connects.b & 0xFFFF) == 10) & ((pick(second.rows.b, follower, 10) & 0xFFFF) == 2)
+    chosen = ended & ~other_family
+    connects, job = connects.where(chosen), job[chosen]
     return Refused(
         job=job,
-        start=lost.start,
+        start=connects.start,
         error=error[chosen],
-        daemon=lost.tgid,
-        address=np.where(lost.c > 0, lost.c << 16 | lost.b >> 32, -1),
+        daemon=connects.tgid,
+        address=np.where(connects.c > 0, connects.c << 16 | connects.b >> 32, -1),
     )
 
 
@@ -116,20 +116,20 @@ class Pauses:
     end: Ints
 
 
-def pauses(study: Study, lost: Refused) -> Pauses:
+def pauses(study: Study, failed_connects: Refused) -> Pauses:
     """Find the pauses: from the end of a try that failed, as far as it is known, to the begin of the next one."""
     gets, jobs = study.gets, study.jobs
-    known, without = np.flatnonzero(gets.job >= 0), np.flatnonzero(lost.job >= 0)
-    begun = np.where(gets.connecting >= 0, gets.connecting, gets.sent)[known]
-    job = np.concatenate([gets.job[known], lost.job[without]])
-    start = np.concatenate([begun, lost.start[without]])
+    known, without = np.flatnonzero(gets.job >= 0), np.flatnonzero(failed_connects.job >= 0)
+    get_start = np.where(gets.connecting >= 0, gets.connecting, gets.sent)[known]
+    job = np.concatenate([gets.job[known], failed_connects.job[without]])
+    start = np.concatenate([get_start, failed_connects.start[without]])
     failed = np.concatenate([gets.failed[known], np.ones(len(without), dtype=bool)])
-    over = np.concatenate([_ends(study)[known], lost.start[without]])
+    ended = np.concatenate([_ends(study)[known], failed_connects.start[without]])
     order = np.lexsort((start, job))
-    job, start, failed, over = job[order], start[order], failed[order], over[order]
-    follows = (job[1:] == job[:-1]) & failed[:-1] & (start[1:] - over[:-1] >= SHORTEST_PAUSE_NS)
+    job, start, failed, ended = job[order], start[order], failed[order], ended[order]
+    follows = (job[1:] == job[:-1]) & failed[:-1] & (start[1:] - ended[:-1] >= SHORTEST_PAUSE_NS)
     chosen = np.flatnonzero(follows)
-    return Pauses(job[chosen], over[chosen], np.minimum(start[chosen + 1], jobs.filled[job[chosen]]))
+    return Pauses(job[chosen], ended[chosen], np.minimum(start[chosen + 1], jobs.filled[job[chosen]]))
 
 
 def _ends(study: Study) -> Ints:
@@ -143,12 +143,12 @@ def _ends(study: Study) -> Ints:
     return np.where(gets.last >= 0, gets.last, np.where(ended >= 0, ended, gets.sent))
 
 
-def waited_ns(study: Study, found: Pauses) -> int:
+def waited_ns(study: Study, pauses: Pauses) -> int:
     """Return how long the critical path waited in pauses: for the request that each job is for."""
     path, total = study.critical_path, 0
-    request = pick(study.jobs.request, found.job, -1)
-    for number, start, end in zip(request.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
-        mine = path.request == number if number >= 0 else path.request < -1
-        within = np.minimum(path.end[mine], end) - np.maximum(path.start[mine], start)
+    request = pick(study.jobs.request, pauses.job, -1)
+    for number, start, end in zip(request.tolist(), pauses.start.tolist(), pauses.end.tolist(), strict=True):
+        of_request = path.request == number if number >= 0 else path.request < -1
+        within = np.minimum(path.end[of_request], end) - np.maximum(path.start[of_request], start)
         total += int(np.maximum(within, 0).sum())
     return total

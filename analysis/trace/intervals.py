@@ -49,8 +49,8 @@ class Lanes:
         """Return the number of each key's lane, NOWHERE where there is none."""
         if not len(self.keys):
             return np.full(len(key), NOWHERE, dtype=np.int64)
-        found = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
-        return np.where(self.keys[found] == key, found, NOWHERE)
+        rank = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
+        return np.where(self.keys[rank] == key, rank, NOWHERE)
 
     def at(self, key: Ints, time_ns: Ints) -> Ints:
         """Return the position of (key, time); a time outside the recording is moved to its edge."""
@@ -89,8 +89,8 @@ class Steps:
 def distinct(values: Ints) -> Ints:
     """Return the distinct values, sorted. Far faster than np.unique here: the input consists of a few sorted runs."""
     ordered = np.sort(values, kind="stable")
-    found: Ints = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
-    return found
+    unique: Ints = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    return unique
 
 
 def numbered(values: Ints) -> tuple[Ints, Ints]:
@@ -102,14 +102,14 @@ def numbered(values: Ints) -> tuple[Ints, Ints]:
         return empty(), empty()
     low, high = int(values.min()), int(values.max())
     if high - low >= max(CLOSE, 2 * len(values)):
-        found, which = np.unique(values, return_inverse=True)
-        return found, which.ravel().astype(np.int64)
-    there = np.zeros(high - low + 1, dtype=bool)
-    there[values - low] = True
-    found = np.flatnonzero(there)
-    rank = np.empty(len(there), dtype=np.int64)
-    rank[found] = np.arange(len(found))
-    return found + low, rank[values - low]
+        unique, which = np.unique(values, return_inverse=True)
+        return unique, which.ravel().astype(np.int64)
+    present = np.zeros(high - low + 1, dtype=bool)
+    present[values - low] = True
+    unique = np.flatnonzero(present)
+    rank = np.empty(len(present), dtype=np.int64)
+    rank[unique] = np.arange(len(unique))
+    return unique + low, rank[values - low]
 
 
 def disjoint(start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
@@ -139,12 +139,12 @@ def overlay(steps: Steps, start: Ints, end: Ints, value: Ints | int) -> Steps:
     at = every[order]
     del every
     last = np.append(at[1:] != at[:-1], True)
-    at, begun = at[last], (order >= len(steps.at)) & (order < len(steps.at) + len(start))
+    at, is_start = at[last], (order >= len(steps.at)) & (order < len(steps.at) + len(start))
     below = steps.value[np.cumsum(order < len(steps.at))[last] - 1]
-    over = np.cumsum(begun)[last] - 1
-    del order, begun, last
-    inside = (over >= 0) & (at < end[np.maximum(over, 0)])
-    return Steps(at, np.where(inside, values[np.maximum(over, 0)], below))
+    interval = np.cumsum(is_start)[last] - 1
+    del order, is_start, last
+    inside = (interval >= 0) & (at < end[np.maximum(interval, 0)])
+    return Steps(at, np.where(inside, values[np.maximum(interval, 0)], below))
 
 
 def ranges(first: Ints, last: Ints) -> tuple[Ints, Ints]:
@@ -192,14 +192,14 @@ def earliest(positions: Ints, query: Ints) -> Ints:
     return np.searchsorted(positions, query, side="left").astype(np.int64)
 
 
-def match(keys: Ints, wanted: Ints) -> Ints:
+def match(keys: Ints, query: Ints) -> Ints:
     """Return for each wanted key the index of its first occurrence in `keys` (any order), -1 if there is none."""
     if not len(keys):
-        return np.full(len(wanted), -1, dtype=np.int64)
+        return np.full(len(query), -1, dtype=np.int64)
     order = np.argsort(keys, kind="stable")
-    found = np.searchsorted(keys[order], wanted)
-    hit = order[np.minimum(found, len(keys) - 1)]
-    return np.where(keys[hit] == wanted, hit, -1)
+    place = np.searchsorted(keys[order], query)
+    hit = order[np.minimum(place, len(keys) - 1)]
+    return np.where(keys[hit] == query, hit, -1)
 
 
 def pick(values: Ints, index: Ints, otherwise: Ints | int) -> Ints:
@@ -227,13 +227,13 @@ def covered(group: Ints, start: Ints, end: Ints, groups: int) -> Ints:
 
 def earliest_within(places: Ints, query: Ints, span_ns: int) -> Ints:
     """Return the index of the first of sorted `places` at or after each query in the same lane, -1 if there is none."""
-    found = earliest(places, query)
-    same = pick(places, found, -1) // span_ns == query // span_ns
-    return np.where(same & (query >= 0), found, -1)
+    index = earliest(places, query)
+    same = pick(places, index, -1) // span_ns == query // span_ns
+    return np.where(same & (query >= 0), index, -1)
 
 
 def latest_within(places: Ints, query: Ints, span_ns: int) -> Ints:
     """Return the index of the last of sorted `places` at or before each query in the same lane, -1 if there is none."""
-    found = latest(places, query)
-    same = pick(places, found, -1) // span_ns == query // span_ns
-    return np.where(same & (query >= 0), found, -1)
+    index = latest(places, query)
+    same = pick(places, index, -1) // span_ns == query // span_ns
+    return np.where(same & (query >= 0), index, -1)

@@ -47,10 +47,10 @@ MOST: Final = {"mounts": 4096, "missing": 10_000, "lost": 10_000, "lost_by_cpu":
 def checked(trace: Trace) -> dict[str, Any]:
     """Return the trace's meta.json. Raises TraceDamaged if something in it is not what it should be."""
     for name, most in MOST.items():
-        found = trace.meta.get(name)
-        if isinstance(found, list | dict) and len(found) > most:
+        entries = trace.meta.get(name)
+        if isinstance(entries, list | dict) and len(entries) > most:
             raise TraceTooLarge(
-                f"{trace.path} is not read: its meta.json has {len(found):,} {name}, and cvtrace reads {most:,} at most"
+                f"{trace.path} is not read: its meta.json has {len(entries):,} {name}, and cvtrace reads {most:,} at most"
             )
     longer = _too_long(trace.meta, "")
     if longer is not None:
@@ -62,14 +62,14 @@ def checked(trace: Trace) -> dict[str, Any]:
     return trace.meta
 
 
-def _too_long(found: Any, where: str) -> str | None:
+def _too_long(entry: Any, where: str) -> str | None:
     """Return where a text is that is longer than any that is recorded."""
-    if isinstance(found, str):
-        return where if len(found) > LONGEST else None
-    if isinstance(found, list):
-        return next((inner for each in found if (inner := _too_long(each, where))), None)
-    if isinstance(found, dict):
-        for name, value in found.items():
+    if isinstance(entry, str):
+        return where if len(entry) > LONGEST else None
+    if isinstance(entry, list):
+        return next((inner for each in entry if (inner := _too_long(each, where))), None)
+    if isinstance(entry, dict):
+        for name, value in entry.items():
             longer = (
                 where or "a name" if len(name) > LONGEST else _too_long(value, f"{where}.{name}" if where else name)
             )
@@ -78,19 +78,19 @@ def _too_long(found: Any, where: str) -> str | None:
     return None
 
 
-def _misfits(found: Any, wanted: Any, where: str) -> list[str]:
-    if isinstance(wanted, list):
-        if not isinstance(found, list):
+def _misfits(entry: Any, shape: Any, where: str) -> list[str]:
+    if isinstance(shape, list):
+        if not isinstance(entry, list):
             return [where]
-        return [each for row in found for each in _misfits(row, wanted[0], where)]
-    if isinstance(wanted, dict):
-        if not isinstance(found, dict):
+        return [each for row in entry for each in _misfits(row, shape[0], where)]
+    if isinstance(shape, dict):
+        if not isinstance(entry, dict):
             return [where]
         inner = f"{where}." if where else ""
-        if "*" in wanted:
-            return [each for name, value in found.items() for each in _misfits(value, wanted["*"], f"{inner}{name}")]
-        told = {name: found[name] for name in wanted if found.get(name) is not None}
-        return [each for name, value in told.items() for each in _misfits(value, wanted[name], f"{inner}{name}")]
-    if type(found) is not wanted:
+        if "*" in shape:
+            return [each for name, value in entry.items() for each in _misfits(value, shape["*"], f"{inner}{name}")]
+        present = {name: entry[name] for name in shape if entry.get(name) is not None}
+        return [each for name, value in present.items() for each in _misfits(value, shape[name], f"{inner}{name}")]
+    if type(entry) is not shape:
         return [where]
-    return [where] if isinstance(found, int) and not 0 <= abs(found) < LARGEST else []
+    return [where] if isinstance(entry, int) and not 0 <= abs(entry) < LARGEST else []

@@ -36,8 +36,8 @@ class Rows:
     c: Ints
     unfinished: Bools
 
-    def __init__(self, whole: "Rows | None" = None, index: Ints | None = None, **columns: Any) -> None:
-        self._whole = whole
+    def __init__(self, table: "Rows | None" = None, index: Ints | None = None, **columns: Any) -> None:
+        self._whole = table
         self.index: Ints = np.arange(len(columns["start"]), dtype=np.int64) if index is None else index
         vars(self).update(columns)
 
@@ -85,23 +85,23 @@ class Mount:
         return int(self.counters_after[counter]) - int(self.counters_before[counter])
 
     @classmethod
-    def of(cls, said: dict[str, Any]) -> "Mount":
+    def of(cls, entry: dict[str, Any]) -> "Mount":
         """Read one entry of meta["mounts"]; what is not there stays empty."""
-        times = [*zip(said.get("counted_ns") or (), said.get("answered_ns") or (), strict=False)]
+        times = [*zip(entry.get("counted_ns") or (), entry.get("answered_ns") or (), strict=False)]
         return cls(
-            path=str(said.get("path") or "").rstrip("/"),
-            fqrn=str(said.get("fqrn") or ""),
-            connection=int(said.get("connection") or 0),
-            device=int(said.get("device") or said.get("connection") or 0),
-            daemon_pid=int(said.get("daemon_pid") or 0),
-            client=str(said.get("client") or "cvmfs2"),
-            version=str(said.get("version") or ""),
-            counters_before=dict(said.get("counters_before") or {}),
-            counters_after=dict(said.get("counters_after") or {}),
-            error=said.get("error"),
-            quota_bytes=said.get("quota_bytes"),
+            path=str(entry.get("path") or "").rstrip("/"),
+            fqrn=str(entry.get("fqrn") or ""),
+            connection=int(entry.get("connection") or 0),
+            device=int(entry.get("device") or entry.get("connection") or 0),
+            daemon_pid=int(entry.get("daemon_pid") or 0),
+            client=str(entry.get("client") or "cvmfs2"),
+            version=str(entry.get("version") or ""),
+            counters_before=dict(entry.get("counters_before") or {}),
+            counters_after=dict(entry.get("counters_after") or {}),
+            error=entry.get("error"),
+            quota_bytes=entry.get("quota_bytes"),
             counting_ns=(*times[0], *times[1]) if len(times) > 1 else None,
-            ended_ns=said.get("daemon_ended_ns"),
+            ended_ns=entry.get("daemon_ended_ns"),
         )
 
 
@@ -151,8 +151,8 @@ class Recording:
     @property
     def sees_sends(self) -> bool:
         """Whether each FUSE request that a thread of the target sends can be observed, as far as the recorder tells."""
-        said = " ".join(str(each) for each in self.meta.get("missing") or ())
-        return self.probe == "ebpf" and "FUSE tracepoints" not in said
+        missing = " ".join(str(each) for each in self.meta.get("missing") or ())
+        return self.probe == "ebpf" and "FUSE tracepoints" not in missing
 
     def lanes(self, keys: Ints) -> Lanes:
         """Return a lane for each distinct key, as long as the recording."""
@@ -170,8 +170,8 @@ class Recording:
         lanes = self.lanes(tids << 16 | kind)
         inside = (when >= self.start_ns) & (when <= self.end_ns)
         places = np.where(inside, lanes.at(tids << 16 | kind, when), -2)
-        found = match(places, lanes.at(rows.tid << 16 | rows.kind, rows.start))
-        return np.where(found >= 0, chosen[np.maximum(found, 0)], -1)
+        place = match(places, lanes.at(rows.tid << 16 | rows.kind, rows.start))
+        return np.where(place >= 0, chosen[np.maximum(place, 0)], -1)
 
     def text(self, rows: Rows) -> list[str]:
         """Return the text of each row, empty where there is none. For thousands of rows, not for millions."""
@@ -185,9 +185,9 @@ class Recording:
 
     @cached_property
     def daemon_pids(self) -> Ints:
-        seen = np.unique(self.of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY).tgid)
-        said = ints([mount.daemon_pid for mount in self.mounts if mount.daemon_pid])
-        return np.union1d(seen, said)
+        by_events = np.unique(self.of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY).tgid)
+        by_meta = ints([mount.daemon_pid for mount in self.mounts if mount.daemon_pid])
+        return np.union1d(by_events, by_meta)
 
     @cached_property
     def target_tgids(self) -> Ints:
@@ -200,9 +200,9 @@ class Recording:
     def target_threads(self) -> tuple[Ints, Ints]:
         """Threads of the target's tree, sorted: (tid, tgid)."""
         forks = self.of(Kind.PROC_FORK)
-        mine = np.isin(self.all.tgid, self.target_tgids)
-        tids = np.concatenate([self.all.tid[mine], forks.b, self.target_tgids])
-        tgids = np.concatenate([self.all.tgid[mine], forks.a, self.target_tgids])
+        of_target = np.isin(self.all.tgid, self.target_tgids)
+        tids = np.concatenate([self.all.tid[of_target], forks.b, self.target_tgids])
+        tgids = np.concatenate([self.all.tgid[of_target], forks.a, self.target_tgids])
         unique, first = np.unique(tids, return_index=True)
         return unique, tgids[first]
 
@@ -248,19 +248,19 @@ ON_DEVICES: Final = (Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP, Kind.READAHEAD, 
 
 def _split(events: Events, mounts: tuple[Mount, ...], meta: dict[str, Any]) -> tuple[Events, Events]:
     """Tell events on observed mounts and of no mount at all from those on other FUSE mounts, which newer traces have as well."""
-    others = [other for other in meta.get("other_mounts") or () if isinstance(other, dict)]
+    other_mounts = [other for other in meta.get("other_mounts") or () if isinstance(other, dict)]
     connections, devices = (
-        ints([other[name] for other in others if type(other.get(name)) is int and 0 <= other[name] < 2**63])
+        ints([other[name] for other in other_mounts if type(other.get(name)) is int and 0 <= other[name] < 2**63])
         for name in ("connection", "device")
     )
-    if not len(others):
+    if not len(other_mounts):
         return events, events[:0]
     kind = events["kind"] & ~np.uint16(UNFINISHED)
     connections = np.setdiff1d(connections, [mount.connection for mount in mounts])
     devices = np.setdiff1d(devices, [mount.device for mount in mounts])
-    away = (kind == Kind.FUSE_SEND) & np.isin(events["b"].view(np.int64), connections)
-    away |= np.isin(kind, ON_DEVICES) & np.isin(events["a"].view(np.int64), devices)
-    return (events, events[:0]) if not away.any() else (events[~away], events[away])
+    on_others = (kind == Kind.FUSE_SEND) & np.isin(events["b"].view(np.int64), connections)
+    on_others |= np.isin(kind, ON_DEVICES) & np.isin(events["a"].view(np.int64), devices)
+    return (events, events[:0]) if not on_others.any() else (events[~on_others], events[on_others])
 
 
 def _rows(events: Events, when: Ints) -> Rows:

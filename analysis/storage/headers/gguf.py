@@ -72,9 +72,9 @@ class _Cursor:
         self.position = 0
 
     def take(self, length: int) -> bytes:
-        found = self.source.bytes_at(self.position, length)
+        content = self.source.bytes_at(self.position, length)
         self.position += length
-        return found
+        return content
 
     def number(self, length: int) -> int:
         return int.from_bytes(self.take(length), "little")
@@ -87,9 +87,9 @@ class _Cursor:
     def text(self) -> bytes:
         """Return the begin of a string, and move behind it."""
         length = self.number(8)
-        found = self.source.bytes_at(self.position, min(length, LONGEST_NAME))
+        content = self.source.bytes_at(self.position, min(length, LONGEST_NAME))
         self.skip(length)
-        return found
+        return content
 
 
 def tensors(source: Source, path: str) -> list[HeaderTensor]:
@@ -145,10 +145,10 @@ def _info(cursor: _Cursor) -> _Info:
 def _placed(infos: list[_Info], path: str, start: int, length: int) -> list[HeaderTensor]:
     ends = sorted({min(info.offset, length) for info in infos} | {length})
     following = dict(zip(ends, ends[1:] + ends[-1:], strict=True))
-    found = []
+    tensors = []
     for info in infos:
         name, block, width = TYPES.get(info.kind, (f"type {info.kind}", 0, 0))
         offset = min(info.offset, length)
         size = size_of(info.shape, 8) // block * width if block else following[offset] - offset
-        found.append(HeaderTensor(info.name, name, info.shape, path, start + offset, min(size, length - offset)))
-    return found
+        tensors.append(HeaderTensor(info.name, name, info.shape, path, start + offset, min(size, length - offset)))
+    return tensors

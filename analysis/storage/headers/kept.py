@@ -41,12 +41,12 @@ def are_kept(trace: Trace) -> bool:
 def kept(trace: Trace, paths: Sequence[str]) -> tuple[list[HeaderTensor], list[str]]:
     """Return the tensors that a trace keeps of these files, and a sentence if what it keeps cannot be used."""
     try:
-        found = parsed(_content(trace.path))
+        tensors = parsed(_content(trace.path))
     except (OSError, NotKept) as reason:
         why = getattr(reason, "strerror", None) or reason
         return [], [f"the tensors of the model ({TENSORS} of the trace cannot be used: {why})"]
-    wanted = set(paths)
-    return [each for each in found if each.path in wanted], []
+    names = set(paths)
+    return [each for each in tensors if each.path in names], []
 
 
 def _content(path: Path) -> bytes:
@@ -61,14 +61,18 @@ def _content(path: Path) -> bytes:
 def parsed(content: bytes) -> list[HeaderTensor]:
     """Return the tensors that a file tells of. Raises NotKept."""
     try:
-        told = json.loads(content)
+        document = json.loads(content)
     except (ValueError, RecursionError):
         raise NotKept("it is not JSON") from None
-    if not isinstance(told, dict) or told.get("schema") != SCHEMA or not isinstance(told.get("tensors"), list):
+    if (
+        not isinstance(document, dict)
+        or document.get("schema") != SCHEMA
+        or not isinstance(document.get("tensors"), list)
+    ):
         raise NotKept(f"it is not {SCHEMA}")
-    if len(told["tensors"]) > MOST_TENSORS:
+    if len(document["tensors"]) > MOST_TENSORS:
         raise NotKept("it has more tensors than are looked at")
-    return [_tensor(row) for row in told["tensors"]]
+    return [_tensor(row) for row in document["tensors"]]
 
 
 def _tensor(row: Any) -> HeaderTensor:

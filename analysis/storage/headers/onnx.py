@@ -92,50 +92,50 @@ def fields(source: Source, start: int, end: int) -> Iterator[tuple[int, int | Sp
 
 def tensors(source: Source, path: str) -> list[HeaderTensor]:
     """Return the initializers of the model at `path`, with external ones in the file they lie in. Raises Unreadable."""
-    found: list[HeaderTensor] = []
+    initializers: list[HeaderTensor] = []
     for number, graph in fields(source, 0, source.size):
         if number != MODEL_GRAPH or not isinstance(graph, Span):
             continue
         for inner, span in fields(source, graph.start, graph.end):
             if inner == GRAPH_INITIALIZER and isinstance(span, Span):
                 tensor = _placed(_tensor(source, span), path)
-                found += [tensor] if tensor is not None else []
-                if len(found) > MOST_TENSORS:
+                initializers += [tensor] if tensor is not None else []
+                if len(initializers) > MOST_TENSORS:
                     raise Unreadable("it has more tensors than are looked at")
-    return found
+    return initializers
 
 
 def _tensor(source: Source, span: Span) -> _Tensor:
-    made = _Tensor()
+    tensor = _Tensor()
     for number, value in fields(source, span.start, span.end):
         if isinstance(value, Span):
             if number == NAME:
-                made.name = _text(source, value, LONGEST_NAME)
+                tensor.name = _text(source, value, LONGEST_NAME)
             elif number == DIMS:
-                made.dims += _packed(source, value)
-            elif number == RAW_DATA or (number in TYPED_DATA and made.inline is None):
-                made.inline = value
-            elif number == EXTERNAL_DATA and len(made.external) < MOST_DIMS:
-                key, told = _entry(source, value)
-                made.external[key] = told
+                tensor.dims += _packed(source, value)
+            elif number == RAW_DATA or (number in TYPED_DATA and tensor.inline is None):
+                tensor.inline = value
+            elif number == EXTERNAL_DATA and len(tensor.external) < MOST_DIMS:
+                key, text = _entry(source, value)
+                tensor.external[key] = text
         elif number == DIMS:
-            made.dims.append(value)
+            tensor.dims.append(value)
         elif number == DATA_TYPE:
-            made.kind = value
+            tensor.kind = value
         elif number == DATA_LOCATION:
-            made.is_external = value == EXTERNAL
-        if len(made.dims) > MOST_DIMS:
+            tensor.is_external = value == EXTERNAL
+        if len(tensor.dims) > MOST_DIMS:
             raise Unreadable("it is no ONNX model")
-    return made
+    return tensor
 
 
 def _packed(source: Source, span: Span) -> list[int]:
-    found: list[int] = []
+    values: list[int] = []
     position = span.start
-    while position < span.end and len(found) <= MOST_DIMS:
+    while position < span.end and len(values) <= MOST_DIMS:
         value, position = source.varint_at(position)
-        found.append(value)
-    return found
+        values.append(value)
+    return values
 
 
 def _entry(source: Source, span: Span) -> tuple[str, str]:
@@ -150,21 +150,21 @@ def _text(source: Source, span: Span, longest: int) -> str:
     return source.bytes_at(span.start, min(span.end - span.start, longest)).decode("utf-8", "replace")
 
 
-def _placed(made: _Tensor, path: str) -> HeaderTensor | None:
+def _placed(tensor: _Tensor, path: str) -> HeaderTensor | None:
     """Return the tensor with its place; None where it has none (empty, or a file outside the model's folder)."""
-    dtype, bits = TYPES.get(made.kind, (f"type {made.kind}", 0))
-    shape = tuple(made.dims)
-    if not made.is_external:
-        span = made.inline
+    dtype, bits = TYPES.get(tensor.kind, (f"type {tensor.kind}", 0))
+    shape = tuple(tensor.dims)
+    if not tensor.is_external:
+        span = tensor.inline
         if span is None or span.end == span.start:
             return None
-        return HeaderTensor(made.name, dtype, shape, path, span.start, span.end - span.start)
-    location = posixpath.normpath(made.external.get("location") or ".")
+        return HeaderTensor(tensor.name, dtype, shape, path, span.start, span.end - span.start)
+    location = posixpath.normpath(tensor.external.get("location") or ".")
     if location.startswith(("/", "..")) or location == ".":
         return None
-    offset = _number(made.external.get("offset"), 0)
-    size = _number(made.external.get("length"), size_of(shape, bits))
-    return HeaderTensor(made.name, dtype, shape, posixpath.join(posixpath.dirname(path), location), offset, size)
+    offset = _number(tensor.external.get("offset"), 0)
+    size = _number(tensor.external.get("length"), size_of(shape, bits))
+    return HeaderTensor(tensor.name, dtype, shape, posixpath.join(posixpath.dirname(path), location), offset, size)
 
 
 def _number(text: str | None, otherwise: int) -> int:

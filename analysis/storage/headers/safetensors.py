@@ -39,14 +39,14 @@ def tensors(source: Source, path: str) -> list[HeaderTensor]:
     if not isinstance(header, dict) or len(header) > MOST_TENSORS:
         raise Unreadable("its header is not one of safetensors")
     start = LENGTH_BYTES + length
-    return [_tensor(name, told, path, start) for name, told in header.items() if name != METADATA]
+    return [_tensor(name, entry, path, start) for name, entry in header.items() if name != METADATA]
 
 
-def _tensor(name: str, told: Any, path: str, start: int) -> HeaderTensor:
-    if not isinstance(told, dict):
+def _tensor(name: str, entry: Any, path: str, start: int) -> HeaderTensor:
+    if not isinstance(entry, dict):
         raise Unreadable("its header is not one of safetensors")
-    dtype, offsets = told.get("dtype"), told.get("data_offsets")
-    shape = _numbers(told.get("shape"), MOST_DIMS)
+    dtype, offsets = entry.get("dtype"), entry.get("data_offsets")
+    shape = _numbers(entry.get("shape"), MOST_DIMS)
     if not isinstance(dtype, str) or len(bounds := _numbers(offsets, 2)) != 2 or bounds[0] > bounds[1]:
         raise Unreadable("its header is not one of safetensors")
     kind = NAMES.get(dtype, _sound(dtype).lower())
@@ -58,9 +58,9 @@ def _sound(text: str) -> str:
     return text[:LONGEST_NAME].encode("utf-8", "replace").decode()
 
 
-def _numbers(found: Any, most: int) -> tuple[int, ...]:
-    if not isinstance(found, list) or len(found) > most:
+def _numbers(values: Any, most: int) -> tuple[int, ...]:
+    if not isinstance(values, list) or len(values) > most:
         raise Unreadable("its header is not one of safetensors")
-    if any(type(each) is not int or not 0 <= each <= LARGEST for each in found):
+    if any(type(each) is not int or not 0 <= each <= LARGEST for each in values):
         raise Unreadable("its header is not one of safetensors")
-    return tuple(found)
+    return tuple(values)

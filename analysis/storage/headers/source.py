@@ -40,10 +40,10 @@ class Source:
         if first < 0 or first + length > len(self._window):
             self._fill(offset, max(length, WINDOW))
             first = 0
-        found = self._window[first : first + length]
-        if len(found) < length:
+        content = self._window[first : first + length]
+        if len(content) < length:
             raise Unreadable("it became shorter while it was read")
-        return found
+        return content
 
     def number_at(self, offset: int, length: int) -> int:
         """Return an unsigned little-endian number of so many bytes."""

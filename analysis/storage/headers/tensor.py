@@ -26,8 +26,8 @@ class HeaderTensor:
 
 def layer_of(name: str) -> int | None:
     """Return the layer that a name tells of, None for none (embeddings, head, graph inputs)."""
-    found = LAYER.search(name)
-    return int(found[1]) if found else None
+    matched = LAYER.search(name)
+    return int(matched[1]) if matched else None
 
 
 def size_of(shape: tuple[int, ...], bits: int) -> int:
