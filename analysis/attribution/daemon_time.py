@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.contract.classes import Class
-from cvtrace.analysis.joins.bytes_used import file_key
 from cvtrace.analysis.joins.client_functions import confirm_shared, jobs_asleep
 from cvtrace.analysis.joins.fetches import Gets, Jobs, rows_of_jobs
 from cvtrace.analysis.joins.objects import CacheOpens
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, covered, cut, disjoint, overlay, pick, ranges
+from cvtrace.analysis.trace.keys import file_key, pair_key, ranked
 from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
 from cvtrace.probes.events import Kind, Opcode
 
@@ -37,20 +37,20 @@ class Spans:
 
 @dataclass(frozen=True)
 class JobTime:
-    """The life of every job, from handed to filled, without gap: `spans`, over them `others`, and over them the `waits` for bytes.
+    """The life of every job, from handed to filled, without gap: `spans`, over them `busy`, and over them the `waits` for bytes.
 
-    `others` is when the download thread handled the bytes of other GETs while those of this one were due.
+    `busy` is when the download thread handled the bytes of other GETs while those of this one were due.
 
     The other columns have one entry per GET: it began to queue at `begin`, began to connect (or was sent) at `connect`, was
-    sent at `sent`, answered at `first`, and its bytes were handled until `filled`. `get` is the GET of each wait, `others_get` that of
-    each of `others`.
+    sent at `sent`, answered at `first`, and its bytes were handled until `filled`. `get` is the GET of each wait, `busy_get` that of
+    each of `busy`.
     """
 
     spans: Spans
-    others: Spans
+    busy: Spans
     waits: Spans
     get: Ints
-    others_get: Ints
+    busy_get: Ints
     begin: Ints
     connect: Ints
     sent: Ints
@@ -61,9 +61,9 @@ class JobTime:
         """Return how long the bytes of each GET were waited for, and how long others were handled while its own were due."""
         count, since = len(self.begin), int(self.begin.min(initial=0))
         waited = covered(self.get, self.waits.start - since, self.waits.end - since, count)
-        get = np.concatenate([self.get, self.others_get])
-        start = np.concatenate([self.waits.start, self.others.start]) - since
-        end = np.concatenate([self.waits.end, self.others.end]) - since
+        get = np.concatenate([self.get, self.busy_get])
+        start = np.concatenate([self.waits.start, self.busy.start]) - since
+        end = np.concatenate([self.waits.end, self.busy.end]) - since
         return waited, covered(get, start, end, count) - waited
 
 
@@ -88,7 +88,7 @@ def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
     previous = np.append(0, filled[:-1])[: len(job)]
     begin = np.minimum(np.where(is_first, pick(jobs.handed, job, connect), previous), connect)
     waits, get = _waits(recording, gets, first, np.minimum(filled, until))
-    busy, busy_get = _others(recording, gets, first, np.minimum(filled, until))
+    busy, busy_get = _busy(recording, gets, first, np.minimum(filled, until))
     parts = [
         (begin, connect, Class.NETWORK_QUEUE),
         (connect, sent, Class.NETWORK_CONNECT),
@@ -98,10 +98,10 @@ def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
     without = np.setdiff1d(np.arange(len(jobs)), job)
     return JobTime(
         spans=_joined(_spans(job, known, parts), _without_get(recording, jobs, without)),
-        others=busy,
+        busy=busy,
         waits=waits,
         get=get,
-        others_get=busy_get,
+        busy_get=busy_get,
         begin=begin,
         connect=connect,
         sent=sent,
@@ -157,7 +157,7 @@ def _waits(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[S
     return Spans(gets.job[which], start[chosen], stop[chosen], value), which
 
 
-def _others(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
+def _busy(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
     """Return when the download thread unpacked what had come on another socket while each GET was being received, and which GET.
 
     What a receive brought is handled right after it, until the thread turns to something else.
@@ -189,18 +189,18 @@ def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jo
     # A READ reads the object; what other requests read is the catalog.
     request = requests.of_worker(reads.tid, reads.start)
     reads = reads.where(pick(requests.opcode, request, int(Opcode.READ)) == int(Opcode.READ))
-    steps = _over(steps, requests, reads, Class.CACHE_READ)
+    steps = _paint(steps, requests, reads, Class.CACHE_READ)
     waits = _shared(recording, requests, opens, jobs)
-    steps = waits.over(steps, requests)
-    for spans in (time.spans, time.others, time.waits, _asleep(recording, jobs)):
+    steps = waits.paint(steps, requests)
+    for spans in (time.spans, time.busy, time.waits, _asleep(recording, jobs)):
         worker = pick(jobs.worker, spans.job, -1)
         known = lanes.rank(worker) >= 0
         worker = worker[known]
         start, end = lanes.at(worker, spans.start[known]), lanes.at(worker, spans.end[known])
         steps = overlay(steps, start, end, spans.value[known])
-    steps = _over(steps, requests, recording.of(Kind.BACKOFF), Class.NETWORK_QUEUE)
+    steps = _paint(steps, requests, recording.of(Kind.BACKOFF), Class.NETWORK_QUEUE)
     steps = _as_leader(steps, requests, jobs, waits)
-    return _over(steps, requests, recording.of(Kind.FUSE_REPLY), Class.CACHE_TRANSPORT)
+    return _paint(steps, requests, recording.of(Kind.FUSE_REPLY), Class.CACHE_TRANSPORT)
 
 
 def _asleep(recording: Recording, jobs: Jobs) -> Spans:
@@ -208,7 +208,7 @@ def _asleep(recording: Recording, jobs: Jobs) -> Spans:
     return Spans(job, start, end, np.full(len(job), int(Class.NETWORK_QUEUE), dtype=np.int64))
 
 
-def _over(steps: Steps, requests: Requests, rows: Rows, value: Class) -> Steps:
+def _paint(steps: Steps, requests: Requests, rows: Rows, value: Class) -> Steps:
     rows = rows.where(requests.lanes.rank(rows.tid) >= 0)
     start, end = requests.lanes.at(rows.tid, rows.start), requests.lanes.at(rows.tid, rows.end)
     return overlay(steps, start, end, int(value))
@@ -223,7 +223,7 @@ class Shared:
     end: Ints
     job: Ints
 
-    def over(self, steps: Steps, requests: Requests) -> Steps:
+    def paint(self, steps: Steps, requests: Requests) -> Steps:
         """Mark the waits in the lanes of their workers."""
         lanes = requests.lanes
         return overlay(
@@ -258,7 +258,7 @@ def _as_leader(steps: Steps, requests: Requests, jobs: Jobs, waits: Shared) -> S
 
 
 def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:
-    missed = np.flatnonzero(opens.missed & (opens.request >= 0))
+    missed = np.flatnonzero(opens.is_miss & (opens.request >= 0))
     width = len(opens.names) + 1
     with_job = np.unique(jobs.request * width + jobs.object)
     pair = opens.request[missed] * width + opens.object[missed]
@@ -275,7 +275,7 @@ def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, job
     rows, request = rows.where(shared), request[shared]
     end = np.maximum(until[shared], rows.end)
     wait_key = rows.tgid * width + opens.object[missed][shared]
-    job = _asked_for_by_itself(
+    job = _job_of_same_asker(
         recording, requests, jobs, jobs.daemon * width + jobs.object, wait_key, request, rows.end, end
     )
     return Shared(rows.tid, rows.end, end, job)
@@ -300,11 +300,11 @@ def _in_mutex(recording: Recording, requests: Requests, jobs: Jobs) -> Shared:
     request = request[pieces.which[shared]]
     file_of_job = np.full(len(jobs), NO_FILE, dtype=np.int64)
     file_of_job[of_file] = _file(requests, jobs.request[of_file])
-    job = _asked_for_by_itself(recording, requests, jobs, file_of_job, _file(requests, request), request, start, end)
+    job = _job_of_same_asker(recording, requests, jobs, file_of_job, _file(requests, request), request, start, end)
     return Shared(futexes.tid[pieces.which[shared]], start, end, job)
 
 
-def _asked_for_by_itself(
+def _job_of_same_asker(
     recording: Recording,
     requests: Requests,
     jobs: Jobs,
@@ -321,8 +321,8 @@ def _asked_for_by_itself(
     handed = rows_of_jobs(jobs, jobs.handed)
     asker = pick(requests.asker, jobs.request, NOBODY)
     asker = np.where(asker > 0, asker, NOBODY)
-    _, number = np.unique(np.concatenate([key, wait_key]), return_inverse=True)
-    name = number.ravel().astype(np.int64) << 32 ^ np.concatenate([asker, pick(requests.asker, request, 0)])
+    askers = np.concatenate([asker, pick(requests.asker, request, 0)])
+    name = pair_key(ranked(np.concatenate([key, wait_key])), askers)
     same = EventIndex(recording, handed, name[: len(jobs)])
     job = pick(same.rows.index, same.asof_backward(name[len(jobs) :], end), -1)
     return np.where(pick(jobs.filled, job, -1) > start, job, -1)

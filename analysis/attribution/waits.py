@@ -61,8 +61,8 @@ def waits(recording: Recording, requests: Requests, calls: Calls, unobserved: El
     off = recording.of(Kind.OFFCPU)
     off = off.where(recording.is_target_thread(off.tid))
     if len(off):
-        return _seen(recording, requests, calls, off, unobserved)
-    return _assembled(recording, requests, calls)
+        return _from_scheduler(recording, requests, calls, off, unobserved)
+    return _from_requests(recording, requests, calls)
 
 
 def _on_pages(
@@ -75,7 +75,7 @@ def _on_pages(
     )
 
 
-def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows, unobserved: Elsewhere) -> Waits:
+def _from_scheduler(recording: Recording, requests: Requests, calls: Calls, off: Rows, unobserved: Elsewhere) -> Waits:
     lanes = recording.lanes(off.tid)
     index, begin, stop = disjoint(lanes.at(off.tid, off.start), lanes.at(off.tid, off.end))
     off = off.where(index)
@@ -85,8 +85,8 @@ def _seen(recording: Recording, requests: Requests, calls: Calls, off: Rows, uno
     woken = np.where(blocked, np.where(off.a > 0, np.clip(off.a, start, end), end), start)
     call = enclosing_call(recording, calls, off.tid, start, woken)
     value = np.where(blocked, _reason(calls, call, off.c), int(Class.COMPUTE_WAIT))
-    follows = blocked & _woken_by_own(recording, calls, off, call)
-    request = np.where(blocked, _answered(recording, requests, off.b, woken), -1)
+    follows = blocked & _woken_by_target(recording, calls, off, call)
+    request = np.where(blocked, _request_of_waker(recording, requests, off.b, woken), -1)
     unknown = blocked & (request < 0) & ~follows & ~_names_itself(calls, call)
     request = np.where(unknown, _outstanding(recording, requests, off.tid, start, woken), request)
     unknown &= (request < 0) & waited_for(recording, unobserved, off.tid, start, woken)
@@ -111,7 +111,7 @@ def _births(recording: Recording) -> tuple[Ints, Ints, Ints]:
     return child, forks.start[::-1][last], forks.tid[::-1][last]
 
 
-def _woken_by_own(recording: Recording, calls: Calls, off: Rows, call: Ints) -> Bools:
+def _woken_by_target(recording: Recording, calls: Calls, off: Rows, call: Ints) -> Bools:
     """Tell which waits a thread of the target ended, of the same process or of another, that the waiter waited for.
 
     The scheduler names the thread that was on the CPU. Where a clock or a disk ended the wait, that is whoever was interrupted.
@@ -128,7 +128,7 @@ def _woken_by_own(recording: Recording, calls: Calls, off: Rows, call: Ints) -> 
     return by_target
 
 
-def _answered(recording: Recording, requests: Requests, waker: Ints, woken: Ints) -> Ints:
+def _request_of_waker(recording: Recording, requests: Requests, waker: Ints, woken: Ints) -> Ints:
     """Return the request whose reply was being written by the waker at the wake-up, -1 if none."""
     handled = np.flatnonzero(requests.worker >= 0)
     lanes = recording.lanes(requests.worker[handled])
@@ -195,7 +195,7 @@ def _call_class(calls: Calls) -> Ints:
     ).astype(np.int64)
 
 
-def _assembled(recording: Recording, requests: Requests, calls: Calls) -> Waits:
+def _from_requests(recording: Recording, requests: Requests, calls: Calls) -> Waits:
     """Without scheduler events: a thread is blocked while a request of its own is under way, within the call that asked."""
     pending = np.flatnonzero(requests.expects_reply & requests.by_target)
     tid, start = requests.asker[pending], requests.sent[pending]

@@ -430,5 +430,5 @@ TABLES: Final = {
     "predicted_phases": PREDICTED_PHASES,
 }
 """Table -> its columns, in their order."""
-ASKED_WHAT_IF: Final = ("what_if", "predictions", "predicted_phases")
+WHAT_IF_TABLES: Final = ("what_if", "predictions", "predicted_phases")
 """Tables that are written if they are asked for (`--what-if`)."""

@@ -20,7 +20,7 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
     missing = []
     if counters.moved(*ROWS):
         missing.append("the counters include the requests of all processes that use the mount")
-    if counters.others_moved(*ROWS):
+    if counters.unheld_mounts_moved(*ROWS):
         missing.append(
             "a mount was used meanwhile of which the target was not seen to have a file open or mapped: by whom is not known"
         )

@@ -7,7 +7,7 @@ import numpy as np
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
-from cvtrace.analysis.storage.causes import counted_causes
+from cvtrace.analysis.storage.causes import cause_counts
 from cvtrace.analysis.trace.intervals import Bools, Ints
 
 
@@ -41,7 +41,7 @@ def need_counts(
 
     Where the probe sees no request, the client's counters of the phases `rows` tell.
     """
-    causes = counted_causes(request_cause[needed])
+    causes = cause_counts(request_cause[needed])
     if not study.recording.sees_requests:
         counters = study.counter_deltas
         return NeedCounts(

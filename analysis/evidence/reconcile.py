@@ -9,7 +9,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.report_schema import Check
 from cvtrace.analysis.joins.fetches import BAD_STATUS, CUT, SILENT, Gets
 from cvtrace.analysis.storage.reloads import client_reloads
-from cvtrace.analysis.storage.tries import refused
+from cvtrace.analysis.storage.tries import failed_connects_of
 from cvtrace.analysis.trace.intervals import Bools, Ints
 from cvtrace.analysis.trace.recording import Mount, Recording
 from cvtrace.probes.events import Kind, Opcode
@@ -128,7 +128,7 @@ def _downloads(mount: Mount, study: Study, fetched: Bools) -> _Bounds:
     How many tries there were without an answer is not certain: libcurl asks again by itself on a new connection where an old one was closed,
     and tries another address. Nor is it of jobs that never came as far as a connection.
     """
-    gets, jobs, refused_connections = study.gets, study.jobs, refused(study)
+    gets, jobs, refused_connections = study.gets, study.jobs, failed_connects_of(study)
     is_silent = gets.outcome == SILENT
     with_answer = fetched & ~is_silent
     bounds = _Bounds.of(

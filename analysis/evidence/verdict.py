@@ -68,7 +68,7 @@ def verdict(study: Study, evidence: Evidence, request_cause: Ints) -> Verdict:
         generation_hits_cvmfs=generation.hits_cvmfs,
         question=question,
         answer=generation.hits_cvmfs,
-        tokens=calls.made.total,
+        tokens=calls.call_tokens.total,
         steps=calls.steps,
         failed_steps=int((calls.failed & (calls.row == DECODE)).sum()),
         fuse_requests=generation.fuse_requests,

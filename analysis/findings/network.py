@@ -10,8 +10,15 @@ from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
 from cvtrace.analysis.joins.fetches import is_proxied
-from cvtrace.analysis.storage.tries import address_of, connection_error, outcome_of, pauses, refused, waited_ns
+from cvtrace.analysis.storage.tries import (
+    connection_error,
+    failed_connects_of,
+    outcome_of,
+    pauses,
+    waited_ns,
+)
 from cvtrace.analysis.trace.intervals import Bools
+from cvtrace.analysis.trace.keys import address_text, host_of
 from cvtrace.probes.events import Kind
 
 FEW: Final = 3
@@ -38,7 +45,7 @@ def _of_used_mounts(scene: Scene) -> Bools:
 
 def server_errors(scene: Scene) -> Finding | None:
     """Servers or proxies answered with errors, cut their answers short, or did not answer; or no connection to them came about."""
-    gets, refusals = scene.study.gets, refused(scene.study)
+    gets, refusals = scene.study.gets, failed_connects_of(scene.study)
     failed_gets = np.flatnonzero(_of_used_mounts(scene) & gets.failed).tolist()
     refused_connections = np.flatnonzero(
         np.isin(refusals.daemon, [mount.daemon_pid for mount in scene.study.mounts])
@@ -50,7 +57,7 @@ def server_errors(scene: Scene) -> Finding | None:
     outcomes = ", ".join(f"{word} ×{times:,}" for word, times in sorted(outcome_counts.items()))
     tries = int(_of_used_mounts(scene).sum()) + len(refused_connections)
     peers = [*gets.address[failed_gets].tolist(), *refusals.address[refused_connections].tolist()]
-    peer_names = [address_of(peer) for peer, _ in Counter(peer for peer in peers if peer >= 0).most_common(PEERS)]
+    peer_names = [address_text(peer) for peer, _ in Counter(peer for peer in peers if peer >= 0).most_common(PEERS)]
     proxied = any(is_proxied(gets.line[each]) for each in failed_gets)
     at_peers = f" at {'the proxy ' if proxied else ''}{' and '.join(peer_names)}" if peer_names else ""
     counters = _client_counts(scene)
@@ -85,7 +92,7 @@ def back_off(scene: Scene) -> Finding | None:
     """The client slept after failures, and the run waited for that."""
     waited_s, is_seen = float(sum(row.backoff_waited_s or 0 for row in scene.report.phases)), True
     if not waited_s and not scene.study.recording.has(Kind.BACKOFF):
-        waited_s, is_seen = waited_ns(scene.study, pauses(scene.study, refused(scene.study))) / 1e9, False
+        waited_s, is_seen = waited_ns(scene.study, pauses(scene.study, failed_connects_of(scene.study))) / 1e9, False
     if not waited_s:
         return None
     where = "in network.queue" if is_seen else "between its tries, as its own functions are not seen"
@@ -107,7 +114,7 @@ def proxy_missing(scene: Scene) -> Finding | None:
     direct_gets = np.flatnonzero(study.gets_of_target & ~gets.encrypted & (gets.address >= 0))
     if len(direct_gets) < FEW or any(is_proxied(gets.line[number]) for number in direct_gets.tolist()):
         return None
-    hosts = {ipaddress.IPv4Address(packed >> 16 & 0xFFFFFFFF) for packed in gets.address[direct_gets].tolist()}
+    hosts = {ipaddress.IPv4Address(host_of(address)) for address in gets.address[direct_gets].tolist()}
     if not all(host.is_global for host in hosts):
         return None
     return Finding(

@@ -13,6 +13,7 @@ from cvtrace.analysis.joins.engine import ASKS, UNKNOWN, engine_answers, engine_
 from cvtrace.analysis.joins.idle import Idle
 from cvtrace.analysis.joins.library_calls import DECODE, PREFILL, LibraryCalls, is_attached, life, notes
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct, pick
+from cvtrace.analysis.trace.keys import object_key, ranked
 from cvtrace.analysis.trace.recording import EventIndex, Recording
 from cvtrace.probes.phases.functions import INDEX
 
@@ -40,7 +41,7 @@ class Answers:
     """Answers, sorted by begin: from the begin of the prefill to the end of the last call for it.
 
     `first_end` is the end of the call that made the first token, -1 if none was made. `tokens` is UNKNOWN where the size of the batch
-    is. `whole` tells those that are one generator's or one request's; others are single calls of a prefill that no token followed,
+    is. `single_owner` tells those that are one generator's or one request's; others are single calls of a prefill that no token followed,
     or an engine's doing of which the requests are not known.
     """
 
@@ -52,7 +53,7 @@ class Answers:
     tokens: Ints
     steps: Ints
     failed: Ints
-    whole: Bools
+    single_owner: Bools
 
     def __len__(self) -> int:
         return len(self.start)
@@ -63,7 +64,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Made:
+class CallTokens:
     """What each call of the library made: `tokens` (UNKNOWN, or 0), and whether it is a `step`, one that made any."""
 
     tokens: Ints
@@ -76,7 +77,7 @@ class Made:
         return None if (of_steps == UNKNOWN).any() else int(of_steps.sum())
 
 
-def made(recording: Recording, calls: LibraryCalls) -> Made:
+def call_tokens(recording: Recording, calls: LibraryCalls) -> CallTokens:
     """Tell how many tokens each call made."""
     tokens = np.zeros(len(calls), dtype=np.int64)
     done = (calls.row == DECODE) & ~calls.failed & ~calls.cut
@@ -84,13 +85,12 @@ def made(recording: Recording, calls: LibraryCalls) -> Made:
     tokens[generated] = _of_generators(recording, calls, np.flatnonzero(generated))
     engine = np.flatnonzero(done & ~generated)
     tokens[engine] = engine_tokens(recording, calls, engine)
-    return Made(tokens, done & (tokens != 0))
+    return CallTokens(tokens, done & (tokens != 0))
 
 
 def _key(process: Ints, owner: Ints) -> Ints:
     """Return a number for each (process, object)."""
-    _, objects = np.unique(owner, return_inverse=True)
-    return process << 24 ^ objects.ravel()
+    return object_key(process, ranked(owner))
 
 
 def _of_generators(recording: Recording, calls: LibraryCalls, steps: Ints) -> Ints:
@@ -127,17 +127,17 @@ def _sequences(recording: Recording, calls: LibraryCalls, steps: Ints) -> Ints:
     function = calls.function
     several = notes(recording, INDEX["OgaGeneratorParamsSetSearchNumber"])
     marks = notes(recording, INDEX["cvtrace.sequences"])
-    appended = np.flatnonzero((function == INDEX["OgaGenerator_AppendTokenSequences"]) & (calls.told > 0))
-    created = np.flatnonzero((function == INDEX["OgaCreateGenerator"]) & (calls.told != 0))
+    appended = np.flatnonzero((function == INDEX["OgaGenerator_AppendTokenSequences"]) & (calls.detail > 0))
+    created = np.flatnonzero((function == INDEX["OgaCreateGenerator"]) & (calls.detail != 0))
     # The hook says it of the generator that is made within its mark: by a call of the library, or by no call that is seen.
     maker = EventIndex(recording, marks, marks.tid)
     place = maker.asof_backward(calls.thread[created], calls.start[created])
     within = (place >= 0) & (pick(maker.rows.end, place, 0) >= calls.end[created])
     created, place = created[within], place[within]
-    owner = np.concatenate([calls.owner[appended], calls.told[created], marks.b])
+    owner = np.concatenate([calls.owner[appended], calls.detail[created], marks.b])
     process = np.concatenate([calls.process[appended], calls.process[created], marks.tgid])
     when = np.concatenate([calls.start[appended], calls.start[created], marks.start])
-    count = np.concatenate([calls.told[appended], pick(maker.rows.c, place, 1), marks.c])
+    count = np.concatenate([calls.detail[appended], pick(maker.rows.c, place, 1), marks.c])
     of_step = np.ones(len(steps), dtype=np.int64)
     beams = several.where(several.c == BEAMS)
     for rows in (several.where(several.c == BATCH), beams):
@@ -157,7 +157,7 @@ def _sequences(recording: Recording, calls: LibraryCalls, steps: Ints) -> Ints:
     return of_step
 
 
-def answers(recording: Recording, calls: LibraryCalls, tokens: Made) -> Answers:
+def answers(recording: Recording, calls: LibraryCalls, tokens: CallTokens) -> Answers:
     """Put the calls that make tokens together, by what they are for."""
     idle = Idle(recording)
     parts = [
@@ -170,7 +170,7 @@ def answers(recording: Recording, calls: LibraryCalls, tokens: Made) -> Answers:
     return unsorted.where(np.lexsort((unsorted.end, unsorted.start)))
 
 
-def _of_each_generator(recording: Recording, calls: LibraryCalls, tokens: Made, idle: Idle) -> Answers:
+def _of_each_generator(recording: Recording, calls: LibraryCalls, tokens: CallTokens, idle: Idle) -> Answers:
     chosen = np.flatnonzero(np.isin(calls.function, (*OF_GENERATOR, *ENDS_GENERATOR)))
     key = _key(calls.process[chosen], calls.owner[chosen])
     order = np.lexsort((calls.start[chosen], key))
@@ -215,11 +215,11 @@ def _single(calls: LibraryCalls) -> Answers:
         tokens=nothing,
         steps=nothing,
         failed=nothing,
-        whole=nothing == 1,
+        single_owner=nothing == 1,
     )
 
 
-def _grouped(calls: LibraryCalls, tokens: Made, chosen: Ints, which: Ints) -> Answers:
+def _grouped(calls: LibraryCalls, tokens: CallTokens, chosen: Ints, which: Ints) -> Answers:
     """Return an answer for each group of calls, which are sorted by (group, start)."""
     groups = distinct(which)
     which = np.searchsorted(groups, which)
@@ -242,5 +242,5 @@ def _grouped(calls: LibraryCalls, tokens: Made, chosen: Ints, which: Ints) -> An
         tokens=total,
         steps=np.bincount(which[step], minlength=count).astype(np.int64),
         failed=np.bincount(which[calls.failed[chosen]], minlength=count).astype(np.int64),
-        whole=np.ones(count, dtype=bool),
+        single_owner=np.ones(count, dtype=bool),
     )

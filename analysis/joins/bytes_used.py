@@ -1,24 +1,14 @@
 """Bytes of files that the target itself used, as far as the kernel tells: pages it read, faulted on or had mapped in."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Ints, match, pick
+from cvtrace.analysis.trace.keys import PAGE, file_key, first_page, page_count
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind
-
-PAGE: Final = 4096
-PAGE_BITS: Final = 48
-PAGE_MASK: Final = (1 << PAGE_BITS) - 1
-NODE_BITS: Final = 40
-
-
-def file_key(connection: Ints, nodeid: Ints) -> Ints:
-    """Return one number for a file of a mount."""
-    return connection << NODE_BITS ^ nodeid
 
 
 def connection_of_device(recording: Recording, device: Ints) -> Ints:
@@ -29,7 +19,7 @@ def connection_of_device(recording: Recording, device: Ints) -> Ints:
 
 
 @dataclass(frozen=True)
-class Touched:
+class UsedRanges:
     """Ranges of files that the target used, one for each event; `file` as file_key makes it, `start` and `end` in bytes.
 
     `fault`: a fault on a page that was not there. A fault-around (neither `fault` nor `read`) maps some 16 pages, of which the
@@ -44,12 +34,12 @@ class Touched:
     kind: Ints
 
 
-def touched(recording: Recording) -> Touched:
+def used_ranges(recording: Recording) -> UsedRanges:
     """Gather the events of pages of the target."""
     rows = recording.of(Kind.PAGE_READ, Kind.FAULT, Kind.PAGE_MAP)
-    first = rows.c & PAGE_MASK
-    count = np.where(rows.kind == Kind.FAULT, 1, np.maximum(rows.c >> PAGE_BITS, 1))
-    return Touched(
+    first = first_page(rows.c)
+    count = np.where(rows.kind == Kind.FAULT, 1, np.maximum(page_count(rows.c), 1))
+    return UsedRanges(
         file=file_key(connection_of_device(recording, rows.a), rows.b),
         start=first * PAGE,
         end=(first + count) * PAGE,

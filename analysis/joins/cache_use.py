@@ -9,10 +9,11 @@ from cvtrace.analysis.joins.fetches import Jobs
 from cvtrace.analysis.joins.objects import CacheOpens
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, latest_within, pick
+from cvtrace.analysis.trace.keys import descriptor_key, pair_key
 from cvtrace.analysis.trace.recording import EventIndex, Recording
 from cvtrace.probes.events import Kind
 
-FOUND, SHARED, FETCHED = range(3)
+HIT, SHARED, FETCHED = range(3)
 """What a request did with an object: it was there, another request was fetching it, it fetched it."""
 NEVER: Final = np.iinfo(np.int64).max
 
@@ -25,7 +26,7 @@ class CacheUse:
     hit nor a miss, as in the client's own counters); each object counts once per request. `object` is one object it
     missed, else found, -1 if it touched none.
 
-    `use_request`, `use_object`, `use` have one entry per request and object: FOUND, SHARED or FETCHED.
+    `use_request`, `use_object`, `use` have one entry per request and object: HIT, SHARED or FETCHED.
 
     `read_request`, `read_bytes`, `read_job` have one entry per read of a cache file: for which request, how many bytes,
     and which job of this recording fetched the object (-1: it lay in the cache before). `read_object` is the object read
@@ -50,8 +51,8 @@ class CacheUse:
 def cache_use(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> CacheUse:
     """Count, per request, the objects found, missed and waited for."""
     count, width = len(requests), len(opens.names) + 1
-    missed = _pairs(opens.request, opens.object, opens.missed, width)
-    hit = np.setdiff1d(_pairs(opens.request, opens.object, opens.found, width), missed)
+    missed = _pairs(opens.request, opens.object, opens.is_miss, width)
+    hit = np.setdiff1d(_pairs(opens.request, opens.object, opens.is_hit, width), missed)
     downloaded = _pairs(jobs.request, jobs.object, jobs.object >= 0, width)
     fetched = np.intersect1d(missed, downloaded) if recording.has(Kind.HANDOVER) else missed
     shared = np.setdiff1d(missed, fetched)
@@ -65,7 +66,7 @@ def cache_use(recording: Recording, requests: Requests, opens: CacheOpens, jobs:
         object=an_object,
         use_request=pairs // width,
         use_object=pairs % width,
-        use=np.repeat(np.array([FOUND, SHARED, FETCHED]), [len(hit), len(shared), len(fetched)]),
+        use=np.repeat(np.array([HIT, SHARED, FETCHED]), [len(hit), len(shared), len(fetched)]),
         **_reads(recording, requests, opens, jobs),
     )
 
@@ -84,8 +85,8 @@ def _reads(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jo
     request = requests.of_worker(reads.tid, reads.start)
     opened = np.flatnonzero(opens.rows.ret >= 0)
     rows = opens.rows.where(opened)
-    by_descriptor = EventIndex(recording, rows, rows.tgid << 32 | rows.ret)
-    last = by_descriptor.asof_backward(reads.tgid << 32 | reads.a & 0xFFFFFFFF, reads.start)
+    by_descriptor = EventIndex(recording, rows, descriptor_key(rows.tgid, rows.ret))
+    last = by_descriptor.asof_backward(descriptor_key(reads.tgid, reads.a), reads.start)
     source = pick(opened[by_descriptor.order], last, -1)
     job = pick(_job_of_open(recording, opens, jobs), source, -1)
     named = pick(opens.object, source, -1)
@@ -99,10 +100,10 @@ def _reads(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jo
     }
 
 
-def first_there(opens: CacheOpens, jobs: Jobs) -> Ints:
+def cached_since(opens: CacheOpens, jobs: Jobs) -> Ints:
     """Return since when each object is known to have been in the cache: found there, or fetched and committed; else NEVER."""
     since = np.full(len(opens.names) + 1, NEVER, dtype=np.int64)
-    np.minimum.at(since, opens.object[opens.found], opens.rows.start[opens.found])
+    np.minimum.at(since, opens.object[opens.is_hit], opens.rows.start[opens.is_hit])
     committed = jobs.committed & (jobs.object >= 0)
     np.minimum.at(since, jobs.object[committed], jobs.filled[committed])
     return since
@@ -114,8 +115,8 @@ def _job_of_open(recording: Recording, opens: CacheOpens, jobs: Jobs) -> Ints:
     A worker reopens its transaction file when the download is done; later opens name the object.
     """
     by_worker = _last_job(recording, jobs, jobs.worker, opens.rows.tid, opens.rows.start)
-    key = jobs.daemon << 32 | jobs.object & 0xFFFFFFFF
-    query = opens.rows.tgid << 32 | opens.object & 0xFFFFFFFF
+    key = pair_key(jobs.daemon, jobs.object)
+    query = pair_key(opens.rows.tgid, opens.object)
     by_object = _last_job(recording, jobs, key, query, opens.rows.start)
     return np.where(opens.transaction, by_worker, np.where(opens.object >= 0, by_object, -1))
 

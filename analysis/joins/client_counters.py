@@ -24,9 +24,9 @@ READS: Final = ("cvmfs.n_fs_read",)
 OPENS: Final = ("nopen", "cvmfs.n_fs_open")
 FETCHES: Final = ("ndownload", "download.n_requests", "download-external.n_requests")
 BYTES: Final = ("rx", "download.sz_transferred_bytes")
-OTHERS: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_stat", "cvmfs.n_fs_readlink", "cvmfs.n_fs_dir_open")
+METADATA: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_stat", "cvmfs.n_fs_readlink", "cvmfs.n_fs_dir_open")
 OBJECTS: Final = ("hitrate", "fetch.n_invocations", "fetch.n_downloads")
-MOVES: Final = (*READS, *OPENS, *FETCHES, *BYTES, *OTHERS, *OBJECTS)
+MOVES: Final = (*READS, *OPENS, *FETCHES, *BYTES, *METADATA, *OBJECTS)
 KIB: Final = 1024
 
 
@@ -61,7 +61,7 @@ class CounterDeltas:
         """Return whether any mount was used in phases, as far as its counters tell."""
         return bool((self.grown[self._of(rows, MOVES)] != 0).any())
 
-    def others_moved(self, *rows: int) -> bool:
+    def unheld_mounts_moved(self, *rows: int) -> bool:
         """Return whether a mount was used in phases that the target was not seen to hold anything of."""
         counts = [INDEX[name] for name in MOVES]
         return bool((self.grown[~self.held & np.isin(self.row, rows) & np.isin(self.count, counts)] != 0).any())

@@ -68,7 +68,7 @@ def elsewhere(recording: Recording) -> Elsewhere:
             str(each.get("source") or ""),
             each["connection"],
         )
-        for each in _told(recording)
+        for each in _meta_entries(recording)
     )
     events = recording.elsewhere
     events = events[(events["kind"] & ~np.uint16(UNFINISHED)) == Kind.FUSE_SEND]
@@ -87,7 +87,7 @@ def elsewhere(recording: Recording) -> Elsewhere:
     )
 
 
-def _told(recording: Recording) -> list[dict[str, Any]]:
+def _meta_entries(recording: Recording) -> list[dict[str, Any]]:
     entries = recording.meta.get("other_mounts") or ()
     return [each for each in entries if isinstance(each, dict) and type(each.get("connection")) is int]
 

@@ -12,6 +12,7 @@ import numpy as np
 from cvtrace.analysis.joins.idle import Idle
 from cvtrace.analysis.joins.library_calls import DECODE, LibraryCalls, is_attached, life, notes
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct, pick
+from cvtrace.analysis.trace.keys import first_of_pair, object_key, pair_key, ranked
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.phases.functions import INDEX, TOKEN_FLAG
 
@@ -21,7 +22,6 @@ RUNS: Final = (INDEX["OgaEngineRun"], INDEX["OgaEngineStep"])
 TURNS: Final = (INDEX["OgaRequestBeginTurn"], INDEX["OgaRequestContinue"])
 """Calls whose first argument is the request that gets an answer."""
 ASKS: Final = (*TURNS, INDEX["OgaEngineAddRequest"], INDEX["OgaRequestRewindToStartOfTurn"])
-EVENT_BITS: Final = 24
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _tokens(recording: Recording, calls: LibraryCalls) -> _Tokens:
     def events(rows: Rows) -> Ints:
         """Return a number for each event: its run and its address."""
         run = _run_before(recording, calls, runs, rows)
-        return np.where(run >= 0, run << EVENT_BITS | np.searchsorted(pointers, rows.b), -1)
+        return np.where(run >= 0, pair_key(run, np.searchsorted(pointers, rows.b)), -1)
 
     of_flags, of_taken, of_requests = events(flags), events(taken), events(requests)
     tokens = of_flags[(flags.c & TOKEN_FLAG) != 0]
@@ -62,7 +62,7 @@ def _tokens(recording: Recording, calls: LibraryCalls) -> _Tokens:
     order = np.argsort(of_requests, kind="stable")
     place = np.searchsorted(of_requests[order], tokens)
     matches = pick(of_requests[order], place, -1) == tokens
-    return _Tokens(tokens >> EVENT_BITS, np.where(matches, pick(requests.c[order], place, 0), 0))
+    return _Tokens(first_of_pair(tokens), np.where(matches, pick(requests.c[order], place, 0), 0))
 
 
 def _run_before(recording: Recording, calls: LibraryCalls, runs: Ints, rows: Rows) -> Ints:
@@ -122,7 +122,7 @@ def _of_bursts(
         "failed": np.bincount(which[calls.failed[chosen] & (calls.row[chosen] == DECODE)], minlength=count).astype(
             np.int64
         ),
-        "whole": np.zeros(count, dtype=bool),
+        "single_owner": np.zeros(count, dtype=bool),
     }
 
 
@@ -133,9 +133,9 @@ def _of_requests(
     turn_calls = np.flatnonzero(np.isin(calls.function, TURNS) & np.isin(calls.process, calls.process[tokens.run]))
     run, request = tokens.run[tokens.request != 0], tokens.request[tokens.request != 0]
     # Requests whose begin was not seen: they begin with their first run, or with the recording of a running target.
-    _, object_ = np.unique(np.concatenate([calls.owner[turn_calls], request]), return_inverse=True)
+    object_rank = ranked(np.concatenate([calls.owner[turn_calls], request]))
     of_process = np.concatenate([calls.process[turn_calls], calls.process[run]])
-    names, which = np.unique(of_process << 24 ^ object_.ravel(), return_inverse=True)
+    names, which = np.unique(object_key(of_process, object_rank), return_inverse=True)
     which = which.ravel().astype(np.int64)
     turn_of, token_of = which[: len(turn_calls)], which[len(turn_calls) :]
     without_turn = np.setdiff1d(token_of, turn_of)
@@ -154,7 +154,7 @@ def _of_requests(
     known = (turn >= 0) & (pick(owner, turn, -1) == token_of)
     turn, run = turn[known], run[known]
     count = len(start)
-    pairs = distinct(turn << 32 | run)
+    pairs = distinct(pair_key(turn, run))
     end = _most(turn, calls.end[run], count)
     return {
         "start": start,
@@ -163,9 +163,9 @@ def _of_requests(
         "thread": thread,
         "process": process,
         "tokens": np.bincount(turn, minlength=count).astype(np.int64),
-        "steps": np.bincount(pairs >> 32, minlength=count).astype(np.int64),
+        "steps": np.bincount(first_of_pair(pairs), minlength=count).astype(np.int64),
         "failed": np.zeros(count, dtype=np.int64),
-        "whole": np.ones(count, dtype=bool),
+        "single_owner": np.ones(count, dtype=bool),
     }
 
 

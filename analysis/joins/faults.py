@@ -12,15 +12,13 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.joins.bytes_used import file_key
 from cvtrace.analysis.joins.paths import CALLS
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, empty, ints
+from cvtrace.analysis.trace.keys import file_key, first_page, high_half, page_count
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind, Opcode
 
-PAGE_BITS: Final = 48
-PAGE_MASK: Final = (1 << PAGE_BITS) - 1
 UNINTERRUPTIBLE: Final = 2
 OUTSIDE: Final = (Kind.PHASE, *CALLS, Kind.SYS_UNMAP)
 """Calls: none begins or ends inside a fault."""
@@ -89,7 +87,7 @@ def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints
         _part(pages.tid, pages.start, kind=pages.kind, file=_file(pages), page=pages.c),
         _part(calls.tid, calls.start),
         _part(calls.tid, calls.end),
-        _part(sends.tid, sends.start, inside=sends.c >> 32 == Opcode.READ, reading=True),
+        _part(sends.tid, sends.start, inside=high_half(sends.c) == Opcode.READ, reading=True),
     ]
     asleep = (off.c != 0) & ((off.c & UNINTERRUPTIBLE) == 0)
     parts.append(_part(off.tid[asleep], off.start[asleep]))
@@ -109,8 +107,8 @@ def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints
         inside=inside,
         reading=inside & (table["reading"] == 1),
         file=table["file"],
-        page=table["page"] & PAGE_MASK,
-        pages=table["page"] >> PAGE_BITS,
+        page=first_page(table["page"]),
+        pages=page_count(table["page"]),
     )
 
 

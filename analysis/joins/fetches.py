@@ -9,6 +9,7 @@ import numpy as np
 from cvtrace.analysis.joins.objects import CacheOpens, object_names
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
+from cvtrace.analysis.trace.keys import address_key, descriptor_key, high_half, job_key, ranked
 from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
 from cvtrace.probes.events import Kind
 
@@ -74,7 +75,7 @@ class Gets:
     status: Ints
     body_bytes: Ints
     address: Ints
-    """IPv4 address << 16 | port of the connection, -1 if it was made before the recording."""
+    """keys.address_key of the connection, -1 if it was made before the recording."""
     outcome: Ints
     """FINE (or under way at the end), SILENT, CUT, or a status from 400 on."""
     length: Ints
@@ -95,9 +96,9 @@ class Gets:
 
 @dataclass(frozen=True)
 class _Connects:
-    """The connect before each GET on its socket: when it `began` (-1: before the recording), whether no GET came between."""
+    """The connect before each GET on its socket: when it `start` (-1: before the recording), whether no GET came between."""
 
-    began: Ints
+    start: Ints
     fresh: Bools
     address: Ints
 
@@ -113,11 +114,8 @@ def _jobs(recording: Recording, requests: Requests, opens: CacheOpens) -> Jobs:
     handed = recording.of(Kind.HANDOVER)
     taken, results = recording.of(Kind.HANDOVER_TAKEN), recording.of(Kind.HANDOVER_RESULT)
     # A job is at the same address in both threads; addresses are used again, by one job after the other.
-    _, names = np.unique(
-        np.concatenate([handed.a, taken.a]) ^ np.concatenate([handed.tgid, taken.tgid]) << 48,
-        return_inverse=True,
-    )
-    name = names.ravel().astype(np.int64)
+    both = np.concatenate([handed.tgid, taken.tgid]), np.concatenate([handed.a, taken.a])
+    name = ranked(job_key(*both))
     take = EventIndex(recording, taken, name[len(handed) :])
     taker = take.asof_forward(name[: len(handed)], handed.start)
     worker = EventIndex(recording, results, results.tid)
@@ -168,7 +166,7 @@ def _commits(recording: Recording, worker: Ints, back: Ints, limit: Ints) -> tup
 
 def _missed(recording: Recording, opens: CacheOpens, handed: Rows, request_start: Ints) -> Ints:
     """Return the object that each worker missed last before it handed over."""
-    chosen = np.flatnonzero(opens.missed)
+    chosen = np.flatnonzero(opens.is_miss)
     rows = opens.rows.where(chosen)
     misses = EventIndex(recording, rows, rows.tid)
     last = misses.asof_backward(handed.tid, handed.start)
@@ -190,12 +188,12 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
     job = _job_of(recording, jobs, sends, url_object)
     if encrypted.any():
         job = np.where(encrypted, _job_of_encrypted(recording, jobs, sends, connects), job)
-    made_for_it = connects.fresh & (connects.began >= pick(jobs.handed, job, 0))
-    connecting = np.where(made_for_it, connects.began, -1)
+    made_for_it = connects.fresh & (connects.start >= pick(jobs.handed, job, 0))
+    connecting = np.where(made_for_it, connects.start, -1)
     first, last, received, head = _received(recording, sends)
     status, body_bytes, length = _heads(recording, received, head)
     order = np.lexsort((sends.start, np.where(job >= 0, job, len(jobs))))
-    ended = _is_over(jobs, job[order], sends.where(order))
+    ended = _has_ended(jobs, job[order], sends.where(order))
     outcome = _outcomes(ended, status[order], received[order], length[order], encrypted[order])
     return Gets(
         job=job[order],
@@ -238,7 +236,7 @@ def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows, connects: _
 
     Nothing in the request tells which; of jobs that are taken at once the last one gets it.
     """
-    begin = np.where(connects.fresh, connects.began, sends.start)
+    begin = np.where(connects.fresh, connects.start, sends.start)
     taken = EventIndex(recording, rows_of_jobs(jobs, jobs.taken), jobs.downloader)
     job = pick(taken.rows.index, taken.asof_backward(sends.tid, begin), -1)
     return np.where(pick(jobs.back, job, -1) >= sends.start, job, -1)
@@ -262,7 +260,7 @@ def rows_of_jobs(jobs: Jobs, start: Ints) -> Rows:
 
 
 def _socket(rows: Rows) -> Ints:
-    return rows.tgid << 32 | rows.a & 0xFFFFFFFF
+    return descriptor_key(rows.tgid, rows.a)
 
 
 def _connects(recording: Recording, sends: Rows) -> _Connects:
@@ -272,8 +270,8 @@ def _connects(recording: Recording, sends: Rows) -> _Connects:
     start = pick(on_socket.rows.start, connect, -1)
     earlier = EventIndex(recording, sends, _socket(sends))
     previous = pick(earlier.rows.start, earlier.asof_backward(_socket(sends), sends.start - 1), -1)
-    port = pick(on_socket.rows.b, connect, 0) >> 32
-    address = np.where(connect >= 0, pick(on_socket.rows.c, connect, 0) << 16 | port, -1)
+    port = high_half(pick(on_socket.rows.b, connect, 0))
+    address = np.where(connect >= 0, address_key(pick(on_socket.rows.c, connect, 0), port), -1)
     return _Connects(start, start > previous, address)
 
 
@@ -300,7 +298,7 @@ def _received(recording: Recording, sends: Rows) -> tuple[Ints, Ints, Ints, Rows
     )
 
 
-def _is_over(jobs: Jobs, job: Ints, sends: Rows) -> Bools:
+def _has_ended(jobs: Jobs, job: Ints, sends: Rows) -> Bools:
     """Tell which GETs (by job) were not under way when the recording ended: the job went on, or, of none, the client asked again."""
     again = np.append((job[1:] == job[:-1]) & (job[1:] >= 0), False)[: len(job)]
     daemons, of = np.unique(sends.tgid, return_inverse=True)

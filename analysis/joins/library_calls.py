@@ -62,7 +62,7 @@ class Turns:
 class LibraryCalls:
     """Calls of the library within the target's life, sorted by start: of nested ones the outermost of each thread.
 
-    `row` numbers NAMES, `function` FUNCTIONS, `owner` is the object that was called (a generator, a request of an engine …), `told` what
+    `row` numbers NAMES, `function` FUNCTIONS, `owner` is the object that was called (a generator, a request of an engine …), `detail` what
     the function tells of itself (Function.tells; 0 where nothing was read). `failed` returned an error, `cut` ones were under way
     when the recording ended.
     """
@@ -74,7 +74,7 @@ class LibraryCalls:
     row: Ints
     function: Ints
     owner: Ints
-    told: Ints
+    detail: Ints
     failed: Bools
     cut: Bools
 
@@ -126,7 +126,7 @@ def library_calls(recording: Recording) -> LibraryCalls:
         row=row,
         function=rows.a,
         owner=rows.b,
-        told=rows.c,
+        detail=rows.c,
         failed=(rows.ret != 0) & (row != TEARDOWN) & ~rows.unfinished,  # what destroys returns nothing
         cut=rows.unfinished,
     )

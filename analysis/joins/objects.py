@@ -42,14 +42,16 @@ class CacheOpens:
     """Opens of the client's own library."""
 
     @property
-    def missed(self) -> Bools:
-        missed: Bools = (self.object >= 0) & (self.rows.ret == MISSING)
-        return missed
+    def is_miss(self) -> Bools:
+        """Opens of objects that the cache does not have."""
+        is_miss: Bools = (self.object >= 0) & (self.rows.ret == MISSING)
+        return is_miss
 
     @property
-    def found(self) -> Bools:
-        found: Bools = (self.object >= 0) & (self.rows.ret >= 0)
-        return found
+    def is_hit(self) -> Bools:
+        """Opens of objects that the cache has."""
+        is_hit: Bools = (self.object >= 0) & (self.rows.ret >= 0)
+        return is_hit
 
 
 def cache_opens(recording: Recording, requests: Requests) -> CacheOpens:

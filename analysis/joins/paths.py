@@ -8,6 +8,7 @@ import numpy as np
 
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, latest_within, pick
+from cvtrace.analysis.trace.keys import descriptor_key
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind, Opcode
 
@@ -131,9 +132,9 @@ def _origin_of(recording: Recording, rows: Rows) -> Ints:
     copies = np.flatnonzero(rows.kind == Kind.SYS_DUP)
     uses = np.isin(rows.kind, (Kind.SYS_READ, Kind.SYS_MMAP, Kind.SYS_LIST))
     reads = np.flatnonzero(uses)
-    process = np.searchsorted(recording.target_tgids, rows.tgid).astype(np.int64) << 32
-    changed = process | (np.where(opened, rows.ret, rows.a) & 0xFFFFFFFF)
-    used = process | (rows.a & 0xFFFFFFFF)
+    process = np.searchsorted(recording.target_tgids, rows.tgid).astype(np.int64)
+    changed = descriptor_key(process, np.where(opened, rows.ret, rows.a))
+    used = descriptor_key(process, rows.a)
     lanes = recording.lanes(changed[changes])
     # A descriptor is the new file's from the return of open, and nobody's from the start of close.
     places = lanes.at(changed[changes], np.where(opened, rows.end, rows.start)[changes])

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cvtrace.analysis.joins.answers import Answers, Made, answers, made
+from cvtrace.analysis.joins.answers import Answers, CallTokens, answers, call_tokens
 from cvtrace.analysis.joins.idle import Idle
 from cvtrace.analysis.joins.library_calls import (
     BETWEEN,
@@ -74,7 +74,7 @@ class PhaseCalls(LibraryCalls):
     `first` tells those that work for the first token of an answer. `by_thread` and `by_process` find calls by time.
     """
 
-    made: Made
+    call_tokens: CallTokens
     token: Ints
     first: Bools
     by_thread: Turns
@@ -83,7 +83,7 @@ class PhaseCalls(LibraryCalls):
 
     @property
     def steps(self) -> int:
-        return int(self.made.step.sum())
+        return int(self.call_tokens.step.sum())
 
     @property
     def overlapping(self) -> int:
@@ -145,11 +145,11 @@ class Phases:
 
         Processes that never call the library work for those that do: theirs is the call that carries the time.
         """
-        return self._asked_once(self._call_at, thread, time_ns)
+        return self._by_stretch(self._call_at, thread, time_ns)
 
     def row_at(self, thread: Ints, time_ns: Ints) -> Ints:
         """Return the row of something that a thread did at a time, -1 outside the target's life."""
-        return self._asked_once(self._row_at, thread, time_ns)
+        return self._by_stretch(self._row_at, thread, time_ns)
 
     @cached_property
     def _edges(self) -> Ints:
@@ -158,17 +158,17 @@ class Phases:
         turns = [np.append(each.lanes.time(each.places), each.until) for each in (calls.by_thread, calls.by_process)]
         return distinct(np.concatenate([*parts, *turns]))
 
-    def _asked_once(self, ask: Callable[[Ints, Ints], Ints], thread: Ints, time_ns: Ints) -> Ints:
-        """Ask once for each thread and stretch between two edges if that is less than for each of very many times."""
+    def _by_stretch(self, lookup: Callable[[Ints, Ints], Ints], thread: Ints, time_ns: Ints) -> Ints:
+        """Look up once for each thread and stretch between two edges if that is less than for each of very many times."""
         if len(time_ns) <= 2 * len(self._edges):
-            return ask(thread, time_ns)
+            return lookup(thread, time_ns)
         tids, which = numbered(thread)
         when = np.append(int(time_ns.min()), self._edges)
         if len(tids) * len(when) * 2 > len(time_ns):
-            return ask(thread, time_ns)
-        answers = ask(np.repeat(tids, len(when)), np.tile(when, len(tids)))
-        found: Ints = answers[which * len(when) + np.searchsorted(self._edges, time_ns, side="right")]
-        return found
+            return lookup(thread, time_ns)
+        of_stretch = lookup(np.repeat(tids, len(when)), np.tile(when, len(tids)))
+        of_time: Ints = of_stretch[which * len(when) + np.searchsorted(self._edges, time_ns, side="right")]
+        return of_time
 
     def _call_at(self, thread: Ints, time_ns: Ints) -> Ints:
         process, calls_itself = self._process(thread)
@@ -199,9 +199,9 @@ class Phases:
         last = np.zeros(len(known), dtype=np.int64)
         np.minimum.at(first, which, self.calls.start)
         np.maximum.at(last, which, self.calls.end)
-        found = match(known, process)
-        row = np.where(time_ns < pick(first, found, 0), IMPORT, SCRIPT)
-        return np.where(time_ns >= pick(last, found, np.iinfo(np.int64).max), TEARDOWN, row)
+        place = match(known, process)
+        row = np.where(time_ns < pick(first, place, 0), IMPORT, SCRIPT)
+        return np.where(time_ns >= pick(last, place, np.iinfo(np.int64).max), TEARDOWN, row)
 
 
 def phases(recording: Recording) -> Phases:
@@ -210,7 +210,7 @@ def phases(recording: Recording) -> Phases:
     What lies between them belongs to the phase that the script names, if it does.
     """
     library = library_calls(recording)
-    tokens = made(recording, library)
+    tokens = call_tokens(recording, library)
     generation = answers(recording, library, tokens)
     calls = _calls(recording, library, tokens, generation)
     users = user_phases(recording, *life(recording), NAMES)
@@ -218,30 +218,30 @@ def phases(recording: Recording) -> Phases:
     return Phases(calls, _named(segments, users), users, users.names, recording.target_threads, generation)
 
 
-def _between_calls(recording: Recording, found: Segments, generation: Answers) -> Segments:
+def _between_calls(recording: Recording, segments: Segments, generation: Answers) -> Segments:
     """Name the time between calls: that within an answer, and that in which the target waits for something to answer."""
-    if not len(generation) or not len(found):
-        return found
-    since = int(found.start[found.call >= 0].min(initial=np.iinfo(np.int64).max))
-    gap = (found.call < 0) & np.isin(found.row, (SCRIPT, TEARDOWN))
+    if not len(generation) or not len(segments):
+        return segments
+    since = int(segments.start[segments.call >= 0].min(initial=np.iinfo(np.int64).max))
+    gap = (segments.call < 0) & np.isin(segments.row, (SCRIPT, TEARDOWN))
     steps = overlay(Steps.constant(0), generation.start, generation.end, 1)
-    within = gap & (steps.value_at(found.start) == 1)
-    found = replace(found, row=np.where(within, BETWEEN, found.row))
-    outside = np.flatnonzero(gap & ~within & (found.start >= since))
-    part, begin, end = Idle(recording).of(found.thread[outside], found.start[outside], found.end[outside])
+    within = gap & (steps.value_at(segments.start) == 1)
+    segments = replace(segments, row=np.where(within, BETWEEN, segments.row))
+    outside = np.flatnonzero(gap & ~within & (segments.start >= since))
+    part, begin, end = Idle(recording).of(segments.thread[outside], segments.start[outside], segments.end[outside])
     if not len(part):
-        return found
+        return segments
     edges = distinct(np.concatenate([begin, end]))
-    found = found.split(edges)
+    segments = segments.split(edges)
     waiting = overlay(Steps.constant(0), begin, end, 1)
-    gap = (found.call < 0) & np.isin(found.row, (SCRIPT, TEARDOWN)) & (waiting.value_at(found.start) == 1)
-    return replace(found, row=np.where(gap, WAITING, found.row))
+    gap = (segments.call < 0) & np.isin(segments.row, (SCRIPT, TEARDOWN)) & (waiting.value_at(segments.start) == 1)
+    return replace(segments, row=np.where(gap, WAITING, segments.row))
 
 
-def _calls(recording: Recording, library: LibraryCalls, tokens: Made, generation: Answers) -> PhaseCalls:
+def _calls(recording: Recording, library: LibraryCalls, tokens: CallTokens, generation: Answers) -> PhaseCalls:
     return PhaseCalls(
         **vars(library),
-        made=tokens,
+        call_tokens=tokens,
         token=np.where(tokens.step, np.cumsum(tokens.step) - 1, -1),
         first=_for_first_token(recording, library, generation),
         by_thread=Turns.of(recording, library.thread, library.start, library.end),

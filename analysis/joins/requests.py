@@ -7,11 +7,9 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, latest, match, pick
+from cvtrace.analysis.trace.keys import high_half, low_half, request_key
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import DIRECT, Kind, Opcode
-
-UNIQUE_BITS: Final = 44
-"""FUSE numbers the requests of a connection 2, 4, 6 …: 44 bits are 2 days of 50 million requests a second."""
 
 WITHOUT_REPLY: Final = tuple(
     int(opcode) for opcode in (Opcode.RELEASE, Opcode.RELEASEDIR, Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT)
@@ -158,7 +156,7 @@ class _Connections:
     def key(self, connection: Ints, unique: Ints) -> Ints:
         """Return one number for (connection, unique)."""
         rank = np.searchsorted(self._known, connection).astype(np.int64)
-        return rank << UNIQUE_BITS | unique & ((1 << UNIQUE_BITS) - 1)
+        return request_key(rank, unique)
 
 
 def _table(
@@ -184,14 +182,14 @@ def _table(
     size_word, head = pick(replies.b, reply, -1), pick(served.c, daemon, 0)
     # Sender and header both tell who asked. A queued readahead is sent by whoever made room for it, and the
     # header's pid is one of the mount's PID namespace: a known thread of the target is believed first.
-    sender, header_pid = pick(sends.tid, send, 0), head & 0xFFFFFFFF
+    sender, header_pid = pick(sends.tid, send, 0), low_half(head)
     asker = np.where(recording.is_target_thread(sender) | (header_pid == 0), sender, header_pid)
     order = np.lexsort((key, sent))
     worker = pick(served.tid, daemon, -1)[order]
     received = received[order]
     lanes = recording.lanes(np.unique(served.tid))
     brought = pick(reads.c, read, 0)
-    opcode = np.where(daemon >= 0, head >> 32, pick(sends.c, send, 0) >> 32)
+    opcode = np.where(daemon >= 0, high_half(head), high_half(pick(sends.c, send, 0)))
     return Requests(
         connection=np.where(send >= 0, pick(sends.b, send, 0), connections.of_daemon(pick(served.tgid, daemon, 0)))[
             order
@@ -209,8 +207,8 @@ def _table(
         error=np.where(by_daemon, pick(served.ret, daemon, 0), pick(sends.ret, send, 0))[order],
         offset=pick(reads.b, read, -1)[order],
         size=(brought & (DIRECT - 1))[order],
-        reply_bytes=np.where(size_word >= 0, size_word & 0xFFFFFFFF, -1)[order],
-        open_flags=np.where(size_word >= 0, size_word >> 32, 0)[order],
+        reply_bytes=np.where(size_word >= 0, low_half(size_word), -1)[order],
+        open_flags=np.where(size_word >= 0, high_half(size_word), 0)[order],
         node_of_reply=pick(replies.c, reply, 0)[order],
         by_target=recording.is_target_thread(asker)[order],
         seen_by_daemon=(daemon >= 0)[order],

@@ -19,7 +19,7 @@ import pyarrow.parquet as pa_parquet
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import LABELS
-from cvtrace.analysis.contract.columns import ASKED_WHAT_IF, TABLES, Column
+from cvtrace.analysis.contract.columns import TABLES, WHAT_IF_TABLES, Column
 from cvtrace.analysis.contract.report_schema import Prediction, Report
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.report.names import printable
@@ -50,7 +50,7 @@ Opener = Callable[[str], Any]
 def write(study: Study, details: Tables, report: Report, form: str, opener: Opener, *, what_if: bool = False) -> None:
     """Write every table that has a row, each as `<name>.csv` or `<name>.parquet`; predictions if asked `what_if`."""
     for name, table in tables(study, details, report):
-        if table.num_rows and (what_if or name not in ASKED_WHAT_IF):
+        if table.num_rows and (what_if or name not in WHAT_IF_TABLES):
             with opener(f"{name}.{form}") as stream:
                 (_csv if form == "csv" else pa_parquet.write_table)(table, stream)
 

@@ -11,11 +11,12 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.joins.bytes_used import PAGE, file_of, touched
+from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
 from cvtrace.analysis.joins.paths import enclosing_call
-from cvtrace.analysis.storage.chunks import asked_of_files
+from cvtrace.analysis.storage.chunks import requested_bytes_of_files
 from cvtrace.analysis.storage.file_map import Axis, add_up, union
 from cvtrace.analysis.trace.intervals import Bools, Ints, match, pick
+from cvtrace.analysis.trace.keys import PAGE
 from cvtrace.probes.events import Kind
 
 SEQUENTIAL: Final = "sequential"
@@ -52,12 +53,12 @@ class _Steps:
     end: Ints
     first: Ints
     read: Bools
-    here: Bools
+    same_thread: Bools
     """Same file and thread as the step before."""
 
 
 def access(study: Study, files: Ints) -> Access:
-    """Return how each of the files (touched.file_key, distinct) was gone through."""
+    """Return how each of the files (keys.file_key, distinct) was gone through."""
     pages = _page_steps(study)
     place = match(files, pages.file)
     jumps, steps = _jumps(pages, place, len(files), NEAR)
@@ -71,7 +72,7 @@ def access(study: Study, files: Ints) -> Access:
         _pattern(jump, step) if known else None
         for jump, step, known in zip(jumps.tolist(), steps.tolist(), (has_pages | has_reads).tolist(), strict=True)
     ]
-    used = np.minimum(_used(study, pages, files), asked_of_files(study, files))
+    used = np.minimum(_used(study, pages, files), requested_bytes_of_files(study, files))
     return Access(pattern, np.where(has_pages, used, -1), jumps, steps)
 
 
@@ -83,7 +84,7 @@ def _pattern(jumps: int, steps: int) -> str:
 
 def _page_steps(study: Study) -> _Steps:
     """Put the target's page events into steps."""
-    pages = touched(study.recording)
+    pages = used_ranges(study.recording)
     faulted = pages.kind == Kind.FAULT
     return _steps(pages.file, pages.tid, pages.when, pages.start, pages.end, faulted, pages.kind == Kind.PAGE_READ)
 
@@ -118,7 +119,7 @@ def _steps(file: Ints, tid: Ints, when: Ints, start: Ints, end: Ints, fault: Boo
         end=np.maximum.reduceat(end, head),
         first=np.where(surely < np.iinfo(np.int64).max, surely, low),
         read=np.logical_or.reduceat(read, head),
-        here=same_thread[head],
+        same_thread=same_thread[head],
     )
 
 
@@ -132,14 +133,14 @@ def _follows(steps: _Steps, near: int) -> Bools:
     """Tell which steps go on from the one before."""
     gap = steps.start - np.append(0, steps.end[:-1])[: len(steps.end)]
     behind = np.append(0, steps.start[:-1])[: len(steps.start)] - steps.end
-    follows: Bools = steps.here & (gap <= near) & (behind <= near)
+    follows: Bools = steps.same_thread & (gap <= near) & (behind <= near)
     return follows
 
 
 def _jumps(steps: _Steps, place: Ints, files: int, near: int) -> tuple[Ints, Ints]:
     """Return how many steps of each file were jumps, and how many there were, the first of each thread not counted."""
-    jumped = steps.here & ~_follows(steps, near)
-    return add_up(place, jumped, files), add_up(place, steps.here, files)
+    jumped = steps.same_thread & ~_follows(steps, near)
+    return add_up(place, jumped, files), add_up(place, steps.same_thread, files)
 
 
 def _used(study: Study, steps: _Steps, files: Ints) -> Ints:
@@ -154,7 +155,7 @@ def _used(study: Study, steps: _Steps, files: Ints) -> Ints:
 
 def _read(study: Study, files: Ints) -> Ints:
     """Return how many bytes of each file read() and its kin used: no more than they returned, where that is known."""
-    pages = touched(study.recording)
+    pages = used_ranges(study.recording)
     rows = np.flatnonzero(pages.kind == Kind.PAGE_READ)
     file, start, end = pages.file[rows], pages.start[rows], pages.end[rows]
     calls = study.calls.rows

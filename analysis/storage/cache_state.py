@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.joins.cache_use import FOUND
+from cvtrace.analysis.joins.cache_use import HIT
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.analysis.trace.recording import EventIndex
 from cvtrace.probes.events import Kind, Opcode
@@ -66,7 +66,7 @@ def states_by_row(study: Study) -> list[str | None]:
     states: list[str | None] = []
     for row in rows:
         fetched = np.unique(study.get_object[get_row == row])
-        cached = np.concatenate([use.use_object[(of_use == row) & (use.use == FOUND)], use.read_object[of_read == row]])
+        cached = np.concatenate([use.use_object[(of_use == row) & (use.use == HIT)], use.read_object[of_read == row]])
         not_fetched = len(np.setdiff1d(np.unique(cached[cached >= 0]), fetched))
         if (get_row == row).any():
             states.append("cold" if len(fetched) / max(len(fetched) + not_fetched, 1) >= COLD_SHARE else "mixed")

@@ -5,10 +5,10 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.joins.bytes_used import file_of, touched
-from cvtrace.analysis.joins.cache_use import FETCHED, SHARED, first_there
+from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
+from cvtrace.analysis.joins.cache_use import FETCHED, SHARED, cached_since
 from cvtrace.analysis.storage.file_map import Axis
-from cvtrace.analysis.storage.reloads import asked_again, client_reloads, fetched_catalog, last_before, reload_before
+from cvtrace.analysis.storage.reloads import client_reloads, fetches_catalog, last_before, reload_before, repeated_after
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct, latest, pick, ranges
 from cvtrace.probes.events import Kind, Opcode
 
@@ -53,24 +53,26 @@ def request_causes(study: Study) -> Ints:
     cause[read & requests.direct] = DIRECT_IO
     reloaded = reload_before(study, requests.connection, requests.sent)
     renewed = read & (last_seen >= 0) & (last_seen < reloaded)
-    cause[renewed | asked_again(study, reloaded) | (fetched_catalog(study) & (reloaded >= 0))] = CATALOG_EXPIRED
+    cause[renewed | repeated_after(study, reloaded) | (fetches_catalog(study) & (reloaded >= 0))] = CATALOG_EXPIRED
     client_start = last_before(study, client_reloads(study), requests.connection, requests.sent)
-    cause[(read & (last_seen >= 0) & (last_seen < client_start)) | asked_again(study, client_start)] = CLIENT_RELOADED
-    cause[_object_was_there(study)] = EVICTED_OBJECT
+    cause[(read & (last_seen >= 0) & (last_seen < client_start)) | repeated_after(study, client_start)] = (
+        CLIENT_RELOADED
+    )
+    cause[_object_was_cached(study)] = EVICTED_OBJECT
     cause[read & _streamed(study)] = STREAMING_CACHE
     return np.where(requests.expects_reply & ~requests.failed, cause, -1)
 
 
-def counted_causes(cause: Ints) -> dict[str, int]:
+def cause_counts(cause: Ints) -> dict[str, int]:
     """Return how many requests have each cause, without those that none has."""
     count = np.bincount(cause[cause >= 0], minlength=len(CAUSES))
     return {name: int(count[number]) for number, name in enumerate(CAUSES) if count[number]}
 
 
-def _object_was_there(study: Study) -> Bools:
+def _object_was_cached(study: Study) -> Bools:
     """Tell which requests missed an object that the cache had held before."""
     use, requests = study.use, study.requests
-    since = first_there(study.opens, study.jobs)
+    since = cached_since(study.opens, study.jobs)
     missing = (use.use == FETCHED) | (use.use == SHARED)
     again = missing & (since[use.use_object] < pick(requests.received, use.use_request, -1))
     missed_again = np.zeros(len(requests), dtype=bool)
@@ -110,7 +112,7 @@ def _page_last_seen(study: Study) -> Ints:
     start, stop = axis.at(file, begin), axis.at(file, end)
     edges = distinct(np.concatenate([start, stop]))
     which, stretch = ranges(np.searchsorted(edges, start), np.searchsorted(edges, stop))
-    page, of_page, page_when = _pages_seen(study, axis, edges)
+    page, of_page, page_when = _page_sightings(study, axis, edges)
     when = np.concatenate([requests.sent[reads][which], page_when])
     key = np.concatenate([stretch, of_page])
     owner = np.concatenate([reads[which], np.full(len(page), -1, dtype=np.int64)])
@@ -121,13 +123,13 @@ def _page_last_seen(study: Study) -> Ints:
     return last_ns
 
 
-def _pages_seen(study: Study, axis: Axis, edges: Ints) -> tuple[Ints, Ints, Ints]:
+def _page_sightings(study: Study, axis: Axis, edges: Ints) -> tuple[Ints, Ints, Ints]:
     """Return which events show that a page was there, the stretch it is of, and when.
 
     Both tracepoints tell the range that was asked for, and that some of it was there: of a read() its first page, of a
     fault-around any page. The latter is proof only where the whole range lies in one stretch.
     """
-    pages = touched(study.recording)
+    pages = used_ranges(study.recording)
     first = latest(edges, axis.at(pages.file, pages.start))
     last = latest(edges, axis.at(pages.file, np.maximum(pages.end - 1, pages.start)))
     known = axis.at(pages.file, pages.start) >= 0

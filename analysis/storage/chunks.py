@@ -1,4 +1,4 @@
-"""Objects of the client's cache one by one: what the target asked, read and fetched of each, and how often it was gone.
+"""Objects of the client's cache one by one: what the target asked for, read and fetched of each, and how often it was gone.
 
 A chunk's place in its file follows from a READ that the client answers from it: the file's offset of the READ, less the offset in
 the cache file that the worker read from, is where the chunk begins. Its size is what the client told its quota manager when it
@@ -13,8 +13,8 @@ import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
-from cvtrace.analysis.joins.bytes_used import file_of, touched
-from cvtrace.analysis.joins.cache_use import FETCHED, FOUND, SHARED, first_there
+from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
+from cvtrace.analysis.joins.cache_use import FETCHED, HIT, SHARED, cached_since
 from cvtrace.analysis.joins.requests import DIRECT_IO
 from cvtrace.analysis.storage.file_map import LARGEST_FILE, Axis, FileMap, add_up, union
 from cvtrace.analysis.storage.reloads import suffix
@@ -32,9 +32,9 @@ HUGE: Final = np.iinfo(np.int64).max
 class Chunks:
     """Objects that the target used, one entry each, sorted by file and place; bytes and times by the target only.
 
-    `object` numbers CacheOpens.names, `kind` KINDS. `file` is the file that was read or opened for it (touched.file_key, -1:
+    `object` numbers CacheOpens.names, `kind` KINDS. `file` is the file that was read or opened for it (keys.file_key, -1:
     none), `offset` where in it the object begins (-1: not known, or at several places), `size` its bytes unpacked (-1: not known);
-    `reach` is how much of it was seen to be there. `asked` are bytes of pages that the target read or had mapped in, each once,
+    `reach` is how much of it was seen to be there. `requested` are bytes of pages that the target read or had mapped in, each once,
     `read` those that READs brought, `fetched` those of GETs (packed). `hits`, `shared` and `misses` count requests that found it,
     waited for another's download, or fetched it, `evictions` the misses after it had been in the cache. `blocked_ns` is the target's.
     """
@@ -47,7 +47,7 @@ class Chunks:
     offset: Ints
     size: Ints
     reach: Ints
-    asked: Ints
+    requested: Ints
     read: Ints
     fetched: Ints
     fetches: Ints
@@ -97,7 +97,7 @@ def chunks(study: Study) -> Chunks:
     use, gets, requests, count = study.use, study.gets, study.requests, len(study.opens.names)
     by_target = np.append(requests.by_target, False)
     of_target = by_target[use.use_request]
-    since = first_there(study.opens, study.jobs)
+    since = cached_since(study.opens, study.jobs)
     again = (use.use == FETCHED) & (since[use.use_object] < pick(requests.received, use.use_request, -1))
     of_get = np.where(study.gets_of_target, study.get_object, -1)
     reading = np.append(requests.by_target & requests.is_(Opcode.READ), False)[use.read_request]
@@ -117,12 +117,12 @@ def chunks(study: Study) -> Chunks:
         "offset": offset,
         "size": _sizes(study, count),
         "reach": reach,
-        "asked": np.zeros(count, dtype=np.int64),
+        "requested": np.zeros(count, dtype=np.int64),
         "read": add_up(np.where(reading, use.read_object, -1), use.read_bytes, count)
         + add_up(_streamed(study, of_request), requests.read_bytes, count),
         "fetched": add_up(of_get, gets.body_bytes, count),
         "fetches": add_up(of_get, np.ones(len(gets), dtype=np.int64), count),
-        "hits": uses(use.use == FOUND),
+        "hits": uses(use.use == HIT),
         "shared": uses(use.use == SHARED),
         "misses": uses(use.use == FETCHED),
         "evictions": uses(again),
@@ -132,7 +132,7 @@ def chunks(study: Study) -> Chunks:
     order = np.flatnonzero(used)
     order = order[np.lexsort((columns["object"][order], columns["offset"][order], columns["file"][order]))]
     table = Chunks(**{name: column[order] for name, column in columns.items()})
-    return Chunks(**{**vars(table), "asked": asked_bytes(study, table)})
+    return Chunks(**{**vars(table), "requested": requested_bytes_of_chunks(study, table)})
 
 
 def _places(study: Study, reading: Bools, of_request: Ints, count: int) -> tuple[Ints, Ints, Ints, Bools]:
@@ -180,7 +180,7 @@ def _kinds(study: Study, offset: Ints, read: Bools, count: int) -> Ints:
     )
     kind = np.full(count, UNKNOWN, dtype=np.int64)
     in_read = np.zeros(count, dtype=bool)
-    opened = study.opens.found & (study.opens.request >= 0)
+    opened = study.opens.is_hit & (study.opens.request >= 0)
     in_read[study.opens.object[opened & np.append(study.requests.is_(Opcode.READ), False)[study.opens.request]]] = True
     kind[read] = FILE
     kind[in_read | (offset > 0)] = CHUNK
@@ -196,9 +196,9 @@ def _sizes(study: Study, count: int) -> Ints:
     return size
 
 
-def asked_bytes(study: Study, table: Chunks) -> Ints:
+def requested_bytes_of_chunks(study: Study, table: Chunks) -> Ints:
     """Return the bytes of pages of each object that the target read or had mapped in, each once."""
-    pages = touched(study.recording)
+    pages = used_ranges(study.recording)
     known = np.flatnonzero(table.offset >= 0)
     axis = Axis.of(table.file[known], table.end[known])
     placed = FileMap.of(axis, table.file[known], table.offset[known], table.end[known], known)
@@ -206,12 +206,12 @@ def asked_bytes(study: Study, table: Chunks) -> Ints:
     return add_up(pieces.value, pieces.end - pieces.start, len(table))
 
 
-def asked_of_files(study: Study, file: Ints) -> Ints:
-    """Return the bytes of pages of each file (touched.file_key, distinct) that the target read or had mapped in, each once.
+def requested_bytes_of_files(study: Study, file: Ints) -> Ints:
+    """Return the bytes of pages of each file (keys.file_key, distinct) that the target read or had mapped in, each once.
 
     What goes past the page cache is asked for by the READs themselves. The end of a file is known from a READ that brought less than it asked for.
     """
-    pages, requests = touched(study.recording), study.requests
+    pages, requests = used_ranges(study.recording), study.requests
     place = match(file, file_of(requests))
     short = (
         requests.reads

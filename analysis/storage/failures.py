@@ -1,7 +1,6 @@
 """What the target wanted of a mount and did not get: which bytes of which file, what the client tried for it, and what became of it."""
 
 import errno
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +13,9 @@ from cvtrace.analysis.joins.paths import enclosing_call
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.joins.requests import HARMLESS
 from cvtrace.analysis.storage.processes import Ends, ends, signal_name
-from cvtrace.analysis.storage.tries import Refused, address_of, connection_error, outcome_of, refused
+from cvtrace.analysis.storage.tries import FailedConnects, connection_error, failed_connects_of, outcome_of
 from cvtrace.analysis.trace.intervals import Ints, match, pick
+from cvtrace.analysis.trace.keys import PAGE, address_text
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind, Opcode
 
@@ -47,10 +47,8 @@ OF_CALL: Final = {
     int(Kind.SYS_LIST): "list",
     int(Kind.SYS_LINK): "read link",
 }
-PAGE: Final = 4096
 MOST: Final = 200
 """Failures that are told one by one."""
-HOST: Final = re.compile(r"^[A-Z]+ [a-z]+://([^/ ]+)")
 SIGBUS: Final = 7
 
 
@@ -63,7 +61,7 @@ class _Tries:
     url: str | None = None
     server: str | None = None
     proxied: bool = False
-    client_said: str | None = None
+    client_reason: str | None = None
     object: str | None = None
 
 
@@ -86,7 +84,7 @@ def failure_rows(study: Study, ended: Ends | None = None) -> tuple[Failure, ...]
     ending = np.flatnonzero(np.isin(failed, list(deadly)))
     shown[which[ending]] = ending
     order = np.argsort(requests.sent[failed[shown]], kind="stable")[:MOST]
-    failed_connects = refused(study)
+    failed_connects = failed_connects_of(study)
     rows = [
         _of_request(study, failed_connects, int(failed[shown[each]]), int(count[each]), ended, deadly)
         for each in order.tolist()
@@ -113,11 +111,11 @@ def _deadly(study: Study, ended: Ends, failed: Ints) -> dict[int, int]:
 
 
 def _of_request(
-    study: Study, failed_connects: Refused, request: int, count: int, ended: Ends, deadly: dict[int, int]
+    study: Study, failed_connects: FailedConnects, request: int, count: int, ended: Ends, deadly: dict[int, int]
 ) -> Failure:
     requests = study.requests
     opcode = int(requests.opcode[request])
-    path, read_at = _wanted(study, request)
+    path, read_at = _place_of_request(study, request)
     tries, place = _tried(study, failed_connects, request), deadly.get(request)
     tids, tgids = study.recording.target_threads
     pid = int(pick(tgids, match(tids, requests.asker[[request]]), 0)[0])
@@ -126,7 +124,7 @@ def _of_request(
     if reading and offset is None:
         offset = read_at
     if place is not None and reading:
-        offset = _touched(study, request, offset, int(ended.tid[place]))
+        offset = _last_fault(study, request, offset, int(ended.tid[place]))
     return Failure(
         what=WHAT.get(opcode, "ask for"),
         path=path,
@@ -145,11 +143,11 @@ def _of_request(
         outcomes=tries.words,
         statuses=tries.statuses,
         tries=len(tries.words),
-        client_said=tries.client_said,
+        client_said=tries.client_reason,
     )
 
 
-def _wanted(study: Study, request: int) -> tuple[str, int | None]:
+def _place_of_request(study: Study, request: int) -> tuple[str, int | None]:
     """Return which file a request is about, and where in it the thread read; of one that no client took, by what the thread was at."""
     requests = study.requests
     connection, tid, sent = (column[[request]] for column in (requests.connection, requests.asker, requests.sent))
@@ -171,14 +169,14 @@ def _wanted(study: Study, request: int) -> tuple[str, int | None]:
     )
 
 
-def _touched(study: Study, request: int, offset: int | None, tid: int) -> int | None:
+def _last_fault(study: Study, request: int, offset: int | None, tid: int) -> int | None:
     """Return the page that the thread touched last before a READ, which may have asked for more before and behind it."""
     faults = study.recording.of(Kind.FAULT)
     of_thread = faults.where((faults.tid == tid) & (faults.start <= study.requests.replied[request]))
     return int(of_thread.c[-1]) * PAGE if len(of_thread) else offset
 
 
-def _tried(study: Study, failed_connects: Refused, request: int) -> _Tries:
+def _tried(study: Study, failed_connects: FailedConnects, request: int) -> _Tries:
     """Return what the client tried for a request: in its own download, or in one that it waited for."""
     jobs, gets = study.jobs, study.gets
     failed_jobs = np.flatnonzero((jobs.request == request) & (jobs.result > 0))
@@ -206,7 +204,7 @@ def _tried(study: Study, failed_connects: Refused, request: int) -> _Tries:
         url=_url(gets.line[job_gets[-1]]) if len(job_gets) else None,
         server=_server(study, failed_connects, job_gets, job_connects),
         proxied=bool(len(job_gets)) and is_proxied(gets.line[job_gets[-1]]),
-        client_said=CLIENT[number] if number < len(CLIENT) else f"failure {number}",
+        client_reason=CLIENT[number] if number < len(CLIENT) else f"failure {number}",
         object=study.opens.names[jobs.object[job]] if jobs.object[job] >= 0 else None,
     )
 
@@ -215,7 +213,7 @@ def _url(line: str) -> str | None:
     return line.split(" ", 2)[1] if line.count(" ") else None
 
 
-def _server(study: Study, failed_connects: Refused, job_gets: Ints, job_connects: Ints) -> str | None:
+def _server(study: Study, failed_connects: FailedConnects, job_gets: Ints, job_connects: Ints) -> str | None:
     """Return address and port of the peer that was asked last: of a proxy if one is used."""
     gets = study.gets
     attempts = [(int(gets.sent[each]), int(gets.address[each])) for each in job_gets.tolist()]
@@ -223,7 +221,7 @@ def _server(study: Study, failed_connects: Refused, job_gets: Ints, job_connects
         (int(failed_connects.start[each]), int(failed_connects.address[each])) for each in job_connects.tolist()
     ]
     known = [address for _, address in sorted(attempts) if address >= 0]
-    return address_of(known[-1]) if known else None
+    return address_text(known[-1]) if known else None
 
 
 def _since_start(study: Study, time_ns: int) -> float:

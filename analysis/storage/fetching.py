@@ -52,7 +52,7 @@ def in_flight(study: Study) -> Steps:
     return Steps(np.concatenate([[0], at]), np.concatenate([[0], after]).astype(np.int64))
 
 
-def waited(study: Study) -> FetchWait:
+def fetch_waits(study: Study) -> FetchWait:
     """Cut the waits for fetches on the critical path at the moments when fetches began and ended; those of requests that failed fetched nothing."""
     path, start_ns = study.critical_path, study.recording.start_ns
     failed = pick(study.requests.failed.astype(np.int64), path.request, 0) == 1

@@ -16,6 +16,7 @@ from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.joins.requests import PATHS
 from cvtrace.analysis.storage.file_map import add_up
 from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, Steps, latest_within, pick
+from cvtrace.analysis.trace.keys import thread_depth_key
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.probes.phases.hook import ARMED
@@ -23,7 +24,6 @@ from cvtrace.probes.phases.hook import ARMED
 START: Final = "(start of the interpreter)"
 """Stands for the modules that are imported before imports are marked."""
 DEEPEST: Final = 255
-DEPTH_BITS: Final = 8
 COUNTS: Final = ("opens", "lookups", "reads", "read_bytes", "http_fetches", "http_bytes")
 
 
@@ -31,7 +31,7 @@ COUNTS: Final = ("opens", "lookups", "reads", "read_bytes", "http_fetches", "htt
 class Imports:
     """Imports, sorted by (thread, start). `parent` is the import that each began in, -1 for none; `depth` how many it is nested in.
 
-    `module` numbers `names`, `process` `processes`. `own` has a row for each import and a column for each of COUNTS, without those nested in
+    `module` numbers `names`, `process` `processes`. `direct` has a row for each import and a column for each of COUNTS, without those nested in
     it; `total` with them. `self_ns`, `self_blocked_ns` and `total_blocked_ns` likewise.
     """
 
@@ -44,7 +44,7 @@ class Imports:
     module: Ints
     names: tuple[str, ...]
     failed: Bools
-    own: Ints
+    direct: Ints
     total: Ints
     self_ns: Ints
     self_blocked_ns: Ints
@@ -91,7 +91,7 @@ def imports(study: Study) -> Imports:
         module=module,
         names=names,
         failed=marks.failed[order],
-        own=direct,
+        direct=direct,
         total=_with_nested(direct, parent, depth),
         self_ns=self_ns,
         self_blocked_ns=blocked,
@@ -133,10 +133,10 @@ def _executed(recording: Recording, armed: Rows) -> Ints:
 
 def _parents(recording: Recording, thread: Ints, depth: Ints, start: Ints, end: Ints) -> Ints:
     """Return for each import the last one of its thread that is nested in one fewer and began before it, -1 for none."""
-    lanes = recording.lanes(thread << DEPTH_BITS | depth)
-    places = lanes.at(thread << DEPTH_BITS | depth, start)
+    lanes = recording.lanes(thread_depth_key(thread, depth))
+    places = lanes.at(thread_depth_key(thread, depth), start)
     order = np.argsort(places, kind="stable")
-    above = np.where(depth > 0, lanes.at(thread << DEPTH_BITS | np.maximum(depth - 1, 0), start), -1)
+    above = np.where(depth > 0, lanes.at(thread_depth_key(thread, np.maximum(depth - 1, 0)), start), -1)
     last_above = pick(order, latest_within(places[order], above, lanes.span_ns), -1)
     return np.where(pick(end, last_above, -1) > start, last_above, -1)
 

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.joins.bytes_used import file_key, touched
+from cvtrace.analysis.joins.bytes_used import used_ranges
 from cvtrace.analysis.trace.intervals import Ints
+from cvtrace.analysis.trace.keys import file_key
 from cvtrace.probes.events import Opcode
 
 
@@ -32,7 +33,7 @@ def needed_ranges(study: Study) -> list[NeededRange]:
 
     Files whose path was never seen are left out.
     """
-    requests, pages = study.requests, touched(study.recording)
+    requests, pages = study.requests, used_ranges(study.recording)
     read = np.flatnonzero(requests.by_target & requests.is_(Opcode.READ) & (requests.offset >= 0))
     opened = np.flatnonzero(requests.by_target & requests.is_(Opcode.OPEN) & ~requests.failed)
     node = requests.nodeid

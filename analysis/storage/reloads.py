@@ -93,7 +93,7 @@ def last_before(study: Study, events: tuple[Ints, Ints], connection: Ints, when_
     return pick(times[order], latest_within(places[order], query, lanes.span_ns), -1)
 
 
-def fetched_catalog(study: Study) -> Bools:
+def fetches_catalog(study: Study) -> Bools:
     """Tell which requests fetched a catalog."""
     fetches = np.zeros(len(study.requests), dtype=bool)
     request = study.gets.request[is_catalog(study)]
@@ -101,7 +101,7 @@ def fetched_catalog(study: Study) -> Bools:
     return fetches
 
 
-def asked_again(study: Study, reloaded: Ints) -> Bools:
+def repeated_after(study: Study, reloaded: Ints) -> Bools:
     """Tell which requests for a name or its attributes came first after a reload, and had been answered before it."""
     requests = study.requests
     repeated = np.zeros(len(requests), dtype=bool)

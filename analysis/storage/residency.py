@@ -1,17 +1,14 @@
 """What is known of the kernel's page cache: which pages of the mounts' files were seen to be there."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.joins.bytes_used import connection_of_device, file_key, file_of
+from cvtrace.analysis.joins.bytes_used import connection_of_device, file_of
 from cvtrace.analysis.trace.intervals import Bools, Ints, empty, ranges
+from cvtrace.analysis.trace.keys import PAGE, file_key, first_page, page_count
 from cvtrace.probes.events import Kind, Opcode
-
-PAGE: Final = 4096
-_PAGE_BITS: Final = 48
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,13 @@ def residency(study: Study) -> Residency:
     read = np.flatnonzero(requests.is_(Opcode.READ) & (requests.offset >= 0) & (requests.read_bytes > 0))
     pages = study.recording.of(Kind.PAGE_READ, Kind.PAGE_MAP)
     first_read = requests.offset[read] // PAGE
-    page = pages.c & ((1 << _PAGE_BITS) - 1)
+    page = first_page(pages.c)
     file = np.concatenate([file_of(requests)[read], file_key(connection_of_device(study.recording, pages.a), pages.b)])
     first = np.concatenate([first_read, page])
     count = np.concatenate(
         [
             -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE) - first_read,
-            np.maximum(pages.c >> _PAGE_BITS, 1),
+            np.maximum(page_count(pages.c), 1),
         ]
     )
     # Pages are there while the reply is still being written, and the target may touch them then.

@@ -6,7 +6,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.storage.cache_state import states_by_row
 from cvtrace.analysis.storage.causes import request_causes
 from cvtrace.analysis.storage.chunks import Chunks, chunks
-from cvtrace.analysis.storage.fetching import CacheUseOfRun, FetchWait, cache_of_run, waited
+from cvtrace.analysis.storage.fetching import CacheUseOfRun, FetchWait, cache_of_run, fetch_waits
 from cvtrace.analysis.storage.headers import Headers
 from cvtrace.analysis.storage.tensors import Tensors, look_up, tensors
 from cvtrace.analysis.trace.intervals import Ints
@@ -22,7 +22,7 @@ class Tables:
     cause: Ints
     chunks: Chunks
     tensors: Tensors
-    waited: FetchWait
+    fetch_waits: FetchWait
     cache: CacheUseOfRun
     states: tuple[str | None, ...]
     unread_headers: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ def storage_tables(study: Study, headers: Headers | None = None) -> Tables:
         cause=cause,
         chunks=objects,
         tensors=tensors(study, objects, cause, header_tensors),
-        waited=waited(study),
+        fetch_waits=fetch_waits(study),
         cache=cache_of_run(study, objects),
         states=tuple(states_by_row(study)),
         unread_headers=tuple(unread),

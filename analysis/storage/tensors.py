@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.joins.bytes_used import file_of, touched
+from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
 from cvtrace.analysis.joins.phases import DECODE, RUN
 from cvtrace.analysis.storage.causes import EVICTED_OBJECT, EVICTED_PAGE
 from cvtrace.analysis.storage.chunks import Chunks, blocked_ns
@@ -50,7 +50,7 @@ class Tensors:
 
 @dataclass(frozen=True)
 class _Files:
-    """Files that the target opened or read: their paths, and the number of the path for any file (touched.file_key), -1 for others."""
+    """Files that the target opened or read: their paths, and the number of the path for any file (keys.file_key), -1 for others."""
 
     paths: tuple[str, ...]
     keys: Ints
@@ -113,20 +113,20 @@ def tensors(study: Study, chunks: Chunks, cause: Ints, headers: Sequence[HeaderT
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the tensors lie; files with tensors are `own`, and have the rows from `tensors` on for what belongs to none."""
+    """Where the tensors lie; files with tensors are `with_tensors`, and have the rows from `tensors` on for what belongs to none."""
 
     files: _Files
-    own: Ints
+    with_tensors: Ints
     map: FileMap
     tensors: int
 
     @property
     def rows(self) -> int:
-        return self.tensors + len(self.own)
+        return self.tensors + len(self.with_tensors)
 
     def rest(self, file: Ints) -> Ints:
         """Return the row of each file (number of its path) for what belongs to no tensor, -1 for files without tensors."""
-        place = match(self.own, file)
+        place = match(self.with_tensors, file)
         return np.where((place >= 0) & (file >= 0), self.tensors + place, -1)
 
     def split(self, file: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
@@ -165,7 +165,7 @@ def _counts(study: Study, layout: _Layout, cause: Ints) -> dict[str, Ints]:
 
 def _faults(study: Study, layout: _Layout) -> Ints:
     """Count the faults by the tensor that the page begins in, else the first one in it."""
-    pages = touched(study.recording)
+    pages = used_ranges(study.recording)
     chosen = pages.kind == Kind.FAULT
     file = layout.files.of(pages.file[chosen])
     which, row, _ = layout.split(file, pages.start[chosen], pages.end[chosen])

@@ -10,6 +10,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import size
 from cvtrace.analysis.joins.fetches import BAD_STATUS, CUT, SILENT, rows_of_jobs
 from cvtrace.analysis.trace.intervals import Ints, pick
+from cvtrace.analysis.trace.keys import address_key, descriptor_key, high_half
 from cvtrace.analysis.trace.recording import EventIndex
 from cvtrace.probes.events import Kind
 
@@ -27,7 +28,7 @@ SHORTEST_PAUSE_NS: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class Refused:
+class FailedConnects:
     """Connections of the download thread on which nothing was ever sent, with the job each was for (-1: not known)."""
 
     job: Ints
@@ -36,20 +37,20 @@ class Refused:
     """The errno that the client was told, negative; 0 if that was not seen."""
     daemon: Ints
     address: Ints
-    """IPv4 address << 16 | port."""
+    """keys.address_key of the peer."""
 
     def __len__(self) -> int:
         return len(self.start)
 
 
-def refused(study: Study) -> Refused:
+def failed_connects_of(study: Study) -> FailedConnects:
     """Find the connections that did not come about.
 
     Left out are those that may be under way at the end, and an attempt by IPv6 of which libcurl made a second by IPv4 in the same breath.
     """
     recording, jobs = study.recording, study.jobs
     turns = recording.of(Kind.HTTP_CONNECT, Kind.HTTP_SEND)
-    on_socket = EventIndex(recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
+    on_socket = EventIndex(recording, turns, descriptor_key(turns.tgid, turns.a))
     rows = on_socket.rows
     next_same = np.append(
         (on_socket.places[1:] // on_socket.lanes.span_ns) == (on_socket.places[:-1] // on_socket.lanes.span_ns), False
@@ -64,9 +65,9 @@ def refused(study: Study) -> Refused:
     follower = second.asof_forward(connects.tid, connects.start + 1)
     soon = (follower >= 0) & (pick(second.rows.start, follower, 0) - connects.start < 250_000_000)
     errors = recording.of(Kind.HTTP_ERROR)
-    of_socket = EventIndex(recording, errors, errors.tgid << 32 | errors.a & 0xFFFFFFFF)
-    answer = of_socket.asof_forward(connects.tgid << 32 | connects.a & 0xFFFFFFFF, connects.start)
-    turn = on_socket.asof_forward(connects.tgid << 32 | connects.a & 0xFFFFFFFF, connects.start + 1)
+    of_socket = EventIndex(recording, errors, descriptor_key(errors.tgid, errors.a))
+    answer = of_socket.asof_forward(descriptor_key(connects.tgid, connects.a), connects.start)
+    turn = on_socket.asof_forward(descriptor_key(connects.tgid, connects.a), connects.start + 1)
     before_next = pick(of_socket.rows.start, answer, -1) < pick(rows.start, turn, recording.end_ns + 1)
     error = np.where((answer >= 0) & before_next, pick(of_socket.rows.ret, answer, 0), 0)
     error = np.where((connects.ret < 0) & (connects.ret != -errno.EINPROGRESS), connects.ret, error)
@@ -74,19 +75,13 @@ def refused(study: Study) -> Refused:
     other_family = soon & ((connects.b & 0xFFFF) == 10) & ((pick(second.rows.b, follower, 10) & 0xFFFF) == 2)
     chosen = ended & ~other_family
     connects, job = connects.where(chosen), job[chosen]
-    return Refused(
+    return FailedConnects(
         job=job,
         start=connects.start,
         error=error[chosen],
         daemon=connects.tgid,
-        address=np.where(connects.c > 0, connects.c << 16 | connects.b >> 32, -1),
+        address=np.where(connects.c > 0, address_key(connects.c, high_half(connects.b)), -1),
     )
-
-
-def address_of(packed: int) -> str:
-    """Return `10.0.0.7:8000` for an IPv4 address << 16 | port."""
-    host, port = packed >> 16, packed & 0xFFFF
-    return f"{'.'.join(str(host >> shift & 255) for shift in (24, 16, 8, 0))}:{port}"
 
 
 def connection_error(error: int) -> str:
@@ -116,7 +111,7 @@ class Pauses:
     end: Ints
 
 
-def pauses(study: Study, failed_connects: Refused) -> Pauses:
+def pauses(study: Study, failed_connects: FailedConnects) -> Pauses:
     """Find the pauses: from the end of a try that failed, as far as it is known, to the begin of the next one."""
     gets, jobs = study.gets, study.jobs
     known, without = np.flatnonzero(gets.job >= 0), np.flatnonzero(failed_connects.job >= 0)
@@ -137,8 +132,8 @@ def _ends(study: Study) -> Ints:
     gets = study.gets
     turns = study.recording.of(Kind.HTTP_RECV, Kind.CACHE_CLOSE)
     turns = turns.where((turns.kind == Kind.CACHE_CLOSE) | (turns.ret == 0))
-    on_socket = EventIndex(study.recording, turns, turns.tgid << 32 | turns.a & 0xFFFFFFFF)
-    closed = on_socket.asof_forward(gets.daemon << 32 | gets.descriptor & 0xFFFFFFFF, gets.sent)
+    on_socket = EventIndex(study.recording, turns, descriptor_key(turns.tgid, turns.a))
+    closed = on_socket.asof_forward(descriptor_key(gets.daemon, gets.descriptor), gets.sent)
     ended = pick(on_socket.rows.end, closed, -1)
     return np.where(gets.last >= 0, gets.last, np.where(ended >= 0, ended, gets.sent))
 

@@ -17,7 +17,7 @@ from cvtrace.analysis.trace.intervals import Bools, Ints
 def answer_rows(study: Study, evidence: Evidence) -> tuple[Answer, ...]:
     """Return one row for each answer, or request of an engine, in the order in which they began."""
     answers = study.phases.answers
-    answers = answers.where(answers.whole | (answers.steps > 0) | (answers.failed > 0))
+    answers = answers.where(answers.single_owner | (answers.steps > 0) | (answers.failed > 0))
     start_ns, _ = life(study.recording)
     count, is_seen = len(answers), study.recording.sees_requests
     path = study.threads.between(answers.thread, answers.start, answers.end)

@@ -138,7 +138,7 @@ def _sums(imports: Imports, group: Ints, is_outermost: Bools, count: int) -> dic
         "blocked_s": add_up(of_outer, imports.total_blocked_ns, count),
     }
     for column, name in enumerate(COUNTS):
-        sums[f"self_{name}"] = add_up(group, imports.own[:, column], count)
+        sums[f"self_{name}"] = add_up(group, imports.direct[:, column], count)
         sums[name] = add_up(of_outer, imports.total[:, column], count)
     return sums
 

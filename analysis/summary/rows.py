@@ -12,17 +12,17 @@ from cvtrace.analysis.contract.report_schema import Fetch, File, Phase, Token
 from cvtrace.analysis.evidence.client_calls import client_numbers
 from cvtrace.analysis.evidence.complete import Evidence
 from cvtrace.analysis.evidence.verdict import answer_of_phase
-from cvtrace.analysis.joins.bytes_used import file_key, file_of, touched
+from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
 from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
 from cvtrace.analysis.joins.fetches import is_proxied
 from cvtrace.analysis.joins.phases import DECODE, life
 from cvtrace.analysis.storage.access import access
-from cvtrace.analysis.storage.chunks import asked_of_files
+from cvtrace.analysis.storage.chunks import requested_bytes_of_files
 from cvtrace.analysis.storage.tables import Tables
 from cvtrace.analysis.trace.intervals import Bools, Ints, covered, numbered, pick
+from cvtrace.analysis.trace.keys import PAGE, address_text, file_key
 from cvtrace.probes.events import Kind, Opcode
 
-PAGE: Final = 4096
 PAGES: Final[tuple[str, ...]] = ("faults", "page_cache_bytes")
 """Counts of pages that need no request."""
 QUERY: Final = re.compile(r"^[A-Z]+ (\S*)")
@@ -60,7 +60,7 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
     spans = users.spans
     begins = tuple((each.start, each.row) for each in (segments, study.phase_calls, users))
     numbers, of_client = _phase_numbers(study), list(client_numbers(study))
-    waited_ns, sequential = tables.waited.by_row(count)
+    waited_ns, sequential = tables.fetch_waits.by_row(count)
     is_seen = study.recording.sees_requests
     spin, starved = (_bound(study, part) for part in (study.overlaps.spin, study.overlaps.starved))
     rows = []
@@ -164,7 +164,7 @@ def _page_cache_bytes(study: Study) -> Ints:
     Both kinds of event tell the range asked for: of a fault-around, some pages may not have been there.
     """
     count, requests = len(study.phases.names), study.requests
-    pages = touched(study.recording)
+    pages = used_ranges(study.recording)
     row = np.where(pages.kind == Kind.FAULT, -1, study.phases.row_at(pages.tid, pages.when))
     of_phase = np.flatnonzero(row >= 0)
     read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_phase >= 0) & (requests.offset >= 0))
@@ -227,7 +227,7 @@ def file_rows(study: Study) -> tuple[File, ...]:
         _sum(place, use.hits, count),
         _sum(place, use.misses, count),
         blocked,
-        asked_of_files(study, files),
+        requested_bytes_of_files(study, files),
     )
     pages, file_access = study.recording.sees_pages, access(study, files)
     rows = [
@@ -264,7 +264,7 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
     row, by_target = study.get_phase.tolist(), study.gets_of_target.tolist()
     rows = []
     for number in np.argsort(gets.sent, kind="stable").tolist():
-        line, job = gets.line[number], int(gets.job[number])
+        line, job, address = gets.line[number], int(gets.job[number]), int(gets.address[number])
         inserted = jobs.inserted[job] if job >= 0 else ""
         has_name = node[number] >= 0 and not names[number].startswith("inode ")
         target = QUERY.match(line)
@@ -280,7 +280,7 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
                 transfer_s=int(transfer[number]) / 1e9,
                 fill_s=int(fill[number]) / 1e9,
                 bytes=int(gets.body_bytes[number]),
-                proxy=_address(int(gets.address[number])) if is_proxied(line) else None,
+                proxy=address_text(address) if is_proxied(line) and address >= 0 else None,
                 phase=study.phases.names[row[number]] if row[number] >= 0 else None,
                 by_target=bool(by_target[number]),
                 encrypted=bool(gets.encrypted[number]),
@@ -304,10 +304,3 @@ def _fetch_times(study: Study) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
         fill_time - transfer - other_work,
         time.begin,
     )
-
-
-def _address(packed: int) -> str | None:
-    if packed < 0:
-        return None
-    host, port = packed >> 16, packed & 0xFFFF
-    return f"{'.'.join(str(host >> shift & 255) for shift in (24, 16, 8, 0))}:{port}"

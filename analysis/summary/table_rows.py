@@ -27,7 +27,7 @@ def chunk_rows(study: Study, tables: Tables) -> tuple[Chunk, ...]:
                 path=names[number] if at["file"] >= 0 else "",
                 offset_bytes=_known(at["offset"]),
                 size_bytes=_known(at["size"]),
-                asked_bytes=at["asked"] if pages and at["offset"] >= 0 else None,
+                asked_bytes=at["requested"] if pages and at["offset"] >= 0 else None,
                 read_bytes=at["read"],
                 fetched_bytes=at["fetched"],
                 fetches=at["fetches"],
@@ -49,7 +49,7 @@ def fetching_row(study: Study, tables: Tables) -> Fetching | None:
     """Return what was waited for fetches; None where requests cannot be observed."""
     if not study.recording.sees_requests:
         return None
-    fetch_wait = tables.waited
+    fetch_wait = tables.fetch_waits
     total, sequential = int(fetch_wait.length.sum()), int(fetch_wait.sequential.sum())
     longest = fetch_wait.longest(len(study.requests))
     return Fetching(

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, earliest_within, empty, ints, latest_within, match
+from cvtrace.analysis.trace.keys import thread_kind_key
 from cvtrace.analysis.trace.meta import checked
 from cvtrace.probes.events import UNFINISHED, Events, Kind, Side, Texts, in_order
 from cvtrace.tracer.store import Trace
@@ -167,10 +168,10 @@ class Recording:
         of = self.texts[chosen]
         tids, when = ints(of["tid"]), ints(of["ts"])
         kind = ints(of["kind"] & ~np.uint16(UNFINISHED))
-        lanes = self.lanes(tids << 16 | kind)
+        lanes = self.lanes(thread_kind_key(tids, kind))
         inside = (when >= self.start_ns) & (when <= self.end_ns)
-        places = np.where(inside, lanes.at(tids << 16 | kind, when), -2)
-        place = match(places, lanes.at(rows.tid << 16 | rows.kind, rows.start))
+        places = np.where(inside, lanes.at(thread_kind_key(tids, kind), when), -2)
+        place = match(places, lanes.at(thread_kind_key(rows.tid, rows.kind), rows.start))
         return np.where(place >= 0, chosen[np.maximum(place, 0)], -1)
 
     def text(self, rows: Rows) -> list[str]:
@@ -216,7 +217,7 @@ def recording(trace: Trace) -> Recording:
     Raises TraceDamaged if meta.json is not one.
     """
     meta = checked(trace)
-    mounts = tuple(Mount.of(said) for said in meta.get("mounts") or ())
+    mounts = tuple(Mount.of(entry) for entry in meta.get("mounts") or ())
     events, elsewhere = _split(in_order(trace.events), mounts, meta)
     when = events["ts"].view(np.int64)
     rows = _rows(events, when)
@@ -225,9 +226,9 @@ def recording(trace: Trace) -> Recording:
     present, first = np.unique(kind[order], return_index=True)
     places = np.split(order.astype(np.int64), first[1:]) if len(present) else []
     clock = meta.get("clock") or {}
-    said = [clock[name] for name in ("start_ns", "end_ns") if isinstance(clock.get(name), int)]
-    start_ns = min([*said, *(int(when[0]) for _ in range(len(when) > 0))], default=0)
-    end_ns = max([*said, *(int(rows.end.max()) for _ in range(len(when) > 0))], default=0)
+    edges = [clock[name] for name in ("start_ns", "end_ns") if isinstance(clock.get(name), int)]
+    start_ns = min([*edges, *(int(when[0]) for _ in range(len(when) > 0))], default=0)
+    end_ns = max([*edges, *(int(rows.end.max()) for _ in range(len(when) > 0))], default=0)
     return Recording(
         path=trace.path,
         meta=meta,

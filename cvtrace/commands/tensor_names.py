@@ -18,7 +18,7 @@ def keep_names(path: Path, owner: User) -> None:
     def keep() -> None:
         from cvtrace.analysis.attribution.study import study_of
         from cvtrace.analysis.storage.headers import headers_of
-        from cvtrace.analysis.storage.headers.kept import as_bytes
+        from cvtrace.analysis.storage.headers.in_trace import as_bytes
         from cvtrace.analysis.storage.tensors import look_up
         from cvtrace.tracer.folder import TENSORS
         from cvtrace.tracer.safe_open import open_folder, replacing

@@ -337,15 +337,15 @@ def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
     parts = (Class.NETWORK_QUEUE, Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.CACHE_FILL)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    waits, interrupted = time.waits, time.others
+    waits, interrupted = time.waits, time.busy
     start = np.concatenate([*cuts[:-1], interrupted.start, waits.start])
     end = np.concatenate([*cuts[1:], interrupted.end, waits.end])
     there = np.flatnonzero(end > start)
-    get = np.concatenate([np.tile(np.arange(len(gets)), len(parts)), time.others_get, time.get])[there]
+    get = np.concatenate([np.tile(np.arange(len(gets)), len(parts)), time.busy_get, time.get])[there]
     paint = np.concatenate(
         [
             np.repeat([int(part) for part in parts], len(gets)),
-            np.full(len(time.others_get), int(Class.NETWORK_QUEUE)),
+            np.full(len(time.busy_get), int(Class.NETWORK_QUEUE)),
             np.full(len(time.get), int(Class.NETWORK_TRANSFER)),
         ]
     )[there]

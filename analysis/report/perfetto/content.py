@@ -234,7 +234,7 @@ class Content:
     def _cache(self, pid: int, parent: int) -> Slices:
         """Return opens of objects (hit, miss), reads of them, and clean-ups."""
         study, opens = self.study, self.study.opens
-        objects = opens.rows.where((opens.missed | opens.found) & (opens.rows.tgid == pid))
+        objects = opens.rows.where((opens.is_miss | opens.is_hit) & (opens.rows.tgid == pid))
         hit = objects.ret >= 0
         cache_calls = study.recording.of(Kind.CACHE_READ, Kind.CLEANUP)
         cache_calls = cache_calls.where(cache_calls.tgid == pid)

@@ -4,7 +4,7 @@
     tensor        what is told of a tensor
     onnx, safetensors, gguf   one parser for each format; no weights are read
     files         which files are read, by whom, and how long
-    kept          what a trace keeps of it, if the user wants that
+    in_trace      what a trace keeps of it, if the user wants that
 
 Nothing of it is written into a trace unasked. May be imported from here: what `__all__` names.
 """

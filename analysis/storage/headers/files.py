@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cvtrace.analysis.storage.headers import gguf, onnx, safetensors
-from cvtrace.analysis.storage.headers.kept import are_kept, kept
+from cvtrace.analysis.storage.headers.in_trace import has_tensors, tensors_in_trace
 from cvtrace.analysis.storage.headers.source import Source, Unreadable
 from cvtrace.analysis.storage.headers.tensor import HeaderTensor
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
@@ -28,14 +28,14 @@ MOST_FILES: Final = 64
 MOST_BYTES: Final = 128 << 20
 """Of what the child tells of all tensors: half a million of them."""
 
-Found = tuple[list[HeaderTensor], list[str]]
+Tensors = tuple[list[HeaderTensor], list[str]]
 """Tensors, and a sentence for each file that could not be read."""
 
 
 class Headers(Protocol):
     """Looks up the tensors of models whose paths a trace names."""
 
-    def __call__(self, paths: Sequence[str]) -> Found: ...
+    def __call__(self, paths: Sequence[str]) -> Tensors: ...
 
 
 def is_model(path: str) -> bool:
@@ -47,8 +47,8 @@ def headers_of(trace: Trace, user: User, folder: Path | None = None) -> Headers:
     """Look in `folder`, else in what the trace keeps, else where it says, on its mounts only; with the rights of `user`."""
     if folder is not None:
         return headers_under(folder, user)
-    if are_kept(trace):
-        return partial(kept, trace)
+    if has_tensors(trace):
+        return partial(tensors_in_trace, trace)
     return headers_on_mounts([str(mount.get("path") or "") for mount in trace.meta["mounts"]], user)
 
 
@@ -71,7 +71,7 @@ def _place_under(folder: Path, path: str) -> str:
     return str(folder / parts[-1]) if parts else str(folder)
 
 
-def _all(paths: Sequence[str], *, place: Callable[[str], str], roots: tuple[str, ...], user: User) -> Found:
+def _all(paths: Sequence[str], *, place: Callable[[str], str], roots: tuple[str, ...], user: User) -> Tensors:
     chosen = sorted({path for path in paths if is_model(path)})
     if not chosen:
         return [], []

@@ -12,7 +12,7 @@ from runs import cold_run, stored
 from scene import MODEL
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.storage.headers import HeaderTensor, headers_of, kept
+from cvtrace.analysis.storage.headers import HeaderTensor, headers_of, in_trace
 from cvtrace.tracer.store import read_trace
 from cvtrace.tracer.user import current_user
 
@@ -22,14 +22,14 @@ TENSOR = HeaderTensor("model.embed_tokens.weight", "float16", (32, 64), MODEL, 0
 def test_what_is_written_is_what_is_read() -> None:
     odd = HeaderTensor("a\x1b[31m\u202e\udc80", "", (), MODEL, 1 << 40, 0)
 
-    assert kept.parsed(kept.as_bytes([TENSOR, odd])) == [TENSOR, odd]
+    assert in_trace.parsed(in_trace.as_bytes([TENSOR, odd])) == [TENSOR, odd]
 
 
 def test_a_report_has_the_tensors_that_its_trace_keeps(tmp_path: Path) -> None:
     # GIVEN a trace with tensors of its model, and of a file that was never read
     trace = stored(tmp_path, cold_run())
     other_tensor = HeaderTensor("other", "int8", (9,), "/etc/passwd", 0, 9)
-    (trace / "tensors.json").write_bytes(kept.as_bytes([TENSOR, other_tensor]))
+    (trace / "tensors.json").write_bytes(in_trace.as_bytes([TENSOR, other_tensor]))
     # WHEN it is reported
     recorded = read_trace(trace)
     report = analyse(recorded, headers_of(recorded, current_user()))
@@ -47,16 +47,16 @@ BAD: dict[str, Any] = {
     "deep": b"[" * 100_000,
     "a list": [],
     "another schema": {"schema": "cvtrace-tensors/2", "tensors": []},
-    "no tensors": {"schema": kept.SCHEMA},
-    "too many": {"schema": kept.SCHEMA, "tensors": [0] * (kept.MOST_TENSORS + 1)},
-    "short": {"schema": kept.SCHEMA, "tensors": [[1, 2]]},
-    "long name": {"schema": kept.SCHEMA, "tensors": [row(name="x" * 2000)]},
-    "no name": {"schema": kept.SCHEMA, "tensors": [row(name=None)]},
-    "negative": {"schema": kept.SCHEMA, "tensors": [row(offset=-1)]},
-    "huge": {"schema": kept.SCHEMA, "tensors": [row(size=1 << 64)]},
-    "no number": {"schema": kept.SCHEMA, "tensors": [row(size=1.5)]},
-    "true": {"schema": kept.SCHEMA, "tensors": [row(offset=True)]},
-    "shape": {"schema": kept.SCHEMA, "tensors": [row(shape=[1] * 100)]},
+    "no tensors": {"schema": in_trace.SCHEMA},
+    "too many": {"schema": in_trace.SCHEMA, "tensors": [0] * (in_trace.MOST_TENSORS + 1)},
+    "short": {"schema": in_trace.SCHEMA, "tensors": [[1, 2]]},
+    "long name": {"schema": in_trace.SCHEMA, "tensors": [row(name="x" * 2000)]},
+    "no name": {"schema": in_trace.SCHEMA, "tensors": [row(name=None)]},
+    "negative": {"schema": in_trace.SCHEMA, "tensors": [row(offset=-1)]},
+    "huge": {"schema": in_trace.SCHEMA, "tensors": [row(size=1 << 64)]},
+    "no number": {"schema": in_trace.SCHEMA, "tensors": [row(size=1.5)]},
+    "true": {"schema": in_trace.SCHEMA, "tensors": [row(offset=True)]},
+    "shape": {"schema": in_trace.SCHEMA, "tensors": [row(shape=[1] * 100)]},
 }
 
 
@@ -79,7 +79,7 @@ def assert_left_out(trace: Path) -> None:
 def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, planted: str) -> None:
     trace, place = stored(tmp_path, cold_run()), tmp_path / "trace" / "tensors.json"
     if planted == "link":
-        (tmp_path / "secret").write_bytes(kept.as_bytes([TENSOR]))
+        (tmp_path / "secret").write_bytes(in_trace.as_bytes([TENSOR]))
         place.symlink_to(tmp_path / "secret")
     elif planted == "fifo":
         os.mkfifo(place)
@@ -87,7 +87,7 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, planted: str) -> No
         place.mkdir()
     else:
         with place.open("wb") as file:
-            file.truncate(kept.MOST_BYTES + 1)
+            file.truncate(in_trace.MOST_BYTES + 1)
 
     assert_left_out(trace)
 
@@ -98,5 +98,5 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, planted: str) -> No
 )
 @settings(max_examples=200, deadline=None)
 def test_nothing_but_a_refusal_comes_of_nonsense(content: bytes) -> None:
-    with pytest.raises(kept.NotKept):
-        kept.parsed(content)
+    with pytest.raises(in_trace.BadTensorsFile):
+        in_trace.parsed(content)

@@ -23,7 +23,7 @@ LONGEST_PATH: Final = 4096
 MOST_DIMENSIONS: Final = 64
 
 
-class NotKept(Exception):
+class BadTensorsFile(Exception):
     """The file is not what it should be; the message says why."""
 
 
@@ -33,16 +33,16 @@ def as_bytes(tensors: Sequence[HeaderTensor]) -> bytes:
     return json.dumps({"schema": SCHEMA, "tensors": rows}, separators=(",", ":")).encode("ascii")
 
 
-def are_kept(trace: Trace) -> bool:
+def has_tensors(trace: Trace) -> bool:
     """Tell whether a trace keeps tensors."""
     return os.path.lexists(trace.path / TENSORS)
 
 
-def kept(trace: Trace, paths: Sequence[str]) -> tuple[list[HeaderTensor], list[str]]:
+def tensors_in_trace(trace: Trace, paths: Sequence[str]) -> tuple[list[HeaderTensor], list[str]]:
     """Return the tensors that a trace keeps of these files, and a sentence if what it keeps cannot be used."""
     try:
         tensors = parsed(_content(trace.path))
-    except (OSError, NotKept) as reason:
+    except (OSError, BadTensorsFile) as reason:
         why = getattr(reason, "strerror", None) or reason
         return [], [f"the tensors of the model ({TENSORS} of the trace cannot be used: {why})"]
     names = set(paths)
@@ -59,30 +59,30 @@ def _content(path: Path) -> bytes:
 
 
 def parsed(content: bytes) -> list[HeaderTensor]:
-    """Return the tensors that a file tells of. Raises NotKept."""
+    """Return the tensors that a file tells of. Raises BadTensorsFile."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
-        raise NotKept("it is not JSON") from None
+        raise BadTensorsFile("it is not JSON") from None
     if (
         not isinstance(document, dict)
         or document.get("schema") != SCHEMA
         or not isinstance(document.get("tensors"), list)
     ):
-        raise NotKept(f"it is not {SCHEMA}")
+        raise BadTensorsFile(f"it is not {SCHEMA}")
     if len(document["tensors"]) > MOST_TENSORS:
-        raise NotKept("it has more tensors than are looked at")
+        raise BadTensorsFile("it has more tensors than are looked at")
     return [_tensor(row) for row in document["tensors"]]
 
 
 def _tensor(row: Any) -> HeaderTensor:
     if not isinstance(row, list) or len(row) != 6:
-        raise NotKept("a tensor of it has not six values")
+        raise BadTensorsFile("a tensor of it has not six values")
     name, dtype, shape, path, offset, size = row
     if not (_is_text(name, LONGEST_NAME) and _is_text(dtype, LONGEST_NAME) and _is_text(path, LONGEST_PATH)):
-        raise NotKept("a name in it is none")
+        raise BadTensorsFile("a name in it is none")
     if not isinstance(shape, list) or len(shape) > MOST_DIMENSIONS or not all(map(_is_size, (*shape, offset, size))):
-        raise NotKept("a number in it is none")
+        raise BadTensorsFile("a number in it is none")
     return HeaderTensor(name, dtype, tuple(shape), path, offset, size)
 
 
