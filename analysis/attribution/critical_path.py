@@ -6,15 +6,15 @@ becomes what that thread did meanwhile, a few threads deep.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
 from cvtrace.analysis.attribution.waits import Waits
-from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.classes import GROUPS, MEMBERS, Class, GroupSeconds
 from cvtrace.analysis.joins.phases import PhaseCalls, Segments
 from cvtrace.analysis.joins.requests import Requests
-from cvtrace.analysis.trace.intervals import Ints, Lanes, Pieces, Steps, cut, disjoint, match, overlay, pick
+from cvtrace.analysis.trace.intervals import Ints, Lanes, Pieces, Steps, cut, match, overlay, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind
 
@@ -200,8 +200,6 @@ def class_times(path: CriticalPath, group: Ints, groups: int) -> Ints:
     return total.astype(np.int64).reshape(groups, _CLASSES)
 
 
-def disjoint_by_thread(lanes: Lanes, tid: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
-    """Make the intervals of each thread disjoint, earlier ones first. Returns (index, start, end)."""
-    index, begin, stop = disjoint(lanes.at(tid, start), lanes.at(tid, end))
-    first = lanes.time(begin)
-    return index, first, first + (stop - begin)
+def group_seconds(times: Ints) -> GroupSeconds:
+    """Return the seconds of each group, from one row of `class_times`."""
+    return cast("GroupSeconds", {f"{group}_s": int(times[list(MEMBERS[group])].sum()) / 1e9 for group in GROUPS})

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.classes import FETCH_PARTS, Class
 from cvtrace.analysis.joins.client_functions import confirm_shared, jobs_asleep
 from cvtrace.analysis.joins.fetches import Gets, Jobs, rows_of_jobs
 from cvtrace.analysis.joins.objects import CacheOpens
@@ -30,6 +30,16 @@ class Spans:
     """Intervals of time with a class, each belonging to a job."""
 
     job: Ints
+    start: Ints
+    end: Ints
+    value: Ints
+
+
+@dataclass(frozen=True)
+class GetPieces:
+    """Pieces of GETs: of which GET, from when to when, and the class."""
+
+    get: Ints
     start: Ints
     end: Ints
     value: Ints
@@ -57,6 +67,34 @@ class JobTime:
     first: Ints
     filled: Ints
 
+    def borders(self) -> list[tuple[Ints, Ints, Class]]:
+        """Return from when to when each GET was in which part; the waits for bytes are in the last one."""
+        return _borders(self.begin, self.connect, self.sent, self.first, self.filled)
+
+    def pieces(self) -> GetPieces:
+        """Return the pieces of each GET, of which a later one covers those before it."""
+        every = np.arange(len(self.begin), dtype=np.int64)
+        borders = self.borders()
+        values = [np.full(len(every), int(value)) for _, _, value in borders]
+        return GetPieces(
+            get=np.concatenate([*(every for _ in borders), self.busy_get, self.get]),
+            start=np.concatenate([*(start for start, _, _ in borders), self.busy.start, self.waits.start]),
+            end=np.concatenate([*(end for _, end, _ in borders), self.busy.end, self.waits.end]),
+            value=np.concatenate([*values, self.busy.value, self.waits.value]),
+        )
+
+    def parts_ns(self) -> dict[str, Ints]:
+        """Return the ns of each part of the GETs (FetchPart.column). What other GETs were handled for is queue."""
+        total = {int(value): end - start for start, end, value in self.borders()}
+        due = total[Class.CACHE_FILL]
+        waited, busy = self.received_ns()
+        waited = np.minimum(waited, due)
+        busy = np.minimum(busy, due - waited)
+        total[Class.NETWORK_QUEUE] = total[Class.NETWORK_QUEUE] + busy
+        total[Class.NETWORK_TRANSFER] = waited
+        total[Class.CACHE_FILL] = due - waited - busy
+        return {part.column: total[part.value] for part in FETCH_PARTS}
+
     def received_ns(self) -> tuple[Ints, Ints]:
         """Return how long the bytes of each GET were waited for, and how long others were handled while its own were due."""
         count, since = len(self.begin), int(self.begin.min(initial=0))
@@ -65,6 +103,16 @@ class JobTime:
         start = np.concatenate([self.waits.start, self.busy.start]) - since
         end = np.concatenate([self.waits.end, self.busy.end]) - since
         return waited, covered(get, start, end, count) - waited
+
+
+def _borders(begin: Ints, connect: Ints, sent: Ints, first: Ints, filled: Ints) -> list[tuple[Ints, Ints, Class]]:
+    """Return the parts of `JobTime.borders`."""
+    return [
+        (begin, connect, Class.NETWORK_QUEUE),
+        (connect, sent, Class.NETWORK_CONNECT),
+        (sent, first, Class.NETWORK_REQUEST),
+        (first, filled, Class.CACHE_FILL),
+    ]
 
 
 def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
@@ -89,12 +137,7 @@ def job_time(recording: Recording, jobs: Jobs, gets: Gets) -> JobTime:
     begin = np.minimum(np.where(is_first, pick(jobs.handed, job, connect), previous), connect)
     waits, get = _waits(recording, gets, first, np.minimum(filled, until))
     busy, busy_get = _busy(recording, gets, first, np.minimum(filled, until))
-    parts = [
-        (begin, connect, Class.NETWORK_QUEUE),
-        (connect, sent, Class.NETWORK_CONNECT),
-        (sent, first, Class.NETWORK_REQUEST),
-        (first, filled, Class.CACHE_FILL),
-    ]
+    parts = _borders(begin, connect, sent, first, filled)
     without = np.setdiff1d(np.arange(len(jobs)), job)
     return JobTime(
         spans=_joined(_spans(job, known, parts), _without_get(recording, jobs, without)),
@@ -182,7 +225,32 @@ def _busy(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Sp
 
 
 def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, time: JobTime) -> Steps:
-    """Return the class of every moment of every worker; it means something inside requests only."""
+    """Return the class of every moment of every worker; it means something inside requests only.
+
+    The lanes are painted in this order, and what is painted later covers what was there before. Time goes to the right: a READ needs two
+    chunks; another request is fetching the first one already, and for the second one the worker hands over a job of its own.
+
+                                       received                                   replied
+     1  lookup     the whole lane      ==================================================
+     2  read       cache files         .........==...............................====....  of READs; what others read is a catalog
+     3  shared     another's job       ...======.........................................  Shared
+     4  queue      its own job         ..............===.................................  JobTime.spans
+        connect                        .................==...............................
+        request                        ...................=====..........................
+        fill                           ........................================..........  up to the commit
+     5  queue      others' bytes       ............................===...................  JobTime.busy
+     6  transfer   waits for bytes     ........................===....===................  JobTime.waits
+     7  queue      thread's back-off   ..................................................  none here: the download thread sleeps, for all of its jobs
+     8  queue      worker's back-off   ..................................................  none here: the worker itself sleeps
+     9  any        as its leader       ...======.........................................  what the lane of the leader shows
+    10  transport  the reply           ..............................................====  FUSE_REPLY
+
+        seen                           lllSSSSSSrrlllqqqccgggggtttfqqqtttffffffllrrrrxxxx
+
+    5 covers 4, as a thread that unpacks the bytes of another GET does not unpack those of this one; 6 covers 5, as a thread that waits
+    handles nothing. 9 comes after everything that the lane of a leader can show. It covers only waits (3) for a download that the
+    same thread of the target asked for; a wait for anybody else's download stays shared.
+    """
     lanes = requests.lanes
     steps = Steps.constant(Class.CACHE_LOOKUP)
     reads = recording.of(Kind.CACHE_READ)

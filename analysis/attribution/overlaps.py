@@ -10,23 +10,13 @@ import numpy as np
 
 from cvtrace.analysis.attribution.critical_path import CriticalPath
 from cvtrace.analysis.attribution.waits import Waits
-from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.classes import OWN_FETCH, Class
 from cvtrace.analysis.joins.fetches import Jobs
 from cvtrace.analysis.joins.phases import PhaseCalls, Segments
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, match, overlay, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind
-
-DOWNLOADING = (
-    Class.NETWORK_CONNECT,
-    Class.NETWORK_REQUEST,
-    Class.NETWORK_TRANSFER,
-    Class.NETWORK_QUEUE,
-    Class.CACHE_FILL,
-)
-"""What the download thread does for a request."""
-
 
 AT_ONCE: Final = 1 << 19
 """Pieces that are looked at together, so that long traces need little memory."""
@@ -138,6 +128,6 @@ def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Critica
 
 def _of_client(requests: Requests, jobs: Jobs, request: Ints, value: Ints) -> Ints:
     """Return the thread of the client that is at each piece of a wait."""
-    downloading = np.isin(value, [int(each) for each in DOWNLOADING])
+    downloading = np.isin(value, OWN_FETCH)
     downloader = pick(jobs.downloader, match(jobs.request, request), -1)
     return np.where(downloading, downloader, pick(requests.worker, request, -1))

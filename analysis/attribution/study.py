@@ -1,4 +1,4 @@
-"""Everything that was found out about a trace, as tables: what reports are made of."""
+"""All joins and the attribution of a trace, in the order in which they are made: the tables that reports are made of."""
 
 from dataclasses import dataclass
 
@@ -85,40 +85,51 @@ class Study:
 
 
 def study_of(trace: Trace) -> Study:
-    """Do all joins and the attribution."""
+    """Do all joins and the attribution: each line is a table, made from those above it."""
+    # What happened.
     events = recording(trace)
-    asked = requests(events)
-    calls, file_paths = target_calls(events, asked)
-    opens = cache_opens(events, asked)
-    jobs, gets = fetches(events, asked, opens)
-    time = job_time(events, jobs, gets)
-    workers = worker_steps(events, asked, opens, jobs, time)
-    found = phases(events)
-    away = elsewhere(events)
-    off = waits(events, asked, calls, away)
-    critical_path, call_path, threads = critical_paths(events, asked, workers, off, found.segments, found.calls)
-    row = np.where(asked.by_target, found.row_at(asked.asker, asked.sent), -1)
-    call = np.where(row >= 0, found.call_at(asked.asker, asked.sent), -1)
+    fuse_requests = requests(events)
+    calls, file_paths = target_calls(events, fuse_requests)
+    opens = cache_opens(events, fuse_requests)
+    jobs, gets = fetches(events, fuse_requests, opens)
+    life = phases(events)
+    unobserved = elsewhere(events)
+    # Where the time went: in the clients' workers, in the target's threads, and on the critical path through both.
+    time_of_jobs = job_time(events, jobs, gets)
+    workers = worker_steps(events, fuse_requests, opens, jobs, time_of_jobs)
+    off_cpu = waits(events, fuse_requests, calls, unobserved)
+    critical_path, call_path, threads = critical_paths(
+        events, fuse_requests, workers, off_cpu, life.segments, life.calls
+    )
+    # Which phase and token each request was for.
+    request_phase, request_token = _phases_of_requests(fuse_requests, life)
     return Study(
         recording=events,
-        requests=asked,
+        requests=fuse_requests,
         calls=calls,
         file_paths=file_paths,
         opens=opens,
         jobs=jobs,
         gets=gets,
-        job_time=time,
-        use=cache_use(events, asked, opens, jobs),
-        phases=found,
-        waits=off,
-        elsewhere=away,
-        mounts=used_mounts(events, asked, calls),
-        counter_deltas=counter_deltas(events, found),
+        job_time=time_of_jobs,
+        use=cache_use(events, fuse_requests, opens, jobs),
+        phases=life,
+        waits=off_cpu,
+        elsewhere=unobserved,
+        mounts=used_mounts(events, fuse_requests, calls),
+        counter_deltas=counter_deltas(events, life),
         critical_path=critical_path,
         call_path=call_path,
-        overlaps=overlaps(events, asked, jobs, off, critical_path, found.segments),
-        call_overlaps=overlaps(events, asked, jobs, off, call_path, found.calls),
+        overlaps=overlaps(events, fuse_requests, jobs, off_cpu, critical_path, life.segments),
+        call_overlaps=overlaps(events, fuse_requests, jobs, off_cpu, call_path, life.calls),
         threads=threads,
-        request_phase=row,
-        request_token=pick(found.calls.token, call, -1),
+        request_phase=request_phase,
+        request_token=request_token,
     )
+
+
+def _phases_of_requests(requests: Requests, phases: Phases) -> tuple[Ints, Ints]:
+    """Return row of phases and token for which each request of the target was sent, -1 for none and for those of others."""
+    row = np.where(requests.by_target, phases.row_at(requests.asker, requests.sent), -1)
+    call = np.where(row >= 0, phases.call_at(requests.asker, requests.sent), -1)
+    return row, pick(phases.calls.token, call, -1)

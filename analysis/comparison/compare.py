@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.analysis.contract.classes import GROUPS, LABELS
+from cvtrace.analysis.contract.classes import GROUP_COLUMNS, LABELS
 from cvtrace.analysis.contract.columns import PHASES
 from cvtrace.analysis.contract.quantities import script
 from cvtrace.analysis.contract.report_schema import Phase, Report
@@ -24,7 +24,6 @@ FEWEST: Final = 3
 """Runs on each side from which on an interval is told."""
 ENOUGH: Final = 6
 """Runs on each side from which on the interval of a median is about as wide as it should be."""
-GROUP_COLUMNS: Final = tuple(f"{group}_s" for group in GROUPS)
 COLUMNS: Final = tuple(
     name
     for name, column in PHASES.items()

@@ -1,7 +1,11 @@
-"""The classes every nanosecond of a phase falls into, and the groups a summary shows."""
+"""The classes every nanosecond of a phase falls into, the groups a summary shows, and the parts of a fetch.
+
+What the other rooms need to know of a class is here, and follows from `Class`: a class or group that is added works everywhere, or this
+file does not load.
+"""
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple, TypedDict
 
 
 class Class(IntEnum):
@@ -76,11 +80,78 @@ MEANINGS: Final = {
 
 
 LABELS: Final = tuple(member.label for member in Class)
-GROUPS: Final = ("network", "cache", "compute", "other", "unattributed")
+GROUPS: Final = tuple(dict.fromkeys(member.group for member in Class))
+GROUP_COLUMNS: Final = tuple(f"{group}_s" for group in GROUPS)
+"""Fields of rows of the report that hold the seconds of each group."""
 MEMBERS: Final = {group: tuple(int(member) for member in Class if member.group == group) for group in GROUPS}
 """Group -> the numbers of its classes."""
+
+
+class GroupSeconds(TypedDict):
+    """GROUP_COLUMNS of one row."""
+
+    network_s: float
+    cache_s: float
+    compute_s: float
+    other_s: float
+    unattributed_s: float
+
+
+if tuple(GroupSeconds.__annotations__) != GROUP_COLUMNS:
+    raise TypeError(f"GroupSeconds has not the groups of Class: {', '.join(GROUP_COLUMNS)}")
 
 BLOCKED_ON_CVMFS: Final = tuple(
     int(member) for member in Class if member.group in ("network", "cache") and member is not Class.CACHE_PAGE
 )
 """Classes of a thread that waits for a FUSE request."""
+
+_IS_WAITING: Final = {
+    "network": True,
+    "cache": True,
+    "compute.cpu": False,
+    "compute.wait": True,
+    "other": True,
+    "unattributed": False,
+}
+"""Class, or group for all of its classes -> whether a thread in it is not on a CPU in its own code."""
+WAITING: Final = tuple(
+    int(member) for member in Class if _IS_WAITING[member.label if member.label in _IS_WAITING else member.group]
+)
+"""Classes in which the thread that carries the phase is not on a CPU in its own code."""
+
+
+class FetchPart(NamedTuple):
+    """A part of the life of a GET: the field of report_schema.Fetch that holds it, its name in pictures, its class."""
+
+    column: str
+    title: str
+    value: Class
+
+
+FETCH_PARTS: Final = (
+    FetchPart("queue_s", "queue", Class.NETWORK_QUEUE),
+    FetchPart("connect_s", "connect", Class.NETWORK_CONNECT),
+    FetchPart("request_s", "first byte", Class.NETWORK_REQUEST),
+    FetchPart("transfer_s", "transfer", Class.NETWORK_TRANSFER),
+    FetchPart("fill_s", "unpacking", Class.CACHE_FILL),
+)
+"""In the order in which they come, but that bytes are waited for and unpacked in turns. They add up to the life of the GET."""
+
+
+class FetchSeconds(TypedDict):
+    """The columns of FETCH_PARTS of one GET."""
+
+    queue_s: float
+    connect_s: float
+    request_s: float
+    transfer_s: float
+    fill_s: float
+
+
+if tuple(FetchSeconds.__annotations__) != tuple(part.column for part in FETCH_PARTS):
+    raise TypeError(f"FetchSeconds has not the parts of FETCH_PARTS: {', '.join(part.column for part in FETCH_PARTS)}")
+
+OWN_FETCH: Final = tuple(int(part.value) for part in FETCH_PARTS)
+"""Classes of a worker whose own job is under way."""
+ANY_FETCH: Final = (*OWN_FETCH, int(Class.NETWORK_SHARED))
+"""Classes of a thread that waits for a fetch, its own or another's."""

@@ -7,6 +7,7 @@ observe is None.
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cvtrace.analysis.contract.classes import FETCH_PARTS
 from cvtrace.analysis.contract.program_schema import Folder, Import, ImportedPackage, Run
 from cvtrace.analysis.contract.verdict_schema import Answer, Verdict
 
@@ -143,7 +144,7 @@ class File:
 
 @dataclass(frozen=True)
 class Fetch:
-    """One GET. The five times add up to its life, from handed to the download thread to committed."""
+    """One GET. Its times (classes.FETCH_PARTS) add up to its life, from handed to the download thread to committed."""
 
     url: str
     path: str
@@ -160,6 +161,11 @@ class Fetch:
     by_target: bool
     encrypted: bool
     """Over HTTPS: `url` is empty, `status` 0, `bytes` are those on the wire."""
+
+    @property
+    def life_s(self) -> float:
+        """The time from handed over to committed."""
+        return sum(float(getattr(self, part.column)) for part in FETCH_PARTS)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from cvtrace.analysis.joins.objects import CacheOpens, object_names
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
-from cvtrace.analysis.trace.keys import address_key, descriptor_key, high_half, job_key, ranked
+from cvtrace.analysis.trace.keys import address_key, descriptor_key, high_half, job_key, pair_key, ranked
 from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
 from cvtrace.probes.events import Kind
 
@@ -216,19 +216,42 @@ def _gets(recording: Recording, jobs: Jobs, opens: CacheOpens) -> Gets:
     )
 
 
-def _job_of(recording: Recording, jobs: Jobs, sends: Rows, wanted: Ints) -> Ints:
-    key, width = jobs.object, 1 << 32
-    everyone = rows_of_jobs(jobs, jobs.handed)
-    by_object = EventIndex(recording, everyone, jobs.daemon * width + key)
-    found = by_object.asof_backward(sends.tgid * width + wanted, sends.start)
-    by_hash = np.where(wanted >= 0, pick(by_object.rows.index, found, -1), -1)
-    taken = everyone.where(jobs.object < 0)
-    by_thread = EventIndex(recording, taken, taken.tid)
-    turn = pick(by_thread.rows.index, by_thread.asof_backward(sends.tid, sends.start), -1)
-    during = pick(jobs.back, turn, -1) >= sends.start
-    # A client that streams fetches an object it missed long ago, in a job of a request that did not look for it.
-    over = pick(jobs.back, by_hash, -1) < sends.start
-    return np.where((by_hash >= 0) & ~(over & during), by_hash, np.where(during, turn, -1))
+def _job_of(recording: Recording, jobs: Jobs, sends: Rows, url_object: Ints) -> Ints:
+    """Return the job that each GET was sent for, -1 where none is known. `url_object` is the object that its URL names, -1 for none.
+
+    Nothing in a GET says which worker handed it over, and one download thread sends those of all workers. There are two candidates:
+
+    - by hash: the last job handed over before the GET, in the same process, by a worker that had missed the object of the URL. It may have
+      its result already: what is sent later is another try, or the rest of what was asked for.
+    - by turn: the last job handed over before the GET to the thread that sends it, by a worker that had missed no object, and only while
+      its result has not come back.
+
+                          handed                             back
+        worker 1  misses o, |====== job A: object o =========|
+        worker 2                |====== job B: no object =========|
+        download thread           GET …/o          GET …/.cvmfspublished
+                                  by hash: A       by turn: B
+
+    By hash goes before by turn, but where its job had its result before the GET, and the turn of another one is:
+
+                          handed     back
+        worker 1  misses o, |== A ===|
+        worker 2                          |====== job C: no object ===|
+        download thread                        GET …/o
+                                               by hash: A, which is over; by turn: C
+
+    That is a client that streams: it fetches an object that it missed long ago, in a job of a request that did not look for it.
+    """
+    handed = rows_of_jobs(jobs, jobs.handed)
+    by_object = EventIndex(recording, handed, pair_key(jobs.daemon, jobs.object))
+    last = by_object.asof_backward(pair_key(sends.tgid, url_object), sends.start)
+    by_hash = np.where(url_object >= 0, pick(by_object.rows.index, last, -1), -1)
+    nameless = handed.where(jobs.object < 0)
+    of_thread = EventIndex(recording, nameless, nameless.tid)
+    by_turn = pick(of_thread.rows.index, of_thread.asof_backward(sends.tid, sends.start), -1)
+    by_turn = np.where(pick(jobs.back, by_turn, -1) >= sends.start, by_turn, -1)
+    is_over = pick(jobs.back, by_hash, -1) < sends.start
+    return np.where((by_hash < 0) | (is_over & (by_turn >= 0)), by_turn, by_hash)
 
 
 def _job_of_encrypted(recording: Recording, jobs: Jobs, sends: Rows, connects: _Connects) -> Ints:

@@ -1,18 +1,14 @@
 """How much of the waiting for fetches was for one fetch after the other, and objects that were fetched again."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.classes import MEMBERS, Class
+from cvtrace.analysis.contract.classes import ANY_FETCH
 from cvtrace.analysis.storage.chunks import Chunks
 from cvtrace.analysis.storage.file_map import add_up
 from cvtrace.analysis.trace.intervals import Ints, Pieces, Steps, cut, pick
-
-FETCHING: Final = (*MEMBERS["network"], int(Class.CACHE_FILL))
-"""Classes of a thread that waits for a fetch, its own or another's."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ def fetch_waits(study: Study) -> FetchWait:
     """Cut the waits for fetches on the critical path at the moments when fetches began and ended; those of requests that failed fetched nothing."""
     path, start_ns = study.critical_path, study.recording.start_ns
     failed = pick(study.requests.failed.astype(np.int64), path.request, 0) == 1
-    chosen = np.flatnonzero(np.isin(path.value, FETCHING) & ~failed)
+    chosen = np.flatnonzero(np.isin(path.value, ANY_FETCH) & ~failed)
     pieces: Pieces = cut(in_flight(study), path.start[chosen] - start_ns, path.end[chosen] - start_ns)
     piece = chosen[pieces.which]
     return FetchWait(

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.critical_path import class_times, group_seconds
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.classes import GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.report_schema import Process
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, distinct, match, pick
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind
 
-CORE_DUMPED = 0x80
 SIGKILL = int(signal.SIGKILL)
 
 
@@ -143,7 +142,6 @@ def process_rows(study: Study) -> tuple[Process, ...]:
         requests, reads, read_bytes, failed, fetches, fetched = (
             int(each[number]) if sees_requests else None for each in counts
         )
-        network, cache, compute, other, unattributed = (int(spent[list(MEMBERS[each])].sum()) / 1e9 for each in GROUPS)
         rows.append(
             Process(
                 pid=pid,
@@ -154,11 +152,7 @@ def process_rows(study: Study) -> tuple[Process, ...]:
                 exit_code=_known(process_ends.exit_code[number]),
                 signal=signal_name(int(process_ends.signal[number])) if process_ends.signal[number] > 0 else None,
                 classes={name: int(each) / 1e9 for name, each in zip(LABELS, spent, strict=True)},
-                network_s=network,
-                cache_s=cache,
-                compute_s=compute,
-                other_s=other,
-                unattributed_s=unattributed,
+                **group_seconds(spent),
                 threads=int(threads[number]),
                 fuse_requests=requests,
                 fuse_reads=reads,

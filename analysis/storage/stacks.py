@@ -10,15 +10,11 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.classes import LABELS, Class
+from cvtrace.analysis.contract.classes import LABELS, WAITING
 from cvtrace.analysis.joins.bytes_used import file_of
 from cvtrace.analysis.storage.tensors import Tensors
 from cvtrace.analysis.trace.intervals import Ints, numbered, pick
 
-WAITING: tuple[int, ...] = tuple(
-    int(member) for member in Class if member.group in ("network", "cache", "other") or member is Class.COMPUTE_WAIT
-)
-"""Classes in which the thread that carries the phase is not on a CPU in its own code."""
 CHOICES: Final = ("both", "on-cpu", "waiting")
 
 

@@ -4,14 +4,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.critical_path import class_times, group_seconds
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.contract.program_schema import Import, ImportedPackage, Run
 from cvtrace.analysis.joins.phases import RUN, life
 from cvtrace.analysis.storage.file_map import add_up
 from cvtrace.analysis.storage.imports import COUNTS, START, Imports
-from cvtrace.analysis.summary.rows import group_seconds
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 
 MOST_IMPORTS: Final = 20_000

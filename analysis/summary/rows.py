@@ -1,13 +1,13 @@
 """The rows of the report's tables: phases, tokens, files, fetches."""
 
 import re
-from typing import Final, TypedDict
+from typing import Final, cast
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.critical_path import class_times, group_seconds
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, GROUPS, LABELS, MEMBERS
+from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, LABELS, FetchSeconds
 from cvtrace.analysis.contract.report_schema import Fetch, File, Phase, Token
 from cvtrace.analysis.evidence.client_calls import client_numbers
 from cvtrace.analysis.evidence.complete import Evidence
@@ -32,20 +32,6 @@ def _sum(group: Ints, amount: Ints | Bools, groups: int) -> Ints:
     """Add up amounts by group; group -1 is left out."""
     chosen = group >= 0
     return np.bincount(group[chosen], weights=amount[chosen], minlength=groups).astype(np.int64)
-
-
-class _Groups(TypedDict):
-    network_s: float
-    cache_s: float
-    compute_s: float
-    other_s: float
-    unattributed_s: float
-
-
-def group_seconds(times: Ints) -> _Groups:
-    """Return the groups of one row of nanoseconds by class."""
-    network, cache, compute, other, unattributed = (int(times[list(MEMBERS[group])].sum()) / 1e9 for group in GROUPS)
-    return _Groups(network_s=network, cache_s=cache, compute_s=compute, other_s=other, unattributed_s=unattributed)
 
 
 def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase, ...]:
@@ -258,7 +244,7 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
     if not len(gets):
         return ()
     start_ns, _ = life(study.recording)
-    queue, connect, request, transfer, fill, begin = _fetch_times(study)
+    parts, begin = study.job_time.parts_ns(), study.job_time.begin
     node = pick(study.requests.nodeid, gets.request, -1)
     names = study.file_paths.of(pick(study.requests.connection, gets.request, -1), node)
     row, by_target = study.get_phase.tolist(), study.gets_of_target.tolist()
@@ -274,11 +260,7 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
                 path=names[number] if has_name else inserted,
                 status=int(gets.status[number]),
                 start_s=(int(begin[number]) - start_ns) / 1e9,
-                queue_s=int(queue[number]) / 1e9,
-                connect_s=int(connect[number]) / 1e9,
-                request_s=int(request[number]) / 1e9,
-                transfer_s=int(transfer[number]) / 1e9,
-                fill_s=int(fill[number]) / 1e9,
+                **_fetch_seconds(parts, number),
                 bytes=int(gets.body_bytes[number]),
                 proxy=address_text(address) if is_proxied(line) and address >= 0 else None,
                 phase=study.phases.names[row[number]] if row[number] >= 0 else None,
@@ -289,18 +271,5 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
     return tuple(rows)
 
 
-def _fetch_times(study: Study) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
-    """Return queue, connect, request, transfer, fill and the begin of each GET, in ns. What others were handled for is queue."""
-    time = study.job_time
-    fill_time = time.filled - time.first
-    transfer, other_work = time.received_ns()
-    transfer = np.minimum(transfer, fill_time)
-    other_work = np.minimum(other_work, fill_time - transfer)
-    return (
-        time.connect - time.begin + other_work,
-        time.sent - time.connect,
-        time.first - time.sent,
-        transfer,
-        fill_time - transfer - other_work,
-        time.begin,
-    )
+def _fetch_seconds(parts: dict[str, Ints], get: int) -> FetchSeconds:
+    return cast("FetchSeconds", {name: int(column[get]) / 1e9 for name, column in parts.items()})

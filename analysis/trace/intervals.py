@@ -65,10 +65,6 @@ class Lanes:
         """Return the time at a position."""
         return position % self.span_ns + self.start_ns
 
-    def lane_start(self, position: Ints) -> Ints:
-        """Return the position where the lane around `position` begins."""
-        return position - position % self.span_ns
-
 
 @dataclass(frozen=True)
 class Steps:

@@ -7,17 +7,11 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.classes import MEMBERS, Class
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct
 
 CLASSES: Final = len(Class)
-NETWORK: Final = (
-    Class.NETWORK_CONNECT,
-    Class.NETWORK_REQUEST,
-    Class.NETWORK_TRANSFER,
-    Class.NETWORK_QUEUE,
-    Class.NETWORK_SHARED,
-)
+NETWORK: Final = tuple(Class(number) for number in MEMBERS["network"])
 AHEAD: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]{38,}(?:-[a-z0-9]+)?P?$")
 """URL of a chunk or whole file; catalogs and the like have another suffix."""
 TELLING_BYTES: Final = 1 << 18

@@ -16,7 +16,7 @@ import pytest
 from laboratory import Laboratory, Run, Truth
 
 from cvtrace.analysis.joins.phases import DECODE
-from cvtrace.analysis.storage.causes import counted_causes, request_causes
+from cvtrace.analysis.storage.causes import cause_counts, request_causes
 from cvtrace.lab.stack import Options, temporary
 
 pytestmark = pytest.mark.root
@@ -112,7 +112,7 @@ def test_causes_of_reads_are_what_the_client_saw(run: Run) -> None:
     causes = truth(run)
     assert min(causes[name] for name in ("first_touch", "evicted_page", "evicted_object")) > 0, causes
     of_tokens = run.study.request_phase == DECODE
-    assert counted_causes(np.where(of_tokens, request_causes(run.study), -1)) == dict(causes)
+    assert cause_counts(np.where(of_tokens, request_causes(run.study), -1)) == dict(causes)
     assert run.report.verdict.generation_hits_cvmfs == "yes"
 
 

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from bokeh.models import Range1d
 
-from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.classes import LABELS, WAITING
 from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.report.html.palette import CLASSES, of_phase
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, room_for_labels
 from cvtrace.analysis.report.html.scene import SHOWN_NAME, Marks, Scene
 from cvtrace.analysis.report.names import shortened
-from cvtrace.analysis.storage.stacks import WAITING
 from cvtrace.analysis.trace.intervals import Bools, Ints
 
 FOLDERS: Final = 60

@@ -82,10 +82,7 @@ def _spans(scene: Scene) -> dict[str, list[list[float]]]:
         _span(scene, segments.start[segments.row == row], segments.end[segments.row == row])
         for row in range(len(scene.phases))
     ]
-    fetches = [
-        [row.start_s, row.start_s + row.queue_s + row.connect_s + row.request_s + row.transfer_s + row.fill_s]
-        for row in scene.report.fetches
-    ]
+    fetches = [[row.start_s, row.start_s + row.life_s] for row in scene.report.fetches]
     ends = np.column_stack([scene.second(calls.start[tokens]), scene.second(calls.end[tokens])])
     return {"phase": phases, "token": _short(ends.tolist()), "fetch": _short(fetches)}
 

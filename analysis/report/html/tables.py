@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.classes import FETCH_PARTS, GROUP_COLUMNS, LABELS
 from cvtrace.analysis.joins.phases import DECODE
 from cvtrace.analysis.report.html.detail import EACH, longest
 from cvtrace.analysis.report.html.scene import Scene
@@ -85,7 +85,7 @@ def tables(scene: Scene) -> list[Table]:
 def _phases(scene: Scene) -> Table:
     rows = scene.report.phases
     number = {name: place for place, name in enumerate(scene.study.phases.names)}
-    times = ("wall_s", "network_s", "cache_s", "compute_s", "other_s", "unattributed_s")
+    times = ("wall_s", *GROUP_COLUMNS)
     counts = (
         ("FUSE reads", "fuse_reads", "n"),
         ("bytes read", "fuse_read_bytes", "bytes"),
@@ -115,13 +115,12 @@ def _tokens(scene: Scene) -> Table:
     times = scene.token_classes
     rows_drawn = np.flatnonzero(longest(times.sum(axis=1), np.zeros(len(rows), dtype=np.int64), MOST))
     there = [number for number in range(len(LABELS)) if times[:, number].any()]
-    groups = ("network_s", "cache_s", "compute_s", "other_s", "unattributed_s")
     shown = [rows[place] for place in rows_drawn.tolist()]
     columns = (
         Column("token", "n", [row.index for row in shown]),
         Column("start", "s", [row.start_s for row in shown]),
         Column("wall", "s", [row.wall_s for row in shown]),
-        *(Column(name.removesuffix("_s"), "s", [getattr(row, name) for row in shown]) for name in groups),
+        *(Column(name.removesuffix("_s"), "s", [getattr(row, name) for row in shown]) for name in GROUP_COLUMNS),
         Column("FUSE reads", "n", [row.fuse_reads for row in shown]),
         *(Column(LABELS[number], "s", (times[rows_drawn, number] / 1e9).tolist()) for number in there),
     )
@@ -159,26 +158,17 @@ def _files(scene: Scene) -> Table:
 
 def _fetches(scene: Scene) -> Table:
     rows = scene.report.fetches
-    lengths = np.array(
-        [row.queue_s + row.connect_s + row.request_s + row.transfer_s + row.fill_s for row in rows], dtype=np.float64
-    )
+    lengths = np.array([row.life_s for row in rows], dtype=np.float64)
     phase = scene.study.get_phase[scene.fetch_order]
     rows_drawn = np.flatnonzero(longest(np.rint(lengths * 1e9).astype(np.int64), phase, MOST))
     shown = [rows[place] for place in rows_drawn.tolist()]
     request = scene.study.gets.request[scene.fetch_order][rows_drawn]
     token, file = pick(scene.study.request_token, request, -1), scene.file_of(request)
-    parts = (
-        ("queue", "queue_s"),
-        ("connect", "connect_s"),
-        ("first byte", "request_s"),
-        ("transfer", "transfer_s"),
-        ("unpacking", "fill_s"),
-    )
     columns = (
         Column("fetch", "n", rows_drawn.tolist()),
         Column("start", "s", [row.start_s for row in shown]),
         Column("time", "s", lengths[rows_drawn].tolist()),
-        *(Column(title, "s", [getattr(row, name) for row in shown]) for title, name in parts),
+        *(Column(part.title, "s", [getattr(row, part.column) for row in shown]) for part in FETCH_PARTS),
         Column("bytes", "bytes", [row.bytes for row in shown]),
         Column("status", "n", [row.status for row in shown]),
         Column("phase", "text", [printable(row.phase or "") for row in shown]),

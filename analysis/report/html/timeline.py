@@ -328,27 +328,16 @@ def _cache(scene: Scene) -> tuple[Intervals, list[str]]:
 
 def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
     """Return the fetches by connection, cut into what they waited for."""
-    study, time = scene.study, scene.study.job_time
+    study = scene.study
     gets = study.gets
     order = scene.fetch_order
     sockets = np.unique(gets.descriptor)
     lane = np.searchsorted(sockets, gets.descriptor) % CONNECTIONS
-    cuts = (time.begin, time.connect, time.sent, time.first, time.filled)
-    parts = (Class.NETWORK_QUEUE, Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.CACHE_FILL)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    waits, interrupted = time.waits, time.busy
-    start = np.concatenate([*cuts[:-1], interrupted.start, waits.start])
-    end = np.concatenate([*cuts[1:], interrupted.end, waits.end])
-    there = np.flatnonzero(end > start)
-    get = np.concatenate([np.tile(np.arange(len(gets)), len(parts)), time.busy_get, time.get])[there]
-    paint = np.concatenate(
-        [
-            np.repeat([int(part) for part in parts], len(gets)),
-            np.full(len(time.busy_get), int(Class.NETWORK_QUEUE)),
-            np.full(len(time.get), int(Class.NETWORK_TRANSFER)),
-        ]
-    )[there]
+    pieces = study.job_time.pieces()
+    there = np.flatnonzero(pieces.end > pieces.start)
+    get, paint = pieces.get[there], pieces.value[there]
     file = scene.file_of(gets.request[get])
 
     def particulars(chosen: Ints) -> Particulars:
@@ -362,7 +351,7 @@ def _fetches(scene: Scene) -> tuple[Intervals, list[str]]:
             caption=[scene.fetch_names[row] for row in rank[get[chosen]].tolist()],
         )
 
-    band = Intervals(start[there], end[there], lane[get], paint, study.get_phase[get], file, particulars)
+    band = Intervals(pieces.start[there], pieces.end[there], lane[get], paint, study.get_phase[get], file, particulars)
     count = max(min(len(sockets), CONNECTIONS), 1)
     return band, download_names(scene, lane, count)
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from bokeh.models import Range1d
 
-from cvtrace.analysis.contract.classes import Class
+from cvtrace.analysis.contract.classes import FETCH_PARTS
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.report.html.detail import longest, merged, shares
 from cvtrace.analysis.report.html.palette import FETCHED, FIRST_ANSWER
@@ -36,13 +36,6 @@ ROW, PACKED_ROW, PACKED = 16, 22, 60
 """Pixels of a row, and the least of all packed rows together."""
 NAME: Final = 24
 """Characters of a name beside a row."""
-PARTS: Final = (
-    ("queue", Class.NETWORK_QUEUE),
-    ("connect", Class.NETWORK_CONNECT),
-    ("first byte", Class.NETWORK_REQUEST),
-    ("transfer", Class.NETWORK_TRANSFER),
-    ("unpacking", Class.CACHE_FILL),
-)
 Floats = npt.NDArray[np.float64]
 
 
@@ -68,7 +61,7 @@ def picture(scene: Scene) -> Picture | None:
         return None
     fetches = _fetches(scene)
     marks = Marks()
-    for number in range(len(PARTS)):
+    for number in range(len(FETCH_PARTS)):
         _add_part(marks, scene, fetches, number)
     packed = len(rows) > NAMED
     lanes = int(fetches.row.max()) + 1
@@ -100,7 +93,7 @@ def picture(scene: Scene) -> Picture | None:
 
 def _fetches(scene: Scene) -> Fetches:
     rows = scene.report.fetches
-    parts = np.array([[row.queue_s, row.connect_s, row.request_s, row.transfer_s, row.fill_s] for row in rows])
+    parts = np.array([[getattr(row, part.column) for part in FETCH_PARTS] for row in rows])
     start = np.array([row.start_s for row in rows])
     ends = start[:, None] + np.cumsum(parts, axis=1)
     phase = scene.study.get_phase[scene.fetch_order]
@@ -147,7 +140,7 @@ def _about(scene: Scene, fetches: Fetches, packed: bool) -> str:
 
 def _add_part(marks: Marks, scene: Scene, fetches: Fetches, number: int) -> None:
     """Add one part of every fetch that has it; the longest part of a fetch has room for its name."""
-    name, value = PARTS[number]
+    _, name, value = FETCH_PARTS[number]
     rows = scene.report.fetches
     which = np.flatnonzero(fetches.one_by_one & (fetches.parts[:, number] > 0))
     request = scene.study.gets.request[scene.fetch_order][which]

@@ -8,7 +8,7 @@ import numpy as np
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.classes import FETCH_PARTS, LABELS, Class
 from cvtrace.analysis.contract.quantities import script
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report.perfetto.lanes import by_lane
@@ -261,12 +261,8 @@ class Content:
         order, lane = by_lane(time.begin[of_daemon], time.filled[of_daemon])
         get = of_daemon[order]
         request = gets.request[get]
-        parts = (
-            ("queue", time.begin, time.connect),
-            ("connect", time.connect, time.sent),
-            ("request", time.sent, time.first),
-            ("transfer and fill", time.first, time.filled),
-        )
+        names = {part.value: part.column.removesuffix("_s") for part in FETCH_PARTS}
+        names[Class.CACHE_FILL] = "transfer and fill"
         received_wait, _ = time.received_ns()
         urls = self.interned.texts.all([gets.line[each].split(" ")[1] if gets.line[each] else "" for each in get])
         has_url = np.array([bool(gets.line[each]) for each in get], dtype=bool)
@@ -283,7 +279,7 @@ class Content:
                 self._key("waited_for_bytes_ns"): received_wait[get].astype(np.int64),
             },
             {**self._texts(request), self._key("url"): np.where(has_url, urls, 0)},
-            tuple((self.interned.names[name], start[get], end[get]) for name, start, end in parts),
+            tuple((self.interned.names[names[value]], start[get], end[get]) for start, end, value in time.borders()),
             flows=(caused, 1 + len(study.requests) + get[caused]),
         )
 

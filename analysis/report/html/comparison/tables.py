@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from cvtrace.analysis.comparison.compare import Comparison
-from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.classes import GROUP_COLUMNS, LABELS
 from cvtrace.analysis.joins.phases import DECODE
 from cvtrace.analysis.report.comparison import FIGURE_NAMES, WORDS, words_of_side
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.tables import MOST, Column, Table
 from cvtrace.analysis.report.names import printable
 
-TIMES = ("wall_s", "network_s", "cache_s", "compute_s", "other_s", "unattributed_s")
+TIMES = ("wall_s", *GROUP_COLUMNS)
 
 
 def tables(sides: Sides) -> list[Table]:
