@@ -58,6 +58,9 @@ DIRECT: Final = 1 << 32
 NOT_KNOWN: Final = 2**64 - 1
 """`b` and `c` of a CLEANUP whose bytes are not known."""
 
+AT_FDCWD: Final = 2**64 - 100
+"""Directory fd of a path that is relative to the working directory (-100 as u64)."""
+
 NO_MOUNT: Final = 2**64 - 1
 """`a` of a COUNTER that is not of a mount but of a process."""
 

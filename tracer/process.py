@@ -13,13 +13,12 @@ from typing import Final
 import numpy as np
 
 from cvtrace.probes.command import SUDO
-from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, Events, Kind, Texts
+from cvtrace.probes.events import AT_FDCWD, EVENT, TEXT, TEXT_MAX, Events, Kind, Texts
 from cvtrace.probes.probe import CannotObserve
 from cvtrace.tracer.errors import WrongTarget
 
 KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD (linux/sched.h)."""
-AT_FDCWD: Final = 2**64 - 100
 LONGEST_COMMAND: Final = 1 << 18
 """Bytes of a command line that are read: a process may say that it is as long as its memory (prctl(2), PR_SET_MM)."""
 

@@ -15,7 +15,7 @@ from cvtrace.analysis.joins.library_calls import DECODE, PREFILL, LibraryCalls, 
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct, pick
 from cvtrace.analysis.trace.keys import object_key, ranked
 from cvtrace.analysis.trace.recording import EventIndex, Recording
-from cvtrace.probes.phases.functions import INDEX
+from cvtrace.probes.phases.functions import BATCH, BEAMS, INDEX
 
 OF_GENERATOR: Final = tuple(
     INDEX[name]
@@ -32,8 +32,6 @@ OF_GENERATOR: Final = tuple(
 """Their first argument is the generator."""
 ENDS_GENERATOR: Final = (INDEX["OgaDestroyGenerator"], INDEX["OgaDestroyMtpGenerator"])
 SEVERAL_AT_ONCE: Final = INDEX["OgaMtpGenerator_GenerateNextToken"]
-BATCH, BEAMS = 1, 2
-"""What OgaGeneratorParamsSetSearchNumber was called for."""
 
 
 @dataclass(frozen=True)

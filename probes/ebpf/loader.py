@@ -12,24 +12,16 @@ from typing import Final
 from cvtrace.probes import namespaces
 from cvtrace.probes.ebpf import btf, client, kprobes, uprobes
 from cvtrace.probes.ebpf.kprobes import Attachment, Chosen, Kprobes, NoKprobes
+from cvtrace.probes.ebpf.records import declarations
 from cvtrace.probes.ebpf.ring import record_bytes
 from cvtrace.probes.ebpf.syscalls import numbers
-from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Kind
-from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
+from cvtrace.probes.events import EVENT, TEXT
+from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.probe import CannotObserve
 
 PROGRAMS: Final = Path(__file__).resolve().parent / "programs"
 EXIT: Final = "sched/sched_process_exit"
 REQUESTS: Final = "fuse_requests.h"
-TELLING: Final = {
-    "CREATE_GENERATOR": "OgaCreateGenerator",
-    "APPEND_SEQUENCES": "OgaGenerator_AppendTokenSequences",
-    "GET_NEXT_TOKENS": "OgaGenerator_GetNextTokens",
-    "SET_SEARCH_NUMBER": "OgaGeneratorParamsSetSearchNumber",
-    "EVENT_REQUEST": "OgaEngineEventGetRequest",
-    "EVENT_FLAGS": "OgaEngineEventGetFlags",
-}
-"""Functions of which phases.bpf.c reads more than that they were called (Function.tells)."""
 NAMESPACES: Final = 4
 """PID namespaces that processes may be named in, besides the initial one."""
 _TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
@@ -207,13 +199,11 @@ def source(rings: Rings, slots: Slots) -> Source:
     programs += [name for name in optional if name not in needed]
     defines = rings.defines() + slots.defines() + _namespace_defines()
     defines += ["#define FUSE_REQUESTS"] if needed else []
-    defines += [f"#define FUNCTION_{name} {INDEX[symbol]}" for name, symbol in TELLING.items()]
     defines += ["#define TELLS_GROUP_DEAD"] if _tells(root, EXIT, "group_dead") else []
-    defines += [f"#define UNFINISHED {UNFINISHED}", f"#define LOADED_NS {time.monotonic_ns()}ULL"]
-    defines += [f"#define KIND_{kind.name} {kind.value}" for kind in Kind]
+    defines += [f"#define LOADED_NS {time.monotonic_ns()}ULL"]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
     defines += [line for one in chosen for line in one.defines]
-    parts = ["\n".join(defines)]
+    parts = ["#include <linux/types.h>", declarations(), "\n".join(defines)]
     parts += [(PROGRAMS / name).read_text(encoding="ascii") for name in programs]
     if kprobes.release() < uprobes.MULTI:  # they take time to compile
         parts.append(function_programs("phase", len(FUNCTIONS)))

@@ -8,22 +8,20 @@ import mmap
 import os
 import select
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
-from numpy.lib.recfunctions import rename_fields
 
 from cvtrace.probes import namespaces
 from cvtrace.probes.capabilities import Capability
 from cvtrace.probes.command import SUDO
-from cvtrace.probes.ebpf import bcc, client, cost, kprobes, loader, uprobes
+from cvtrace.probes.ebpf import bcc, client, cost, in_flight, kprobes, loader, uprobes
 from cvtrace.probes.ebpf.client import ClientFunctions, ClientLibrary
 from cvtrace.probes.ebpf.detach import descriptors, held_by_child
 from cvtrace.probes.ebpf.memory import release_compiler
 from cvtrace.probes.ebpf.phase_calls import PhaseCalls
+from cvtrace.probes.ebpf.records import LATECOMERS, LOST_CALLS, LOST_TEXT, ROLE_DAEMON, ROLE_TARGET
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
@@ -36,56 +34,12 @@ BUFFER_BYTES: Final = 32_000_000
 """Room for events if the user says nothing: half a second of a million events per second."""
 TEXT_SHARE: Final = 4
 """The ring of texts is so many times smaller."""
-_LOST_TEXT: Final = 128
 _LATEST_S: Final = 0.25
-_ROLE_TARGET: Final = 1
-_ROLE_DAEMON: Final = 2
-_LATECOMERS: Final = 2
-_LOST_CALLS: Final = 127
-_CALL: Final = np.dtype([("tid", "<u4"), ("tgid", "<u4"), ("nr", "<u4"), ("role", "<u4"), ("ts", "<u8")])
-_ABSENCE: Final = np.dtype(
-    [("tid", "<u4"), ("waker", "<u4"), ("ts", "<u8"), ("wake_ts", "<u8"), ("tgid", "<u4"), ("state", "<u4")]
-)
-_SERVING: Final = np.dtype(
-    [(name, "<u8") for name in ("unique", "daemon", "ts", "nodeid", "opcode_pid")] + [("tid", "<u4"), ("pad", "<u4")]
-)
-_REQUEST: Final = np.dtype(
-    [("id", "<u8"), ("connection", "<u8"), ("ts", "<u8"), ("unique", "<u8"), ("tgid", "<u4"), ("tid", "<u4"),
-     ("opcode", "<u4"), ("len", "<u4")]
-)  # fmt: skip
 
 
 def kernel_device(st_dev: int) -> int:
     """Return a device number as the kernel has it (MKDEV of linux/kdev_t.h)."""
     return os.major(st_dev) << 20 | os.minor(st_dev)
-
-
-def task_ids(pid: int) -> list[int]:
-    """Return the threads of a process, none if it is gone."""
-    return [int(task.name) for task in Path(f"/proc/{pid}/task").glob("[0-9]*")]
-
-
-def in_flight_calls(tgid: int) -> Iterator[tuple[int, int]]:
-    """Yield (tid, number of the call) for each thread of `tgid` that is blocked in a system call."""
-    for task in Path(f"/proc/{tgid}/task").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError):
-            number = int((task / "syscall").read_text().split()[0])  # "running" for a thread that runs
-            if number >= 0:
-                yield int(task.name), number
-
-
-def _mapped(bpf: Any, table: bytes, dtype: np.dtype[Any], slots: int) -> contextlib.closing[mmap.mmap]:
-    """Map an array of the programs."""
-    return contextlib.closing(mmap.mmap(bpf[table].map_fd, slots * dtype.itemsize, mmap.MAP_SHARED))
-
-
-def _events(entries: npt.NDArray[np.void], kind: Any, a: Any, b: Any, c: Any) -> Events:
-    """Return an event for each entry, of its `ts`, `tgid` and `tid`."""
-    events = np.zeros(len(entries), dtype=EVENT)
-    for field in ("ts", "tgid", "tid"):
-        events[field] = entries[field]
-    events["kind"], events["a"], events["b"], events["c"] = kind, a, b, c
-    return events
 
 
 def _pages(size_bytes: int) -> int:
@@ -166,10 +120,10 @@ class EbpfProbe:
     def _fill_filters(self, scope: Scope) -> None:
         watch = self._bpf[b"watch"]
         for name, number in numbers().items():
-            watched = (_ROLE_TARGET if name in TARGET else 0) | (_ROLE_DAEMON if name in DAEMON else 0)
+            watched = (ROLE_TARGET if name in TARGET else 0) | (ROLE_DAEMON if name in DAEMON else 0)
             watch[ctypes.c_uint32(number)] = ctypes.c_uint32(watched)
         if self._namespaced:  # processes are recognised while they are in calls whose begin was not noted
-            self._bpf[b"displacements"][_LATECOMERS] = ctypes.c_uint64(1)
+            self._bpf[b"displacements"][LATECOMERS] = ctypes.c_uint64(1)
         self.add_scope(scope.daemons, scope.devices, scope.others)
 
     def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int], others: Iterable[int] = ()) -> None:
@@ -180,7 +134,7 @@ class EbpfProbe:
             for st_dev in st_devs:
                 self._add_device(st_dev, everybody)
         for daemon in daemons:
-            self._observe(daemon.pid, _ROLE_DAEMON)
+            self._observe(daemon.pid, ROLE_DAEMON)
             self._note_served(daemon)
             self._daemons.append(daemon.pid)
             self._client.look_into(daemon.pid)
@@ -208,9 +162,9 @@ class EbpfProbe:
             self._await(pid, role)
             return
         processes = self._bpf[b"processes"]
-        for tid in (pid, *task_ids(pid)):
+        for tid in (pid, *in_flight.task_ids(pid)):
             processes[ctypes.c_uint32(tid)] = ctypes.c_uint32(role)
-        self._note_in_flight_calls(pid, role)
+        in_flight.note_in_flight_calls(self._bpf, self.slots, pid, role)
 
     def _await(self, pid: int, role: int) -> None:
         """Let the programs recognise a process by its number in its own PID namespace."""
@@ -231,7 +185,7 @@ class EbpfProbe:
         """Return the processes of the target's tree that have not ended; none where /proc does not show the kernel's numbers."""
         if self._bpf is None or self._namespaced:
             return ()
-        targets = [tgid.value for tgid, role in self._bpf[b"processes"].items() if role.value == _ROLE_TARGET]
+        targets = [tgid.value for tgid, role in self._bpf[b"processes"].items() if role.value == ROLE_TARGET]
         return tuple(tgid for tgid in targets if lives(tgid))
 
     def kernel_number(self, pid: int) -> int | None:
@@ -263,25 +217,6 @@ class EbpfProbe:
             if slot.dev == dev and slot.server:
                 self._servers[device] = slot.server
         return self._servers.get(device)
-
-    def _note_in_flight_calls(self, tgid: int, role: int) -> None:
-        """Enter the calls in which the threads of `tgid` are blocked already, so that their return is not missed.
-
-        A daemon's workers spend their idle time in a read of /dev/fuse: the first request of each would be lost.
-        """
-        with _mapped(self._bpf, b"calls", _CALL, self.slots.thread) as mapped:
-            calls = np.frombuffer(mapped, dtype=_CALL)
-            calls["role"][calls["tgid"] == tgid] = role  # the target may have started a daemon
-            for tid, nr in in_flight_calls(tgid):
-                slot = tid & (self.slots.thread - 1)
-                call = (tid, tgid, nr, role, time.monotonic_ns())
-                if calls["ts"][slot] == 0:
-                    calls[slot] = call
-                elif calls["tid"][slot] != tid:
-                    displaced, count = self._bpf[b"calls_displaced"], self._bpf[b"displacements"]
-                    displaced[ctypes.c_uint32(tid)] = displaced.Leaf(*call)
-                    count[0] = ctypes.c_uint64(count[0].value + 1)
-            del calls
 
     def _attach_kprobes(self, attachments: tuple[kprobes.Attachment, ...]) -> None:
         try:
@@ -315,7 +250,7 @@ class EbpfProbe:
 
     def add_target(self, pid: int) -> None:
         """Observe process `pid` and all that it forks."""
-        self._observe(pid, _ROLE_TARGET)
+        self._observe(pid, ROLE_TARGET)
         self._targets.append(pid)
         self._phases.add_target(pid)
 
@@ -368,11 +303,11 @@ class EbpfProbe:
             return
         stopped_ns = time.monotonic_ns()
         self._remember_numbers()
-        in_flight_calls = self._in_flight_calls(stopped_ns)
+        unfinished = self._unfinished(stopped_ns)
         self._bpf[b"processes"].clear()
         self._read_cost()
         rest, texts = self.drain()
-        self._late = np.concatenate([rest, in_flight_calls]), texts
+        self._late = np.concatenate([rest, unfinished]), texts
         self._losses = self._count_losses()
         self._events.close()
         self._texts.close()
@@ -390,36 +325,25 @@ class EbpfProbe:
             os.close(link)
         bpf.cleanup()
 
-    def _in_flight_calls(self, stopped_ns: int) -> Events:
+    def _unfinished(self, stopped_ns: int) -> Events:
         """Return one UNFINISHED event for each call, phase, absence and FUSE request that has not ended."""
         parts = [
-            self._open_syscalls(),
+            in_flight.system_calls(self._bpf, self.slots),
             self._phases.in_flight_calls(),
             client.in_flight_calls(self._bpf),
-            self._open_serving(),
+            in_flight.requests_served(self._bpf, self.slots),
         ]
         if self._sched:
-            parts.append(self._open_off_cpu())
+            parts.append(in_flight.absences(self._bpf, self.slots))
         if self._fuse:
-            parts.append(self._open_requests())
+            parts.append(in_flight.requests_sent(self._bpf, self.slots))
         if self._faults:
-            parts.append(self._open_faults())
+            parts.append(in_flight.page_faults(self._bpf))
         events = np.concatenate(parts)
         events = events[events["ts"] <= stopped_ns]
         events["dur"] = stopped_ns - events["ts"]
         events["kind"] |= UNFINISHED
         return events
-
-    def _open_syscalls(self) -> Events:
-        calls = self._under_way(b"calls", _CALL, self.slots.thread)
-        kinds = np.zeros(512, dtype=np.uint16)
-        for name, known in TARGET.items():
-            kinds[numbers()[name]] = known or 0
-        # A daemon's open write, poll or futex says nothing that its request does not say better.
-        calls = calls[calls["role"] == _ROLE_TARGET]
-        kind = kinds[np.minimum(calls["nr"], 511)]
-        events = _events(calls, kind, np.where(kind == Kind.SYS_WAIT, calls["nr"], 0), 0, 0)
-        return np.compress(kind != 0, events)
 
     def calls_under_way(self) -> tuple[int, ...]:
         """Return the calls that mark phases that threads are in, the one that began first first."""
@@ -427,42 +351,11 @@ class EbpfProbe:
             return ()
         return tuple(np.sort(self._phases.in_flight_calls(), order="ts")["a"].tolist())
 
-    def _open_off_cpu(self) -> Events:
-        gone = self._under_way(b"off_cpu", _ABSENCE, self.slots.thread)
-        return _events(gone, Kind.OFFCPU, gone["wake_ts"], gone["waker"], gone["state"])
-
-    def _open_requests(self) -> Events:
-        sent = self._under_way(b"requests", _REQUEST, self.slots.request)
-        head = sent["opcode"].astype(np.uint64) << np.uint64(32) | sent["len"]
-        return _events(sent, Kind.FUSE_SEND, sent["unique"], sent["connection"], head)
-
-    def _open_serving(self) -> Events:
-        """Return the requests that a daemon has read and not answered."""
-        read = self._under_way(b"serving", _SERVING, self.slots.request)
-        events = _events(rename_fields(read, {"daemon": "tgid"}), Kind.FUSE_DAEMON, read["unique"], read["nodeid"], 0)
-        events["c"] = read["opcode_pid"]
-        return events
-
-    def _under_way(self, table: bytes, dtype: np.dtype[Any], slots: int) -> npt.NDArray[np.void]:
-        """Return what is in a table of slots, and in the hash of what found its slot taken."""
-        with _mapped(self._bpf, table, dtype, slots) as mapped:
-            inside = np.frombuffer(bytes(mapped), dtype=dtype)
-        displaced = b"".join(bytes(entry) for entry in self._bpf[table + b"_displaced"].values())
-        every: npt.NDArray[np.void] = np.concatenate([inside, np.frombuffer(displaced, dtype=dtype)])
-        return np.compress(every["ts"] != 0, every)
-
-    def _open_faults(self) -> Events:
-        rows = [
-            (call.ts, 0, call.tgid, tid.value, Kind.FAULT, 0, 0, call.st_dev, call.inode, call.index)
-            for tid, call in self._bpf[b"faults"].items()
-        ]
-        return np.array(rows, dtype=EVENT)
-
     def _count_losses(self) -> Losses:
         by_cpu: dict[str, list[int]] = {}
         slots = [(kind.value, kind.name) for kind in Kind]
-        slots += [(_LOST_TEXT + kind.value, f"{kind.name} text") for kind in Kind]
-        for slot, name in (*slots, (_LOST_CALLS, "system calls")):
+        slots += [(LOST_TEXT + kind.value, f"{kind.name} text") for kind in Kind]
+        for slot, name in (*slots, (LOST_CALLS, "system calls")):
             counts = [int(count) for count in self._bpf[b"lost"][ctypes.c_int(slot)]]
             if any(counts):
                 by_cpu[name] = counts

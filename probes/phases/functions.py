@@ -71,13 +71,16 @@ FUNCTIONS: Final = (
     Function("OgaDestroyMultiModalProcessor", "teardown"),
     Function("OgaDestroyAdapters", "teardown"),
     Function("OgaGenerator_GetNextTokens", "note", "the number of tokens, one of each sequence"),
-    Function("OgaGeneratorParamsSetSearchNumber", "note", "1 for batch_size, 2 for a number of beams"),
+    Function("OgaGeneratorParamsSetSearchNumber", "note", "BATCH or BEAMS: which number it sets"),
     Function("OgaEngineEventGetRequest", "note", "the request that the event is of"),
     Function("OgaEngineEventGetFlags", "note", "the flags of the event: 1 for a token"),
     Function("OgaEngineEventGetToken", "note"),
     Function("cvtrace.sequences", "note", "how many sequences the generator that was made in this time has"),
 )
 """Append only: traces store the index."""
+
+BATCH, BEAMS = 1, 2
+"""Of OgaGeneratorParamsSetSearchNumber: it sets batch_size, or a number of beams or of sequences."""
 
 TOKEN_FLAG: Final = 1
 """Of OgaEngineEventGetFlags: the event is a token."""

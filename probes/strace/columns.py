@@ -8,11 +8,10 @@ from typing import Final
 import numpy as np
 
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Events, Texts
+from cvtrace.probes.layouts import struct_format
 
-EVENT_RECORD: Final = struct.Struct("<QQIIHHiQQQ")
-TEXT_RECORD: Final = struct.Struct(f"<QIHH{TEXT_MAX}s")
-assert EVENT_RECORD.size == EVENT.itemsize
-assert TEXT_RECORD.size == TEXT.itemsize
+EVENT_RECORD: Final = struct.Struct(struct_format(EVENT))
+TEXT_RECORD: Final = struct.Struct(struct_format(TEXT))
 
 MAX_DUR_NS: Final = 2**63
 MAX_RET: Final = 2**31 - 1

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from cvtrace.probes import http
+from cvtrace.probes import http, wire
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.probes.strace import decode
 from cvtrace.probes.strace.parse import EXITED, Handler
@@ -19,22 +19,13 @@ FUSE_DEVICE: Final = b"<char 10:229>"
 PIPE: Final = re.compile(rb"\d+<(?:pipe:|\\x70\\x69\\x70\\x65\\x3a)")
 SOCKET: Final = re.compile(rb"\d+<TCP")
 REQUEST: Final = b"GET "
-TLS_DATA: Final = b"\x17\x03"
-TLS_REQUEST_MIN: Final = 64
-"""Application data of TLS that is long enough for a request; an alert that closes a connection is not."""
+TLS_DATA: Final = wire.TLS_DATA.to_bytes(2, "little")
 RESPONSE: Final = b"HTTP/1."
 TRANSACTION: Final = (b"/txn/", b"\\x2f\\x74\\x78\\x6e\\x2f")
 PPOLL_TIMEOUT: Final = re.compile(rb", (\d+), (?:NULL|\{tv_sec=(\d+), tv_nsec=(\d+)\})")
 PORT: Final = re.compile(rb"htons\((\d+)\)")
 
-AF_INET: Final = 2
-AF_INET6: Final = 10
-
-LRU_COMMAND_BYTES: Final = 48
-LRU_INSERTS: Final = frozenset({1, 17})
-"""LruCommand.command_type of kInsert and kInsertVolatile (cvmfs/quota_posix.h)."""
-LRU_SIZE_MASK: Final = 2**61 - 1
-"""The three highest bits of LruCommand.size hold the hash algorithm."""
+LRU_INSERTS: Final = frozenset({wire.LRU_INSERT, wire.LRU_INSERT_VOLATILE})
 
 
 class Asker(NamedTuple):
@@ -215,18 +206,18 @@ class DaemonTranslator(Translator):
         data = decode.unescape(escaped)
         command = int.from_bytes(data[:4], "little")
         described = int.from_bytes(data[40:42], "little")
-        if command in LRU_INSERTS and described == asked - LRU_COMMAND_BYTES:
-            size = int.from_bytes(data[8:16], "little") & LRU_SIZE_MASK
+        if command in LRU_INSERTS and described == asked - wire.LRU_COMMAND_BYTES:
+            size = int.from_bytes(data[8:16], "little") & wire.LRU_SIZE_MASK
             self._event(Kind.CACHE_INSERT, tid, ts, dur, ret, size)
             if asker := self._askers.get(tid):
-                self._name(asker, Kind.CACHE_INSERT, ts, tid, data[LRU_COMMAND_BYTES:], described)
+                self._name(asker, Kind.CACHE_INSERT, ts, tid, data[wire.LRU_COMMAND_BYTES :], described)
 
     # Pipes between worker, download thread and quota manager
 
     def _write_pipe(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         escaped, _ = decode.string_at(arguments)
         asked = decode.last_int(arguments)
-        if asked > LRU_COMMAND_BYTES:
+        if asked > wire.LRU_COMMAND_BYTES:
             self._inserted(tid, ts, escaped, asked, ret, dur)
         elif asked in (4, 8) and PIPE.match(arguments):
             value = int.from_bytes(decode.unescape(escaped), "little")
@@ -249,13 +240,13 @@ class DaemonTranslator(Translator):
     # The network
 
     def _connect(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        family = AF_INET6 if b"sa_family=AF_INET6" in arguments else AF_INET
+        family = wire.AF_INET6 if b"sa_family=AF_INET6" in arguments else wire.AF_INET
         if b"sa_family=AF_INET" not in arguments:
             return
         found = PORT.search(arguments)
         port = int(found[1]) if found else 0
         address = 0
-        if family == AF_INET:
+        if family == wire.AF_INET:
             escaped, _ = decode.string_at(arguments, arguments.index(b"inet_addr("))
             for part in decode.unescape(escaped).split(b"."):
                 address = address << 8 | int(part)
@@ -268,7 +259,7 @@ class DaemonTranslator(Translator):
         escaped, end = decode.string_at(arguments)
         begin = decode.unescape(escaped, len(REQUEST))
         fd, asked = decode.leading_int(arguments), _asked(arguments, end)
-        if begin.startswith(TLS_DATA) and asked >= TLS_REQUEST_MIN:
+        if begin.startswith(TLS_DATA) and asked >= wire.TLS_REQUEST_MIN:
             self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 1, asked)
         elif begin == REQUEST:
             self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 0, asked)

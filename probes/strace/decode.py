@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from cvtrace.probes.events import Opcode
+from cvtrace.probes import wire
+from cvtrace.probes.events import AT_FDCWD, Opcode
+from cvtrace.probes.layouts import struct_format
 
 ERRNO: Final = {name.encode(): number for number, name in errno.errorcode.items()} | {
     b"EWOULDBLOCK": errno.EAGAIN,
@@ -69,9 +71,6 @@ NUMBER_AFTER: Final = re.compile(rb"(?:\.\.\.)?, (\d+)")
 
 NO_REPLY: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
 """Requests that the daemon does not answer."""
-
-AT_FDCWD: Final = 2**64 - 100
-"""AT_FDCWD (-100) as u64."""
 
 
 def string_at(text: bytes, start: int = 0) -> tuple[bytes, int]:
@@ -165,10 +164,10 @@ FUTEX_OPERATIONS: Final = {
     b"FUTEX_CLOCK_REALTIME": 256,
 }
 
-REQUEST: Final = struct.Struct("<IIQQIIII")
-READ_ARGUMENTS: Final = struct.Struct("<QQI")
-REPLY: Final = struct.Struct("<IiQ")
-REQUEST_BYTES: Final = 40
+REQUEST: Final = struct.Struct(struct_format(wire.FUSE_IN))
+READ_ARGUMENTS: Final = struct.Struct(struct_format(wire.FUSE_READ_IN, fields=3))
+REPLY: Final = struct.Struct(struct_format(wire.FUSE_OUT))
+REQUEST_BYTES: Final = REQUEST.size
 LOOKUP_BYTES: Final = REQUEST_BYTES + 256
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cvtrace.probes.events import NO_OFFSET, Kind
+from cvtrace.probes.events import AT_FDCWD, NO_OFFSET, Kind
 from cvtrace.probes.strace import decode
 from cvtrace.probes.strace.parse import EXITED, Handler
 from cvtrace.probes.strace.threads import CLONES
@@ -77,7 +77,7 @@ class TargetTranslator(Translator):
     def _open(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         escaped, end = decode.string_at(arguments)
         flags = decode.open_flags(arguments, end)
-        self._opened(tid, ts, decode.AT_FDCWD, flags, escaped, ret, dur)
+        self._opened(tid, ts, AT_FDCWD, flags, escaped, ret, dur)
 
     def _openat(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         escaped, end = decode.string_at(arguments, arguments.index(b", "))
@@ -86,7 +86,7 @@ class TargetTranslator(Translator):
 
     def _creat(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         escaped, _ = decode.string_at(arguments)
-        self._opened(tid, ts, decode.AT_FDCWD, CREAT_FLAGS, escaped, ret, dur)
+        self._opened(tid, ts, AT_FDCWD, CREAT_FLAGS, escaped, ret, dur)
 
     def _opened(self, tid: int, ts: int, directory: int, flags: int, escaped: bytes, ret: int | None, dur: int) -> None:
         self._event(Kind.SYS_OPEN, tid, ts, dur, ret, directory, flags)
@@ -141,7 +141,7 @@ class TargetTranslator(Translator):
 
     def _readlink(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         escaped, _ = decode.string_at(arguments)
-        self._event(Kind.SYS_LINK, tid, ts, dur, ret, decode.AT_FDCWD)
+        self._event(Kind.SYS_LINK, tid, ts, dur, ret, AT_FDCWD)
         self.columns.text(Kind.SYS_LINK, ts, tid, decode.unescape(escaped))
 
     def _readlinkat(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:

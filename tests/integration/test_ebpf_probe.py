@@ -13,7 +13,8 @@ import pytest
 from ebpf_recording import of_kind, record
 from waiting import wait_until
 
-from cvtrace.probes.ebpf.probe import EbpfProbe, in_flight_calls
+from cvtrace.probes.ebpf.in_flight import in_flight_calls
+from cvtrace.probes.ebpf.probe import EbpfProbe
 from cvtrace.probes.events import UNFINISHED, Kind
 from cvtrace.probes.probe import CannotObserve, Scope
 

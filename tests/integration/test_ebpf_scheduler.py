@@ -15,8 +15,9 @@ from ebpf_recording import of_kind
 from waiting import wait_until
 
 from cvtrace.analysis.trace.recording import recording
-from cvtrace.probes.ebpf import probe as probe_module
-from cvtrace.probes.ebpf.probe import EbpfProbe, in_flight_calls
+from cvtrace.probes.ebpf.in_flight import in_flight_calls, mapped_table
+from cvtrace.probes.ebpf.probe import EbpfProbe
+from cvtrace.probes.ebpf.records import ABSENCE
 from cvtrace.probes.events import UNFINISHED, Kind
 from cvtrace.probes.probe import Daemon, Scope
 from cvtrace.tracer.store import Trace
@@ -171,9 +172,9 @@ def switches(pid: int) -> str:
 
 def note_absence(probe: EbpfProbe, pid: int, preempted_ns: int, woken_ns: int) -> None:
     """Let the programs believe that the main thread of a process was preempted, and woken by this one."""
-    absence = np.array([(pid, os.getpid(), preempted_ns, woken_ns, pid, 0)], dtype=probe_module._ABSENCE)
+    absence = np.array([(pid, os.getpid(), preempted_ns, woken_ns, pid, 0)], dtype=ABSENCE)
     size, slot = absence.itemsize, pid & (probe.slots.thread - 1)
-    with probe_module._mapped(probe._bpf, b"off_cpu", absence.dtype, probe.slots.thread) as mapped:
+    with mapped_table(probe._bpf, b"off_cpu", absence.dtype, probe.slots.thread) as mapped:
         mapped[slot * size : (slot + 1) * size] = absence.tobytes()
 
 

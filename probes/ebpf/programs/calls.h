@@ -1,20 +1,10 @@
 /* The calls that threads are in, and the role of the thread at work. */
 
 /* Open calls. A slot stays the last thread's until that ends, which saves it the search for its role. */
-struct call {
-  u32 tid;
-  u32 tgid;
-  u32 nr;
-  u32 role;
-  u64 ts; /* 0: the thread is in none */
-};
 BPF_F_TABLE("array", u32, struct call, calls, THREAD_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(calls_displaced, u32, struct call, DISPLACED_SLOTS);
 
 /* How often something found its slot taken: usually never, so that nothing has to be looked for in a hash. */
-#define CALLS 0
-#define OFF_CPU 1
-#define LATECOMERS 2 /* processes whose role became known while they ran */
 BPF_ARRAY(displacements, u64, 3);
 
 static __always_inline void displace(u32 what) {

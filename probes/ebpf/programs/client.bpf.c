@@ -1,13 +1,7 @@
 /*
- * Functions of the CVMFS client's library, by their number in probes/ebpf/client.py. All are members: the first argument is the
+ * Functions of the CVMFS client's library, by their number in probes/ebpf/client.py (CLIENT_*). All are members: the first argument is the
  * object. They may be entered by a client that is not observed but uses the same file.
  */
-
-#define CLIENT_FETCH 0
-#define CLIENT_DOWNLOAD 1
-#define CLIENT_CLEANUP 2
-#define CLIENT_BACKOFF 3
-#define CLIENT_THROTTLE 4
 
 struct client_key {
   u32 tid;
@@ -77,7 +71,7 @@ static __always_inline void emit_cleanup(struct client_call *call, u32 tid, u64 
   if (before)
     quota_managers.delete(&tid);
   if (!after || shrunk > 1)
-    freed = left = ~0ULL;
+    freed = left = NOT_KNOWN;
   emit(KIND_CLEANUP, call->tgid, tid, call->ts, dur, ret, call->argument, freed, left);
 }
 

@@ -1,8 +1,9 @@
 /*
- * What every program shares: the records of probes/events.py, the two rings, who is observed, and the count of losses.
+ * What every program shares: the two rings, who is observed, and the count of losses.
  *
- * EVENT_PAGES, TEXT_PAGES, EVENT_WAKE, TEXT_WAKE and the numbers of SLOTS come from the loader, as do the KIND_* numbers (from
- * probes/events.py).
+ * EVENT_PAGES, TEXT_PAGES, EVENT_WAKE, TEXT_WAKE and the numbers of SLOTS come from the loader. What the recorder knows as well, structs
+ * and constants, is made from probes/ebpf/records.py: struct event, text, call, absence, serving, request and fuse_*; KIND_*, OP_*,
+ * ROLE_*, FUNCTION_*, CLIENT_* and others.
  *
  * What is under way is kept in slots, by the low bits of its number: where the caches are cold, a lookup in a hash costs more than all the
  * rest of a record, and one in an array nearly nothing. What finds its slot taken is kept in a hash.
@@ -15,34 +16,10 @@
 static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
 static long (*read_user_string)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user_str;
 
-struct event {
-  u64 ts;
-  u64 dur;
-  u32 tgid;
-  u32 tid;
-  u16 kind;
-  u16 cpu;
-  s32 ret;
-  u64 a;
-  u64 b;
-  u64 c;
-};
-
-#define TEXT_MAX 496
-struct text {
-  u64 ts;
-  u32 tid;
-  u16 kind;
-  u16 size;
-  char text[TEXT_MAX];
-};
-
 BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
 BPF_RINGBUF_OUTPUT(texts, TEXT_PAGES);
 
 /* Who is observed: tgid -> role. Written by the loader for daemons and the first process of the target, by fork for the rest. */
-#define ROLE_TARGET 1
-#define ROLE_DAEMON 2
 BPF_HASH(processes, u32, u32, 16384);
 
 /* The FUSE mounts that the loader knows: kernel dev_t -> st_dev as stat(2) gives it. All are in the hash. */
@@ -69,8 +46,6 @@ static __always_inline u64 *observed_device(u32 dev) {
 }
 
 /* Events that found no room in a ring, by kind; + LOST_TEXT for their texts. */
-#define LOST_TEXT 128
-#define LOST_CALLS 127 /* calls whose begin found no room: what they would have become is not known */
 BPF_PERCPU_ARRAY(lost, u64, 256);
 
 static __always_inline void count_loss(u32 slot) {
@@ -176,8 +151,6 @@ static __always_inline void emit(u16 kind, u32 tgid, u32 tid, u64 ts, u64 dur, s
   e->c = c;
   events.ringbuf_submit(e, wake_up(EVENTS, EVENT_WAKE));
 }
-
-#define GENAI_SO 0x6f732e69616e6567ULL /* "genai.so" */
 
 static __always_inline int ends_in_genai(char *text, u32 size) {
   u64 tail = 0;

@@ -3,18 +3,6 @@
  * any other connection those that threads of the target sent.
  */
 
-/* Between the two a request is known by its unique number or, where that is given to it later, by its address. */
-struct request_key {
-  u64 id;
-  u64 connection;
-};
-struct request {
-  struct request_key key;
-  u64 ts; /* 0: none */
-  u64 unique; /* 0: not known yet */
-  u32 tgid, tid;
-  u32 opcode, len;
-};
 BPF_F_TABLE("array", u32, struct request, requests, REQUEST_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(requests_displaced, struct request_key, struct request, 65536);
 

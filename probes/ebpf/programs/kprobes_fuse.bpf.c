@@ -5,12 +5,6 @@
  * calls these functions with the address of the request.
  */
 
-/* struct fuse_in_header begins with u32 len, u32 opcode, u64 unique (linux/fuse.h). */
-struct request_head {
-  u32 len, opcode;
-  u64 unique;
-};
-
 #ifdef OFFSET_fuse_conn_dev
 static __always_inline u32 connection_of(u64 request) {
   u32 connection = 0;
@@ -43,13 +37,13 @@ static __always_inline u32 number_of(u64 request) {
 
 /* A kprobe comes before its length, a tracepoint perhaps before its unique is in the header: both are there when it ends. */
 static __always_inline int fuse_request_queued(void *ctx, u64 request) {
-  struct request_head head = {};
+  struct fuse_head head = {};
   read_kernel(&head, sizeof(head), (void *)(request + OFFSET_fuse_req_in_h));
   return request_sent(connection_of(request), request, number_of(request), head.unique, head.opcode, head.len);
 }
 
 static __always_inline int fuse_request_done(void *ctx, u64 request) {
-  struct request_head head = {};
+  struct fuse_head head = {};
   s32 error = 0;
   read_kernel(&head, sizeof(head), (void *)(request + OFFSET_fuse_req_in_h));
   read_kernel(&error, sizeof(error), (void *)(request + OFFSET_fuse_req_out_h_error));

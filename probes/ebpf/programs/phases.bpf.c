@@ -34,14 +34,14 @@ static __always_inline u64 sequences_at(u64 address) {
 #define IS_NUM_BEAMS(n) IS_NAME(n, 0x6d6165625f6d756e, 0x0000000000000073, 0x0000000000000000)
 #define IS_NUM_RETURN_SEQUENCES(n) IS_NAME(n, 0x757465725f6d756e, 0x65757165735f6e72, 0x000000007365636e)
 
-/* Whether a number that is set for the search makes several tokens of a step: 1 the size of the batch, 2 beams, 0 none of them. */
+/* Whether a number that is set for the search makes several tokens of a step: the size of the batch, beams, or 0 for none of them. */
 static __always_inline u64 search_number(u64 address) {
   u64 name[3] = {};
   if (bpf_probe_read_user_str(name, sizeof(name), (void *)address) <= 0)
     return 0;
   if (IS_BATCH_SIZE(name))
-    return 1;
-  return IS_NUM_BEAMS(name) || IS_NUM_RETURN_SEQUENCES(name) ? 2 : 0;
+    return SEARCH_BATCH;
+  return IS_NUM_BEAMS(name) || IS_NUM_RETURN_SEQUENCES(name) ? SEARCH_BEAMS : 0;
 }
 
 /* What is known of a call when it begins; for what it hands out, the address where it will stand. */

@@ -3,12 +3,6 @@
  * record per absence. A thread keeps its entry until it ends.
  */
 
-struct absence {
-  u32 tid, waker;
-  u64 ts; /* 0: it is there */
-  u64 wake_ts;
-  u32 tgid, state;
-};
 BPF_F_TABLE("array", u32, struct absence, off_cpu, THREAD_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(off_cpu_displaced, u32, struct absence, 1024);
 

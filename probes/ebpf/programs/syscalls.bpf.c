@@ -5,24 +5,10 @@
  * notes only when the call began; `sys_exit` reads the arguments, which are still in the registers then.
  */
 
-/* Calls of interest by number: WATCH_TARGET and WATCH_DAEMON, or-ed. */
-#define WATCH_TARGET 1
-#define WATCH_DAEMON 2
+/* Calls of interest by number: ROLE_TARGET and ROLE_DAEMON, or-ed. */
 BPF_ARRAY(watch, u32, 512);
 
 /* FUSE requests that a daemon read and has not answered. The numbers of a mount follow each other. */
-struct serving_key {
-  u64 unique;
-  u64 tgid;
-};
-struct serving {
-  struct serving_key key;
-  u64 ts; /* 0: none */
-  u64 nodeid;
-  u64 opcode_pid;
-  u32 tid;
-  u32 pad;
-};
 BPF_F_TABLE("array", u32, struct serving, serving, REQUEST_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(serving_displaced, struct serving_key, struct serving, 16384);
 
@@ -30,7 +16,6 @@ BPF_HASH(serving_displaced, struct serving_key, struct serving, 16384);
    never leave the kernel, and what is done for others is told without saying for what. */
 BPF_HASH(asked_by_target, u32, u32, 16384);
 BPF_HASH(numbers_elsewhere, u32, u32, 256); /* daemons that mounted in another PID namespace than the initial one */
-#define FOR_TARGET 0x4000 /* flag in the kind of a daemon's text */
 
 static __always_inline u16 for_target(u32 tid) {
   return asked_by_target.lookup(&tid) ? FOR_TARGET : 0;
@@ -110,34 +95,10 @@ static __always_inline void add_text(struct finished *f, u64 address, s64 size) 
 }
 
 #define FUSE_MIN_READ_BUFFER 8192
-struct fuse_in {
-  u32 len, opcode;
-  u64 unique, nodeid;
-  u32 uid, gid, pid, pad;
-};
-struct fuse_read_in {
-  u64 fh, offset;
-  u32 size, read_flags;
-  u64 lock_owner;
-  u32 flags, pad;
-};
 #define O_DIRECT 040000
-#define DIRECT (1ULL << 32)
-struct fuse_out {
-  u32 len;
-  s32 error;
-  u64 unique;
-};
 struct iovec64 {
   u64 base, len;
 };
-
-#define OP_LOOKUP 1
-#define OP_FORGET 2
-#define OP_OPEN 14
-#define OP_READ 15
-#define OP_INTERRUPT 36
-#define OP_BATCH_FORGET 42
 
 static __always_inline int answered(u32 opcode) {
   return opcode != OP_FORGET && opcode != OP_BATCH_FORGET && opcode != OP_INTERRUPT;
@@ -243,24 +204,20 @@ struct lru_command {
   u64 size;
   u32 marker;
 };
-#define LRU_SIZE 48
-#define LRU_INSERT 1
-#define LRU_INSERT_VOLATILE 17
-#define LRU_SIZE_MASK 0x1fffffffffffffffULL /* the top bits of the size name the hash algorithm */
 
 static __always_inline void daemon_write(struct finished *f) {
   if (f->a2 == 8)
     tell(f, KIND_HANDOVER, user_u64(f->a1), f->a0, 0);
   else if (f->a2 == 4)
     tell(f, KIND_HANDOVER_DONE, (u32)user_u64(f->a1), f->a0, 0);
-  else if (f->a2 > LRU_SIZE && f->a2 < WRITE_MAX) {
+  else if (f->a2 > LRU_COMMAND_BYTES && f->a2 < WRITE_MAX) {
     struct lru_command lru = {};
     read_user(&lru, sizeof(lru), (void *)f->a1);
     if ((lru.command != LRU_INSERT && lru.command != LRU_INSERT_VOLATILE) || lru.marker != 0xffffffff)
       return;
     tell(f, KIND_CACHE_INSERT, lru.size & LRU_SIZE_MASK, 0, 0);
     if (for_target(f->tid)) /* the path of what was fetched */
-      add_text(f, f->a1 + LRU_SIZE, f->a2 - LRU_SIZE);
+      add_text(f, f->a1 + LRU_COMMAND_BYTES, f->a2 - LRU_COMMAND_BYTES);
   }
 }
 
@@ -272,10 +229,10 @@ struct socket_address {
 static __always_inline void daemon_connect(struct finished *f) {
   struct socket_address to = {};
   read_user(&to, sizeof(to), (void *)f->a1);
-  if (to.family != 2 && to.family != 10) /* AF_INET, AF_INET6 */
+  if (to.family != AF_INET && to.family != AF_INET6)
     return;
   u64 port = (u64)(((to.port & 0xff) << 8) | (to.port >> 8)) << 32;
-  u64 ipv4 = to.family == 2 ? __builtin_bswap32(to.ipv4) : 0;
+  u64 ipv4 = to.family == AF_INET ? __builtin_bswap32(to.ipv4) : 0;
   tell(f, KIND_HTTP_CONNECT, f->a0, to.family | port, ipv4);
 }
 
@@ -291,10 +248,6 @@ static __always_inline void daemon_asks(struct finished *f) {
   if (error)
     tell(f, KIND_HTTP_ERROR, f->a0, 0, 0);
 }
-
-/* Application data of TLS that is long enough for a request; an alert that closes a connection is not. */
-#define TLS_DATA 0x0317
-#define TLS_REQUEST_MIN 64
 
 static __always_inline void daemon_send(struct finished *f) {
   u32 word = 0;
@@ -373,7 +326,6 @@ static __always_inline void daemon_exit(struct finished *f) {
 /* Shorter waits are not worth a name. */
 #define WAIT_MIN_NS 20000
 
-#define AT_FDCWD ((u64)-100)
 #define F_DUPFD 0
 #define F_DUPFD_CLOEXEC 1030
 
@@ -480,7 +432,7 @@ static __always_inline void target_exit(struct finished *f) {
     reaped(f);
     return waited(f);
   case NR_open:
-    tell(f, KIND_SYS_OPEN, -100, f->a1, 0); /* AT_FDCWD */
+    tell(f, KIND_SYS_OPEN, AT_FDCWD, f->a1, 0);
     return add_text(f, f->a0, STRING);
   case NR_openat:
     tell(f, KIND_SYS_OPEN, f->a0, f->a2, 0);
