@@ -1,1 +1,1 @@
-"""Everything that observes. Every way of observing yields the same events (`events.py`). Imports nothing of cvtrace."""
+"""Everything that observes. Every way of observing yields the same events (`events.py`)."""

@@ -50,8 +50,8 @@ class _Data(ctypes.Structure):
     )
 
 
-def keep_only(kept: Collection[Capability]) -> None:
-    """Give up every capability of this thread but `kept`, for itself and for all that it will start or become.
+def keep_only(capabilities: Collection[Capability]) -> None:
+    """Give up every capability of this thread but `capabilities`, for itself and for all that it will start or become.
 
     What it has not got it does not get; a process without privileges calls this in vain and safely. Raises OSError.
     """
@@ -63,10 +63,10 @@ def keep_only(kept: Collection[Capability]) -> None:
     with contextlib.suppress(PermissionError):  # without CAP_SETPCAP the bounding set stays: no_new_privs makes it moot
         number = 0
         while _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:  # EINVAL after the last one this kernel knows
-            if number not in kept:
+            if number not in capabilities:
                 _prctl(_PR_CAPBSET_DROP, number)
             number += 1
-    _set(held() & _mask(kept))
+    _set(held() & _mask(capabilities))
 
 
 def keep_none() -> None:

@@ -19,7 +19,7 @@ UNKNOWABLE: Final = (
 )
 """What `hidden` leaves in a command line."""
 
-WHOLE: Final = frozenset(
+SECRET_WORDS: Final = frozenset(
     [
         "password",
         "passwd",
@@ -115,7 +115,7 @@ NO_SECRET_TOKENS: Final = frozenset(
 """Words before `token` that make it one of a text."""
 
 WORDS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-NAMED: Final = re.compile(r"""(?<![\w.-])-*(?P<name>[A-Za-z_][\w.-]*)(?P<between>["']?[ \t]*[=:]\s*)""")
+NAME_AND_VALUE: Final = re.compile(r"""(?<![\w.-])-*(?P<name>[A-Za-z_][\w.-]*)(?P<between>["']?[ \t]*[=:]\s*)""")
 """`name=`, `name: `, `"name": `, anywhere in a text."""
 VALUE: Final = re.compile(r"""(?P<value>"[^"]*"?|'[^']*'?|[^\s&;,"'}]+)""")
 AT_START: Final = re.compile(r"(?P<name>[-+/]{0,2}[A-Za-z_][\w.-]*)(?P<between>\s*[=:]\s*)(?P<value>.+)", re.DOTALL)
@@ -146,19 +146,19 @@ USER_GIVEN: Final = re.compile(rf"(?<!\S)(?P<user>(?:{USERS.pattern}(?:\s+|=)|-[
 
 def hidden(argv: Sequence[str]) -> list[str]:
     """Return a command line with what can be known to be a password or token replaced by `***`."""
-    found: list[str] = []
+    words: list[str] = []
     awaited = users = False
     for word in argv:
         is_option = word.startswith("-") and len(word) > 1
         if awaited and not word.startswith("--"):
-            found.append(HIDDEN)
+            words.append(HIDDEN)
         elif users and ":" in word and not is_option and "/" not in word.partition(":")[0]:
-            found.append(f"{word.partition(':')[0]}:{HIDDEN}")
+            words.append(f"{word.partition(':')[0]}:{HIDDEN}")
         else:
-            found.append(_in_word(word))
+            words.append(_in_word(word))
         awaited = is_option and _is_bare(word) and is_secret(word)
         users = USERS.fullmatch(word) is not None
-    return found
+    return words
 
 
 def is_secret(name: str) -> bool:
@@ -173,7 +173,9 @@ def is_secret(name: str) -> bool:
         return False
     if (last == "token" and before in NO_SECRET_TOKENS) or before == "no":
         return False
-    return last in WHOLE or last.endswith(ENDINGS) or "".join(words).endswith(("apikey", "accesskey", "secretkey"))
+    return (
+        last in SECRET_WORDS or last.endswith(ENDINGS) or "".join(words).endswith(("apikey", "accesskey", "secretkey"))
+    )
 
 
 def _is_bare(word: str) -> bool:
@@ -181,75 +183,80 @@ def _is_bare(word: str) -> bool:
 
 
 def _in_word(word: str) -> str:
-    whole = AT_START.fullmatch(word)
-    if whole and not is_secret(whole["name"]) and whole["between"] == "=" and not USERS.fullmatch(whole["name"]):
-        return f"{whole['name']}={_given(whole['value'])}"
-    return _given(word)
+    assignment = AT_START.fullmatch(word)
+    if (
+        assignment
+        and not is_secret(assignment["name"])
+        and assignment["between"] == "="
+        and not USERS.fullmatch(assignment["name"])
+    ):
+        return f"{assignment['name']}={_argument(assignment['value'])}"
+    return _argument(word)
 
 
-def _given(value: str) -> str:
-    whole = AT_START.fullmatch(value)
-    if whole and is_secret(whole["name"]):
-        return whole["name"] + whole["between"] + HIDDEN
+def _argument(value: str) -> str:
+    assignment = AT_START.fullmatch(value)
+    if assignment and is_secret(assignment["name"]):
+        return assignment["name"] + assignment["between"] + HIDDEN
     return HIDDEN + value[value.rindex("@") :] if ALONE.fullmatch(value) else in_text(value)
 
 
 def in_text(text: str) -> str:
     """Return a text with what can be known to be a password or token replaced by `***`."""
-    text = ADDRESS.sub(lambda found: found["scheme"] + _address(found["rest"]), text)
-    text = HEADER.sub(lambda found: found["name"] + HIDDEN, text)
+    text = ADDRESS.sub(lambda match: match["scheme"] + _address(match["rest"]), text)
+    text = HEADER.sub(lambda match: match["name"] + HIDDEN, text)
     text = FORMS.sub(HIDDEN, text)
-    text = USER_GIVEN.sub(lambda found: f"{found['user']}:{HIDDEN}", text)
-    text = SCHEME.sub(lambda found: f"{found[0].split()[0]} {HIDDEN}", text)
+    text = USER_GIVEN.sub(lambda match: f"{match['user']}:{HIDDEN}", text)
+    text = SCHEME.sub(lambda match: f"{match[0].split()[0]} {HIDDEN}", text)
     if any(each.isspace() for each in text):
         text = BEHIND.sub(_value_hidden, text)
-    return _named_hidden(text)
+    return _secrets_hidden(text)
 
 
-def _value_hidden(found: re.Match[str]) -> str:
-    value = HIDDEN if is_secret(found["name"]) else found["value"]
-    return found["name"] + found["between"] + value
+def _value_hidden(match: re.Match[str]) -> str:
+    value = HIDDEN if is_secret(match["name"]) else match["value"]
+    return match["name"] + match["between"] + value
 
 
-def _named_hidden(text: str) -> str:
+def _secrets_hidden(text: str) -> str:
     parts: list[str] = []
     position = 0
-    for found in NAMED.finditer(text):
-        if found.start() >= position and is_secret(found["name"]) and (value := VALUE.match(text, found.end())):
-            parts += (text[position : found.end()], HIDDEN)
+    for match in NAME_AND_VALUE.finditer(text):
+        if match.start() >= position and is_secret(match["name"]) and (value := VALUE.match(text, match.end())):
+            parts += (text[position : match.end()], HIDDEN)
             position = value.end()
     return "".join((*parts, text[position:]))
 
 
 def without_user_info(address: str) -> str:
     """Return an address (`http://user:password@host/path`) without user and password, wherever the password has a slash."""
-    scheme, separator, rest = address.partition("://")
+    scheme, separator, location = address.partition("://")
     if not separator:
         return address.rpartition("@")[2] if ":" in address.partition("@")[0] else address
-    return scheme + separator + rest[_end_of_user_info(rest) :]
+    return scheme + separator + location[_end_of_user_info(location) :]
 
 
-def _address(rest: str) -> str:
-    end = _end_of_user_info(rest)
-    return f"{HIDDEN}@{rest[end:]}" if end else rest
+def _address(location: str) -> str:
+    end = _end_of_user_info(location)
+    return f"{HIDDEN}@{location[end:]}" if end else location
 
 
-def _end_of_user_info(rest: str) -> int:
+def _end_of_user_info(location: str) -> int:
     """Return where user and password end in an address behind its scheme; 0 if there are none.
 
     A slash in a password should be written as %2F and often is not: what stands before it looks like a host and its port then,
     but for a port that is no number, or a path that begins with what is no path of a repository.
     """
-    authority = rest.partition("/")[0]
+    authority = location.partition("/")[0]
     if "@" in authority and ":" not in authority.partition("@")[0]:
         return authority.rindex("@") + 1
-    if "@" not in rest:
+    if "@" not in location:
         return 0
-    repository = rest.find("/cvmfs/")
-    before = rest if repository < 0 or "@" not in rest[:repository] else rest[:repository]
+    repository = location.find("/cvmfs/")
+    before = location if repository < 0 or "@" not in location[:repository] else location[:repository]
     if "@" in authority:
         return before.rindex("@") + 1
     port = authority.partition(":")[2]
-    if ":" in authority and (not port.isdigit() or before is not rest or repository < 0):
+    if ":" in authority and (not port.isdigit() or before is not location or repository < 0):
         return before.rindex("@") + 1
     return 0

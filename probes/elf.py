@@ -117,50 +117,50 @@ class Elf:
 
     def functions(self, names: Iterable[str]) -> dict[str, int]:
         """Return the offset in the file of each function that the symbol tables name, exported or not."""
-        wanted = list(names)
-        found = self.addresses({number: _exactly(name.encode()) for number, name in enumerate(wanted)})
-        return {wanted[number]: offset for number, offset in self.offsets(found).items()}
+        symbols = list(names)
+        addresses = self.addresses({number: _exactly(name.encode()) for number, name in enumerate(symbols)})
+        return {symbols[number]: offset for number, offset in self.offsets(addresses).items()}
 
     def extents(self, names: Iterable[str]) -> dict[int, tuple[int, int]]:
         """Return offset in the file and size in bytes of each function that the symbol tables name, by its place in `names`."""
-        wanted = {number: _exactly(name.encode()) for number, name in enumerate(names)}
+        places_of = {number: _exactly(name.encode()) for number, name in enumerate(names)}
         sizes: dict[int, int] = {}
-        offsets = self.offsets(self.addresses(wanted, sizes))
+        offsets = self.offsets(self.addresses(places_of, sizes))
         return {number: (offset, sizes[number]) for number, offset in offsets.items() if number in sizes}
 
-    def addresses(self, wanted: Mapping[int, Places], sizes: dict[int, int] | None = None) -> dict[int, int]:
-        """Return the address of a function for each of `wanted` that the symbol tables name; fill in `sizes`, too."""
-        found = dict[int, int]()
+    def addresses(self, places_of: Mapping[int, Places], sizes: dict[int, int] | None = None) -> dict[int, int]:
+        """Return the address of a function for each of `places_of` that the symbol tables name; fill in `sizes`, too."""
+        addresses = dict[int, int]()
         for kind in (_DYNSYM, _SYMTAB):  # the exported ones first: that table is the smaller one
             for section in self._sections[self._sections["type"] == kind]:
                 # In a damaged file there is nothing to attach to.
                 with contextlib.suppress(ValueError, IndexError, OverflowError, NotElf):
-                    rest = {number: places for number, places in wanted.items() if number not in found}
-                    if rest:
-                        found |= self._addresses_in(section, rest, sizes)
-        return found
+                    remaining = {number: places for number, places in places_of.items() if number not in addresses}
+                    if remaining:
+                        addresses |= self._addresses_in(section, remaining, sizes)
+        return addresses
 
     def _addresses_in(
-        self, section: np.void, wanted: Mapping[int, Places], sizes: dict[int, int] | None
+        self, section: np.void, places_of: Mapping[int, Places], sizes: dict[int, int] | None
     ) -> dict[int, int]:
         text = self._content_of(self._sections[section["link"]])
-        at = {place: number for number, places in wanted.items() for place in islice(places(text), MOST_OF_A_NAME)}
+        at = {place: number for number, places in places_of.items() for place in islice(places(text), MOST_OF_A_NAME)}
         symbols = self._table(_SYMBOL, int(section["offset"]), int(section["size"]) // _SYMBOL.itemsize)
-        chosen = np.isin(symbols["name"], list(at)) & (symbols["info"] & 0xF == _FUNCTION) & (symbols["shndx"] != 0)
-        named = np.flatnonzero(chosen)[: MOST_OF_A_NAME * len(wanted)]
+        is_match = np.isin(symbols["name"], list(at)) & (symbols["info"] & 0xF == _FUNCTION) & (symbols["shndx"] != 0)
+        matches = np.flatnonzero(is_match)[: MOST_OF_A_NAME * len(places_of)]
         if sizes is not None:
-            sizes |= {at[int(symbol["name"])]: int(symbol["size"]) for symbol in symbols[named]}
-        return {at[int(symbol["name"])]: int(symbol["value"]) for symbol in symbols[named]}
+            sizes |= {at[int(symbol["name"])]: int(symbol["size"]) for symbol in symbols[matches]}
+        return {at[int(symbol["name"])]: int(symbol["value"]) for symbol in symbols[matches]}
 
     def offsets(self, addresses: Mapping[int, int]) -> dict[int, int]:
         """Return where in the file the code is that is loaded at each of `addresses`; without those that are nowhere."""
         loaded = self._segments[self._segments["type"] == _LOAD]
-        found = dict[int, int]()
+        offsets = dict[int, int]()
         for number, address in addresses.items():
             inside = loaded[(loaded["vaddr"] <= address) & (address < loaded["vaddr"] + loaded["filesz"])]
             if len(inside):
-                found[number] = address - int(inside["vaddr"][0]) + int(inside["offset"][0])
-        return found
+                offsets[number] = address - int(inside["vaddr"][0]) + int(inside["offset"][0])
+        return offsets
 
     def compressed_symbols(self) -> Elf | None:
         """Return what Fedora and RHEL leave of the symbols in a stripped file: a small ELF file in it, for backtraces."""
@@ -174,16 +174,16 @@ class Elf:
 
     def dynamic(self) -> Dynamic:
         """Return what the file asks of the dynamic loader; nothing for one that is linked statically, or damaged."""
-        told: dict[int, list[str]] = {tag: [] for tag in (_NEEDED, _RPATH, _RUNPATH)}
+        entries_of: dict[int, list[str]] = {tag: [] for tag in (_NEEDED, _RPATH, _RUNPATH)}
         for section in self._sections[self._sections["type"] == _DYNAMIC]:
             with contextlib.suppress(ValueError, IndexError, OverflowError, NotElf):
                 names = self._content_of(self._sections[section["link"]])
                 entries = np.frombuffer(self._content_of(section), "<u8").reshape(-1, 2)
-                for tag, place in entries[np.isin(entries[:, 0], list(told))][:MOST_OF_A_NAME].tolist():
-                    told[tag].append(os.fsdecode(names[place : place + _LONGEST_PATH].partition(b"\0")[0]))
-        folders = told[_RUNPATH] or told[_RPATH]
+                for tag, place in entries[np.isin(entries[:, 0], list(entries_of))][:MOST_OF_A_NAME].tolist():
+                    entries_of[tag].append(os.fsdecode(names[place : place + _LONGEST_PATH].partition(b"\0")[0]))
+        folders = entries_of[_RUNPATH] or entries_of[_RPATH]
         split = tuple(folder for each in folders for folder in each.split(":") if folder)
-        return Dynamic(tuple(told[_NEEDED]), split, runpath=bool(told[_RUNPATH]))
+        return Dynamic(tuple(entries_of[_NEEDED]), split, runpath=bool(entries_of[_RUNPATH]))
 
     def _content_of(self, section: np.void) -> bytes:
         return self._at(int(section["offset"]), int(section["size"]))

@@ -24,7 +24,7 @@ _METHOD: Final = re.compile(rb"[A-Z]{3,7}")
 _VERSION: Final = re.compile(rb" HTTP/\d\.\d$")
 _AUTHORITY: Final = re.compile(rb"(?:\[[^\]]*\]|[^:@]*)(?::\d*)?")
 _STATUS: Final = re.compile(rb"(HTTP/\d\.\d) (\d{3})(?: ([^\r\n]*))?")
-_KEPT_HEADERS: Final = {
+_HEADERS: Final = {
     b"content-length": re.compile(rb"\d{1,20}"),
     b"age": re.compile(rb"\d{1,20}"),
     b"x-cache": re.compile(rb"[\w .,:()/-]{1,120}"),
@@ -42,16 +42,16 @@ def request_line(message: bytes) -> bytes:
     One that is cut before its end gets an ellipsis. Empty for what is no request.
     """
     line = re.split(rb"[\r\n]", message, maxsplit=1)[0]
-    method, _, rest = line.partition(b" ")
+    method, _, target_and_version = line.partition(b" ")
     if not _METHOD.fullmatch(method):
         return b""
-    version = _VERSION.search(rest)
-    target = rest[: version.start()] if version else rest
-    whole = version is not None or len(line) < len(message)
-    kept = re.split(rb"[?#]", target, maxsplit=1)[0]
-    scheme, separator, address = kept.partition(b"://")
+    version = _VERSION.search(target_and_version)
+    target = target_and_version[: version.start()] if version else target_and_version
+    is_complete = version is not None or len(line) < len(message)
+    url = re.split(rb"[?#]", target, maxsplit=1)[0]
+    scheme, separator, address = url.partition(b"://")
     if separator:
-        if b"/" not in address and not whole:
+        if b"/" not in address and not is_complete:
             address = b""  # may be the beginning of user info
         text = f"x://{address.decode('latin-1')}"
         address = without_user_info(text).partition("://")[2].encode("latin-1")
@@ -60,8 +60,8 @@ def request_line(message: bytes) -> bytes:
             authority
         ):  # the end of it was in what was cut off: a password with a question mark
             authority = b""
-        kept = scheme + separator + authority + slash + path
-    return b" ".join([method, kept]) + (version[0] if version else b"" if whole else _CUT)
+        url = scheme + separator + authority + slash + path
+    return b" ".join([method, url]) + (version[0] if version else b"" if is_complete else _CUT)
 
 
 def without_names(line: bytes) -> bytes:
@@ -70,14 +70,14 @@ def without_names(line: bytes) -> bytes:
     External data is fetched by the names of its files, and the download thread serves everybody: a name may be what another user
     looks at. Content hashes stay, as requests are joined by them.
     """
-    method, _, rest = line.partition(b" ")
-    target, blank, end = rest.partition(b" ")
+    method, _, target_and_version = line.partition(b" ")
+    target, blank, end = target_and_version.partition(b" ")
     target = target.removesuffix(_CUT)
     scheme, separator, address = target.partition(b"://")
     authority, slash, path = address.partition(b"/") if separator else (b"", b"/", target.removeprefix(b"/"))
     if not slash or (_OBJECT.fullmatch(b"/" + path) and _END.fullmatch(blank + end)):
         return line
-    version = _VERSION.search(rest)
+    version = _VERSION.search(target_and_version)
     server = scheme + separator + authority if separator else b""
     return method + b" " + server + b"/" + _CUT + (version[0] if version else b"")
 
@@ -92,13 +92,13 @@ def response_head(message: bytes) -> bytes:
     if not end:
         headers = headers[:-1]  # the last one may be cut
     reason = _REASONS.get(int(status[2]))
-    kept = [b"%s %s" % (status[1], status[2]) + (b" " + reason if reason and status[3] == reason else b"")]
+    lines = [b"%s %s" % (status[1], status[2]) + (b" " + reason if reason and status[3] == reason else b"")]
     for header in headers:
         name, _, value = header.partition(b":")
-        form = _KEPT_HEADERS.get(name.strip().lower())
+        form = _HEADERS.get(name.strip().lower())
         if form is not None and form.fullmatch(value.strip()):
-            kept.append(b"%s: %s" % (name.strip(), value.strip()))
-    return b"\r\n".join(kept)
+            lines.append(b"%s: %s" % (name.strip(), value.strip()))
+    return b"\r\n".join(lines)
 
 
 def redact_texts(texts: Texts) -> Texts:
@@ -116,9 +116,9 @@ def redact_texts(texts: Texts) -> Texts:
         (Kind.HTTP_RECV, response_head),
     ):
         for index in np.nonzero(texts["kind"] == kind)[0]:
-            kept = cut(bytes(texts["text"][index]))[:TEXT_MAX]
-            texts["text"][index] = kept
-            texts["size"][index] = len(kept)
+            text = cut(bytes(texts["text"][index]))[:TEXT_MAX]
+            texts["text"][index] = text
+            texts["size"][index] = len(text)
     return texts
 
 

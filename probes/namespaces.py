@@ -79,9 +79,9 @@ def _is_child(pid: int) -> bool:
 
 def tree(pids: Iterable[int]) -> list[int]:
     """Return processes and all their descendants that live, as /proc shows them."""
-    found = list(dict.fromkeys(pids))
-    for pid in found:
+    members = list(dict.fromkeys(pids))
+    for pid in members:
         for task in (PROC / str(pid) / "task").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                found += [int(child) for child in (task / "children").read_text().split()]
-    return found
+                members += [int(child) for child in (task / "children").read_text().split()]
+    return members

@@ -35,7 +35,7 @@ class Scope:
     """st_dev of every observed mount, as os.stat gives it; its minor number is the FUSE connection."""
     libraries: tuple[str, ...] = ()
     """Paths of libonnxruntime-genai.so that the target may map."""
-    others: tuple[int, ...] = ()
+    other_devices: tuple[int, ...] = ()
     """st_dev of the FUSE mounts that are not observed: only what the target does there is recorded."""
 
 
@@ -171,8 +171,8 @@ class KnowsCalls(Protocol):
 class AddsScope(Protocol):
     """A probe that can observe more while it observes."""
 
-    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int], others: Iterable[int] = ()) -> None:
-        """Observe these daemons and mounts (st_dev), too, and what the target does on `others`."""
+    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int], other_devices: Iterable[int] = ()) -> None:
+        """Observe these daemons and mounts (st_dev), too, and what the target does on `other_devices`."""
 
 
 @runtime_checkable

@@ -26,13 +26,13 @@ def carrying(variable: str, value: str) -> tuple[int, ...]:
 
     Only those that this user may look at, and none that was started with another environment.
     """
-    wanted = os.fsencode(f"{variable}={value}")
-    found = []
+    setting = os.fsencode(f"{variable}={value}")
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError), (process / "environ").open("rb") as file:
-            if wanted in file.read(MOST_ENVIRONMENT).split(b"\0"):
-                found.append(int(process.name))
-    return tuple(found)
+            if setting in file.read(MOST_ENVIRONMENT).split(b"\0"):
+                pids.append(int(process.name))
+    return tuple(pids)
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -17,8 +17,8 @@ def trusted_program(name: str) -> str | None:
     if os.geteuid() != 0:
         return shutil.which(name)
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    found = (shutil.which(name, path=folder) for folder in dict.fromkeys(folders) if folder.startswith("/"))
-    return next((path for path in found if path is not None and is_roots(path)), None)
+    candidates = (shutil.which(name, path=folder) for folder in dict.fromkeys(folders) if folder.startswith("/"))
+    return next((path for path in candidates if path is not None and is_roots(path)), None)
 
 
 def is_roots(path: str) -> bool:

@@ -63,8 +63,8 @@ class BlockFile:
         try:
             written = os.pwritev(self.fd, [header.tobytes(), *datas], self.size)
             while written < length:  # a full disk takes a part and says so only at the next write
-                rest = memoryview(header.tobytes() + b"".join(datas))[written:]
-                written += os.pwrite(self.fd, rest, self.size + written)
+                unwritten = memoryview(header.tobytes() + b"".join(datas))[written:]
+                written += os.pwrite(self.fd, unwritten, self.size + written)
         except OSError:
             os.ftruncate(self.fd, self.size)
             raise
@@ -103,10 +103,10 @@ class BlockSource:
     def fill(self, target: memoryview, offset: int) -> None:
         """Read as many bytes as `target` has, from `offset` on. Raises CutShort if the file has fewer, or OSError."""
         while len(target):
-            got = os.preadv(self._fd, [target], offset)
-            if got == 0:
+            size = os.preadv(self._fd, [target], offset)
+            if size == 0:
                 raise CutShort
-            target, offset = target[got:], offset + got
+            target, offset = target[size:], offset + size
 
 
 class CutShort(OSError):
@@ -149,23 +149,23 @@ def scan(source: BlockSource, dtype: np.dtype[Any], visit: Visit | None = None) 
 
 def read_records(source: BlockSource, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.void], str | None]:
     """Return the records of all good blocks in the order they were written, and what ends them, None for the file's end."""
-    found = np.empty(_claimed(source, dtype), dtype=dtype)
-    position, done = 0, 0
+    records = np.empty(_claimed(source, dtype), dtype=dtype)
+    position, filled = 0, 0
     while position < source.size:
         try:
             count, crc = _header(source, position, dtype)
-            block = found[done : done + count]
+            block = records[filled : filled + count]
             if len(block) < count:
                 raise BadBlock(CUT)
             source.fill(_bytes_of(block), position + BLOCK.itemsize)
             _check(block, crc)
         except BadBlock as reason:
-            return found[:done], str(reason)
+            return records[:filled], str(reason)
         except CutShort:
-            return found[:done], CUT
-        done += count
+            return records[:filled], CUT
+        filled += count
         position += BLOCK.itemsize + count * dtype.itemsize
-    return found[:done], None
+    return records[:filled], None
 
 
 CUT: Final = "a block is cut short"
@@ -241,8 +241,8 @@ def gather(
     left_out = np.zeros(len(needed), dtype=np.int64)
     left_out[pieces] = (pieces - np.arange(len(pieces))) << PIECE_SHIFT
     words = records.view("<u8").reshape(len(records), -1)  # rows of words are copied faster than records
-    chosen: npt.NDArray[np.void] = np.take(words, numbers - left_out[piece], axis=0).view(dtype).reshape(-1)
-    return chosen
+    gathered: npt.NDArray[np.void] = np.take(words, numbers - left_out[piece], axis=0).view(dtype).reshape(-1)
+    return gathered
 
 
 def _read_run(

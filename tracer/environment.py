@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from cvtrace.probes.cvmfs.choice import LeftOut, Wanted
+from cvtrace.probes.cvmfs.choice import LeftOut, MountChoice
 from cvtrace.probes.cvmfs.counters import Counters, counters_of
 from cvtrace.probes.cvmfs.daemon import Process
 from cvtrace.probes.cvmfs.deadline import all_within
@@ -19,7 +19,7 @@ from cvtrace.probes.cvmfs.processes import clients
 from cvtrace.probes.cvmfs.survey import survey
 from cvtrace.probes.cvmfs.talk import talk_address
 from cvtrace.probes.namespaces import own_namespace
-from cvtrace.probes.phases.hook import Counted
+from cvtrace.probes.phases.hook import CounterSource
 from cvtrace.probes.probe import CannotObserve, ClientSymbols, Daemon, Scope
 from cvtrace.tracer.other_mounts import OtherMounts
 
@@ -86,9 +86,11 @@ class Observed:
 
 def count(observed: Sequence[Observed]) -> None:
     """Read the counters of the mounts' clients, of all at the same time; of those that answer and live."""
-    asked = [each for each in observed if each.ended_ns is None and each.mount.answers]
-    is_first = any(each.before is None for each in asked)
-    answers = dict(zip(map(id, asked), counters_of([each.mount for each in asked], with_quota=is_first), strict=True))
+    answering = [each for each in observed if each.ended_ns is None and each.mount.answers]
+    is_first = any(each.before is None for each in answering)
+    answers = dict(
+        zip(map(id, answering), counters_of([each.mount for each in answering], with_quota=is_first), strict=True)
+    )
     for each in observed:
         now_ns = time.monotonic_ns()
         each.took(answers.get(id(each)) or Counters({}, None, now_ns, now_ns))
@@ -100,7 +102,7 @@ class Environment:
 
     observed: tuple[Observed, ...]
     managers: tuple[Process, ...]
-    wanted: Wanted = field(default_factory=Wanted)
+    mount_choice: MountChoice = field(default_factory=MountChoice)
     left_out: tuple[LeftOut, ...] = ()
     elsewhere: OtherMounts = field(default_factory=OtherMounts)
     """The FUSE mounts that are not observed."""
@@ -136,9 +138,9 @@ class Environment:
         """Return these and a mount that appeared."""
         return replace(self, observed=(*self.observed, observed))
 
-    def counted(self) -> tuple[Counted, ...]:
+    def counter_sources(self) -> tuple[CounterSource, ...]:
         """Return the mounts whose counters the target is to read; one that did not answer would hang it."""
-        return tuple(_counted(observed.mount) for observed in self.observed)
+        return tuple(_counter_source(observed.mount) for observed in self.observed)
 
     def client_meta(self, observed: Observed, library_of: Callable[[int], ClientSymbols | None]) -> dict[str, Any]:
         """Return which functions of the client are seen: in the library of the daemon, and of the managers of its cache."""
@@ -146,21 +148,23 @@ class Environment:
         library = library_of(daemon.pid) if daemon else None
         if daemon is None or library is None:
             return {}
-        theirs = [library_of(each.pid) for each in self.managers if each.workspace == daemon.workspace]
-        seen = [name for name in library.functions if all(other and name in other.functions for other in theirs)]
-        return {"client_functions": seen, "client_build_id": library.build_id}
+        of_managers = [library_of(each.pid) for each in self.managers if each.workspace == daemon.workspace]
+        functions = [
+            name for name in library.functions if all(other and name in other.functions for other in of_managers)
+        ]
+        return {"client_functions": functions, "client_build_id": library.build_id}
 
     def errors(self, server_of: Callable[[int], int | None]) -> list[str]:
         """Return what could not be learnt about the mounts, a sentence each; `server_of` tells who answers on a mount (st_dev)."""
-        told = list(self.troubles)
+        sentences = list(self.troubles)
         for observed in self.observed:
             mount = observed.mount
             server = server_of(mount.device) if mount.daemon is None else None
             if server is not None:
-                told.append(OUTSIDE.format(path=mount.path, pid=server, namespace=own_namespace()))
+                sentences.append(OUTSIDE.format(path=mount.path, pid=server, namespace=own_namespace()))
             elif error := observed.meta()["error"]:
-                told.append(error)
-        return told
+                sentences.append(error)
+        return sentences
 
     def deaths(self) -> list[Observed]:
         """Return the mounts whose daemon was found dead just now, and take note of it."""
@@ -173,30 +177,32 @@ class Environment:
         return dead
 
 
-def find_environment(wanted: Wanted) -> Environment:
+def find_environment(choice: MountChoice) -> Environment:
     """Find the mounts to observe.
 
     Repositories that the arguments name are mounted by the automounter first. Raises CannotObserve with one sentence.
     """
     if Path("/cvmfs").is_dir():
-        awaken([*wanted.paths, *wanted.arguments])
+        awaken([*choice.paths, *choice.arguments])
     known = clients()
-    points, left_out = wanted.split(chosen_mounts(wanted.paths, known))
+    points, left_out = choice.split(chosen_mounts(choice.paths, known))
     if not points:
         hint = f"; {left_out[0].path} is not observed, as {left_out[0].why}" if left_out else ""
         raise CannotObserve(NO_MOUNT + hint)
-    found = survey(points, known)
-    asked = [Observed(mount, is_named=wanted.names(point)) for mount, point in zip(found.mounts, points, strict=True)]
-    odd = [each for each in asked if each.mount.is_odd]
+    answers = survey(points, known)
+    candidates = [
+        Observed(mount, is_named=choice.names(point)) for mount, point in zip(answers.mounts, points, strict=True)
+    ]
+    odd = [each for each in candidates if each.mount.is_odd]
     left_out += tuple(
         LeftOut(each.mount.path, each.mount.device, each.mount.owner, str(each.mount.error)) for each in odd
     )
-    observed = tuple(each for each in asked if not each.mount.is_odd)
+    observed = tuple(each for each in candidates if not each.mount.is_odd)
     if not observed:
         raise CannotObserve("; ".join(str(each.mount.error) for each in odd))
     troubles = tuple(str(each.mount.error) for each in odd if each.is_named)
     elsewhere = OtherMounts(each.mount.device for each in observed)
-    return Environment(observed, found.managers, wanted, left_out, elsewhere, troubles)
+    return Environment(observed, answers.managers, choice, left_out, elsewhere, troubles)
 
 
 def _ask(path: str) -> bool:
@@ -204,8 +210,8 @@ def _ask(path: str) -> bool:
     return True
 
 
-def _counted(mount: Mount) -> Counted:
+def _counter_source(mount: Mount) -> CounterSource:
     """Return where the counters of a mount are; nowhere if it does not answer."""
     if not mount.answers:
-        return Counted("", "")
-    return Counted(mount.path, talk_address(mount) or "", mount.daemon.uid if mount.daemon else 0)
+        return CounterSource("", "")
+    return CounterSource(mount.path, talk_address(mount) or "", mount.daemon.uid if mount.daemon else 0)

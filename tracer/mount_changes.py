@@ -16,7 +16,7 @@ class MountChanges:
 
     def __init__(self, observation: Observation) -> None:
         self._observation = observation
-        self._new_mounts = NewMounts(observation.environment.wanted, observation.environment.points())
+        self._new_mounts = NewMounts(observation.environment.mount_choice, observation.environment.points())
 
     def begin(self, signals: Signals) -> None:
         """Let the wait for signals end when there is news of mounts, and take what has happened so far."""

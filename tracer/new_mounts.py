@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cvtrace.probes.cvmfs.choice import Wanted
+from cvtrace.probes.cvmfs.choice import MountChoice
 from cvtrace.probes.cvmfs.daemon import Process, serves
 from cvtrace.probes.cvmfs.mounts import MountPoint, cvmfs_and_others, mounts_of
 from cvtrace.probes.cvmfs.processes import clients
@@ -24,23 +24,23 @@ MOST: Final = 64
 
 
 class NewMounts:
-    """Tells of CVMFS mounts that were not there before; only of those that are `wanted`.
+    """Tells of CVMFS mounts that were not there before; only of those that are the `choice`.
 
     The kernel says when the table of mounts changes (proc(5): POLLPRI on mountinfo). New mounts are asked who they are in a thread: the
     recorder must not wait for a client that hangs. `descriptors` get ready when there is news.
     """
 
-    def __init__(self, wanted: Wanted, known: Sequence[MountPoint]) -> None:
-        self._wanted = wanted
+    def __init__(self, choice: MountChoice, known: Sequence[MountPoint]) -> None:
+        self._choice = choice
         self._present = {(point.path, point.device) for point in known}
-        self._left = MOST
+        self._remaining = MOST
         self._described: queue.SimpleQueue[tuple[Observed, tuple[Process, ...], threading.Event]] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = not MOUNTINFO.exists()  # on another system nothing is told
         if not self._closed:
             self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
             self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._others = {(point.path, point.device) for point in cvmfs_and_others()[1]}
+            self._uncertain = {(point.path, point.device) for point in cvmfs_and_others()[1]}
         self.has_counters = threading.Event()
         """A client that appeared has told its counters; whoever took note of that clears it."""
 
@@ -53,25 +53,25 @@ class NewMounts:
         """Return the mounts that appeared since the last call; what they are is told by `described`, soon."""
         if self._closed:
             return []
-        named, others = cvmfs_and_others()
-        new = self._new(named, self._present)
-        self._present = {(point.path, point.device) for point in named}
+        cvmfs, uncertain = cvmfs_and_others()
+        new = self._new(cvmfs, self._present)
+        self._present = {(point.path, point.device) for point in cvmfs}
         for point in new:
             self._ask(point, is_certain=True)
-        unknown = self._new(others, self._others)
-        self._others = {(point.path, point.device) for point in others}
+        unknown = self._new(uncertain, self._uncertain)
+        self._uncertain = {(point.path, point.device) for point in uncertain}
         for point in unknown:  # a client that was started by hand, or something else
             self._ask(point, is_certain=False)
         return new
 
     def _new(self, points: list[MountPoint], present: set[tuple[str, int]]) -> list[MountPoint]:
         """Return the mounts to observe that were not there; as many as may still be asked."""
-        if self._wanted.paths:
-            points, _ = mounts_of(self._wanted.paths, points)
+        if self._choice.paths:
+            points, _ = mounts_of(self._choice.paths, points)
         fresh = [point for point in points if (point.path, point.device) not in present]
-        chosen = self._wanted.split(fresh)[0][: self._left]
-        self._left -= len(chosen)
-        return chosen
+        observed = self._choice.split(fresh)[0][: self._remaining]
+        self._remaining -= len(observed)
+        return observed
 
     def _ask(self, point: MountPoint, *, is_certain: bool) -> None:
         threading.Thread(target=self._describe, args=(point, is_certain), daemon=True).start()
@@ -80,9 +80,9 @@ class NewMounts:
         known = clients()
         if not is_certain and not serves(known, point.path, point.owner, point.connection):
             return
-        found = survey([point], known)
-        observed, watched = Observed(found.mounts[0], is_named=self._wanted.names(point)), threading.Event()
-        self._described.put((observed, found.managers, watched))
+        surveyed = survey([point], known)
+        observed, watched = Observed(surveyed.mounts[0], is_named=self._choice.names(point)), threading.Event()
+        self._described.put((observed, surveyed.managers, watched))
         self._tell()
         watched.wait()
         count([observed])
@@ -99,14 +99,14 @@ class NewMounts:
 
         When the event is set, because the daemon is observed from now on, the client is asked for its counters, soon.
         """
-        found: list[tuple[Observed, tuple[Process, ...], threading.Event]] = []
+        descriptions: list[tuple[Observed, tuple[Process, ...], threading.Event]] = []
         if self._closed:
-            return found
+            return descriptions
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._news)
         while not self._described.empty():
-            found.append(self._described.get())
-        return found
+            descriptions.append(self._described.get())
+        return descriptions
 
     def close(self) -> None:
         """Look no more."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cvtrace.probes.cvmfs.choice import Wanted
+from cvtrace.probes.cvmfs.choice import MountChoice
 from cvtrace.probes.ladder import start_probe
 from cvtrace.probes.namespaces import sees_initial
 from cvtrace.probes.probe import KnowsNumbers, MarksPhases, Probe, SeesClientFunctions
@@ -129,7 +129,7 @@ def observe(subject: Subject, options: Options) -> Observation:
     command, writer = subject.command, create_writer(subject.command, options)
     try:
         users = frozenset({os.geteuid(), options.owner.uid, subject.uid})
-        environment = find_environment(Wanted.of(options.mounts, subject.cwd, command.argv, users))
+        environment = find_environment(MountChoice.of(options.mounts, subject.cwd, command.argv, users))
         if writer.redaction is not None:
             writer.redaction.show(observed.mount.path for observed in environment.observed)
         subject.check(environment)

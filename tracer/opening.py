@@ -110,12 +110,12 @@ def _reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _let_go_of_files(kept: Sequence[int]) -> None:
+def _let_go_of_files(exceptions: Sequence[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)
     last = 2
-    for fd in sorted(kept):
+    for fd in sorted(exceptions):
         os.closerange(last + 1, fd)
         last = fd
     os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))

@@ -15,7 +15,7 @@ from cvtrace.tracer.user import User
 
 SET_BY_SUDO: Final = frozenset({"HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "USER", "TERM"})
 BECOMES_ROOT: Final = frozenset({"sudo", "sudo-rs", "doas", "pkexec"})
-KEPT: Final = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|TZ")
+TERMINAL_VARIABLES: Final = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|TZ")
 """What a login over a network keeps of the environment, too: how to write to the terminal."""
 LOGIN_DEFS: Final = Path("/etc/login.defs")
 PATH_OF_USERS: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -49,25 +49,27 @@ def caller_environment(environ: Mapping[str, str], user: User) -> dict[str, str]
     """
     if not user.is_other:
         return dict(environ)
-    ours = {name: value for name, value in environ.items() if not name.startswith(("SUDO_", "DOAS_", "PKEXEC_"))}
+    environ_of_sudo = {
+        name: value for name, value in environ.items() if not name.startswith(("SUDO_", "DOAS_", "PKEXEC_"))
+    }
     before = _environment_of_sudo(user.uid)
     if before is None:
-        merged = {**ours, "PATH": environ.get("PATH", os.defpath)}
+        merged = {**environ_of_sudo, "PATH": environ.get("PATH", os.defpath)}
     else:
-        merged = {**before, **{name: value for name, value in ours.items() if name not in SET_BY_SUDO}}
+        merged = {**before, **{name: value for name, value in environ_of_sudo.items() if name not in SET_BY_SUDO}}
     if before is None or "HOME" not in before:
         merged.update(HOME=user.home, USER=user.name, LOGNAME=user.name, SHELL=_shell(user))
     return merged
 
 
-def environment_apart(environ: Mapping[str, str], user: User, asked: User | None) -> dict[str, str]:
+def environment_apart(environ: Mapping[str, str], user: User, caller: User | None) -> dict[str, str]:
     """Return the environment for a target that must have nothing of ours: what `user` called sudo with, else that of a login."""
-    before = _environment_of_sudo(user.uid) if asked is not None and asked.uid == user.uid else None
+    before = _environment_of_sudo(user.uid) if caller is not None and caller.uid == user.uid else None
     if before is not None:
         return before
-    kept = {name: value for name, value in environ.items() if KEPT.fullmatch(name)}
-    own = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": _shell(user), "PATH": _path(user)}
-    return {**kept, **own}
+    terminal = {name: value for name, value in environ.items() if TERMINAL_VARIABLES.fullmatch(name)}
+    login = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": _shell(user), "PATH": _path(user)}
+    return {**terminal, **login}
 
 
 def _path(user: User) -> str:
@@ -77,8 +79,8 @@ def _path(user: User) -> str:
         text = LOGIN_DEFS.read_text(errors="replace")
     except OSError:
         text = ""
-    found = re.search(rf"^\s*{name}\s+(?:PATH=)?(\S+)", text, re.MULTILINE)
-    return found[1] if found else PATH_OF_ROOT if user.uid == 0 else PATH_OF_USERS
+    match = re.search(rf"^\s*{name}\s+(?:PATH=)?(\S+)", text, re.MULTILINE)
+    return match[1] if match else PATH_OF_ROOT if user.uid == 0 else PATH_OF_USERS
 
 
 def _shell(user: User) -> str:
@@ -94,12 +96,12 @@ def _environment_of_sudo(uid: int) -> dict[str, str] | None:
     while pid > 1:
         proc = Path("/proc") / str(pid)
         try:
-            name, _, rest = (proc / "stat").read_text(errors="replace").rpartition(")")
+            name, _, fields = (proc / "stat").read_text(errors="replace").rpartition(")")
             if name.partition("(")[2] == "sudo":
                 pairs = (proc / "environ").read_bytes().split(b"\0")
                 held = dict(os.fsdecode(pair).split("=", 1) for pair in pairs if pair.find(b"=") > 0)
                 return held if held.get("USER") == _name(uid) or held.get("LOGNAME") == _name(uid) else None
-            pid = int(rest.split()[1])
+            pid = int(fields.split()[1])
         except OSError:
             return None
     return None

@@ -17,7 +17,7 @@ from cvtrace.probes.cvmfs.mounts import FuseMount, fuse_mounts
 from cvtrace.probes.events import Events, Kind
 from cvtrace.probes.namespaces import sees_initial
 
-OWN: Final = Path("/proc/self/mountinfo")
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
 UNKNOWN: Final = "unknown"
 """Type and path of a mount that the target uses and no table of mounts shows."""
 MINOR_BITS: Final = 20
@@ -40,7 +40,7 @@ class OtherMounts:
 
     def __init__(self, observed: Iterable[int] = ()) -> None:
         self._observed = set(observed)
-        self._others: dict[int, _Other] = {}
+        self._mounts: dict[int, _Other] = {}
         self._settled: set[int] = set()
         """Connections of observed mounts, and of others that are known to be used."""
         self.observe(())
@@ -50,15 +50,15 @@ class OtherMounts:
         """Take note that these mounts (st_dev) are observed."""
         self._observed.update(devices)
         self._settled.update(map(connection_of, self._observed))
-        for device in self._observed & set(self._others):
-            del self._others[device]
+        for device in self._observed & set(self._mounts):
+            del self._mounts[device]
 
     @property
     def devices(self) -> tuple[int, ...]:
         """st_dev of each."""
-        return tuple(self._others)
+        return tuple(self._mounts)
 
-    def look(self, table: Path = OWN) -> list[int]:
+    def look(self, table: Path = MOUNTINFO) -> list[int]:
         """Return the st_dev of mounts in a table of mounts that were not known."""
         try:
             text = table.read_text(errors="surrogateescape")
@@ -67,9 +67,9 @@ class OtherMounts:
         new = [
             mount
             for mount in fuse_mounts(text)
-            if mount.device not in self._observed and mount.device not in self._others
+            if mount.device not in self._observed and mount.device not in self._mounts
         ]
-        self._others.update({mount.device: _Other(mount, used=False) for mount in new})
+        self._mounts.update({mount.device: _Other(mount, used=False) for mount in new})
         return [mount.device for mount in new]
 
     def notice(self, events: Events) -> list[int]:
@@ -87,13 +87,13 @@ class OtherMounts:
 
     def _use(self, connection: int, tgid: int) -> list[int]:
         device = os.makedev(connection >> MINOR_BITS, connection & (1 << MINOR_BITS) - 1)
-        known = set(self._others)
+        known = set(self._mounts)
         if device not in known and sees_initial():  # it may be in the target's mount namespace alone
             self.look(Path(f"/proc/{tgid}/mountinfo"))
-        found = self._others.get(device)
-        mount = found.mount if found else FuseMount((UNKNOWN,), device, UNKNOWN, UNKNOWN)
-        self._others[device] = _Other(mount, used=True)
-        return [each for each in self._others if each not in known]
+        other = self._mounts.get(device)
+        mount = other.mount if other else FuseMount((UNKNOWN,), device, UNKNOWN, UNKNOWN)
+        self._mounts[device] = _Other(mount, used=True)
+        return [each for each in self._mounts if each not in known]
 
     def meta(self) -> list[dict[str, Any]]:
         """Return them as meta.json has them."""
@@ -107,5 +107,5 @@ class OtherMounts:
                 "source": other.mount.source,
                 "used": other.used,
             }
-            for device, other in self._others.items()
+            for device, other in self._mounts.items()
         ]

@@ -39,7 +39,7 @@ GROUP_COLUMNS, GROUP_ROWS = 1, 3
 CHUNK_METADATA: Final = 3
 COLUMN_PATH, COLUMN_PACKED, COLUMN_DATA, COLUMN_DICTIONARY = 3, 7, 9, 11
 
-STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
+STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, _MAP, STRUCT = range(13)
 DEEPEST: Final = 16
 
 
@@ -63,8 +63,8 @@ def check(file: BinaryIO, names: Sequence[str]) -> int:
         walk = _Walk(file, FEWEST_PAGES + rows // ROWS_PER_PAGE * len(names))
         for group in groups:
             columns = [chunk[CHUNK_METADATA] for chunk in group[GROUP_COLUMNS]]
-            wanted = [column for column in columns if _name(column) in names]
-            unpacked = sum(map(walk.column, wanted))
+            checked_columns = [column for column in columns if _name(column) in names]
+            unpacked = sum(map(walk.column, checked_columns))
             if unpacked > MOST_GROUP_BYTES:
                 raise TooLarge(f"a group of a Parquet file unpacks to {unpacked:,} bytes")
     except (LookupError, TypeError, AttributeError):
@@ -96,7 +96,7 @@ class _Walk:
     def __init__(self, file: BinaryIO, most_pages: int) -> None:
         self._fd = file.fileno()
         self._size = os.fstat(self._fd).st_size
-        self._left = most_pages
+        self._remaining = most_pages
 
     def column(self, column: dict[int, Any]) -> int:
         """Return how many bytes the pages of a column unpack to. Raises ValueError, TooLarge."""
@@ -116,8 +116,8 @@ class _Walk:
                     raise ValueError("a page of a Parquet file has no size")
             except (IndexError, KeyError):
                 raise ValueError("a page of a Parquet file has no proper head") from None
-            self._left -= 1
-            if self._left < 0:
+            self._remaining -= 1
+            if self._remaining < 0:
                 raise TooLarge("a Parquet file has more pages than its rows need")
             if unpacked > MOST_PAGE_BYTES:
                 raise TooLarge(f"a page of a Parquet file unpacks to {unpacked:,} bytes")

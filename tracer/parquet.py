@@ -111,15 +111,19 @@ class TraceFile:
     def read(self) -> npt.NDArray[np.void]:
         """Return its records. Raises OSError or ValueError."""
         records = np.empty(self.rows, dtype=self._dtype)
-        done = 0
+        rows_read = 0
         try:
             for number in range(self._parquet.num_row_groups):  # one at a time: a long trace is in memory once
-                done = _fill(
-                    records, done, self._parquet.read_row_group(number, self._schema.names), self._schema, self._dtype
+                rows_read = _fill(
+                    records,
+                    rows_read,
+                    self._parquet.read_row_group(number, self._schema.names),
+                    self._schema,
+                    self._dtype,
                 )
         except RAISED as error:
             raise ValueError(str(error)) from error
-        if done != len(records):
+        if rows_read != len(records):
             raise ValueError("rows are missing")
         return records
 

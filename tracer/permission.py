@@ -37,31 +37,31 @@ def check_may_trace(pid: int, name: str, user: User) -> None:
         )
 
 
-def check_may_run_as(asked: User, wanted: User) -> None:
-    """Raise UnknownUser unless `asked`, who called, may run a program as `wanted`."""
-    if not asked.is_other or wanted.uid == asked.uid or may_do_anything(asked, wanted.name):
+def check_may_run_as(caller: User, runs_as: User) -> None:
+    """Raise UnknownUser unless `caller`, who called, may run a program as `runs_as`."""
+    if not caller.is_other or runs_as.uid == caller.uid or may_do_anything(caller, runs_as.name):
         return
     raise UnknownUser(
-        f"{asked.name} may not run every program as {wanted.name}, as sudo decides: run `cvtrace run --user {wanted.name} …` {AS_ROOT}"
+        f"{caller.name} may not run every program as {runs_as.name}, as sudo decides: run `cvtrace run --user {runs_as.name} …` {AS_ROOT}"
     )
 
 
-def check_may_mount(asked: User) -> None:
-    """Raise UnknownUser unless `asked`, who called, may do anything as root: the lab writes and mounts wherever it is told to."""
-    if asked.is_other and not may_do_anything(asked, "root"):
+def check_may_mount(caller: User) -> None:
+    """Raise UnknownUser unless `caller`, who called, may do anything as root: the lab writes and mounts wherever it is told to."""
+    if caller.is_other and not may_do_anything(caller, "root"):
         raise UnknownUser(
-            f"{asked.name} may not do everything as root, as sudo decides: run the lab as {asked.name}, without sudo, or {AS_ROOT}"
+            f"{caller.name} may not do everything as root, as sudo decides: run the lab as {caller.name}, without sudo, or {AS_ROOT}"
         )
 
 
-def may_do_anything(user: User, wanted: str) -> bool:
-    """Return whether sudo would give `user` a shell of `wanted`'s; no without sudo."""
+def may_do_anything(user: User, runs_as: str) -> bool:
+    """Return whether sudo would give `user` a shell of `runs_as`'s; no without sudo."""
     sudo = trusted_program("sudo")
     if sudo is None:
         return False
-    command = [sudo, "-n", "-l", "-U", user.name, "-u", wanted, "--", SHELL]
+    command = [sudo, "-n", "-l", "-U", user.name, "-u", runs_as, "--", SHELL]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
@@ -73,4 +73,4 @@ def may_do_anything(user: User, wanted: str) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0
+    return result.returncode == 0

@@ -62,7 +62,7 @@ LOADED_LATE: Final = ("numpy", "pyarrow", "rich", "secrets")
 
 def closed_to(user: User) -> Path | None:
     """Return a folder of programs that `user` cannot read, None if there is none: what is not loaded yet will be missing."""
-    places = [Path(__file__), *(Path(found.origin) for found in map(_spec, LOADED_LATE) if found and found.origin)]
+    places = [Path(__file__), *(Path(spec.origin) for spec in map(_spec, LOADED_LATE) if spec and spec.origin)]
     with acting_as(user):
         for place in places:
             try:

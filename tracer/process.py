@@ -59,28 +59,28 @@ class Process:
 
     def children(self) -> int:
         """Return how many processes it has started that still run."""
-        found = 0
+        number = 0
         for task in _proc(self.pid, "task").glob("*/children"):
             with contextlib.suppress(OSError):
-                found += len(task.read_text().split())
-        return found
+                number += len(task.read_text().split())
+        return number
 
     def open_files(self, devices: tuple[int, ...], now_ns: int) -> tuple[Events, Texts]:
         """Return what it has open on `devices` (st_dev) as SYS_OPEN events of this moment: reads of them need a name."""
-        found = []
+        files = []
         with contextlib.suppress(OSError):
             for link in _proc(self.pid, "fd").iterdir():
                 with contextlib.suppress(OSError):
                     if link.stat().st_dev in devices:
-                        found.append((int(link.name), os.fsencode(link.readlink())))
-        events, texts = np.zeros(len(found), dtype=EVENT), np.zeros(len(found), dtype=TEXT)
+                        files.append((int(link.name), os.fsencode(link.readlink())))
+        events, texts = np.zeros(len(files), dtype=EVENT), np.zeros(len(files), dtype=TEXT)
         for each in (events, texts):
-            each["ts"] = now_ns + np.arange(len(found))  # a text belongs to the event of that ts
+            each["ts"] = now_ns + np.arange(len(files))  # a text belongs to the event of that ts
             each["tid"], each["kind"] = self.pid, Kind.SYS_OPEN
         events["tgid"], events["a"] = self.pid, AT_FDCWD
-        events["ret"] = [fd for fd, _ in found]
-        texts["text"] = [path[:TEXT_MAX] for _, path in found]
-        texts["size"] = [len(path) for _, path in found]
+        events["ret"] = [fd for fd, _ in files]
+        texts["text"] = [path[:TEXT_MAX] for _, path in files]
+        texts["size"] = [len(path) for _, path in files]
         return events, texts
 
 

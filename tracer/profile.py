@@ -45,7 +45,7 @@ SCHEMA: Final = pa.schema(
 
 def read_profiles(folder: Path) -> list[bytes]:
     """Return the profiles in a folder that the target could write to: plain files only, the first few."""
-    found: list[bytes] = []
+    profiles: list[bytes] = []
     try:
         fd = open_folder(folder)
     except OSError:
@@ -55,16 +55,16 @@ def read_profiles(folder: Path) -> list[bytes]:
             names = sorted(each.name for each in entries if each.name.startswith(PROFILE_PREFIX))
         for name in [each for each in names if each.endswith(".json")][: len(PROFILES)]:
             with contextlib.suppress(OSError), open_regular(fd, name) as file:
-                found.append(file.read(MOST_BYTES - sum(map(len, found))))
+                profiles.append(file.read(MOST_BYTES - sum(map(len, profiles))))
     finally:
         os.close(fd)
-    return [data for data in found if data]  # that of a session whose model could not be loaded stays empty
+    return [data for data in profiles if data]  # that of a session whose model could not be loaded stays empty
 
 
 def nodes_of(
-    profiles: Sequence[bytes], marks: Sequence[Events], named: Callable[[str], str] = str
+    profiles: Sequence[bytes], marks: Sequence[Events], rename: Callable[[str], str] = str
 ) -> tuple[bytes | None, list[str]]:
-    """Return nodes.parquet with nodes `named` so, and a sentence for each thing that is not in it."""
+    """Return nodes.parquet with nodes `rename` so, and a sentence for each thing that is not in it."""
     if not profiles:
         return None, [NONE]
     calls = np.concatenate(marks) if len(marks) else no_events()
@@ -74,7 +74,7 @@ def nodes_of(
         return None, [GARBLED]
     placed = [(profile, place(profile, calls)) for profile in parsed]
     missing = [sentence for profile, nodes in placed for sentence in _lacking(profile, nodes)]
-    tables = [_table(nodes, named) for _, nodes in placed if nodes is not None]
+    tables = [_table(nodes, rename) for _, nodes in placed if nodes is not None]
     out = io.BytesIO()
     pq.write_table(pa.concat_tables(tables) if tables else SCHEMA.empty_table(), out, compression="zstd")
     return out.getvalue(), missing
@@ -85,15 +85,15 @@ def _lacking(profile: Profile, nodes: Nodes | None) -> list[str]:
         return [
             f"a profile of {len(profile.name):,} nodes could not be put on the clock: its runs are in no marked call"
         ]
-    if not profile.whole:
+    if not profile.is_complete:
         return [
             "onnxruntime's profile is not whole: it keeps a million events, or the target ended while it was written"
         ]
     return []
 
 
-def _table(nodes: Nodes, named: Callable[[str], str]) -> Any:
-    names = {name: named(name[:LONGEST_NAME]) for name in set(nodes.name)}
+def _table(nodes: Nodes, rename: Callable[[str], str]) -> Any:
+    names = {name: rename(name[:LONGEST_NAME]) for name in set(nodes.name)}
     columns = [
         nodes.phase,
         nodes.token,

@@ -80,34 +80,34 @@ class Redaction:
 
     def node(self, name: str) -> str:
         """Return what stands for a node of a model's graph: its layer stays, by which times are added up."""
-        found = LAYER.search(name)
-        return f"layers.{found[1]}/{self.name(name)}" if found else self.name(name)
+        layer = LAYER.search(name)
+        return f"layers.{layer[1]}/{self.name(name)}" if layer else self.name(name)
 
     def texts(self, texts: Texts) -> Texts:
         """Return a copy of the texts with their paths hashed."""
         texts = texts.copy()
         kinds = texts["kind"]
         for index in np.flatnonzero(~np.isin(kinds, list(NO_NAMES))).tolist():
-            given = bytes(texts["text"][index]).decode("utf-8", "surrogateescape")
-            told = self._told(int(kinds[index]), given)
-            data = told.encode("utf-8", "surrogateescape")
+            text = bytes(texts["text"][index]).decode("utf-8", "surrogateescape")
+            hashed = self._hashed(int(kinds[index]), text)
+            data = hashed.encode("utf-8", "surrogateescape")
             texts["text"][index] = data[:TEXT_MAX]
             texts["size"][index] = min(len(data), 0xFFFF)
         return texts
 
-    def _told(self, kind: int, given: str) -> str:
+    def _hashed(self, kind: int, text: str) -> str:
         """Return what stands for a text of an event."""
         if kind == Kind.HTTP_SEND:
-            return self._request(given)
+            return self._request(text)
         if kind == Kind.IMPORT:  # the parts of a module's name are those of its path
-            return ".".join(map(self.name, given.split(".")))
+            return ".".join(map(self.name, text.split(".")))
         if kind == Kind.PHASE:  # as the script calls it
-            return self.name(given)
-        return self.path(given, of_client=kind in OF_CLIENT)
+            return self.name(text)
+        return self.path(text, of_client=kind in OF_CLIENT)
 
     def _request(self, line: str) -> str:
-        method, _, rest = line.partition(" ")
-        target, blank, version = rest.rpartition(" ")
+        method, _, target_and_version = line.partition(" ")
+        target, blank, version = target_and_version.rpartition(" ")
         scheme, separator, address = target.rpartition("://")
         host, slash, path = address.partition("/") if separator else ("", "", address)
         return f"{method} {scheme}{separator}{host}{slash}{self.path(path, of_client=True)}{blank}{version}"
@@ -126,11 +126,11 @@ class Redaction:
             }
         if meta.get("host"):
             redacted["host"] = self.name(str(meta["host"]))
-        for told, mount in zip(redacted.get("mounts") or (), meta.get("mounts") or (), strict=True):
-            told |= {name: self.path(mount[name]) for name in ("path", "workspace") if mount.get(name)}
-        for told, mount in zip(redacted.get("other_mounts") or (), meta.get("other_mounts") or (), strict=True):
+        for hashed, mount in zip(redacted.get("mounts") or (), meta.get("mounts") or (), strict=True):
+            hashed |= {name: self.path(mount[name]) for name in ("path", "workspace") if mount.get(name)}
+        for hashed, mount in zip(redacted.get("other_mounts") or (), meta.get("other_mounts") or (), strict=True):
             paths = [self.path(str(path)) for path in mount["paths"]]
-            told |= {"path": paths[0], "paths": paths, "source": self.path(str(mount["source"]))}
+            hashed |= {"path": paths[0], "paths": paths, "source": self.path(str(mount["source"]))}
         return redacted
 
     def _arguments(self, argv: list[str]) -> list[str]:
@@ -144,8 +144,8 @@ class Redaction:
             return option + equals + self.path(value)
         if not SHORT_OPTION.match(word):
             return self.path(word)
-        rest = word[2:]
-        return word[:2] + ("=" + self.path(rest[1:]) if rest.startswith("=") else self.path(rest))
+        value = word[2:]
+        return word[:2] + ("=" + self.path(value[1:]) if value.startswith("=") else self.path(value))
 
     def _learn(self, words: list[str]) -> None:
         """Take note of names that a sentence may hold by themselves, such as that of the script."""

@@ -54,8 +54,8 @@ class Flow:
 class Relay:
     """The caller's streams, and those that the target gets in their place."""
 
-    def __init__(self, user: User, given: tuple[bool, bool, bool]) -> None:
-        """Start the process that copies; `given` says which of the three streams the caller has."""
+    def __init__(self, user: User, streams: tuple[bool, bool, bool]) -> None:
+        """Start the process that copies; `streams` says which of the three streams the caller has."""
         self.ends: dict[int, int] = {}
         """Descriptor of the target for each of its streams that is open."""
         self.terminal: int | None = None
@@ -63,9 +63,7 @@ class Relay:
         self._leader: int | None = None
         self._control: socket.socket | None = None
         self._pid = 0
-        self.has_terminal = False
-        """Whether the target has one."""
-        for stream in (number for number in range(3) if given[number]):
+        for stream in (number for number in range(3) if streams[number]):
             self._connect(stream, user)
         if self._leader is not None and not any(flow.source == self._leader for flow in self._flows):
             self._flows.append(Flow(self._leader, 0, inward=False))  # what is typed is shown, wherever output goes
@@ -99,21 +97,20 @@ class Relay:
         if self.terminal is None:
             self._leader, self.terminal = os.openpty()
             os.fchown(self.terminal, user.uid, -1)
-            self.has_terminal = True
         return os.dup(self.terminal)
 
     def _fork(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, control_of_child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 self._control.close()
                 for end in self._target_ends():
                     os.close(end)
-                Copying(self._flows, self._leader, theirs).run()
+                Copying(self._flows, self._leader, control_of_child).run()
             finally:
                 os._exit(0)
-        theirs.close()
+        control_of_child.close()
         for flow in self._flows:
             for end in (flow.source, flow.sink):
                 if end > 2 and end != self._leader:
@@ -215,23 +212,23 @@ class Copying:
         finally:
             self._give_back()
 
-    def _close_all_but(self, *kept: int) -> None:
-        wanted = {0, 1, 2, *kept, self._control.fileno()}
-        wanted |= {end for flow in self._flows for end in (flow.source, flow.sink)}
+    def _close_all_but(self, *descriptors: int) -> None:
+        keep_open = {0, 1, 2, *descriptors, self._control.fileno()}
+        keep_open |= {end for flow in self._flows for end in (flow.source, flow.sink)}
         if self._leader is not None:
-            wanted.add(self._leader)
+            keep_open.add(self._leader)
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-            if int(name) not in wanted:
+            if int(name) not in keep_open:
                 with contextlib.suppress(OSError):
                     os.close(int(name))
 
     def _step(self, woken: int) -> bool:
         """Wait and copy once; return whether to go on."""
-        wanted = self._wanted(self._flows)
-        wanted[woken] = select.POLLIN
+        events = self._poll_events(self._flows)
+        events[woken] = select.POLLIN
         if self._control.fileno() >= 0:
-            wanted[self._control.fileno()] = select.POLLIN
-        ready = _wait(wanted, self._patience_ms())
+            events[self._control.fileno()] = select.POLLIN
+        ready = _wait(events, self._patience_ms())
         if woken in ready:
             os.read(woken, PIECE)
             self._look_at_terminal()
@@ -243,15 +240,15 @@ class Copying:
             self._take()
         return not self._is_over()
 
-    def _wanted(self, flows: list[Flow]) -> dict[int, int]:
+    def _poll_events(self, flows: list[Flow]) -> dict[int, int]:
         """Return what to wait for; the terminal of the target is read and written."""
-        wanted: dict[int, int] = {}
+        events: dict[int, int] = {}
         for flow in flows:
             if flow.waiting:
-                wanted[flow.sink] = wanted.get(flow.sink, 0) | select.POLLOUT
+                events[flow.sink] = events.get(flow.sink, 0) | select.POLLOUT
             elif not flow.ended and self._may_read(flow):
-                wanted[flow.source] = wanted.get(flow.source, 0) | select.POLLIN
-        return wanted
+                events[flow.source] = events.get(flow.source, 0) | select.POLLIN
+        return events
 
     def _may_read(self, flow: Flow) -> bool:
         if not self._begun or (not self._running and flow.inward):  # the terminal is to be set before it is written to
@@ -274,19 +271,19 @@ class Copying:
 
     def _obey(self) -> None:
         try:
-            asked = self._control.recv(16)
+            message = self._control.recv(16)
         except OSError:
-            asked = b""
+            message = b""
         self._begun = True
-        if not asked:  # the recorder is gone: the target goes on until it ends, and who called gets a prompt
+        if not message:  # the recorder is gone: the target goes on until it ends, and who called gets a prompt
             self._control.close()
             self._running = False
             self._give_back()
             return
-        if asked == b"end":
+        if message == b"end":
             self._ending, self._heard_s = True, time.monotonic()
             self._finish()
-        self._running = asked in (b"begin", b"resume")
+        self._running = message in (b"begin", b"resume")
         if self._running:
             self._look_at_terminal()
             self._take()
@@ -299,7 +296,7 @@ class Copying:
         self._running = False
         outward = [flow for flow in self._flows if not flow.inward]
         while not self._is_over():
-            ready = _wait(self._wanted(outward), int(IDLE_S * 1000))
+            ready = _wait(self._poll_events(outward), int(IDLE_S * 1000))
             for flow in outward:
                 self._copy(flow, ready)
 
@@ -385,17 +382,17 @@ def _make_raw(settings: list[Any]) -> None:
     settings[tty.CC][termios.VMIN], settings[tty.CC][termios.VTIME] = 1, 0
 
 
-def _wait(wanted: dict[int, int], patience_ms: int | None) -> dict[int, int]:
+def _wait(events_of: dict[int, int], patience_ms: int | None) -> dict[int, int]:
     waiting = select.poll()
-    for fd, events in wanted.items():
+    for fd, events in events_of.items():
         waiting.register(fd, events)
     return dict(waiting.poll(patience_ms))
 
 
 @contextlib.contextmanager
-def relayed(user: User, given: tuple[bool, bool, bool]) -> Iterator[Relay]:
+def relayed(user: User, streams: tuple[bool, bool, bool]) -> Iterator[Relay]:
     """Give a relay; its process ends with the block."""
-    relay = Relay(user, given)
+    relay = Relay(user, streams)
     try:
         yield relay
     finally:

@@ -85,11 +85,11 @@ class _Launched(Session):
         return self.command.user, self.options.owner
 
     def prepare(self, stack: contextlib.ExitStack) -> None:
-        counted = () if self.probe.sees_calls else self.observation.environment.counted()
+        counters = () if self.probe.sees_calls else self.observation.environment.counter_sources()
         self.marks = stack.enter_context(
             phase_marks(
                 self.command,
-                counted,
+                counters,
                 genai=not self.observation.marks_phases,
                 profiled=self.options.ort_profile,
             )

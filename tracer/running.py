@@ -33,9 +33,9 @@ def libraries_of(pid: int, files: ExitStack) -> list[OpenFile]:
     """Return the GenAI libraries that a process has mapped, or else may map; `files` closes them. None without the rights of root."""
     if os.geteuid() != 0:
         return []
-    found = _mapped(pid, files)
-    if found:
-        return found
+    libraries = _mapped(pid, files)
+    if libraries:
+        return libraries
     user = _least_of(pid)
     if user is None:
         return []
@@ -53,18 +53,23 @@ def libraries_of(pid: int, files: ExitStack) -> list[OpenFile]:
 
 def _mapped(pid: int, files: ExitStack) -> list[OpenFile]:
     """Open what is mapped: the very files, wherever they are by now (proc(5), map_files)."""
-    found: dict[bytes, OpenFile] = {}
+    files_by_name: dict[bytes, OpenFile] = {}
     for line in _read(pid, "maps").splitlines():
         fields = line.split(None, 5)
-        if len(fields) < 6 or LIBRARY.encode() not in fields[5] or fields[5] in found or len(found) == MOST_FILES:
+        if (
+            len(fields) < 6
+            or LIBRARY.encode() not in fields[5]
+            or fields[5] in files_by_name
+            or len(files_by_name) == MOST_FILES
+        ):
             continue
         begin, _, end = fields[0].partition(b"-")
         with contextlib.suppress(OSError, ValueError):
             place = os.open(f"/proc/{pid}/map_files/{int(begin, 16):x}-{int(end, 16):x}", os.O_PATH | os.O_CLOEXEC)
             files.callback(os.close, place)
             if stat.S_ISREG(os.fstat(place).st_mode):
-                found[fields[5]] = OpenFile(place, os.fsdecode(fields[5]))
-    return list(found.values())
+                files_by_name[fields[5]] = OpenFile(place, os.fsdecode(fields[5]))
+    return list(files_by_name.values())
 
 
 def _least_of(pid: int) -> User | None:

@@ -146,7 +146,7 @@ def open_special(folder: int, name: str) -> BinaryIO | None:
     Raises Unsafe for root if a link that leads there, or the pipe itself, is another user's.
     """
     try:
-        named = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        entry = os.stat(name, dir_fd=folder, follow_symlinks=False)
         place = os.open(name, (PLACE or os.O_WRONLY | os.O_NONBLOCK) | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         return None
@@ -156,7 +156,7 @@ def open_special(folder: int, name: str) -> BinaryIO | None:
             return None
         if stat.S_ISBLK(status.st_mode):
             raise Unsafe("it is a disk")
-        if _is_root() and (named.st_uid not in _own_uids() or not _is_stream_of_ours(status)):
+        if _is_root() and (entry.st_uid not in _own_uids() or not _is_stream_of_ours(status)):
             raise Unsafe("it belongs to another user")
         return os.fdopen(os.open(f"{OWN_FILES}/{place}" if PLACE else name, os.O_WRONLY | os.O_CLOEXEC), "wb")
     finally:
@@ -199,29 +199,29 @@ def _beneath(folder: int, name: str, flags: int) -> int:
 
 def _walk(path: str, base: int | None = None) -> int:
     """Open a folder step by step, from the folder `base` on: what openat2 does, and links of root's are followed."""
-    left = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    parts = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     passing = (PLACE or os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-    here = os.open("/" if path.startswith("/") else ".", passing, dir_fd=base)
+    folder = os.open("/" if path.startswith("/") else ".", passing, dir_fd=base)
     links = 0
     try:
-        while left:
-            part = left.pop()
-            step = os.open(part, (PLACE or os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        while parts:
+            part = parts.pop()
+            step = os.open(part, (PLACE or os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             try:
                 target = _target_of(step, part)
                 links += target is not None
                 if links > MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                 start = "/" if (target or "").startswith("/") else "."
-                following = os.open(start, passing, dir_fd=step if target is None else here)
+                following = os.open(start, passing, dir_fd=step if target is None else folder)
             finally:
                 os.close(step)
-            os.close(here)
-            here = following
-            left += [each for each in reversed((target or "").split("/")) if each not in ("", ".")]
-        return os.open(".", FOLDER, dir_fd=here)
+            os.close(folder)
+            folder = following
+            parts += [each for each in reversed((target or "").split("/")) if each not in ("", ".")]
+        return os.open(".", FOLDER, dir_fd=folder)
     finally:
-        os.close(here)
+        os.close(folder)
 
 
 def _target_of(step: int, part: str) -> str | None:

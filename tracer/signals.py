@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-NOTED: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 
 
@@ -23,7 +23,7 @@ class Signals:
 
     def __init__(self, also: tuple[signal.Signals, ...] = ()) -> None:
         """Note the signals `also`, too."""
-        self._noted = (*NOTED, *also)
+        self._handled = (*ENDING_SIGNALS, *also)
         self._received: deque[int] = deque()
         self._before: dict[int, Any] = {}
         self._reading, self._writing = -1, -1
@@ -33,7 +33,7 @@ class Signals:
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._reading)
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        for number in (*self._noted, signal.SIGCHLD):
+        for number in (*self._handled, signal.SIGCHLD):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         return self

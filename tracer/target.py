@@ -56,17 +56,17 @@ class Command:
 
 
 def find_command(
-    arguments: list[str], python: str | None, environ: Mapping[str, str], user: User, asked: User | None = None
+    arguments: list[str], python: str | None, environ: Mapping[str, str], user: User, caller: User | None = None
 ) -> Command:
     """Find what is to run: a .py by the interpreter `python` or that of the active environment, else a program.
 
-    `asked` is who called, if that is not the user of this process. Raises WrongTarget with one sentence, before anything is
+    `caller` is who called, if that is not the user of this process. Raises WrongTarget with one sentence, before anything is
     started.
     """
     if not arguments:
         raise WrongTarget("nothing to run: cvtrace run SCRIPT [ARGS…], or cvtrace run -- PROGRAM [ARGS…]")
-    is_apart = user.is_other and (asked is None or asked.uid != user.uid or not called_directly(user))
-    environ = environment_apart(environ, user, asked) if is_apart else caller_environment(environ, user)
+    is_apart = user.is_other and (caller is None or caller.uid != user.uid or not called_directly(user))
+    environ = environment_apart(environ, user, caller) if is_apart else caller_environment(environ, user)
     script = arguments[0]
     with acting_as(user):
         if is_apart:
@@ -122,19 +122,19 @@ def find_interpreter(python: str | None, environ: Mapping[str, str]) -> str:
     Raises WrongTarget if there is none.
     """
     if python is not None:
-        found = shutil.which(python, path=environ.get("PATH"))
-        if found is None:
+        interpreter = shutil.which(python, path=environ.get("PATH"))
+        if interpreter is None:
             raise WrongTarget(f"there is no Python interpreter at {python}: give the path of one with --python")
-        return found
+        return interpreter
     for prefix in (environ.get("VIRTUAL_ENV"), environ.get("CONDA_PREFIX")):
-        if prefix and os.access(own := f"{prefix}/bin/python", os.X_OK):
-            return own
+        if prefix and os.access(of_environment := f"{prefix}/bin/python", os.X_OK):
+            return of_environment
     if runs_models() and os.access(sys.executable, os.X_OK, effective_ids=True):  # by who asked
         return sys.executable
-    found = shutil.which("python3", path=environ.get("PATH"))
-    if found is None:
+    interpreter = shutil.which("python3", path=environ.get("PATH"))
+    if interpreter is None:
         raise WrongTarget("there is no python3 on PATH: name the interpreter with --python")
-    return found
+    return interpreter
 
 
 def runs_models() -> bool:
@@ -143,9 +143,9 @@ def runs_models() -> bool:
 
 
 def _program(name: str, environ: Mapping[str, str]) -> str:
-    found = shutil.which(name, path=environ.get("PATH"))
-    if found is not None:
-        return found
+    program = shutil.which(name, path=environ.get("PATH"))
+    if program is not None:
+        return program
     if Path(name).is_dir():
         raise WrongTarget(f"{name} is a folder, not a program")
     if "/" not in name and Path(name).exists():
@@ -333,9 +333,9 @@ def _restore(inheritance: Inheritance, keep: int, *, is_apart: bool) -> None:
         signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
     for limit, values in inheritance.limits:
         resource.setrlimit(limit, values)
-    wanted = {keep, *((0, 1, 2) if is_apart else inheritance.files)}
+    keep_open = {keep, *((0, 1, 2) if is_apart else inheritance.files)}
     for name in os.listdir(OPEN_FILES):  # noqa: PTH208
-        if int(name) not in wanted:
+        if int(name) not in keep_open:
             try:
                 os.close(int(name))
             except OSError:

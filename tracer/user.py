@@ -54,13 +54,15 @@ def who_asked(environ: Mapping[str, str]) -> User:
         return current_user()
     if os.getuid() != 0:
         raise UnknownUser("cvtrace was started set-user-ID, which it is not made for: use sudo")
-    named = {user.uid: user for user in (_by_sudo(environ), _by_doas(environ), _by_pkexec(environ)) if user is not None}
-    others = [user for uid, user in named.items() if uid != 0]
-    if len(others) > 1:
+    by_uid = {
+        user.uid: user for user in (_by_sudo(environ), _by_doas(environ), _by_pkexec(environ)) if user is not None
+    }
+    callers = [user for uid, user in by_uid.items() if uid != 0]
+    if len(callers) > 1:
         raise UnknownUser(
-            f"SUDO_UID, DOAS_USER and PKEXEC_UID name both {others[0].name} and {others[1].name}: unset those that are not meant"
+            f"SUDO_UID, DOAS_USER and PKEXEC_UID name both {callers[0].name} and {callers[1].name}: unset those that are not meant"
         )
-    return others[0] if others else current_user()
+    return callers[0] if callers else current_user()
 
 
 def _by_sudo(environ: Mapping[str, str]) -> User | None:

@@ -97,8 +97,8 @@ class Watch:
             self._past.popleft()
         phase = _phase(self._phase, under_way)
         time = f"cvtrace {now.time_s - self._began_s:.1f} s"
-        told = (_told(now, self._past[0], phase, f"{lost:,} lost", detail) for detail in (3, 2, 1, 0))
-        lines = [" · ".join([time, *parts]) for parts in told]
+        variants = (_parts(now, self._past[0], phase, f"{lost:,} lost", detail) for detail in (3, 2, 1, 0))
+        lines = [" · ".join([time, *parts]) for parts in variants]
         return next((line for line in lines if len(line) <= columns), lines[-1][:columns])
 
     def _draw(self, lost: int, under_way: Sequence[int]) -> None:
@@ -124,9 +124,9 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(wanted: bool, fd: int = 2) -> Iterator[Watch | None]:
+def watching(is_wanted: bool, fd: int = 2) -> Iterator[Watch | None]:
     """Draw on a terminal, and leave it as it was; None where it is not wanted, there is none, or it knows no escapes."""
-    if not wanted or not os.isatty(fd) or os.environ.get("TERM", "dumb") == "dumb":
+    if not is_wanted or not os.isatty(fd) or os.environ.get("TERM", "dumb") == "dumb":
         yield None
         return
     watch = Watch(fd)
@@ -144,7 +144,7 @@ def _may_draw(fd: int) -> bool:
         return False
 
 
-def _told(now: Counts, before: Counts, phase: str, lost: str, detail: int) -> list[str]:
+def _parts(now: Counts, before: Counts, phase: str, lost: str, detail: int) -> list[str]:
     """Return the parts of the line: with detail 3 sums, too; with 1 no bytes, with 0 no share of the cache."""
     span_s = max(now.time_s - before.time_s, 1e-3)
     reads, fetches = now.reads - before.reads, now.fetches - before.fetches

@@ -1,1 +1,1 @@
-"""One small file per verb of the command line; `cvtrace.cli` lists them. May import everything."""
+"""One small file per verb of the command line; `cvtrace.cli` lists them."""

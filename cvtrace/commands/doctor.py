@@ -58,32 +58,43 @@ def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, pyt
     from cvtrace.tracer.target import find_interpreter
     from cvtrace.tracer.user import acting_as, who_asked
 
-    asked = who_asked(os.environ)
-    environ = caller_environment(os.environ, asked)
-    with acting_as(asked):
-        own = find_interpreter(python, environ)
-    as_user = AsUser(asked.uid, asked.gid, asked.groups) if asked.is_other else None
-    with opened_by(asked, LOOK_S, lambda: find_libraries(own, environ)) as libraries:
-        found = examine(mounts, model, own, tuple(each.path for each in libraries), environ, as_user)
+    caller = who_asked(os.environ)
+    environ = caller_environment(os.environ, caller)
+    with acting_as(caller):
+        interpreter = find_interpreter(python, environ)
+    as_user = AsUser(caller.uid, caller.gid, caller.groups) if caller.is_other else None
+    with opened_by(caller, LOOK_S, lambda: find_libraries(interpreter, environ)) as libraries:
+        examination = examine(mounts, model, interpreter, tuple(each.path for each in libraries), environ, as_user)
     if as_json:
-        click.echo(json.dumps(_as_dict(found), indent=2))
+        click.echo(json.dumps(_as_dict(examination), indent=2))
     else:
-        _print(found)
-    ctx.exit(found.exit_code)
+        _print(examination)
+    ctx.exit(examination.exit_code)
 
 
-def _as_dict(found: Examination) -> dict[str, object]:
+def _as_dict(examination: Examination) -> dict[str, object]:
     return {
         "schema": SCHEMA,
-        "rung": found.rung,
-        "probe": found.probe,
-        "full": found.exit_code == 0,
-        "exit_code": found.exit_code,
-        "checks": [dict(vars(each)) for each in found.findings],
+        "rung": examination.rung,
+        "probe": examination.probe,
+        "full": examination.exit_code == 0,
+        "exit_code": examination.exit_code,
+        "checks": [_check_as_dict(each) for each in examination.findings],
     }
 
 
-def _print(found: Examination) -> None:
+def _check_as_dict(finding: Finding) -> dict[str, object]:
+    return {
+        "group": finding.group,
+        "name": finding.name,
+        "status": finding.status,
+        "says": finding.sentence,
+        "mend": finding.mend,
+        "mount": finding.mount,
+    }
+
+
+def _print(examination: Examination) -> None:
     from rich.console import Console
 
     terminal = sys.stdout.isatty()
@@ -96,7 +107,7 @@ def _print(found: Examination) -> None:
         no_color="NO_COLOR" in os.environ,
     )
     heading = None
-    for each in found.findings:
+    for each in examination.findings:
         title = TITLES.get(each.group) or (f"CVMFS {printable(each.mount)}" if each.mount else "CVMFS")
         if title != heading:
             console.print() if heading else None
@@ -104,7 +115,7 @@ def _print(found: Examination) -> None:
             heading = title
         console.print(_row(each))
     console.print()
-    console.print(_conclusion(found), style="bold", markup=False)
+    console.print(_conclusion(examination), style="bold", markup=False)
     click.echo("\n".join(line.rstrip() for line in out.getvalue().splitlines()))
 
 
@@ -117,20 +128,20 @@ def _row(finding: Finding) -> object:
     table.add_column(width=1)
     table.add_column(width=19, no_wrap=True)
     table.add_column(overflow="fold")
-    says = Text(printable(finding.says))
+    text = Text(printable(finding.sentence))
     if finding.mend and finding.status != "ok":
-        says.append(f"\n→ {printable(finding.mend)}", style="cyan")
-    table.add_row(Text(mark, style=style), Text(printable(finding.name)), says)
+        text.append(f"\n→ {printable(finding.mend)}", style="cyan")
+    table.add_row(Text(mark, style=style), Text(printable(finding.name)), text)
     return table
 
 
-def _conclusion(found: Examination) -> str:
-    failed = sum(each.status == "failed" and each.group in (found.rung, "cvmfs") for each in found.findings)
-    if found.rung is None:
-        works = NAMES[found.probe or "portable"]
+def _conclusion(examination: Examination) -> str:
+    failed = sum(each.status == "failed" and each.group in (examination.rung, "cvmfs") for each in examination.findings)
+    if examination.rung is None:
+        works = NAMES[examination.probe or "portable"]
         return f"{works[0].upper()}{works[1:]} works here, but there is no CVMFS mount to observe: see CVMFS above."
-    answer = ANSWERS[found.rung]
-    if found.exit_code == 0:
+    answer = ANSWERS[examination.rung]
+    if examination.exit_code == 0:
         return f"{answer}, and the answer is complete."
     if failed:
         return f"{answer}; {failed} {'check' if failed == 1 else 'checks'} failed."

@@ -94,7 +94,7 @@ def recording_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def record_with(
-    chosen: RecordingOptions,
+    recording: RecordingOptions,
     owner: User,
     record: Callable[[Options], RecordingResult],
     **of_verb: bool,
@@ -103,28 +103,28 @@ def record_with(
     from cvtrace.tracer.options import Options
     from cvtrace.tracer.watch import watching
 
-    with watching(chosen.watch) as watch:
-        if chosen.watch and watch is None:
+    with watching(recording.watch) as watch:
+        if recording.watch and watch is None:
             say(NOTHING_TO_DRAW_ON)
         options = Options(
-            chosen.output,
-            chosen.force,
-            chosen.probes,
-            chosen.mounts,
+            recording.output,
+            recording.force,
+            recording.probes,
+            recording.mounts,
             owner,
             say,
             progress(),
-            chosen.settings(),
-            chosen.redact,
+            recording.settings(),
+            recording.redact,
             watch,
             note(),
             **of_verb,
         )
         result = record(options)
-    if chosen.keep_names:
+    if recording.keep_names:
         tensor_names.keep_names(result.path, owner)
-    if not chosen.no_summary:
-        tell_summary(result.path, owner, verbose=chosen.verbose)
+    if not recording.no_summary:
+        tell_summary(result.path, owner, verbose=recording.verbose)
     return result
 
 

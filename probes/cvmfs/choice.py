@@ -23,7 +23,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MountChoice:
     """Which mounts a recording is about."""
 
     paths: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Wanted:
     """Who asked, and whom the target runs as."""
 
     @classmethod
-    def of(cls, paths: Sequence[str], cwd: str, argv: Sequence[str], users: frozenset[int]) -> Wanted:
+    def of(cls, paths: Sequence[str], cwd: str, argv: Sequence[str], users: frozenset[int]) -> MountChoice:
         """Return what a recording of a command in a folder is about."""
         return cls(tuple(paths), (cwd, *argv, *(os.path.join(cwd, word) for word in argv)), users)  # noqa: PTH118
 
@@ -48,15 +48,15 @@ class Wanted:
         Anybody may mount something and call it cvmfs2. Its daemon could fill the recorder's buffer or answer nothing, so it is observed
         only if it is named; what is root's or the user's comes before what is not.
         """
-        chosen: list[MountPoint] = []
-        others = []
+        observed: list[MountPoint] = []
+        left_out = []
         for point in sorted(points, key=lambda point: (not self.names(point), point.owner != 0)):
             if not self.names(point) and not is_trusted(point, self.users):
                 why = f"user {point.owner} mounted it: `--mount {point.path}` observes it"
-            elif len(chosen) >= MOST_MOUNTS:
+            elif len(observed) >= MOST_MOUNTS:
                 why = f"no more than {MOST_MOUNTS} mounts are observed: `--mount {point.path}` chooses it"
             else:
-                chosen.append(point)
+                observed.append(point)
                 continue
-            others.append(LeftOut(point.path, point.device, point.owner, why))
-        return chosen, tuple(others[:MOST_MOUNTS])
+            left_out.append(LeftOut(point.path, point.device, point.owner, why))
+        return observed, tuple(left_out[:MOST_MOUNTS])

@@ -113,8 +113,8 @@ def parse_internal_affairs(text: str) -> dict[str, int]:
     """Return the raw counters in the answer to `internal affairs`: lines of name|value|description."""
     values: dict[str, int] = {}
     for line in text.partition(HEADING)[2].split("\n"):
-        name, _, rest = line.partition("|")
-        value = strict.number(rest.partition("|")[0])
+        name, _, columns = line.partition("|")
+        value = strict.number(columns.partition("|")[0])
         if value is not None and strict.COUNTER.fullmatch(name) and len(values) < MOST:
             values[name] = value
     if not values:

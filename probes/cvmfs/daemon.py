@@ -54,23 +54,27 @@ def find_daemon(
     is told apart by not having /dev/fuse open, or where that cannot be seen by having a single thread.
     """
     known = clients() if among is None else among
-    mine = [each for each in known if not each.is_manager and each.may_belong_to(owner)]
-    if connection is not None and (serving := [each for each in mine if connection in (each.connections or ())]):
+    candidates = [each for each in known if not each.is_manager and each.may_belong_to(owner)]
+    if connection is not None and (serving := [each for each in candidates if connection in (each.connections or ())]):
         return _only(serving, pid)
     if connection is not None:  # what is seen to serve other mounts, or none, does not serve this one
-        mine = [each for each in mine if each.connections is None and each.has_fuse_open is not False]
-    return _only([each for each in mine if _names(each.arguments, mountpoint, fqrn)], pid)
+        candidates = [each for each in candidates if each.connections is None and each.has_fuse_open is not False]
+    return _only([each for each in candidates if _names(each.arguments, mountpoint, fqrn)], pid)
 
 
 def _only(candidates: Sequence[Client], pid: int | None) -> Process | None:
     """Return the one that calls itself `pid`, else the one that may be meant; None if there are several."""
-    own = [each for each in candidates if pid is not None and each.own_pid == pid]
-    for group in (own, [each for each in own if each.real_uid == 0], [each for each in own if each.pid == pid]):
+    with_number = [each for each in candidates if pid is not None and each.own_pid == pid]
+    for group in (
+        with_number,
+        [each for each in with_number if each.real_uid == 0],
+        [each for each in with_number if each.pid == pid],
+    ):
         if len(group) == 1:
             return _process(group[0])
     serving = [each for each in candidates if each.has_fuse_open]
-    chosen = serving or [each for each in candidates if each.threads > 1]
-    return _process(chosen[0]) if len(chosen) == 1 else None
+    likely = serving or [each for each in candidates if each.threads > 1]
+    return _process(likely[0]) if len(likely) == 1 else None
 
 
 def _names(arguments: Sequence[str], mountpoint: str, fqrn: str) -> bool:
@@ -82,18 +86,19 @@ def _names(arguments: Sequence[str], mountpoint: str, fqrn: str) -> bool:
 
 def cache_managers(daemons: Iterable[Process], among: Sequence[Client] | None = None) -> list[Process]:
     """Return the shared cache managers (`cvmfs2 __cachemgr__`) of the daemons' users that work in their caches."""
-    wanted = {(daemon.uid, daemon.workspace) for daemon in daemons if daemon.workspace}
-    if not wanted:
+    workspaces = {(daemon.uid, daemon.workspace) for daemon in daemons if daemon.workspace}
+    if not workspaces:
         return []
     known = clients() if among is None else among
-    return [_process(each) for each in known if each.is_manager and (each.uid, each.workspace) in wanted]
+    return [_process(each) for each in known if each.is_manager and (each.uid, each.workspace) in workspaces]
 
 
 def serves(among: Iterable[Client], mountpoint: str, owner: int, connection: int) -> bool:
     """Return whether one of the clients serves a FUSE mount of user `owner`: as the kernel says, else by its arguments."""
-    mine = [each for each in among if each.may_belong_to(owner) and not each.is_manager]
+    candidates = [each for each in among if each.may_belong_to(owner) and not each.is_manager]
     return any(
-        mountpoint in each.arguments if each.connections is None else connection in each.connections for each in mine
+        mountpoint in each.arguments if each.connections is None else connection in each.connections
+        for each in candidates
     )
 
 

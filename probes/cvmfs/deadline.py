@@ -156,7 +156,7 @@ def _answer(sending: int, call: Call, seconds: float) -> None:
         os._exit(0)
 
 
-def _be_on_its_own(kept: int, seconds: float) -> None:
+def _be_on_its_own(descriptor: int, seconds: float) -> None:
     """Let go of the terminal, pipes and locks, which a child that hangs must not hold; end by itself, and by nothing else."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C is for the recording, which still wants the answer
@@ -165,7 +165,7 @@ def _be_on_its_own(kept: int, seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
-        if fd != kept:
+        if fd != descriptor:
             os.dup2(null, fd)
-    os.closerange(3, kept)
-    os.closerange(max(kept + 1, 3), os.sysconf("SC_OPEN_MAX"))
+    os.closerange(3, descriptor)
+    os.closerange(max(descriptor + 1, 3), os.sysconf("SC_OPEN_MAX"))

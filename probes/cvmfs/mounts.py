@@ -116,25 +116,25 @@ class FuseMount:
 
 def fuse_mounts(text: str) -> list[FuseMount]:
     """Return all FUSE mounts in a mountinfo file (proc(5)), bind mounts of one together, also those that are hidden by later ones."""
-    found: dict[int, FuseMount] = {}
+    mounts: dict[int, FuseMount] = {}
     for path, device, kind in _mount_lines(text):
         if kind[0] in FUSE_TYPES or kind[0].startswith("fuse."):
-            paths = (*found[device].paths, path) if device in found else (path,)
-            found[device] = FuseMount(tuple(dict.fromkeys(paths)), device, kind[0], _unescape(kind[1]))
-    return list(found.values())
+            paths = (*mounts[device].paths, path) if device in mounts else (path,)
+            mounts[device] = FuseMount(tuple(dict.fromkeys(paths)), device, kind[0], _unescape(kind[1]))
+    return list(mounts.values())
 
 
 def _fuse_lines(text: str) -> list[_Line]:
     """Return the FUSE mounts that are in sight: a later mount on the same path hides the earlier one."""
-    seen: dict[str, _Line | None] = {}
+    by_path: dict[str, _Line | None] = {}
     for path, device, kind in _mount_lines(text):
         is_fuse = (kind[0] == "fuse" or kind[0].startswith("fuse.")) and CONTROL.search(path) is None
         owner = OWNER.search(kind[-1])
         owners = (int(owner[1]), int(owner[2])) if owner else (0, 0)
         point = MountPoint(path, device, *owners)
-        seen.pop(path, None)
-        seen[path] = _Line(point, _unescape(kind[1])) if is_fuse else None
-    return [line for line in seen.values() if line is not None]
+        by_path.pop(path, None)
+        by_path[path] = _Line(point, _unescape(kind[1])) if is_fuse else None
+    return [line for line in by_path.values() if line is not None]
 
 
 def _mount_lines(text: str) -> Iterator[tuple[str, int, list[str]]]:
@@ -167,8 +167,8 @@ def mount_points(among: Sequence[Client] | None = None) -> list[MountPoint]:
 def cvmfs_and_others() -> tuple[list[MountPoint], list[MountPoint]]:
     """Return the mounts that say they are CVMFS, and other FUSE mounts, of which a client may serve some. Asks nobody."""
     lines = _fuse_lines(_table() or "")
-    named = _one_each(line.point for line in lines if line.source == "cvmfs2")
-    return named, _one_each(line.point for line in lines if line.source != "cvmfs2")
+    called_cvmfs2 = _one_each(line.point for line in lines if line.source == "cvmfs2")
+    return called_cvmfs2, _one_each(line.point for line in lines if line.source != "cvmfs2")
 
 
 def _table() -> str | None:
@@ -194,17 +194,17 @@ def _device(path: str) -> int:
 
 def mounts_of(paths: Iterable[str], points: list[MountPoint]) -> tuple[list[MountPoint], list[str]]:
     """Return the mounts that hold `paths`, and those of the paths that are on none."""
-    chosen: dict[int, MountPoint] = {}
+    by_device: dict[int, MountPoint] = {}
     strangers = []
     for path in paths:
         absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() would ask the mount, which may hang
         holding = [point for point in points if is_below(absolute, point.path)]
         if holding:
             best = max(holding, key=lambda point: len(point.path))
-            chosen[best.device] = best
+            by_device[best.device] = best
         else:
             strangers.append(path)
-    return list(chosen.values()), strangers
+    return list(by_device.values()), strangers
 
 
 def chosen_mounts(paths: Sequence[str], among: Sequence[Client] | None = None) -> list[MountPoint]:

@@ -72,12 +72,12 @@ def clients(seconds: float = LOOK_S) -> tuple[Client, ...]:
             of_user.append(client)
     groups = list(by_user.values())
     looks = [partial(_look_into_all, group) for group in groups]
-    found = [
-        zip(group, looked, strict=True)
-        for group, looked in zip(groups, all_within(seconds, looks), strict=True)
-        if isinstance(looked, list)
+    answers = [
+        zip(group, details, strict=True)
+        for group, details in zip(groups, all_within(seconds, looks), strict=True)
+        if isinstance(details, list)
     ]
-    return tuple(_with(client, seen) for group in found for client, seen in group if seen is not None)
+    return tuple(_with(client, detail) for group in answers for client, detail in group if detail is not None)
 
 
 def _by_name() -> Iterator[Client]:
@@ -116,7 +116,7 @@ def _look_into(client: Client) -> dict[str, Any] | None:
     folder = str(PROC / str(client.pid))
     numbers = _text(folder, "status").partition("NSpid:")[2].partition("\n")[0].split()
     connections, has_fuse_open = _fuse(folder)
-    told = {
+    details = {
         "arguments": [each for each in _text(folder, "cmdline").split("\0") if each],
         "own_pid": int(numbers[-1]) if numbers else client.pid,
         "threads": _threads(folder),
@@ -125,23 +125,23 @@ def _look_into(client: Client) -> dict[str, Any] | None:
         "workspace": _link(folder, "cwd"),
         "executable": _link(folder, "exe"),
     }
-    return told if started_at(client.pid) == client.started else None
+    return details if started_at(client.pid) == client.started else None
 
 
-def _with(client: Client, told: dict[str, Any]) -> Client:
-    connections = told["connections"]
+def _with(client: Client, details: dict[str, Any]) -> Client:
+    connections = details["connections"]
     return Client(
         client.pid,
         client.started,
         client.uid,
         client.real_uid,
-        tuple(told["arguments"]),
-        told["own_pid"],
-        told["threads"],
+        tuple(details["arguments"]),
+        details["own_pid"],
+        details["threads"],
         None if connections is None else tuple(connections),
-        told["has_fuse_open"],
-        told["workspace"],
-        told["executable"],
+        details["has_fuse_open"],
+        details["workspace"],
+        details["executable"],
     )
 
 

@@ -46,10 +46,10 @@ def describe(point: MountPoint) -> Mount:
 
 def mount_of(point: MountPoint, answer: Any, known: Sequence[Client], seconds: float) -> Mount:
     """Return what is known of a mount that answered with its attributes, or with the exception that stands for them."""
-    error, said = _trouble(point.path, answer, seconds), answer if isinstance(answer, dict) else {}
-    fqrn, version = strict.repository(said.get("user.fqrn")), strict.version(said.get("user.version"))
-    taken = {"user.fqrn": fqrn, "user.version": version, "user.pid": strict.pid(said.get("user.pid"))}
-    odd = [name for name, value in taken.items() if said.get(name) and value is None]
+    error, attributes = _trouble(point.path, answer, seconds), answer if isinstance(answer, dict) else {}
+    fqrn, version = strict.repository(attributes.get("user.fqrn")), strict.version(attributes.get("user.version"))
+    checked = {"user.fqrn": fqrn, "user.version": version, "user.pid": strict.pid(attributes.get("user.pid"))}
+    odd = [name for name, value in checked.items() if attributes.get(name) and value is None]
     if odd and error is None:
         error = f"{point.path} is left out: its {' and '.join(odd)} are not what a CVMFS client says"
     fqrn = fqrn or strict.repository(Path(point.path).name) or "unknown"
@@ -67,7 +67,7 @@ def mount_of(point: MountPoint, answer: Any, known: Sequence[Client], seconds: f
     )
     if odd:
         return mount
-    pid = strict.pid(said.get("user.pid"))
+    pid = strict.pid(attributes.get("user.pid"))
     daemon = find_daemon(pid, point.path, fqrn, owner=point.owner, connection=point.connection, among=known)
     if daemon is not None and version and version.startswith(LAB):
         daemon = replace(daemon, client=LAB)

@@ -53,8 +53,8 @@ def cached(client: Client, model: Model | None) -> Finding | None:
             _GROUP, name, UNKNOWN, "the client does not say which objects the model consists of", None, mount.path
         )
     share = 100.0 * have / of if of else 100.0
-    says = f"{size_of(have)} of {size_of(of)} ({share:.0f} %) of the model are in the client's cache"
-    return Finding(_GROUP, name, OK, says, None, mount.path)
+    sentence = f"{size_of(have)} of {size_of(of)} ({share:.0f} %) of the model are in the client's cache"
+    return Finding(_GROUP, name, OK, sentence, None, mount.path)
 
 
 def unchunked(client: Client, model: Model | None) -> Finding | None:
@@ -67,12 +67,12 @@ def unchunked(client: Client, model: Model | None) -> Finding | None:
         return None
     if not size or size <= client.quota_bytes // 2:
         return None
-    says = (
+    sentence = (
         f"{path} ({size_of(size)}) is not chunked and larger than half of the quota ({size_of(client.quota_bytes)}): "
         "the client cannot open it"
     )
     mend = f"CVMFS_QUOTA_LIMIT={-(-size * 2 // MEBIBYTE) + 1}, then cvmfs_config reload; or publish it in chunks"
-    return Finding(_GROUP, "unchunked_file", FAILED, line(says, 1000), mend, client.mount.path)
+    return Finding(_GROUP, "unchunked_file", FAILED, line(sentence, 1000), mend, client.mount.path)
 
 
 def _files(path: Path) -> Iterator[Path]:

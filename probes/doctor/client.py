@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.credentials import without_user_info
-from cvtrace.probes.cvmfs.choice import Wanted
+from cvtrace.probes.cvmfs.choice import MountChoice
 from cvtrace.probes.cvmfs.daemon import Process
 from cvtrace.probes.cvmfs.deadline import all_within
 from cvtrace.probes.cvmfs.mounts import chosen_mounts, is_below
@@ -44,20 +44,26 @@ def examine_client(mounts: Sequence[str], model: Model | None) -> tuple[list[Fin
     Raises CannotObserve if one of the paths is not on a CVMFS mount.
     """
     known = clients()
-    wanted = Wanted(tuple(mounts), () if model is None else (str(model.path.absolute()),), _users())
-    points, left_out = wanted.split(chosen_mounts(mounts, known))
-    others = [Finding(_GROUP, "left_out", OK, line(f"{each.path}: {each.why}"), None, each.path) for each in left_out]
+    choice = MountChoice(tuple(mounts), () if model is None else (str(model.path.absolute()),), _users())
+    points, left_out = choice.split(chosen_mounts(mounts, known))
+    unobserved = [
+        Finding(_GROUP, "left_out", OK, line(f"{each.path}: {each.why}"), None, each.path) for each in left_out
+    ]
     if not points:
         mend = "ls /cvmfs/<repository> (where autofs runs), or cvtrace lab up"
-        return [Finding(_GROUP, "mounts", FAILED, "no CVMFS is mounted", mend), *others, *_model_alone(model)], False
+        return [
+            Finding(_GROUP, "mounts", FAILED, "no CVMFS is mounted", mend),
+            *unobserved,
+            *_model_alone(model),
+        ], False
     met = survey(points, known)
-    asked = meet(met.mounts)
-    found = [Finding(_GROUP, "mounts", OK, ", ".join(each.path for each in points)), *others]
-    found += _model_alone(model, asked)
-    libraries = all_within(ANSWER_S, [partial(_library, each) for each in asked])
-    for client, library in zip(asked, libraries, strict=True):
-        found += _of_mount(client, model, met.managers, library)
-    return found, any(client.mount.answers for client in asked)
+    answers = meet(met.mounts)
+    findings = [Finding(_GROUP, "mounts", OK, ", ".join(each.path for each in points)), *unobserved]
+    findings += _model_alone(model, answers)
+    libraries = all_within(ANSWER_S, [partial(_library, each) for each in answers])
+    for client, library in zip(answers, libraries, strict=True):
+        findings += _of_mount(client, model, met.managers, library)
+    return findings, any(client.mount.answers for client in answers)
 
 
 def _users() -> frozenset[int]:
@@ -68,8 +74,8 @@ def _users() -> frozenset[int]:
 
 def _library(client: Client) -> dict[str, str | None] | None:
     """In a child: the library is where the client says."""
-    found = client_functions(client.mount) if client.mount.answers else None
-    return None if found is None else vars(found)
+    library = client_functions(client.mount) if client.mount.answers else None
+    return None if library is None else vars(library)
 
 
 def _of_mount(client: Client, model: Model | None, managers: Sequence[Process], library: object) -> list[Finding]:
@@ -93,11 +99,11 @@ def _of_mount(client: Client, model: Model | None, managers: Sequence[Process], 
         lambda: _managers(client, managers),
         lambda: _options(client),
     )
-    return [found for check in checks if (found := check()) is not None]
+    return [finding for check in checks if (finding := check()) is not None]
 
 
-def _finding(client: Client, name: str, status: str, says: str, mend: str | None = None) -> Finding:
-    return Finding(_GROUP, name, status, line(says, 1000), mend and line(mend, 1000), client.mount.path)
+def _finding(client: Client, name: str, status: str, sentence: str, mend: str | None = None) -> Finding:
+    return Finding(_GROUP, name, status, line(sentence, 1000), mend and line(mend, 1000), client.mount.path)
 
 
 def _daemon(client: Client) -> Finding:
@@ -113,17 +119,17 @@ def _daemon(client: Client) -> Finding:
 def _talk(client: Client) -> Finding:
     if client.talk_error is None:
         return _finding(client, "cvmfs_talk", OK, "answers")
-    says = f"{client.talk_error}: reads and bytes of the client's own count are not compared"
-    return _finding(client, "cvmfs_talk", FAILED, says, f"{SUDO} run …")
+    sentence = f"{client.talk_error}: reads and bytes of the client's own count are not compared"
+    return _finding(client, "cvmfs_talk", FAILED, sentence, f"{SUDO} run …")
 
 
 def _counters(client: Client) -> Finding:
     missing = [name for name in ("user.nopen", "user.ndownload", "user.rx") if name not in client.xattrs]
     if not missing:
         return _finding(client, "attributes", OK, "this user can read opens, downloads and bytes")
-    says = f"{', '.join(missing)} not readable for this user: without root the client's counters are missing"
+    sentence = f"{', '.join(missing)} not readable for this user: without root the client's counters are missing"
     return _finding(
-        client, "attributes", WARNING, says, "CVMFS_XATTR_PRIVILEGED_GIDS, or no CVMFS_XATTR_PROTECTED_XATTRS"
+        client, "attributes", WARNING, sentence, "CVMFS_XATTR_PRIVILEGED_GIDS, or no CVMFS_XATTR_PROTECTED_XATTRS"
     )
 
 
@@ -141,8 +147,8 @@ def _proxy(client: Client) -> Finding:
         return _finding(client, "proxy", UNKNOWN, "the client does not say")
     if proxy != "DIRECT" or host in LOOPBACK:
         return _finding(client, "proxy", OK, proxy)
-    says = "DIRECT: each node fetches from the server"
-    return _finding(client, "proxy", WARNING, says, "set CVMFS_HTTP_PROXY to a proxy of the site")
+    sentence = "DIRECT: each node fetches from the server"
+    return _finding(client, "proxy", WARNING, sentence, "set CVMFS_HTTP_PROXY to a proxy of the site")
 
 
 def _host_name(url: str) -> str | None:
@@ -153,12 +159,12 @@ def _host_name(url: str) -> str | None:
 
 
 def _public_key(client: Client) -> Finding:
-    named = client.parameters.get(KEYS, "")
+    keys = client.parameters.get(KEYS, "")
     if client.unreadable_keys:
-        says = f"{client.unreadable_keys[0]} cannot be read: the next mount will fail"
-        return _finding(client, "public_key", FAILED, says, "install it, or correct CVMFS_PUBLIC_KEY")
+        sentence = f"{client.unreadable_keys[0]} cannot be read: the next mount will fail"
+        return _finding(client, "public_key", FAILED, sentence, "install it, or correct CVMFS_PUBLIC_KEY")
     if "PUBLIC KEY" in client.xattrs.get("user.pubkeys", ""):
-        return _finding(client, "public_key", OK, named or "the client holds one")
+        return _finding(client, "public_key", OK, keys or "the client holds one")
     return _finding(client, "public_key", UNKNOWN, "the client does not show one")
 
 
@@ -170,34 +176,34 @@ def _quota(client: Client, model: Model | None) -> Finding:
             return _finding(client, "cache_quota", UNKNOWN, "the client does not say")
         return _finding(client, "cache_quota", UNKNOWN, "only the talk socket shows it", f"{SUDO} doctor")
     quota, used = size_of(client.quota_bytes), client.used_bytes
-    says = quota if used is None else f"{quota}, {size_of(used)} used"
+    sentence = quota if used is None else f"{quota}, {size_of(used)} used"
     if model is None or (size := model.bytes) <= client.quota_bytes:
-        return _finding(client, "cache_quota", OK, says)
-    says = f"{says}: the model needs {size_of(size)}, so the client evicts parts of it while it is read"
+        return _finding(client, "cache_quota", OK, sentence)
+    sentence = f"{sentence}: the model needs {size_of(size)}, so the client evicts parts of it while it is read"
     mend = f"CVMFS_QUOTA_LIMIT={-(-size * 5 // 4 // MEBIBYTE)}, then cvmfs_config reload"
-    return _finding(client, "cache_quota", FAILED, says, mend)
+    return _finding(client, "cache_quota", FAILED, sentence, mend)
 
 
 def _space(client: Client, model: Model | None) -> Finding:
     daemon, free = client.mount.daemon, client.free_bytes
     if daemon is None or free is None:
         return _finding(client, "cache_space", UNKNOWN, "only root can read the cache", f"{SUDO} doctor")
-    wanted = max((client.quota_bytes or 0) - (client.used_bytes or 0), 0)
+    needed_bytes = max((client.quota_bytes or 0) - (client.used_bytes or 0), 0)
     if model is not None:
-        wanted = min(wanted or model.bytes, model.bytes)
-    if free >= wanted:
+        needed_bytes = min(needed_bytes or model.bytes, model.bytes)
+    if free >= needed_bytes:
         return _finding(client, "cache_space", OK, f"{size_of(free)} free at {daemon.workspace}")
-    says = f"{size_of(free)} free at {daemon.workspace}, where {size_of(wanted)} may be written"
+    sentence = f"{size_of(free)} free at {daemon.workspace}, where {size_of(needed_bytes)} may be written"
     status_of = FAILED if model is not None else WARNING
-    return _finding(client, "cache_space", status_of, says, "free space, or lower CVMFS_QUOTA_LIMIT")
+    return _finding(client, "cache_space", status_of, sentence, "free space, or lower CVMFS_QUOTA_LIMIT")
 
 
 def _managers(client: Client, managers: Sequence[Process]) -> Finding | None:
     daemon = client.mount.daemon
-    own = [each for each in managers if daemon and (each.uid, each.workspace) == (daemon.uid, daemon.workspace)]
-    if not own:
+    of_daemon = [each for each in managers if daemon and (each.uid, each.workspace) == (daemon.uid, daemon.workspace)]
+    if not of_daemon:
         return None
-    pids = ", ".join(str(manager.pid) for manager in own)
+    pids = ", ".join(str(manager.pid) for manager in of_daemon)
     return _finding(client, "shared_cache", OK, f"the cache manager (pid {pids}) is observed too")
 
 
@@ -223,6 +229,6 @@ def _model_alone(model: Model | None, clients: Sequence[Client] = ()) -> list[Fi
     path = str(model.path.absolute())
     holding = [client.mount.path for client in clients if is_below(path, client.mount.path)]
     if not holding:
-        says = f"{model} is not on an observed mount"
-        return [Finding(_GROUP, "model", WARNING, says)]
+        sentence = f"{model} is not on an observed mount"
+        return [Finding(_GROUP, "model", WARNING, sentence)]
     return [Finding(_GROUP, "model", OK, f"{size_of(model.bytes)} on {holding[0]}")]

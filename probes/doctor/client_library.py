@@ -22,15 +22,15 @@ def client_functions(mount: Mount) -> Finding | None:
     except (OSError, NotElf):
         return Finding("cvmfs", NAME, UNKNOWN, "only root can read the client's library", f"{SUDO} doctor", mount.path)
     if not libraries:
-        says = "no libcvmfs_fuse in the client: clean-ups of its cache and its back-off are not seen"
-        return Finding("cvmfs", NAME, WARNING, says, None, mount.path)
+        sentence = "no libcvmfs_fuse in the client: clean-ups of its cache and its back-off are not seen"
+        return Finding("cvmfs", NAME, WARNING, sentence, None, mount.path)
     return _finding(libraries[-1], mount.path)
 
 
 def _finding(library: ClientLibrary, path: str) -> Finding:
     of = f"{library.name} (build id {library.build_id or 'none'})"
-    seen = ", ".join(library.functions) or "no function"
+    functions = ", ".join(library.functions) or "no function"
     if not library.hidden:
-        return Finding("cvmfs", NAME, OK, f"{seen} in {of}", None, path)
+        return Finding("cvmfs", NAME, OK, f"{functions} in {of}", None, path)
     hidden = ", ".join(library.hidden)
-    return Finding("cvmfs", NAME, WARNING, f"{seen} in {of}: not seen are {hidden}", library.mend, path)
+    return Finding("cvmfs", NAME, WARNING, f"{functions} in {of}: not seen are {hidden}", library.mend, path)

@@ -31,9 +31,9 @@ def examine(
     with ThreadPoolExecutor(2) as pool:
         strace, portable = pool.submit(examine_strace), pool.submit(examine_portable, python, environ, as_user)
         kernel = examine_kernel(libraries)
-        found = (*kernel, *strace.result(), *portable.result(), *client)
-    works = _rung(found)
-    return Examination(found, works if observable else None, works)
+        findings = (*kernel, *strace.result(), *portable.result(), *client)
+    works = _rung(findings)
+    return Examination(findings, works if observable else None, works)
 
 
 def _rung(findings: Sequence[Finding]) -> str | None:

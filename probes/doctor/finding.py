@@ -9,7 +9,6 @@ OK: Final = "ok"
 WARNING: Final = "warning"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
-STATUSES: Final = (OK, WARNING, FAILED, UNKNOWN)
 """`warning`: it works, but not as one would want; `unknown`: this user cannot find out."""
 
 
@@ -28,7 +27,7 @@ class Finding:
     name: str
     """Stable: scripts look for it."""
     status: str
-    says: str
+    sentence: str
     """What was found, and what it hides if it is not ok."""
     mend: str | None = None
     """The command or setting that mends it."""

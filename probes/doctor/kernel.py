@@ -41,33 +41,33 @@ _GROUP: Final = "ebpf"
 
 def examine_kernel(libraries: tuple[str, ...]) -> list[Finding]:
     """Try all that the eBPF probe needs; `libraries` are the GenAI libraries a target may map."""
-    found = [_root(), _capabilities(), _tracefs(), _btf(), _lockdown()]
+    findings = [_root(), _capabilities(), _tracefs(), _btf(), _lockdown()]
     module, usable = _bcc()
-    found.append(module)
+    findings.append(module)
     if not usable or os.geteuid() != 0:
         why = "not tried without root" if os.geteuid() != 0 else "not tried without bcc"
         names = ("programs", "raw_syscalls", *NAMES.values(), "uprobes")
-        return [*found, *(Finding(_GROUP, name, UNKNOWN, why) for name in names), _library(None, libraries)]
+        return [*findings, *(Finding(_GROUP, name, UNKNOWN, why) for name in names), _library(None, libraries)]
     with _silence():
         try:
             bpf = bcc.compile_program(PROGRAM)
             program = bpf.load_func(b"at_tracepoint", bcc.load().BPF.RAW_TRACEPOINT)
         except Exception as refusal:  # bcc raises plain Exception for everything
             first = str(refusal).splitlines()[0] if str(refusal) else type(refusal).__name__
-            return [*found, _refused(first), _library(None, libraries)]
-        found.append(Finding(_GROUP, "programs", OK, "BPF programs load, with a ring, and may read kernel memory"))
-        found += _tracepoints(bpf, program)
-        found.append(_uprobes(bpf))
-        found.append(_library(bpf, libraries))
+            return [*findings, _refused(first), _library(None, libraries)]
+        findings.append(Finding(_GROUP, "programs", OK, "BPF programs load, with a ring, and may read kernel memory"))
+        findings += _tracepoints(bpf, program)
+        findings.append(_uprobes(bpf))
+        findings.append(_library(bpf, libraries))
         bpf.cleanup()
-    return found
+    return findings
 
 
 def _root() -> Finding:
     if os.geteuid() == 0:
         return Finding(_GROUP, "root", OK, "runs as root")
-    says = "not root: single reads, fetches and page faults are not seen"
-    return Finding(_GROUP, "root", FAILED, says, f"{SUDO} run …")
+    sentence = "not root: single reads, fetches and page faults are not seen"
+    return Finding(_GROUP, "root", FAILED, sentence, f"{SUDO} run …")
 
 
 def _capabilities() -> Finding:
@@ -111,8 +111,8 @@ def _lockdown() -> Finding:
         return Finding(_GROUP, "lockdown", OK, "the kernel reports none")
     mode = text.partition("[")[2].partition("]")[0]
     if mode == "confidentiality":
-        says = "mode confidentiality: programs may not read kernel memory"
-        return Finding(_GROUP, "lockdown", FAILED, says, "boot with lockdown=integrity, or without Secure Boot")
+        sentence = "mode confidentiality: programs may not read kernel memory"
+        return Finding(_GROUP, "lockdown", FAILED, sentence, "boot with lockdown=integrity, or without Secure Boot")
     return Finding(_GROUP, "lockdown", OK, f"mode {mode or 'none'}")
 
 
@@ -120,15 +120,15 @@ def _bcc() -> tuple[Finding, bool]:
     try:
         module = bcc.load()
     except CannotObserve as refusal:
-        says, _, mend = str(refusal).rpartition(": install it with ")
-        return Finding(_GROUP, "bcc", FAILED, says or str(refusal), mend.replace("`", "") or None), False
+        sentence, _, mend = str(refusal).rpartition(": install it with ")
+        return Finding(_GROUP, "bcc", FAILED, sentence or str(refusal), mend.replace("`", "") or None), False
     return Finding(_GROUP, "bcc", OK, f"imported from {Path(module.__file__ or '?').parent}"), True
 
 
 def _refused(reason: str) -> Finding:
-    says = f"the kernel or bcc refused a BPF program: {reason}"
+    sentence = f"the kernel or bcc refused a BPF program: {reason}"
     return Finding(
-        _GROUP, "programs", FAILED, says, "sysctl kernel.unprivileged_bpf_disabled; check seccomp and lockdown"
+        _GROUP, "programs", FAILED, sentence, "sysctl kernel.unprivileged_bpf_disabled; check seccomp and lockdown"
     )
 
 
@@ -137,14 +137,14 @@ def _tracepoints(bpf: Any, program: Any) -> list[Finding]:
         ("raw_syscalls", loader.BASE, "system calls are not seen: `--probes strace` does")
     ]
     groups += [(NAMES.get(rung.program, rung.program), rung.tracepoints, rung.hides) for rung in loader.RUNGS]
-    found = []
+    findings = []
     for name, tracepoints, hides in groups:
         refused = [each for each in tracepoints if not _attaches(bpf, program, each.partition("/")[2])]
         if refused:
-            found.append(Finding(_GROUP, name, FAILED, f"{', '.join(refused)} cannot be attached to; {hides}"))
+            findings.append(Finding(_GROUP, name, FAILED, f"{', '.join(refused)} cannot be attached to; {hides}"))
         else:
-            found.append(Finding(_GROUP, name, OK, f"attached to all {len(tracepoints)}"))
-    return found
+            findings.append(Finding(_GROUP, name, OK, f"attached to all {len(tracepoints)}"))
+    return findings
 
 
 def _attaches(bpf: Any, program: Any, tracepoint: str) -> bool:
@@ -163,22 +163,26 @@ def _uprobes(bpf: Any) -> Finding:
         _attach_and_detach(bpf, os.fsdecode(address[0]), address[1])
     except Exception as refusal:
         first = (str(refusal).splitlines() or ["?"])[0]
-        says = f"refused ({first}): load, prefill and tokens are marked by an import hook, in Python only"
-        return Finding(_GROUP, "uprobes", FAILED, says)
+        sentence = f"refused ({first}): load, prefill and tokens are marked by an import hook, in Python only"
+        return Finding(_GROUP, "uprobes", FAILED, sentence)
     return Finding(_GROUP, "uprobes", OK, "attached to a function of the C library and detached")
 
 
 def _library(bpf: Any, libraries: tuple[str, ...]) -> Finding:
     name = "genai_library"
     if not libraries:
-        says = "no libonnxruntime-genai in the active environment: phases of another one are marked by an import hook"
-        return Finding(_GROUP, name, WARNING, says, "pip install onnxruntime-genai, or cvtrace doctor --python PATH")
+        sentence = (
+            "no libonnxruntime-genai in the active environment: phases of another one are marked by an import hook"
+        )
+        return Finding(
+            _GROUP, name, WARNING, sentence, "pip install onnxruntime-genai, or cvtrace doctor --python PATH"
+        )
     if bpf is None:
         return Finding(_GROUP, name, UNKNOWN, f"{libraries[0]} found; its functions were not tried")
     functions = _functions(libraries[0])
     if len(functions) < 2:
-        says = f"{libraries[0]} exports no OgaGenerator_GenerateNextToken: an import hook marks phases"
-        return Finding(_GROUP, name, WARNING, says, "pip install -U onnxruntime-genai (0.7 and newer export it)")
+        sentence = f"{libraries[0]} exports no OgaGenerator_GenerateNextToken: an import hook marks phases"
+        return Finding(_GROUP, name, WARNING, sentence, "pip install -U onnxruntime-genai (0.7 and newer export it)")
     try:
         _attach_and_detach(bpf, libraries[0], functions[1])
     except Exception as refusal:
@@ -206,11 +210,11 @@ def _attach_and_detach(bpf: Any, library: str, offset: int) -> None:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Keep what bcc and LLVM write to standard error to themselves."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(null)

@@ -44,17 +44,17 @@ class Client:
 
 def meet(mounts: Sequence[Mount]) -> list[Client]:
     """Ask the clients of those mounts that answer. Never hangs."""
-    asked = [mount for mount in mounts if mount.answers]
-    questions = [partial(question, mount) for mount in asked for question in (_talk, _attributes, _cache)]
+    answering = [mount for mount in mounts if mount.answers]
+    questions = [partial(question, mount) for mount in answering for question in (_talk, _attributes, _cache)]
     answers = iter(all_within(ANSWER_S, questions))
-    told = {mount: _client(mount, next(answers), next(answers), next(answers)) for mount in asked}
-    return [told.get(mount) or Client(mount) for mount in mounts]
+    clients = {mount: _client(mount, next(answers), next(answers), next(answers)) for mount in answering}
+    return [clients.get(mount) or Client(mount) for mount in mounts]
 
 
 def _client(mount: Mount, talk: Any, attributes: Any, cache: Any) -> Client:
-    said: dict[str, Any] = talk if isinstance(talk, dict) else {"talk_error": _reason(talk)}
+    fields: dict[str, Any] = talk if isinstance(talk, dict) else {"talk_error": _reason(talk)}
     free = cache if isinstance(cache, int) else None
-    return Client(mount, attributes if isinstance(attributes, dict) else {}, free_bytes=free, **said)
+    return Client(mount, attributes if isinstance(attributes, dict) else {}, free_bytes=free, **fields)
 
 
 def _reason(failure: Exception) -> str:
@@ -77,12 +77,12 @@ def _talk(mount: Mount) -> dict[str, Any]:
     until_s = time.monotonic() + ANSWER_S * 3 * SHARE
     parameters = read_parameters(ask(mount, "parameters", until_s - time.monotonic()))
     quota = megabytes(ask(mount, LIMIT, until_s - time.monotonic()))
-    named = parameters.get(KEYS, "").split(":")
+    keys = parameters.get(KEYS, "").split(":")
     return {
         "parameters": parameters,
         "quota_bytes": quota or megabytes(parameters.get("CVMFS_QUOTA_LIMIT")),
         "used_bytes": used_bytes(ask(mount, "cache size", until_s - time.monotonic())),
-        "unreadable_keys": [path for path in named if path and not os.access(path, os.R_OK)],
+        "unreadable_keys": [path for path in keys if path and not os.access(path, os.R_OK)],
     }
 
 

@@ -44,10 +44,10 @@ def _attach(program: str) -> Finding:
             with contextlib.suppress(ProcessLookupError):
                 tracer.send_signal(signal.SIGINT)
             victim.kill()
-            said = tracer.communicate()[1].strip()
+            message = tracer.communicate()[1].strip()
     if attached:
         return Finding("strace", "strace", OK, "attached to a process and detached")
-    reason = (said.splitlines() or ["it did not attach in time"])[0]
+    reason = (message.splitlines() or ["it did not attach in time"])[0]
     return Finding("strace", "strace", FAILED, reason, f"{SUDO} run …; in a container: --cap-add SYS_PTRACE")
 
 
@@ -68,9 +68,11 @@ def _ptrace_scope() -> Finding:
         return Finding("strace", "ptrace_scope", OK, "Yama does not restrict ptrace here")
     if scope == 0 or (scope < 3 and os.geteuid() == 0):
         return Finding("strace", "ptrace_scope", OK, f"{scope}: this user may attach")
-    says = f"{scope}: nobody may attach" if scope == 3 else f"{scope}: without root, processes cannot be attached to"
+    sentence = (
+        f"{scope}: nobody may attach" if scope == 3 else f"{scope}: without root, processes cannot be attached to"
+    )
     mend = "reboot: 3 cannot be lowered" if scope == 3 else "sysctl kernel.yama.ptrace_scope=0, or sudo"
-    return Finding("strace", "ptrace_scope", FAILED, says, mend)
+    return Finding("strace", "ptrace_scope", FAILED, sentence, mend)
 
 
 def _paranoid() -> Finding:
@@ -80,8 +82,8 @@ def _paranoid() -> Finding:
         return Finding("strace", "perf_event_paranoid", UNKNOWN, "this system does not say")
     if level <= 1 or os.geteuid() == 0:
         return Finding("strace", "perf_event_paranoid", OK, f"{level}: does not restrict this user")
-    says = f"{level}: perf events are for root only; cvtrace does not need them without root"
-    return Finding("strace", "perf_event_paranoid", OK, says)
+    sentence = f"{level}: perf events are for root only; cvtrace does not need them without root"
+    return Finding("strace", "perf_event_paranoid", OK, sentence)
 
 
 def examine_portable(
@@ -96,7 +98,7 @@ def _hook(python: str, environ: Mapping[str, str], as_user: AsUser | None) -> Fi
     if as_user is not None:
         becoming = {"user": as_user.uid, "group": as_user.gid, "extra_groups": as_user.groups}
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [python, "-c", ARMED],
             env=environment(Path(os.devnull), environ),
             stdin=subprocess.DEVNULL,
@@ -109,10 +111,10 @@ def _hook(python: str, environ: Mapping[str, str], as_user: AsUser | None) -> Fi
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding("portable", "import_hook", FAILED, f"{python}: {error}", "name another with --python PATH")
-    if done.stdout.strip() == "True":
+    if result.stdout.strip() == "True":
         return Finding("portable", "import_hook", OK, f"{python} loads it: phases are marked")
-    says = f"{python} does not load it (PYTHONPATH is ignored): phases cannot be distinguished"
-    return Finding("portable", "import_hook", FAILED, says, "name another interpreter with --python PATH")
+    sentence = f"{python} does not load it (PYTHONPATH is ignored): phases cannot be distinguished"
+    return Finding("portable", "import_hook", FAILED, sentence, "name another interpreter with --python PATH")
 
 
 def _samples() -> Finding:

@@ -97,8 +97,8 @@ class Btf:
 
     def _name_offset(self, name: str) -> int | None:
         """Return where `name` is among the names of this file: each is there once."""
-        found = (b"\0" + self._names).find(b"\0" + name.encode() + b"\0")
-        return None if found < 0 else self._first_name + found
+        place = (b"\0" + self._names).find(b"\0" + name.encode() + b"\0")
+        return None if place < 0 else self._first_name + place
 
     def _named(self, name: str, kind: int) -> int:
         """Return the number of the struct or function `name`. Raises NotInBtf."""
@@ -126,14 +126,14 @@ class Btf:
 
     def _find(self, number: int, name: bytes) -> tuple[int, int] | None:
         """Return type and offset in bits of member `name`, also when it is in a nameless struct or union inside."""
-        for own, member, offset in self._members(number):
-            if own == name:
+        for label, member, offset in self._members(number):
+            if label == name:
                 return self._plain(member), offset
             inner = self._plain(member)
-            if not own and self._type(inner).kind in (_STRUCT, _UNION):
-                found = self._find(inner, name)
-                if found:
-                    return found[0], offset + found[1]
+            if not label and self._type(inner).kind in (_STRUCT, _UNION):
+                inner_offset = self._find(inner, name)
+                if inner_offset:
+                    return inner_offset[0], offset + inner_offset[1]
         return None
 
     def offset(self, name: str, path: str) -> int:
@@ -145,10 +145,10 @@ class Btf:
         for part in path.split("."):
             if self._type(number).kind not in (_STRUCT, _UNION):
                 raise NotInBtf(f"struct {name} has no member {path}")
-            found = self._find(number, part.encode())
-            if found is None:
+            member = self._find(number, part.encode())
+            if member is None:
                 raise NotInBtf(f"struct {name} has no member {path}")
-            number, bits = found[0], bits + found[1]
+            number, bits = member[0], bits + member[1]
         return bits // 8
 
     def parameter(self, function: str, name: str) -> int:
@@ -188,7 +188,7 @@ def load(module: str, folder: Path = SYSFS) -> Btf:
     """Return the types of the kernel and, if it is a module and tells its own, of `module`. Raises NotInBtf without BTF."""
     try:
         kernel = _kernel(folder)
-        own = folder / module
-        return Btf(own.read_bytes(), kernel) if module != "vmlinux" and own.is_file() else kernel
+        file = folder / module
+        return Btf(file.read_bytes(), kernel) if module != "vmlinux" and file.is_file() else kernel
     except (OSError, ValueError) as error:
         raise NotInBtf(f"the kernel does not tell its types ({error})") from error

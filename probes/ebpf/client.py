@@ -32,7 +32,7 @@ FUNCTIONS: Final = (
 """In the order of the numbers in programs/client.bpf.c. All are in the sources of cvmfs 2.4 to 2.12, with the same arguments."""
 
 KINDS: Final = (Kind.FETCH_CALL, Kind.DOWNLOAD_CALL, Kind.CLEANUP, Kind.BACKOFF, Kind.BACKOFF)
-TOLD: Final = (False, True, True, True, False)
+HAS_ARGUMENT: Final = (False, True, True, True, False)
 """Whether the event has the function's argument."""
 
 HIDDEN: Final = (
@@ -81,8 +81,8 @@ class ClientLibrary:
             if not self.offsets
             else f"no symbol of {_and(each for each in FUNCTIONS if each not in self.functions)}"
         )
-        told = f", build id {self.build_id}" if self.build_id else ""
-        return f"{_and(self.hidden)} ({self.name} has {lacks}{told}): {self.mend}"
+        build = f", build id {self.build_id}" if self.build_id else ""
+        return f"{_and(self.hidden)} ({self.name} has {lacks}{build}): {self.mend}"
 
 
 def _and(words: Iterable[str]) -> str:
@@ -112,7 +112,7 @@ class ClientFunctions(LibraryWatch):
         self._libraries: dict[tuple[int, int], ClientLibrary] = {}
         self._of_process: dict[int, list[ClientLibrary]] = {}
         """All that a process has had, the latest at the end."""
-        self._refused: list[str] = []
+        self._refusals: list[str] = []
 
     def look_into(self, pid: int, opened_ns: int = 0) -> bool:
         """Take what a process has mapped; goes on looking, as a client that is reloaded may have its old library still."""
@@ -130,7 +130,7 @@ class ClientFunctions(LibraryWatch):
                 return  # the process is gone, or the file was cut meanwhile
             except Exception as error:  # bcc raises plain Exception for everything
                 library = ClientLibrary(Path(name).name, None, {})
-                self._refused.append(f"functions of cvmfs2's {library.name}: it cannot be attached to ({error})")
+                self._refusals.append(f"functions of cvmfs2's {library.name}: it cannot be attached to ({error})")
             self._libraries[key] = library
         if key in self._libraries:
             process, library = _process_of(pid), self._libraries[key]
@@ -147,8 +147,8 @@ class ClientFunctions(LibraryWatch):
 
     def missing(self) -> list[str]:
         """Return a sentence for each library that has not all of the functions."""
-        if self._refused:
-            return self._refused
+        if self._refusals:
+            return self._refusals
         sentences = (library.missing() for had in self._of_process.values() for library in had)
         return list(dict.fromkeys(sentence for sentence in sentences if sentence))
 
@@ -157,7 +157,7 @@ def in_flight_calls(bpf: Any) -> Events:
     """Return an event for each call that has not returned; its `dur` is 0."""
     rows = []
     for key, call in bpf[b"client_calls"].items():
-        argument = call.argument if TOLD[key.function] else 0
+        argument = call.argument if HAS_ARGUMENT[key.function] else 0
         freed = NOT_KNOWN if KINDS[key.function] is Kind.CLEANUP else 0
         rows.append((call.ts, 0, call.tgid, key.tid, KINDS[key.function], 0, 0, argument, freed, freed))
     return np.array(rows, dtype=EVENT)

@@ -24,13 +24,13 @@ def descriptors(bpf: Any, links: Iterable[int]) -> list[int]:
 @contextmanager
 def held_by_child(fds: Iterable[int]) -> Iterator[None]:
     """Within the context, a process that is nobody's child any more holds `fds`, and nothing else; then it ends."""
-    kept = sorted(set(fds))
+    descriptors = sorted(set(fds))
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
             if os.fork() == 0:
-                _hold(kept, reader)
+                _hold(descriptors, reader)
         os._exit(0)
     os.close(reader)
     os.waitpid(child, 0)
@@ -40,11 +40,11 @@ def held_by_child(fds: Iterable[int]) -> Iterator[None]:
         os.close(writer)
 
 
-def _hold(kept: list[int], reader: int) -> None:
-    """Close all but `kept`, above all the terminal and pipes that somebody waits for the end of; wait for the parent."""
+def _hold(descriptors: list[int], reader: int) -> None:
+    """Close all but `descriptors`, above all the terminal and pipes that somebody waits for the end of; wait for the parent."""
     os.setsid()
     low = 0
-    for fd in sorted({*kept, reader}):
+    for fd in sorted({*descriptors, reader}):
         os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, _LARGEST_FD)

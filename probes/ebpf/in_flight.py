@@ -105,8 +105,8 @@ def _entries(bpf: Any, table: bytes, record: np.dtype[Any], slots: int) -> npt.N
     with mapped_table(bpf, table, record, slots) as mapped:
         inside = np.frombuffer(bytes(mapped), dtype=record)
     displaced = b"".join(bytes(entry) for entry in bpf[table + b"_displaced"].values())
-    every: npt.NDArray[np.void] = np.concatenate([inside, np.frombuffer(displaced, dtype=record)])
-    return np.compress(every["ts"] != 0, every)
+    entries: npt.NDArray[np.void] = np.concatenate([inside, np.frombuffer(displaced, dtype=record)])
+    return np.compress(entries["ts"] != 0, entries)
 
 
 def _events(entries: npt.NDArray[np.void], tgid: Any, kind: Any, a: Any, b: Any, c: Any) -> Events:

@@ -65,8 +65,8 @@ class LibraryWatch(ABC):
         if not len(texts):
             return
         block = np.ascontiguousarray(texts).view("u1")
-        for found in self._name.finditer(block.data):
-            row = texts[found.start() // TEXT.itemsize]
+        for match in self._name.finditer(block.data):
+            row = texts[match.start() // TEXT.itemsize]
             if row["kind"] == self._opens:
                 self._noticed_s, self._opened_ns = time.monotonic(), int(row["ts"])
                 self._awaited[int(row["tid"])] = self._noticed_s + PATIENCE_S
@@ -74,8 +74,8 @@ class LibraryWatch(ABC):
     def look(self) -> None:
         """Take what the awaited processes have mapped by now."""
         for tid, until in list(self._awaited.items()):
-            found = [self.look_into(pid, self._opened_ns) for pid in self._processes_of(tid)]
-            if any(found) or time.monotonic() > until:
+            results = [self.look_into(pid, self._opened_ns) for pid in self._processes_of(tid)]
+            if any(results) or time.monotonic() > until:
                 del self._awaited[tid]
 
     @property

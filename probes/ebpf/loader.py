@@ -129,11 +129,11 @@ def climb(rung: Rung, root: Path, types: Path = btf.SYSFS) -> Step:
     for candidate in candidates:
         try:
             functions = kprobes.traceable(root) if candidate.hooks else frozenset[str]()
-            chosen = kprobes.choose(candidate, functions, types)
+            kprobes_of_rung = kprobes.choose(candidate, functions, types)
         except (NoKprobes, btf.NotInBtf) as reason:
             reasons.append(str(reason))
         else:
-            return Step(("kprobes.h", *rung.shared, candidate.program), chosen)
+            return Step(("kprobes.h", *rung.shared, candidate.program), kprobes_of_rung)
     return Step((), missing=f"{rung.hides}; nor can kprobes help: {reasons[0]}" if reasons else rung.hides)
 
 
@@ -192,7 +192,7 @@ def source(rings: Rings, slots: Slots) -> Source:
         raise CannotObserve("the kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS): use `--probes strace`")
     steps = [climb(rung, root) for rung in RUNGS]
     btf.forget()
-    chosen = [step.kprobes for step in steps if step.kprobes]
+    with_kprobes = [step.kprobes for step in steps if step.kprobes]
     optional = list(dict.fromkeys(name for step in steps for name in step.programs))
     needed = [name for name in (REQUESTS,) if name in optional]  # by the system calls
     programs = ["common.h", "calls.h", *needed, "syscalls.bpf.c", "processes.bpf.c", "phases.bpf.c", "client.bpf.c"]
@@ -202,12 +202,14 @@ def source(rings: Rings, slots: Slots) -> Source:
     defines += ["#define TELLS_GROUP_DEAD"] if _tells(root, EXIT, "group_dead") else []
     defines += [f"#define LOADED_NS {time.monotonic_ns()}ULL"]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
-    defines += [line for one in chosen for line in one.defines]
+    defines += [line for one in with_kprobes for line in one.defines]
     parts = ["#include <linux/types.h>", declarations(), "\n".join(defines)]
     parts += [(PROGRAMS / name).read_text(encoding="ascii") for name in programs]
     if kprobes.release() < uprobes.MULTI:  # they take time to compile
         parts.append(function_programs("phase", len(FUNCTIONS)))
         parts.append(function_programs("client", len(client.FUNCTIONS)))
-    parts += [text for one in chosen for text in one.programs]
+    parts += [text for one in with_kprobes for text in one.programs]
     missing = tuple(step.missing for step in steps if step.missing)
-    return Source("\n".join(parts), tuple(programs), missing, tuple(hook for one in chosen for hook in one.attachments))
+    return Source(
+        "\n".join(parts), tuple(programs), missing, tuple(hook for one in with_kprobes for hook in one.attachments)
+    )

@@ -98,10 +98,10 @@ class PhaseCalls:
         """Take what a process has mapped already, and the calls it is in."""
         since_ns = time.monotonic_ns()
         self._libraries.look_into(pid)
-        found, unseen = self._add_under_way(pid, since_ns)
-        self.missing += [BEGAN_BEFORE.format(phase=FUNCTIONS[number].phase, symbol=SYMBOLS[number]) for number in found]
-        if unseen and not found:
-            self.missing.append(ON_CPU.format(count=unseen))
+        calls, running = self._add_under_way(pid, since_ns)
+        self.missing += [BEGAN_BEFORE.format(phase=FUNCTIONS[number].phase, symbol=SYMBOLS[number]) for number in calls]
+        if running and not calls:
+            self.missing.append(ON_CPU.format(count=running))
 
     def notice(self, texts: Texts) -> None:
         """Attach to what programs that begin, and opens of libraries, in a drained block lead to."""
@@ -179,8 +179,8 @@ class PhaseCalls:
             return
         self.marks = True
         if opened_ns:
-            found, _ = self._add_under_way(pid, opened_ns, patience_s=0.0)
-            if not found:
+            calls, _ = self._add_under_way(pid, opened_ns, patience_s=0.0)
+            if not calls:
                 self._late = _Late(shown(name), opened_ns, time.monotonic_ns())
 
     def _notice_missed(self, texts: Texts) -> None:
@@ -203,10 +203,10 @@ class PhaseCalls:
             return (), 0
         with suppress(OSError, ValueError):
             tgid = int(Path(f"/proc/{pid}/status").read_text(errors="replace").partition("Tgid:")[2].split()[0])
-            looked = stacks.under_way(tgid, NAME, SYMBOLS, patience_s)
-            inside = [call for call in looked.calls if FUNCTIONS[call.function].phase != NOTE]
-            noted = [call.function for call in inside if self._note(tgid, call, since_ns)]
-            return tuple(dict.fromkeys(noted)), len(looked.unseen)
+            scan = stacks.under_way(tgid, NAME, SYMBOLS, patience_s)
+            inside = [call for call in scan.calls if FUNCTIONS[call.function].phase != NOTE]
+            functions = [call.function for call in inside if self._note(tgid, call, since_ns)]
+            return tuple(dict.fromkeys(functions)), len(scan.running)
         return (), 0
 
     def _note(self, tgid: int, call: stacks.UnderWay, since_ns: int) -> bool:

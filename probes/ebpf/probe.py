@@ -124,13 +124,13 @@ class EbpfProbe:
             watch[ctypes.c_uint32(number)] = ctypes.c_uint32(watched)
         if self._namespaced:  # processes are recognised while they are in calls whose begin was not noted
             self._bpf[b"displacements"][LATECOMERS] = ctypes.c_uint64(1)
-        self.add_scope(scope.daemons, scope.devices, scope.others)
+        self.add_scope(scope.daemons, scope.devices, scope.other_devices)
 
-    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int], others: Iterable[int] = ()) -> None:
-        """Observe these daemons and mounts (st_dev), too, and what the target does on `others`."""
+    def add_scope(self, daemons: Iterable[Daemon], devices: Iterable[int], other_devices: Iterable[int] = ()) -> None:
+        """Observe these daemons and mounts (st_dev), too, and what the target does on `other_devices`."""
         devices = tuple(devices)
         self._devices.update(devices)
-        for st_devs, everybody in ((others, 0), (devices, 1)):
+        for st_devs, everybody in ((other_devices, 0), (devices, 1)):
             for st_dev in st_devs:
                 self._add_device(st_dev, everybody)
         for daemon in daemons:
@@ -306,8 +306,8 @@ class EbpfProbe:
         unfinished = self._unfinished(stopped_ns)
         self._bpf[b"processes"].clear()
         self._read_cost()
-        rest, texts = self.drain()
-        self._late = np.concatenate([rest, unfinished]), texts
+        events, texts = self.drain()
+        self._late = np.concatenate([events, unfinished]), texts
         self._losses = self._count_losses()
         self._events.close()
         self._texts.close()

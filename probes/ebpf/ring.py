@@ -54,8 +54,8 @@ class Ring:
         if busy.any():
             words = words[: int(np.argmax(busy))]
         discarded = (words[:, 0] & _DISCARDED) != 0
-        kept = words[~discarded, 1:] if discarded.any() else words[:, 1:]
-        records: npt.NDArray[np.void] = kept.copy().reshape(-1).view(self._dtype)
+        payloads = words[~discarded, 1:] if discarded.any() else words[:, 1:]
+        records: npt.NDArray[np.void] = payloads.copy().reshape(-1).view(self._dtype)
         self._consumer.value = consumed + len(words) * self._record_bytes
         return records
 

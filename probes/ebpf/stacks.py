@@ -65,20 +65,20 @@ class UnderWay:
 
 
 @dataclass(frozen=True)
-class Looked:
+class StackScan:
     """What the stacks of a process showed."""
 
     calls: tuple[UnderWay, ...]
-    unseen: tuple[int, ...]
+    running: tuple[int, ...]
     """Threads that were on a CPU all the time."""
 
 
-def under_way(pid: int, name: re.Pattern[bytes], functions: Sequence[str], patience_s: float = PATIENCE_S) -> Looked:
+def under_way(pid: int, name: re.Pattern[bytes], functions: Sequence[str], patience_s: float = PATIENCE_S) -> StackScan:
     """Return the calls of the library whose name matches that threads of process `pid` are in: the outermost of each thread."""
     maps = _maps(pid)
     library = [each for each in maps if each.executable and name.search(each.name)]
     if not library:
-        return Looked((), ())
+        return StackScan((), ())
     extents = _extents(library, functions)
     waiting = _tasks(pid) if extents else []
     calls: list[UnderWay] = []
@@ -88,7 +88,7 @@ def under_way(pid: int, name: re.Pattern[bytes], functions: Sequence[str], patie
         if not waiting or time.monotonic() > deadline:
             break
         time.sleep(STEP_S)
-    return Looked(tuple(calls), tuple(waiting))
+    return StackScan(tuple(calls), tuple(waiting))
 
 
 def still_there(pid: int, call: UnderWay) -> bool:
@@ -100,26 +100,26 @@ def still_there(pid: int, call: UnderWay) -> bool:
 
 
 def _maps(pid: int) -> list[MemoryMapping]:
-    found = []
+    ranges = []
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
             if fields := _MAP.fullmatch(line):
                 start, end, offset = (int(fields[place], 16) for place in (1, 2, 4))
                 file = f"/proc/{pid}/map_files/{start:x}-{end:x}" if fields[5].startswith(b"/") else ""
-                found.append(MemoryMapping(start, end, offset, fields[3][2:3] == b"x", file, fields[5]))
-    return found
+                ranges.append(MemoryMapping(start, end, offset, fields[3][2:3] == b"x", file, fields[5]))
+    return ranges
 
 
 def _extents(library: Sequence[MemoryMapping], functions: Sequence[str]) -> dict[int, tuple[int, int]]:
     """Return where each function begins and ends in memory."""
-    found: dict[int, tuple[int, int]] = {}
+    extents: dict[int, tuple[int, int]] = {}
     with suppress(OSError, NotElf):
         for number, (offset, size) in Elf(library[0].file).extents(functions).items():
             for mapping in library:
                 if mapping.offset <= offset < mapping.offset + mapping.end - mapping.start:
                     begin = mapping.start + offset - mapping.offset
-                    found[number] = begin, begin + size
-    return found
+                    extents[number] = begin, begin + size
+    return extents
 
 
 def _tasks(pid: int) -> list[int]:
@@ -155,9 +155,9 @@ def _look_at(
         return True
     begin = pointer & ~7
     words = _read(pid, begin, min(stack.end - begin, MOST_STACK))
-    found = _outermost(words, extents)
-    if found is not None:
-        place, function = found
+    call = _outermost(words, extents)
+    if call is not None:
+        place, function = call
         above = words[place + 1 : place + 1 + LARGEST_FRAME // 8]
         called, back = _return(pid, above, maps, library, {begin: number for number, (begin, _) in extents.items()})
         calls.append(UnderWay(tid, function if called is None else called, begin + place * 8, back))
@@ -177,12 +177,12 @@ def _read(pid: int, address: int, size: int) -> Words:
 
 def _outermost(words: Words, extents: Mapping[int, tuple[int, int]]) -> tuple[int, int] | None:
     """Return the place of the outermost address within one of the functions, and which one that is."""
-    found: tuple[int, int] | None = None
+    outermost: tuple[int, int] | None = None
     for function, (begin, end) in extents.items():
         places = np.flatnonzero((words > np.uint64(begin)) & (words <= np.uint64(end)))
-        if len(places) and (found is None or places[-1] > found[0]):
-            found = int(places[-1]), function
-    return found
+        if len(places) and (outermost is None or places[-1] > outermost[0]):
+            outermost = int(places[-1]), function
+    return outermost
 
 
 def _return(

@@ -34,13 +34,15 @@ def locate(path: str, functions: Mapping[int, str], roots: Sequence[str]) -> Loc
     """
     library = Elf(path)
     build_id = library.build_id()
-    wanted = {number: qualified(name) for number, name in functions.items()}
-    found = dict[int, int]()
+    places_of = {number: qualified(name) for number, name in functions.items()}
+    addresses = dict[int, int]()
     for symbols in _tables(library, build_id, roots):
-        found |= symbols.addresses({number: places for number, places in wanted.items() if number not in found})
-        if len(found) == len(wanted):
+        addresses |= symbols.addresses(
+            {number: places for number, places in places_of.items() if number not in addresses}
+        )
+        if len(addresses) == len(places_of):
             break
-    return Located(build_id, library.offsets(found))
+    return Located(build_id, library.offsets(addresses))
 
 
 def debug_file(build_id: str) -> str:

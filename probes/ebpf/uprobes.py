@@ -31,10 +31,10 @@ _COOKIES: Final = (5, 15)
 def functions(library: str, symbols: Sequence[str]) -> dict[int, int]:
     """Return the offset in `library` of each of `symbols` that it has, by index in `symbols`. Raises OSError."""
     try:
-        found = Elf(library).functions(symbols)
+        offsets = Elf(library).functions(symbols)
     except NotElf:
         return {}
-    return {index: found[symbol] for index, symbol in enumerate(symbols) if symbol in found}
+    return {index: offsets[symbol] for index, symbol in enumerate(symbols) if symbol in offsets}
 
 
 def prepare(bpf: Any, programs: str) -> None:

@@ -48,7 +48,7 @@ MOST_BYTES: Final = 1_000_000 * EVENT.itemsize
 
 
 @dataclass(frozen=True)
-class Counted:
+class CounterSource:
     """A mount whose counters the hook is to read at phase boundaries; empty strings for what is not there."""
 
     path: str
@@ -60,7 +60,7 @@ class Counted:
 def environment(
     marks_path: Path,
     base_env: Mapping[str, str],
-    counted: Sequence[Counted] = (),
+    counters: Sequence[CounterSource] = (),
     *,
     genai: bool = True,
     profile: str = "",
@@ -69,17 +69,17 @@ def environment(
 
     With `profile`, onnxruntime writes its own profile to files that begin so. `genai` is False where a probe sees the calls of the GenAI library itself; onnxruntime's own sessions are always wrapped. The
     file is created by the target, as its user, when it imports one of the packages or enters a `cvtrace.phase`. An existing
-    PYTHONPATH, sitecustomize and usercustomize stay in effect. With `counted`, the COUNTER events of those mounts are among
+    PYTHONPATH, sitecustomize and usercustomize stay in effect. With `counters`, the COUNTER events of those mounts are among
     the marks.
     """
     before = base_env.get("PYTHONPATH")
     path = os.pathsep.join([str(INJECT), before] if before else [str(INJECT)])
-    wanted = ",".join(["imports", "onnxruntime", "onnxruntime_genai" if genai else "sequences"])
+    packages = ",".join(["imports", "onnxruntime", "onnxruntime_genai" if genai else "sequences"])
     profiling = {PROFILE: profile} if profile else {}
-    environ = {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: wanted, **profiling}
-    if counted:
-        environ[MOUNTS] = "\n".join("" if "\n" in each.path else each.path for each in counted)
-        sockets = (f"{each.uid} {each.socket}" if each.socket else "" for each in counted)
+    environ = {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: packages, **profiling}
+    if counters:
+        environ[MOUNTS] = "\n".join("" if "\n" in each.path else each.path for each in counters)
+        sockets = (f"{each.uid} {each.socket}" if each.socket else "" for each in counters)
         environ[SOCKETS] = "\n".join("" if "\n" in line else line for line in sockets)
     return environ
 
@@ -114,9 +114,9 @@ def parse_marks(data: bytes, end_ns: int = 0) -> tuple[Events, Texts]:
 
 def _left_open(begun: Events, ended: Events, end_ns: int) -> Events:
     """Return those of `begun` that have no end, and let them reach to `end_ns`."""
-    found = begun[~np.isin(begun[["ts", "tid"]], ended[["ts", "tid"]])].copy()
-    found["dur"] = np.maximum(end_ns, found["ts"].astype(np.int64)) - found["ts"].astype(np.int64)
-    return found
+    unfinished = begun[~np.isin(begun[["ts", "tid"]], ended[["ts", "tid"]])].copy()
+    unfinished["dur"] = np.maximum(end_ns, unfinished["ts"].astype(np.int64)) - unfinished["ts"].astype(np.int64)
+    return unfinished
 
 
 def written(path: Path) -> bytes:

@@ -52,8 +52,8 @@ def _folders(pid: int, program: str, root: int) -> Iterator[str]:
     if not any(os.path.basename(path).startswith("python") for path in (program, executable)):  # noqa: PTH119 - names
         return
     yield from (f"{folder}/{PACKAGE}" for folder in _split(environ.get("PYTHONPATH")))
-    own = os.path.join(_link(pid, "cwd"), program)  # noqa: PTH118 - a path elsewhere
-    prefixes = [os.path.dirname(os.path.dirname(path)) for path in (own, executable) if path]  # noqa: PTH120
+    executed = os.path.join(_link(pid, "cwd"), program)  # noqa: PTH118 - a path elsewhere
+    prefixes = [os.path.dirname(os.path.dirname(path)) for path in (executed, executable) if path]  # noqa: PTH120
     prefixes += [environ[name] for name in VARIABLES if name in environ]
     prefixes += [f"{environ['HOME']}/.local"] if "HOME" in environ else []
     for prefix in dict.fromkeys([*prefixes, "/usr", "/usr/local"]):

@@ -39,13 +39,13 @@ def find_libraries(python: str | None, environ: Mapping[str, str], *, program: s
     folders = [Path(folder) / PACKAGE for folder in _split(environ.get("PYTHONPATH"))]
     if python is not None:
         folders += _site_packages(python)
-    found = list(_in(folders))
-    if python is not None and not found:
-        found = list(_in(Path(folder) for folder in _ask(python, environ)))
-    found += _in(Path(folder) for folder in _split(environ.get("LD_LIBRARY_PATH")))
+    libraries = list(_in(folders))
+    if python is not None and not libraries:
+        libraries = list(_in(Path(folder) for folder in _ask(python, environ)))
+    libraries += _in(Path(folder) for folder in _split(environ.get("LD_LIBRARY_PATH")))
     if python is None and program is not None:
-        found += [path for path in linked_libraries(program, environ) if LIBRARY in path.rpartition("/")[2]]
-    return tuple(dict.fromkeys(found))
+        libraries += [path for path in linked_libraries(program, environ) if LIBRARY in path.rpartition("/")[2]]
+    return tuple(dict.fromkeys(libraries))
 
 
 def _split(paths: str | None) -> list[str]:

@@ -19,27 +19,27 @@ _CACHED: Final = re.compile(r"^\s*(\S+) \(.*\) => (\S+)$", re.MULTILINE)
 
 def linked_libraries(program: str, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the paths of the libraries that `program` needs, and of those that they need; none for what is no ELF file."""
-    asked = [path for path in environ.get("LD_LIBRARY_PATH", "").split(":") if path]
+    library_path = [path for path in environ.get("LD_LIBRARY_PATH", "").split(":") if path]
     cache: dict[str, str] | None = None
-    waiting, seen = [os.path.realpath(program)], set[str]()
+    waiting, visited = [os.path.realpath(program)], set[str]()
     for path in waiting:
         try:
             dynamic = Elf(path).dynamic()
         except (OSError, NotElf):
             continue
         origin = os.path.dirname(path)  # noqa: PTH120 - a text
-        own = [folder.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", origin) for folder in dynamic.folders]
-        folders = (*asked, *own) if dynamic.runpath else (*own, *asked)
+        run_path = [folder.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", origin) for folder in dynamic.folders]
+        folders = (*library_path, *run_path) if dynamic.runpath else (*run_path, *library_path)
         for name in dynamic.needed:
-            if name in seen or len(seen) >= MOST:
+            if name in visited or len(visited) >= MOST:
                 continue
-            seen.add(name)
-            found = _in_folders(name, folders)
-            if found is None:
+            visited.add(name)
+            library = _in_folders(name, folders)
+            if library is None:
                 cache = _cached() if cache is None else cache
-                found = cache.get(name) or _in_folders(name, DEFAULT)
-            if found is not None:
-                waiting.append(os.path.realpath(found))
+                library = cache.get(name) or _in_folders(name, DEFAULT)
+            if library is not None:
+                waiting.append(os.path.realpath(library))
                 yield waiting[-1]
 
 
@@ -52,8 +52,10 @@ def _cached() -> dict[str, str]:
     """Return what the loader's cache has: name of a library -> path."""
     for ldconfig in ("/sbin/ldconfig", "/usr/sbin/ldconfig"):
         try:
-            told = subprocess.run([ldconfig, "-p"], capture_output=True, text=True, errors="replace", check=True).stdout
+            listing = subprocess.run(
+                [ldconfig, "-p"], capture_output=True, text=True, errors="replace", check=True
+            ).stdout
         except (OSError, subprocess.SubprocessError):
             continue
-        return dict(reversed(_CACHED.findall(told)))
+        return dict(reversed(_CACHED.findall(listing)))
     return {}

@@ -51,7 +51,7 @@ class Profile:
     dur_ns: Ints
     run_start_ns: Ints
     run_dur_ns: Ints
-    whole: bool
+    is_complete: bool
     """Neither cut off nor full."""
 
 
@@ -78,8 +78,8 @@ def parse_profile(data: bytes) -> Profile:
         times = int(event.get("ts", 0)) * 1000, int(event.get("dur", 0)) * 1000
         pid = int(event.get("pid", pid))
         if event.get("cat") == "Node" and str(event.get("name", "")).endswith(SUFFIX):
-            told = event.get("args")
-            op_type = str(told.get("op_name", "")) if isinstance(told, dict) else ""
+            arguments = event.get("args")
+            op_type = str(arguments.get("op_name", "")) if isinstance(arguments, dict) else ""
             nodes.append((str(event["name"]).removesuffix(SUFFIX), op_type, *times))
         elif event.get("name") == "model_run":
             runs.append(times)
@@ -92,7 +92,7 @@ def parse_profile(data: bytes) -> Profile:
         dur_ns=np.array([node[3] for node in nodes], dtype=np.int64),
         run_start_ns=np.array([run[0] for run in runs], dtype=np.int64),
         run_dur_ns=np.array([run[1] for run in runs], dtype=np.int64),
-        whole=data.rstrip().endswith(b"]") and lines < MOST_EVENTS,
+        is_complete=data.rstrip().endswith(b"]") and lines < MOST_EVENTS,
     )
 
 
@@ -114,8 +114,10 @@ def place(profile: Profile, marks: Events) -> Nodes | None:
     calls = _outermost(calls[np.argsort(calls["ts"], kind="stable")])
     decoding = calls["a"] == INDEX["OgaGenerator_GenerateNextToken"]
     tokens = np.where(decoding, np.cumsum(decoding) - 1, -1)
-    mine = calls["tgid"] == profile.pid if (calls["tgid"] == profile.pid).any() else np.ones(len(calls), dtype=bool)
-    calls, tokens = calls[mine], tokens[mine]
+    of_process = (
+        calls["tgid"] == profile.pid if (calls["tgid"] == profile.pid).any() else np.ones(len(calls), dtype=bool)
+    )
+    calls, tokens = calls[of_process], tokens[of_process]
     begin = calls["ts"].astype(np.int64)
     end = begin + calls["dur"].astype(np.int64)
     running = np.flatnonzero(_runs_model(calls))[:MOST_PAIRED]
@@ -138,8 +140,8 @@ def _outermost(calls: Events) -> Events:
     end = begin + calls["dur"].astype(np.int64)
     outer = np.ones(len(calls), dtype=bool)
     for tid in np.unique(calls["tid"]).tolist():
-        mine = np.flatnonzero(calls["tid"] == tid)
-        outer[mine[1:]] = begin[mine[1:]] >= np.maximum.accumulate(end[mine])[:-1]
+        of_thread = np.flatnonzero(calls["tid"] == tid)
+        outer[of_thread[1:]] = begin[of_thread[1:]] >= np.maximum.accumulate(end[of_thread])[:-1]
     return calls[outer]
 
 
@@ -162,8 +164,8 @@ def _offset(run_start: Ints, run_end: Ints, begin: Ints, end: Ints) -> int | Non
     for first in range(-runs + 1, calls):
         run = np.arange(max(0, -first), min(runs, calls - first))
         if len(run) > best[0]:
-            found = _meeting(begin[run + first] - run_start[run], end[run + first] - run_end[run])
-            best = max(best, found, key=lambda each: each[0])
+            candidate = _meeting(begin[run + first] - run_start[run], end[run + first] - run_end[run])
+            best = max(best, candidate, key=lambda each: each[0])
     if best[0] < runs / 2:
         low, high = (begin[None, :] - run_start[:, None]).ravel(), (end[None, :] - run_end[:, None]).ravel()
         best = max(best, _meeting(low, high), key=lambda each: each[0])

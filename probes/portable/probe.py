@@ -16,7 +16,7 @@ from cvtrace.probes.portable.processes import held_files, tree, usage
 from cvtrace.probes.probe import Losses, Scope
 from cvtrace.probes.processes import lives
 
-UNSEEN: Final = (
+MISSING: Final = (
     "single reads, page faults, cache lookups and fetches are not seen: where the time of a phase went is unknown, "
     "and the client's counters are known per phase, for all users of the mount"
 )
@@ -43,7 +43,7 @@ class PortableProbe:
 
     def __init__(self) -> None:
         self._targets: list[psutil.Process] = []
-        self._seen: dict[int, psutil.Process] = {}
+        self._processes: dict[int, psutil.Process] = {}
         """All processes of the tree, as far as a sample met them: one whose parent has ended is in no tree any more."""
         self._next_s = 0.0
         self._devices: tuple[int, ...] = ()
@@ -78,7 +78,7 @@ class PortableProbe:
 
     def _sample(self) -> Events:
         processes = [process for target in self._targets for process in tree(target)]
-        self._seen.update({process.pid: process for process in processes})
+        self._processes.update({process.pid: process for process in processes})
         rows = [
             (time.monotonic_ns(), process.pid, NO_MOUNT, INDEX[name], value)
             for process in processes
@@ -97,7 +97,7 @@ class PortableProbe:
 
     def living(self) -> tuple[int, ...]:
         """Return the processes that were seen in the target's tree and have not ended."""
-        return tuple(pid for pid, process in self._seen.items() if process.is_running() and lives(pid))
+        return tuple(pid for pid, process in self._processes.items() if process.is_running() and lives(pid))
 
     def stop(self) -> None:
         """Sample no more."""
@@ -109,4 +109,4 @@ class PortableProbe:
 
     def missing(self) -> list[str]:
         """Return what this rung hides."""
-        return [UNSEEN]
+        return [MISSING]

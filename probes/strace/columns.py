@@ -13,7 +13,6 @@ from cvtrace.probes.layouts import struct_format
 EVENT_RECORD: Final = struct.Struct(struct_format(EVENT))
 TEXT_RECORD: Final = struct.Struct(struct_format(TEXT))
 
-MAX_DUR_NS: Final = 2**63
 MAX_RET: Final = 2**31 - 1
 U64: Final = 2**64 - 1
 

@@ -143,11 +143,11 @@ class DaemonTranslator(Translator):
         if unique == 0:  # a notification of the daemon's own, e.g. FUSE_NOTIFY_INVAL_ENTRY
             return
         tgid = self._threads.tgid(tid, self.parser)
-        asked = self._requests.get((tgid, unique))
+        pending = self._requests.get((tgid, unique))
         body = head[decode.REPLY.size :]
-        if asked is None:  # a request from before the recording
+        if pending is None:  # a request from before the recording
             return
-        begun, worker, request = asked
+        begun, worker, request = pending
         opcode, b, c = request.opcode, length, 0
         if opcode in (Opcode.LOOKUP, Opcode.OPEN) and len(body) >= 8:
             c = int.from_bytes(body[:8], "little")
@@ -173,11 +173,11 @@ class DaemonTranslator(Translator):
         self.columns.text(Kind.CACHE_OPEN, ts, tid, decode.unescape(escaped))
 
     def _pread64(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        fd, offset, asked = decode.leading_int(arguments), 0, 0
+        fd, offset, size = decode.leading_int(arguments), 0, 0
         if ret is not None:
             _, count, position = arguments.rsplit(b", ", 2)
-            offset, asked = int(position), int(count)
-        self._event(Kind.CACHE_READ, tid, ts, dur, ret, fd, offset, asked)
+            offset, size = int(position), int(count)
+        self._event(Kind.CACHE_READ, tid, ts, dur, ret, fd, offset, size)
 
     def _rename(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         _, end = decode.string_at(arguments)
@@ -192,8 +192,8 @@ class DaemonTranslator(Translator):
     def _write(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         quote = arguments.find(b'"')
         if any(arguments.find(mark, 0, quote) > 0 for mark in TRANSACTION):
-            asked = decode.last_int(arguments)
-            self._event(Kind.CACHE_WRITE, tid, ts, dur, ret, decode.leading_int(arguments), 0, asked)
+            size = decode.last_int(arguments)
+            self._event(Kind.CACHE_WRITE, tid, ts, dur, ret, decode.leading_int(arguments), 0, size)
         elif arguments.find(FUSE_DEVICE, 0, 96) > 0:
             self._reply(tid, ts, arguments, ret, dur)
         elif SOCKET.match(arguments):
@@ -201,12 +201,12 @@ class DaemonTranslator(Translator):
         else:
             self._write_pipe(tid, ts, arguments, ret, dur)
 
-    def _inserted(self, tid: int, ts: int, escaped: bytes, asked: int, ret: int | None, dur: int) -> None:
+    def _inserted(self, tid: int, ts: int, escaped: bytes, written: int, ret: int | None, dur: int) -> None:
         """Emit CACHE_INSERT if the bytes are an LruCommand that is followed by its description."""
         data = decode.unescape(escaped)
         command = int.from_bytes(data[:4], "little")
         described = int.from_bytes(data[40:42], "little")
-        if command in LRU_INSERTS and described == asked - wire.LRU_COMMAND_BYTES:
+        if command in LRU_INSERTS and described == written - wire.LRU_COMMAND_BYTES:
             size = int.from_bytes(data[8:16], "little") & wire.LRU_SIZE_MASK
             self._event(Kind.CACHE_INSERT, tid, ts, dur, ret, size)
             if asker := self._askers.get(tid):
@@ -216,13 +216,13 @@ class DaemonTranslator(Translator):
 
     def _write_pipe(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         escaped, _ = decode.string_at(arguments)
-        asked = decode.last_int(arguments)
-        if asked > wire.LRU_COMMAND_BYTES:
-            self._inserted(tid, ts, escaped, asked, ret, dur)
-        elif asked in (4, 8) and PIPE.match(arguments):
+        written = decode.last_int(arguments)
+        if written > wire.LRU_COMMAND_BYTES:
+            self._inserted(tid, ts, escaped, written, ret, dur)
+        elif written in (4, 8) and PIPE.match(arguments):
             value = int.from_bytes(decode.unescape(escaped), "little")
-            kind = Kind.HANDOVER if asked == 8 else Kind.HANDOVER_DONE
-            if asked == 8:
+            kind = Kind.HANDOVER if written == 8 else Kind.HANDOVER_DONE
+            if written == 8:
                 self._waiting.add(tid)
             self._event(kind, tid, ts, dur, ret, value, decode.leading_int(arguments))
 
@@ -243,8 +243,8 @@ class DaemonTranslator(Translator):
         family = wire.AF_INET6 if b"sa_family=AF_INET6" in arguments else wire.AF_INET
         if b"sa_family=AF_INET" not in arguments:
             return
-        found = PORT.search(arguments)
-        port = int(found[1]) if found else 0
+        match = PORT.search(arguments)
+        port = int(match[1]) if match else 0
         address = 0
         if family == wire.AF_INET:
             escaped, _ = decode.string_at(arguments, arguments.index(b"inet_addr("))
@@ -258,24 +258,24 @@ class DaemonTranslator(Translator):
             return
         escaped, end = decode.string_at(arguments)
         begin = decode.unescape(escaped, len(REQUEST))
-        fd, asked = decode.leading_int(arguments), _asked(arguments, end)
-        if begin.startswith(TLS_DATA) and asked >= wire.TLS_REQUEST_MIN:
-            self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 1, asked)
+        fd, size = decode.leading_int(arguments), _size(arguments, end)
+        if begin.startswith(TLS_DATA) and size >= wire.TLS_REQUEST_MIN:
+            self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 1, size)
         elif begin == REQUEST:
-            self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 0, asked)
+            self._event(Kind.HTTP_SEND, tid, ts, dur, ret, fd, 0, size)
             self.columns.text(Kind.HTTP_SEND, ts, tid, http.without_names(http.request_line(decode.unescape(escaped))))
 
     def _receive(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         if not SOCKET.match(arguments) or (ret is not None and ret < 0):
             return
-        fd, asked = decode.leading_int(arguments), 0
+        fd, size = decode.leading_int(arguments), 0
         if b'"' in arguments:
             escaped, end = decode.string_at(arguments)
-            asked = _asked(arguments, end)
+            size = _size(arguments, end)
             if decode.unescape(escaped, len(RESPONSE)) == RESPONSE:
                 head = http.response_head(decode.unescape(escaped))
                 self.columns.text(Kind.HTTP_RECV, ts, tid, head)
-        self._event(Kind.HTTP_RECV, tid, ts, dur, ret, fd, 0, asked)
+        self._event(Kind.HTTP_RECV, tid, ts, dur, ret, fd, 0, size)
 
     # Waiting
 
@@ -285,10 +285,10 @@ class DaemonTranslator(Translator):
             self._event(Kind.DAEMON_POLL, tid, ts, dur, ret, int(count), int(timeout))
 
     def _ppoll(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        found = PPOLL_TIMEOUT.search(arguments, arguments.rfind(b"]"))
-        if found is None:
+        match = PPOLL_TIMEOUT.search(arguments, arguments.rfind(b"]"))
+        if match is None:
             raise ValueError("ppoll without a count")
-        count, seconds, nanoseconds = found.groups()
+        count, seconds, nanoseconds = match.groups()
         timeout_ms = -1 if seconds is None else int(seconds) * 1000 + int(nanoseconds) // 1_000_000
         self._event(Kind.DAEMON_POLL, tid, ts, dur, ret, int(count), timeout_ms)
 
@@ -315,7 +315,7 @@ class DaemonTranslator(Translator):
         self._askers.pop(tid, None)
 
 
-def _asked(arguments: bytes, end: int) -> int:
+def _size(arguments: bytes, end: int) -> int:
     """Return the bytes asked for: the argument after the buffer, or the sum of the vector."""
     lengths = decode.iov_bytes(arguments)
     return lengths if lengths else decode.number_after(arguments, end)

@@ -78,15 +78,15 @@ def string_at(text: bytes, start: int = 0) -> tuple[bytes, int]:
     begin = text.index(b'"', start) + 1
     end = text.find(b'"', begin)
     if end > begin and text[end - 1] == 92:  # a backslash: the quote may be part of the string
-        found = STRING_END.search(text, begin)
-        end = found.end() - 1 if found else -1
+        match = STRING_END.search(text, begin)
+        end = match.end() - 1 if match else -1
     if end < 0:
         raise ValueError("string without an end")
     return text[begin:end], end + 1
 
 
-def _escaped_byte(found: re.Match[bytes]) -> bytes:
-    return ESCAPED[found[0]]
+def _escaped_byte(match: re.Match[bytes]) -> bytes:
+    return ESCAPED[match[0]]
 
 
 def unescape(escaped: bytes, limit: int | None = None) -> bytes:
@@ -104,10 +104,10 @@ def unescape(escaped: bytes, limit: int | None = None) -> bytes:
 
 def leading_int(text: bytes) -> int:
     """Return the number that `text` begins with: a descriptor in front of its decoration."""
-    found = INTEGER.match(text)
-    if found is None:
+    match = INTEGER.match(text)
+    if match is None:
         raise ValueError("not a number")
-    return int(found[0])
+    return int(match[0])
 
 
 def last_int(text: bytes) -> int:
@@ -117,8 +117,8 @@ def last_int(text: bytes) -> int:
 
 def number_after(text: bytes, position: int) -> int:
     """Return the argument that follows a string which ended at `position`; 0 where the log does not say."""
-    found = NUMBER_AFTER.match(text, position)
-    return int(found[1]) if found else 0
+    match = NUMBER_AFTER.match(text, position)
+    return int(match[1]) if match else 0
 
 
 def dirfd_of(text: bytes) -> int:
@@ -143,8 +143,8 @@ IOV_LEN: Final = re.compile(rb"iov_len=(\d+)")
 
 def open_flags(text: bytes, position: int) -> int:
     """Return the flags that follow the path of an open; creat() has none of its own."""
-    found = OPEN_FLAGS_AFTER.match(text, position)
-    return flag_bits(found[1]) if found else 0
+    match = OPEN_FLAGS_AFTER.match(text, position)
+    return flag_bits(match[1]) if match else 0
 
 
 def iov_bytes(text: bytes) -> int:
@@ -193,8 +193,8 @@ def request_of(escaped: bytes, length: int) -> Request:
     if size != length:
         raise ValueError("not a FUSE request")
     if opcode == Opcode.READ:
-        fh, offset, asked = READ_ARGUMENTS.unpack_from(head, REQUEST_BYTES)
-        return Request(opcode, unique, nodeid, pid, fh, offset, asked)
+        fh, offset, read_size = READ_ARGUMENTS.unpack_from(head, REQUEST_BYTES)
+        return Request(opcode, unique, nodeid, pid, fh, offset, read_size)
     if opcode == Opcode.LOOKUP:
         name = unescape(escaped, LOOKUP_BYTES)[REQUEST_BYTES:].split(b"\0", 1)[0]
         return Request(opcode, unique, nodeid, pid, name=name, name_size=length - REQUEST_BYTES - 1)

@@ -23,7 +23,7 @@ class Log:
         self.ended = threading.Event()
         self._lock = threading.Lock()
         self._chunks: list[bytes] = []
-        self._rest = b""
+        self._partial = b""
         with contextlib.suppress(OSError):
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
@@ -36,10 +36,10 @@ class Log:
         ended = self.ended.is_set()
         with self._lock:
             chunks, self._chunks = self._chunks, []
-        lines, self._rest = split_lines(b"".join(chunks), self._rest)
-        if ended and self._rest:
-            lines.append(self._rest)
-            self._rest = b""
+        lines, self._partial = split_lines(b"".join(chunks), self._partial)
+        if ended and self._partial:
+            lines.append(self._partial)
+            self._partial = b""
         return lines
 
 

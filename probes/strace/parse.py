@@ -36,9 +36,9 @@ UNREADABLE: Final = (ValueError, IndexError, KeyError, OverflowError, struct.err
 """What a handler may raise for a line it cannot make sense of."""
 
 
-def split_lines(chunk: bytes, rest: bytes) -> tuple[list[bytes], bytes]:
+def split_lines(chunk: bytes, partial: bytes) -> tuple[list[bytes], bytes]:
     """Return the complete lines of `rest + chunk` and what follows the last newline."""
-    lines = (rest + chunk).split(b"\n")
+    lines = (partial + chunk).split(b"\n")
     return lines[:-1], lines[-1]
 
 
@@ -106,11 +106,11 @@ class LineParser:
             return
         self._completed(handler, tid, ts, now, arguments)
 
-    def _resume(self, tid: int, name: bytes, rest: bytes) -> tuple[int, bytes]:
+    def _resume(self, tid: int, name: bytes, text: bytes) -> tuple[int, bytes]:
         begun = self._pending.get(tid)
         if begun is None or begun[0] != name:
             raise ValueError("resumed without a beginning")
-        return begun[1], begun[2] + rest
+        return begun[1], begun[2] + text
 
     def _completed(self, handler: Handler, tid: int, ts: int, now: int, text: bytes) -> None:
         end, result = text.rfind(b" = "), None

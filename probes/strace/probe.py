@@ -88,7 +88,7 @@ class StraceProbe:
         self._offset_ns = 0
         self._stopped = False
         self._end_ns: int | None = None
-        self._others: set[int] = set()
+        self._strangers: set[int] = set()
         """Threads that were seen not to be the target's, since the last drain began."""
         self._tracer = 0
         """The strace of the target, once it is known."""
@@ -132,14 +132,14 @@ class StraceProbe:
     def drain(self) -> tuple[Events, Texts]:
         """Parse what the straces wrote since the last call; after `stop`, with the rest, flagged UNFINISHED."""
         self._follow_clock()
-        self._others.clear()
+        self._strangers.clear()
         streams = sorted(
             (stream for stream in self._streams if not stream.finished),
             key=lambda stream: isinstance(stream.translator, TargetTranslator),
         )
         # A thread is named by the target's log before it asks a daemon: that log is taken last and read first.
         lines = [(stream, stream.log.take()) for stream in streams]
-        parts = [self._drain(stream, taken) for stream, taken in reversed(lines)]
+        parts = [self._drain(stream, block) for stream, block in reversed(lines)]
         if not parts:
             return no_events(), no_texts()
         return np.concatenate([events for events, _ in parts]), np.concatenate([texts for _, texts in parts])
@@ -160,7 +160,7 @@ class StraceProbe:
         targets = [each.translator for each in self._streams if isinstance(each.translator, TargetTranslator)]
         if any(translator.had(tid, ts) for translator in targets):
             return True
-        if tid in self._others:
+        if tid in self._strangers:
             return False
         if not self._tracer and self._target is not None:
             self._tracer = processes.tracer_of(self._target)
@@ -169,7 +169,7 @@ class StraceProbe:
             return None
         if self._tracer and int(tracer) == self._tracer:
             return True
-        self._others.add(tid)
+        self._strangers.add(tid)
         return False
 
     def _drain(self, stream: Stream, lines: list[bytes]) -> tuple[Events, Texts]:
@@ -273,11 +273,11 @@ class LogFolder:
             self._fd = os.open(self.path, flags | os.O_DIRECTORY)
             os.mkfifo(LOG, 0o600, dir_fd=self._fd)
             self.reading = os.open(LOG, flags, dir_fd=self._fd)
-            made = os.fstat(self.reading)
+            status = os.fstat(self.reading)
             if (
                 os.fstat(self._fd).st_uid != os.geteuid()
-                or made.st_uid != os.geteuid()
-                or not stat.S_ISFIFO(made.st_mode)
+                or status.st_uid != os.geteuid()
+                or not stat.S_ISFIFO(status.st_mode)
             ):
                 raise PermissionError("it belongs to somebody else")
             if owner is not None:

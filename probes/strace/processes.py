@@ -49,14 +49,14 @@ def is_stopped(pid: int) -> bool:
 
 def with_argument(argument: str) -> list[int]:
     """Return the processes that have this word on their command line."""
-    wanted = b"\0" + os.fsencode(argument) + b"\0"
-    found = []
+    word = b"\0" + os.fsencode(argument) + b"\0"
+    pids = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError):
-                if wanted in (process / "cmdline").read_bytes():
-                    found.append(int(process.name))
-    return found
+                if word in (process / "cmdline").read_bytes():
+                    pids.append(int(process.name))
+    return pids
 
 
 def let_run(pid: int) -> None:

@@ -93,31 +93,31 @@ class TargetTranslator(Translator):
         self.columns.text(Kind.SYS_OPEN, ts, tid, decode.unescape(escaped))
 
     def _read(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        asked = 0 if ret is None else decode.last_int(arguments)
-        self._event(Kind.SYS_READ, tid, ts, dur, ret, decode.leading_int(arguments), NO_OFFSET, asked)
+        size = 0 if ret is None else decode.last_int(arguments)
+        self._event(Kind.SYS_READ, tid, ts, dur, ret, decode.leading_int(arguments), NO_OFFSET, size)
 
     def _readv(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        asked = decode.iov_bytes(arguments)
-        self._event(Kind.SYS_READ, tid, ts, dur, ret, decode.leading_int(arguments), NO_OFFSET, asked)
+        size = decode.iov_bytes(arguments)
+        self._event(Kind.SYS_READ, tid, ts, dur, ret, decode.leading_int(arguments), NO_OFFSET, size)
 
     def _pread64(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        offset = asked = 0
+        offset = size = 0
         if ret is not None:
             _, count, position = arguments.rsplit(b", ", 2)
-            offset, asked = int(position), int(count)
-        self._event(Kind.SYS_READ, tid, ts, dur, ret, decode.leading_int(arguments), offset, asked)
+            offset, size = int(position), int(count)
+        self._event(Kind.SYS_READ, tid, ts, dur, ret, decode.leading_int(arguments), offset, size)
 
     def _preadv(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        asked, offset = decode.iov_bytes(arguments), 0
+        size, offset = decode.iov_bytes(arguments), 0
         if ret is not None:
             offset = int(arguments[arguments.rindex(b"]") :].split(b", ")[2])
-        self._event(Kind.SYS_READ, tid, ts, dur, ret, decode.leading_int(arguments), offset, asked)
+        self._event(Kind.SYS_READ, tid, ts, dur, ret, decode.leading_int(arguments), offset, size)
 
     def _mmap(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        _, length, _, flags, rest = arguments.split(b", ", 4)
+        _, length, _, flags, fd_and_offset = arguments.split(b", ", 4)
         if b"MAP_ANON" in flags:
             return
-        fd, _, offset = rest.rpartition(b", ")
+        fd, _, offset = fd_and_offset.rpartition(b", ")
         failed = ret if ret is None or -4096 < ret < 0 else 0
         self._event(Kind.SYS_MMAP, tid, ts, dur, failed, decode.leading_int(fd), int(offset, 0), int(length, 0))
         if ret is not None and not failed:
@@ -136,8 +136,8 @@ class TargetTranslator(Translator):
             self._dup(tid, ts, arguments, ret, dur)
 
     def _getdents64(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
-        asked = 0 if ret is None else decode.last_int(arguments)
-        self._event(Kind.SYS_LIST, tid, ts, dur, ret, decode.leading_int(arguments), 0, asked)
+        size = 0 if ret is None else decode.last_int(arguments)
+        self._event(Kind.SYS_LIST, tid, ts, dur, ret, decode.leading_int(arguments), 0, size)
 
     def _readlink(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:
         escaped, _ = decode.string_at(arguments)
@@ -203,13 +203,13 @@ class TargetTranslator(Translator):
 
 def _two_numbers(arguments: bytes) -> tuple[int, int]:
     """Return the first two arguments; 0 for each that strace prints as a structure or by name."""
-    first, _, rest = arguments.partition(b", ")
-    second = rest.partition(b", ")[0].partition(b")")[0]
+    first, _, remainder = arguments.partition(b", ")
+    second = remainder.partition(b", ")[0].partition(b")")[0]
     return _number(first), _number(second)
 
 
 def _number(text: bytes) -> int:
-    found = decode.INTEGER.match(text)
-    if found is None:
+    match = decode.INTEGER.match(text)
+    if match is None:
         return 0
-    return int(text, 16) if text.startswith(b"0x") and text[2:].isalnum() else int(found[0])
+    return int(text, 16) if text.startswith(b"0x") and text[2:].isalnum() else int(match[0])

@@ -27,7 +27,7 @@ from cvtrace.analysis.storage.headers.tensor import layer_of
 from cvtrace.analysis.storage.operators import operators
 from cvtrace.probes.credentials import hidden
 from cvtrace.probes.cvmfs.attributes import cleaned
-from cvtrace.probes.cvmfs.choice import Wanted
+from cvtrace.probes.cvmfs.choice import MountChoice
 from cvtrace.probes.cvmfs.counters import parse_internal_affairs
 from cvtrace.probes.cvmfs.daemon import find_daemon
 from cvtrace.probes.cvmfs.mounts import MountPoint, parse_mountinfo
@@ -125,7 +125,7 @@ def talk(data: bytes) -> None:
 def mountinfo(data: bytes) -> None:
     """The table of mounts: paths are what anybody called a folder."""
     text = data.decode("utf-8", "surrogateescape")
-    scope = Wanted(arguments=("/cvmfs/x/y",), users=frozenset({7}))
+    scope = MountChoice(arguments=("/cvmfs/x/y",), users=frozenset({7}))
     points = parse_mountinfo(text, frozenset({"/cvmfs/x"}))
     for point in points:
         assert point.path.startswith("/")

@@ -182,8 +182,8 @@ def test_the_doctor_says_which_functions_there_are(
 
     # THEN
     assert [item.status for item in (complete, bare, none)] == [OK, WARNING, WARNING]
-    assert all(name in complete.says for name in FUNCTIONS)
-    assert (Elf(str(library)).build_id() or "?") in complete.says
+    assert all(name in complete.sentence for name in FUNCTIONS)
+    assert (Elf(str(library)).build_id() or "?") in complete.sentence
     assert "/usr/lib/debug/.build-id/" in (bare.mend or "")
     # and the lab's client, which is no library, is not asked for one
     assert findings(clients[0].pid, "cvtrace-lab") == []

@@ -228,7 +228,7 @@ def test_no_password_of_a_proxy_is_printed(address):
     assert SECRET not in without_user_info(address)
     assert "proxy" in without_user_info(address)
     client = Client(Mount("/cvmfs/x", 1, "x", None, "", None), {"user.proxy": address, "user.host": address})
-    assert SECRET not in _proxy(client).says + _server(client).says
+    assert SECRET not in _proxy(client).sentence + _server(client).sentence
     line = request_line(f"GET {address if '://' in address else 'http://' + address} HTTP/1.1\r\n\r\n".encode())
     assert SECRET.encode() not in line
 

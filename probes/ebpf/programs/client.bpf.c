@@ -55,7 +55,7 @@ static __always_inline int client_enter(struct pt_regs *ctx, u32 function) {
 }
 
 static __always_inline void emit_cleanup(struct client_call *call, u32 tid, u64 dur, s32 ret) {
-  u64 freed = 0, left = 0;
+  u64 freed = 0, remaining = 0;
   u32 shrunk = 0;
   struct quota_manager *before = quota_managers.lookup(&tid);
   struct quota_manager *after = before ? read_quota_manager(call->object) : 0;
@@ -64,15 +64,15 @@ static __always_inline void emit_cleanup(struct client_call *call, u32 tid, u64 
     for (u32 i = 0; i < QUOTA_WORDS; i++)
       if (before->word[i] > call->argument && after->word[i] < before->word[i]) {
         freed = before->word[i] - after->word[i];
-        left = after->word[i];
+        remaining = after->word[i];
         shrunk++;
       }
   }
   if (before)
     quota_managers.delete(&tid);
   if (!after || shrunk > 1)
-    freed = left = NOT_KNOWN;
-  emit(KIND_CLEANUP, call->tgid, tid, call->ts, dur, ret, call->argument, freed, left);
+    freed = remaining = NOT_KNOWN;
+  emit(KIND_CLEANUP, call->tgid, tid, call->ts, dur, ret, call->argument, freed, remaining);
 }
 
 static __always_inline int client_exit(struct pt_regs *ctx, u32 function) {

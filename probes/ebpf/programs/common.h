@@ -113,11 +113,11 @@ static __always_inline u32 recognise(u32 tgid) {
     u32 *role = awaited.lookup(&key);
     if (!role)
       return 0;
-    u32 found = *role;
-    processes.update(&tgid, &found);
+    u32 role_of_process = *role;
+    processes.update(&tgid, &role_of_process);
     recognised.update(&key, &tgid);
     awaited.delete(&key);
-    return found;
+    return role_of_process;
   }
   return 0;
 }

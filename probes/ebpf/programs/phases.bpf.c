@@ -10,7 +10,7 @@ struct phase_key {
 struct phase_call {
   u64 ts;
   u64 argument;
-  u64 told; /* what the function says of itself (Function.tells), or where it will stand when it returns */
+  u64 value; /* what Function.tells of, or where it will stand when the call returns */
   u32 tgid;
   u32 pad;
 };
@@ -45,7 +45,7 @@ static __always_inline u64 search_number(u64 address) {
 }
 
 /* What is known of a call when it begins; for what it hands out, the address where it will stand. */
-static __always_inline u64 told_first(struct pt_regs *ctx, u32 function) {
+static __always_inline u64 value_at_entry(struct pt_regs *ctx, u32 function) {
   if (function == FUNCTION_APPEND_SEQUENCES)
     return sequences_at(PT_REGS_PARM2(ctx));
   if (function == FUNCTION_SET_SEARCH_NUMBER)
@@ -57,20 +57,20 @@ static __always_inline u64 told_first(struct pt_regs *ctx, u32 function) {
   return 0;
 }
 
-static __always_inline u64 told_last(u64 told, u32 function, s32 ret) {
+static __always_inline u64 value_at_return(u64 noted, u32 function, s32 ret) {
   u64 value = 0;
   u32 flags = 0;
   if (function == FUNCTION_CREATE_GENERATOR || function == FUNCTION_GET_NEXT_TOKENS || function == FUNCTION_EVENT_REQUEST) {
     if (!ret)
-      bpf_probe_read_user(&value, sizeof(value), (void *)told);
+      bpf_probe_read_user(&value, sizeof(value), (void *)noted);
     return value;
   }
   if (function == FUNCTION_EVENT_FLAGS) {
     if (!ret)
-      bpf_probe_read_user(&flags, sizeof(flags), (void *)told);
+      bpf_probe_read_user(&flags, sizeof(flags), (void *)noted);
     return flags;
   }
-  return told;
+  return noted;
 }
 
 static __always_inline int phase_enter(struct pt_regs *ctx, u32 function) {
@@ -79,8 +79,8 @@ static __always_inline int phase_enter(struct pt_regs *ctx, u32 function) {
   if (role_of_current(tgid) != ROLE_TARGET)
     return 0;
   struct phase_key key = {.tid = (u32)pid_tgid, .function = function};
-  struct phase_call call = {.argument = PT_REGS_PARM1(ctx), .tgid = tgid, .told = told_first(ctx, function)};
-  if (function == FUNCTION_SET_SEARCH_NUMBER && !call.told)
+  struct phase_call call = {.argument = PT_REGS_PARM1(ctx), .tgid = tgid, .value = value_at_entry(ctx, function)};
+  if (function == FUNCTION_SET_SEARCH_NUMBER && !call.value)
     return 0;
   call.ts = bpf_ktime_get_ns();
   if (phase_calls.update(&key, &call))
@@ -96,7 +96,7 @@ static __always_inline int phase_exit(struct pt_regs *ctx, u32 function) {
   /* The C API returns NULL for success and a pointer to a result for an error. */
   s32 ret = PT_REGS_RC(ctx) ? -1 : 0;
   emit(KIND_PHASE, call->tgid, key.tid, call->ts, bpf_ktime_get_ns() - call->ts, ret, function, call->argument,
-       told_last(call->told, function, ret));
+       value_at_return(call->value, function, ret));
   phase_calls.delete(&key);
   return 0;
 }

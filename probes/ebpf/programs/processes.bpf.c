@@ -74,7 +74,7 @@ TRACEPOINT_PROBE(sched, sched_process_exit) {
     call->tid = 0;
   }
   calls_displaced.delete(&tid);
-  asked_by_target.delete(&tid);
+  serves_target.delete(&tid);
   if (role == ROLE_TARGET)
     emit(KIND_PROC_EXIT, tgid, tid, bpf_ktime_get_ns(), 0, 0, 0, 0, 0);
 #ifdef TELLS_GROUP_DEAD /* else the process goes when its number is used again */

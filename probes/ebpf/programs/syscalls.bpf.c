@@ -14,11 +14,11 @@ BPF_HASH(serving_displaced, struct serving_key, struct serving, 16384);
 
 /* Threads of daemons that are at work for the target: the last request that they read was the target's. Names of what others ask for
    never leave the kernel, and what is done for others is told without saying for what. */
-BPF_HASH(asked_by_target, u32, u32, 16384);
+BPF_HASH(serves_target, u32, u32, 16384);
 BPF_HASH(numbers_elsewhere, u32, u32, 256); /* daemons that mounted in another PID namespace than the initial one */
 
 static __always_inline u16 for_target(u32 tid) {
-  return asked_by_target.lookup(&tid) ? FOR_TARGET : 0;
+  return serves_target.lookup(&tid) ? FOR_TARGET : 0;
 }
 
 static __always_inline struct serving *serving_slot(struct serving_key *key) {
@@ -116,11 +116,11 @@ static __always_inline int is_of_target(struct finished *f, struct fuse_in *in) 
 }
 
 static __always_inline void note_asker(u32 tid, int is_target) {
-  u32 one = 1, *noted = asked_by_target.lookup(&tid);
+  u32 one = 1, *noted = serves_target.lookup(&tid);
   if (is_target && !noted)
-    asked_by_target.update(&tid, &one);
+    serves_target.update(&tid, &one);
   else if (!is_target && noted)
-    asked_by_target.delete(&tid);
+    serves_target.delete(&tid);
 }
 
 static __always_inline void fuse_request(struct finished *f) {

@@ -204,10 +204,10 @@ def received(connection: Any, deadline: int) -> bytes:
     answer: list[bytes] = []
     size = 0
     while True:
-        left = deadline - monotonic_ns()
-        if left <= 0:
+        left_ns = deadline - monotonic_ns()
+        if left_ns <= 0:
             raise ValueError("too late")
-        connection.settimeout(left / 1e9)
+        connection.settimeout(left_ns / 1e9)
         part = connection.recv(1 << 16)
         if not part:
             return b"".join(answer)
@@ -232,17 +232,17 @@ def parse_affairs(answer: bytes) -> list[tuple[int, int]]:
 def number_of(value: bytes, scale: int = 1) -> int:
     """Return an attribute that is a number, decimals allowed, times `scale`; ValueError if it is none."""
     text = value.rstrip(b"\0\n ")
-    whole, _, decimals = text.partition(b".")
-    if not whole.isdigit() or len(text) > MOST_DIGITS or (decimals and not decimals.isdigit()):
+    digits, _, decimals = text.partition(b".")
+    if not digits.isdigit() or len(text) > MOST_DIGITS or (decimals and not decimals.isdigit()):
         raise ValueError("no number")
-    return min(round(float(text) * scale) if decimals else int(whole) * scale, MOST)
+    return min(round(float(text) * scale) if decimals else int(digits) * scale, MOST)
 
 
 def find_getxattr() -> Callable[[str, str], bytes] | None:
     """Return what reads an attribute on this system: Python has it on Linux only."""
-    found = getattr(os, "getxattr", None)
-    if found is not None:
-        return found  # type: ignore[no-any-return]
+    builtin = getattr(os, "getxattr", None)
+    if builtin is not None:
+        return builtin  # type: ignore[no-any-return]
     if sys.platform != "darwin":
         return None
     try:

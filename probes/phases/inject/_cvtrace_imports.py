@@ -154,7 +154,7 @@ def watch_imports(path: str) -> None:
 
 def _marking(find: Callable[..., Any], threads: dict[int, Importing], file: File) -> Callable[..., Any]:
     """Return what calls `find` and marks the call. It may use nothing but its own variables: see `_in_importlib`."""
-    system, now, ident, importing, every = sys, monotonic_ns, get_ident, Importing, WRITE_EVERY_NS
+    system, now, ident, importing, write_every_ns = sys, monotonic_ns, get_ident, Importing, WRITE_EVERY_NS
 
     def _find_and_load(name: str, import_: Any) -> Any:
         if name in system.modules:
@@ -169,7 +169,7 @@ def _marking(find: Callable[..., Any], threads: dict[int, Importing], file: File
             depth = len(thread.begun)
             begin = now()
             thread.begun.append((begin, name))
-            if not depth or begin - thread.written_ns > every:
+            if not depth or begin - thread.written_ns > write_every_ns:
                 thread.write_begun(begin)
         except Exception:  # whatever it is, the target comes first
             pass

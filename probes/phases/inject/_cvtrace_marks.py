@@ -145,10 +145,10 @@ class Marks:
         except Exception:
             pass
 
-    def note(self, function: str, begin: int, end: int, owner: int, told: int) -> None:
+    def note(self, function: str, begin: int, end: int, owner: int, value: int) -> None:
         """Write down what a call tells of others."""
         tids = os.getpid(), get_native_id()
-        self.write(RECORD.pack(begin, end - begin, *tids, PHASE, 0, 0, FUNCTIONS[function], owner & MASK, told & MASK))
+        self.write(RECORD.pack(begin, end - begin, *tids, PHASE, 0, 0, FUNCTIONS[function], owner & MASK, value & MASK))
 
     def write(self, records: bytes) -> None:
         try:
@@ -198,10 +198,10 @@ def wrap_model(original: Callable[..., Any], marks: Marks, destroyed: int | None
 
 def wrap_run(original: Callable[..., Any], marks: Marks) -> Callable[..., Any]:
     """Return an Engine.run that tells of which requests its events are, and which of them are tokens."""
-    counted = wrap(original, FUNCTIONS["OgaEngineRun"], marks)
+    wrapped = wrap(original, FUNCTIONS["OgaEngineRun"], marks)
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        events = counted(self, *args, **kwargs)
+        events = wrapped(self, *args, **kwargs)
         try:
             for place in range(len(events)):
                 event, now = events[place], monotonic_ns()
@@ -224,9 +224,9 @@ def sequences_of(params: Any) -> int:
     ask = getattr(params, "get_search_options", None)
     if ask is None:
         return BATCHES.get(id(params), 1)
-    told = ask()
-    beams = int(told.get("num_beams", 1))
-    return int(told["batch_size"]) * (int(told.get("num_return_sequences", 1)) if beams > 1 else 1)
+    options = ask()
+    beams = int(options.get("num_beams", 1))
+    return int(options["batch_size"]) * (int(options.get("num_return_sequences", 1)) if beams > 1 else 1)
 
 
 def wrap_sequences(module: ModuleType, marks: Marks) -> None:
@@ -234,15 +234,15 @@ def wrap_sequences(module: ModuleType, marks: Marks) -> None:
     generator, params = getattr(module, "Generator", None), getattr(module, "GeneratorParams", None)
     if not isinstance(generator, type) or not isinstance(params, type):
         return
-    made: Any = vars(generator)["__init__"]
-    asked: Any = getattr(params, "set_search_options", None)
+    original_init: Any = vars(generator)["__init__"]
+    set_options: Any = getattr(params, "set_search_options", None)
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         begin = monotonic_ns()
-        made(self, *args, **kwargs)
+        original_init(self, *args, **kwargs)
         try:
-            told = next((each for each in (*args, *kwargs.values()) if isinstance(each, params)), None)
-            number = sequences_of(told) if told is not None else 0
+            parameters = next((each for each in (*args, *kwargs.values()) if isinstance(each, params)), None)
+            number = sequences_of(parameters) if parameters is not None else 0
             if number:
                 marks.note("cvtrace.sequences", begin, monotonic_ns(), id(self), number)
         except Exception:
@@ -251,12 +251,12 @@ def wrap_sequences(module: ModuleType, marks: Marks) -> None:
     def set_search_options(self: Any, *args: Any, **kwargs: Any) -> Any:
         if "batch_size" in kwargs:
             BATCHES[id(self)] = int(kwargs["batch_size"])
-        return asked(self, *args, **kwargs)
+        return set_options(self, *args, **kwargs)
 
-    init.__doc__ = made.__doc__
+    init.__doc__ = original_init.__doc__
     setattr(generator, "__init__", init)  # noqa: B010 - as a name, mypy takes it for an instance's
-    if asked is not None and not hasattr(params, "get_search_options"):
-        set_search_options.__doc__ = asked.__doc__
+    if set_options is not None and not hasattr(params, "get_search_options"):
+        set_search_options.__doc__ = set_options.__doc__
         params.set_search_options = set_search_options  # type: ignore[attr-defined]
 
 
@@ -359,16 +359,16 @@ class Finder:
             pass
 
 
-def arm(path: str, wanted: str, profile: str = "", mounts: str = "", sockets: str = "") -> None:
-    """Wait for the packages that `wanted` names, separated by commas; their marks go to the file `path`.
+def arm(path: str, names: str, profile: str = "", mounts: str = "", sockets: str = "") -> None:
+    """Wait for the packages that `names` names, separated by commas; their marks go to the file `path`.
 
     `imports` among them has every import marked, `sequences` how many sequences generators have.
     With `profile`, what they make writes onnxruntime's profile to files that begin so. The counters of `mounts` (a line
     each) are read around the calls, if there are any.
     """
     known: dict[str, tuple[Any, ...]] = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
-    packages = {name: known[name] for name in wanted.split(",") if name in known}
-    if SEQUENCES in wanted.split(","):
+    packages = {name: known[name] for name in names.split(",") if name in known}
+    if SEQUENCES in names.split(","):
         packages.setdefault(GENAI, (SEQUENCES,))
     then = None
     if profile:
@@ -386,7 +386,7 @@ def arm(path: str, wanted: str, profile: str = "", mounts: str = "", sockets: st
 
             marks = _cvtrace_counts.Counting(path, mounts.split("\n"), sockets.split("\n"))
         sys.meta_path.insert(0, Finder(marks, packages, then))
-    if IMPORTS in wanted.split(","):
+    if IMPORTS in names.split(","):
         import _cvtrace_imports  # type: ignore[import-not-found]
 
         _cvtrace_imports.watch_imports(path)

@@ -24,13 +24,13 @@ def profile_package(name: str, module: ModuleType, prefix: str) -> None:
         pass
 
 
-_made = 0
+_profiles = 0
 
 
 def _next(prefix: str) -> str:
-    global _made
-    _made += 1
-    return f"{prefix}-{os.getpid()}-{_made}"
+    global _profiles
+    _profiles += 1
+    return f"{prefix}-{os.getpid()}-{_profiles}"
 
 
 def _profile_models(module: Any, prefix: str) -> None:
@@ -40,8 +40,8 @@ def _profile_models(module: Any, prefix: str) -> None:
         try:
             import json
 
-            given = args[0] if args else next(iter(kwargs.values()))
-            config = given if isinstance(given, module.Config) else module.Config(given)
+            source = args[0] if args else next(iter(kwargs.values()))
+            config = source if isinstance(source, module.Config) else module.Config(source)
             options = {"enable_profiling": _next(prefix)}
             config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
             changed = (config, *args[1:])

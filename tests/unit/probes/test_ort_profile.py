@@ -71,7 +71,7 @@ def test_the_nodes_of_every_token_are_located_in_its_call(model: Path, tmp_path:
     profile = parse_profile(data)
     marks, _ = read_marks(tmp_path / "marks")
     nodes = place(profile, marks)
-    assert profile.whole
+    assert profile.is_complete
     assert nodes is not None
     assert len(profile.run_start_ns) == 6
     per_run = len(nodes) // 6

@@ -11,7 +11,7 @@ import pytest
 
 from cvtrace.probes.events import NO_MOUNT, Kind
 from cvtrace.probes.phases.functions import INDEX as FUNCTION
-from cvtrace.probes.phases.hook import INJECT, Counted, environment
+from cvtrace.probes.phases.hook import INJECT, CounterSource, environment
 from cvtrace.probes.portable.counts import COUNTS, INDEX
 from cvtrace.probes.portable.probe import PortableProbe
 from cvtrace.probes.portable.processes import usage
@@ -78,7 +78,7 @@ def test_attributes_that_are_missing_are_left_out(hook, tmp_path):
 
 
 def test_the_numbering_of_mounts_survives_those_that_are_left_out(tmp_path):
-    variables = environment(tmp_path, {}, [Counted("", ""), Counted("/cvmfs/a b", "/proc/1/cwd/x", 5)])
+    variables = environment(tmp_path, {}, [CounterSource("", ""), CounterSource("/cvmfs/a b", "/proc/1/cwd/x", 5)])
     assert variables["CVTRACE_MOUNTS"].split("\n") == ["", "/cvmfs/a b"]
     assert variables["CVTRACE_SOCKETS"].split("\n") == ["", "5 /proc/1/cwd/x"]
     assert "CVTRACE_MOUNTS" not in environment(tmp_path, {})

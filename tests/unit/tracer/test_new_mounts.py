@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cvtrace.probes.cvmfs.choice import Wanted
+from cvtrace.probes.cvmfs.choice import MountChoice
 from cvtrace.probes.cvmfs.mounts import MountPoint
 from cvtrace.tracer import new_mounts
 from cvtrace.tracer.new_mounts import NewMounts
@@ -27,7 +27,7 @@ def test_a_system_without_a_table_of_mounts_has_no_news(monkeypatch: pytest.Monk
     monkeypatch.setattr(new_mounts, "MOUNTINFO", tmp_path / "none")
     monkeypatch.delattr(os, "eventfd")
     # WHEN a recording asks for news THEN there are none
-    watched = NewMounts(Wanted(), ())
+    watched = NewMounts(MountChoice(), ())
     assert (watched.descriptors, watched.appeared(), watched.described()) == ({}, [], [])
     watched.close()
 
@@ -44,7 +44,7 @@ def test_a_change_and_what_is_learnt_of_it_wake_the_recorder(monkeypatch: pytest
 
     monkeypatch.setattr(new_mounts, "cvmfs_and_others", lambda: (present, []))
     monkeypatch.setattr(new_mounts, "survey", survey)
-    watched = NewMounts(Wanted(), ())
+    watched = NewMounts(MountChoice(), ())
     assert watched.appeared() == []
     try:
         # WHEN something is mounted
@@ -73,7 +73,7 @@ def test_mounts_that_come_and_go_all_the_time_are_queried_a_limited_number_of_ti
     devices = iter(range(1, 10**6))
     monkeypatch.setattr(new_mounts, "cvmfs_and_others", lambda: ([MountPoint("/cvmfs/x.org", next(devices))], []))
     monkeypatch.setattr(NewMounts, "_ask", lambda self, point, *, is_certain: queried.append(point))
-    watched = NewMounts(Wanted(), ())
+    watched = NewMounts(MountChoice(), ())
     # WHEN it looks a thousand times THEN it has asked some of them
     for _ in range(1000):
         watched.appeared()
@@ -88,6 +88,6 @@ def test_what_a_stranger_mounts_meanwhile_is_not_observed(monkeypatch: pytest.Mo
     monkeypatch.setattr(NewMounts, "_ask", lambda self, point, *, is_certain: None)
     # WHEN they appear THEN the first is observed, and both if the user named the second
     for arguments, expected in (((), points[:1]), (("--model=/tmp/evil/model",), points)):
-        watched = NewMounts(Wanted(arguments=arguments, users=frozenset({1000})), ())
+        watched = NewMounts(MountChoice(arguments=arguments, users=frozenset({1000})), ())
         assert sorted(watched.appeared(), key=lambda point: point.device) == expected
         watched.close()
