@@ -74,7 +74,7 @@ def test_fuse_is_as_the_kernel_s_header_has_it(tmp_path: Path) -> None:
     if not Path("/usr/include/linux/fuse.h").exists():
         pytest.skip("no linux/fuse.h")
     lines = [
-        line for ours, kernel in KERNEL.items() for line in asserts(kernel, STRUCTS[ours], frozenset(NAMED_OTHERWISE))
+        line for name, kernel in KERNEL.items() for line in asserts(kernel, STRUCTS[name], frozenset(NAMED_OTHERWISE))
     ]
     for opcode in Opcode:
         line = f'_Static_assert(FUSE_{opcode.name} == {int(opcode)}, "{opcode.name}");'
