@@ -50,7 +50,7 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
     """Return the heat map and its files, that of the most bytes first; one renderer for each, the first is shown."""
     requests = scene.study.requests
     reads = np.flatnonzero(requests.is_(Opcode.READ) & (requests.offset >= 0) & (scene.files.of_request >= 0))
-    if not len(reads):
+    if not requests.read_bytes[reads].any():  # none, or none that was answered while the recording ran
         return None
     file = scene.files.of_request[reads]
     total = np.bincount(file, weights=requests.read_bytes[reads])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from runs import cold_run, hot_run, large_run, portable_run, stored
-from scene import TARGET, Scene
+from scene import CONNECTION, TARGET, WORKER, Scene
 
 from cvtrace.analysis.report import html
 from cvtrace.analysis.summary.assemble import full_analysis
@@ -27,6 +27,19 @@ def payload(page: str) -> dict[str, Any]:
     return unpacked
 
 
+def read_without_answer() -> Scene:
+    """Return a run whose only READ has no reply when the recording ends: its offset is known, and it brought nothing."""
+    scene = Scene()
+    scene.request(Opcode.OPEN, 110, 115, 120, sent=105)
+    scene.unique += 2
+    head = Opcode.READ << 32
+    scene.add(Kind.FUSE_SEND, 200, 900, tid=TARGET, a=scene.unique, b=CONNECTION, c=head | 80, unfinished=True)
+    scene.add(Kind.FUSE_DAEMON, 210, 900, tid=WORKER, a=scene.unique, b=7, c=head | TARGET, unfinished=True)
+    scene.add(Kind.FUSE_READ, 210, tid=WORKER, a=scene.unique, b=4096, c=4096)
+    scene.end = 900
+    return scene
+
+
 @pytest.mark.parametrize("make_scene", [cold_run, hot_run, large_run, portable_run, Scene])
 def test_every_kind_of_trace_has_a_report(make_scene: Callable[[], Scene]) -> None:
     study, details, report = full_analysis(make_scene().trace())
@@ -38,6 +51,13 @@ def test_every_kind_of_trace_has_a_report(make_scene: Callable[[], Scene]) -> No
     assert {"phases", "timeline", "flame"} <= set(data["roots"])
     assert ("waterfall" in data["roots"]) == bool(report.fetches)
     assert ("tokens" in data["roots"]) == bool(report.tokens)
+
+
+def test_reads_that_brought_nothing_have_no_picture_by_offset() -> None:
+    # GIVEN a run whose only READ has an offset and no reply when the recording ends
+    page = html.render(*full_analysis(read_without_answer().trace()))
+    # THEN there is a page, without a picture that has nothing to show
+    assert "heat" not in payload(page)["roots"]
 
 
 def test_tables_say_what_the_json_says() -> None:
