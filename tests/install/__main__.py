@@ -27,8 +27,30 @@ SUITES: Final = {"debian-12": "bookworm", "debian-13": "trixie"}
 """Distribution -> Debian's name of it."""
 NEEDED: Final = ("ca-certificates", "git", "make", "python3")
 """What the README asks for before its first command, and what TLS needs."""
-COMMANDS: Final = (("make demo", 1800.0), ("make demo", 900.0), ("make test-unit", 1200.0))
-"""What is run, in this order, and how many seconds it may take. The second demo finds everything installed."""
+CHECK: Final = (
+    "{program} --version && cd /tmp && printf 'print(1)\\n' > hello.py && "
+    '{program} run --force --probes portable -o /tmp/trace hello.py && {program} report /tmp/trace && test -f "$({program} lab example)"'
+)
+"""What every installation has to do, outside of the clone."""
+VENV: Final = (
+    "python3 -m venv /root/{name} && /root/{name}/bin/pip install -q --disable-pip-version-check {what} && " + CHECK
+)
+COMMANDS: Final = (
+    ("make demo", "make demo", 1800.0),
+    ("make demo again", "make demo", 900.0),
+    ("pip install . in a venv", VENV.format(name="venv", what=".", program="/root/venv/bin/cvtrace"), 900.0),
+    (
+        "pipx install .",
+        "apt-get install -y -qq pipx >/dev/null && pipx install . && "
+        + CHECK.format(program="/root/.local/bin/cvtrace"),
+        900.0,
+    ),
+    ("make dist", "make dist", 600.0),
+    ("wheel in a venv", VENV.format(name="wheel", what="dist/*.whl", program="/root/wheel/bin/cvtrace"), 900.0),
+    ("sdist in a venv", VENV.format(name="sdist", what="dist/*.tar.gz", program="/root/sdist/bin/cvtrace"), 900.0),
+    ("make test-unit", "make test-unit", 1200.0),
+)
+"""Name, shell command, and how many seconds it may take, in this order. The second demo finds everything installed."""
 PROJECT: Final = "/home/user/cvtrace"
 CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_SETTINGS: Final = (
@@ -108,10 +130,10 @@ def install(name: str, folder: Path) -> list[Outcome]:
         began_s = time.monotonic()
         make_root(SUITES[name], root)
         outcomes = [Outcome(name, "debootstrap", time.monotonic() - began_s, 0, "")]
-        for command, limit_s in COMMANDS:
+        for title, command, limit_s in COMMANDS:
             began_s = time.monotonic()
             exit_code, output = run_in(root, command, limit_s)
-            outcomes.append(Outcome(name, command, time.monotonic() - began_s, exit_code, output))
+            outcomes.append(Outcome(name, title, time.monotonic() - began_s, exit_code, output))
             if exit_code != 0:
                 break
         return outcomes
@@ -137,7 +159,7 @@ def main() -> int:
                 if arguments.verbose or outcome.exit_code:
                     print(outcome.output)
                 verdict = "ok" if outcome.exit_code == 0 else f"failed with exit code {outcome.exit_code}"
-                print(f"{name:10} {outcome.command:16} {outcome.seconds:6.0f} s  {verdict}", flush=True)
+                print(f"{name:10} {outcome.command:24} {outcome.seconds:6.0f} s  {verdict}", flush=True)
                 failed += outcome.exit_code != 0
     return 1 if failed else 0
 
