@@ -24,6 +24,6 @@ def cvtrace_here(called: str | None = None) -> str:
     called = (sys.argv[0] if sys.argv else "cvtrace") if called is None else called
     if Path(called).name != "cvtrace":  # python -m cvtrace
         return f"{shlex.quote(sys.executable)} -m cvtrace"
-    found = shutil.which("cvtrace")
-    same = found is not None and Path(found).resolve() == Path(shutil.which(called) or called).resolve()
+    on_path = shutil.which("cvtrace")
+    same = on_path is not None and Path(on_path).resolve() == Path(shutil.which(called) or called).resolve()
     return "cvtrace" if same else shlex.quote(str(Path(called).absolute()))

@@ -155,7 +155,7 @@ class Redaction:
         }
 
     def _sentence(self, text: str) -> str:
-        text = IN_TEXT.sub(lambda found: self.path(found[0]), text)
+        text = IN_TEXT.sub(lambda match: self.path(match[0]), text)
         for name in sorted(self._told_in_arguments, key=len, reverse=True):
             if name in text:
                 text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", self.name(name), text)

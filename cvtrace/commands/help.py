@@ -11,10 +11,10 @@ import click
 def command(context: click.Context, verbs: tuple[str, ...]) -> None:
     """Show the help of cvtrace, or of VERB (such as `run` or `lab up`)."""
     at = context.parent or context
-    found: click.Command = at.command
+    group: click.Command = at.command
     for verb in verbs:
-        inner = found.get_command(at, verb) if isinstance(found, click.Group) else None
+        inner = group.get_command(at, verb) if isinstance(group, click.Group) else None
         if inner is None:
             raise click.UsageError(f"there is no verb '{' '.join(verbs)}': `cvtrace --help` lists all", context)
-        found, at = inner, click.Context(inner, info_name=verb, parent=at)
-    click.echo(found.get_help(at))
+        group, at = inner, click.Context(inner, info_name=verb, parent=at)
+    click.echo(group.get_help(at))

@@ -18,8 +18,8 @@ def packages_of(extra: str) -> list[str]:
         lines = requires("cvtrace") or []
     except PackageNotFoundError:
         return []
-    found = [match for line in lines if (match := EXTRA.match(line)) and match["extra"] == extra]
-    return [f"{match['package']}{match['version'].strip()}" for match in found]
+    matches = [match for line in lines if (match := EXTRA.match(line)) and match["extra"] == extra]
+    return [f"{match['package']}{match['version'].strip()}" for match in matches]
 
 
 def how_to_add(extra: str, prefix: str = sys.prefix) -> str:

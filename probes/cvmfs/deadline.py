@@ -100,7 +100,7 @@ class _Child:
             return NoAnswer(f"its answer is larger than {self._most_bytes >> 20} MiB")
         os.close(self.receiving)
         os.waitpid(self._pid, 0)  # the pipe is closed by its end
-        return _told(bytes(self._data))
+        return _answer_in(bytes(self._data))
 
     def leave(self) -> NoAnswer:
         """Kill it, and do not wait: it may die only when the daemon answers."""
@@ -125,7 +125,7 @@ def _reap() -> None:
             _late.remove(pid)
 
 
-def _told(data: bytes) -> Any:
+def _answer_in(data: bytes) -> Any:
     """Return what a child sent, or the exception that stands for it."""
     try:
         message = json.loads(data)

@@ -124,8 +124,8 @@ def _pages(file: Path) -> Iterator[str]:
     """Yield the pages of the chunk list: `user.chunk_list~0`, `~1`, …, or the only one of a client without pages."""
     count = 1
     with contextlib.suppress(OSError):
-        said = re.search(rb"\d{1,9}", os.getxattr(file, "user.chunk_list~?"))  # "num_pages, 3"
-        count = min(int(said[0]), MOST_PAGES) if said else 1
+        pages = re.search(rb"\d{1,9}", os.getxattr(file, "user.chunk_list~?"))  # "num_pages, 3"
+        count = min(int(pages[0]), MOST_PAGES) if pages else 1
     for number in range(count):
         name = f"user.chunk_list~{number}" if count > 1 else "user.chunk_list"
         yield os.getxattr(file, name).decode("ascii", "replace")

@@ -52,8 +52,11 @@ def cached_bytes(fd: int, ranges: Sequence[tuple[int, int]]) -> list[int] | None
 def _by_cachestat(libc: ctypes.CDLL, fd: int, offset: int, size: int) -> int:
     first = offset // PAGE * PAGE
     pages = _Cachestat()
-    wanted = _Range(first, -(-(offset + size) // PAGE) * PAGE - first)
-    if libc.syscall(ctypes.c_long(_CACHESTAT), ctypes.c_uint(fd), ctypes.byref(wanted), ctypes.byref(pages), 0) < 0:
+    pages_of_range = _Range(first, -(-(offset + size) // PAGE) * PAGE - first)
+    if (
+        libc.syscall(ctypes.c_long(_CACHESTAT), ctypes.c_uint(fd), ctypes.byref(pages_of_range), ctypes.byref(pages), 0)
+        < 0
+    ):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return min(int(pages.nr_cache) * PAGE, size)

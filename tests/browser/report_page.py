@@ -9,14 +9,14 @@ from typing import Any
 from playwright.sync_api import FloatRect, Page
 
 DEADLINE_S = 10.0
-FIND = """([name, wanted]) => {
+FIND = """([name, expected]) => {
   const plain = (source, key) => source.data[key] ?? source.data.get(key);
   const source = Bokeh.documents[0].get_model_by_name(name);
   const columns = Object.fromEntries(["left", "right", "bottom", "top", "phase", "token", "file", "fetch", "what"].map((key) => [key, plain(source, key)]));
   let widest = null;
   for (let index = 0; index < columns.what.length; index++) {
     const mark = { index, ...Object.fromEntries(Object.entries(columns).map(([key, values]) => [key, values[index]])) };
-    if (!Object.entries(wanted).every(([key, value]) => mark[key] === value)) continue;
+    if (!Object.entries(expected).every(([key, value]) => mark[key] === value)) continue;
     if (widest === null || mark.right - mark.left > widest.right - widest.left) widest = mark;
   }
   return widest;
@@ -68,10 +68,10 @@ class ReportPage:
         """Wait until the browser has drawn."""
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
 
-    def mark(self, source: str, **wanted: object) -> dict[str, Any]:
+    def mark(self, source: str, **expected: object) -> dict[str, Any]:
         """Return the widest mark with these values."""
-        value: dict[str, Any] | None = self.page.evaluate(FIND, [source, wanted])
-        assert value is not None, (source, wanted)
+        value: dict[str, Any] | None = self.page.evaluate(FIND, [source, expected])
+        assert value is not None, (source, expected)
         return value
 
     def place(self, key: str, mark: dict[str, Any]) -> tuple[float, float]:
@@ -80,18 +80,18 @@ class ReportPage:
         x, y = self.page.evaluate(PLACE, [key, *middle])
         return x, y
 
-    def click(self, key: str, source: str, **wanted: object) -> dict[str, Any]:
+    def click(self, key: str, source: str, **expected: object) -> dict[str, Any]:
         """Click on a mark as a user would."""
         self.show(key)
-        mark = self.mark(source, **wanted)
+        mark = self.mark(source, **expected)
         self.page.mouse.click(*self.place(key, mark))
         self.page.wait_for_timeout(350)  # the library waits for a second click before it believes in one
         return mark
 
-    def until(self, expression: str, wanted: object) -> None:
+    def until(self, expression: str, expected: object) -> None:
         """Wait until an expression has a value."""
         deadline = time.monotonic() + DEADLINE_S
-        while (value := self.page.evaluate(expression)) != wanted:
+        while (value := self.page.evaluate(expression)) != expected:
             assert time.monotonic() < deadline, (expression, value)
             time.sleep(0.02)
 

@@ -100,8 +100,8 @@ def test_speedscope_reads_the_folded_stacks(name: str, read: Reader) -> None:
 
     content = read("our.folded", folded.render(of, "both"))
 
-    wanted = {tuple(each.replace(";", "\\x3b") for each in frames): ns for frames, ns in expected(of).items()}
-    assert times_of(content) == wanted
+    times = {tuple(each.replace(";", "\\x3b") for each in frames): ns for frames, ns in expected(of).items()}
+    assert times_of(content) == times
 
 
 @every_trace

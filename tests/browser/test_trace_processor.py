@@ -91,5 +91,5 @@ def test_hostile_names_are_text_there(processor: TraceProcessor) -> None:
     paths = processor.query("select distinct extract_arg(arg_set_id, 'debug.file') as file from slice")
     files = {row["file"] for row in paths if row["file"]}
     for name in NAMES:
-        wanted = printable(name.encode("utf-8", "replace").decode())
-        assert any(file.endswith(f"/{wanted}") for file in files), wanted
+        expected = printable(name.encode("utf-8", "replace").decode())
+        assert any(file.endswith(f"/{expected}") for file in files), expected
