@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 # Tests without privileges share nothing, so each CPU runs some of them.
 UNIT := -n logical --dist worksteal tests/unit tests/fuzz
-.PHONY: help setup test-tools xdist demo test test-unit test-install test-kernels lint docs man dist bench fuzz soak clean
+.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs man dist bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 
@@ -27,14 +27,11 @@ demo: setup
 test-tools:
 	@scripts/setup.sh --tests
 
-xdist: setup
-	@$(PY) -c 'import xdist' 2>/dev/null || .venv/bin/pip install -q --disable-pip-version-check 'pytest-xdist>=3.5'
-
-test: test-tools xdist lint
+test: test-tools lint
 	@code=0; $(PY) -m pytest -q $(UNIT) || code=1; \
 	  $(PY) -m pytest -q --ignore tests/unit --ignore tests/fuzz || code=1; exit $$code
 
-test-unit: xdist
+test-unit: setup
 	@$(PY) -m pytest -q $(UNIT)
 
 test-install:

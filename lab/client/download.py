@@ -36,7 +36,6 @@ class Failure(IntEnum):
     BAD_URL = 2
     PROXY_RESOLVE = 3
     HOST_RESOLVE = 4
-    PROXY_CONNECTION = 6
     HOST_CONNECTION = 7
     HOST_HTTP = 9
     BAD_DATA = 10
