@@ -4,6 +4,7 @@
     report_schema    the report; verdict_schema and program_schema are parts of it
     report_options   what a report is asked beyond the trace
     columns          what each column of the exported tables means; program_columns is a part of it
+    terms            the terms that a report explains
     quantities       numbers and names in words
 
 In: nothing. Out: types and texts that all other rooms share. May import nothing of the analysis.

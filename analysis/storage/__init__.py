@@ -7,6 +7,7 @@
     access, folders, model_files   how files were gone through, and where the model came from
     imports, operators, processes  what asked for them
     tries, failures             what was tried and not had
+    needed                      which bytes of which files, to fetch them before the next run
     stacks                      the critical path as stacks, for flame graphs
     tables                      what of these is worked out once for all reports: Tables
 
