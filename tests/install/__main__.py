@@ -1,6 +1,6 @@
 """`make test-install`: installs cvtrace in fresh roots of distributions, and runs the README's commands there.
 
-    python -m tests.install [--keep] [NAME …]       NAME: debian-12, debian-13; default is all of them
+    python -m tests.install [--keep] [NAME …]       NAME: debian-12, debian-13, ubuntu-24.04; default is all of them
 
 A root is made with debootstrap and holds what the README asks for (Python, git, make) and nothing else. A clean clone of the
 committed project is put into it. The commands run in it as root, in a mount namespace of their own, on this machine's kernel.
@@ -23,31 +23,33 @@ from typing import Final
 from tests.kernels.machine import NotThere, mirror
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SUITES: Final = {"debian-12": "bookworm", "debian-13": "trixie"}
-"""Distribution -> Debian's name of it."""
+SUITES: Final = {"debian-12": "bookworm", "debian-13": "trixie", "ubuntu-24.04": "noble"}
+"""Distribution -> its name of the release."""
+UBUNTU: Final = "http://archive.ubuntu.com/ubuntu/"
 NEEDED: Final = ("ca-certificates", "git", "make", "python3")
 """What the README asks for before its first command, and what TLS needs."""
 CHECK: Final = (
-    "{program} --version && cd /tmp && printf 'print(1)\\n' > hello.py && "
-    '{program} run --force --probes portable -o /tmp/trace hello.py && {program} report /tmp/trace && test -f "$({program} lab example)"'
+    "cd /tmp && {program} --version && {program} lab up --size 4MB --mount /tmp/mnt --client lab && "
+    "{program} run --force -o /tmp/trace \"$({program} lab example)\" -m /tmp/mnt/models/lab-4mb -e cpu -g -p 'What is a muon?' --tokens 4"
+    " && {program} report /tmp/trace -o /tmp/trace.html --force && {program} lab down --purge"
 )
-"""What every installation has to do, outside of the clone."""
+"""What every installation has to do, outside of the clone: record the example that it contains on the lab that it contains."""
 VENV: Final = (
     "python3 -m venv /root/{name} && /root/{name}/bin/pip install -q --disable-pip-version-check {what} && " + CHECK
 )
+PIPX: Final = "apt-get install -y -qq pipx >/dev/null && pipx install '.[lab]' && "
 COMMANDS: Final = (
     ("make demo", "make demo", 1800.0),
     ("make demo again", "make demo", 900.0),
-    ("pip install . in a venv", VENV.format(name="venv", what=".", program="/root/venv/bin/cvtrace"), 900.0),
+    ("pip install . in a venv", VENV.format(name="venv", what="'.[lab]'", program="/root/venv/bin/cvtrace"), 900.0),
+    ("pipx install .", PIPX + CHECK.format(program="/root/.local/bin/cvtrace"), 900.0),
+    ("make dist", "make dist", 600.0),
+    ("wheel in a venv", VENV.format(name="whl", what="$(ls dist/*.whl)[lab]", program="/root/whl/bin/cvtrace"), 900.0),
     (
-        "pipx install .",
-        "apt-get install -y -qq pipx >/dev/null && pipx install . && "
-        + CHECK.format(program="/root/.local/bin/cvtrace"),
+        "sdist in a venv",
+        VENV.format(name="sdist", what="$(ls dist/*.gz)[lab]", program="/root/sdist/bin/cvtrace"),
         900.0,
     ),
-    ("make dist", "make dist", 600.0),
-    ("wheel in a venv", VENV.format(name="wheel", what="dist/*.whl", program="/root/wheel/bin/cvtrace"), 900.0),
-    ("sdist in a venv", VENV.format(name="sdist", what="dist/*.tar.gz", program="/root/sdist/bin/cvtrace"), 900.0),
     ("make test-unit", "make test-unit", 1200.0),
 )
 """Name, shell command, and how many seconds it may take, in this order. The second demo finds everything installed."""
@@ -86,13 +88,17 @@ class Outcome:
 
 
 def make_root(suite: str, root: Path) -> None:
-    """Make a minimal root of Debian's `suite`, with what the README asks for. Raises NotThere."""
+    """Make a minimal root of `suite`, with what the README asks for. Raises NotThere."""
     if shutil.which("debootstrap") is None:
         raise NotThere("debootstrap is not there: apt install debootstrap")
     if os.geteuid() != 0:
         raise NotThere("only root can make a root: sudo make test-install")
     include = ",".join(NEEDED)
-    command = ["debootstrap", "--variant=minbase", f"--include={include}", suite, str(root), mirror()]
+    source, components = (UBUNTU, "main,universe") if suite == "noble" else (mirror(), "main")
+    command = [
+        *("debootstrap", "--variant=minbase", f"--include={include}", f"--components={components}"),
+        *(suite, str(root), source),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise NotThere(f"debootstrap of {suite} failed: {result.stdout[-300:]}{result.stderr[-300:]}")

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from lab_mount import lab
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_S, INSTALL_S = 240.0, 280.0
@@ -68,8 +69,9 @@ def test_the_wheel_works_in_an_empty_environment(built: Path, tmp_path: Path) ->
     # THEN the command, its manual page and a recording work
     assert run(program, "--version", cwd=tmp_path).stdout.startswith("cvtrace, version ")
     assert (tmp_path / "env/share/man/man1/cvtrace.1").is_file()
-    (tmp_path / "hello.py").write_text("print('hello')\n")
-    run(program, "run", "--probes", "portable", "-o", "trace", "hello.py", cwd=tmp_path)
+    with lab(tmp_path / "lab", {"weights": bytes(100_000)}) as site, site.mount() as mount:
+        (tmp_path / "hello.py").write_text(f"print(len(open({str(mount.root / 'weights')!r}, 'rb').read()))\n")
+        run(program, "run", "--probes", "portable", "--mount", mount.root, "-o", "trace", "hello.py", cwd=tmp_path)
     run(program, "report", "trace", "-o", "report.html", cwd=tmp_path)
     # AND the example is there, outside of the clone
     example = Path(run(program, "lab", "example", cwd=tmp_path).stdout.strip())
