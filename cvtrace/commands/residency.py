@@ -237,7 +237,7 @@ def _table(rows: Sequence[FileResidency]) -> Any:
     from cvtrace.analysis.contract.quantities import pluralize, size
 
     table = Table(box=None, padding=(0, 1), pad_edge=False)
-    table.add_column("file", overflow="fold", min_width=24)
+    table.add_column("file", overflow="fold", min_width=22)
     for name in ("size", "page cache", "client cache", "remote"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", min_width=BAR, no_wrap=True)
@@ -297,7 +297,7 @@ def _tensor_table(tensors: Sequence[Tensor]) -> Any:
     from cvtrace.analysis.contract.quantities import pluralize, size
 
     table = Table(box=None, padding=(0, 1), pad_edge=False)
-    table.add_column("tensor", overflow="fold", min_width=24)
+    table.add_column("tensor", overflow="fold", min_width=22)
     for name in ("size", "page cache", "client cache"):
         table.add_column(name, justify="right", no_wrap=True)
     largest = sorted(tensors, key=lambda each: -each.size)[:SHOWN_FILES]

@@ -30,7 +30,7 @@ WRITES_A_FILE = "open('ran', 'w')"
         (["--", "no-such-program"], "there is no script or program no-such-program"),
         (["--", "./script.py.txt"], "not executable"),
         (["--", "script.py.txt"], "write ./script.py.txt"),
-        (["--python", "/no/python", "script.py"], "no interpreter /no/python"),
+        (["--python", "/no/python", "script.py"], "no Python interpreter at /no/python"),
         (["--user", "no-such-user", "script.py"], "no user no-such-user"),
     ],
 )
