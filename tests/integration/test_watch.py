@@ -119,7 +119,7 @@ def test_in_a_pipe_it_says_that_it_shows_nothing(mount: Path, tmp_path: Path) ->
 
     assert result.stdout.startswith(b"line 0\n")
     (line,) = result.stderr.splitlines()
-    assert line.startswith(b"cvtrace: --watch shows nothing here")
+    assert line.startswith(b"cvtrace: --watch has no effect")
 
 
 def test_reads_are_counted_while_they_happen(mount: Path, tmp_path: Path) -> None:
