@@ -104,7 +104,10 @@ def test_the_wait_of_a_way_to_read_is_for_cvmfs(ways: Ways, way: str) -> None:
 
     # THEN it waited for the network, and for little else (a CPU, or a program that it started, is its own matter)
     on_cvmfs = sum(spent for name, spent in classes.items() if name.startswith(("network", "cache")))
-    assert classes["network.request"] >= 0.9 * DELAY_S
+    # (a worker of the kernel's may send the request while the program still computes, or waits for a CPU)
+    computing = classes["compute.cpu"] + classes["compute.wait"]
+    assert classes["network.request"] >= 0.9 * DELAY_S - computing
+    assert classes["network.request"] >= 0.5 * DELAY_S
     assert on_cvmfs + classes["compute.wait"] >= 0.9 * waited_s, classes
     assert classes["other.io"] + classes["other.idle"] + classes["unattributed"] <= 0.1 * waited_s, classes
 
