@@ -11,6 +11,11 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from report_page import ReportPage
 
+from benchmarks.big_trace import big_trace
+from cvtrace.analysis.report import html
+from cvtrace.analysis.summary.assemble import full_analysis
+from cvtrace.tracer.store import Trace
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -45,3 +50,22 @@ def open_report(browser: Browser) -> Iterator[Callable[..., ReportPage]]:
     for view, page in pages:
         page.close()
         assert view.troubles == []
+
+
+def write_report(folder: Path, trace: Trace) -> Path:
+    """Write the page of a trace into a folder."""
+    path = folder / "report.html"
+    path.write_text(html.render(*full_analysis(trace)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the report on a made-up run of 3,000 requests: a load, then 40 tokens, with 30 fetches."""
+    return write_report(tmp_path_factory.mktemp("report"), big_trace(3000, tokens=40, files=4))
+
+
+@pytest.fixture(scope="session")
+def many_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the report on a run that reads 40 files."""
+    return write_report(tmp_path_factory.mktemp("many"), big_trace(3000, tokens=5, files=40))

@@ -8,21 +8,10 @@ from pathlib import Path
 import pytest
 from report_page import ReportPage
 
-from benchmarks.big_trace import big_trace
 from cvtrace.analysis.contract.classes import Class
-from cvtrace.analysis.report import html
 from cvtrace.analysis.report.html.palette import PAINTS
-from cvtrace.analysis.summary.assemble import full_analysis
 
 Open = Callable[..., ReportPage]
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the report on a made-up run of 3,000 requests: a load, then 40 tokens, with 30 fetches."""
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(html.render(*full_analysis(big_trace(3000, tokens=40, files=4))), encoding="utf-8")
-    return path
 
 
 def test_the_answer_stands_on_the_first_screen(report: Path, open_report: Open) -> None:
@@ -187,14 +176,6 @@ def test_all_columns_can_be_shown(report: Path, open_report: Open) -> None:
     assert "hits CVMFS" in place.locator("th").all_inner_texts()
     place.get_by_role("button", name="Fewer columns").click()
     assert place.locator("th").count() == fewer
-
-
-@pytest.fixture(scope="module")
-def many_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the report on a run that reads 40 files."""
-    path = tmp_path_factory.mktemp("many") / "report.html"
-    path.write_text(html.render(*full_analysis(big_trace(3000, tokens=5, files=40))), encoding="utf-8")
-    return path
 
 
 def test_folders_open_by_click_and_by_key(many_files: Path, open_report: Open) -> None:

@@ -14,20 +14,11 @@ from report_page import ReportPage
 from runs import hot_run, portable_run
 from scene import Scene
 
-from benchmarks.big_trace import big_trace
 from cvtrace.analysis.report import html
 from cvtrace.analysis.summary.assemble import full_analysis
 
 PICTURES = ("phases", "timeline", "activity", "tokens", "flame", "waterfall", "heat")
 Open = Callable[..., ReportPage]
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the report on a made-up run of 3,000 requests: a load, then 40 tokens, with 30 fetches."""
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(html.render(*full_analysis(big_trace(3000, tokens=40, files=4))), encoding="utf-8")
-    return path
 
 
 def test_every_picture_is_drawn_and_has_its_table(report: Path, open_report: Open) -> None:
