@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from cvtrace.commands.console import say
+from cvtrace.commands.cvmfs_files import find_files
 from cvtrace.probes.visible import printable
 
 if TYPE_CHECKING:
@@ -69,10 +69,7 @@ def command(paths: tuple[Path, ...], with_tensors: bool, as_json: bool, watch: b
     """
     if watch and as_json:
         raise click.UsageError("--watch draws on the terminal: leave out --json, or call it again and again")
-    try:
-        look = _looker([str(path.absolute()) for path in paths], with_tensors)
-    except FileNotFoundError as failure:
-        raise click.UsageError(failure.strerror or str(failure)) from None
+    look = _looker([str(path.absolute()) for path in paths], with_tensors)
     if watch:
         _watch(look)
     files, tensors, reasons = look()
@@ -88,22 +85,11 @@ Look = Callable[[], "tuple[list[FileResidency], list[Tensor], list[str]]"]
 
 
 def _looker(paths: list[str], with_tensors: bool) -> Look:
-    """Find mounts and files once; the result looks where their bytes are. Raises NotLookedAt, CannotObserve."""
-    from cvtrace.probes.cvmfs.mounts import mount_points
-    from cvtrace.probes.cvmfs.processes import clients
-    from cvtrace.probes.cvmfs.survey import survey
-    from cvtrace.probes.residency.survey import NotLookedAt, files_of, residency
-    from cvtrace.tracer.user import switch_user, who_asked
+    """Find mounts and files once; the result looks where their bytes are. Raises UsageError, NotLookedAt."""
+    from cvtrace.probes.residency.survey import residency
+    from cvtrace.tracer.user import who_asked
 
-    caller = who_asked(os.environ)
-    known = clients()
-    points = mount_points(known)
-    files = files_of(paths, points, partial(switch_user, caller) if caller.is_other else _stay)
-    used = {file.device for file in files}
-    mounts = survey([point for point in points if point.device in used], known).mounts
-    for mount in mounts:
-        if not mount.answers:
-            raise NotLookedAt(mount.error or f"{mount.path} does not answer")
+    files, mounts = find_files(paths, who_asked(os.environ))
 
     def look() -> tuple[list[FileResidency], list[Tensor], list[str]]:
         rows = residency(files, mounts)
@@ -111,10 +97,6 @@ def _looker(paths: list[str], with_tensors: bool) -> Look:
         return rows, tensors, reasons
 
     return look
-
-
-def _stay() -> None:
-    """Keep the rights of this process: it is the user's own."""
 
 
 def _tensors(rows: Sequence[FileResidency], mounts: Sequence[Mount]) -> tuple[list[Tensor], list[str]]:

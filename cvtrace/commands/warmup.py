@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cvtrace.commands.console import doing, say
+from cvtrace.commands.cvmfs_files import find_files, switch_to
 
 if TYPE_CHECKING:
     from cvtrace.probes.cvmfs.mounts import Mount
-    from cvtrace.probes.residency.survey import File, FileResidency
+    from cvtrace.probes.residency.survey import File
     from cvtrace.probes.residency.warming import Piece, Progress
 
 ANALYSIS_S: Final = 600.0
@@ -39,45 +40,29 @@ def command(paths: tuple[Path, ...], threads: int, only_needed: bool, check: boo
     Each object that the client's cache lacks is read once, so that the client fetches it. Without root it is not known what the cache holds, and
     every object is read.
     """
-    from cvtrace.probes.cvmfs.mounts import mount_points
-    from cvtrace.probes.cvmfs.processes import clients
-    from cvtrace.probes.cvmfs.survey import survey
-    from cvtrace.probes.residency.survey import files_of, residency
+    from cvtrace.probes.residency.survey import client_caches
     from cvtrace.tracer.user import switch_user, who_asked
 
     if yes and not evict:
         raise click.UsageError("--yes answers the question of --evict: it does nothing alone")
     if check and evict:
         raise click.UsageError("--check changes nothing, and --evict empties caches: give one of them")
-    caller, known = who_asked(os.environ), clients()
-    switch = partial(switch_user, caller) if caller.is_other else _stay
-    points = mount_points(known)
-    try:
-        ranges = _ranges(paths, switch, only_needed=only_needed)
-        names = (
-            list(dict.fromkeys(path for path, _, _ in ranges)) if ranges else [str(path.absolute()) for path in paths]
-        )
-        files = files_of(names, points, switch)
-    except FileNotFoundError as failure:
-        raise click.UsageError(failure.strerror or str(failure)) from None
-    used = {file.device for file in files}
-    mounts = survey([point for point in points if point.device in used], known).mounts
+    caller = who_asked(os.environ)
+    ranges = _ranges(paths, switch_to(caller), only_needed=only_needed)
+    names = dict.fromkeys(path for path, _, _ in ranges) if ranges else [str(path.absolute()) for path in paths]
+    files, mounts = find_files(list(names), caller)
     if evict:
         _evict(files, mounts, yes=yes)
         return
-    rows = residency(files, mounts)
-    pieces = pieces_of(rows, ranges if only_needed else [])
+    cached = client_caches(files, mounts)
+    pieces = pieces_of(files, cached, ranges if only_needed else [])
     if check:
-        _say_missing(rows, pieces)
+        _say_missing(files, cached, pieces)
         return
     _warn_of_quota(mounts, pieces)
     if caller.is_other:
         switch_user(caller)
     _fetch(pieces, threads, len(files))
-
-
-def _stay() -> None:
-    """Keep the rights of this process: it is the user's own."""
 
 
 def _ranges(paths: Sequence[Path], switch: Callable[[], None], *, only_needed: bool) -> list[tuple[str, int, int]]:
@@ -127,46 +112,45 @@ def _ranges_of_trace(path: str, switch: Callable[[], None]) -> dict[str, Any]:
     return {"ranges": kept, "missing": [name for name, is_there in there.items() if not is_there]}
 
 
-def pieces_of(rows: Sequence[FileResidency], ranges: Sequence[tuple[str, int, int]]) -> list[Piece]:
+def pieces_of(
+    files: Sequence[File], cached: Sequence[tuple[bool, ...] | None], ranges: Sequence[tuple[str, int, int]]
+) -> list[Piece]:
     """Return the objects to read, in order: of `ranges`, or of whole files; without those that the client's cache holds."""
-    by_path = {row.file.path: row for row in rows}
+    by_path = {file.path: (file, held) for file, held in zip(files, cached, strict=True)}
     chosen: dict[Piece, None] = {}
-    stretches = ranges or [(row.file.path, 0, row.file.size) for row in rows]
-    for path, offset, size in stretches:
-        row = by_path.get(path)
-        if row is not None:
-            chosen |= dict.fromkeys(_pieces_within(row, offset, size))
+    for path, offset, size in ranges or [(file.path, 0, file.size) for file in files]:
+        if path in by_path:
+            chosen |= dict.fromkeys(_pieces_within(*by_path[path], offset, size))
     return list(chosen)
 
 
-def _pieces_within(row: FileResidency, offset: int, size: int) -> Iterator[Piece]:
+def _pieces_within(file: File, cached: tuple[bool, ...] | None, offset: int, size: int) -> Iterator[Piece]:
     from cvtrace.probes.residency.warming import Piece
 
-    file = row.file
     if file.objects is None:
         yield Piece(file.path, 0, file.size, whole=True)
         return
     whole = len(file.objects) == 1  # its open fetches it, whatever is read then
     for number, each in enumerate(file.objects):
-        is_cached = row.cached is not None and row.cached[number]
+        is_cached = cached is not None and cached[number]
         if not is_cached and (whole or (each.offset < offset + size and offset < each.offset + each.size)):
             yield Piece(file.path, each.offset, each.size)
 
 
-def _say_missing(rows: Sequence[FileResidency], pieces: Sequence[Piece]) -> None:
+def _say_missing(files: Sequence[File], cached: Sequence[tuple[bool, ...] | None], pieces: Sequence[Piece]) -> None:
     from cvtrace.analysis.contract.quantities import pluralize, size
     from cvtrace.probes.command import SUDO
 
-    if any(row.cached is None and row.file.size for row in rows):
+    if any(held is None and file.size for file, held in zip(files, cached, strict=True)):
         raise click.UsageError(f"only root sees what the client's cache holds: {SUDO} warmup --check …")
-    total = sum(row.file.size for row in rows)
+    total = sum(file.size for file in files)
     if not pieces:
-        click.echo(f"nothing is missing: {pluralize(len(rows), 'file')}, {size(total)}")
+        click.echo(f"nothing is missing: {pluralize(len(files), 'file')}, {size(total)}")
         return
     missing = sum(piece.size for piece in pieces)
-    files = len({piece.path for piece in pieces})
+    holding = len({piece.path for piece in pieces})
     click.echo(
-        f"missing: {pluralize(len(pieces), 'object')} of {pluralize(files, 'file')}, {size(missing)} of {size(total)}"
+        f"missing: {pluralize(len(pieces), 'object')} of {pluralize(holding, 'file')}, {size(missing)} of {size(total)}"
     )
     raise click.exceptions.Exit(1)
 

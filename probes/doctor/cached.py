@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 
 from cvtrace.probes.command import SUDO
-from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 from cvtrace.probes.cvmfs.quota import MEBIBYTE
 from cvtrace.probes.cvmfs.strict import line
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, Finding, size_of
 from cvtrace.probes.doctor.meeting import Client
 from cvtrace.probes.doctor.model import Model
+from cvtrace.probes.residency.survey import File, NotLookedAt, client_caches, files_of
 
 ANSWER_S: Final = 5.0
-MOST_FILES: Final = 10_000
-MOST_PAGES: Final = 10_000
-HASH: Final = re.compile(r"[0-9a-f]{40,64}(?:-[a-z0-9]+)?[A-Z]?")
-CHUNK: Final = re.compile(r"^([0-9a-f]{40,64}(?:-[a-z0-9]+)?[A-Z]?),(\d{1,18}),(\d{1,18})$", re.MULTILINE)
 _GROUP: Final = "cvmfs"
 
 
-@dataclass(frozen=True)
-class Object:
-    """An object of the repository that a file consists of."""
+def files_of_model(client: Client, model: Model | None) -> list[File] | None:
+    """Return the files of the model, a folder or a file on the client's mount; None without a model, or if its client does not list them."""
+    if model is None:
+        return None
+    try:
+        return files_of([str(model.path.absolute())], [client.mount], lambda: None, ANSWER_S)
+    except (NotLookedAt, OSError):
+        return None
 
-    hash: str
-    size_bytes: int
-    suffixes: tuple[str, ...]
-    """With which letters the client may write it: P for a chunk."""
 
-
-def cached(client: Client, model: Model | None) -> Finding | None:
+def cached(client: Client, model: Model | None, files: Sequence[File] | None) -> Finding | None:
     """Return how many bytes of the model the client has in its cache; None without a model on this mount."""
     if model is None:
         return None
@@ -46,86 +37,39 @@ def cached(client: Client, model: Model | None) -> Finding | None:
         return Finding(
             _GROUP, name, UNKNOWN, "only root can look into the client's cache", f"{SUDO} doctor", mount.path
         )
-    try:
-        have, of = within(ANSWER_S, partial(_count, model.path, Path(f"/proc/{mount.daemon.pid}/cwd")))
-    except (NoAnswer, OSError, ValueError):
+    listed = [file for file in files or () if file.size]
+    objects = [file.objects for file in listed]
+    if files is None or None in objects:
         return Finding(
             _GROUP, name, UNKNOWN, "the client does not say which objects the model consists of", None, mount.path
         )
+    held = client_caches(listed, [mount])
+    if None in held:
+        return Finding(_GROUP, name, UNKNOWN, "the client's cache is not a plain disk cache", None, mount.path)
+    pairs = [
+        pair
+        for file, holds in zip(listed, held, strict=True)
+        for pair in zip(file.objects or (), holds or (), strict=True)
+    ]
+    have, of = sum(each.size for each, is_held in pairs if is_held), sum(each.size for each, _ in pairs)
     share = 100.0 * have / of if of else 100.0
     sentence = f"{size_of(have)} of {size_of(of)} ({share:.0f} %) of the model are in the client's cache"
     return Finding(_GROUP, name, OK, sentence, None, mount.path)
 
 
-def unchunked(client: Client, model: Model | None) -> Finding | None:
+def unchunked(client: Client, files: Sequence[File] | None) -> Finding | None:
     """Return which file of the model is too large to be opened: unchunked, and above half of the quota. None if there is none."""
-    if model is None or not client.quota_bytes:
+    if not client.quota_bytes:
         return None
-    try:
-        path, size = within(ANSWER_S, partial(_largest_unchunked, model.path))
-    except (NoAnswer, OSError, ValueError):
-        return None
-    if not size or size <= client.quota_bytes // 2:
+    whole = [file for file in files or () if file.objects is not None and len(file.objects) == 1]
+    largest = max(whole, key=lambda file: file.size, default=None)
+    if largest is None or largest.size <= client.quota_bytes // 2:
         return None
     sentence = (
-        f"{path} ({size_of(size)}) is not chunked and larger than half of the quota ({size_of(client.quota_bytes)}): "
+        f"{largest.path} ({size_of(largest.size)}) is not chunked and larger than half of the quota ({size_of(client.quota_bytes)}): "
         "the client cannot open it"
     )
-    mend = f"CVMFS_QUOTA_LIMIT={-(-size * 2 // MEBIBYTE) + 1}, then cvmfs_config reload; or publish it in chunks"
+    mend = (
+        f"CVMFS_QUOTA_LIMIT={-(-largest.size * 2 // MEBIBYTE) + 1}, then cvmfs_config reload; or publish it in chunks"
+    )
     return Finding(_GROUP, "unchunked_file", FAILED, line(sentence, 1000), mend, client.mount.path)
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """Yield the files of the model."""
-    if path.is_file():
-        yield path
-        return
-    for number, file in enumerate(file for file in sorted(path.rglob("*")) if file.is_file()):
-        if number >= MOST_FILES:
-            return
-        yield file
-
-
-def _count(path: Path, workspace: Path) -> tuple[int, int]:
-    """In a child: return the bytes of the model that are in the cache, and all of them."""
-    have = of = 0
-    for file in _files(path):
-        for each in _objects(file):
-            of += each.size_bytes
-            places = (workspace / each.hash[:2] / f"{each.hash[2:]}{suffix}" for suffix in each.suffixes)
-            have += each.size_bytes if any(place.is_file() for place in places) else 0
-    return have, of
-
-
-def _largest_unchunked(path: Path) -> tuple[str, int]:
-    """In a child: return the largest file of the model that is one object, and its size."""
-    sizes = ((str(file), file.stat().st_size) for file in _files(path) if _chunk_count(file) < 2)
-    return max(sizes, key=lambda each: each[1], default=("", 0))
-
-
-def _chunk_count(file: Path) -> int:
-    return int(os.getxattr(file, "user.chunks"))
-
-
-def _objects(file: Path) -> Iterator[Object]:
-    """Yield what a file consists of, as the client says. Raises OSError if it does not."""
-    if _chunk_count(file) < 2:
-        value = os.getxattr(file, "user.hash").decode("ascii", "replace")
-        if not HASH.fullmatch(value):
-            raise ValueError(value)
-        yield Object(value, file.stat().st_size, ("",))
-        return
-    for page in _pages(file):
-        for digest, _, size in CHUNK.findall(page):
-            yield Object(digest, int(size), ("P", ""))
-
-
-def _pages(file: Path) -> Iterator[str]:
-    """Yield the pages of the chunk list: `user.chunk_list~0`, `~1`, …, or the only one of a client without pages."""
-    count = 1
-    with contextlib.suppress(OSError):
-        pages = re.search(rb"\d{1,9}", os.getxattr(file, "user.chunk_list~?"))  # "num_pages, 3"
-        count = min(int(pages[0]), MOST_PAGES) if pages else 1
-    for number in range(count):
-        name = f"user.chunk_list~{number}" if count > 1 else "user.chunk_list"
-        yield os.getxattr(file, name).decode("ascii", "replace")

@@ -19,7 +19,7 @@ from cvtrace.probes.cvmfs.processes import clients
 from cvtrace.probes.cvmfs.quota import MEBIBYTE
 from cvtrace.probes.cvmfs.strict import line
 from cvtrace.probes.cvmfs.survey import survey
-from cvtrace.probes.doctor.cached import cached, unchunked
+from cvtrace.probes.doctor.cached import cached, files_of_model, unchunked
 from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding, size_of
 from cvtrace.probes.doctor.meeting import KEYS, Client, meet
@@ -84,6 +84,7 @@ def _of_mount(client: Client, model: Model | None, managers: Sequence[Process], 
         mend = f"umount -l {mount.path}, then mount it again"
         return [Finding(_GROUP, "mount", FAILED, mount.error or "does not answer", mend, mount.path)]
     own_model = model if model is not None and is_below(str(model.path.absolute()), mount.path) else None
+    files = files_of_model(client, own_model)
     checks: tuple[Callable[[], Finding | None], ...] = (
         lambda: _daemon(client),
         lambda: Finding(**library) if isinstance(library, dict) else None,
@@ -93,8 +94,8 @@ def _of_mount(client: Client, model: Model | None, managers: Sequence[Process], 
         lambda: _proxy(client),
         lambda: _public_key(client),
         lambda: _quota(client, own_model),
-        lambda: cached(client, own_model),
-        lambda: unchunked(client, own_model),
+        lambda: cached(client, own_model, files),
+        lambda: unchunked(client, files),
         lambda: _space(client, own_model),
         lambda: _managers(client, managers),
         lambda: _options(client),

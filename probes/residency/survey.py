@@ -73,17 +73,19 @@ class NotLookedAt(CannotObserve):
     """A path that is not on a CVMFS mount, cannot be read, or whose client does not answer: one sentence."""
 
 
-def files_of(paths: Sequence[str], points: Sequence[MountPoint], switch: Callable[[], None]) -> list[File]:
+def files_of(
+    paths: Sequence[str], points: Sequence[MountPoint | Mount], switch: Callable[[], None], seconds: float = ANSWER_S
+) -> list[File]:
     """Return the files that the paths name, folders with all that is below them; links are followed as far as they lead to CVMFS mounts.
 
     `points` are those mounts, `switch` gives the child the rights of the user who called. Raises NotLookedAt, FileNotFoundError with a sentence.
     """
     devices = [point.device for point in points]
     try:
-        rows = within(ANSWER_S, partial(_listed, tuple(paths), devices, switch), MOST_ANSWER_BYTES)
+        rows = within(seconds, partial(_listed, tuple(paths), devices, switch), MOST_ANSWER_BYTES)
     except NoAnswer as failure:
         raise NotLookedAt(
-            f"{paths[0]} does not answer within {ANSWER_S:.0f} s ({failure}): look at the mount with `cvtrace doctor`"
+            f"{paths[0]} does not answer within {seconds:.0f} s ({failure}): look at the mount with `cvtrace doctor`"
         ) from None
     except FileNotFoundError:
         raise
@@ -139,13 +141,14 @@ def _below(path: str) -> Iterator[str]:
 
 def residency(files: Sequence[File], mounts: Sequence[Mount]) -> list[FileResidency]:
     """Return where the bytes of the files are at this moment. Raises NotLookedAt if a client does not answer."""
-    cached = _in_client_caches(files, mounts)
+    cached = client_caches(files, mounts)
     ranges = [[(each.offset, each.size) for each in file.objects or (Object("", 0, file.size),)] for file in files]
     resident = resident_bytes(files, ranges, cached)
     return [FileResidency(*parts) for parts in zip(files, resident, cached, strict=True)]
 
 
-def _in_client_caches(files: Sequence[File], mounts: Sequence[Mount]) -> list[tuple[bool, ...] | None]:
+def client_caches(files: Sequence[File], mounts: Sequence[Mount]) -> list[tuple[bool, ...] | None]:
+    """Return for each file whether the cache of its client holds each of its objects; None where that is not known."""
     held: dict[int, dict[str, int] | None] = {}
     for mount in mounts:
         hashes = {each.hash for file in files if file.device == mount.device for each in file.objects or ()}
