@@ -11,7 +11,7 @@ import numpy as np
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.joins.bytes_used import used_ranges
 from cvtrace.analysis.trace.intervals import Ints
-from cvtrace.analysis.trace.keys import file_key
+from cvtrace.analysis.trace.keys import connection_of_file, file_key, node_of_file
 from cvtrace.probes.events import Opcode
 
 
@@ -36,36 +36,20 @@ def needed_ranges(study: Study) -> list[NeededRange]:
     requests, pages = study.requests, used_ranges(study.recording)
     read = np.flatnonzero(requests.by_target & requests.is_(Opcode.READ) & (requests.offset >= 0))
     opened = np.flatnonzero(requests.by_target & requests.is_(Opcode.OPEN) & ~requests.failed)
-    node = requests.nodeid
-    link = requests.connection
-    page_link, page_node = _split(study, pages.file)
-    connection = np.concatenate([link[read], link[opened], page_link])
-    inode = np.concatenate([node[read], node[opened], page_node])
+    file = file_key(requests.connection, requests.nodeid)
+    file = np.concatenate([file[read], file[opened], pages.file])
     start = np.concatenate([requests.offset[read], np.full(len(opened), -1), pages.start])
     end = np.concatenate([requests.offset[read] + requests.size[read], np.full(len(opened), -1), pages.end])
     when = np.concatenate([requests.sent[read], requests.sent[opened], pages.when])
-    return _merged(study, connection, inode, start, end, when)
+    return _merged(study, file, start, end, when)
 
 
-def _split(study: Study, file: Ints) -> tuple[Ints, Ints]:
-    """Return connection and inode of files as `file_key` numbers them: of those whose paths are known."""
-    known = list(study.file_paths.names)
-    pairs = np.array(known, dtype=np.int64).reshape(-1, 2)
-    keys = file_key(pairs[:, 0], pairs[:, 1])
-    order = np.argsort(keys)
-    if not len(order):
-        return np.full(len(file), -1), np.full(len(file), -1)
-    place = order[np.minimum(np.searchsorted(keys[order], file), len(order) - 1)]
-    is_known = keys[place] == file
-    return np.where(is_known, pairs[place, 0], -1), np.where(is_known, pairs[place, 1], -1)
-
-
-def _merged(study: Study, connection: Ints, inode: Ints, start: Ints, end: Ints, when: Ints) -> list[NeededRange]:
+def _merged(study: Study, file: Ints, start: Ints, end: Ints, when: Ints) -> list[NeededRange]:
     """Put the uses of a stretch together: its first and its last byte used, at the time of the first."""
     if not len(when):
         return []
     step = np.where(start < 0, -1, start // STEP)
-    rows, group = np.unique(np.stack([connection, inode, step]), axis=1, return_inverse=True)
+    rows, group = np.unique(np.stack([file, step]), axis=1, return_inverse=True)
     group = group.ravel()
     count = rows.shape[1]
     first, lowest = (np.full(count, np.iinfo(np.int64).max) for _ in range(2))
@@ -75,9 +59,10 @@ def _merged(study: Study, connection: Ints, inode: Ints, start: Ints, end: Ints,
     np.maximum.at(highest, group, end)
     order = np.argsort(first, kind="stable")
     names = study.file_paths.names
+    connection, node = connection_of_file(rows[0]), node_of_file(rows[0])
     ranges = []
     for number in order.tolist():
-        path = names.get((int(rows[0, number]), int(rows[1, number])))
+        path = names.get((int(connection[number]), int(node[number])))
         if path is not None and os.path.isabs(path):  # noqa: PTH117 - a text of the trace
             offset = max(int(lowest[number]), 0)
             ranges.append(NeededRange(path, offset, max(int(highest[number]) - offset, 0)))

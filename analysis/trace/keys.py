@@ -69,6 +69,16 @@ def file_key(connection: Ints, nodeid: Ints) -> Ints:
     return connection << _NODE_BITS ^ nodeid
 
 
+def connection_of_file(key: Ints) -> Ints:
+    """Return the connection in a `file_key`."""
+    return key >> _NODE_BITS
+
+
+def node_of_file(key: Ints) -> Ints:
+    """Return the node in a `file_key`."""
+    return key & ((1 << _NODE_BITS) - 1)
+
+
 def request_key(connection_rank: Ints, unique: Ints) -> Ints:
     """Return one number for a FUSE request: the kernel's number is one of its connection only. Connections are numbered from 0."""
     return connection_rank << _UNIQUE_BITS | unique & ((1 << _UNIQUE_BITS) - 1)

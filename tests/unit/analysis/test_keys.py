@@ -46,6 +46,13 @@ def test_files_requests_jobs_and_threads_are_told_apart() -> None:
         assert len(np.unique(packed)) == len(packed)
 
 
+def test_a_file_is_taken_apart_into_its_connection_and_node() -> None:
+    connection, node = all_pairs([0, 39, 2**20], [1, 256, 2**40 - 1])
+    packed = keys.file_key(connection, node)
+    assert keys.connection_of_file(packed).tolist() == connection.tolist()
+    assert keys.node_of_file(packed).tolist() == node.tolist()
+
+
 def test_an_address_is_written_as_people_write_it() -> None:
     address = keys.address_key(ints([10 << 24 | 7, 0xC0A80001]), ints([8000, 80])).tolist()
     assert [keys.address_text(each) for each in address] == ["10.0.0.7:8000", "192.168.0.1:80"]
