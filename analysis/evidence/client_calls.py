@@ -7,7 +7,7 @@ import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import Class
-from cvtrace.analysis.trace.intervals import Ints, Steps, covered, cut, overlay, pick
+from cvtrace.analysis.trace.intervals import Ints, Steps, add_by_group, covered, cut, overlay, pick
 from cvtrace.analysis.trace.recording import Rows
 from cvtrace.probes.events import Kind
 
@@ -67,13 +67,9 @@ class _Cleanups:
         row = pick(segments.row, np.searchsorted(segments.start, rows.start, side="right") - 1, -1)
         rows, row = rows.where(row >= 0), row[row >= 0]
         self.count = np.bincount(row, minlength=count)
-        self.spent_ns = _sum(row, rows.end - rows.start, count)
-        self.freed = _sum(row, np.maximum(rows.b, 0), count)
+        self.spent_ns = add_by_group(row, rows.end - rows.start, count)
+        self.freed = add_by_group(row, np.maximum(rows.b, 0), count)
         self.unknown = np.bincount(row[rows.b <= 0], minlength=count) > 0
-
-
-def _sum(row: Ints, amount: Ints, count: int) -> Ints:
-    return np.bincount(row, weights=amount, minlength=count).astype(np.int64)
 
 
 def _backoff(study: Study) -> tuple[Ints, Ints]:
@@ -99,4 +95,4 @@ def _waited_ns(study: Study, rows: Rows, key: Ints, of_request: Ints) -> Ints:
         asleep, lanes.at(key_of_piece[queued], path.start[queued]), lanes.at(key_of_piece[queued], path.end[queued])
     )
     spent = np.where(pieces.value == 1, pieces.end - pieces.start, 0)
-    return _sum(study.segments.row[path.of[queued[pieces.which]]], spent, len(study.phases.names))
+    return add_by_group(study.segments.row[path.of[queued[pieces.which]]], spent, len(study.phases.names))

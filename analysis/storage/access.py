@@ -14,8 +14,8 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
 from cvtrace.analysis.joins.paths import enclosing_call
 from cvtrace.analysis.storage.chunks import requested_bytes_of_files
-from cvtrace.analysis.storage.file_map import Axis, add_up, union
-from cvtrace.analysis.trace.intervals import Bools, Ints, match, pick
+from cvtrace.analysis.storage.file_map import Axis, union
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, match, pick
 from cvtrace.analysis.trace.keys import PAGE
 from cvtrace.probes.events import Kind
 
@@ -140,7 +140,7 @@ def _follows(steps: _Steps, near: int) -> Bools:
 def _jumps(steps: _Steps, place: Ints, files: int, near: int) -> tuple[Ints, Ints]:
     """Return how many steps of each file were jumps, and how many there were, the first of each thread not counted."""
     jumped = steps.same_thread & ~_follows(steps, near)
-    return add_up(place, jumped, files), add_up(place, steps.same_thread, files)
+    return add_by_group(place, jumped, files), add_by_group(place, steps.same_thread, files)
 
 
 def _used(study: Study, steps: _Steps, files: Ints) -> Ints:
@@ -163,7 +163,7 @@ def _read(study: Study, files: Ints) -> Ints:
     call = np.where(pick(calls.kind, call, -1) == Kind.SYS_READ, call, -1)
     inside = call >= 0
     which, first = np.unique(call[inside], return_index=True)
-    returned = add_up(match(files, file[inside][first]), np.maximum(pick(calls.ret, which, 0), 0), len(files))
+    returned = add_by_group(match(files, file[inside][first]), np.maximum(pick(calls.ret, which, 0), 0), len(files))
     copied = _sizes(files, file[inside], start[inside], end[inside])
     return np.minimum(copied, returned) + _sizes(files, file[~inside], start[~inside], end[~inside])
 
@@ -172,4 +172,4 @@ def _sizes(files: Ints, file: Ints, start: Ints, end: Ints) -> Ints:
     """Return how many bytes of each file the ranges cover together."""
     axis = Axis.of(files, end)
     of, begin, stop = union(axis, file, start, end)
-    return add_up(match(files, of), stop - begin, len(files))
+    return add_by_group(match(files, of), stop - begin, len(files))

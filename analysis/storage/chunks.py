@@ -16,9 +16,9 @@ from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
 from cvtrace.analysis.joins.cache_use import FETCHED, HIT, SHARED, cached_since
 from cvtrace.analysis.joins.requests import DIRECT_IO
-from cvtrace.analysis.storage.file_map import LARGEST_FILE, Axis, FileMap, add_up, union
+from cvtrace.analysis.storage.file_map import LARGEST_FILE, Axis, FileMap, union
 from cvtrace.analysis.storage.reloads import suffix
-from cvtrace.analysis.trace.intervals import Bools, Ints, match, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, match, pick
 from cvtrace.probes.events import Opcode
 
 KINDS: Final = ("file", "chunk", "catalog", "certificate", "history", "metainfo", "")
@@ -89,7 +89,7 @@ def blocked_ns(study: Study, rows: tuple[int, ...] = ()) -> Ints:
     blocked = np.isin(path.value, BLOCKED_ON_CVMFS)
     if rows:
         blocked &= np.isin(study.segments.row[path.of], rows)
-    return add_up(path.request, np.where(blocked, path.length, 0), len(study.requests))
+    return add_by_group(path.request, np.where(blocked, path.length, 0), len(study.requests))
 
 
 def chunks(study: Study) -> Chunks:
@@ -105,7 +105,9 @@ def chunks(study: Study) -> Chunks:
     of_request = np.where(requests.by_target, request_object, -1)
 
     def uses(chosen: Bools) -> Ints:
-        return add_up(np.where(chosen & of_target, use.use_object, -1), np.ones(len(of_target), dtype=np.int64), count)
+        return add_by_group(
+            np.where(chosen & of_target, use.use_object, -1), np.ones(len(of_target), dtype=np.int64), count
+        )
 
     file, offset, reach, from_read = _places(study, reading, of_request, count)
     columns = {
@@ -118,15 +120,15 @@ def chunks(study: Study) -> Chunks:
         "size": _sizes(study, count),
         "reach": reach,
         "requested": np.zeros(count, dtype=np.int64),
-        "read": add_up(np.where(reading, use.read_object, -1), use.read_bytes, count)
-        + add_up(_streamed(study, of_request), requests.read_bytes, count),
-        "fetched": add_up(of_get, gets.body_bytes, count),
-        "fetches": add_up(of_get, np.ones(len(gets), dtype=np.int64), count),
+        "read": add_by_group(np.where(reading, use.read_object, -1), use.read_bytes, count)
+        + add_by_group(_streamed(study, of_request), requests.read_bytes, count),
+        "fetched": add_by_group(of_get, gets.body_bytes, count),
+        "fetches": add_by_group(of_get, np.ones(len(gets), dtype=np.int64), count),
         "hits": uses(use.use == HIT),
         "shared": uses(use.use == SHARED),
         "misses": uses(use.use == FETCHED),
         "evictions": uses(again),
-        "blocked_ns": add_up(of_request, blocked_ns(study), count),
+        "blocked_ns": add_by_group(of_request, blocked_ns(study), count),
     }
     used = sum(columns[name] for name in ("read", "fetches", "hits", "shared", "misses")) > 0
     order = np.flatnonzero(used)
@@ -203,7 +205,7 @@ def requested_bytes_of_chunks(study: Study, table: Chunks) -> Ints:
     axis = Axis.of(table.file[known], table.end[known])
     placed = FileMap.of(axis, table.file[known], table.offset[known], table.end[known], known)
     pieces = placed.split(*union(axis, pages.file, pages.start, pages.end))
-    return add_up(pieces.value, pieces.end - pieces.start, len(table))
+    return add_by_group(pieces.value, pieces.end - pieces.start, len(table))
 
 
 def requested_bytes_of_files(study: Study, file: Ints) -> Ints:
@@ -228,7 +230,7 @@ def requested_bytes_of_files(study: Study, file: Ints) -> Ints:
     end = np.concatenate([end, stop])
     axis = Axis.of(file, end)
     of, start, stop = union(axis, of_page, first, end)
-    return add_up(match(file, of), stop - start, len(file))
+    return add_by_group(match(file, of), stop - start, len(file))
 
 
 def _direct(study: Study) -> tuple[Ints, Ints, Ints]:

@@ -7,8 +7,7 @@ import numpy as np
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import ANY_FETCH
 from cvtrace.analysis.storage.chunks import Chunks
-from cvtrace.analysis.storage.file_map import add_up
-from cvtrace.analysis.trace.intervals import Ints, Pieces, Steps, cut, pick
+from cvtrace.analysis.trace.intervals import Ints, Pieces, Steps, add_by_group, cut, pick
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ class FetchWait:
 
     def by_row(self, rows: int) -> tuple[Ints, Ints]:
         """Return, per row of phases, ns waited and ns of it with one fetch after the other."""
-        return add_up(self.row, self.length, rows), add_up(self.row, self.sequential, rows)
+        return add_by_group(self.row, self.length, rows), add_by_group(self.row, self.sequential, rows)
 
     def longest(self, requests: int) -> int:
         """Return the longest time, in ns, that was waited for the fetches of one request, one after the other."""
-        total = add_up(self.request, self.sequential, requests)
+        total = add_by_group(self.request, self.sequential, requests)
         return int(total.max()) if len(total) else 0
 
 

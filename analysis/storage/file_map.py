@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.trace.intervals import Bools, Ints, Pieces, Steps, cut, disjoint, distinct, overlay
+from cvtrace.analysis.trace.intervals import Ints, Pieces, Steps, cut, disjoint, distinct, overlay
 
 LARGEST_FILE: Final = 1 << 42
 """4 TiB; offsets behind it are cut to this."""
@@ -79,9 +79,3 @@ def union(axis: Axis, file: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, I
     known = begin >= 0
     _, begin, stop = disjoint(begin[known], stop[known])
     return axis.file(begin), axis.offset(begin), axis.offset(begin) + (stop - begin)
-
-
-def add_up(number: Ints, amount: Ints | Bools, count: int) -> Ints:
-    """Add up amounts by number; what has number -1 is left out."""
-    chosen = number >= 0
-    return np.bincount(number[chosen], weights=amount[chosen], minlength=count).astype(np.int64)

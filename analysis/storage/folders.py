@@ -11,8 +11,7 @@ from cvtrace.analysis.contract.program_schema import Folder
 from cvtrace.analysis.joins.bytes_used import file_of
 from cvtrace.analysis.joins.requests import PATHS
 from cvtrace.analysis.storage.chunks import blocked_ns
-from cvtrace.analysis.storage.file_map import add_up
-from cvtrace.analysis.trace.intervals import Bools, Ints, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, pick
 from cvtrace.probes.events import Opcode
 
 OF_FOLDERS: Final = (Opcode.LOOKUP, Opcode.OPENDIR, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.RELEASEDIR)
@@ -61,14 +60,14 @@ def _sums(study: Study, place: Ints, count: int) -> Ints:
     ones = np.ones(len(requests), dtype=np.int64)
     return np.column_stack(
         [
-            add_up(place, ones, count),
-            add_up(place, np.isin(requests.opcode, PATHS), count),
-            add_up(place, requests.is_(Opcode.OPEN), count),
-            add_up(place, requests.reads, count),
-            add_up(place, requests.read_bytes, count),
-            add_up(of_get, np.ones(len(of_get), dtype=np.int64), count),
-            add_up(of_get, gets.body_bytes, count),
-            add_up(place, blocked_ns(study), count),
+            add_by_group(place, ones, count),
+            add_by_group(place, np.isin(requests.opcode, PATHS), count),
+            add_by_group(place, requests.is_(Opcode.OPEN), count),
+            add_by_group(place, requests.reads, count),
+            add_by_group(place, requests.read_bytes, count),
+            add_by_group(of_get, np.ones(len(of_get), dtype=np.int64), count),
+            add_by_group(of_get, gets.body_bytes, count),
+            add_by_group(place, blocked_ns(study), count),
         ]
     )
 

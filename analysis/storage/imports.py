@@ -14,8 +14,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.joins.requests import PATHS
-from cvtrace.analysis.storage.file_map import add_up
-from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, Steps, latest_within, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, Steps, add_by_group, latest_within, pick
 from cvtrace.analysis.trace.keys import thread_depth_key
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind, Opcode
@@ -170,12 +169,12 @@ def _counts(study: Study, lanes: Lanes, innermost: Steps, count: int) -> Ints:
     import_of = np.where(requests.by_target & (position >= 0), innermost.value_at(position), -1)
     of_get = pick(import_of, gets.request, -1)
     columns = (
-        add_up(import_of, requests.is_(Opcode.OPEN), count),
-        add_up(import_of, np.isin(requests.opcode, PATHS), count),
-        add_up(import_of, requests.reads, count),
-        add_up(import_of, requests.read_bytes, count),
-        add_up(of_get, np.ones(len(of_get), dtype=np.int64), count),
-        add_up(of_get, gets.body_bytes, count),
+        add_by_group(import_of, requests.is_(Opcode.OPEN), count),
+        add_by_group(import_of, np.isin(requests.opcode, PATHS), count),
+        add_by_group(import_of, requests.reads, count),
+        add_by_group(import_of, requests.read_bytes, count),
+        add_by_group(of_get, np.ones(len(of_get), dtype=np.int64), count),
+        add_by_group(of_get, gets.body_bytes, count),
     )
     return np.stack(columns, axis=1)
 
@@ -190,7 +189,7 @@ def _times(study: Study, lanes: Lanes, innermost: Steps, count: int) -> tuple[In
     path = study.threads.between(thread, start, end)
     times = class_times(path, which[path.of], count)
     blocked: Ints = times[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
-    return add_up(which, end - start, count), blocked
+    return add_by_group(which, end - start, count), blocked
 
 
 def _with_nested(direct: Ints, parent: Ints, depth: Ints) -> Ints:

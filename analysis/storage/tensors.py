@@ -11,10 +11,10 @@ from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
 from cvtrace.analysis.joins.phases import DECODE, RUN
 from cvtrace.analysis.storage.causes import EVICTED_OBJECT, EVICTED_PAGE
 from cvtrace.analysis.storage.chunks import Chunks, blocked_ns
-from cvtrace.analysis.storage.file_map import Axis, FileMap, add_up
+from cvtrace.analysis.storage.file_map import Axis, FileMap
 from cvtrace.analysis.storage.headers import Headers, HeaderTensor
 from cvtrace.analysis.storage.headers.tensor import layer_of
-from cvtrace.analysis.trace.intervals import Ints, empty, match, pick
+from cvtrace.analysis.trace.intervals import Ints, add_by_group, empty, match, pick
 from cvtrace.probes.events import Kind, Opcode
 
 GENERATION: Final = (DECODE, RUN)
@@ -148,17 +148,17 @@ def _counts(study: Study, layout: _Layout, cause: Ints) -> dict[str, Ints]:
     first = np.append(True, which[order][1:] != which[order][:-1])[: len(order)]
     main[reads[which[order][first]]] = row[order][first]
     unsplit = np.setdiff1d(np.flatnonzero(main >= 0), reads)
-    read_bytes = add_up(row, length, rows) + add_up(main[unsplit], requests.read_bytes[unsplit], rows)
+    read_bytes = add_by_group(row, length, rows) + add_by_group(main[unsplit], requests.read_bytes[unsplit], rows)
     of_request = np.where(main >= 0, main, np.where(requests.by_target, layout.rest(file), -1))
     generating = np.isin(study.request_phase, GENERATION)
     one = np.ones(len(main), dtype=np.int64)
     return {
-        "reads": add_up(main, one, rows),
+        "reads": add_by_group(main, one, rows),
         "read_bytes": read_bytes,
-        "evictions": add_up(np.where(np.isin(cause, (EVICTED_PAGE, EVICTED_OBJECT)), main, -1), one, rows),
-        "blocked_ns": add_up(of_request, blocked_ns(study), rows),
-        "generation_reads": add_up(np.where(generating, main, -1), one, rows),
-        "generation_blocked_ns": add_up(of_request, blocked_ns(study, GENERATION), rows),
+        "evictions": add_by_group(np.where(np.isin(cause, (EVICTED_PAGE, EVICTED_OBJECT)), main, -1), one, rows),
+        "blocked_ns": add_by_group(of_request, blocked_ns(study), rows),
+        "generation_reads": add_by_group(np.where(generating, main, -1), one, rows),
+        "generation_blocked_ns": add_by_group(of_request, blocked_ns(study, GENERATION), rows),
         "main": main,
     }
 
@@ -173,7 +173,7 @@ def _faults(study: Study, layout: _Layout) -> Ints:
     tensor = row < layout.tensors
     order = np.flatnonzero(tensor)[::-1]
     row_of_fault[which[order]] = row[order]
-    return add_up(row_of_fault, np.ones(len(row_of_fault), dtype=np.int64), layout.rows)
+    return add_by_group(row_of_fault, np.ones(len(row_of_fault), dtype=np.int64), layout.rows)
 
 
 def _fetched(chunks: Chunks, layout: _Layout) -> Ints:
@@ -184,5 +184,5 @@ def _fetched(chunks: Chunks, layout: _Layout) -> Ints:
     an_object = placed[which]
     object_bytes = np.maximum((chunks.end - chunks.offset)[an_object], 1)
     share = np.floor(chunks.fetched[an_object] * (length / object_bytes)).astype(np.int64)
-    remainder = chunks.fetched - add_up(an_object, share, len(chunks))
-    return add_up(row, share, layout.rows) + add_up(layout.rest(file), remainder, layout.rows)
+    remainder = chunks.fetched - add_by_group(an_object, share, len(chunks))
+    return add_by_group(row, share, layout.rows) + add_by_group(layout.rest(file), remainder, layout.rows)

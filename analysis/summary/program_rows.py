@@ -9,9 +9,8 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.contract.program_schema import Import, ImportedPackage, Run
 from cvtrace.analysis.joins.phases import RUN, life
-from cvtrace.analysis.storage.file_map import add_up
 from cvtrace.analysis.storage.imports import COUNTS, START, Imports
-from cvtrace.analysis.trace.intervals import Bools, Ints, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, pick
 
 MOST_IMPORTS: Final = 20_000
 """Rows of imports; those that took least are left out."""
@@ -33,11 +32,11 @@ def run_rows(study: Study) -> tuple[Run, ...]:
     start_ns, _ = life(study.recording)
     is_seen = study.recording.sees_requests
     columns: dict[str, Ints] = {
-        "fuse_requests": add_up(run, np.ones(len(run), dtype=np.int64), count),
-        "fuse_reads": add_up(run, requests.reads, count),
-        "fuse_read_bytes": add_up(run, requests.read_bytes, count),
-        "http_fetches": add_up(of_get, np.ones(len(of_get), dtype=np.int64), count),
-        "http_bytes": add_up(of_get, gets.body_bytes, count),
+        "fuse_requests": add_by_group(run, np.ones(len(run), dtype=np.int64), count),
+        "fuse_reads": add_by_group(run, requests.reads, count),
+        "fuse_read_bytes": add_by_group(run, requests.read_bytes, count),
+        "http_fetches": add_by_group(of_get, np.ones(len(of_get), dtype=np.int64), count),
+        "http_bytes": add_by_group(of_get, gets.body_bytes, count),
     }
     blocked = times[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
     return tuple(
@@ -61,7 +60,7 @@ def import_rows(study: Study, imports: Imports) -> tuple[Import, ...]:
     pairs, group = np.unique(np.column_stack([imports.process, imports.module]), axis=0, return_inverse=True)
     group, count = group.ravel(), len(pairs)
     is_outermost = _outermost(group, imports.parent, imports.depth)
-    wall = add_up(np.where(is_outermost, group, -1), imports.end - imports.start, count)
+    wall = add_by_group(np.where(is_outermost, group, -1), imports.end - imports.start, count)
     first = np.full(count, len(imports), dtype=np.int64)
     by_start = np.argsort(imports.start, kind="stable")
     np.minimum.at(first, group[by_start], np.arange(len(imports)))
@@ -69,7 +68,7 @@ def import_rows(study: Study, imports: Imports) -> tuple[Import, ...]:
     sums = _sums(imports, group, is_outermost, count)
     start_ns, _ = life(study.recording)
     longest = np.argsort(-wall, kind="stable")[:MOST_IMPORTS]
-    tries, failed = np.bincount(group, minlength=count), add_up(group, imports.failed, count)
+    tries, failed = np.bincount(group, minlength=count), add_by_group(group, imports.failed, count)
     return tuple(
         Import(
             module=imports.names[pairs[row, 1]],
@@ -96,7 +95,7 @@ def package_rows(study: Study, imports: Imports) -> tuple[ImportedPackage, ...]:
     package = np.array([number[top] for top in tops], dtype=np.int64)[imports.module]
     count = len(packages)
     is_outermost = _outermost(package, imports.parent, imports.depth)
-    wall = add_up(np.where(is_outermost, package, -1), imports.end - imports.start, count)
+    wall = add_by_group(np.where(is_outermost, package, -1), imports.end - imports.start, count)
     sums = _sums(imports, package, is_outermost, count)
     modules = np.unique(np.column_stack([package, imports.module]), axis=0)[:, 0]
     processes = np.unique(np.column_stack([package, imports.process]), axis=0)[:, 0]
@@ -132,13 +131,13 @@ def _sums(imports: Imports, group: Ints, is_outermost: Bools, count: int) -> dic
     """Add up the imports of each group: what they have themselves, and with those nested in the outermost of them."""
     of_outer = np.where(is_outermost, group, -1)
     sums = {
-        "self_s": add_up(group, imports.self_ns, count),
-        "self_blocked_s": add_up(group, imports.self_blocked_ns, count),
-        "blocked_s": add_up(of_outer, imports.total_blocked_ns, count),
+        "self_s": add_by_group(group, imports.self_ns, count),
+        "self_blocked_s": add_by_group(group, imports.self_blocked_ns, count),
+        "blocked_s": add_by_group(of_outer, imports.total_blocked_ns, count),
     }
     for column, name in enumerate(COUNTS):
-        sums[f"self_{name}"] = add_up(group, imports.direct[:, column], count)
-        sums[name] = add_up(of_outer, imports.total[:, column], count)
+        sums[f"self_{name}"] = add_by_group(group, imports.direct[:, column], count)
+        sums[name] = add_by_group(of_outer, imports.total[:, column], count)
     return sums
 
 

@@ -19,7 +19,7 @@ from cvtrace.analysis.joins.phases import DECODE, life
 from cvtrace.analysis.storage.access import access
 from cvtrace.analysis.storage.chunks import requested_bytes_of_files
 from cvtrace.analysis.storage.tables import Tables
-from cvtrace.analysis.trace.intervals import Bools, Ints, covered, numbered, pick
+from cvtrace.analysis.trace.intervals import Ints, add_by_group, covered, numbered, pick
 from cvtrace.analysis.trace.keys import PAGE, address_text, file_key
 from cvtrace.probes.events import Kind, Opcode
 
@@ -28,20 +28,14 @@ PAGES: Final[tuple[str, ...]] = ("faults", "page_cache_bytes")
 QUERY: Final = re.compile(r"^[A-Z]+ (\S*)")
 
 
-def _sum(group: Ints, amount: Ints | Bools, groups: int) -> Ints:
-    """Add up amounts by group; group -1 is left out."""
-    chosen = group >= 0
-    return np.bincount(group[chosen], weights=amount[chosen], minlength=groups).astype(np.int64)
-
-
 def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase, ...]:
     """Return the phases that occurred, in the order of phases.NAMES, then those that the script named."""
     segments, count = study.segments, len(study.phases.names)
-    wall = _sum(segments.row, segments.end - segments.start, count)
+    wall = add_by_group(segments.row, segments.end - segments.start, count)
     times = class_times(study.critical_path, segments.row[study.critical_path.of], count)
     start_ns, _ = life(study.recording)
     has_calls = np.bincount(study.phase_calls.row, minlength=count)
-    parts = _sum(segments.row, np.ones(len(segments), dtype=np.int64), count)
+    parts = add_by_group(segments.row, np.ones(len(segments), dtype=np.int64), count)
     users = study.phases.users
     spans = users.spans
     begins = tuple((each.start, each.row) for each in (segments, study.phase_calls, users))
@@ -80,7 +74,7 @@ def _bound(study: Study, part: Ints) -> Ints | None:
     """Add up nanoseconds of the pieces of the critical path by phase; None without the scheduler's events."""
     if not study.waits.scheduler:
         return None
-    return _sum(study.segments.row[study.critical_path.of], part, len(study.phases.names))
+    return add_by_group(study.segments.row[study.critical_path.of], part, len(study.phases.names))
 
 
 def _observed(column: Ints | None, row: int) -> int | None:
@@ -93,21 +87,24 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
     row, read = study.request_phase, requests.reads
     get_phase = study.get_phase
     faults = study.recording.of(Kind.FAULT)
-    network = np.minimum(_sum(row, _from_network(study), count), _sum(row, requests.read_bytes, count))
-    read_bytes = _sum(row, requests.read_bytes, count)
+    network = np.minimum(add_by_group(row, _from_network(study), count), add_by_group(row, requests.read_bytes, count))
+    read_bytes = add_by_group(row, requests.read_bytes, count)
     elsewhere = study.elsewhere
     elsewhere_row = study.phases.row_at(elsewhere.asker, elsewhere.sent)
     cvmfs_row = np.where(elsewhere.to_cvmfs, elsewhere_row, -1)
     numbers: dict[str, Ints | None] = {
-        "fuse_requests": _sum(row, np.ones(len(row), dtype=np.int64), count) + _sum(cvmfs_row, cvmfs_row >= 0, count),
-        "fuse_reads": _sum(row, read, count) + _sum(cvmfs_row, elsewhere.reads, count),
-        "unobserved_requests": _sum(elsewhere_row, elsewhere_row >= 0, count),
+        "fuse_requests": add_by_group(row, np.ones(len(row), dtype=np.int64), count)
+        + add_by_group(cvmfs_row, cvmfs_row >= 0, count),
+        "fuse_reads": add_by_group(row, read, count) + add_by_group(cvmfs_row, elsewhere.reads, count),
+        "unobserved_requests": add_by_group(elsewhere_row, elsewhere_row >= 0, count),
         "fuse_read_bytes": read_bytes,
-        "cache_hits": _sum(row, use.hits, count),
-        "cache_misses": _sum(row, use.misses, count),
-        "http_fetches": _sum(get_phase, np.ones(len(get_phase), dtype=np.int64), count),
-        "http_bytes": _sum(get_phase, study.gets.body_bytes, count),
-        "faults": _sum(study.phases.row_at(faults.tid, faults.start), np.ones(len(faults), dtype=np.int64), count),
+        "cache_hits": add_by_group(row, use.hits, count),
+        "cache_misses": add_by_group(row, use.misses, count),
+        "http_fetches": add_by_group(get_phase, np.ones(len(get_phase), dtype=np.int64), count),
+        "http_bytes": add_by_group(get_phase, study.gets.body_bytes, count),
+        "faults": add_by_group(
+            study.phases.row_at(faults.tid, faults.start), np.ones(len(faults), dtype=np.int64), count
+        ),
         "page_cache_bytes": _page_cache_bytes(study),
         "disk_bytes": read_bytes - network,
         "network_bytes": network,
@@ -136,8 +133,8 @@ def _from_network(study: Study) -> Ints:
     row = study.request_phase
     fetched_in = pick(row, pick(study.jobs.request, use.read_job, -1), -2)
     fresh = (use.read_request >= 0) & (fetched_in == pick(row, use.read_request, -1))
-    fresh_bytes = _sum(use.read_request, np.where(fresh, use.read_bytes, 0), len(requests))
-    cache_reads = _sum(use.read_request, np.ones(len(use.read_request), dtype=np.int64), len(requests))
+    fresh_bytes = add_by_group(use.read_request, np.where(fresh, use.read_bytes, 0), len(requests))
+    cache_reads = add_by_group(use.read_request, np.ones(len(use.read_request), dtype=np.int64), len(requests))
     is_miss = (use.misses + use.shared) > 0
     return np.where(
         cache_reads > 0, np.minimum(fresh_bytes, requests.read_bytes), np.where(is_miss, requests.read_bytes, 0)
@@ -173,7 +170,7 @@ def token_rows(study: Study) -> tuple[Token, ...]:
         return ()
     times = class_times(study.call_path, calls.token[study.call_path.of], count)
     start_ns, _ = life(study.recording)
-    reads = _sum(study.request_token, study.requests.reads, count)
+    reads = add_by_group(study.request_token, study.requests.reads, count)
     of_token = np.flatnonzero(calls.token >= 0)
     start, wall = calls.start[of_token] - start_ns, (calls.end - calls.start)[of_token]
     return tuple(
@@ -198,20 +195,20 @@ def file_rows(study: Study) -> tuple[File, ...]:
     place = np.full(len(requests), -1, dtype=np.int64)
     place[chosen] = np.searchsorted(files, key[chosen])
     blocked_class = np.isin(study.critical_path.value, BLOCKED_ON_CVMFS)
-    blocked = _sum(
+    blocked = add_by_group(
         pick(place, study.critical_path.request, -1), np.where(blocked_class, study.critical_path.length, 0), count
     )
     names = study.file_paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
     opens, reads = requests.is_(Opcode.OPEN), requests.reads
-    read_bytes = _sum(place, requests.read_bytes, count)
-    fetched = _sum(pick(place, study.gets.request, -1), study.gets.body_bytes, count)
+    read_bytes = add_by_group(place, requests.read_bytes, count)
+    fetched = add_by_group(pick(place, study.gets.request, -1), study.gets.body_bytes, count)
     columns = (
-        _sum(place, opens, count),
-        _sum(place, reads, count),
+        add_by_group(place, opens, count),
+        add_by_group(place, reads, count),
         read_bytes,
         fetched,
-        _sum(place, use.hits, count),
-        _sum(place, use.misses, count),
+        add_by_group(place, use.hits, count),
+        add_by_group(place, use.misses, count),
         blocked,
         requested_bytes_of_files(study, files),
     )
