@@ -110,8 +110,8 @@ def thread_steps(
 ) -> Steps:
     """Return class and request (`packed`) of every moment of every thread of the target.
 
-    Where nothing could be `sees_requests` of what threads wait for, nobody knows that they compute, nor, in a recording that was cut off,
-    since `unknown` (tid, time).
+    A thread that waits for nothing computes, as far as the recording can tell. It cannot tell where the probe sees no requests (`sees_requests`),
+    nor after `unknown` (tid, time) in a recording that was cut off: that time is unattributed.
     """
     steps = Steps.constant(int(packed(Class.COMPUTE_CPU if sees_requests else Class.UNATTRIBUTED)))
     if unknown is not None:

@@ -37,7 +37,7 @@ class Spans:
 
 @dataclass(frozen=True)
 class GetPieces:
-    """Pieces of GETs: of which GET, from when to when, and the class."""
+    """Pieces of the time of GETs: the index of the GET, begin and end in ns, and the class."""
 
     get: Ints
     start: Ints
@@ -72,7 +72,7 @@ class JobTime:
         return _borders(self.begin, self.connect, self.sent, self.first, self.filled)
 
     def pieces(self) -> GetPieces:
-        """Return the pieces of each GET, of which a later one covers those before it."""
+        """Return the pieces of each GET in painting order: where two overlap, the later one counts."""
         every = np.arange(len(self.begin), dtype=np.int64)
         borders = self.borders()
         values = [np.full(len(every), int(value)) for _, _, value in borders]

@@ -117,7 +117,7 @@ _IS_WAITING: Final = {
 WAITING: Final = tuple(
     int(member) for member in Class if _IS_WAITING[member.label if member.label in _IS_WAITING else member.group]
 )
-"""Classes in which the thread that carries the phase is not on a CPU in its own code."""
+"""Classes in which the thread of the critical path waits: it does not run its own code on a CPU."""
 
 
 class FetchPart(NamedTuple):

@@ -14,7 +14,7 @@ from cvtrace.analysis.trace.intervals import Bools, Ints
 def needed_requests(study: Study, rows: tuple[int, ...]) -> Bools:
     """Tell which requests phases (rows) needed: those the target sent in them, and those it waited for in them.
 
-    A RELEASE or FORGET is nobody's need.
+    RELEASE and FORGET do not count: no thread waits for them.
     """
     needed: Bools = np.isin(study.request_phase, rows) & study.requests.expects_reply
     for path, row in ((study.critical_path, study.segments.row), (study.call_path, study.phase_calls.row)):

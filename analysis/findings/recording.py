@@ -46,5 +46,5 @@ def counters_disagree(scene: Scene) -> Finding | None:
         severity=HIGH,
         title="the client's own counters disagree with the trace",
         evidence=evidence,
-        advice="other processes used the mount, or events were missed: record again while nobody else uses the mount",
+        advice="other processes used the mount, or events were missed: record again while no other process uses the mount",
     )

@@ -222,7 +222,7 @@ def _job_of(recording: Recording, jobs: Jobs, sends: Rows, url_object: Ints) -> 
     Nothing in a GET says which worker handed it over, and one download thread sends those of all workers. There are two candidates:
 
     - by hash: the last job handed over before the GET, in the same process, by a worker that had missed the object of the URL. It may have
-      its result already: what is sent later is another try, or the rest of what was asked for.
+      its result already: a later request is a retry, or fetches the rest of the object.
     - by turn: the last job handed over before the GET to the thread that sends it, by a worker that had missed no object, and only while
       its result has not come back.
 

@@ -100,7 +100,7 @@ def is_attached(recording: Recording) -> bool:
 
 
 def calls_missed(recording: Recording) -> bool:
-    """Tell whether calls of the library were missed, as far as the recorder says: then the load may be in another phase."""
+    """Return whether the recorder says that it missed calls of the library: the load may then be in another phase."""
     missing = [str(each) for each in recording.meta.get("missing") or ()]
     return any(phrase in each for each in missing for phrase in MISSED)
 

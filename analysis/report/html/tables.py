@@ -21,7 +21,7 @@ MOST: Final = 20_000
 """Rows of one table; the rest is in the CSV and JSON forms of the report."""
 REPORT_TABLES: Final = {
     "answers": "Answers",
-    "unobserved_mounts": "Mounts that were not observed, and what was asked of them",
+    "unobserved_mounts": "Mounts that were not observed, and the requests that the program sent to them",
     "failures": "What the run wanted and did not get",
     "processes": "Processes, by the time of their main threads",
     "runs": "Runs of the session",
