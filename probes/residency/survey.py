@@ -7,6 +7,7 @@ one that hangs does not hang this.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -209,13 +210,20 @@ def _resident(chosen: Sequence[tuple[str, int, int, list[tuple[int, int]]]]) -> 
 
 
 def drop_pages(files: Sequence[File]) -> None:
-    """Have the kernel drop the clean pages of files (posix_fadvise(2)); of those whose open fetches nothing, or is answered by the cache."""
-    within(ANSWER_S, partial(_drop, [file.path for file in files if file.size]))
+    """Have the kernel drop the clean pages of files (posix_fadvise(2)). Raises NotLookedAt if a client does not answer.
+
+    The open of a file that is not chunked may fetch it: empty the client's cache afterwards. A file that cannot be opened is left as it is.
+    """
+    try:
+        within(ANSWER_S, partial(_drop, [file.path for file in files if file.size]))
+    except NoAnswer as failure:
+        raise NotLookedAt(f"the pages of the files could not be dropped: {failure}") from None
 
 
 def _drop(paths: Sequence[str]) -> None:
     """In the child."""
     for path in paths:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)

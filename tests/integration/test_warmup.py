@@ -99,6 +99,18 @@ def test_an_object_that_cannot_be_fetched_is_named(mounted: LabMount) -> None:
     assert re.search(r"not read: .*/model/config at 0: Input/output error", done.stderr), done.stderr
 
 
+def test_caches_are_emptied_also_where_a_file_cannot_be_opened(mounted: LabMount) -> None:
+    # GIVEN a cached chunk, and an origin that went away, so that a file that is not chunked cannot be opened
+    with (mounted.root / "model/weights").open("rb") as file:
+        file.read(1)
+    mounted.origin.stop()
+    # WHEN the caches are emptied
+    done = warmup("--evict", "--yes", mounted.root / "model")
+    # THEN the chunk is gone, and no traceback is printed
+    assert "Traceback" not in done.stderr
+    assert all(path.stat().st_size != CHUNK for path in mounted.cached_objects())
+
+
 WRONG = {
     "--only-needed needs a trace": ["--only-needed", "{root}"],
     "--yes answers the question of --evict": ["--yes", "{root}"],
