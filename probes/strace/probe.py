@@ -155,7 +155,7 @@ class StraceProbe:
     def _is_target(self, tid: int, ts: int) -> bool | None:
         """Return whether a thread is the target's: its log has lines of it, or the target's strace traces it.
 
-        None for one that is gone: if it was the target's, its log will say so.
+        None for one that has ended: if it was the target's, its log will say so.
         """
         targets = [each.translator for each in self._streams if isinstance(each.translator, TargetTranslator)]
         if any(translator.had(tid, ts) for translator in targets):
@@ -164,11 +164,10 @@ class StraceProbe:
             return False
         if not self._tracer and self._target is not None:
             self._tracer = processes.tracer_of(self._target)
-        tracer = processes.status_field(tid, "TracerPid")
-        if not tracer:
-            return None
-        if self._tracer and int(tracer) == self._tracer:
+        if self._tracer and processes.tracer_of(tid) == self._tracer:
             return True
+        if not processes.is_running(tid):  # a process that has ended has no tracer any more, whoever traced it
+            return None
         self._strangers.add(tid)
         return False
 

@@ -394,3 +394,17 @@ def test_a_recorder_that_is_killed_leaves_the_daemon_as_it_was(mounted: LabMount
 
     wait_until(let_go, "strace detaches")
     assert not processes.is_stopped(pid)
+
+
+def test_only_a_living_process_that_is_not_traced_is_a_stranger(probe: StraceProbe) -> None:
+    # GIVEN a process that has ended and has no tracer any more, as one of the target's has before its parent waits, and one that runs
+    ended, running = subprocess.Popen(["true"]), subprocess.Popen(["sleep", "60"])
+    try:
+        wait_until(lambda: not processes.is_running(ended.pid), "the process has ended")
+        # THEN the log of the target decides about the first, and the second is not the target's
+        assert probe._is_target(ended.pid, 0) is None
+        assert probe._is_target(running.pid, 0) is False
+    finally:
+        running.kill()
+        running.wait()
+        ended.wait()
