@@ -137,7 +137,14 @@ class Importing:
 
 
 def watch_imports(path: str) -> None:
-    """Mark imports from now on, in the file `path`."""
+    """Mark imports from now on, in the file `path`, if this interpreter's can be."""
+    try:
+        _watch_imports(path)
+    except Exception:
+        return  # whatever it is, the target comes first
+
+
+def _watch_imports(path: str) -> None:
     bootstrap: Any = sys.modules["_frozen_importlib"]
     find = bootstrap._find_and_load
     threads: dict[int, Importing] = {}
@@ -153,11 +160,15 @@ def watch_imports(path: str) -> None:
 
 
 def _marking(find: Callable[..., Any], threads: dict[int, Importing], file: File) -> Callable[..., Any]:
-    """Return what calls `find` and marks the call. It may use nothing but its own variables: see `_in_importlib`."""
+    """Return what calls `find` and marks the call. It may use nothing but its own variables: see `_in_importlib`.
+
+    What `site` looks for at the interpreter's start (usercustomize) is not marked.
+    """
+    site = getattr(sys.modules.get("site"), "__spec__", None)
     system, now, ident, importing, write_every_ns = sys, monotonic_ns, get_ident, Importing, WRITE_EVERY_NS
 
     def _find_and_load(name: str, import_: Any) -> Any:
-        if name in system.modules:
+        if name in system.modules or getattr(site, "_initializing", False):
             return find(name, import_)
         thread: Any = None
         begin = depth = 0

@@ -359,10 +359,10 @@ class Finder:
             pass
 
 
-def arm(path: str, names: str, profile: str = "", mounts: str = "", sockets: str = "") -> None:
+def arm(path: str, names: str, profile: str = "", mounts: str = "", sockets: str = "") -> Callable[[], None] | None:
     """Wait for the packages that `names` names, separated by commas; their marks go to the file `path`.
 
-    `imports` among them has every import marked, `sequences` how many sequences generators have.
+    `imports` among them has every import marked once what is returned is called; `sequences`, how many sequences generators have.
     With `profile`, what they make writes onnxruntime's profile to files that begin so. The counters of `mounts` (a line
     each) are read around the calls, if there are any.
     """
@@ -389,4 +389,5 @@ def arm(path: str, names: str, profile: str = "", mounts: str = "", sockets: str
     if IMPORTS in names.split(","):
         import _cvtrace_imports  # type: ignore[import-not-found]
 
-        _cvtrace_imports.watch_imports(path)
+        return lambda: _cvtrace_imports.watch_imports(path)
+    return None

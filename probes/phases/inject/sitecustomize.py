@@ -13,6 +13,7 @@ from _frozen_importlib_external import PathFinder, spec_from_file_location
 
 TYPE_CHECKING = False  # typing is not imported for nothing
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
 
 
@@ -28,14 +29,16 @@ class Helper:
         return spec_from_file_location(name, self.path) if name in self.NAMES else None
 
 
-def _arm(folder: str) -> None:
+def _arm(folder: str) -> Callable[[], None] | None:
+    """Have phases marked from now on; return what has imports marked, if they are to be. Neither raises."""
     try:
         if os.environ.get("CVTRACE_MARKS"):
             import _cvtrace_marks  # type: ignore[import-not-found]
 
             names = ("CVTRACE_MARKS", "CVTRACE_HOOK", "CVTRACE_PROFILE", "CVTRACE_MOUNTS", "CVTRACE_SOCKETS")
-            _cvtrace_marks.arm(*(os.environ.get(name, "") for name in names))
+            watch_imports: Callable[[], None] | None = _cvtrace_marks.arm(*(os.environ.get(name, "") for name in names))
             sys.meta_path.append(Helper(folder))
+            return watch_imports
     except Exception:  # whatever it is, the target comes first
         pass
     finally:
@@ -46,6 +49,7 @@ def _arm(folder: str) -> None:
         sys.path_importer_cache.pop(folder, None)
         while folder in sys.path:
             sys.path.remove(folder)
+    return None
 
 
 def _run_next() -> None:
@@ -58,5 +62,9 @@ def _run_next() -> None:
     spec.loader.exec_module(module)
 
 
-_arm(os.path.dirname(__file__))  # noqa: PTH120 - pathlib is not loaded yet
-_run_next()
+_watch_imports = _arm(os.path.dirname(__file__))  # noqa: PTH120 - pathlib is not loaded yet
+try:
+    _run_next()  # Debian's looks for a module that is not there: that is the interpreter's start, and no import of the target
+finally:
+    if _watch_imports is not None:
+        _watch_imports()
