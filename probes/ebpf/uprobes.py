@@ -54,9 +54,10 @@ def attach(bpf: Any, library: str, offsets: dict[int, int], programs: str = "pha
     if release() < _COOKIES:
         return _attach_each(bpf, library, offsets, programs)
     try:
+        # Returns first: the return of a call whose begin was seen must not be missed, as the call would never end.
         return [
-            _attach_multi(bpf, f"{programs}_enter_any", library, offsets, 0),
             _attach_multi(bpf, f"{programs}_exit_any", library, offsets, _MULTI_RETURN),
+            _attach_multi(bpf, f"{programs}_enter_any", library, offsets, 0),
         ]
     except Exception as error:  # bcc raises plain Exception when the kernel does not know the attach type
         if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESRCH):
@@ -80,8 +81,8 @@ def _attach_each(bpf: Any, library: str, offsets: dict[int, int], programs: str)
     """Attach a pair of programs to each function, through perf events."""
     path = os.fsencode(library)
     for index, offset in offsets.items():
-        bpf.attach_uprobe(name=path, addr=offset, fn_name=f"{programs}_enter_{index}".encode())
         bpf.attach_uretprobe(name=path, addr=offset, fn_name=f"{programs}_exit_{index}".encode())
+        bpf.attach_uprobe(name=path, addr=offset, fn_name=f"{programs}_enter_{index}".encode())
     return []
 
 
