@@ -35,7 +35,7 @@ pytestmark = [
 TOKENS = 3
 IN_CHROOT = """
 root=$1; shift
-for folder in /usr /bin /lib /lib64 /etc /dev /proc /tmp /root /srv /home /opt /cvmfs; do
+for folder in /*; do
   if [ -L "$folder" ]; then cp -P "$folder" "$root$folder"
   elif [ -d "$folder" ]; then mkdir -p "$root$folder"; mount --rbind "$folder" "$root$folder"; fi
 done
