@@ -45,7 +45,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("compared") / "comparison.html", a, b)
 
 
-def test_every_picture_is_there_with_its_table(report: Path, open_report: Open) -> None:
+def test_each_chart_has_its_table(report: Path, open_report: Open) -> None:
     view = open_report(report)
 
     assert view.page.locator("h1").inner_text() == "What changed from A to B"
@@ -59,7 +59,9 @@ def test_every_picture_is_there_with_its_table(report: Path, open_report: Open) 
 
 
 @pytest.mark.parametrize("run_scene", [hot_run, portable_run, Scene])
-def test_comparisons_of_little_open_too(run_scene: Callable[[], Scene], open_report: Open, tmp_path: Path) -> None:
+def test_comparisons_of_runs_with_few_events_open(
+    run_scene: Callable[[], Scene], open_report: Open, tmp_path: Path
+) -> None:
     view = open_report(
         write(tmp_path / "c.html", full_analysis(run_scene().trace()), full_analysis(Scene().trace())), "#phase=load"
     )
@@ -74,7 +76,7 @@ def test_comparisons_of_little_open_too(run_scene: Callable[[], Scene], open_rep
 
 
 @pytest.mark.parametrize("key, source", [("phases", "phases"), ("tokens", "tokens-b"), ("flame", "flame-b")])
-def test_pointing_at_a_mark_tells_both_times(report: Path, open_report: Open, key: str, source: str) -> None:
+def test_hovering_a_mark_shows_the_times_of_both_runs(report: Path, open_report: Open, key: str, source: str) -> None:
     view = open_report(report)
     view.show(key)
     mark = view.mark(source, **({"token": 7} if key == "tokens" else {}))
@@ -86,7 +88,7 @@ def test_pointing_at_a_mark_tells_both_times(report: Path, open_report: Open, ke
     view.page.get_by_text(mark["what"]).first.wait_for(timeout=5000)
 
 
-def test_a_token_that_is_chosen_stands_out_in_both_runs_and_the_table(report: Path, open_report: Open) -> None:
+def test_a_selected_token_is_highlighted_in_both_runs_and_the_table(report: Path, open_report: Open) -> None:
     view = open_report(report)
 
     view.click("tokens", "tokens-b", token=7)
@@ -101,7 +103,7 @@ def test_a_token_that_is_chosen_stands_out_in_both_runs_and_the_table(report: Pa
     assert view.selected("tokens-a") == set()
 
 
-def test_the_flame_graph_has_the_widths_of_either_run(report: Path, open_report: Open) -> None:
+def test_the_flame_graph_shows_the_widths_of_the_selected_run(report: Path, open_report: Open) -> None:
     view = open_report(report)
     view.show("flame")
     visible = "(name) => Bokeh.documents[0].get_model_by_name(name) && Bokeh.documents[0].roots().flatMap((r) => r.renderers).find((r) => r.data_source?.name === name).visible"
@@ -143,7 +145,7 @@ def test_dark_light_and_paper(report: Path, open_report: Open, tmp_path: Path) -
     assert pdf.count(b"/Type /Page\n") >= 2 or pdf.count(b"/Type /Page") >= 2
 
 
-def test_it_works_by_keyboard(report: Path, open_report: Open) -> None:
+def test_the_comparison_works_by_keyboard(report: Path, open_report: Open) -> None:
     view = open_report(report)
     for key in PICTURES:
         view.show(key)
@@ -158,7 +160,7 @@ def test_it_works_by_keyboard(report: Path, open_report: Open) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1000, 1920])
-def test_nothing_sticks_out_at_the_side(report: Path, open_report: Open, width: int) -> None:
+def test_nothing_is_wider_than_the_window(report: Path, open_report: Open, width: int) -> None:
     view = open_report(report, viewport={"width": width, "height": 800})
 
     assert view.page.evaluate("document.documentElement.scrollWidth") <= width
@@ -185,7 +187,7 @@ def hostile_run(number: int) -> Scene:
     return run_scene
 
 
-def test_every_name_is_text(open_report: Open, tmp_path: Path) -> None:
+def test_hostile_names_are_shown_as_text_in_a_comparison(open_report: Open, tmp_path: Path) -> None:
     # GIVEN two runs full of hostile names, in folders with such names, and reports that differ
     a, b = (full_analysis(hostile_run(number).trace()) for number in range(2))
     view = open_report(write(tmp_path / "c.html", a, b, of=(f"runs/{MARKUP[0]}", f"runs/{NAMES[1]}")))

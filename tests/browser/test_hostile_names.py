@@ -40,7 +40,7 @@ def assert_harmless(page: Page) -> None:
     assert not [each for each in UNSEEN.findall(shown) if each not in "\n\t"]
 
 
-def test_every_name_is_shown_as_text(open_report: Callable[..., ReportPage], tmp_path: Path) -> None:
+def test_hostile_names_are_shown_as_text_in_the_report(open_report: Callable[..., ReportPage], tmp_path: Path) -> None:
     # GIVEN a report full of hostile names
     report = tmp_path / "report.html"
     report.write_text(html.render(*full_analysis(hostile_run(HOSTILE).trace())), encoding="utf-8", errors="strict")
@@ -73,7 +73,7 @@ def test_every_name_is_shown_as_text(open_report: Callable[..., ReportPage], tmp
     assert_harmless(view.page)
 
 
-def test_the_summary_shows_them_as_text_too() -> None:
+def test_hostile_names_are_shown_as_text_in_the_summary() -> None:
     _, _, report = full_analysis(hostile_run(HOSTILE).trace())
 
     summary = text.render(report, 120, verbose=True)
@@ -92,7 +92,9 @@ for folder, _, files in os.walk(os.fsencode(sys.argv[1])):
 
 
 @pytest.mark.root
-def test_real_files_of_such_names_are_traced_and_shown(open_report: Callable[..., ReportPage], tmp_path: Path) -> None:
+def test_real_files_with_hostile_names_are_traced_and_shown(
+    open_report: Callable[..., ReportPage], tmp_path: Path
+) -> None:
     # GIVEN a repository with files of such names, one that is not UTF-8, and one whose path is very long
     deep = "/".join(["d" * 120] * 30)
     names = [

@@ -14,7 +14,7 @@ from cvtrace.analysis.report.html.palette import PAINTS
 Open = Callable[..., ReportPage]
 
 
-def test_the_answer_stands_on_the_first_screen(report: Path, open_report: Open) -> None:
+def test_the_answer_is_visible_without_scrolling(report: Path, open_report: Open) -> None:
     page = open_report(report).page
 
     for part in ("h1", ".figures li:last-child .hot", ".pieces", "#findings, #detail"):
@@ -24,7 +24,7 @@ def test_the_answer_stands_on_the_first_screen(report: Path, open_report: Open) 
     assert page.locator(".figures li").count() == 4
 
 
-def test_a_class_explains_itself_and_leads_to_the_glossary(report: Path, open_report: Open) -> None:
+def test_hovering_a_class_shows_its_meaning_with_a_link_to_the_glossary(report: Path, open_report: Open) -> None:
     page = open_report(report, "#token=3").page
     tip = page.get_by_role("tooltip")
 
@@ -38,7 +38,7 @@ def test_a_class_explains_itself_and_leads_to_the_glossary(report: Path, open_re
     assert page.evaluate("location.hash") == "#token=3"
 
 
-def test_a_class_explains_itself_to_the_keyboard(report: Path, open_report: Open) -> None:
+def test_focusing_a_class_by_keyboard_shows_its_meaning(report: Path, open_report: Open) -> None:
     page = open_report(report).page
 
     page.locator(".piece").first.focus()
@@ -48,7 +48,7 @@ def test_a_class_explains_itself_to_the_keyboard(report: Path, open_report: Open
     page.get_by_role("tooltip").wait_for(state="hidden")
 
 
-def test_pointing_at_a_mark_says_what_its_class_means(report: Path, open_report: Open) -> None:
+def test_hovering_a_mark_shows_the_meaning_of_its_class(report: Path, open_report: Open) -> None:
     view = open_report(report)
     view.show("phases")
     mark = view.mark("phases", phase=1)
@@ -61,7 +61,7 @@ def test_pointing_at_a_mark_says_what_its_class_means(report: Path, open_report:
     view.page.get_by_text(meaning).locator("visible=true").first.wait_for(timeout=5000)
 
 
-def test_bars_carry_their_values(report: Path, open_report: Open) -> None:
+def test_bars_are_labelled_with_their_values(report: Path, open_report: Open) -> None:
     view = open_report(report)
     view.show("phases")
 
@@ -76,7 +76,7 @@ def test_bars_carry_their_values(report: Path, open_report: Open) -> None:
     assert totals
 
 
-def test_search_shows_what_matches_and_goes_from_one_to_the_next(report: Path, open_report: Open) -> None:
+def test_search_highlights_matches_and_steps_through_them(report: Path, open_report: Open) -> None:
     view = open_report(report)
     view.show("timeline")
     before = view.range("timeline")
@@ -126,7 +126,7 @@ EVIDENCE = """(key) => {
 
 
 @pytest.mark.parametrize("key", ["timeline", "heat"])
-def test_a_read_of_a_token_is_more_than_a_speck(report: Path, open_report: Open, key: str) -> None:
+def test_a_short_read_of_a_token_is_drawn_wide_enough_to_see(report: Path, open_report: Open, key: str) -> None:
     # GIVEN the shortest read of a token, which as a rectangle is a fraction of a pixel
     view = open_report(report)
     mark = view.page.evaluate(EVIDENCE, key)
@@ -178,7 +178,7 @@ def test_all_columns_can_be_shown(report: Path, open_report: Open) -> None:
     assert place.locator("th").count() == fewer
 
 
-def test_folders_open_by_click_and_by_key(many_files: Path, open_report: Open) -> None:
+def test_folders_of_the_file_tree_open_by_click_and_by_key(many_files: Path, open_report: Open) -> None:
     page = open_report(many_files).page
     rows = page.locator("#tree tbody tr")
     page.locator("#tree").scroll_into_view_if_needed()

@@ -21,7 +21,7 @@ PICTURES = ("phases", "timeline", "activity", "tokens", "flame", "waterfall", "h
 Open = Callable[..., ReportPage]
 
 
-def test_every_picture_is_drawn_and_has_its_table(report: Path, open_report: Open) -> None:
+def test_each_chart_of_the_report_is_drawn_and_has_its_table(report: Path, open_report: Open) -> None:
     view = open_report(report)
 
     assert view.page.locator("h1").inner_text() == "Does generation hit CVMFS? YES"
@@ -42,7 +42,7 @@ def test_every_picture_is_drawn_and_has_its_table(report: Path, open_report: Ope
 
 
 @pytest.mark.parametrize("made", [hot_run, portable_run, Scene])
-def test_reports_of_little_open_too(made: Callable[[], Scene], open_report: Open, tmp_path: Path) -> None:
+def test_reports_of_runs_with_few_events_open(made: Callable[[], Scene], open_report: Open, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     report.write_text(html.render(*full_analysis(made().trace())), encoding="utf-8")
 
@@ -78,7 +78,7 @@ def server() -> Iterator[str]:
         serving.shutdown()
 
 
-def test_nothing_can_leave_the_page(report: Path, server: str, open_report: Open) -> None:
+def test_the_page_makes_no_network_request(report: Path, server: str, open_report: Open) -> None:
     # GIVEN a server that would be reached from a page without a policy
     view = open_report(report)
     view.page.context.request.get(f"{server}/reachable")
@@ -104,7 +104,7 @@ def test_nothing_can_leave_the_page(report: Path, server: str, open_report: Open
     view.troubles.clear()
 
 
-def test_pointing_at_a_mark_tells_what_it_is(report: Path, open_report: Open) -> None:
+def test_hovering_a_mark_shows_its_name_and_time(report: Path, open_report: Open) -> None:
     view = open_report(report)
     view.show("tokens")
     mark = view.mark("tokens", token=7)
@@ -157,7 +157,7 @@ def test_the_wheel_scrolls_the_page_and_zooms_with_ctrl_only(report: Path, open_
     assert zoomed[1] - zoomed[0] < before[1] - before[0]
 
 
-def test_a_phase_that_is_chosen_is_followed_everywhere(report: Path, open_report: Open) -> None:
+def test_a_selected_phase_is_highlighted_in_all_charts_and_tables(report: Path, open_report: Open) -> None:
     # GIVEN a report, with its tables open
     view = open_report(report)
     assert set(view.values("waits", "phase")) == {"load", "decode"}
@@ -185,7 +185,7 @@ def test_a_phase_that_is_chosen_is_followed_everywhere(report: Path, open_report
     assert set(view.values("waits", "phase")) == {"load", "decode"}
 
 
-def test_a_token_a_fetch_and_a_file_can_be_chosen(report: Path, open_report: Open) -> None:
+def test_a_token_a_fetch_and_a_file_can_be_selected(report: Path, open_report: Open) -> None:
     view = open_report(report)
 
     token = view.click("tokens", "tokens", token=11)
@@ -209,7 +209,7 @@ def test_a_token_a_fetch_and_a_file_can_be_chosen(report: Path, open_report: Ope
     assert token["token"] == 11
 
 
-def test_a_deep_link_is_read_and_followed(report: Path, open_report: Open) -> None:
+def test_the_selection_is_read_from_and_written_to_the_link(report: Path, open_report: Open) -> None:
     view = open_report(report, "#phase=decode&token=17")
 
     assert view.page.locator("#chosen .chip").all_inner_texts() == ["phase: decode ✕", "token: 17 ✕"]
@@ -224,7 +224,7 @@ def test_a_deep_link_is_read_and_followed(report: Path, open_report: Open) -> No
     assert view.page.locator("#chosen .chip").all_inner_texts() == ["token: 3 ✕"]
 
 
-def test_classes_can_be_left_out(report: Path, open_report: Open) -> None:
+def test_classes_can_be_hidden(report: Path, open_report: Open) -> None:
     view = open_report(report)
     button = view.page.locator('button.class[data-name="compute.cpu"]')
 
@@ -299,7 +299,7 @@ def test_dark_and_light(report: Path, open_report: Open) -> None:
     view.until(ground, "rgb(21, 24, 29)")
 
 
-def test_all_of_it_works_by_keyboard(report: Path, open_report: Open) -> None:
+def test_the_report_works_by_keyboard(report: Path, open_report: Open) -> None:
     view = open_report(report)
     focused = "document.activeElement.id"
     for _ in range(60):
@@ -334,7 +334,7 @@ def test_all_of_it_works_by_keyboard(report: Path, open_report: Open) -> None:
     assert view.hash == "#token=1"
 
 
-def test_it_prints_on_a4_with_its_tables(report: Path, open_report: Open, tmp_path: Path) -> None:
+def test_the_report_prints_on_a4_with_its_tables(report: Path, open_report: Open, tmp_path: Path) -> None:
     view = open_report(report, color_scheme="dark")
 
     view.page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
@@ -355,7 +355,7 @@ def test_it_prints_on_a4_with_its_tables(report: Path, open_report: Open, tmp_pa
 
 
 @pytest.mark.parametrize("width", [1400, 390])
-def test_nothing_sticks_out_at_the_side(report: Path, open_report: Open, width: int) -> None:
+def test_nothing_is_wider_than_the_window(report: Path, open_report: Open, width: int) -> None:
     view = open_report(report, viewport={"width": width, "height": 900})
 
     for table in ("fetches", "waits"):

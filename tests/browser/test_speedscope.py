@@ -105,7 +105,7 @@ def test_speedscope_reads_the_folded_stacks(name: str, read: Reader) -> None:
 
 
 @every_trace
-def test_speedscope_reads_its_own_form(name: str, read: Reader) -> None:
+def test_speedscope_reads_the_speedscope_export(name: str, read: Reader) -> None:
     of = stacks(full_analysis(TRACES[name]())[0])
 
     content = read("our.speedscope.json", speedscope.render(of, "both", "a run", "0.1.0"))

@@ -39,7 +39,7 @@ def processor(browser: Browser) -> Iterator[TraceProcessor]:
         yield started
 
 
-def test_it_finds_phases_threads_arrows_and_counters(processor: TraceProcessor) -> None:
+def test_the_trace_processor_reads_phases_threads_flows_and_counters(processor: TraceProcessor) -> None:
     study, report = load(processor, big_trace(3000, tokens=40, files=4))
 
     assert processor.query(TROUBLES) == []
@@ -70,7 +70,7 @@ def test_it_finds_phases_threads_arrows_and_counters(processor: TraceProcessor) 
     assert requests[0]["n"] == len(study.requests)
 
 
-def test_its_arrows_lead_from_token_to_request_to_fetch(processor: TraceProcessor) -> None:
+def test_flows_lead_from_token_to_request_to_fetch_in_the_trace_processor(processor: TraceProcessor) -> None:
     study, _ = load(processor, big_trace(3000, tokens=40, files=4))
 
     arrows = processor.query(CONNECTED)
@@ -84,7 +84,7 @@ def test_its_arrows_lead_from_token_to_request_to_fetch(processor: TraceProcesso
     assert len(arrows) == len(from_tokens) + len(to_fetches)
 
 
-def test_hostile_names_are_text_there(processor: TraceProcessor) -> None:
+def test_hostile_names_are_text_in_the_trace_processor(processor: TraceProcessor) -> None:
     load(processor, hostile_run().trace())
 
     assert processor.query(TROUBLES) == []

@@ -9,7 +9,7 @@ from fuzz_targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_input_of_the_corpus_is_taken(name):
+def test_each_input_of_the_corpus_is_parsed_or_refused(name):
     inputs = corpus.read(name)
     assert inputs, "there is no corpus"
     for each, data in inputs.items():
@@ -25,7 +25,7 @@ def test_the_corpus_is_small_and_of_known_targets():
     assert sum(path.stat().st_size for path in archives) < 1_000_000
 
 
-def test_the_same_inputs_make_the_same_archive(tmp_path, monkeypatch):
+def test_the_archive_of_the_same_inputs_is_identical(tmp_path, monkeypatch):
     # GIVEN a corpus of its own
     monkeypatch.setattr(corpus, "CORPUS", tmp_path)
     # WHEN inputs are added one by one, one of them twice, and the same at once in another order

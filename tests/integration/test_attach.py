@@ -148,7 +148,7 @@ def test_names_are_hashed_with_redact(workdir: Path, mounted: LabMount, option: 
     assert (b"file" in names) == (not option)
 
 
-def test_the_options_of_a_recording_are_those_of_run(workdir: Path, mounted: LabMount) -> None:
+def test_attach_has_the_recording_options_of_run(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a process that reads, and the options of the recorder that `run` has
     with running(READS, mounted.root / "file") as process:
         code, stderr = attach(process.pid, "--for", "1s", "--buffer", "1MB", "--cost", mount=mounted)
@@ -161,7 +161,9 @@ def test_the_options_of_a_recording_are_those_of_run(workdir: Path, mounted: Lab
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_a_process_that_reads_is_recorded_and_goes_on_as_it_was(workdir: Path, mounted: LabMount, probes: str) -> None:
+def test_a_process_that_reads_is_recorded_and_continues_unchanged(
+    workdir: Path, mounted: LabMount, probes: str
+) -> None:
     # GIVEN a process with two threads that reads from the mount in a loop, by descriptors it opened before
     with running(READS, mounted.root / "file") as process:
         before, files = state(process.pid), open_files(process.pid)
@@ -191,7 +193,7 @@ def test_a_process_that_reads_is_recorded_and_goes_on_as_it_was(workdir: Path, m
     assert " · cvtrace-lab " in stderr
 
 
-def test_phases_are_marked_from_then_on(workdir: Path, mounted: LabMount) -> None:
+def test_phases_are_marked_after_attaching(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a process that generates, started without us
     with running(GENERATES, mounted.root / "model") as process:
         # WHEN it is recorded until it has ended
@@ -282,7 +284,7 @@ def refused(pid: object, code: int, message: str, *options: str) -> None:
     assert not Path("trace").exists()
 
 
-def test_what_cannot_be_recorded_is_refused_in_one_sentence(workdir: Path, mounted: LabMount) -> None:
+def test_a_process_that_cannot_be_recorded_is_refused_in_one_sentence(workdir: Path, mounted: LabMount) -> None:
     refused(0, 2, "PID")
     refused("x", 2, "PID")
     refused(2**22 + 1, 2, "there is no process")
@@ -303,7 +305,7 @@ def test_what_cannot_be_recorded_is_refused_in_one_sentence(workdir: Path, mount
         refused(process.pid, 2, "has ended already")
 
 
-def test_anothers_process_is_not_permitted_without_root(workdir: Path, mounted: LabMount) -> None:
+def test_attaching_to_another_users_process_needs_root(workdir: Path, mounted: LabMount) -> None:
     with running(READS, mounted.root / "file") as process:
         command = [*AS_READER, *CVTRACE, "attach", str(process.pid), "-o", "trace"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -39,7 +39,7 @@ def attach(pid: int, mount: Path, trace: Path, *more: str) -> subprocess.Complet
 
 
 @pytest.mark.parametrize("moment", ["before its first byte", "in its body"])
-def test_a_fetch_that_was_under_way_is_no_disagreement(tmp_path: Path, moment: str) -> None:
+def test_a_fetch_in_flight_at_the_begin_does_not_make_the_counters_disagree(tmp_path: Path, moment: str) -> None:
     # GIVEN a process that waits for a chunk, for which it has to wait longer than an attach takes on this machine at present
     open_to_all(tmp_path)
     content = {"data": os.urandom(3 * CHUNK)}

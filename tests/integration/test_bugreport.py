@@ -24,7 +24,7 @@ def recorded(folder: Path) -> Path:
     return trace
 
 
-def test_the_zip_has_a_readable_trace_the_doctor_and_versions_and_no_name(tmp_path: Path) -> None:
+def test_the_zip_has_a_readable_trace_the_doctor_and_versions_but_no_names(tmp_path: Path) -> None:
     # GIVEN a trace with names in it
     trace = recorded(tmp_path)
     assert SECRET in (trace / "meta.json").read_text()
@@ -53,7 +53,7 @@ def test_the_zip_has_a_readable_trace_the_doctor_and_versions_and_no_name(tmp_pa
     assert before.trace.events == after.trace.events
 
 
-def test_a_zip_that_is_there_is_replaced_only_with_force(tmp_path: Path) -> None:
+def test_an_existing_zip_is_replaced_only_with_force(tmp_path: Path) -> None:
     trace = recorded(tmp_path)
     output = tmp_path / "bug.zip"
     output.write_text("mine")

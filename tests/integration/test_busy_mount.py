@@ -24,7 +24,7 @@ while True:
 
 
 @pytest.mark.parametrize("probes", ["ebpf", "strace"])
-def test_reads_of_others_at_the_edges_are_no_disagreement(tmp_path: Path, probes: str) -> None:
+def test_reads_of_others_at_begin_and_end_do_not_make_the_counters_disagree(tmp_path: Path, probes: str) -> None:
     with tiny_mount(tmp_path) as (mount, _):
         # GIVEN a process that reads again and again
         reader = subprocess.Popen([sys.executable, "-c", READS, mount / "model"], stdout=subprocess.PIPE, text=True)

@@ -189,7 +189,7 @@ def test_the_doctor_says_which_functions_there_are(
     assert findings(clients[0].pid, "cvtrace-lab") == []
 
 
-def test_debug_symbols_of_the_same_build_do_as_well(library: Path, tmp_path: Path) -> None:
+def test_debug_symbols_of_the_same_build_are_used(library: Path, tmp_path: Path) -> None:
     # GIVEN a stripped library, and its debug symbols where a package puts them, and those of another build
     want = dict(enumerate(FUNCTIONS))
     offsets = locate(str(library), want, ()).offsets
@@ -207,7 +207,7 @@ def test_debug_symbols_of_the_same_build_do_as_well(library: Path, tmp_path: Pat
     assert locate(str(bare), want, (str(tmp_path),)).offsets == {}
 
 
-def test_the_small_symbol_table_of_fedora_does_as_well(library: Path, tmp_path: Path) -> None:
+def test_the_minidebuginfo_of_fedora_is_used(library: Path, tmp_path: Path) -> None:
     # GIVEN a stripped library with .gnu_debugdata
     want = dict(enumerate(FUNCTIONS))
     small = tmp_path / "small"
@@ -249,7 +249,7 @@ def test_a_client_that_is_reloaded_with_another_library(
     assert calls_of(events, clients[0].pid) == {kind: 2 * count for kind, count in CALLS.items()}
 
 
-def test_a_client_that_had_a_stripped_library_before(
+def test_a_client_that_reloads_from_a_stripped_to_an_unstripped_library(
     program: Path, library: Path, clients: list[Client], tmp_path: Path
 ) -> None:
     # GIVEN a client with a stripped library
@@ -275,7 +275,9 @@ def test_a_client_that_had_a_stripped_library_before(
     assert "has no symbols" in " ".join(probe.missing())
 
 
-def test_a_call_that_does_not_return_is_there_in_the_end(program: Path, library: Path, clients: list[Client]) -> None:
+def test_a_call_that_has_not_returned_is_recorded_at_the_end(
+    program: Path, library: Path, clients: list[Client]
+) -> None:
     # GIVEN a client that is stopped in back-off
     clients.append(Client(program).do(str(library)))
     probe = observed(EbpfProbe(), clients)

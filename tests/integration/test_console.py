@@ -49,7 +49,7 @@ def words(mount: Path, trace: str, *more: str) -> list[str]:
     return [sys.executable, *CVTRACE[1:], "run", *options, *more, "--", "/bin/echo", "hello"]
 
 
-def test_on_a_terminal_it_says_what_it_does(mount: Path, tmp_path: Path) -> None:
+def test_progress_is_shown_on_a_terminal(mount: Path, tmp_path: Path) -> None:
     # WHEN a program is recorded on a terminal
     code, output = on_a_terminal(words(mount, "trace"), tmp_path)
     # THEN the begin of the recording is said before the program speaks, and the analysis while it lasts
@@ -64,7 +64,7 @@ def test_on_a_terminal_it_says_what_it_does(mount: Path, tmp_path: Path) -> None
     assert output.rstrip().endswith("(-v for everything)")
 
 
-def test_in_a_pipe_it_is_silent(mount: Path, tmp_path: Path) -> None:
+def test_no_progress_is_written_to_a_pipe(mount: Path, tmp_path: Path) -> None:
     result = subprocess.run(
         words(mount, "trace", "--no-summary"), cwd=tmp_path, capture_output=True, text=True, check=False
     )

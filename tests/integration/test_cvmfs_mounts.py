@@ -88,7 +88,7 @@ def test_from_inside_a_pid_namespace_the_daemon_is_missed_and_its_counters_are_r
         assert meta["counters_after"] == {"nopen": 7}
 
 
-def test_the_counters_of_several_mounts_keep_apart_in_a_trace(tmp_path):
+def test_the_counters_of_several_mounts_are_separate_in_a_trace(tmp_path):
     # GIVEN two mounts, and a script that imports a package like GenAI and reads a file of the second
     package = tmp_path / "lib" / "onnxruntime_genai"
     package.mkdir(parents=True)

@@ -38,7 +38,7 @@ open(sys.argv[1], 'rb').read()
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_what_still_runs_is_named(workdir: Path, mount: Path, probes: str) -> None:
+def test_processes_still_running_at_the_end_are_named(workdir: Path, mount: Path, probes: str) -> None:
     # WHEN a script leaves a process behind that reads from the mount later
     result = run(mount, script(GOES_ON), str(mount / "model"), "60", probes=probes)
     daemon_pid = int(Path("daemon.pid").read_text())
@@ -56,7 +56,7 @@ def test_what_still_runs_is_named(workdir: Path, mount: Path, probes: str) -> No
 
 
 @pytest.mark.parametrize("probes", ["strace", "ebpf"])
-def test_a_process_that_goes_on_is_recorded_when_that_is_wished(workdir: Path, mount: Path, probes: str) -> None:
+def test_a_remaining_process_is_recorded_to_its_end_on_request(workdir: Path, mount: Path, probes: str) -> None:
     # WHEN
     words = [*options(mount, probes), "--follow-daemons", script(GOES_ON), str(mount / "model"), "1.5"]
     result = subprocess.run([*CVTRACE, "run", *words], check=False, timeout=120)
@@ -70,7 +70,7 @@ def test_a_process_that_goes_on_is_recorded_when_that_is_wished(workdir: Path, m
     assert ((served["c"] & np.uint64(0xFFFFFFFF)) == daemon_pid).any()
 
 
-def test_a_script_that_leaves_nothing_ends_at_once(workdir: Path, mount: Path) -> None:
+def test_without_remaining_processes_the_recording_ends_at_once(workdir: Path, mount: Path) -> None:
     # WHEN a script waits for what it starts
     began_s = time.monotonic()
     succeed([*CVTRACE, "run", *options(mount, "ebpf"), "--follow-daemons", script("import os; os.system('true')")])

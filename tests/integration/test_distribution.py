@@ -51,7 +51,7 @@ def built(clone: Path) -> Path:
     return clone / "dist"
 
 
-def test_the_wheel_has_manual_pages_programs_of_the_kernel_and_the_example(built: Path) -> None:
+def test_the_wheel_has_manual_pages_bpf_programs_and_the_example(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert any(name.endswith("share/man/man1/cvtrace-run.1") for name in names)

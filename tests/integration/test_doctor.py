@@ -54,7 +54,7 @@ def parsed(result: subprocess.CompletedProcess[str]) -> tuple[int, dict[str, Any
     return result.returncode, document, {check["name"]: check for check in document["checks"]}
 
 
-def test_where_all_is_well_a_run_gives_a_full_answer(mount):
+def test_where_doctor_reports_no_problem_a_run_gives_a_complete_answer(mount):
     # GIVEN a lab mount on a machine where eBPF works
     code, document, checks = doctor("--mount", mount.root, "--model", mount.root / "model")
     # THEN the mount's side is all well
@@ -85,7 +85,7 @@ def test_a_model_larger_than_the_quota_is_reported_with_the_setting_to_change(si
     assert code == 1
 
 
-def test_a_model_that_is_elsewhere_or_missing_is_reported(mount, tmp_path):
+def test_a_model_outside_of_cvmfs_or_missing_is_reported(mount, tmp_path):
     assert doctor("--mount", mount.root, "--model", tmp_path)[2]["model"]["status"] == "warning"
     assert doctor("--mount", mount.root, "--model", tmp_path / "none")[2]["model"]["status"] == "failed"
 
@@ -149,7 +149,7 @@ def test_a_path_that_is_on_no_mount_is_refused_in_one_sentence(tmp_path):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_stranger_learns_what_root_would_add(mount, tmp_path):
+def test_without_root_doctor_says_what_root_would_add(mount, tmp_path):
     # GIVEN nobody, without a capability
     result = run_as_nobody([*DOCTOR, "--json", "--mount", mount.root], mount.root, cwd=Path("/"))
     code, document, checks = parsed(result)
@@ -166,20 +166,20 @@ def test_a_stranger_learns_what_root_would_add(mount, tmp_path):
     [(WITHOUT_TRACEFS, "tracefs", "strace"), (WITHOUT_BCC, "bcc", "strace")],
     ids=["tracefs", "bcc"],
 )
-def test_what_is_taken_away_is_missed_and_the_next_rung_taken(mount, before, name, rung):
+def test_a_missing_requirement_is_reported_and_the_next_probe_is_chosen(mount, before, name, rung):
     code, document, checks = doctor("--mount", mount.root, before=before)
     assert checks[name]["status"] == "failed"
     assert checks[name]["mend"]
     assert (code, document["rung"]) == (1, rung)
 
 
-def test_without_strace_the_mend_is_to_install_it(mount):
+def test_without_strace_doctor_advises_to_install_it(mount):
     _, _, checks = doctor("--mount", mount.root, before=WITHOUT_STRACE)
     assert checks["strace"]["status"] == "failed"
     assert "apt install strace" in checks["strace"]["mend"]
 
 
-def test_a_daemon_that_died_is_reported_with_the_way_out(site):
+def test_a_dead_daemon_is_reported_with_the_command_that_helps(site):
     with site.mount(cache=site.folder / "dies") as mount:
         os.kill(mount.mounted.pid, 9)
         code, document, checks = doctor("--mount", mount.root)

@@ -26,7 +26,7 @@ def run(
     return result, json.loads(meta.read_text()) if meta.exists() else {}
 
 
-def test_too_little_room_is_reported_with_the_way_out(mount: Path, tmp_path: Path) -> None:
+def test_a_full_buffer_is_reported_with_the_option_that_helps(mount: Path, tmp_path: Path) -> None:
     # GIVEN room for a thousand events / WHEN hundreds of thousands come faster than the recorder wakes up
     result, meta = run(mount, tmp_path / "trace", STORM, "--buffer", "64KiB")
 
@@ -45,7 +45,7 @@ def test_a_ring_that_fills_wakes_the_recorder(mount: Path, tmp_path: Path) -> No
     assert meta["events"] > 300_000
 
 
-def test_enough_room_loses_nothing_and_says_nothing(mount: Path, tmp_path: Path) -> None:
+def test_a_large_enough_buffer_loses_nothing_and_prints_no_warning(mount: Path, tmp_path: Path) -> None:
     result, meta = run(mount, tmp_path / "trace", "print(1)", "--buffer", "64MB")
     assert (meta["lost"], meta["lost_by_cpu"]) == ({}, {})
     assert result.stderr == ""

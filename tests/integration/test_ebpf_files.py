@@ -69,7 +69,7 @@ def test_path_checks_on_the_mount_are_counted_and_others_are_not(mounted: LabMou
     assert not (of_kind(events, Kind.SYS_STAT)["a"] == Path("/etc").stat().st_dev).any()
 
 
-def test_statx_tells_the_same(mounted: LabMount, tmp_path: Path) -> None:
+def test_statx_is_recorded_like_stat(mounted: LabMount, tmp_path: Path) -> None:
     # GIVEN statx called as C++ programs do
     program = (
         "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\nbuffer = ctypes.create_string_buffer(256)\n"

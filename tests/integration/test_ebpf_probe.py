@@ -149,7 +149,7 @@ def test_a_call_that_is_open_at_the_end_is_reported_as_unfinished(probe: EbpfPro
     assert open_reads["dur"][0] > 0
 
 
-def test_others_are_not_recorded(probe: EbpfProbe) -> None:
+def test_processes_outside_of_the_target_are_not_recorded(probe: EbpfProbe) -> None:
     # GIVEN a busy process that is not the target
     noise = subprocess.Popen([sys.executable, "-S", "-c", "import os\nwhile True: os.stat('/'); open('/dev/null')"])
 
@@ -164,7 +164,7 @@ def test_others_are_not_recorded(probe: EbpfProbe) -> None:
     assert set(events["tgid"].tolist()) == {pid}
 
 
-def test_a_thread_that_was_blocked_before_is_not_missed() -> None:
+def test_a_thread_blocked_before_the_recording_is_recorded() -> None:
     # GIVEN a process that blocks in a read
     child = subprocess.Popen([sys.executable, "-S", "-c", "import os; os.read(0, 1)"], stdin=subprocess.PIPE)
     wait_until(lambda: (child.pid, 0) in list(in_flight_calls(child.pid)), "the process is in its read")
@@ -213,7 +213,7 @@ def test_a_ring_that_is_too_small_counts_what_it_lost() -> None:
     assert {name: sum(counts) for name, counts in probe.losses().by_cpu.items()} == probe.losses().by_kind
 
 
-def test_what_wraps_around_the_end_of_a_ring_is_whole(tmp_path: Path) -> None:
+def test_records_that_wrap_around_the_end_of_the_ring_are_complete(tmp_path: Path) -> None:
     # GIVEN rings that the records of a program go round several times, texts not dividing theirs
     probe = EbpfProbe(buffer_bytes=256 * 1024)
     probe.start(Scope(daemons=(), devices=()))
@@ -236,7 +236,7 @@ def test_what_wraps_around_the_end_of_a_ring_is_whole(tmp_path: Path) -> None:
     assert [name for name in recorded_names if name.startswith(str(tmp_path))] == names
 
 
-def test_a_recorder_keeps_to_its_memory() -> None:
+def test_the_memory_of_the_recorder_is_bounded() -> None:
     # GIVEN a process that observes, and has drained its whole ring
     program = (
         "import psutil\nfrom cvtrace.probes.ebpf.probe import EbpfProbe\nfrom cvtrace.probes.probe import Scope\n"
@@ -252,7 +252,7 @@ def test_a_recorder_keeps_to_its_memory() -> None:
     assert int(result.stdout) < 200e6
 
 
-def test_without_root_the_way_out_is_reported() -> None:
+def test_without_root_the_error_says_what_to_do() -> None:
     # GIVEN a child without privileges
     program = (
         "import os\nfrom cvtrace.probes.ebpf.probe import EbpfProbe\nfrom cvtrace.probes.probe import *\nos.setuid(65534)\n"

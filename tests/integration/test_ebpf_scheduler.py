@@ -114,7 +114,7 @@ def test_waits_of_a_daemon_are_reported_with_who_ended_them() -> None:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the thread must be on a CPU meanwhile")
 @pytest.mark.parametrize("later_ns", [1_000_000, 3600_000_000_000], ids=["while it was back", "while it left again"])
-def test_a_wake_up_of_later_does_not_make_an_unseen_absence_longer(later_ns: int) -> None:
+def test_a_later_wake_up_does_not_extend_an_off_cpu_time_whose_end_was_missed(later_ns: int) -> None:
     # GIVEN a thread that computes, and by what the programs know was preempted and did not come back, but was woken later
     cpus = os.sched_getaffinity(0)
     target = subprocess.Popen([sys.executable, "-S", "-c", SPINNING], stdout=subprocess.PIPE, text=True)

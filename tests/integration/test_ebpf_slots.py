@@ -88,7 +88,7 @@ def test_an_event_whose_slot_is_occupied_is_counted_as_lost(
     assert {pid, tid_of_last(events)} <= set(of_kind(events, Kind.OFFCPU | UNFINISHED)["tid"].tolist())
 
 
-def test_calls_that_find_no_room_at_all_are_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_without_a_free_slot_or_hash_entry_are_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN room for one call that is under way, and for one more that finds that taken
     monkeypatch.setattr(EbpfProbe, "slots", Slots(thread=1, displaced=1))
     probe = EbpfProbe()

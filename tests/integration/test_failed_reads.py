@@ -136,7 +136,9 @@ def test_a_read_that_fails_is_reported_first(
     assert "127.0.0.1" in findings["server_errors"].evidence
 
 
-def test_a_refused_connection_is_a_server_error(served: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_connection_is_reported_as_a_server_error(
+    served: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # GIVEN a client whose server goes away
     monkeypatch.chdir(tmp_path)
     origin = Origin(served.folder / "store")
@@ -180,7 +182,7 @@ def test_a_program_that_goes_on_after_a_failed_read_is_reported(mounted: LabMoun
     assert sentences(report)[0].endswith("script.py went on.")
 
 
-def test_retries_that_succeed_are_no_failure(mounted: LabMount) -> None:
+def test_retries_that_succeed_are_not_reported_as_failures(mounted: LabMount) -> None:
     report, _, statuses = fail(mounted, GETS_EIO, Injection(match="*P", status=503, times=1), expected=0)
     assert statuses == [503, 200]
     assert report.failures == ()

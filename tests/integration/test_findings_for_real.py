@@ -44,7 +44,7 @@ def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield stack, analyse(read_trace(trace))
 
 
-def test_a_cache_that_is_too_small_is_reported(traced: tuple[Stack, Report]) -> None:
+def test_a_client_cache_smaller_than_the_files_is_reported(traced: tuple[Stack, Report]) -> None:
     stack, report = traced
     data = str(stack.model / "model.onnx.data")
     chunks = [row for row in report.chunks if row.path == data]
@@ -72,7 +72,7 @@ def test_a_cache_that_is_too_small_is_reported(traced: tuple[Stack, Report]) -> 
     assert "the cache may hold 6.29 MB" in report.findings[0].evidence
 
 
-def test_asked_bytes_are_those_of_the_file(traced: tuple[Stack, Report]) -> None:
+def test_asked_bytes_of_a_file_read_completely_are_its_size(traced: tuple[Stack, Report]) -> None:
     stack, report = traced
     (file,) = (row for row in report.files if row.path == str(stack.model / "model.onnx.data"))
     size = Path(file.path).stat().st_size

@@ -133,7 +133,7 @@ for _ in range(7):
     assert (report.verdict.tokens, report.verdict.steps) == (30 + 21, 30 + 7)
 
 
-def test_a_call_that_raises_makes_no_token(stack: Stack, tmp_path: Path) -> None:
+def test_a_call_that_raises_does_not_count_as_a_token(stack: Stack, tmp_path: Path) -> None:
     script = BEGIN + ANSWER.format(between="pass") + """
 empty, raised = generator(), 0
 for _ in range(2):
@@ -191,7 +191,7 @@ assert answer() == 4
     assert report.verdict.question == "generation"
 
 
-def test_a_model_on_a_local_disk_is_a_no_that_says_so(stack: Stack, tmp_path: Path) -> None:
+def test_a_model_on_a_local_disk_is_a_no_that_names_the_disk(stack: Stack, tmp_path: Path) -> None:
     local = tmp_path / "copy"
     shutil.copytree(stack.model, local)
 

@@ -123,7 +123,7 @@ def test_a_killed_process_is_reported_and_replaced(folder: Path, victim: str) ->
     assert (mended.model / "genai_config.json").read_text()
 
 
-def test_names_may_hold_spaces_and_other_letters(folder: Path) -> None:
+def test_names_may_contain_spaces_and_non_ascii_letters(folder: Path) -> None:
     # WHEN
     stack = lab.up(replace(SMALL, mount=folder / "m ö\\unt"), state=folder / "my stäte")
 
@@ -147,7 +147,7 @@ def test_down_clears_a_dead_mount_away(folder: Path) -> None:
     assert nothing_is_left(stack)
 
 
-def test_up_that_was_killed_in_the_middle_is_mended(folder: Path) -> None:
+def test_up_repairs_an_up_that_was_killed(folder: Path) -> None:
     # GIVEN a `lab up` that dies as soon as it has started the origin
     argv = [*CVTRACE, "lab", "up", "--size", "4MB", "--client", "lab"]
     argv += ["--state", str(folder / "state"), "--mount", str(folder / "mnt")]
@@ -230,7 +230,7 @@ def test_injection_reaches_the_origin(folder: Path) -> None:
     assert all(entry.delay_ns >= 30_000_000 for entry in entries)
 
 
-def test_two_temporary_stacks_do_not_meet() -> None:
+def test_two_temporary_stacks_run_side_by_side() -> None:
     with lab.temporary() as first, lab.temporary() as second:
         assert first.mountpoint != second.mountpoint
         assert first.url != second.url
@@ -240,7 +240,7 @@ def test_two_temporary_stacks_do_not_meet() -> None:
     assert not first.state.exists()
 
 
-def test_bad_options_are_one_sentence_and_leave_nothing(folder: Path) -> None:
+def test_bad_options_are_refused_in_one_sentence_and_start_nothing(folder: Path) -> None:
     # GIVEN
     blocker = folder / "taken"
     blocker.mkdir()
@@ -260,7 +260,7 @@ def test_bad_options_are_one_sentence_and_leave_nothing(folder: Path) -> None:
         assert not (folder / "mnt").exists()
 
 
-def test_the_verbs(folder: Path) -> None:
+def test_lab_verbs_print_what_they_did(folder: Path) -> None:
     # GIVEN
     state = ["--state", str(folder / "state")]
 

@@ -70,7 +70,7 @@ def recorded(folder: Path, model: Path, *mounts: Path, probes: str = "ebpf") -> 
     return analyse(read_trace(trace))
 
 
-def test_generation_from_a_mount_left_out_is_a_yes_that_names_it(
+def test_generation_that_reads_an_excluded_mount_is_a_yes_that_names_it(
     stack: Stack, second_stack: Stack, tmp_path: Path
 ) -> None:
     # GIVEN a model on a mount that is not recorded, of which nothing is cached
@@ -89,7 +89,7 @@ def test_generation_from_a_mount_left_out_is_a_yes_that_names_it(
 
 
 @pytest.mark.parametrize("probes", ["portable", "strace"])
-def test_a_mount_left_out_is_no_no_where_requests_to_it_are_not_seen(
+def test_an_unobserved_mount_prevents_a_no_where_its_requests_are_not_seen(
     stack: Stack, second_stack: Stack, tmp_path: Path, probes: str
 ) -> None:
     verdict = recorded(tmp_path, second_stack.model, stack.mountpoint, probes=probes).verdict
@@ -100,7 +100,7 @@ def test_a_mount_left_out_is_no_no_where_requests_to_it_are_not_seen(
     )
 
 
-def test_what_somebody_else_reads_is_never_a_yes_of_the_portable_rung(
+def test_reads_of_other_processes_are_never_a_yes_with_the_portable_probe(
     stack: Stack, second_stack: Stack, tmp_path: Path
 ) -> None:
     # GIVEN a model on a local disk, and somebody who reads from an observed mount all the time

@@ -43,12 +43,12 @@ def test_the_command_runs_in_a_group_that_is_gone_afterwards() -> None:
     assert groups() == before
 
 
-def test_what_asks_for_more_than_the_limit_is_killed() -> None:
+def test_a_command_that_exceeds_the_memory_limit_is_killed() -> None:
     with limited([sys.executable, "-c", "bytearray(200 << 20)"], 64 << 20) as argv:
         assert subprocess.run(argv, stderr=subprocess.DEVNULL, check=False).returncode == -9
 
 
-def test_what_the_command_leaves_running_is_ended() -> None:
+def test_processes_that_the_command_leaves_running_are_killed() -> None:
     # WHEN
     with limited(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], 64 << 20) as argv:
         pid = int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
@@ -58,7 +58,7 @@ def test_what_the_command_leaves_running_is_ended() -> None:
     assert wait_until(lambda: not is_running(pid), 10.0)
 
 
-def test_a_group_whose_maker_was_killed_is_removed() -> None:
+def test_a_cgroup_whose_creator_was_killed_is_removed() -> None:
     # GIVEN
     code = (
         "import os\nfrom cvtrace.lab.memory import limited\nwith limited(['true'], 64 << 20): os.kill(os.getpid(), 9)"
@@ -75,6 +75,6 @@ def test_a_group_whose_maker_was_killed_is_removed() -> None:
     assert not any(group.name.startswith(f"{PREFIX}{maker.pid}-") for group in groups())
 
 
-def test_a_limit_that_nothing_can_start_with_is_refused() -> None:
+def test_a_memory_limit_too_small_to_start_a_process_is_refused() -> None:
     with pytest.raises(LabError, match="at least 16MiB"), limited(["true"], 1 << 20):
         pass

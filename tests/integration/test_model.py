@@ -114,7 +114,7 @@ def test_the_example_answers_a_prompt_and_prints_the_timings(tiny: Path) -> None
     assert int(line[1]) + int(line[2]) == 60
 
 
-def test_the_example_asks_until_quit(tiny: Path) -> None:
+def test_the_example_prompts_until_quit(tiny: Path) -> None:
     # WHEN
     argv = [sys.executable, str(EXAMPLE), "-m", str(tiny), "--tokens", "7", "-g"]
     result = run(argv, input="What?\n\nWho?\nquit\nWhere?\n")
@@ -133,7 +133,7 @@ def test_the_example_asks_until_quit(tiny: Path) -> None:
         ({"-l": "3"}, "exceeds max length (3)"),
     ],
 )
-def test_the_example_says_in_a_sentence_what_is_wrong(tiny: Path, change: dict[str, str], message: str) -> None:
+def test_the_example_reports_an_error_in_one_sentence(tiny: Path, change: dict[str, str], message: str) -> None:
     options = {"-m": str(tiny), "-p": "Why?"} | change
     result = run([sys.executable, str(EXAMPLE), *(text for pair in options.items() for text in pair)])
     assert result.returncode == 1

@@ -26,7 +26,9 @@ def run_after(preparation: str, mount: Path, trace: Path, probes: str) -> subpro
 @pytest.mark.parametrize(
     ("preparation", "message"), [(WITHOUT_BCC, "apt install python3-bpfcc"), (WITHOUT_TRACEFS, "mount -t tracefs")]
 )
-def test_ebpf_that_cannot_be_had_names_the_way_out(tmp_path: Path, mount: Path, preparation: str, message: str) -> None:
+def test_where_ebpf_is_not_available_the_error_says_what_to_do(
+    tmp_path: Path, mount: Path, preparation: str, message: str
+) -> None:
     # WHEN
     result = run_after(preparation, mount, tmp_path / "trace", "ebpf")
 
@@ -39,7 +41,7 @@ def test_ebpf_that_cannot_be_had_names_the_way_out(tmp_path: Path, mount: Path, 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("preparation", [WITHOUT_BCC, WITHOUT_TRACEFS])
-def test_the_next_rung_is_taken_and_what_was_refused_is_kept(tmp_path: Path, mount: Path, preparation: str) -> None:
+def test_the_next_probe_is_chosen_and_the_trace_says_why(tmp_path: Path, mount: Path, preparation: str) -> None:
     # WHEN
     result = run_after(preparation, mount, tmp_path / "trace", "auto")
 

@@ -92,7 +92,7 @@ def test_objects_over_one_connection(origin: Origin, connection: http.client.HTT
         assert not any((entry.truncated, entry.dropped, entry.aborted))
 
 
-def test_head_says_what_get_would_send(connection: http.client.HTTPConnection) -> None:
+def test_head_has_the_headers_of_get(connection: http.client.HTTPConnection) -> None:
     # WHEN
     connection.request("HEAD", OBJECT)
     response = connection.getresponse()
@@ -118,7 +118,7 @@ def test_head_says_what_get_would_send(connection: http.client.HTTPConnection) -
         "/",
     ],
 )
-def test_nothing_else_is_served(connection: http.client.HTTPConnection, path: str) -> None:
+def test_paths_outside_of_the_store_are_not_served(connection: http.client.HTTPConnection, path: str) -> None:
     # WHEN
     status, body = get(connection, path)
 
@@ -139,7 +139,7 @@ def test_other_requests_are_refused(origin: Origin, tmp_path: Path) -> None:
     assert [entry.status for entry in logged(origin, tmp_path)] == [405, 400]
 
 
-def test_a_proxy_request_is_understood(origin: Origin) -> None:
+def test_a_request_with_an_absolute_url_is_served(origin: Origin) -> None:
     # WHEN
     answer = raw(origin, f"GET {origin.url}{OBJECT}?x HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
 
@@ -236,7 +236,7 @@ def test_status_for_some_paths(origin: Origin, connection: http.client.HTTPConne
     assert len({entry.port for entry in entries}) == 1
 
 
-def test_chance_is_repeatable(store: Path) -> None:
+def test_injected_faults_with_a_probability_repeat_with_the_same_seed(store: Path) -> None:
     # WHEN
     def statuses() -> list[int]:
         with Origin(store, injections=[Injection(status=503, probability=0.5)]) as origin:
@@ -265,7 +265,7 @@ def test_client_that_goes_away_is_logged_as_aborted(origin: Origin, tmp_path: Pa
     assert entry.body_bytes < len(BODY)
 
 
-def test_stopping_cuts_what_is_in_flight(store: Path, tmp_path: Path) -> None:
+def test_stopping_the_origin_cuts_responses_in_flight(store: Path, tmp_path: Path) -> None:
     # GIVEN a request that waits for a minute
     log = tmp_path / "access.log"
     origin = Origin(store, access_log=log, injections=[Injection(first_byte_delay_s=60)]).start()
@@ -338,7 +338,7 @@ def test_injections_change_over_the_control_socket(
         control(path, {"command": "status"})
 
 
-def test_what_cannot_be_started_is_one_sentence(store: Path, origin: Origin, tmp_path: Path) -> None:
+def test_an_origin_that_cannot_start_is_reported_in_one_sentence(store: Path, origin: Origin, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="not a store"):
         Origin(tmp_path / "none").start()
     with pytest.raises(LabError, match=f"cannot listen on 127.0.0.1 port {origin.port}"):
@@ -389,7 +389,7 @@ def test_the_command_serves_until_a_signal_ends_it(store: Path, tmp_path: Path) 
     assert not path.exists()
 
 
-def test_held_connections_come_about_later(
+def test_held_connections_are_accepted_later(
     origin: Origin, connection: http.client.HTTPConnection, tmp_path: Path
 ) -> None:
     # GIVEN an open connection

@@ -68,7 +68,7 @@ def other_mounts(meta: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {mount["path"]: mount for mount in meta["other_mounts"]}
 
 
-def test_what_the_target_reads_on_mounts_left_out_is_recorded(workdir: Path, mount: Path, second_mount: Path) -> None:
+def test_reads_of_the_target_on_excluded_mounts_are_recorded(workdir: Path, mount: Path, second_mount: Path) -> None:
     # GIVEN a recording of one mount; another CVMFS mount and a mount of something else
     with stranger(workdir) as plain:
         reads = subprocess.Popen(
@@ -113,7 +113,7 @@ def test_what_the_target_reads_on_mounts_left_out_is_recorded(workdir: Path, mou
     assert not np.isin(read.of(Kind.PAGE_READ).a, [devices[second_mount], devices[plain]]).any()
 
 
-def test_a_mount_that_the_target_alone_sees(workdir: Path, mount: Path) -> None:
+def test_requests_to_a_mount_in_the_targets_mount_namespace_are_recorded(workdir: Path, mount: Path) -> None:
     # GIVEN a target that mounts something in a mount namespace of its own
     (workdir / "inside").mkdir()
     (workdir / "workspace").mkdir()
@@ -132,7 +132,9 @@ def test_a_mount_that_the_target_alone_sees(workdir: Path, mount: Path) -> None:
     assert Opcode.READ in (sends["c"][sends["b"] == mounts["connection"]] >> np.uint64(32)).tolist()
 
 
-def test_a_mount_nobody_uses_is_listed_as_that(workdir: Path, mount: Path, second_mount: Path) -> None:
+def test_a_mount_that_the_target_does_not_use_is_listed_as_unused(
+    workdir: Path, mount: Path, second_mount: Path
+) -> None:
     # WHEN the target reads from the observed mount only
     result = run(mount, script(READS), str(mount / "model"), probes="ebpf")
     # THEN

@@ -90,19 +90,19 @@ def test_a_cvtrace_of_the_environment_comes_first(bare: Path, tmp_path: Path) ->
     assert marked(bare, "import cvtrace\nassert cvtrace.phase == 'mine'", tmp_path / "marks", tmp_path) == []
 
 
-def test_what_is_no_part_of_the_helper_is_missing_as_ever(bare: Path, tmp_path: Path) -> None:
+def test_importing_other_modules_of_cvtrace_fails_in_the_script(bare: Path, tmp_path: Path) -> None:
     script = "import cvtrace\ntry:\n import cvtrace.analysis\nexcept ModuleNotFoundError: pass\nelse: raise SystemExit('found')"
 
     assert marked(bare, script, tmp_path / "marks", tmp_path) == []
 
 
-def test_nothing_is_loaded_for_a_script_that_does_not_ask(bare: Path, tmp_path: Path) -> None:
+def test_the_helper_is_not_loaded_by_a_script_that_does_not_import_it(bare: Path, tmp_path: Path) -> None:
     script = "import sys\nassert not any('cvtrace' in name for name in sys.modules), sys.modules.keys()\nassert 'inject' not in str(sys.path)"
 
     assert marked(bare, script, tmp_path / "marks", tmp_path) == []
 
 
-def test_the_file_may_be_copied(bare: Path, tmp_path: Path) -> None:
+def test_a_copy_of_the_helper_file_marks_phases(bare: Path, tmp_path: Path) -> None:
     # GIVEN a copy beside the script
     shutil.copy(PACKAGE / "cvtrace_phase.py", tmp_path)
     script = "from cvtrace_phase import phase\nwith phase('copied'): print(end='')"
@@ -127,7 +127,7 @@ def test_the_package_installs_into_any_environment(bare: Path, tmp_path: Path) -
     assert marked(bare, script, tmp_path / "marks", tmp_path) == ["installed"]
 
 
-def test_python_3_8_is_served(tmp_path: Path) -> None:
+def test_the_helper_works_with_python_3_8(tmp_path: Path) -> None:
     python = oldest()
     if python is None:
         pytest.skip(f"there is no {OLDEST} here")

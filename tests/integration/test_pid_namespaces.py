@@ -93,7 +93,7 @@ def test_tokens_of_a_target_in_a_pid_namespace_are_counted_once(
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_marks_of_threads_in_a_pid_namespace(workdir: Path, mount: Path, probes: str) -> None:
+def test_marks_of_threads_in_a_pid_namespace_have_the_kernels_numbers(workdir: Path, mount: Path, probes: str) -> None:
     # WHEN threads of a process in a PID namespace mark phases
     command = [*unshare(*OWN_NAMESPACE), sys.executable, script(THREADS), str(mount / "model")]
     succeed([*CVTRACE, "run", *options(mount, probes), "--", *command])
@@ -113,7 +113,7 @@ def test_marks_of_threads_in_a_pid_namespace(workdir: Path, mount: Path, probes:
     assert sorted(bytes(text) for text in trace.texts["text"][trace.texts["kind"] == Kind.PHASE]) == [b"one", b"two"]
 
 
-def test_cvtrace_inside_of_a_pid_namespace_sees_a_client_outside(workdir: Path, stack: Stack) -> None:
+def test_cvtrace_in_a_pid_namespace_records_a_client_outside_of_it(workdir: Path, stack: Stack) -> None:
     # GIVEN
     (client,) = [describe(point).daemon for point in mount_points() if point.path == str(stack.mountpoint)]
     assert client is not None
@@ -159,7 +159,7 @@ sys.exit(done.returncode)
 """
 
 
-def test_a_stranger_with_the_number_of_the_target_is_not_recorded(workdir: Path, mount: Path) -> None:
+def test_an_unrelated_process_with_the_targets_number_is_not_recorded(workdir: Path, mount: Path) -> None:
     # GIVEN a busy process on the host
     busy = "while True: open('/etc/passwd').close()"
     with subprocess.Popen([sys.executable, "-S", "-c", busy]) as stranger:
@@ -180,7 +180,7 @@ def test_a_stranger_with_the_number_of_the_target_is_not_recorded(workdir: Path,
     assert b"/etc/passwd" not in trace.texts["text"]
 
 
-def test_a_client_in_a_pid_namespace(workdir: Path, tmp_path: Path) -> None:
+def test_a_client_in_a_pid_namespace_is_recorded(workdir: Path, tmp_path: Path) -> None:
     # GIVEN a client that was started in a PID namespace: the headers of its requests have numbers of that
     with tiny_mount(tmp_path, fqrn="inner.test.org", wrapper=tuple(unshare("--pid", "--fork"))) as (inner, _):
         # WHEN a program lists it

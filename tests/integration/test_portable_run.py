@@ -43,7 +43,7 @@ def record(stack: Stack, folder: Path, *more: str) -> tuple[Trace, Report, subpr
     return trace, analyse(trace), result
 
 
-def test_a_stranger_is_one(folder):
+def test_the_unprivileged_user_has_no_rights_over_root(folder):
     # GIVEN how these tests drop privileges THEN nothing is left of them
     result = run_as_nobody(["sh", "-c", "id -u; grep CapEff /proc/self/status; cat /proc/1/environ"], cwd=folder)
     assert result.stdout.split() == ["65534", "CapEff:", "0000000000000000"]
@@ -107,7 +107,7 @@ def test_with_the_talk_socket_reads_are_counted_and_no_is_proven(stack, folder):
     assert reads is not None
 
 
-def test_counters_are_read_rarely_between_tokens_and_what_it_took_is_in_the_trace(stack, folder):
+def test_counters_are_read_rarely_between_tokens_and_their_cost_is_in_the_trace(stack, folder):
     warm(stack)
     trace, report, _ = record(stack, folder)
     # GIVEN the readings of the mount

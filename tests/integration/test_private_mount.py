@@ -24,7 +24,7 @@ def private(tmp_path: Path) -> Iterator[Path]:
         yield mount
 
 
-def test_root_asks_a_private_mount_as_its_owner(private: Path) -> None:
+def test_root_queries_a_private_mount_as_its_owner(private: Path) -> None:
     # GIVEN a mount that does not let root in
     with pytest.raises(PermissionError):
         private.stat()

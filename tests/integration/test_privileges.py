@@ -69,7 +69,7 @@ def capabilities(pid: int) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("sudo", [False, True], ids=["root", "sudo"])
 @pytest.mark.parametrize("probes", RUNGS)
-def test_no_thread_of_the_recorder_keeps_more_than_is_written_out(workdir, mount, probes, sudo):
+def test_each_thread_of_the_recorder_keeps_only_the_listed_capabilities(workdir, mount, probes, sudo):
     # GIVEN a recording whose target runs
     process = start_script(mount, WAITS, probes, **(AS_NOBODY if sudo else {}))
     allowed_capabilities = ALWAYS | OF_PROBE[probes] | (UNDER_SUDO if sudo else set())
@@ -92,7 +92,7 @@ def test_no_thread_of_the_recorder_keeps_more_than_is_written_out(workdir, mount
     assert trace.meta["mounts"][0]["error"] is None
 
 
-def test_the_counters_need_what_is_kept_for_them(workdir, mount):
+def test_reading_the_counters_needs_the_capabilities_that_are_kept(workdir, mount):
     # GIVEN a client of another user, whose workspace is closed; THEN without the capabilities its socket is out of reach
     ask = (
         "from cvtrace.probes.capabilities import keep_only, Capability as C\n"
@@ -127,7 +127,7 @@ def test_signals_still_reach_a_target_of_another_user(workdir, mount, probes):
     assert read_trace("trace").damage is None
 
 
-def test_what_was_given_up_does_not_come_back_by_executing():
+def test_executing_a_program_does_not_regain_dropped_capabilities():
     # GIVEN root without capabilities WHEN it executes a program THEN that has none either, nor as set-user-ID
     program = (
         "import os\nfrom cvtrace.probes.capabilities import keep_only\nkeep_only(())\n"
@@ -137,7 +137,7 @@ def test_what_was_given_up_does_not_come_back_by_executing():
     assert result.stdout.split()[1] == "0" * 16
 
 
-def test_without_any_privileges_there_is_nothing_to_give_up():
+def test_without_privileges_dropping_them_has_no_effect():
     program = "from cvtrace.probes.capabilities import keep_only, held\nkeep_only(())\nkeep_only(())\nprint(held())\n"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "0\n"
@@ -162,7 +162,7 @@ def untouched(folder: Path) -> bool:
     return names == ["shadow"] and (folder / "shadow").read_bytes() == b"s3cret of root's " * 100
 
 
-def test_a_parent_that_is_swapped_for_a_link_leads_nowhere(workdir, mount, secret):
+def test_a_parent_folder_replaced_by_a_link_is_not_followed(workdir, mount, secret):
     # GIVEN a trace in a folder that the target can rename
     (workdir / "own").mkdir()
     os.chown(workdir / "own", NOBODY, NOBODY)
@@ -232,7 +232,7 @@ def marks_attack(manner: str, secret: Path) -> str:
     ],
     ids=["link", "fifo", "folder", "endless", "kernel", "garbage", "huge", "swapped folder"],
 )
-def test_a_hostile_file_of_marks_gives_nothing(workdir, mount, secret, manner):
+def test_a_hostile_file_of_marks_is_not_read(workdir, mount, secret, manner):
     # GIVEN a target that replaces the file of marks WHEN it is recorded
     process = start_script(mount, marks_attack(manner, secret), "portable", "--no-summary", **AS_NOBODY)
     finish(process)
@@ -244,7 +244,7 @@ def test_a_hostile_file_of_marks_gives_nothing(workdir, mount, secret, manner):
     assert b"s3cret" not in b"".join(path.read_bytes() for path in (workdir / "trace").iterdir())
 
 
-def test_marks_that_cannot_be_are_left_out(tmp_path):
+def test_impossible_marks_are_left_out(tmp_path):
     # GIVEN marks from the future, of a function that does not exist, longer than time itself, and a good one
     now_ns = time.monotonic_ns()
     marks = np.zeros(5, dtype=EVENT)
@@ -261,7 +261,7 @@ def test_marks_that_cannot_be_are_left_out(tmp_path):
     assert read["ts"].tolist() == [now_ns - 10**9]
 
 
-def test_others_cannot_reach_the_files_of_a_recording(workdir, mount):
+def test_other_users_cannot_open_the_files_of_a_recording(workdir, mount):
     # GIVEN recordings that use marks, and strace's log
     process = start_script(mount, WAITS, "strace", **AS_NOBODY)
     log = next(

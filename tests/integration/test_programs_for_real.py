@@ -153,7 +153,7 @@ def test_imports_have_names_and_times_on_every_rung(workdir: Path, mounted: LabM
     assert report.verdict.answer == ("inconclusive" if probes == "portable" else "yes")
 
 
-def test_git_status_is_answered_with_its_folders(workdir: Path, mounted: LabMount) -> None:
+def test_git_status_is_reported_with_its_folders(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a repository of git on the mount, and no name of it in memory
     if not shutil.which("git"):
         pytest.skip("git is not installed")
@@ -209,7 +209,7 @@ print(sum(float(numbers[place]) == np.float32(place) for place in places))
 """
 
 
-def test_a_mapping_of_which_little_is_used_is_a_finding(workdir: Path, mounted: LabMount) -> None:
+def test_a_mapping_that_is_mostly_unused_is_a_finding(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a file of 25 MB WHEN 300 floats of a mapping are touched here and there
     path = str(mounted.root / "data" / "numbers.f4")
     report, printed, grown, _ = recorded(mounted, *python(TOUCHES), path)
@@ -233,7 +233,7 @@ with safe_open(sys.argv[1], framework="np") as file:
 """
 
 
-def test_one_tensor_of_a_safetensors_file_is_what_is_used_of_it(workdir: Path, mounted: LabMount) -> None:
+def test_reading_one_tensor_counts_as_its_part_of_the_safetensors_file(workdir: Path, mounted: LabMount) -> None:
     # GIVEN a file of eight tensors WHEN one is taken out
     path = str(mounted.root / "data" / "tensors.safetensors")
     report, printed, _, _ = recorded(mounted, *python(SAFE), path)

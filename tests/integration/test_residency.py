@@ -81,7 +81,7 @@ def test_nothing_is_fetched_by_looking(mounted: LabMount) -> None:
     assert {name for name in changed if name.startswith(("cvmfs.n_fs", "fetch.", "download."))} <= COUNTERS_OF_LOOKING
 
 
-def test_a_read_is_seen_where_it_left_its_bytes(mounted: LabMount) -> None:
+def test_bytes_of_a_read_are_reported_in_page_cache_and_client_cache(mounted: LabMount) -> None:
     # GIVEN a read of one page of the second chunk, past readahead
     weights = mounted.root / "model/weights"
     read(weights, CHUNK + 8192, 4096)
@@ -96,7 +96,7 @@ def test_a_read_is_seen_where_it_left_its_bytes(mounted: LabMount) -> None:
     assert by_name(look(weights))["weights"] == file
 
 
-def test_pages_that_went_are_not_counted(mounted: LabMount) -> None:
+def test_evicted_pages_are_not_counted(mounted: LabMount) -> None:
     # GIVEN a file that was read whole, whose pages were dropped
     weights = mounted.root / "model/weights"
     assert len(weights.read_bytes()) == SIZE
@@ -108,7 +108,7 @@ def test_pages_that_went_are_not_counted(mounted: LabMount) -> None:
     assert (file["page_cache_bytes"], file["client_cache_bytes"], file["remote_bytes"]) == (0, SIZE, 0)
 
 
-def test_pages_whose_object_the_client_lost_are_not_remote(mounted: LabMount) -> None:
+def test_cached_pages_whose_object_the_client_evicted_are_not_remote(mounted: LabMount) -> None:
     # GIVEN pages of a chunk that the client's cache no longer holds
     weights = mounted.root / "model/weights"
     weights.read_bytes()
@@ -135,7 +135,7 @@ print(by_cachestat, page_cache.cached_bytes(file.fileno(), ranges))
 """
 
 
-def test_it_counts_the_pages_that_a_mapping_touched(mounted: LabMount) -> None:
+def test_residency_counts_the_pages_that_a_mapping_touched(mounted: LabMount) -> None:
     # GIVEN a process that touches four pages through a mapping without readahead; the origin runs in this one and needs its GIL
     weights = mounted.root / "model/weights"
     # WHEN it looks at some ranges with cachestat, and with mincore
@@ -146,7 +146,7 @@ def test_it_counts_the_pages_that_a_mapping_touched(mounted: LabMount) -> None:
     assert by_name(look(weights))["weights"]["page_cache_bytes"] == 4 * 4096
 
 
-def test_tensors_are_looked_at_where_their_header_is_here(tmp_path: Path) -> None:
+def test_residency_does_not_fetch_a_header_to_name_tensors(tmp_path: Path) -> None:
     # GIVEN a model of two tensors of 2 MB behind a header of less than 1 kB, of which nothing was read
     weights = np.arange(500_000, dtype=np.float32)
     model = safetensors.numpy.save({"first": weights, "second": weights + 1})
@@ -175,7 +175,7 @@ def test_tensors_are_looked_at_where_their_header_is_here(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(cannot() is not None, reason=f"nobody: {cannot()}")
-def test_a_user_without_privileges_gets_unknown_for_what_nothing_says(mounted: LabMount, tmp_path: Path) -> None:
+def test_without_privileges_bytes_of_unknown_place_are_reported_as_unknown(mounted: LabMount, tmp_path: Path) -> None:
     # GIVEN files that were read whole
     for name in ("weights", "config"):
         (mounted.root / "model" / name).read_bytes()
@@ -191,7 +191,7 @@ def test_a_user_without_privileges_gets_unknown_for_what_nothing_says(mounted: L
     assert files["config"]["page_cache_bytes"] is None
 
 
-def test_a_picture_is_drawn(mounted: LabMount) -> None:
+def test_residency_draws_a_picture(mounted: LabMount) -> None:
     (mounted.root / "model/weights").read_bytes()
     command = [sys.executable, "-m", "cvtrace", "residency", str(mounted.root)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -210,7 +210,9 @@ def test_a_picture_is_drawn(mounted: LabMount) -> None:
         (["--watch", "--json", "{root}"], "--watch draws on the terminal"),
     ],
 )
-def test_what_cannot_be_looked_at_gets_one_sentence(mounted: LabMount, arguments: list[str], sentence: str) -> None:
+def test_a_path_that_residency_cannot_read_is_reported_in_one_sentence(
+    mounted: LabMount, arguments: list[str], sentence: str
+) -> None:
     command = [sys.executable, "-m", "cvtrace", "residency", *(each.format(root=mounted.root) for each in arguments)]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     assert outcome.returncode in (2, 3)

@@ -74,7 +74,7 @@ def test_the_interpreter_is_that_of_the_active_environment(workdir, mount):
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_the_script_has_no_more_open_files_than_without_us(workdir, mount, probes):
+def test_the_script_has_the_open_files_of_an_untraced_run(workdir, mount, probes):
     # GIVEN a script that lists its open files, and a file that its caller left open for it
     name = script("import os\nprint(sorted(int(f) for f in os.listdir('/proc/self/fd')))")
     with Path("left-open").open("w") as file:
@@ -87,7 +87,7 @@ def test_the_script_has_no_more_open_files_than_without_us(workdir, mount, probe
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_limits_and_signals_are_those_without_us(workdir, mount, probes):
+def test_limits_and_signals_are_those_of_an_untraced_run(workdir, mount, probes):
     name = script(
         "import resource, signal\n"
         "print([resource.getrlimit(n) for n in range(16)])\n"

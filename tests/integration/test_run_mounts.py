@@ -14,7 +14,7 @@ from cvtrace.tracer.store import read_trace
 pytestmark = pytest.mark.root
 
 
-def test_what_the_client_counted_is_in_the_trace(workdir, mount):
+def test_the_counters_of_the_client_are_in_the_trace(workdir, mount):
     result = run(mount, script(f"open('{mount}/model').read()"), probes="ebpf")
     described = trace_of(result).meta["mounts"][0]
     assert described["fqrn"] == "tiny.test.org"

@@ -47,7 +47,7 @@ def test_an_existing_output_is_refused(workdir, mount):
     refused(run(mount, script(WRITES_A_FILE)), 2, "trace is already there")
 
 
-def test_force_does_not_replace_what_is_no_trace(workdir, mount):
+def test_force_does_not_replace_a_folder_that_is_not_a_trace(workdir, mount):
     Path("trace").mkdir()
     Path("trace/thesis.txt").write_text("years of work")
     refused(run(mount, "--force", script(WRITES_A_FILE)), 2, "is not a trace")
@@ -59,12 +59,12 @@ def test_an_unwritable_output_is_refused(workdir, mount):
     refused(run(mount, "-o", "/proc/trace", script(WRITES_A_FILE)), 2, "cannot create /proc/trace")
 
 
-def test_a_mount_that_is_none_cannot_be_observed(workdir, mount):
+def test_a_mount_option_that_is_not_a_cvmfs_mount_is_refused(workdir, mount):
     refused(run(workdir, script(WRITES_A_FILE)), 3, "is not on a CVMFS mount")
     assert not Path("trace").exists()
 
 
-def test_without_any_mount_the_way_out_is_named(workdir):
+def test_without_any_mount_the_error_says_what_to_do(workdir):
     # GIVEN a mount namespace without CVMFS
     command = after("umount -l -a -t fuse || true", *CVTRACE, "run", script(WRITES_A_FILE))
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -32,7 +32,7 @@ def test_sigterm_reaches_the_script_and_leaves_a_finished_trace(workdir, mount, 
     assert read_trace("trace").meta["end"] == "signalled"
 
 
-def test_a_script_that_handles_sigterm_has_its_way(workdir, mount):
+def test_a_script_that_handles_sigterm_may_continue(workdir, mount):
     name = script(
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
@@ -137,7 +137,7 @@ def test_sigint_without_a_terminal_is_passed_on(workdir, mount):
     assert "KeyboardInterrupt" in stderr
 
 
-def test_a_stopped_job_goes_on(workdir, mount):
+def test_a_stopped_job_continues(workdir, mount):
     # GIVEN a recording on a terminal, stopped by Ctrl-Z
     pid, terminal = in_terminal(
         [*CVTRACE, "run", *options(mount), "--", "sh", "-c", "echo ready; read line; echo $line"]

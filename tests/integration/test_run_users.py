@@ -59,12 +59,12 @@ def test_under_sudo_the_environment_is_what_sudo_was_called_with(workdir, mount)
     assert trace_of(result).meta["target"]["argv"][0] == f"{workdir}/env/bin/python"
 
 
-def test_user_runs_the_script_as_somebody_else(workdir, mount):
+def test_user_option_runs_the_script_as_that_user(workdir, mount):
     result = run(mount, "--user", "nobody", script("import os; print(os.getuid())"))
     assert result.stdout == f"{NOBODY}\n"
 
 
-def test_under_sudo_a_trace_cannot_be_put_where_the_caller_may_not(workdir, mount):
+def test_under_sudo_a_trace_is_refused_where_the_caller_may_not_write(workdir, mount):
     # GIVEN a folder of root's THEN the caller's permissions count
     result = run(mount, script(""), SUDO_UID=str(NOBODY), SUDO_GID=str(NOBODY))
     assert (result.returncode, result.stderr) == (
@@ -73,7 +73,7 @@ def test_under_sudo_a_trace_cannot_be_put_where_the_caller_may_not(workdir, moun
     )
 
 
-def test_without_a_place_for_temporary_files_the_way_out_is_reported(workdir, mount, tmp_path):
+def test_without_a_temporary_folder_the_error_says_what_to_do(workdir, mount, tmp_path):
     # GIVEN a folder for temporary files that is closed to the caller
     os.chown(workdir, NOBODY, NOBODY)
     closed = tmp_path / "closed"
@@ -93,7 +93,7 @@ def as_nobody(mount: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_without_root_the_portable_rung_is_taken_and_reported(workdir, mount):
+def test_without_root_the_portable_probe_is_chosen_and_reported(workdir, mount):
     os.chown(workdir, NOBODY, NOBODY)
     result = as_nobody(mount, "-o", "trace", script("print('done')"))
     assert (result.returncode, result.stdout) == (0, "done\n")
@@ -104,7 +104,7 @@ def test_without_root_the_portable_rung_is_taken_and_reported(workdir, mount):
     assert any("sudo cvtrace run" in sentence for sentence in trace.meta["missing"])
 
 
-def test_ebpf_without_root_cannot_observe(workdir, mount):
+def test_ebpf_without_root_is_refused(workdir, mount):
     os.chown(workdir, NOBODY, NOBODY)
     result = as_nobody(mount, "-o", "trace", "--probes", "ebpf", script("print('never')"))
     assert (result.returncode, result.stdout) == (3, "")

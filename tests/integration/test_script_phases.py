@@ -82,7 +82,7 @@ def save_model(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("probes", RUNGS)
-def test_a_plain_session_from_cvmfs_is_load_and_run(workdir: Path, onnx_mount: LabMount, probes: str) -> None:
+def test_a_plain_session_from_cvmfs_has_a_load_and_run_phase(workdir: Path, onnx_mount: LabMount, probes: str) -> None:
     # GIVEN a script that uses onnxruntime without GenAI on a model from the mount
     name = script(SESSION)
     # WHEN
@@ -113,7 +113,7 @@ for _ in range(9): generator.generate_next_token()
 
 @pytest.mark.parametrize("probes", RUNGS)
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_tokens_are_counted_once_however_they_are_marked(
+def test_tokens_marked_by_probe_and_script_are_counted_once(
     workdir: Path, mount: Path, tmp_path: Path, probes: str, wrapped: bool
 ) -> None:
     # GIVEN a script that generates nine tokens, run by a shell so that nobody knows its interpreter before it starts, or not

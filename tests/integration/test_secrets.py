@@ -134,7 +134,7 @@ def test_redaction_leaves_no_name_of_a_file_and_keeps_the_answer(mounted, tmp_pa
     assert [mount.path for mount in report.trace.mounts] == [mountpoint]
 
 
-def test_what_an_earlier_record_left_in_the_ring_is_wiped():
+def test_a_record_contains_nothing_of_an_earlier_one_in_the_ring():
     # GIVEN a record whose text is short, in a place of the ring that held a header before
     texts = np.zeros(2, dtype=TEXT)
     texts["kind"] = [Kind.SYS_OPEN, Kind.HTTP_SEND]
@@ -145,7 +145,7 @@ def test_what_an_earlier_record_left_in_the_ring_is_wiped():
     assert texts["text"].tolist() == [b"/etc/x", "GET /… HTTP/1.1".encode()]
 
 
-def test_eight_letters_that_a_client_writes_are_no_address():
+def test_file_contents_are_not_taken_for_job_addresses():
     # GIVEN handovers and writes of file contents of the same length
     events = np.zeros(5, dtype=EVENT)
     events["kind"] = [Kind.HANDOVER, Kind.HANDOVER, Kind.HANDOVER_DONE, Kind.HANDOVER_DONE, Kind.SYS_READ]

@@ -135,7 +135,7 @@ def test_a_full_disk_is_reported_and_what_was_written_is_kept(tmp_path, size_kib
         subprocess.run(["umount", disk], check=True)
 
 
-def test_finishing_takes_memory_for_the_times_not_for_the_events(tmp_path):
+def test_finishing_a_trace_takes_less_memory_than_its_events(tmp_path):
     # GIVEN a trace of two million events (112 MB) on disk
     path = tmp_path / "t"
     program = FULL.replace("range(200)", "range(400)").replace(

@@ -161,7 +161,7 @@ def test_opens_and_reads_of_a_target_are_exact(probe: StraceProbe, tmp_path: Pat
     assert times.max() <= after + 1_000_000
 
 
-def test_a_target_that_is_let_go_goes_on(probe: StraceProbe) -> None:
+def test_a_released_target_continues(probe: StraceProbe) -> None:
     # GIVEN a target that waits in a read for its stdin
     probe.start(EMPTY_SCOPE)
     process = subprocess.Popen(probe.command(["cat"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
@@ -182,7 +182,7 @@ def test_a_target_that_is_let_go_goes_on(probe: StraceProbe) -> None:
     assert (recording.events["kind"] == Kind.SYS_READ | UNFINISHED).sum() == 1
 
 
-def test_attaching_to_a_running_process_and_letting_it_go(probe: StraceProbe) -> None:
+def test_strace_attaches_to_a_running_process_and_releases_it(probe: StraceProbe) -> None:
     # GIVEN a process that reads and another thread that sleeps
     script = (
         "import os, threading, time\n"
@@ -211,7 +211,7 @@ def test_attaching_to_a_running_process_and_letting_it_go(probe: StraceProbe) ->
 
 
 @pytest.mark.root
-def test_a_target_of_another_user() -> None:
+def test_a_target_of_another_user_runs_with_its_ids() -> None:
     # GIVEN a probe of root, and a target that is to run as somebody else
     probe = StraceProbe(owner=(NOBODY, NOBODY))
     probe.start(EMPTY_SCOPE)
@@ -231,7 +231,9 @@ def test_a_target_of_another_user() -> None:
     assert recording.of(Kind.PROC_EXIT)["ret"].max() == 5
 
 
-def test_nothing_is_left_behind(probe: StraceProbe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strace_leaves_no_process_and_no_file(
+    probe: StraceProbe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     probe.start(EMPTY_SCOPE)
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
@@ -245,20 +247,20 @@ def test_nothing_is_left_behind(probe: StraceProbe, tmp_path: Path, monkeypatch:
 # What cannot be observed
 
 
-def test_without_strace_there_is_one_sentence(probe: StraceProbe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_strace_the_error_is_one_sentence(probe: StraceProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(CannotObserve, match="strace is not installed: apt install strace"):
         probe.start(EMPTY_SCOPE)
 
 
-def test_a_daemon_that_is_gone(probe: StraceProbe) -> None:
+def test_a_daemon_that_has_ended_is_refused(probe: StraceProbe) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     with pytest.raises(CannotObserve, match=f"process {process.pid} is not running"):
         probe.start(Scope((Daemon(process.pid),), ()))
 
 
-def test_a_daemon_that_is_traced_already(probe: StraceProbe) -> None:
+def test_a_daemon_that_is_already_traced_is_refused(probe: StraceProbe) -> None:
     process = subprocess.Popen(["sleep", "60"])
     second_probe = StraceProbe()
     try:
@@ -272,7 +274,7 @@ def test_a_daemon_that_is_traced_already(probe: StraceProbe) -> None:
 
 
 @pytest.mark.root
-def test_a_daemon_of_somebody_else() -> None:
+def test_a_daemon_of_another_user_is_refused() -> None:
     # GIVEN a process of root WHEN an unprivileged user would trace it THEN one sentence says how to mend that
     process = subprocess.Popen(["sleep", "60"])
     script = (
@@ -323,7 +325,7 @@ def observe(mounted: LabMount, argv: list[str]) -> tuple[Recording, dict[str, in
 
 
 @pytest.mark.root
-def test_what_is_seen_is_what_client_and_server_counted(mounted: LabMount) -> None:
+def test_events_equal_the_counts_of_client_and_server(mounted: LabMount) -> None:
     argv = [sys.executable, "-c", READER, *(str(mounted.root / name) for name in FILES)]
     for state in ("cold", "warm", "hot"):
         # GIVEN the caches in this state
@@ -362,7 +364,7 @@ def test_what_is_seen_is_what_client_and_server_counted(mounted: LabMount) -> No
 
 
 @pytest.mark.root
-def test_the_daemon_runs_on_untraced(mounted: LabMount) -> None:
+def test_the_daemon_continues_untraced(mounted: LabMount) -> None:
     pid = mounted.mounted.pid
     threads = set(processes.task_ids(pid))
     observe(mounted, ["true"])
@@ -396,7 +398,7 @@ def test_a_recorder_that_is_killed_leaves_the_daemon_as_it_was(mounted: LabMount
     assert not processes.is_stopped(pid)
 
 
-def test_only_a_living_process_that_is_not_traced_is_a_stranger(probe: StraceProbe) -> None:
+def test_a_process_that_has_ended_is_left_to_the_targets_log(probe: StraceProbe) -> None:
     # GIVEN a process that has ended and has no tracer any more, as one of the target's has before its parent waits, and one that runs
     ended, running = subprocess.Popen(["true"]), subprocess.Popen(["sleep", "60"])
     try:

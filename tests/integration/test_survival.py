@@ -70,7 +70,7 @@ def test_a_mount_that_goes_away_does_not_end_the_recording(workdir, probes):
 
 
 @pytest.mark.parametrize("probes", ["strace", "ebpf"])
-def test_a_target_that_is_killed_leaves_a_whole_trace(workdir, probes):
+def test_a_killed_target_leaves_a_complete_trace(workdir, probes):
     # GIVEN a script that has children, and reads
     text = (
         f"import os\nif os.fork() == 0:\n    open('{workdir / MOUNTPOINT}/model', 'rb').read(100)\n    os._exit(0)\nos.wait()\n"
@@ -88,7 +88,7 @@ def test_a_target_that_is_killed_leaves_a_whole_trace(workdir, probes):
     assert report("trace").returncode == 0
 
 
-def test_a_gap_of_hours_does_not_disturb_the_report(workdir):
+def test_a_gap_of_hours_in_the_clock_does_not_change_the_report(workdir):
     # GIVEN a recording, and the same with eight hours in its middle, as of a job that was stopped
     with tiny_mount(workdir) as (mount, _):
         process = start_script(mount, WAITS + f"open('{mount}/model', 'rb').read(100)\n", "ebpf", "--no-summary")

@@ -97,7 +97,7 @@ def test_the_summary_names_the_tensors_that_were_waited_for(traced: tuple[Path, 
     assert "model.embed_tokens.weight" in traced[1]
 
 
-def test_a_trace_that_is_read_elsewhere_needs_the_folder_of_the_model(
+def test_a_trace_read_on_another_machine_needs_the_folder_of_the_model(
     stack: Stack, traced: tuple[Path, str], tmp_path: Path
 ) -> None:
     # GIVEN a copy of the trace whose mount is somewhere else, and a copy of the model's header

@@ -66,7 +66,7 @@ def waited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waited]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_wait_is_followed_into_the_process(waited: Waited, way: str) -> None:
+def test_a_wait_for_a_process_is_followed_into_that_process(waited: Waited, way: str) -> None:
     # GIVEN a process that waited for another one, whose read waited for the origin
     start, end, took_s = waited.log[way]
     assert took_s >= DELAY_S
@@ -81,6 +81,6 @@ def test_a_wait_is_followed_into_the_process(waited: Waited, way: str) -> None:
     assert sum(classes.values()) == pytest.approx((end - start) / 1e9, rel=0.001)
 
 
-def test_a_sleep_is_a_sleep_whoever_was_interrupted_by_its_end(waited: Waited) -> None:
+def test_a_sleep_is_idle_also_if_its_timer_interrupts_another_process(waited: Waited) -> None:
     classes = waited.classes_s("sleep")
     assert classes["other.idle"] >= 0.95 * 0.2, classes

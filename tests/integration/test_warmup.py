@@ -46,7 +46,7 @@ def warmup(*arguments: str | Path, check: bool = True) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=check)
 
 
-def test_a_folder_is_fetched_once_and_many_objects_at_a_time(mounted: LabMount) -> None:
+def test_warmup_of_a_folder_fetches_each_object_once_and_in_parallel(mounted: LabMount) -> None:
     # GIVEN a model of 16 chunks and two small files, none of which is in the client's cache
     model, before = mounted.root / "model", len(mounted.gets())
     missing = warmup("--check", model, check=False)
@@ -65,7 +65,7 @@ def test_a_folder_is_fetched_once_and_many_objects_at_a_time(mounted: LabMount) 
     assert len(mounted.gets()) - before == CHUNKS + 2
 
 
-def test_of_a_trace_only_what_the_run_used_is_fetched(mounted: LabMount, tmp_path: Path) -> None:
+def test_warmup_of_a_trace_fetches_only_what_the_run_used(mounted: LabMount, tmp_path: Path) -> None:
     # GIVEN the trace of a run that read three chunks and a small file, and empty caches
     script, trace, model = tmp_path / "reads.py", tmp_path / "trace", mounted.root / "model"
     script.write_text(SCRIPT)
@@ -99,7 +99,7 @@ def test_an_object_that_cannot_be_fetched_is_named(mounted: LabMount) -> None:
     assert re.search(r"not read: .*/model/config at 0: Input/output error", done.stderr), done.stderr
 
 
-def test_caches_are_emptied_also_where_a_file_cannot_be_opened(mounted: LabMount) -> None:
+def test_evict_empties_caches_also_if_a_file_cannot_be_opened(mounted: LabMount) -> None:
     # GIVEN a cached chunk, and an origin that went away, so that a file that is not chunked cannot be opened
     with (mounted.root / "model/weights").open("rb") as file:
         file.read(1)
@@ -121,7 +121,7 @@ WRONG = {
 }
 
 
-def test_wrong_use_gets_one_sentence_and_changes_nothing(mounted: LabMount) -> None:
+def test_wrong_options_are_refused_in_one_sentence_and_change_nothing(mounted: LabMount) -> None:
     before = len(mounted.gets())
     for sentence, arguments in WRONG.items():
         done = warmup(*(each.format(root=mounted.root) for each in arguments), check=False)

@@ -83,7 +83,7 @@ def command(trace: Path, *words: str, probes: str = "portable") -> list[str]:
 pytestmark = pytest.mark.root
 
 
-def test_the_targets_lines_stay_and_the_last_row_is_given_back(mount: Path, tmp_path: Path) -> None:
+def test_watch_keeps_the_targets_lines_and_clears_the_last_row_at_the_end(mount: Path, tmp_path: Path) -> None:
     # WHEN a script prints more lines than the terminal has rows
     words = ["--mount", str(mount), "--", sys.executable, "-c", PRINTS_AND_READS]
     terminal = Terminal(command(tmp_path / "trace", *words))
@@ -112,7 +112,7 @@ def test_stdout_is_unchanged(mount: Path, tmp_path: Path) -> None:
     assert terminal.of_the_target == []
 
 
-def test_in_a_pipe_it_says_that_it_shows_nothing(mount: Path, tmp_path: Path) -> None:
+def test_watch_in_a_pipe_says_that_nothing_is_shown(mount: Path, tmp_path: Path) -> None:
     words = ["--mount", str(mount), "--", sys.executable, "-c", PRINTS_AND_READS]
 
     result = subprocess.run(command(tmp_path / "trace", *words), capture_output=True, check=True)
@@ -122,7 +122,7 @@ def test_in_a_pipe_it_says_that_it_shows_nothing(mount: Path, tmp_path: Path) ->
     assert line.startswith(b"cvtrace: --watch has no effect")
 
 
-def test_reads_are_counted_while_they_happen(mount: Path, tmp_path: Path) -> None:
+def test_watch_counts_reads_while_they_happen(mount: Path, tmp_path: Path) -> None:
     words = ["--mount", str(mount), "--", sys.executable, "-c", READS, str(mount / "model")]
 
     terminal = Terminal(command(tmp_path / "trace", *words, probes="ebpf"))

@@ -18,7 +18,7 @@ DELAY_S = 0.1
 pytestmark = pytest.mark.root
 
 
-def test_a_load_is_reported_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_shows_the_load_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
     with temporary(Options(size_bytes=20_000_000, client="lab", chunk_bytes=1 << 20, delay_s=DELAY_S)) as stack:
         arguments = ["-m", str(stack.model), "-e", "cpu", "-g", "-p", "the rain in spain", "--tokens", "8"]

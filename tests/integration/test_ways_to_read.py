@@ -91,7 +91,7 @@ def ways(mounted: LabMount, tmp_path_factory: pytest.TempPathFactory) -> Ways:
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in AHEAD])
-def test_the_wait_of_a_way_to_read_is_for_cvmfs(ways: Ways, way: str) -> None:
+def test_each_way_to_read_waits_for_cvmfs(ways: Ways, way: str) -> None:
     # GIVEN a program that was off the CPU, as it read what the client had to fetch
     act = ways.acts[way]
     if not act.done:
@@ -113,7 +113,7 @@ def test_the_wait_of_a_way_to_read_is_for_cvmfs(ways: Ways, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in OTHER_FILES])
-def test_the_bytes_of_a_way_to_read_are_those_of_the_file(ways: Ways, way: str) -> None:
+def test_each_way_to_read_counts_the_bytes_of_the_file(ways: Ways, way: str) -> None:
     # GIVEN a way that reads one chunk THEN READs of the program's brought all of it, and they are of that file
     act, table = ways.acts[way], ways.study.requests
     if not act.done:
@@ -134,18 +134,18 @@ def test_the_bytes_of_a_way_to_read_are_those_of_the_file(ways: Ways, way: str) 
     assert table.answered[of_act].all()
 
 
-def test_a_way_that_waits_for_nothing_is_short(ways: Ways) -> None:
+def test_a_read_that_does_not_wait_is_short(ways: Ways) -> None:
     for way in AHEAD:
         classes = ways.classes_s(way)
         assert classes["network.request"] <= 0.5 * DELAY_S, (way, classes)
 
 
-def test_all_ways_together_are_what_the_client_counted(ways: Ways) -> None:
+def test_the_reads_of_all_ways_equal_the_counters_of_the_client(ways: Ways) -> None:
     assert [(check.name, check.agree) for check in ways.report.checks if check.agree is not True] == []
     assert ways.report.failures == ()
 
 
-def test_reads_past_the_page_cache_have_requests(
+def test_reads_that_bypass_the_page_cache_have_requests(
     mounted: LabMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # GIVEN a program that reads a megabyte with O_DIRECT, twice
@@ -168,7 +168,7 @@ def test_reads_past_the_page_cache_have_requests(
     assert trace.requests.direct[trace.requests.reads & trace.requests.by_target].all()
 
 
-def test_reads_ahead_that_are_under_way_at_the_end_are_counted_as_the_client_counts(
+def test_readahead_in_flight_at_the_end_is_counted_as_by_the_client(
     mounted: LabMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # GIVEN a program whose last act is to have the kernel read ahead

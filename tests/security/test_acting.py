@@ -24,7 +24,7 @@ def effective() -> int:
     return int(status.partition("CapEff:")[2].split()[0], 16)
 
 
-def test_a_path_through_a_process_of_root_leads_nowhere(ann: Somebody, workdir: Path) -> None:
+def test_a_path_through_proc_of_a_root_process_cannot_be_opened(ann: Somebody, workdir: Path) -> None:
     """CAP_SYS_PTRACE stayed: a trace or marks folder could be put through /proc/PID/cwd of a process of root's."""
     inside = workdir / "closed" / "open"
     inside.mkdir(parents=True)
@@ -50,7 +50,7 @@ def test_a_path_through_a_process_of_root_leads_nowhere(ann: Somebody, workdir: 
             process.kill()
 
 
-def test_no_capability_acts_and_all_come_back(ann: Somebody) -> None:
+def test_acting_as_a_user_drops_all_capabilities_and_restores_them(ann: Somebody) -> None:
     """All but seven capabilities were in effect while files were touched for a user."""
     before = effective()
     assert before & 1 << Capability.SYS_PTRACE

@@ -90,7 +90,9 @@ def test_an_ordinary_process_names_no_program_either(ann: Somebody, workdir: Pat
     assert not (ann.home / "got").exists()
 
 
-def test_who_may_not_trace_a_process_of_roots_learns_nothing_of_it(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_attach_to_a_root_process_without_the_right_to_trace_reveals_nothing(
+    ann: Somebody, workdir: Path, mount: Path
+) -> None:
     """A sudoers line for cvtrace told the working folder, files and system calls of any process of root's."""
     ann.owns(workdir)
     closed = workdir / "closed"
@@ -142,7 +144,7 @@ def test_an_own_process_is_recorded(ann: Somebody, workdir: Path, mount: Path) -
     assert {path.stat().st_uid for path in (workdir / "trace").iterdir()} == {ann.uid}
 
 
-def test_yama_counts(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_attach_respects_the_yama_setting(ann: Somebody, workdir: Path, mount: Path) -> None:
     """With ptrace_scope 1, a process of the same user could be recorded that its user cannot trace."""
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     if not scope.exists():
@@ -154,7 +156,7 @@ def test_yama_counts(ann: Somebody, workdir: Path, mount: Path) -> None:
         refused(attach(process.pid, mount, **ann.under_sudo), "may not trace")
 
 
-def test_who_may_do_anything_as_root_records_any_process(
+def test_a_sudo_user_with_all_rights_records_any_process(
     ann: Somebody, ben: Somebody, workdir: Path, mount: Path
 ) -> None:
     """No attack: an administrator who calls sudo is not held up."""
@@ -185,7 +187,7 @@ def plant(kind: str, place: Path, secret: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [FIFO, DEVICE, LINK, FOLDER, SPARSE])
-def test_what_a_process_names_as_its_library_is_a_plain_file_of_its_users(
+def test_a_library_named_by_a_process_must_be_a_regular_file_of_its_user(
     ann: Somebody, workdir: Path, mount: Path, secret: Path, kind: str
 ) -> None:
     """Root globbed and resolved what the environment named, without limits; a FIFO would have held it up for ever."""
@@ -202,7 +204,7 @@ def test_what_a_process_names_as_its_library_is_a_plain_file_of_its_users(
     assert result.returncode == 0, result.stderr
 
 
-def test_a_library_that_is_mapped_may_say_anything_of_itself(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_a_mapped_library_with_hostile_contents_is_harmless(ann: Somebody, workdir: Path, mount: Path) -> None:
     """The file was mapped by root and read without bounds; cut meanwhile, it would have ended the recorder by SIGBUS."""
     library = ann.home / "libonnxruntime-genai.so"
     library.write_bytes(b"\x7fELF\2\1" + bytes(26) + b"\xff" * 32 + bytes(4096))
@@ -220,7 +222,7 @@ def test_a_library_that_is_mapped_may_say_anything_of_itself(ann: Somebody, work
     assert read_trace("trace").damage is None
 
 
-def test_a_link_leads_where_it_leads_for_the_process(ann: Somebody, workdir: Path) -> None:
+def test_a_link_is_resolved_as_the_process_resolves_it(ann: Somebody, workdir: Path) -> None:
     """No attack: in a root of its own, a process finds its library by its own paths, and root finds the same file."""
     root = workdir / "root"
     package = root / "opt" / "env" / "lib" / "python3.11" / "site-packages" / "onnxruntime_genai"

@@ -141,9 +141,7 @@ def test_what_root_has_open_is_not_handed_over(ann: Somebody, workdir: Path, mou
     assert modes == "[8192, 4096, 4096]"  # /dev/null, and pipes
 
 
-def test_a_file_of_roots_can_be_written_to_and_nothing_else(
-    ann: Somebody, workdir: Path, mount: Path, secret: Path
-) -> None:
+def test_output_to_a_file_of_root_can_only_be_written(ann: Somebody, workdir: Path, mount: Path, secret: Path) -> None:
     """stdout redirected to a file of root's could be read, cut and locked by the script, which may only say something."""
     attacks = (
         "import os, sys\n"
@@ -241,7 +239,7 @@ def test_a_key_in_roots_session_keyring_is_out_of_reach(ann: Somebody, workdir: 
     assert read == "-1", result.stderr
 
 
-def test_a_folder_behind_a_closed_one_is_no_way_in(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_a_folder_below_a_closed_one_gives_no_access(ann: Somebody, workdir: Path, mount: Path) -> None:
     """The working folder of root's was the script's: what is in it could be read though the way to it is closed."""
     inside = workdir / "closed" / "open"
     inside.mkdir(parents=True)
@@ -314,7 +312,7 @@ def test_an_interpreter_of_the_caller_runs_as_the_caller(ann: Somebody, workdir:
     }
 
 
-def test_a_strace_of_the_callers_is_not_roots(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_a_strace_on_the_callers_path_is_not_run_as_root(ann: Somebody, workdir: Path, mount: Path) -> None:
     """Where sudo leaves PATH alone, root executed the first `strace` on it."""
     ann.owns(workdir)
     evil = ann.home / "bin" / "strace"
@@ -362,7 +360,7 @@ def test_ctrl_c_ends_the_script(ann: Somebody, workdir: Path, mount: Path, probe
     assert read_trace("trace").meta["end"] == "interrupted"
 
 
-def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_ctrl_z_returns_to_the_shell_and_fg_continues_the_script(ann: Somebody, workdir: Path, mount: Path) -> None:
     if not Path("/bin/bash").exists():
         pytest.skip("needs a shell with job control")
     shell = Shell("bash", "--norc", "-i")
@@ -385,7 +383,7 @@ def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(ann: Somebody, workdir: Path
     assert read_trace("trace").damage is None
 
 
-def test_pipes_are_relayed_whole_and_in_order(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_pipes_are_relayed_completely_and_in_order(ann: Somebody, workdir: Path, mount: Path) -> None:
     data = os.urandom(3_000_000)
     result = subprocess.run(command(ann, mount, "cat"), input=data, capture_output=True, check=False, timeout=60)
     assert result.returncode == 0, result.stderr
@@ -398,7 +396,7 @@ def test_pipes_are_relayed_whole_and_in_order(ann: Somebody, workdir: Path, moun
     assert closed.returncode == 0, closed.stderr
 
 
-def test_a_reader_that_goes_away_ends_the_script_as_a_broken_pipe_does(
+def test_a_reader_that_closes_the_pipe_ends_the_script_with_a_broken_pipe(
     ann: Somebody, workdir: Path, mount: Path
 ) -> None:
     with subprocess.Popen(command(ann, mount, "yes"), stdout=subprocess.PIPE, text=True) as process:
@@ -461,7 +459,9 @@ def test_under_sudo_the_script_keeps_terminal_environment_and_keys(
     assert read_trace("trace").meta["end"] == "interrupted"
 
 
-def test_the_lab_is_not_for_who_may_call_cvtrace_only(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_the_lab_is_refused_to_users_whose_sudo_rule_is_for_cvtrace_only(
+    ann: Somebody, workdir: Path, mount: Path
+) -> None:
     """`sudo cvtrace lab mount` put a file system over any folder, and `lab model` wrote anywhere."""
     words = [*CVTRACE, "lab", "model", str(workdir / "made"), "--size", "1MB"]
     result = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo})
@@ -470,7 +470,7 @@ def test_the_lab_is_not_for_who_may_call_cvtrace_only(ann: Somebody, workdir: Pa
     assert not (workdir / "made").exists()
 
 
-def test_typing_is_shown_and_output_piped(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_typing_is_echoed_while_output_is_piped(ann: Somebody, workdir: Path, mount: Path) -> None:
     """No attack: `cvtrace run --user … | cat` on a terminal."""
     words = shlex.join(command(ann, mount, PYTHON, "-c", READS.replace(", *os.get_terminal_size()", "")))
     shell = Shell("sh", "-c", f"{words} | cat")
@@ -480,7 +480,7 @@ def test_typing_is_shown_and_output_piped(ann: Somebody, workdir: Path, mount: P
     assert shell.end() == 0
 
 
-def test_a_reader_that_comes_late_gets_all(ann: Somebody, workdir: Path, mount: Path) -> None:
+def test_a_late_reader_gets_all_output(ann: Somebody, workdir: Path, mount: Path) -> None:
     """No attack: a pager reads what is left when its user comes to it, after the script has ended."""
     with subprocess.Popen(command(ann, mount, "head", "-c", "120000", "/dev/zero"), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -102,7 +102,7 @@ def digests(name: str) -> list[bytes]:
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["others-first", "target-first"])
 @pytest.mark.parametrize("probes", ["ebpf", "strace", "portable"])
-def test_names_that_others_ask_for_are_not_in_a_trace(
+def test_names_looked_up_by_other_users_are_not_in_a_trace(
     cold: LabMount, workdir: Path, ben: Somebody, probes: str, is_first: bool
 ) -> None:
     """Before: names that anybody looked up on the mount, and paths of what was fetched for them, were in the trace."""
@@ -148,7 +148,7 @@ def test_names_that_others_ask_for_are_not_in_a_trace(
 
 
 @pytest.mark.parametrize("probes", ["ebpf", "strace"])
-def test_names_that_short_processes_of_the_target_ask_for_are_in_its_trace(
+def test_names_looked_up_by_short_processes_of_the_target_are_in_its_trace(
     cold: LabMount, workdir: Path, probes: str
 ) -> None:
     """Such a process is gone before strace has told of it: its names must not be taken for somebody else's."""

@@ -45,7 +45,7 @@ def recorded(*arguments: str | Path, probes: str = "portable") -> tuple[dict[str
     return trace.meta, result.stderr
 
 
-def test_mounts_of_a_stranger_are_not_queried_and_not_mentioned(ann: Somebody, mount: Path, workdir: Path) -> None:
+def test_mounts_of_another_user_are_not_queried_and_not_mentioned(ann: Somebody, mount: Path, workdir: Path) -> None:
     """Three mounts that hang took 25 s of everybody's recording; each was observed, and could fill the recorder's buffer."""
     with contextlib.ExitStack() as stack:
         hostile = [stack.enter_context(hostile_mount(ann, shared=True, **HANGS)) for _ in range(3)]
@@ -65,7 +65,7 @@ def test_mounts_of_a_stranger_are_not_queried_and_not_mentioned(ann: Somebody, m
 
 
 @pytest.mark.parametrize("probes", ["ebpf", "portable"])
-def test_a_mount_that_is_named_and_hangs_is_named_in_one_sentence(
+def test_a_requested_mount_that_hangs_is_reported_in_one_sentence(
     ann: Somebody, mount: Path, workdir: Path, probes: str
 ) -> None:
     """It held the recording up for 3 s when it was described, and for 4 s each time its counters were asked for."""
@@ -79,7 +79,7 @@ def test_a_mount_that_is_named_and_hangs_is_named_in_one_sentence(
     }
 
 
-def test_a_mount_that_is_named_and_lies_is_left_out(ann: Somebody, mount: Path, workdir: Path) -> None:
+def test_a_requested_mount_with_false_attributes_is_left_out(ann: Somebody, mount: Path, workdir: Path) -> None:
     """A traceback ended the recording."""
     with hostile_mount(ann, shared=True, xattrs={"user.fqrn": "evil.org", "user.pid": "\u00b2"}) as hostile:
         meta, _ = recorded("--mount", mount, "--mount", hostile.path)
@@ -98,7 +98,7 @@ def test_a_limit_of_an_exabyte_does_not_damage_the_trace(ann: Somebody, mount: P
     assert evil["counters_after"]["cvmfs.n_fs_read"] == 2
 
 
-def test_a_mount_that_comes_while_a_recording_runs_does_not_hold_it_up(
+def test_a_hanging_mount_that_appears_during_a_recording_does_not_delay_it(
     ann: Somebody, mount: Path, workdir: Path
 ) -> None:
     """A stranger's mount was taken in, and its daemon asked, whenever it appeared."""
@@ -139,7 +139,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 @pytest.mark.parametrize("manner", ["silent", "endless", "drip"])
-def test_the_target_does_not_wait_for_an_answer_without_an_end(ann: Somebody, hook: ModuleType, manner: str) -> None:
+def test_the_target_does_not_wait_for_an_endless_answer(ann: Somebody, hook: ModuleType, manner: str) -> None:
     """The script hung for as long as bytes came, and took in all of them."""
     with hostile_mount(ann, socket="listen", talk={"how": manner}) as hostile:
         began_s = time.monotonic()

@@ -117,7 +117,7 @@ def test_output_goes_only_where_the_caller_may_write(ann, trace, workdir):
     assert (ann.home / "out").stat().st_uid == ann.uid
 
 
-def test_options_do_not_tell_what_is_in_closed_folders(ann, trace, secret):
+def test_options_do_not_reveal_the_contents_of_closed_folders(ann, trace, secret):
     """`--access-log` and `--model` said as root whether a file is there."""
     secret.parent.chmod(0o700)
     for option in ("--access-log", "--model"):
@@ -171,7 +171,7 @@ def test_tables_are_not_written_through_planted_links(ann, workdir, secret):
         assert not (out / f"run.{form}").is_symlink()
 
 
-def test_a_link_in_the_place_of_the_folder_or_on_the_way_is_not_followed(ann, workdir, secret):
+def test_a_link_at_or_above_the_output_folder_is_not_followed(ann, workdir, secret):
     """Root wrote wherever ann let it lead."""
     make_trace(workdir / "trace")
     (workdir / "roots").mkdir()
@@ -208,7 +208,7 @@ def test_a_report_is_not_written_through_a_link_or_into_a_pipe_of_others(ann, wo
 
 @pytest.mark.parametrize("name", ["meta.json", "events.parquet", "texts.parquet", "nodes.parquet"])
 @pytest.mark.parametrize("kind", ["link", "hard link", "fifo"])
-def test_a_file_of_a_trace_that_leads_elsewhere_is_not_read(ann, workdir, secret, name, kind):
+def test_a_file_of_a_trace_that_is_a_link_is_not_read(ann, workdir, secret, name, kind):
     """A trace whose `events.parquet` is a link to root's 0600 file was read; a FIFO was opened."""
     make_trace(workdir / "trace")
     target = workdir / "trace" / name
@@ -228,7 +228,7 @@ def test_a_file_of_a_trace_that_leads_elsewhere_is_not_read(ann, workdir, secret
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_compare_does_not_search_where_links_of_others_lead(ann, workdir):
+def test_compare_does_not_follow_links_of_other_users(ann, workdir):
     """`compare` took every trace that a link in the folder leads to."""
     make_trace(workdir / "roots")
     sets = ann.home / "sets"
@@ -243,7 +243,7 @@ def test_compare_does_not_search_where_links_of_others_lead(ann, workdir):
     assert result.returncode == 0, result.stderr
 
 
-def test_devices_and_links_of_ones_own_still_work(workdir):
+def test_devices_and_own_links_still_work(workdir):
     make_trace(workdir / "trace")
     (workdir / "latest").symlink_to("trace")
     result = as_root(workdir, "report", "latest", "--format", "json", "-o", "/dev/stdout")
@@ -259,7 +259,7 @@ def test_devices_and_links_of_ones_own_still_work(workdir):
     assert result.returncode == 0, result.stderr
 
 
-def test_the_doctor_looks_at_a_model_as_the_caller(ann, workdir, secret):
+def test_doctor_reads_a_model_with_the_rights_of_the_caller(ann, workdir, secret):
     """`doctor --model` added up the sizes of root's files where a link led to, and said whether a closed folder is there."""
     secret.write_bytes(b"x" * 7_000_000)
     secret.parent.chmod(0o700)
@@ -281,7 +281,7 @@ def test_the_doctor_looks_at_a_model_as_the_caller(ann, workdir, secret):
 
 
 @pytest.mark.parametrize("number", [38, 1, 22])
-def test_without_openat2_links_of_others_are_not_followed_either(ann, workdir, monkeypatch, number):
+def test_without_openat2_links_of_other_users_are_not_followed(ann, workdir, monkeypatch, number):
     """GIVEN a kernel before 5.6, or a filter of system calls that refuses openat2."""
     from cvtrace.tracer import safe_open
 
@@ -314,7 +314,7 @@ def test_without_openat2_links_of_others_are_not_followed_either(ann, workdir, m
         safe_open.open_folder(workdir / "loop")
 
 
-def test_a_model_that_is_no_file_is_not_opened(workdir, monkeypatch):
+def test_a_model_that_is_not_a_regular_file_is_not_opened(workdir, monkeypatch):
     """A FIFO or a device was opened, and only then looked at; opening alone can start a watchdog or rewind a tape."""
     from cvtrace.analysis.storage.headers.files import _read
     from cvtrace.analysis.storage.headers.source import Unreadable

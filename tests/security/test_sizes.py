@@ -75,7 +75,7 @@ def zeros(rows: int, groups: int = 1, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def test_a_hundred_million_rows_in_3_mb(tmp_path):
+def test_a_3_mb_file_of_a_hundred_million_rows_is_refused(tmp_path):
     """It took 5.6 GB, and ended in a traceback of MemoryError where there was less."""
     path = trace_of(tmp_path / "t")
     (path / "events.parquet").write_bytes(zeros(100_000_000, groups=100))
@@ -85,7 +85,7 @@ def test_a_hundred_million_rows_in_3_mb(tmp_path):
     assert peak_mb() - before < 200
 
 
-def test_thirty_million_events_in_little_room_are_read(tmp_path, monkeypatch):
+def test_a_small_file_of_thirty_million_events_is_read(tmp_path, monkeypatch):
     """GIVEN an honest trace whose events are so alike that they take next to nothing THEN it is not refused."""
     room.check_room(tmp_path, 30_000_000, 0, 1_000_000)
     # AND one with more is read if it takes as much room on disk as events do
@@ -93,7 +93,7 @@ def test_thirty_million_events_in_little_room_are_read(tmp_path, monkeypatch):
     room.check_room(tmp_path, 300_000_000, 1_000_000, 1_800_000_000)
 
 
-def test_more_than_memory_holds_says_how_much_it_takes(tmp_path, monkeypatch):
+def test_a_trace_larger_than_memory_is_refused_with_the_size_it_needs(tmp_path, monkeypatch):
     """It was killed by the kernel, or ended in a traceback."""
     path = trace_of(tmp_path / "t")
     monkeypatch.setattr(room, "available_bytes", lambda: 100_000)
@@ -103,14 +103,14 @@ def test_more_than_memory_holds_says_how_much_it_takes(tmp_path, monkeypatch):
         read_trace(path)
 
 
-def test_one_group_of_rows_larger_than_is_written(tmp_path):
+def test_a_row_group_larger_than_cvtrace_writes_is_refused(tmp_path):
     """All of it was unpacked at once."""
     path = trace_of(tmp_path / "t")
     (path / "events.parquet").write_bytes(zeros(20_000_000))
     assert "a group of a Parquet file has 20,000,000 rows" in refusal(path)
 
 
-def test_a_page_that_unpacks_to_more_than_is_written(tmp_path):
+def test_a_page_that_unpacks_to_more_than_cvtrace_writes_is_refused(tmp_path):
     """A page of some 100 kB made Arrow take gigabytes."""
     path = trace_of(tmp_path / "t")
     (path / "events.parquet").write_bytes(
@@ -137,7 +137,7 @@ def texts_parquet(texts: list[bytes], **options: Any) -> bytes:
     return out.getvalue()
 
 
-def test_a_text_of_megabytes_that_is_there_a_hundred_thousand_times(tmp_path):
+def test_a_text_of_megabytes_repeated_a_hundred_thousand_times_is_refused(tmp_path):
     """As a dictionary it takes 10 MB on disk; unpacked it was 1 TB."""
     path = trace_of(tmp_path / "t")
     value = pa.array([b"x" * 1_000_000], type=pa.binary())
@@ -157,7 +157,7 @@ def test_a_text_of_megabytes_that_is_there_a_hundred_thousand_times(tmp_path):
     assert peak_mb() - before < 500
 
 
-def test_texts_that_grow_out_of_each_other(tmp_path):
+def test_delta_encoded_texts_are_refused(tmp_path):
     """Each text is the one before and one byte more: 130,000 of them take 1 MB, and unpacked 8.5 GB."""
     path = trace_of(tmp_path / "t")
     data = texts_parquet(
@@ -169,7 +169,7 @@ def test_texts_that_grow_out_of_each_other(tmp_path):
     assert "an encoding that cvtrace does not use" in refusal(path)
 
 
-def test_metadata_of_megabytes(tmp_path):
+def test_parquet_metadata_of_megabytes_is_refused(tmp_path):
     """It was parsed whole."""
     path = trace_of(tmp_path / "t")
     data = bytearray(zeros(1000))
@@ -198,7 +198,7 @@ def test_broken_pages_are_refused_in_one_sentence(tmp_path, seed):
 # meta.json
 
 
-def test_300_mb_of_meta_json(tmp_path):
+def test_a_meta_json_of_300_mb_is_refused(tmp_path):
     """It was read and parsed: gigabytes, then a traceback."""
     path = trace_of(tmp_path / "t")
     with (path / "meta.json").open("r+b") as file:
@@ -209,7 +209,7 @@ def test_300_mb_of_meta_json(tmp_path):
 
 
 @pytest.mark.parametrize("piece", [b"[],", b"{},", b'{"a":1},', b"0,"])
-def test_millions_of_values_in_meta_json(tmp_path, piece):
+def test_a_meta_json_with_millions_of_values_is_refused(tmp_path, piece):
     """Each of them takes many times its bytes in memory."""
     path = trace_of(tmp_path / "t")
     content = b'{"schema": "cvtrace-trace/1", "mounts": [' + piece * (15_000_000 // len(piece)) + b"0]}"
@@ -220,7 +220,7 @@ def test_millions_of_values_in_meta_json(tmp_path, piece):
 @pytest.mark.parametrize(
     "deep", [b"[" * 500_000, b'{"a":' * 400_000, b'{"mounts":' + b"[" * 50_000 + b"]" * 50_000 + b"}"]
 )
-def test_deep_nesting_in_meta_json(tmp_path, deep):
+def test_a_deeply_nested_meta_json_is_refused(tmp_path, deep):
     """A RecursionError, caught in one reader only."""
     path = trace_of(tmp_path / "t")
     (path / "meta.json").write_bytes(deep)
@@ -239,7 +239,7 @@ def test_deep_nesting_in_meta_json(tmp_path, deep):
         ({"x" * 1_000_000: 1}, "characters in a name"),
     ],
 )
-def test_lists_and_texts_that_nothing_records(tmp_path, changes, message):
+def test_lists_and_texts_longer_than_cvtrace_writes_are_refused(tmp_path, changes, message):
     """The report took minutes, or a line of megabytes went to the terminal."""
     path = trace_of(tmp_path / "t")
     rewrite_meta(path, **changes)
@@ -249,7 +249,7 @@ def test_lists_and_texts_that_nothing_records(tmp_path, changes, message):
 # Blocks
 
 
-def test_blocks_of_a_sparse_file_are_not_given_memory_for_what_they_claim(tmp_path):
+def test_memory_is_not_allocated_for_the_claimed_size_of_sparse_blocks(tmp_path):
     """A header that claims 4 billion records, in a file of 1 TB without a byte of data."""
     path = trace_of(tmp_path / "t", finished=False)
     with (path / "events.blocks").open("r+b") as file:
@@ -321,7 +321,7 @@ def test_records_in_a_hostile_order_are_gathered_in_bounded_memory(tmp_path, mon
     os.close(fd)
 
 
-def test_an_access_log_with_lines_that_nothing_writes(tmp_path, monkeypatch):
+def test_overlong_lines_of_an_access_log_are_skipped(tmp_path, monkeypatch):
     """Paths of 64 kB were kept, as many as there were."""
     line = '1.2.3.4 - - [01/Jan/2026:00:00:00 +0000] "GET {} HTTP/1.1" 200 5\n'
     (tmp_path / "log").write_text(line.format("/cvmfs/a/" + "x" * 50_000) * 3 + line.format("/cvmfs/a/data") * 2)
@@ -332,7 +332,7 @@ def test_an_access_log_with_lines_that_nothing_writes(tmp_path, monkeypatch):
         read_access_log(tmp_path / "log", ("/cvmfs/a/",))
 
 
-def test_texts_that_are_as_they_should_be_are_read(tmp_path):
+def test_texts_within_the_limits_are_read(tmp_path):
     path = trace_of(tmp_path / "t")
     (path / "texts.parquet").write_bytes(texts_parquet([b"x" * TEXT["text"].itemsize, b"", b"\xff\x00\xfe"]))
     assert [len(text) for text in read_trace(path).texts["text"]] == [496, 0, 3]

@@ -56,14 +56,14 @@ def test_no_cell_is_a_formula(tmp_path, as_names):
                     assert not STARTS.search(cell) or re.fullmatch(r"-?[\d.]+", cell), row
 
 
-def test_what_is_no_formula_stays_and_numbers_stay_numbers(tmp_path):
+def test_cells_that_are_not_formulas_are_unchanged(tmp_path):
     frame = pd.read_csv(write_table(tmp_path / "x.csv", list(HARMLESS), as_names=False), keep_default_na=False)
     assert frame["text"].tolist() == list(HARMLESS)
     assert frame["number"].tolist() == [number * -1.5 for number in range(len(HARMLESS))]
     assert frame["yes"].tolist() == [True] * len(HARMLESS)
 
 
-def test_the_line_of_the_documentation_gives_the_names_back(tmp_path):
+def test_the_command_of_the_documentation_restores_the_names(tmp_path):
     """GIVEN names with and without apostrophes of their own THEN pandas has what Parquet has."""
     line = re.search(r"^    (frame = frame\.replace\(.*\))$", DOCS.read_text(), re.MULTILINE)
     assert line

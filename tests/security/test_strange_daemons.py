@@ -66,7 +66,7 @@ def test_the_daemon_of_another_mount_is_not_traced_for_this_one(ann: Somebody, m
         assert description.daemon.uid == ann.uid
 
 
-def test_a_stranger_does_not_become_the_daemon_of_roots_mount(ann: Somebody, mount: Path) -> None:
+def test_a_process_of_another_user_is_not_taken_for_the_daemon_of_roots_mount(ann: Somebody, mount: Path) -> None:
     """Two processes that may serve a mount made its daemon unknown: reads and fetches were missing from everybody's trace."""
     (honest,) = [point for point in mount_points() if point.path == str(mount)]
     before = describe(honest)
@@ -74,7 +74,7 @@ def test_a_stranger_does_not_become_the_daemon_of_roots_mount(ann: Somebody, mou
         assert describe(honest) == before
 
 
-def test_a_stranger_does_not_become_the_manager_of_roots_cache(ann: Somebody, tmp_path: Path) -> None:
+def test_a_process_of_another_user_is_not_taken_for_the_cache_manager_of_root(ann: Somebody, tmp_path: Path) -> None:
     """Whoever called himself `cvmfs2 __cachemgr__` in a folder was traced with its mount."""
     with called_cvmfs2(ann, "__cachemgr__") as process:
         daemon = Process(1, 0, str(ann.home), "cvmfs2", 0)
@@ -83,7 +83,7 @@ def test_a_stranger_does_not_become_the_manager_of_roots_cache(ann: Somebody, tm
         assert manager.pid == process.pid
 
 
-def test_a_process_that_cannot_be_looked_at_does_not_stop_a_recording(ann: Somebody, mount: Path) -> None:
+def test_an_unreadable_process_does_not_stop_a_recording(ann: Somebody, mount: Path) -> None:
     """A command line that never comes stopped whoever read it: every recording, for good."""
     with hostile_mount(ann, file=True, hang=["write"]) as hostile:
         process = ann.start([PYTHON, "-c", UNREADABLE, hostile.path], stdout=subprocess.PIPE)
@@ -113,7 +113,7 @@ def can_be_read(pid: int) -> bool:
     )
 
 
-def test_a_set_user_id_program_is_who_started_it(ann: Somebody, tmp_path: Path) -> None:
+def test_a_set_user_id_program_counts_as_the_user_who_started_it(ann: Somebody, tmp_path: Path) -> None:
     """A set-user-ID program, started by the name of cvmfs2 and with its arguments, passed for a daemon of root's."""
     # GIVEN a process as the kernel shows one whose file belongs to root and has the bit
     process = Client(7, 1, uid=0, real_uid=ann.uid, arguments=("cvmfs2", "/cvmfs/x.org"), own_pid=7, threads=2)
@@ -122,7 +122,7 @@ def test_a_set_user_id_program_is_who_started_it(ann: Somebody, tmp_path: Path) 
         assert find_daemon(7, "/cvmfs/x.org", "x.org", owner=owner, among=[process]) is None
 
 
-def test_on_kernels_that_do_not_tell_connections_root_comes_first(ann: Somebody) -> None:
+def test_on_kernels_without_connection_numbers_root_processes_are_tried_first(ann: Somebody) -> None:
     """Where two processes called themselves by the number that the mount told, neither was taken."""
     arguments = ("cvmfs2", "/cvmfs/x.org")
     of_root = Client(70, 1, uid=120, real_uid=0, arguments=arguments, own_pid=7, threads=9, has_fuse_open=True)
@@ -137,7 +137,7 @@ def test_on_kernels_that_do_not_tell_connections_root_comes_first(ann: Somebody)
     assert find_daemon(7, "/cvmfs/x.org", "x.org", owner=ann.uid, connection=39, among=[idle]) is None
 
 
-def test_many_processes_of_one_user_are_not_all_looked_into(ann: Somebody, tmp_path: Path) -> None:
+def test_the_number_of_examined_processes_of_one_user_is_bounded(ann: Somebody, tmp_path: Path) -> None:
     """Every process called cvmfs2 was read, of whoever started thousands."""
     with contextlib.ExitStack() as stack:
         for _ in range(70):

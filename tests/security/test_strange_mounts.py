@@ -55,7 +55,7 @@ def read_counters(mount: Hostile) -> Counters:
     ],
     ids=["superscript", "digits", "negative", "init", "slashes", "escape", "newline", "long", "binary"],
 )
-def test_attributes_that_no_client_has_are_not_believed(ann: Somebody, attributes: dict[str, str]) -> None:
+def test_impossible_attributes_are_ignored(ann: Somebody, attributes: dict[str, str]) -> None:
     """`user.pid` of "²" and one of 5000 digits ended every recording with a traceback; a name led out of the cache."""
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org", **attributes}) as mount:
         description = described(mount)
@@ -68,7 +68,7 @@ def test_attributes_that_no_client_has_are_not_believed(ann: Somebody, attribute
 
 
 @pytest.mark.parametrize("request_name", ["getxattr", "getattr", "lookup", "statfs", "readlink", "opendir"])
-def test_a_mount_that_hangs_is_given_up(ann: Somebody, request_name: str) -> None:
+def test_queries_to_a_hanging_mount_time_out(ann: Somebody, request_name: str) -> None:
     """Each mount that hangs held every recording up for 3 s, and for 2 to 4 s at its end."""
     with hostile_mount(ann, hang=[request_name], xattrs={"user.fqrn": "evil.org"}) as mount:
         description = described(mount)
@@ -97,7 +97,7 @@ def test_mounts_that_hang_are_queried_in_parallel(ann: Somebody, mount: Path) ->
 
 
 @pytest.mark.parametrize("manner", ["silent", "endless", "drip"])
-def test_an_answer_without_an_end_is_cut(ann: Somebody, manner: str) -> None:
+def test_an_endless_answer_is_cut(ann: Somebody, manner: str) -> None:
     """An endless answer filled the recorder with 1.8 GB; one byte after the other held it up."""
     with hostile_mount(
         ann, xattrs={"user.fqrn": "evil.org", "user.nopen": "3"}, socket="listen", talk={"how": manner}
@@ -114,7 +114,7 @@ def test_an_answer_without_an_end_is_cut(ann: Somebody, manner: str) -> None:
     ["\u00b2", "9" * 5000, "1" + "0" * 15, "-5", "4000\x00\x1b", ""],
     ids=["superscript", "digits", "exabytes", "negative", "escape", "nothing"],
 )
-def test_a_limit_that_no_cache_has_is_not_believed(ann: Somebody, limit: str) -> None:
+def test_an_impossible_cache_limit_is_ignored(ann: Somebody, limit: str) -> None:
     """A limit of 10^15 MB made every trace "damaged"; "²" and 5000 digits ended the recording with a traceback."""
     answers = {"affairs": COUNTERS, "limit": limit}
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}, socket="listen", talk=answers) as mount, soon():
@@ -123,7 +123,7 @@ def test_a_limit_that_no_cache_has_is_not_believed(ann: Somebody, limit: str) ->
     assert read.quota_bytes is None
 
 
-def test_numbers_that_are_none_are_left_out_of_the_counters(ann: Somebody) -> None:
+def test_invalid_numbers_are_left_out_of_the_counters(ann: Somebody) -> None:
     """Counters below zero and with more digits than a trace may hold went into meta.json."""
     lines = [f"cvmfs.n_fs_read|{value}|x" for value in ("\u00b2", "-7", "1" * 19, "1e9", "0x10", "")]
     affairs = "\n".join(["Name|Value|Description", *lines, "\x1bname|1|x", "cvmfs.n_fs_open|4|x"])
@@ -152,7 +152,7 @@ def nobody_called(listener: socket.socket) -> bool:
     return False
 
 
-def test_a_link_to_a_socket_of_roots_is_not_followed(ann: Somebody, of_root: tuple[Path, socket.socket]) -> None:
+def test_a_link_to_a_socket_of_root_is_not_followed(ann: Somebody, of_root: tuple[Path, socket.socket]) -> None:
     """Root wrote "internal affairs" to a socket that only root could reach."""
     path, listener = of_root
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}, socket="link", target=str(path)) as mount:
@@ -161,7 +161,7 @@ def test_a_link_to_a_socket_of_roots_is_not_followed(ann: Somebody, of_root: tup
     assert "no socket" in (read.error or "")
 
 
-def test_a_second_name_of_a_socket_of_roots_is_not_used(ann: Somebody, of_root: tuple[Path, socket.socket]) -> None:
+def test_a_hard_link_to_a_socket_of_root_is_not_used(ann: Somebody, of_root: tuple[Path, socket.socket]) -> None:
     """Where hard links are not protected (fs.protected_hardlinks=0), a second name led to root's socket as well."""
     path, listener = of_root
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}) as mount:
@@ -171,7 +171,9 @@ def test_a_second_name_of_a_socket_of_roots_is_not_used(ann: Somebody, of_root: 
     assert "belongs to user 0" in (read.error or "")
 
 
-def test_a_name_of_a_repository_leads_to_no_other_folder(ann: Somebody, of_root: tuple[Path, socket.socket]) -> None:
+def test_a_repository_name_with_path_separators_opens_no_other_folder(
+    ann: Somebody, of_root: tuple[Path, socket.socket]
+) -> None:
     """The name became part of a path: one with slashes led to any socket."""
     path, listener = of_root
     with hostile_mount(ann, xattrs={"user.fqrn": f"x/../../../../../../..{path}"}) as mount:
@@ -181,7 +183,7 @@ def test_a_name_of_a_repository_leads_to_no_other_folder(ann: Somebody, of_root:
     assert nobody_called(listener)
 
 
-def test_a_socket_where_others_can_put_theirs_is_not_used(ann: Somebody) -> None:
+def test_a_socket_in_a_folder_writable_by_others_is_not_used(ann: Somebody) -> None:
     """Anybody who could write in the cache's folder could answer in the daemon's place."""
     with hostile_mount(
         ann, mode=0o777, xattrs={"user.fqrn": "evil.org"}, socket="listen", talk={"affairs": COUNTERS}
@@ -191,7 +193,7 @@ def test_a_socket_where_others_can_put_theirs_is_not_used(ann: Somebody) -> None
     assert read.values == {}
 
 
-def test_a_socket_at_which_somebody_else_listens_is_not_used(ann: Somebody, ben: Somebody) -> None:
+def test_a_socket_of_another_users_process_is_not_used(ann: Somebody, ben: Somebody) -> None:
     """Nothing told who was at the other end."""
     with hostile_mount(ann, xattrs={"user.fqrn": "evil.org"}) as mount:
         path = mount.workspace / "cvmfs_io.evil.org"

@@ -98,7 +98,7 @@ def harmless(text: str) -> bool:
     ],
     ids=lambda words: " ".join(words).replace(EVIL, "EVIL"),
 )
-def test_no_output_steers_a_terminal(tmp_path, words):
+def test_no_output_contains_terminal_control_characters(tmp_path, words):
     evil_trace(tmp_path / "trace")
     (tmp_path / "x.py").write_text("")
     _, text = output_of(*words, cwd=tmp_path)
@@ -119,7 +119,7 @@ def test_no_output_steers_a_terminal(tmp_path, words):
     ],
     ids=str,
 )
-def test_a_refusal_of_a_damaged_trace_does_not_either(tmp_path, change):
+def test_an_error_about_a_damaged_trace_contains_no_control_characters(tmp_path, change):
     path = evil_trace(tmp_path / f"trace{EVIL}".replace("/", ""))
     meta = json.loads((path / "meta.json").read_text())
     (path / "meta.json").write_text(json.dumps({**meta, **change}))
@@ -130,14 +130,14 @@ def test_a_refusal_of_a_damaged_trace_does_not_either(tmp_path, change):
     assert len(text.strip().splitlines()) == 1
 
 
-def test_findings_of_the_doctor_do_not_either(capsys):
+def test_findings_of_doctor_contain_no_control_characters(capsys):
     """GIVEN a mount whose attributes are an attack."""
     finding = Finding("cvmfs", f"name{EVIL}", "warning", f"says{EVIL}", f"mend{EVIL}", f"/cvmfs/{EVIL}")
     _print(Examination((finding,), None))
     assert harmless(capsys.readouterr().out)
 
 
-def test_lines_stay_lines_and_words_stay_words():
+def test_only_control_characters_are_escaped():
     assert printable_lines("a\nb") == "a\nb"
     assert printable("ä €\n") == "ä €\\n"
     assert printable("/cvmfs/模型/🚀") == "/cvmfs/模型/🚀"

@@ -6,7 +6,7 @@ from throwaway import PYTHON, Somebody
 pytestmark = pytest.mark.root
 
 
-def test_they_have_no_rights_over_root_or_each_other(ann: Somebody, ben: Somebody, secret) -> None:
+def test_the_users_of_these_tests_have_no_rights_over_root_or_each_other(ann: Somebody, ben: Somebody, secret) -> None:
     result = ann.run([PYTHON, "-c", "import os; print(os.getresuid(), os.getgroups(), os.getcwd())"])
     assert result.stdout == f"{(ann.uid,) * 3} [] {ann.home}\n", result.stderr
     status = ann.run(["grep", "^Cap[PE]", "/proc/self/status"]).stdout.split()

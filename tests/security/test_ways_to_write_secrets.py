@@ -122,7 +122,7 @@ def text_of_all_outputs(path: Path, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("way", [*WAYS, *FORMS])
-def test_a_password_that_can_be_known_is_in_no_command_line(way):
+def test_recognisable_passwords_are_removed_from_command_lines(way):
     argv = arguments(way)
     hidden_arguments = hidden(["program", *argv, "more"])
     assert SECRET not in " ".join(hidden_arguments), hidden_arguments
@@ -144,7 +144,7 @@ def test_redaction_leaves_nothing_of_a_command_line_but_names_of_options(way):
     assert "ann" not in json.dumps(meta)
 
 
-def test_no_form_of_a_report_has_them(tmp_path):
+def test_no_output_of_a_report_contains_passwords(tmp_path):
     argv = ["python", "qa.py", *(word for way in (*WAYS, *FORMS) for word in arguments(way))]
     assert SECRET not in text_of_all_outputs(write(tmp_path / "t", argv, redact=False), tmp_path)
     (tmp_path / "redacted").mkdir()
@@ -206,7 +206,7 @@ def test_command_lines_without_secrets_stay_as_they_are():
     "piece",
     ["a", "a=", "a.", "a:@", "-u ", "http://a:b/", '"', "password=", "eyJaaaaaa.", "-----BEGIN ", "@", "Aa", "a/"],
 )
-def test_a_hostile_command_line_does_not_hold_up_the_recorder(piece):
+def test_a_hostile_command_line_does_not_delay_the_recorder(piece):
     """GIVEN arguments made so that patterns try every way through them: it took minutes."""
     word = piece * (130_000 // len(piece))
     began_s = time.process_time()
@@ -268,7 +268,7 @@ def test_a_token_that_looks_like_a_content_hash_is_hashed():
     assert token.encode() not in redaction.texts(texts).tobytes()
 
 
-def test_a_profile_that_is_no_profile_does_not_end_the_recording():
+def test_an_invalid_profile_does_not_end_the_recording():
     """GIVEN numbers that are none, or larger than there are: `int(…)` raised in the recorder."""
     for event in (
         '{"ts": "x", "cat": "Node"}',
@@ -280,7 +280,7 @@ def test_a_profile_that_is_no_profile_does_not_end_the_recording():
         assert missing or nodes is not None
 
 
-def test_a_trace_is_of_its_user_alone(tmp_path, monkeypatch):
+def test_a_trace_is_readable_by_its_user_only(tmp_path, monkeypatch):
     """It was readable by everybody, whatever the umask; with --force it stayed so."""
     monkeypatch.chdir(tmp_path)
     before = os.umask(0)

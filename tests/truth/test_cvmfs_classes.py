@@ -255,13 +255,13 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.delay)
-def test_what_was_done_comes_back_in_its_class(laboratory, case: Case, request: pytest.FixtureRequest) -> None:
+def test_injected_time_is_reported_in_its_class(laboratory, case: Case, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(case.run)
     found_s = run.times_of(case.act)[case.class_]
     laboratory.check(case.delay, case.class_, case.done_s(run), found_s, case.felt_s(run))
 
 
-def test_who_waits_for_the_fetch_of_another_fetches_nothing(network: Run) -> None:
+def test_a_thread_that_waits_for_anothers_fetch_has_no_fetch_of_its_own(network: Run) -> None:
     assert len(network.gets("request")) == 3
     assert not network.gets("shared")
 
@@ -275,7 +275,7 @@ def test_one_reply_wakes_two_threads(crowded: Run) -> None:
     assert len(answered) == 1
 
 
-def test_readahead_that_nobody_waits_for_is_work_and_no_latency(laboratory, crowded: Run) -> None:
+def test_readahead_without_a_waiting_thread_is_not_latency(laboratory, crowded: Run) -> None:
     act, times, requests = crowded.acts["ahead"], crowded.times_of("ahead"), crowded.study.requests
     # GIVEN what was asked and fetched meanwhile
     is_sent = (requests.sent >= act.start_ns) & (requests.sent < act.end_ns)
@@ -307,7 +307,7 @@ def test_report_shows_a_download_thread_without_a_cpu(laboratory, network: Run) 
     check_time_without_cpu(laboratory, network, "starved fill", "inflate", title, "part of cache.fill")
 
 
-def test_unpacking_for_another_is_network_queue_and_for_oneself_cache_fill(laboratory, crowd: Run) -> None:
+def test_unpacking_is_queue_for_other_requests_and_fill_for_its_own(laboratory, crowd: Run) -> None:
     # GIVEN when the second job was handed over, when its GET came to the origin, and what the thread unpacked from its first byte on
     (get,) = crowd.gets("behind")
     handed_ns = next(line["start_ns"] for line in crowd.client("behind", "queue"))
@@ -332,7 +332,7 @@ def test_unpacking_for_another_is_network_queue_and_for_oneself_cache_fill(labor
 
 
 @pytest.mark.parametrize("fixture", ["network", "crowd", "client", "crowded"])
-def test_all_of_it_adds_up(fixture: str, request: pytest.FixtureRequest) -> None:
+def test_classes_add_up_to_the_wall_time_of_each_phase(fixture: str, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(fixture)
     assert run.study.critical_path.length.sum() / 1e9 == pytest.approx(run.life_s(), rel=1e-3)
     for name, act in run.acts.items():

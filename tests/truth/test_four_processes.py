@@ -81,7 +81,7 @@ def observe(stacks: tuple[Stack, ...], folder: Path) -> Four:
     return Four(study_of(read_trace(trace)), processes, connections, served)
 
 
-def test_they_did_load_at_once(four: Four) -> None:
+def test_the_four_loads_overlap(four: Four) -> None:
     loads = [call for process in four.processes for call in process.calls if call[0] == "load"]
     assert len(loads) == 4
     assert max(start for _, start, _ in loads) < min(end for _, _, end in loads)

@@ -108,7 +108,7 @@ def _within(inner: dict[str, Any], outer: dict[str, Any]) -> bool:
     return bool(outer["start_ns"] <= inner["start_ns"] and inner["end_ns"] <= outer["end_ns"])
 
 
-def test_causes_of_reads_are_what_the_client_saw(run: Run) -> None:
+def test_causes_of_reads_equal_the_evictions_of_the_client(run: Run) -> None:
     causes = truth(run)
     assert min(causes[name] for name in ("first_touch", "evicted_page", "evicted_object")) > 0, causes
     of_tokens = run.study.request_phase == DECODE
@@ -116,7 +116,7 @@ def test_causes_of_reads_are_what_the_client_saw(run: Run) -> None:
     assert run.report.verdict.generation_hits_cvmfs == "yes"
 
 
-def test_pages_that_disappeared_are_the_ones_that_were_evicted(run: Run) -> None:
+def test_reported_evicted_pages_are_the_dropped_ones(run: Run) -> None:
     # GIVEN the pages that the script saw disappear
     loss = run.acts["pages lost"]
     lost_pages = {page for first, last in loss.pages for page in range(first, last + 1)}
@@ -147,7 +147,7 @@ def test_fetches_are_those_of_the_access_log(run: Run) -> None:
     assert decode.http_bytes == sum(entry.body_bytes for entry in served)
 
 
-def test_time_for_fetching_again_comes_back(lab: Laboratory, run: Run) -> None:
+def test_time_for_fetching_again_is_reported(lab: Laboratory, run: Run) -> None:
     # GIVEN pages that are brought one by one, so that no readahead fetches what nobody waits for
     acts = [name for name in tokens(run) if name.startswith("fetched")]
     lab.check(
@@ -159,7 +159,7 @@ def test_time_for_fetching_again_comes_back(lab: Laboratory, run: Run) -> None:
     )
 
 
-def test_all_of_it_adds_up(run: Run) -> None:
+def test_classes_add_up_to_the_wall_time_of_each_phase(run: Run) -> None:
     for name in ("load", *tokens(run)):
         act, times = run.acts[name], run.times_of(name)
         assert sum(times.values()) == pytest.approx(act.wall_s, rel=1e-3, abs=1e-6)

@@ -26,7 +26,7 @@ def run(laboratory) -> Run:
     )
 
 
-def test_classes_of_one_act_come_apart(laboratory, run: Run) -> None:
+def test_classes_injected_at_once_are_separated(laboratory, run: Run) -> None:
     times = run.times_of("chunks")
     delayed_s = sum(entry.first_byte_ns - entry.start_ns for entry in run.gets("chunks")) / 1e9
     downloading_s = sum(run.client_s("chunks", part) for part in ("queue", "request", "transfer"))
@@ -53,7 +53,7 @@ def test_pacing_and_unpacking_overlap_and_are_counted_once(laboratory, run: Run)
 
 
 @pytest.mark.parametrize("act", ["chunks", "in a thread"])
-def test_the_sum_is_what_was_injected(laboratory, run: Run, act: str) -> None:
+def test_the_sum_of_the_classes_is_the_injected_time(laboratory, run: Run, act: str) -> None:
     times = run.times_of(act)
     parts = ("queue", "request", "transfer", "worker")
     injected_s = sum(run.client_s(act, part) for part in parts)

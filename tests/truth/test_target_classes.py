@@ -134,14 +134,14 @@ def test_spinning_for_a_thread_of_ones_own_is_reported_as_a_bound(laboratory, ru
     assert run.spun_s("spin", "starved", "hot", "sleep") == 0
 
 
-def test_being_starved_of_cpu_is_compute_wait(laboratory, run: Run) -> None:
+def test_waiting_for_a_cpu_is_compute_wait(laboratory, run: Run) -> None:
     act, times = run.acts["starved"], run.times_of("starved")
     laboratory.check("target is starved of CPU by two others", "compute.wait", act.runnable_s, times["compute.wait"])
     # A return to the CPU that the kernel did not tell leaves an absence in compute.cpu (docs/truth.md).
     assert times["compute.cpu"] == pytest.approx(act.wall_s - act.runnable_s, abs=0.03 * act.wall_s)
 
 
-def test_all_of_it_adds_up(run: Run) -> None:
+def test_classes_add_up_to_the_wall_time_of_each_phase(run: Run) -> None:
     rows = run.study.critical_path.length.sum() / 1e9
     assert rows == pytest.approx(run.life_s(), rel=1e-3)
     for name, act in run.acts.items():

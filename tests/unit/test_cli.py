@@ -54,7 +54,7 @@ def test_an_error_family_is_one_sentence_and_its_exit_code(error: Exception, cod
     assert (result.exit_code, result.output) == (code, "cvtrace: no room\n")
 
 
-def test_every_family_in_the_table_is_there() -> None:
+def test_each_error_family_of_the_table_exists() -> None:
     for name in cli.EXIT_CODES:
         module, _, family = name.rpartition(".")
         assert issubclass(getattr(importlib.import_module(module), family), Exception)

@@ -22,7 +22,7 @@ else:
 """
 
 
-def test_a_long_finishing_shows_a_bar_on_a_terminal_and_takes_it_away() -> None:
+def test_a_long_finishing_shows_a_bar_on_a_terminal_and_clears_it() -> None:
     leader, follower = pty.openpty()
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=follower, env=environ) as process:
@@ -43,7 +43,7 @@ def test_a_long_finishing_shows_a_bar_on_a_terminal_and_takes_it_away() -> None:
     assert output.rstrip(b"\r\n\x1b[?25h").endswith(b"\x1b[2K"), output  # the last thing done is to clear the line
 
 
-def test_in_a_pipe_there_is_none() -> None:
+def test_no_progress_bar_is_written_to_a_pipe() -> None:
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("silent\n", "")
 

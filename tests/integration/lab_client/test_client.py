@@ -44,7 +44,7 @@ def test_content_is_what_was_published(tmp_path: Path, compression: str) -> None
         assert mapped == WEIGHTS[4_000_000:4_100_000] + WEIGHTS[900_000:1_100_000]
 
 
-def test_the_mount_looks_like_that_of_the_real_client(mounted: LabMount) -> None:
+def test_device_type_threads_and_inodes_are_those_of_the_real_client(mounted: LabMount) -> None:
     # GIVEN a mount / WHEN it is looked at from outside
     line = next(line for line in Path("/proc/mounts").read_text().splitlines() if str(mounted.root) in line)
     status = (mounted.root / "models/weights.data").stat()
@@ -106,7 +106,7 @@ def test_serial_downloads_share_one_connection(mounted: LabMount) -> None:
     assert len({entry.port for entry in mounted.gets()}) == 1
 
 
-def test_reads_are_counted_like_the_kernel_sends_them(mounted: LabMount) -> None:
+def test_the_read_counter_equals_the_requests_of_the_kernel(mounted: LabMount) -> None:
     # GIVEN a file read page by page without readahead
     before = mounted.counters()
     fd = os.open(mounted.root / "models/weights.data", os.O_RDONLY)
@@ -123,7 +123,7 @@ def test_reads_are_counted_like_the_kernel_sends_them(mounted: LabMount) -> None
     assert after["cvmfs.n_fs_open"] - before["cvmfs.n_fs_open"] == 1
 
 
-def test_xattrs_speak_of_mount_and_file(mounted: LabMount) -> None:
+def test_xattrs_describe_mount_and_file(mounted: LabMount) -> None:
     # GIVEN a mount
     def xattr(path: str, name: str) -> str:
         return os.getxattr(mounted.root / path, f"user.{name}").decode()
@@ -148,7 +148,7 @@ def test_xattrs_speak_of_mount_and_file(mounted: LabMount) -> None:
         assert caught.value.errno == errno.ENODATA
 
 
-def test_client_is_slow_on_purpose_and_logs_it(mounted: LabMount) -> None:
+def test_injected_delays_of_the_client_are_logged(mounted: LabMount) -> None:
     # GIVEN a client that was told to be slow
     assert read_injected(mounted.mounted.workspace) == []
     assert mounted.talk('inject {"lookup_delay_s": 0.05}') == "OK\n"
@@ -170,7 +170,7 @@ def test_client_is_slow_on_purpose_and_logs_it(mounted: LabMount) -> None:
     assert mounted.talk("inject {") != "OK\n"
 
 
-def test_talk_socket_answers(mounted: LabMount) -> None:
+def test_the_talk_socket_answers_each_command(mounted: LabMount) -> None:
     # GIVEN a mount with a cached file / WHEN it is talked to / THEN it answers like the client does
     (mounted.root / "models/config.json").read_bytes()
     assert mounted.talk("pid") == f"{mounted.mounted.pid}\n"

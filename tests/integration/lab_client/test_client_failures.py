@@ -65,7 +65,7 @@ def test_damaged_object_is_never_served(mounted: LabMount) -> None:
     ],
     ids=["truncated", "status 503", "dropped"],
 )
-def test_a_passing_fault_is_retried(served: Lab, injection: Injection) -> None:
+def test_a_transient_fault_is_retried(served: Lab, injection: Injection) -> None:
     # GIVEN an origin that fails once
     with served.mount() as mounted:
         served.origin.injections = [injection]
@@ -147,7 +147,7 @@ def test_wrong_key_refuses_the_mount(served: Lab) -> None:
         start(configure(FQRN, mountpoint, served.url, other_key(served), served.folder / "cache"))
 
 
-def test_mistakes_are_explained(served: Lab, tmp_path: Path) -> None:
+def test_wrong_options_are_refused_with_an_explanation(served: Lab, tmp_path: Path) -> None:
     # GIVEN a published repository / WHEN a mount is asked for wrongly / THEN each mistake has its sentence
     mountpoint = tmp_path / "mnt"
     key = served.published.key_path

@@ -49,7 +49,7 @@ def test_the_client_ends_cleanly(served: Lab, end: str) -> None:
         assert again.counters()["cache.n_certificate_hits"] == 1
 
 
-def test_a_client_whose_mount_lives_on_in_another_namespace_ends(served: Lab) -> None:
+def test_a_client_ends_although_another_namespace_keeps_its_mount(served: Lab) -> None:
     # GIVEN a mount, and a copy of it in a mount namespace that was made since, as a container has it
     with served.mount() as mounted:
         pid = mounted.mounted.pid
@@ -116,7 +116,7 @@ def test_foreground_ends_with_ctrl_c(served: Lab) -> None:
         process.communicate()
 
 
-def test_a_killed_client_is_noticed_and_can_be_replaced(served: Lab) -> None:
+def test_a_killed_client_is_detected_and_can_be_replaced(served: Lab) -> None:
     # GIVEN a client that was killed
     with served.mount() as mounted:
         os.kill(mounted.mounted.pid, signal.SIGKILL)

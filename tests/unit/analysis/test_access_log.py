@@ -80,7 +80,7 @@ def compared(scene: Scene, lines: list[str], folder: Path, *clients: str) -> Rep
 
 
 @pytest.mark.parametrize(("line", "name"), [(lab, "cvtrace lab"), (combined, "common or combined"), (squid, "Squid")])
-def test_every_fetch_is_located_in_each_format(line: object, name: str, tmp_path: Path) -> None:
+def test_each_fetch_is_matched_in_each_log_format(line: object, name: str, tmp_path: Path) -> None:
     assert callable(line)
     report = compared(loaded(), [line(number, at_ms(number)) for number in range(4)], tmp_path)
 
@@ -121,7 +121,7 @@ def test_other_clients_are_distinguished_by_their_address(tmp_path: Path) -> Non
     assert report.verdict.generation_hits_cvmfs == "no"
 
 
-def test_nobody_knows_whose_lines_are_if_no_fetch_was_traced(tmp_path: Path) -> None:
+def test_without_a_traced_fetch_lines_cannot_be_assigned_to_clients(tmp_path: Path) -> None:
     lines = [combined(number, 3000, client="10.0.0.8") for number in range(4)]
 
     unknown = compared(generation(loaded(0)), lines, tmp_path)
@@ -134,7 +134,7 @@ def test_nobody_knows_whose_lines_are_if_no_fetch_was_traced(tmp_path: Path) -> 
     assert (observed.access_log.of_others, observed.access_log.only_in_log, observed.access_log.agree) == (4, 0, None)
 
 
-def test_a_fetch_that_the_log_lacks_is_reported(tmp_path: Path) -> None:
+def test_a_fetch_missing_in_the_log_is_reported(tmp_path: Path) -> None:
     report = compared(loaded(), [lab(number, at_ms(number)) for number in range(3)], tmp_path)
 
     assert report.access_log is not None
@@ -169,7 +169,7 @@ def test_fetches_before_and_after_the_recording_do_not_count(tmp_path: Path) -> 
     assert (report.access_log.only_in_log, report.access_log.at_edges, report.access_log.agree) == (0, 1, True)
 
 
-def test_another_size_is_reported(tmp_path: Path) -> None:
+def test_a_different_size_is_reported(tmp_path: Path) -> None:
     lines = [lab(number, at_ms(number), SIZE + 5 * (number == 2)) for number in range(4)]
 
     report = compared(loaded(), lines, tmp_path)
@@ -188,7 +188,7 @@ def test_a_clock_that_is_ahead_is_detected(tmp_path: Path) -> None:
     assert report.access_log.clock_ahead_s == pytest.approx(31.4, abs=0.01)
 
 
-def test_what_the_proxy_had_is_not_in_the_log_of_the_server_behind_it(tmp_path: Path) -> None:
+def test_fetches_served_by_a_proxy_are_not_expected_in_the_servers_log(tmp_path: Path) -> None:
     # GIVEN GETs that name the whole URL, as one sends them to a proxy
     scene = loaded()
     asks = [text.replace(b"GET /", b"GET http://stratum1.example.org/") for *_, text in scene.texts]
@@ -203,7 +203,7 @@ def test_what_the_proxy_had_is_not_in_the_log_of_the_server_behind_it(tmp_path: 
     assert report.verdict.generation_hits_cvmfs == "no"
 
 
-def test_lines_of_other_repositories_and_methods_are_elsewhere(tmp_path: Path) -> None:
+def test_lines_of_other_repositories_and_methods_are_counted_separately(tmp_path: Path) -> None:
     lines = [lab(number, at_ms(number)) for number in range(4)]
     other_repository = lab(9, 8020).replace("repo.test.org", "other.test.org")
 

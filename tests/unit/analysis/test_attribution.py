@@ -62,7 +62,7 @@ def test_a_warm_read_is_cache_only() -> None:
     assert row.disk_bytes == 131072
 
 
-def test_a_wait_begun_late_counts_only_from_there() -> None:
+def test_a_wait_that_begins_after_the_request_counts_from_its_begin() -> None:
     # GIVEN a thread that computes while its readahead is fetched, and blocks only for the last 50 µs
     scene = Scene()
     scene.request(Opcode.READ, 220, 480, 490, sent=200)
@@ -111,7 +111,7 @@ def test_waiting_in_a_mutex_for_the_same_file_is_shared() -> None:
 
 
 @pytest.mark.parametrize("cause", ["miss", "mutex"])
-def test_a_download_that_the_thread_asked_for_itself_is_not_shared(cause: str) -> None:
+def test_a_download_for_the_threads_own_request_is_not_shared(cause: str) -> None:
     # GIVEN a readahead of two READs, and the worker of the second comes to download what both need
     scene = Scene()
     scene.request(Opcode.READ, 150, 460, 470, sent=149, worker=WORKER2)
@@ -130,7 +130,7 @@ def test_a_download_that_the_thread_asked_for_itself_is_not_shared(cause: str) -
     assert (spent["network.request"], spent["cache.fill"]) == (400 - 220, 440 - 400)
 
 
-def test_the_queue_of_a_busy_download_thread() -> None:
+def test_waiting_for_a_busy_download_thread_is_queue() -> None:
     # GIVEN a GET that is sent only 150 µs after the hand-over
     scene = Scene()
     scene.off(200, 690, 700, by=WORKER)
@@ -198,7 +198,7 @@ def test_the_same_inode_of_another_mount_is_another_file() -> None:
     assert sum(row.page_cache_bytes or 0 for row in rows) == 4096
 
 
-def test_what_other_requests_read_is_the_catalog() -> None:
+def test_objects_read_by_lookups_are_catalogs() -> None:
     # GIVEN a LOOKUP for which the worker reads from the catalog's file
     scene = Scene()
     scene.off(200, 290, 300, by=WORKER)
@@ -237,7 +237,7 @@ def test_a_retry_after_an_error_counts_both_requests() -> None:
     assert phase(report, "load").cache_misses == 1
 
 
-def test_a_dead_origin_is_connect() -> None:
+def test_a_dead_origin_counts_as_connect() -> None:
     # GIVEN a job that never gets to a GET, because the connect hangs
     scene = Scene()
     scene.off(200, 690, 700, by=WORKER)
@@ -275,7 +275,7 @@ def test_a_wait_for_a_thread_is_followed_to_what_that_thread_waits_for() -> None
     }
 
 
-def test_waits_that_have_nothing_to_do_with_cvmfs() -> None:
+def test_waits_unrelated_to_cvmfs_are_other() -> None:
     # GIVEN a sleep, a local file, a pipe read, a preemption, a futex, a disk wait outside any call, and a riddle
     scene = Scene()
     scene.add(Kind.SYS_WAIT, 110, 150, tid=TARGET, a=230).off(112, 145, 148, by=0)
@@ -335,7 +335,7 @@ def test_without_scheduler_events_requests_say_when_a_thread_was_blocked() -> No
     assert any("no scheduler events" in text for text in report.trace.missing)
 
 
-def test_a_daemon_of_no_mount_does_not_disturb() -> None:
+def test_a_daemon_without_a_mount_is_ignored() -> None:
     scene = Scene()
     scene.request(Opcode.READ, 210, 230, 240)
     scene.add(Kind.FUSE_DAEMON, 300, 310, tid=301, tgid=300, a=2, b=3, c=Opcode.READ << 32 | 77)

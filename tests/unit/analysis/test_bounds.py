@@ -52,13 +52,13 @@ def test_a_thread_on_a_cpu_while_another_is_blocked_may_be_spinning() -> None:
     assert "more: so long, generation was on a CPU" in " ".join(text.render(report, verbose=True).split())
 
 
-def test_what_did_something_did_not_spin_until_then() -> None:
+def test_a_thread_that_made_a_call_did_not_spin_before_it() -> None:
     timeline = blocked(scene().call(TOKEN, 100, 500), 150, 400).add(Kind.SYS_CLOSE, 298, 300, tid=TARGET, a=9)
 
     assert decode(analyse(timeline.trace())).spin_overlap_s == pytest.approx(100 * US)
 
 
-def test_what_goes_to_sleep_after_a_while_spun_until_then() -> None:
+def test_a_thread_that_goes_to_sleep_may_have_spun_before() -> None:
     # GIVEN a futex that it sleeps in until the other has got on
     timeline = blocked(scene().call(TOKEN, 100, 500), 150, 400)
     timeline.add(Kind.SYS_WAIT, 250, 412, tid=TARGET, a=202).off(251, 410, 411, by=POOL)
@@ -69,7 +69,7 @@ def test_what_goes_to_sleep_after_a_while_spun_until_then() -> None:
     assert decode(report).cache_s > 100 * US
 
 
-def test_another_process_is_not_spun_for() -> None:
+def test_a_thread_does_not_spin_for_another_process() -> None:
     # GIVEN the same wait, in a process that the target forked
     timeline = scene().call(TOKEN, 100, 500)
     timeline.add(Kind.PROC_FORK, 2, tid=TARGET, a=CHILD, b=CHILD)
@@ -79,7 +79,7 @@ def test_another_process_is_not_spun_for() -> None:
     assert decode(analyse(timeline.trace())).spin_overlap_s == 0
 
 
-def test_a_proven_no_needs_that_nobody_may_have_spun() -> None:
+def test_a_no_requires_that_no_thread_can_have_spun() -> None:
     # GIVEN a token during which another thread waits for what was asked for before
     timeline = blocked(scene(), 70, 400).call(TOKEN, 100, 500)
 

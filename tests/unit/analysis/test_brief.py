@@ -53,7 +53,7 @@ def test_summaries_of_whole_runs_fit(make_scene: Callable[[], Scene]) -> None:
 
 @given(names=st.lists(NAMES, min_size=3, max_size=6), path=NAMES, count=st.integers(0, 40))
 @settings(max_examples=80, deadline=None)
-def test_whatever_the_names_are_it_fits(names: list[str], path: str, count: int) -> None:
+def test_summaries_fit_with_any_names(names: list[str], path: str, count: int) -> None:
     # GIVEN names of any length, alphabet and number
     report = COLD
     mounts = tuple(MountInfo(f"/cvmfs/{name}", name, 200, name, name, used=True) for name in names)
@@ -83,7 +83,7 @@ def test_whatever_the_names_are_it_fits(names: list[str], path: str, count: int)
 COLD = analyse(cold_run().trace())
 
 
-def test_the_answer_comes_first_with_its_number() -> None:
+def test_the_answer_comes_first_with_its_time() -> None:
     lines = text.render(COLD).splitlines()
 
     assert lines[2] == "Does generation hit CVMFS?  YES: it waited 2.00 ms of its 158 ms for CVMFS"
@@ -120,7 +120,7 @@ VERB = re.compile(
 )
 
 
-def test_what_saves_most_comes_first_after_what_is_wrong() -> None:
+def test_advice_is_ordered_by_faults_then_by_savings() -> None:
     findings = [
         Finding("a", "medium", "a is slow", "it is", "do a", 0.1),
         Finding("b", "low", "b is slow", "it is", "do b", None),

@@ -31,7 +31,7 @@ def test_reads_of_new_pages_are_first_touches_however_they_are_cut() -> None:
     assert causes(scene) == ["first_touch"] * 4
 
 
-def test_a_page_that_was_brought_or_seen_before_was_evicted() -> None:
+def test_a_page_read_or_seen_before_was_evicted() -> None:
     scene = Scene()
     read(scene, 100, 0, READ)
     read(scene, 200, READ - 4096, 3 * 4096)  # its first page was in the first READ
@@ -41,21 +41,21 @@ def test_a_page_that_was_brought_or_seen_before_was_evicted() -> None:
     assert causes(scene) == ["first_touch", "evicted_page", "evicted_page", "first_touch"]
 
 
-def test_a_fault_says_nothing_of_what_was_there_before() -> None:
+def test_a_fault_does_not_prove_that_the_page_was_cached() -> None:
     scene = Scene()
     scene.page(Kind.FAULT, 90, 0)
     read(scene, 100, 0, READ)
     assert causes(scene) == ["first_touch"]
 
 
-def test_pages_of_other_files_and_mounts_are_others() -> None:
+def test_pages_of_different_files_and_mounts_are_distinct() -> None:
     scene = Scene()
     read(scene, 100, 0, READ, node=7)
     read(scene, 200, 0, READ, node=8)
     assert causes(scene) == ["first_touch", "first_touch"]
 
 
-def test_an_object_that_was_there_and_is_missed_was_evicted() -> None:
+def test_an_object_hit_before_and_missed_now_was_evicted() -> None:
     scene = Scene()
     read(scene, 100, 0)
     fetched(scene, 100, 1)
@@ -67,7 +67,7 @@ def test_an_object_that_was_there_and_is_missed_was_evicted() -> None:
     assert causes(scene) == ["first_touch", "first_touch", "evicted_object", "evicted_object", "first_touch"]
 
 
-def test_waiting_for_anothers_fetch_is_no_eviction() -> None:
+def test_waiting_for_the_fetch_of_another_request_is_not_an_eviction() -> None:
     scene = Scene()
     scene.add(Kind.PROC_FORK, 1, tid=TARGET, a=TARGET, b=TARGET + 1)
     read(scene, 100, 0)
@@ -117,7 +117,7 @@ def test_requests_while_the_kernel_drops_its_cache_belong_to_the_new_catalog() -
     assert causes(scene)[2:] == ["catalog_expired", "catalog_expired"]
 
 
-def test_a_request_that_fetches_a_catalog_after_a_reload_is_its_doing() -> None:
+def test_a_request_that_fetches_a_catalog_after_a_reload_has_the_cause_reload() -> None:
     scene = Scene()
     scene.request(Opcode.LOOKUP, 105, 110, 112, sent=100, name="a")
     reloaded(scene, 400)

@@ -103,7 +103,7 @@ def test_an_object_fetched_again_was_evicted() -> None:
     assert (cache.evicted, cache.thrash, cache.working_set_bytes) == (1, True, 2 * MIB)
 
 
-def test_waiting_for_the_download_of_another_is_no_eviction() -> None:
+def test_a_chunk_waited_for_during_anothers_download_was_not_evicted() -> None:
     # GIVEN a second request that misses the object while the first is fetching it
     scene = opened(Scene())
     fetched(scene, 100, 7, 0, 0)
@@ -132,7 +132,7 @@ def test_a_whole_file_and_a_catalog_are_distinguished_from_chunks() -> None:
     assert (rows[2].kind, rows[2].path) == ("catalog", "")
 
 
-def test_no_request_lies_behind_the_end_of_a_file() -> None:
+def test_requests_end_at_the_end_of_the_file() -> None:
     # GIVEN a file of 5,000 bytes that is read with a buffer of 1 MiB
     scene = opened(Scene())
     unique = scene.request(Opcode.READ, 105, 185, 192, sent=99, offset=0, size=8192)

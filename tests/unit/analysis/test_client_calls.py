@@ -54,7 +54,7 @@ def test_back_off_after_a_request_without_an_answer_is_not_the_server() -> None:
     assert (without.backoff_s, without.backoff_waited_s) == (0, 0)
 
 
-def test_back_off_of_a_worker_after_a_failed_download() -> None:
+def test_back_off_of_a_worker_is_part_of_its_wait() -> None:
     # GIVEN a worker that sleeps from 645 to 675 before it gives the error back
     row = phase(report_with_functions(cold_read().add(Kind.BACKOFF, 645, 675, tid=WORKER)), "load")
     bare = phase(report_with_functions(cold_read()), "load")
@@ -65,7 +65,7 @@ def test_back_off_of_a_worker_after_a_failed_download() -> None:
     assert row.backoff_waited_s == pytest.approx(30 * US)
 
 
-def test_back_off_that_nobody_waits_for() -> None:
+def test_back_off_without_a_waiting_request_is_counted_only() -> None:
     # GIVEN another worker that sleeps for 200 µs, half of them in the load
     report = report_with_functions(cold_read().add(Kind.BACKOFF, 700, 900, tid=WORKER2))
 
@@ -140,7 +140,7 @@ def test_clean_ups_are_counted_where_they_begin() -> None:
 @pytest.mark.parametrize(
     "cleanup", [{"b": NOT_KNOWN, "c": NOT_KNOWN, "to": 310}, {"b": 0, "to": 500}], ids=["unknown", "too long for none"]
 )
-def test_bytes_that_are_not_known_are_not_made_up(cleanup: dict[str, Any]) -> None:
+def test_unknown_bytes_are_null(cleanup: dict[str, Any]) -> None:
     # GIVEN a clean-up whose bytes the layout does not show
     report = report_with_functions(cold_read().add(Kind.CLEANUP, 300, tid=DAEMON + 7, ret=1, a=15, **cleanup))
 
@@ -163,7 +163,7 @@ def test_what_was_not_observed_is_null(functions: list[str], cleanups: int | Non
     assert (row.backoff_s, row.backoff_waited_s) == (backoff,) * 2
 
 
-def test_another_client_does_not_count() -> None:
+def test_calls_of_another_client_do_not_count() -> None:
     # GIVEN a second mount that the target does not use, and its client's clean-up and back-off
     stranger = DAEMON + 500
     scene = cold_read().call("OgaCreateModel", 100, 800)

@@ -85,7 +85,7 @@ BAD: tuple[tuple[Callable[[Path], Path], str], ...] = (
 
 @pytest.mark.parametrize("make, message", BAD, ids=[make.__name__ for make, _ in BAD])
 @pytest.mark.parametrize("verb", ["report", "json", "check"])
-def test_what_cannot_be_read_is_exit_4_and_one_sentence(
+def test_an_unreadable_trace_is_exit_4_and_one_sentence(
     tmp_path: Path, make: Callable[[Path], Path], message: str, verb: str
 ) -> None:
     trace = make(tmp_path)
@@ -140,7 +140,7 @@ def test_an_unfinished_trace_is_checked_and_reported_as_unfinished(cut_off: Path
     assert "ends at 0.7 s" in failed.stderr
 
 
-def test_a_whole_trace_says_nothing_on_stderr(tmp_path: Path) -> None:
+def test_a_complete_trace_prints_nothing_on_stderr(tmp_path: Path) -> None:
     assert run("report", stored(tmp_path, cold_run())).stderr == ""
 
 
@@ -155,7 +155,7 @@ def test_output_replaces_a_file_with_force_and_leaves_stdout_empty(tmp_path: Pat
     assert out.read_text() == run("report", trace).stdout
 
 
-def test_a_dash_is_stdout(tmp_path: Path) -> None:
+def test_output_dash_writes_to_stdout(tmp_path: Path) -> None:
     trace = stored(tmp_path, cold_run())
     assert run("report", trace, "-o", "-").stdout == run("report", trace).stdout
 
@@ -181,7 +181,7 @@ def test_output_on_a_full_disk_is_exit_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_terminal_that_knows_ascii_only_is_served(tmp_path: Path, form: str) -> None:
+def test_text_for_an_ascii_terminal_is_ascii(tmp_path: Path, form: str) -> None:
     trace = stored(tmp_path, cold_run())
     change_meta(trace, host="Bücherei")
 
@@ -198,7 +198,7 @@ def test_a_terminal_that_knows_ascii_only_is_served(tmp_path: Path, form: str) -
     )
 
 
-def test_a_reader_that_leaves_early_is_no_error_to_talk_about(tmp_path: Path) -> None:
+def test_a_pipe_closed_by_its_reader_is_not_an_error(tmp_path: Path) -> None:
     trace = stored(tmp_path, cold_run())
     script = f"{sys.executable} -m cvtrace report {trace} --format json | head -c 1 >/dev/null"
 

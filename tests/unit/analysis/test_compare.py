@@ -40,7 +40,7 @@ def sets() -> tuple[list[Report], list[Report]]:
     return [run_of(seed) for seed in range(6)], [run_of(100 + seed, 600) for seed in range(6)]
 
 
-def test_every_figure_is_that_of_the_reports() -> None:
+def test_each_figure_equals_that_of_the_reports() -> None:
     cold, hot = analyse(cold_run().trace()), analyse(hot_run().trace())
 
     difference = compared([cold], [hot])
@@ -69,7 +69,7 @@ def test_a_run_compared_with_itself_has_not_changed() -> None:
     assert "the commands differ" not in difference.notes
 
 
-def test_what_was_not_observed_is_no_number() -> None:
+def test_values_that_were_not_observed_are_null_in_a_comparison() -> None:
     cold, strace = analyse(cold_run().trace()), analyse(cold_run().trace(probe="strace"))
 
     difference = compared([cold], [strace])
@@ -226,7 +226,7 @@ def test_folders_are_sets_of_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content, code", [("missing", 2), ("empty", 4), ("file", 2)])
-def test_what_is_no_trace_is_refused(cold: Path, tmp_path: Path, content: str, code: int) -> None:
+def test_a_path_that_is_not_a_trace_is_refused(cold: Path, tmp_path: Path, content: str, code: int) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no trace")
 
@@ -236,7 +236,7 @@ def test_what_is_no_trace_is_refused(cold: Path, tmp_path: Path, content: str, c
     assert content in result.stderr
 
 
-def test_a_file_that_is_there_is_kept(cold: Path, tmp_path: Path) -> None:
+def test_an_existing_output_is_kept(cold: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
 
     assert run(cold, cold, "-o", tmp_path / "out").exit_code == 2

@@ -99,7 +99,7 @@ def test_a_run_compared_with_itself_has_one_colour_and_nothing_new(cold: Studied
     assert set(columns(page(cold, cold), "frames")["change"]) == {0}
 
 
-def test_a_wait_that_was_put_in_is_the_frame_that_grew(cold: Studied) -> None:
+def test_an_added_wait_is_the_frame_that_grew(cold: Studied) -> None:
     # GIVEN a run whose load waits 60 ms more for the file
     slower = full_analysis(slower_run(60).trace())
     # WHEN it is compared with the one without
@@ -115,7 +115,7 @@ def test_a_wait_that_was_put_in_is_the_frame_that_grew(cold: Studied) -> None:
     assert abs(first["change"]) == pytest.approx(0.060, abs=0.001)
 
 
-def test_the_widths_of_a_flame_graph_are_the_times_of_its_run(cold: Studied, hot: Studied) -> None:
+def test_frame_widths_are_the_times_of_their_run(cold: Studied, hot: Studied) -> None:
     both_sides = sides(cold, hot)
 
     for study, ns in ((cold, both_sides.differences.a_ns), (hot, both_sides.differences.b_ns)):
@@ -141,7 +141,7 @@ def test_vanished_and_new_rows_are_reported(cold: Studied, hot: Studied) -> None
 @pytest.mark.parametrize(
     "a, b, step", [(0, 7, 10), (7, 0, 0), (100, 101, 5), (100, 200, 9), (199, 100, 2), (100, 112, 7)]
 )
-def test_colours_tell_how_much_a_frame_changed(a: int, b: int, step: int) -> None:
+def test_the_colour_of_a_frame_depends_on_its_change(a: int, b: int, step: int) -> None:
     assert flame.paint_of(np.array([a]), np.array([b])).tolist() == [FIRST_CHANGE + step]
 
 
@@ -169,7 +169,7 @@ def test_files_whose_names_are_hashed_are_not_distinguished(cold: Studied) -> No
     assert "names are hashed in one of the traces" in unescape(page(cold, hashed)).lower()
 
 
-def test_numbers_of_inodes_are_no_names(cold: Studied) -> None:
+def test_inode_numbers_are_not_compared_as_names(cold: Studied) -> None:
     nameless = cold_run()
     nameless.off(635_000, 636_000, 636_100, by=WORKER, state=2)
     nameless.request(Opcode.READ, 635_100, 635_900, 636_000, sent=634_999, node=777)
@@ -208,7 +208,7 @@ def test_sets_have_intervals_and_show_the_run_in_the_middle() -> None:
     assert "fewer than 6 runs" in rendered.lower()
 
 
-def test_tokens_are_those_of_both_and_a_shorter_run_just_ends(cold: Studied, hot: Studied) -> None:
+def test_tokens_of_both_runs_are_drawn_up_to_their_ends(cold: Studied, hot: Studied) -> None:
     cells = columns(page(cold, hot), "tokens")
 
     assert cells["token"] == list(range(383))
@@ -219,14 +219,14 @@ def test_tokens_are_those_of_both_and_a_shorter_run_just_ends(cold: Studied, hot
     assert cells["change"][3:] == [None] * 380
 
 
-def test_the_higher_of_two_bars_tells_both_times_and_the_lower_its_own() -> None:
+def test_the_higher_of_two_bars_shows_both_times_on_hover() -> None:
     assert tokens._how(0, 9e6, 8e6) == "A 9.00 ms, B 8.00 ms: -1.00 ms"
     assert tokens._how(1, 9e6, 8e6) == "8.00 ms"
     assert tokens._how(1, 8e6, 9e6) == "A 8.00 ms, B 9.00 ms: +1.00 ms"
     assert tokens._how(0, 8e6, -1) == "8.00 ms; the other run has no such token"
 
 
-def test_of_very_many_tokens_means_are_drawn_and_none_goes_across_the_end_of_a_run() -> None:
+def test_many_tokens_are_drawn_as_means_within_each_run() -> None:
     random = np.random.default_rng(5)
     a, b = random.integers(1, 1000, 9000), random.integers(1, 1000, 9000)
     b[5003:] = -1
@@ -241,7 +241,7 @@ def test_of_very_many_tokens_means_are_drawn_and_none_goes_across_the_end_of_a_r
     assert set(mean[first >= 5003, 1].tolist()) == {-1}
 
 
-def test_nothing_is_loaded_from_elsewhere(cold: Studied, hot: Studied) -> None:
+def test_the_page_loads_nothing_from_the_network(cold: Studied, hot: Studied) -> None:
     rendered = page(cold, hot)
 
     assert "default-src 'none'" in unescape(rendered)

@@ -194,7 +194,7 @@ def test_a_report_with_little_in_it_keeps_the_contract(kind: str) -> None:
     assert breaches(document, CONTRACT) == []
 
 
-def test_words_are_those_of_the_contract() -> None:
+def test_enumerated_values_are_those_of_the_contract() -> None:
     document = rendered(cold_run())
 
     assert document["verdict"]["generation_hits_cvmfs"] in ("yes", "no", "inconclusive")
@@ -205,7 +205,7 @@ def test_words_are_those_of_the_contract() -> None:
     assert set(document["phases"][0]["classes"]) == set(LABELS)
 
 
-def test_rows_say_what_happened() -> None:
+def test_rows_have_the_values_of_the_scene() -> None:
     document = rendered(cold_run())
 
     assert document["fetches"][0]["url"].startswith("/cvmfs/repo.test.org/data/00/")
@@ -216,7 +216,7 @@ def test_rows_say_what_happened() -> None:
     assert decode["count"] == len(document["tokens"]) == document["verdict"]["tokens"] == 3
 
 
-def test_the_contract_would_notice() -> None:
+def test_a_violated_contract_is_detected() -> None:
     document = rendered(cold_run())
     del document["phases"][0]["faults"]
     document["tokens"][1]["index"] = "1"

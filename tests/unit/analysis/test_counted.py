@@ -50,7 +50,7 @@ def loaded(values: dict[str, int], **grown: int) -> Readings:
     return readings
 
 
-def test_what_grew_belongs_to_the_phase_around_which_it_was_read():
+def test_counter_differences_belong_to_the_phase_between_the_readings():
     report = loaded(CLIENT_COUNTERS, nopen=4, ndownload=6, rx=1000).tokens(ndownload=1, rx=10)
     phases = {row.name: (row.http_fetches, row.http_bytes) for row in report.phases}
     assert phases["load"] == (6, 1000 * 1024)
@@ -66,14 +66,14 @@ def test_a_counter_that_moves_between_tokens_is_a_yes(grown):
     assert "from the prefill to the last token" in " ".join(text.render(report, verbose=True).split())
 
 
-def test_attributes_that_stand_still_prove_nothing():
+def test_unchanged_attributes_prove_nothing():
     report = loaded(CLIENT_COUNTERS, nopen=4).tokens(process__major_faults=3)
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
     assert (report.verdict.http_fetches, report.verdict.fuse_reads) == (0, None)
     assert "3 major page faults" in " ".join(report.verdict.proof)
 
 
-def test_with_the_socket_counters_that_stand_still_prove_a_no():
+def test_unchanged_counters_of_the_talk_socket_prove_a_no():
     report = with_counts(loaded(TALK, cvmfs__n_fs_open=4, cvmfs__n_fs_read=50))
     assert report.verdict.generation_hits_cvmfs == "no", report.verdict
     assert "50 reads and 4 opens in the load" in " ".join(report.verdict.proof)
@@ -87,18 +87,18 @@ def with_counts(readings: Readings, version: str = "2.12.0", **grown: int) -> Re
 
 
 @pytest.mark.parametrize("name", ["cvmfs__n_fs_read", "cvmfs__n_fs_lookup", "cvmfs__n_fs_open", "download__n_requests"])
-def test_with_the_socket_every_request_counts(name):
+def test_with_the_talk_socket_each_request_counts(name):
     report = with_counts(loaded(TALK, cvmfs__n_fs_open=4), **{name: 1})
     assert report.verdict.generation_hits_cvmfs == "yes"
 
 
-def test_nothing_opened_in_the_load_is_no_proof():
+def test_a_load_without_opens_is_not_a_proof():
     report = with_counts(loaded(TALK))
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
     assert any("may not come from there" in reason for reason in report.verdict.missing)
 
 
-def test_a_client_that_may_let_reads_pass_is_no_proof():
+def test_a_client_with_passthrough_prevents_a_proof():
     report = with_counts(loaded(TALK, cvmfs__n_fs_open=4), version="2.13.1")
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
     assert any("passthrough" in reason for reason in report.verdict.missing)
@@ -143,7 +143,7 @@ def test_counters_of_a_mount_count_if_the_target_uses_it(held_files, argv, answe
     assert report.verdict.http_fetches == (2 if answer == "yes" else None)
 
 
-def test_a_mount_that_somebody_else_used_leaves_a_proven_no_open():
+def test_use_of_the_mount_by_other_processes_prevents_a_proof():
     readings = loaded(TALK, cvmfs__n_fs_open=4)
     readings.tokens(cvmfs__n_fs_read=1)
     open_files(readings.scene, 0, 0)

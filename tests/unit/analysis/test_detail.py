@@ -28,7 +28,7 @@ def test_the_longest_of_every_group_are_kept(rows: list[tuple[int, int]], most: 
     assert indexes.all() if len(rows) <= most else indexes.sum() >= min(most, len(rows))
 
 
-def test_room_that_is_left_goes_to_the_longest_of_all() -> None:
+def test_remaining_room_goes_to_the_longest_waits() -> None:
     length = np.arange(1000, dtype=np.int64)
 
     indexes = longest(length, length % 2, most=100, each=10)
@@ -46,7 +46,7 @@ def test_of_equally_long_ones_the_first_are_kept() -> None:
 
 
 @given(st.lists(st.integers(-5, 2**21), max_size=50))
-def test_numbers_are_those_of_numpy(values: list[int]) -> None:
+def test_numbered_equals_numpy_unique(values: list[int]) -> None:
     given_values = np.array(values, dtype=np.int64)
 
     for sample in (given_values, given_values % 7, given_values.astype(np.int32)):

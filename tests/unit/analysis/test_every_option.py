@@ -67,7 +67,7 @@ REPORT = {
 """Options of report, and how they are given; --format, --output and --open have tests of their own."""
 
 
-def test_no_option_of_report_is_forgotten_here() -> None:
+def test_each_option_of_report_is_tested_here() -> None:
     command: click.Command = import_module(VERBS["report"].module).command
     names = {option.opts[-1] for option in command.params if isinstance(option, click.Option)}
     assert names == {*REPORT, "--format", "--output", "--open"}
@@ -122,7 +122,7 @@ def output_of(trace: Path, form: str, destination: Path, more: object) -> tuple[
         ("out", b"phi3-qa.py"),
     ],
 )
-def test_the_name_of_the_output_says_its_form(trace: Path, tmp_path: Path, name: str, begins: bytes) -> None:
+def test_the_ending_of_the_output_selects_its_format(trace: Path, tmp_path: Path, name: str, begins: bytes) -> None:
     result = run("report", trace, "-o", tmp_path / name)
 
     assert result.exit_code == 0, result.stderr
@@ -142,7 +142,7 @@ def test_the_name_of_the_output_says_its_form(trace: Path, tmp_path: Path, name:
         (("--open", "-o", "-"), "--open needs a file"),
     ],
 )
-def test_what_contradicts_itself_is_wrong_usage(trace: Path, words: tuple[str, ...], message: str) -> None:
+def test_contradicting_options_are_wrong_usage(trace: Path, words: tuple[str, ...], message: str) -> None:
     result = run("report", trace, *words)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -155,7 +155,7 @@ def test_options_of_what_if_imply_it(trace: Path, option: tuple[str, str]) -> No
     assert "what if" in run("report", trace, *option).stdout
 
 
-def test_compare_takes_its_form_from_the_name_too(trace: Path, second_trace: Path, tmp_path: Path) -> None:
+def test_compare_selects_its_format_by_the_ending(trace: Path, second_trace: Path, tmp_path: Path) -> None:
     assert run("compare", trace, second_trace, "-o", tmp_path / "x.html").exit_code == 0
     assert (tmp_path / "x.html").read_text().startswith("<!doctype html>")
     for words in (("-o", "x.folded"), ("-o", "x.html", "--format", "json"), ("--force",)):
@@ -163,7 +163,7 @@ def test_compare_takes_its_form_from_the_name_too(trace: Path, second_trace: Pat
 
 
 @pytest.mark.parametrize("verb, words", [("report", ()), ("check", ("verdict == no",)), ("compare", (".",))])
-def test_a_trace_that_is_not_there_is_wrong_usage(verb: str, words: tuple[str, ...]) -> None:
+def test_a_missing_trace_is_wrong_usage(verb: str, words: tuple[str, ...]) -> None:
     result = run(verb, "nosuch", *words)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -211,7 +211,7 @@ def test_options_without_an_effect_are_refused(
     assert message in " ".join(result.stderr.split())
 
 
-def test_what_follows_the_script_is_the_scripts() -> None:
+def test_arguments_after_the_script_are_the_scripts() -> None:
     """Options of the script are never taken for cvtrace's; the script is not there, so that nothing is recorded."""
     result = run("run", "nosuch.py", "--fromat", "-v", "--no-summary")
 

@@ -39,7 +39,7 @@ def test_texts_go_to_stdout(trace: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_a_file_has_what_a_pipe_gets(trace: Path, form: str, tmp_path: Path) -> None:
+def test_a_file_and_a_pipe_get_the_same_bytes(trace: Path, form: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     result = run(trace, "--format", form, "-o", out)
@@ -50,7 +50,7 @@ def test_a_file_has_what_a_pipe_gets(trace: Path, form: str, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
 
 
-def test_a_perfetto_trace_is_one(trace: Path) -> None:
+def test_a_perfetto_trace_can_be_parsed(trace: Path) -> None:
     perfetto_trace = Trace.FromString(run(trace, "--format", "perfetto").stdout_bytes)
 
     assert len(perfetto_trace.packet) > 20
@@ -67,7 +67,7 @@ def test_tables_go_to_a_folder_or_a_zip(trace: Path, form: str, name: str, tmp_p
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 @pytest.mark.parametrize("words", [(), ("-o", "-")])
-def test_tables_want_a_place(trace: Path, form: str, words: tuple[str, ...]) -> None:
+def test_exported_tables_need_an_output_option(trace: Path, form: str, words: tuple[str, ...]) -> None:
     result = run(trace, "--format", form, *words)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -76,7 +76,7 @@ def test_tables_want_a_place(trace: Path, form: str, words: tuple[str, ...]) -> 
 
 @pytest.mark.parametrize("form", ["text", "json", "html", *EXPORTS])
 @pytest.mark.parametrize("existing", ["file", "folder"])
-def test_nothing_is_replaced_unasked(trace: Path, form: str, existing: str, tmp_path: Path) -> None:
+def test_no_file_is_replaced_without_force(trace: Path, form: str, existing: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     if existing == "file":
         out.write_text("mine")
@@ -121,7 +121,7 @@ def test_force_leaves_other_files_of_a_folder(trace: Path, tmp_path: Path) -> No
     "destination, message",
     [("nowhere/out", "No such file"), ("file/out", "Not a directory"), ("/dev/full", "No space left")],
 )
-def test_what_cannot_be_written_is_exit_2_and_leaves_nothing(
+def test_an_unwritable_output_is_exit_2_and_leaves_no_file(
     trace: Path, form: str, destination: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -146,7 +146,7 @@ def test_tables_that_cannot_be_written_are_exit_2(trace: Path, form: str, destin
     assert f"cannot write {tmp_path / destination}: " in result.stderr
 
 
-def test_an_unknown_form_is_exit_2_and_names_those_there_are(trace: Path) -> None:
+def test_an_unknown_format_is_exit_2_and_the_known_ones_are_named(trace: Path) -> None:
     result = run(trace, "--format", "jpeg")
 
     assert result.exit_code == 2
@@ -154,14 +154,14 @@ def test_an_unknown_form_is_exit_2_and_names_those_there_are(trace: Path) -> Non
 
 
 @pytest.mark.parametrize("form", EXPORTS)
-def test_other_programs_are_not_the_browser(trace: Path, form: str) -> None:
+def test_open_is_refused_for_formats_of_other_programs(trace: Path, form: str) -> None:
     result = run(trace, "--format", form, "--open")
 
     assert result.exit_code == 2
     assert "for other programs" in result.stderr
 
 
-def test_a_terminal_gets_no_protobuf(trace: Path) -> None:
+def test_protobuf_is_not_written_to_a_terminal(trace: Path) -> None:
     master, terminal = os.openpty()
     result = subprocess.run(
         [sys.executable, "-m", "cvtrace", "report", str(trace), "--format", "perfetto"],
@@ -177,7 +177,7 @@ def test_a_terminal_gets_no_protobuf(trace: Path) -> None:
     assert "not for a terminal: name a file with -o" in result.stderr
 
 
-def test_a_pipe_that_knows_ascii_only_gets_utf8(trace: Path) -> None:
+def test_an_export_to_an_ascii_pipe_is_utf8(trace: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "cvtrace", "report", str(trace), "--format", "openmetrics"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},

@@ -59,7 +59,7 @@ both_forms = pytest.mark.parametrize("form", tables.FORMATS)
 
 
 @both_forms
-def test_tables_hold_what_the_report_holds(form: str, tmp_path: Path) -> None:
+def test_exported_tables_have_the_values_of_the_report(form: str, tmp_path: Path) -> None:
     report = full_analysis(cold_run().trace())[2]
 
     tables = exported_tables(cold_run().trace(), form, tmp_path / "out")
@@ -160,7 +160,7 @@ def test_hostile_names_are_text(form: str, tmp_path: Path) -> None:
             assert not any(UNSEEN.search(str(item)) for item in table[column])
 
 
-def test_parquet_says_what_its_columns_mean(tmp_path: Path) -> None:
+def test_parquet_columns_have_descriptions(tmp_path: Path) -> None:
     exported_tables(cold_run().trace(), "parquet", tmp_path / "out")
 
     for name, columns in TABLES.items():
@@ -171,7 +171,7 @@ def test_parquet_says_what_its_columns_mean(tmp_path: Path) -> None:
         assert metadata == {key: (unit.encode(), meaning.encode()) for key, (unit, meaning) in columns.items()}
 
 
-def test_a_zip_holds_the_same_files(tmp_path: Path) -> None:
+def test_a_zip_contains_the_same_tables(tmp_path: Path) -> None:
     study, more, report = full_analysis(cold_run().trace())
     stream = io.BytesIO()
 
@@ -216,7 +216,7 @@ def row_type(hint: Any) -> Any:
     return typing.get_args(hint)[0]
 
 
-def test_the_docs_have_the_columns_that_are_written() -> None:
+def test_each_exported_column_is_documented() -> None:
     descriptions: dict[str, dict[str, tuple[str, str]]] = {}
     table = ""
     for line in DOCS.read_text().splitlines():

@@ -69,7 +69,7 @@ def test_time_off_the_cpu_inside_a_fault_keeps_its_class() -> None:
 
 
 @pytest.mark.parametrize("page, inode", [(500, 7), (100, 8)])
-def test_a_fault_around_elsewhere_is_not_its_end(page: int, inode: int) -> None:
+def test_a_fault_around_at_another_page_does_not_end_a_fault(page: int, inode: int) -> None:
     scene = fault(running(), 200, 100)
     readahead(scene, 300)
     around(scene, 330, page - 4, inode)
@@ -85,7 +85,7 @@ def test_a_fault_that_sent_nothing_has_no_known_length() -> None:
     assert classes_us(load(scene)) == {"compute.cpu": 700}
 
 
-def test_runs_of_fault_around_are_not_guessed() -> None:
+def test_a_sequence_of_fault_arounds_has_no_known_length() -> None:
     scene = running()
     for number in range(10):
         around(scene, 200 + 5 * number, 16 * number)
@@ -110,7 +110,7 @@ def test_a_fault_ends_before_the_thread_sleeps() -> None:
     assert "cache.page" not in classes_us(load(scene))
 
 
-def test_a_fault_that_is_tried_in_vain_goes_on_but_not_a_third_time() -> None:
+def test_a_fault_is_extended_by_one_retry_only() -> None:
     # GIVEN two FAULTs for one page: the second cannot let go of the mapping again, so what maps the page is not seen
     scene = fault(running(), 200, 100)
     readahead(scene, 220)
@@ -121,7 +121,7 @@ def test_a_fault_that_is_tried_in_vain_goes_on_but_not_a_third_time() -> None:
     assert classes_us(load(scene)) == {"cache.page": 120, "compute.cpu": 580}
 
 
-def test_threads_do_not_mix() -> None:
+def test_faults_of_different_threads_are_separate() -> None:
     # GIVEN a fault of one thread, and a READ of another of the same process
     scene = fault(running(), 200, 100)
     scene.add(Kind.PROC_FORK, 0, tid=TARGET, a=TARGET, b=TARGET + 1)

@@ -52,7 +52,7 @@ def test_time_with_two_fetches_under_way_is_not_sequential() -> None:
     assert result.most_at_once == 2
 
 
-def test_without_a_fetch_nothing_was_waited() -> None:
+def test_without_a_fetch_the_wait_is_zero() -> None:
     scene = Scene()
     scene.request(Opcode.READ, 100, 190, 195, sent=99)
 

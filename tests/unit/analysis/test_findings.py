@@ -475,7 +475,7 @@ def test_a_healthy_run_has_no_findings(builder: Callable[[], Scene]) -> None:
     assert findings_by_id(builder().trace()) == {}
 
 
-def test_a_run_that_nobody_could_observe_has_no_findings_on_requests() -> None:
+def test_without_observed_requests_there_are_no_findings_on_requests() -> None:
     scene = Scene(end=900_000)
     scene.call("OgaCreateModel", 100_000, 400_000)
     assert findings_by_id(scene.trace(probe="portable", mounts=[])) == {}
@@ -512,13 +512,13 @@ def test_the_daemons_own_threads_do_not_starve_the_run() -> None:
 
 
 @pytest.mark.parametrize("calls", [True, False], ids=["GenAI", "no library"])
-def test_threads_of_onnxruntime_are_advised_where_it_was_called(calls: bool) -> None:
+def test_the_thread_setting_of_onnxruntime_is_advised_only_if_it_was_called(calls: bool) -> None:
     scene = run() if calls else Scene(end=10_000).preempted(9_000, 9_100)
     finding = findings_by_id(scene.preempted(1000, 3000).trace())["cpu_starved"]
     assert ("intra_op_num_threads" in finding.advice) == calls
 
 
-def test_what_a_cpu_would_save_is_at_most_the_time_that_waited_for_one() -> None:
+def test_the_saving_of_another_cpu_is_at_most_the_time_waited_for_one() -> None:
     # GIVEN a thread that has no CPU from 2 ms on, and a target whose life ends at 3 ms, before the thread gets one
     scene = Scene(end=10_000).add(Kind.PROC_EXEC, 0, tid=TARGET, text="/usr/bin/sha256sum")
     scene.preempted(2000, 9000).add(Kind.PROC_EXIT, 3000, tid=TARGET)

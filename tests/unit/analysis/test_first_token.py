@@ -49,7 +49,7 @@ def test_a_read_anywhere_in_an_answer_is_a_yes(at: float, expected: dict[str, in
 
 
 @pytest.mark.parametrize("at", [410, AFTER, 650], ids=["before the prefill", "after the last token", "before the end"])
-def test_a_read_outside_of_every_answer_is_none_of_generation(at: float) -> None:
+def test_a_read_outside_of_each_answer_does_not_belong_to_generation(at: float) -> None:
     verdict = analyse(with_read(at).trace()).verdict
 
     assert verdict.generation_hits_cvmfs == "no"
@@ -78,7 +78,7 @@ def test_waits_of_other_threads_between_tokens_are_reported_separately() -> None
     assert between.others_blocked_s == pytest.approx(2e-6)
 
 
-def test_the_parts_add_up() -> None:
+def test_the_parts_of_generation_add_up() -> None:
     scene = generation()
     for number, at in enumerate((PREFILL, 485, 505, DECODE, BETWEEN)):
         scene.request(Opcode.READ, at + 1, at + 1.8, at + 2.2, sent=at + 0.2, offset=number << 20)
@@ -99,7 +99,7 @@ def test_the_parts_add_up() -> None:
     assert sum(walls) == pytest.approx((555 - 420) * 1e-6)
 
 
-def test_the_time_a_chat_waits_for_the_next_question_is_no_generation() -> None:
+def test_the_time_a_chat_waits_for_the_next_question_is_not_generation() -> None:
     # GIVEN two answers of one generator, 3 ms for the keyboard between them, and a read meanwhile
     scene = Scene(end=10_000)
     scene.call("OgaCreateModel", 100, 400)
@@ -121,7 +121,7 @@ def test_the_time_a_chat_waits_for_the_next_question_is_no_generation() -> None:
     assert [(answer.tokens, round(answer.wall_s * 1e6)) for answer in report.answers] == [(1, 95), (1, 95)]
 
 
-def test_a_prompt_that_is_typed_after_a_first_prefill_is_waited_for_outside_of_generation() -> None:
+def test_waiting_for_a_typed_prompt_after_the_first_prefill_is_not_generation() -> None:
     # GIVEN a generator that takes the instructions at once, and the question when it has been typed
     scene = Scene(end=10_000)
     scene.call("OgaGenerator_AppendTokens", 420, 480)
@@ -134,7 +134,7 @@ def test_a_prompt_that_is_typed_after_a_first_prefill_is_waited_for_outside_of_g
     assert first.wall_s == pytest.approx((60 + 300) * 1e-6)
 
 
-def test_an_answer_that_was_under_way_goes_back_to_the_begin_of_the_recording() -> None:
+def test_an_answer_in_progress_when_the_recording_begins_starts_with_it() -> None:
     # GIVEN a target that ran already, and reads before the first token that the recording has
     scene = Scene().call("OgaGenerator_GenerateNextToken", 300, 320).call("OgaGenerator_GenerateNextToken", 330, 350)
     scene.request(Opcode.READ, 101, 102, 103, sent=100)
@@ -147,7 +147,7 @@ def test_an_answer_that_was_under_way_goes_back_to_the_begin_of_the_recording() 
     assert verdict.between_calls.fuse_reads == 1
 
 
-def test_another_process_that_loads_meanwhile_leaves_it_open() -> None:
+def test_another_process_that_loads_meanwhile_makes_it_inconclusive() -> None:
     # GIVEN a child that loads a model of its own while its parent generates
     scene = generation()
     scene.add(Kind.PROC_FORK, 2, tid=TARGET, a=CHILD, b=CHILD)
@@ -165,7 +165,7 @@ def test_another_process_that_loads_meanwhile_leaves_it_open() -> None:
 # What counts as a token.
 
 
-def test_a_call_that_failed_made_no_token() -> None:
+def test_a_failed_call_does_not_count_as_a_token() -> None:
     scene = generation(tokens=2)
     scene.call("OgaGenerator_GenerateNextToken", 540, 555, ret=-1)
 
@@ -178,7 +178,7 @@ def test_a_call_that_failed_made_no_token() -> None:
     assert (report.answers[0].steps, report.answers[0].failed_steps) == (2, 1)
 
 
-def test_where_all_calls_failed_nothing_is_proven() -> None:
+def test_where_all_calls_failed_the_answer_is_inconclusive() -> None:
     scene = generation(tokens=0)
     scene.call("OgaGenerator_GenerateNextToken", 540, 555, ret=-1)
 
@@ -226,7 +226,7 @@ def test_the_tokens_that_the_target_takes_are_counted() -> None:
     assert "between" in {row.name for row in report.phases}  # taking them is no phase of its own
 
 
-def test_the_hook_tells_the_sequences_of_the_generator_that_is_made() -> None:
+def test_the_hook_records_the_batch_size_of_the_new_generator() -> None:
     scene = Scene().call("cvtrace.sequences", 400, 415, b=77, c=3)
     scene.call("OgaCreateGenerator", 402, 414, b=1, c=GENERATOR).call(
         "OgaGeneratorParamsSetSearchNumber", 390, 391, c=1
@@ -250,7 +250,7 @@ def test_a_batch_of_unknown_size_has_steps_and_no_tokens() -> None:
     assert report.answers[0].tokens is None
 
 
-def test_generators_of_different_sizes_are_counted_each_by_itself() -> None:
+def test_generators_of_different_batch_sizes_are_counted_separately() -> None:
     scene = Scene(end=2000).call("OgaGenerator_AppendTokenSequences", 420, 480, b=GENERATOR, c=3)
     batch(scene).call("OgaGenerator_AppendTokenSequences", 700, 780, b=GENERATOR + 64, c=1)
     batch(scene, 5, GENERATOR + 64, 800)

@@ -29,7 +29,7 @@ def test_every_class_of_an_output_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_an_output_is_known_by_its_name_and_its_own_ending(name: str) -> None:
+def test_an_output_is_selected_by_its_name_or_its_ending(name: str) -> None:
     form = FORMATS[name]
     owner = next(form_class for form_class in FORMATS.values() if form.endings[0] in form_class.endings)
 

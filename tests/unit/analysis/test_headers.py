@@ -117,19 +117,19 @@ def test_tensors_of_a_gguf_file_lie_where_their_bytes_are(tmp_path: Path) -> Non
     assert [(tensor.dtype, tensor.shape) for tensor in tensors.values()] == [("float32", (64, 32)), ("q8_0", (64, 32))]
 
 
-def test_sizes_of_blocks_are_those_of_ggml() -> None:
+def test_gguf_block_sizes_are_those_of_ggml() -> None:
     known_sizes = {int(kind): sizes for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
     cvtrace_sizes = {kind: (block, width) for kind, (_, block, width) in gguf_header.TYPES.items()}
     assert {kind: known_sizes[kind] for kind in cvtrace_sizes} == cvtrace_sizes
 
 
-def test_types_of_elements_are_those_of_onnx() -> None:
+def test_onnx_element_types_are_those_of_onnx() -> None:
     for kind, (name, _) in onnx_header.TYPES.items():
         type_name = TensorProto.DataType.Name(kind).lower()
         assert type_name == {"float32": "float", "float64": "double"}.get(name, name)
 
 
-def test_names_that_cannot_be_written_are_made_so(tmp_path: Path) -> None:
+def test_invalid_unicode_in_tensor_names_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     header = b'{"\\ud800w": {"dtype": "\\udfffX", "shape": [1], "data_offsets": [0, 4]}}'
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
@@ -150,7 +150,7 @@ def test_weights_inside_a_model_are_skipped_not_read(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("location", ["../../etc/shadow", "/etc/shadow", ".", "", "a/../../b"])
-def test_data_outside_the_folder_of_the_model_is_not_reported(tmp_path: Path, location: str) -> None:
+def test_external_data_outside_the_folder_of_the_model_is_ignored(tmp_path: Path, location: str) -> None:
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value=location)
     path = tmp_path / "model.onnx"
@@ -195,7 +195,7 @@ GGUF_HEAD = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
         (onnx_header.tensors, b"#!/bin/sh\nexit\n", "no ONNX model"),
     ],
 )
-def test_what_is_no_model_is_refused(tmp_path: Path, parser: Parser, content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, parser: Parser, content: bytes, reason: str) -> None:
     path = tmp_path / "model"
     path.write_bytes(content)
     with pytest.raises(Unreadable, match=reason):
@@ -212,7 +212,7 @@ def test_a_tensor_ends_where_its_file_ends(tmp_path: Path) -> None:
     assert tensor.offset + tensor.size == path.stat().st_size
 
 
-def test_a_header_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_header_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MOST_SECONDS", -1.0)
     with pytest.raises(Unreadable, match="not read within"):
         parsed(gguf_header.tensors, gguf_model(tmp_path / "model.gguf"))
@@ -230,7 +230,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[Parser, bytes]:
 
 @given(st.data())
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_damaged_headers_end_in_a_sentence(tmp_path: Path, originals: dict[Parser, bytes], data: st.DataObject) -> None:
+def test_damaged_headers_are_reported_in_one_sentence(
+    tmp_path: Path, originals: dict[Parser, bytes], data: st.DataObject
+) -> None:
     # GIVEN a good file, cut and with some bytes changed
     parser = data.draw(st.sampled_from(sorted(originals, key=repr)))
     content = bytearray(originals[parser])
@@ -251,7 +253,7 @@ def test_damaged_headers_end_in_a_sentence(tmp_path: Path, originals: dict[Parse
 
 @given(st.binary(max_size=300))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_bytes_end_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+def test_arbitrary_bytes_are_reported_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model"
     for parser in (onnx_header.tensors, safetensors_header.tensors, gguf_header.tensors):
         path.write_bytes(GGUF_HEAD + content if parser is gguf_header.tensors else content)
@@ -274,7 +276,7 @@ def test_any_bytes_end_in_a_sentence(tmp_path: Path, content: bytes) -> None:
         ("layers.99999999999999999999.x", None),
     ],
 )
-def test_layers_are_in_the_names(name: str, layer: int | None) -> None:
+def test_layers_are_parsed_from_tensor_names(name: str, layer: int | None) -> None:
     assert layer_of(name) == layer
 
 
@@ -298,7 +300,7 @@ def test_a_model_is_located_where_it_was_and_in_another_folder(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["missing", "fifo", "folder", "link out", "other mount", "garbage", "secret"])
-def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, kind: str) -> None:
+def test_an_unreadable_model_is_reported_in_one_sentence(tmp_path: Path, kind: str) -> None:
     mount = tmp_path / "mount"
     mount.mkdir()
     path = mount / "model.onnx"
@@ -331,5 +333,5 @@ def test_a_link_within_the_mount_is_followed(tmp_path: Path) -> None:
     assert (len(tensors), troubles) == (2, [])
 
 
-def test_nothing_is_reported_where_there_is_no_model(tmp_path: Path) -> None:
+def test_without_a_model_there_are_no_tensors_and_no_error(tmp_path: Path) -> None:
     assert headers_on_mounts([str(tmp_path)], current_user())([str(tmp_path / "script.py")]) == ([], [])

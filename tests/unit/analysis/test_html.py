@@ -53,14 +53,14 @@ def test_every_kind_of_trace_has_a_report(make_scene: Callable[[], Scene]) -> No
     assert ("tokens" in data["roots"]) == bool(report.tokens)
 
 
-def test_reads_that_brought_nothing_have_no_picture_by_offset() -> None:
+def test_reads_without_data_have_no_chart_by_offset() -> None:
     # GIVEN a run whose only READ has an offset and no reply when the recording ends
     page = html.render(*full_analysis(read_without_answer().trace()))
     # THEN there is a page, without a picture that has nothing to show
     assert "heat" not in payload(page)["roots"]
 
 
-def test_tables_say_what_the_json_says() -> None:
+def test_tables_of_the_page_have_the_values_of_the_json() -> None:
     study, details, report = full_analysis(cold_run().trace())
 
     tables = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
@@ -102,14 +102,14 @@ def test_answers_and_mounts_that_were_not_observed_have_tables() -> None:
     assert (mounts["path"], mounts["reads"]) == (["/cvmfs/b.test.org"], [1])
 
 
-def test_one_answer_is_no_table() -> None:
+def test_a_single_answer_has_no_table() -> None:
     study, details, report = full_analysis(cold_run().trace())
     keys = {table["key"] for table in payload(html.render(study, details, report))["tables"]}
     assert len(report.answers) == 1
     assert not {"answers", "unobserved_mounts"} & keys
 
 
-def test_what_was_not_observed_is_not_zero() -> None:
+def test_values_that_were_not_observed_are_not_shown_as_zero() -> None:
     study, details, report = full_analysis(portable_run().trace())
 
     tables = {table["key"]: table for table in payload(html.render(study, details, report))["tables"]}
@@ -119,7 +119,7 @@ def test_what_was_not_observed_is_not_zero() -> None:
     assert "single reads are not seen: nobody knows" in html.render(study, details, report)
 
 
-def test_nothing_is_loaded_from_elsewhere() -> None:
+def test_the_page_loads_nothing_from_the_network() -> None:
     page = html.render(*full_analysis(cold_run().trace()))
 
     assert "default-src 'none'" in unescape(page)
@@ -180,7 +180,7 @@ def failing_run() -> Scene:
     return scene
 
 
-def test_what_failed_stands_first_and_every_process_has_a_row() -> None:
+def test_failures_come_first_and_each_process_has_a_row() -> None:
     study, details, report = full_analysis(failing_run().trace())
 
     page = html.render(study, details, report)

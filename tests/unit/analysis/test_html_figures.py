@@ -36,7 +36,7 @@ def test_a_model_has_four_figures_each_with_its_hot_value() -> None:
     assert shown["Load"].better == (load.wall_s - saved["load"] < 0.9 * load.wall_s)
 
 
-def test_a_program_begins_with_its_whole_run() -> None:
+def test_the_first_row_of_a_program_is_its_whole_run() -> None:
     _, _, report = full_analysis(Scene().trace())
 
     assert figures(report)[0].name == "Whole run"
@@ -51,7 +51,7 @@ def test_what_was_not_observed_has_no_hot_value() -> None:
     assert not any(each.hot for each in shown.values())
 
 
-def test_the_bar_of_the_run_adds_up() -> None:
+def test_the_bar_of_the_run_adds_up_to_its_time() -> None:
     _, _, report = full_analysis(cold_run().trace())
 
     pieces = bar(report.phases)
@@ -104,7 +104,7 @@ def test_a_second_answer_has_a_first_token_of_its_own() -> None:
     assert times.wall[0] == times.wall[3] > times.wall[1]
 
 
-def test_a_read_of_a_token_is_evidence_whatever_its_length() -> None:
+def test_reads_of_each_token_are_marked_as_evidence() -> None:
     shown = scene(*full_analysis(big_trace(3000, tokens=40, files=4)))
 
     source = timeline.picture(shown).model.select_one({"name": "evidence"}).data
@@ -138,13 +138,13 @@ def test_many_fetches_are_packed_into_as_many_rows_as_ran_at_once() -> None:
     assert picture.model.height / lanes >= waterfall.PACKED_ROW
 
 
-def test_a_fetch_is_called_by_its_file() -> None:
+def test_a_fetch_is_labelled_with_its_file() -> None:
     shown = scene(*full_analysis(cold_run().trace()))
 
     assert shown.fetch_names[0].startswith(MODEL.rpartition("/")[2])
 
 
-def test_a_hot_run_promises_nothing() -> None:
+def test_a_hot_run_has_no_predicted_saving() -> None:
     _, _, report = full_analysis(hot_run().trace())
 
     assert not any(each.better for each in figures(report))

@@ -52,7 +52,7 @@ def test_requests_belong_to_the_innermost_import() -> None:
     assert (app.self_opens, app.self_reads) == (1, 0)
 
 
-def test_an_import_has_what_those_nested_in_it_have() -> None:
+def test_an_import_includes_the_requests_of_nested_imports() -> None:
     rows = by_name(analyse(program().trace()))
 
     assert (rows["app"].opens, rows["app"].reads, rows["app"].http_fetches) == (3, 1, 1)
@@ -79,7 +79,7 @@ def test_times_of_imports_and_their_waits_are_those_that_were() -> None:
     assert rows["light"].blocked_s == 0
 
 
-def test_what_comes_before_the_first_mark_is_the_start_of_the_interpreter() -> None:
+def test_time_before_the_first_import_is_the_start_of_the_interpreter() -> None:
     row = by_name(analyse(program().trace()))[START]
     assert (row.wall_s, row.lookups) == (pytest.approx(100e-6), 1)
     assert row.blocked_s == pytest.approx(40e-6)
@@ -98,7 +98,7 @@ def test_packages_add_up_over_their_modules() -> None:
     assert inside == pytest.approx(100e-6 + 700e-6 + 30e-6)
 
 
-def test_a_module_that_is_asked_for_within_its_own_package_is_one_row() -> None:
+def test_a_module_imported_again_within_its_package_is_one_row() -> None:
     # GIVEN `import a.b`, whose parent imports a.b itself: the interpreter is in a.b twice
     scene = Scene(end=1000).imported("a.b", 100, 600).imported("a", 150, 550, 1).imported("a.b", 200, 400, 2)
     # WHEN
@@ -136,7 +136,7 @@ def test_imports_that_fail_or_do_not_end_are_rows() -> None:
     assert rows["endless"].wall_s == pytest.approx(800e-6)
 
 
-def test_marks_that_make_no_sense_change_nothing_else() -> None:
+def test_invalid_import_marks_are_ignored() -> None:
     # GIVEN imports nested in none, deeper than any, that end after the one they are nested in, or in odd order
     scene = program()
     full_report = analyse(scene.trace())
@@ -146,7 +146,7 @@ def test_marks_that_make_no_sense_change_nothing_else() -> None:
     assert {row.module: row for row in report.imports if row.module in by_name(full_report)} == by_name(full_report)
 
 
-def test_without_marks_or_without_requests_nothing_is_made_up() -> None:
+def test_without_marks_or_requests_there_are_no_import_rows() -> None:
     assert analyse(Scene().trace()).imports == ()
     rows = by_name(analyse(Scene(end=1000).imported("app", 200, 900).trace(probe="portable")))
     assert rows["app"].wall_s == pytest.approx(700e-6)

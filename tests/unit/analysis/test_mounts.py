@@ -34,7 +34,7 @@ def two_mounts(scene: Scene, **changes: Any) -> list[dict[str, Any]]:
     return [other_mount(**changes), scene.mount(scene.arrays()[0])]
 
 
-def test_a_mount_never_touched_lowers_no_certainty() -> None:
+def test_an_unused_mount_does_not_change_the_verdict() -> None:
     scene = generation()
 
     report = analyse(scene.trace(mounts=two_mounts(scene), missing=[UNREADABLE, "something else"]))
@@ -49,7 +49,7 @@ def test_a_mount_never_touched_lowers_no_certainty() -> None:
 
 
 @pytest.mark.parametrize("touch", ["request", "page", "open"])
-def test_a_mount_that_was_touched_counts(touch: str) -> None:
+def test_a_used_mount_counts_for_the_verdict(touch: str) -> None:
     scene = generation()
     if touch == "request":
         scene.add(Kind.FUSE_SEND, 120, 121, tid=TARGET, a=9000, b=CONNECTION + 1, c=Opcode.LOOKUP << 32 | 50)
@@ -67,7 +67,7 @@ def test_a_mount_that_was_touched_counts(touch: str) -> None:
     assert "other.test.org (cvmfs2 2.11.0, pid 250)" in text.render(report, verbose=True)
 
 
-def test_forgetting_inodes_of_a_mount_is_no_use_of_it() -> None:
+def test_forget_requests_are_not_use_of_a_mount() -> None:
     scene = generation()
     scene.add(Kind.FUSE_SEND, 120, 121, tid=TARGET, a=9000, b=CONNECTION + 1, c=Opcode.FORGET << 32 | 50)
 
@@ -122,7 +122,7 @@ def test_a_request_in_flight_while_the_counters_are_read_may_be_counted(
     assert (checks["fuse_reads"].traced, checks["fuse_reads"].agree) == (traced_count, agree)
 
 
-def test_mounts_that_were_all_unused_are_named_shortly() -> None:
+def test_unused_mounts_are_named_in_one_line() -> None:
     mounts = [other_mount(fqrn=f"m{number}.org", connection=50 + number, daemon_pid=0) for number in range(12)]
 
     report = analyse(Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace(mounts=mounts))

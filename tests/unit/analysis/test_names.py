@@ -20,7 +20,7 @@ from cvtrace.analysis.report.names import printable, shortened
         ("\ufffd", "\ufffd"),
     ],
 )
-def test_what_cannot_be_seen_is_written_out(name: str, expected: str) -> None:
+def test_invisible_characters_are_escaped(name: str, expected: str) -> None:
     assert printable(name) == expected
 
 

@@ -19,7 +19,7 @@ from cvtrace.tracer.user import current_user
 TENSOR = HeaderTensor("model.embed_tokens.weight", "float16", (32, 64), MODEL, 0, 4096)
 
 
-def test_what_is_written_is_what_is_read() -> None:
+def test_written_tensors_are_read_back() -> None:
     odd = HeaderTensor("a\x1b[31m\u202e\udc80", "", (), MODEL, 1 << 40, 0)
 
     assert in_trace.parsed(in_trace.as_bytes([TENSOR, odd])) == [TENSOR, odd]
@@ -61,7 +61,7 @@ BAD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-def test_a_file_that_makes_no_sense_is_left_out_and_reported(tmp_path: Path, content: Any) -> None:
+def test_an_invalid_file_of_tensors_is_left_out_and_reported(tmp_path: Path, content: Any) -> None:
     trace = stored(tmp_path, cold_run())
     (trace / "tensors.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
@@ -76,7 +76,7 @@ def assert_left_out(trace: Path) -> None:
 
 
 @pytest.mark.parametrize("planted", ["link", "fifo", "folder", "large"])
-def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, planted: str) -> None:
+def test_a_file_that_is_not_regular_is_not_opened(tmp_path: Path, planted: str) -> None:
     trace, place = stored(tmp_path, cold_run()), tmp_path / "trace" / "tensors.json"
     if planted == "link":
         (tmp_path / "secret").write_bytes(in_trace.as_bytes([TENSOR]))
@@ -97,6 +97,6 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, planted: str) -> No
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda children: json.dumps(children).encode())
 )
 @settings(max_examples=200, deadline=None)
-def test_nothing_but_a_refusal_comes_of_nonsense(content: bytes) -> None:
+def test_an_invalid_file_of_tensors_raises_only_its_own_error(content: bytes) -> None:
     with pytest.raises(in_trace.BadTensorsFile):
         in_trace.parsed(content)

@@ -178,7 +178,7 @@ def test_a_failed_read_changes_no_count_of_reads_no_bytes_no_cause_and_no_state(
 
 @given(lives())
 @SLOW
-def test_a_foreign_read_changes_nothing_of_the_target(scene: Scene) -> None:
+def test_a_read_of_another_process_does_not_change_the_target(scene: Scene) -> None:
     scene.end += 20
     before = analyse(scene.trace())
     foreign(scene, scene.end - 15)

@@ -8,7 +8,7 @@ from cvtrace.analysis import analyse
 from cvtrace.probes.events import Opcode
 
 
-def test_numbers_without_a_gap_are_proof() -> None:
+def test_consecutive_numbers_prove_completeness() -> None:
     report = analyse(generation().trace())
 
     (numbering,) = report.kernel_requests
@@ -27,7 +27,7 @@ def later(skipped: int) -> Scene:
     return scene
 
 
-def test_a_gap_takes_the_no_away() -> None:
+def test_a_gap_in_the_numbers_prevents_a_no() -> None:
     report = analyse(later(skipped=2).trace())
 
     assert report.kernel_requests[0].missing == 2
@@ -38,7 +38,7 @@ def test_a_gap_takes_the_no_away() -> None:
     assert not any("are accounted for" in sentence for sentence in report.verdict.proof)
 
 
-def test_the_numbers_of_an_older_kernel_go_by_one() -> None:
+def test_older_kernels_number_requests_by_one() -> None:
     # GIVEN numbers as before Linux 4.20
     events, texts = later(skipped=0).arrays()
     named = events["kind"] // 8 * 8 == 40
@@ -52,7 +52,7 @@ def test_the_numbers_of_an_older_kernel_go_by_one() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 3, 17])
-def test_numbers_that_are_not_consecutive_at_all_tell_nothing(stride: int) -> None:
+def test_numbers_that_are_never_consecutive_prove_nothing(stride: int) -> None:
     # GIVEN a kernel that hands out numbers in some other way, so that most seem to be missing
     scene = generation()
     for number in range(20):

@@ -38,7 +38,7 @@ def test_nodes_are_added_up_by_layer_in_their_order(tmp_path: Path) -> None:
     )
 
 
-def test_types_and_layers_are_the_same_nodes(tmp_path: Path) -> None:
+def test_sums_by_type_and_by_layer_are_equal(tmp_path: Path) -> None:
     trace = profiled(tmp_path)
     by_type, by_layer = operators(trace), operator_layers(trace)
     assert by_type[0] == Operator("decode", "MatMulNBits", 4, 650e-6)
@@ -46,5 +46,5 @@ def test_types_and_layers_are_the_same_nodes(tmp_path: Path) -> None:
     assert round(sum(row.time_s for row in by_type) * 1e9) == round(sum(row.time_s for row in by_layer) * 1e9)
 
 
-def test_without_a_profile_there_are_none(tmp_path: Path) -> None:
+def test_without_a_profile_there_are_no_operators(tmp_path: Path) -> None:
     assert operators(tmp_path) == operator_layers(tmp_path) == ()

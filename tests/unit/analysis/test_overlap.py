@@ -75,7 +75,7 @@ def test_a_read_of_a_token_belongs_to_decode_even_while_another_thread_loads() -
     assert report.verdict.tokens_affected == (0,)
 
 
-def test_a_decode_that_carries_no_time_has_a_row_all_the_same() -> None:
+def test_a_decode_phase_without_time_has_a_row() -> None:
     scene = two_threads()
     scene.call("OgaCreateModel", 400, 800)
     scene.call("OgaGenerator_GenerateNextToken", 500, 600, tid=OTHER_THREAD)
@@ -86,7 +86,7 @@ def test_a_decode_that_carries_no_time_has_a_row_all_the_same() -> None:
     assert rows["load"] == (2, 600)
 
 
-def test_one_thread_after_the_other_is_no_overlap() -> None:
+def test_phases_one_after_the_other_do_not_overlap() -> None:
     scene = two_threads()
     scene.call("OgaGenerator_GenerateNextToken", 400, 500)
     scene.call("OgaGenerator_GenerateNextToken", 500, 550, tid=OTHER_THREAD)

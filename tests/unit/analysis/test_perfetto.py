@@ -137,7 +137,7 @@ def test_phases_tokens_and_classes_are_those_of_the_report() -> None:
     assert len(study.requests) == len(parsed.slices["FUSE requests"])
 
 
-def test_a_request_tells_what_it_was_about() -> None:
+def test_a_request_slice_has_file_offset_and_size() -> None:
     parsed = read(cold_run().trace())
 
     read_in_load = next(request for request in parsed.slices["FUSE requests"] if request.name == "READ")
@@ -179,7 +179,7 @@ def test_arrows_lead_from_token_to_request_to_fetch() -> None:
     assert set(gets) & set(tokens)
 
 
-def test_a_get_is_cut_into_its_parts() -> None:
+def test_a_get_has_a_slice_for_each_part() -> None:
     parsed = read(cold_run().trace())
 
     get, *parts = parsed.slices["HTTP"]
@@ -194,7 +194,7 @@ def test_a_get_is_cut_into_its_parts() -> None:
 @pytest.mark.parametrize(
     "trace", [cold_run().trace(), hot_run().trace(), hostile_run().trace(), big_trace(3000, tokens=30)]
 )
-def test_slices_nest_as_they_are_meant_to(trace: Trace) -> None:
+def test_slices_of_a_track_overlap_only_where_they_nest(trace: Trace) -> None:
     parsed = read(trace)
 
     for track, slices in parsed.slices.items():
@@ -229,7 +229,7 @@ def test_hostile_names_are_text() -> None:
     assert not any(UNSEEN.search(name) for name in [*files, *names, *parsed.parents])
 
 
-def test_a_recording_of_nothing_is_a_trace() -> None:
+def test_an_empty_recording_is_a_valid_perfetto_trace() -> None:
     scene = cold_run()
     scene.events, scene.texts = [], []
 
@@ -239,7 +239,7 @@ def test_a_recording_of_nothing_is_a_trace() -> None:
 # Stamps.
 
 
-def test_a_stamp_makes_what_protobuf_would() -> None:
+def test_stamped_packets_equal_those_of_protobuf() -> None:
     def build(hole: Any) -> Any:
         packet = TracePacket(timestamp=hole("time", TIME))
         packet.track_event.track_uuid = hole("track", ID)
@@ -302,7 +302,7 @@ def test_pages_count_once_and_repeated_reads_are_reported() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(1, 8)), min_size=1, max_size=40))
-def test_residency_is_what_page_by_page_counting_finds(reads: list[tuple[int, int, int]]) -> None:
+def test_the_residency_counter_equals_a_count_page_by_page(reads: list[tuple[int, int, int]]) -> None:
     scene = cold_run()
     scene.events, scene.texts = [], []
     present: set[tuple[int, int]] = set()

@@ -41,7 +41,7 @@ def test_calls_are_phases_and_what_lies_between_is_script() -> None:
     assert report.trace.duration_s == pytest.approx(790e-6)
 
 
-def test_a_generator_destroyed_between_questions_is_no_end() -> None:
+def test_destroying_a_generator_between_questions_is_not_the_teardown() -> None:
     scene = Scene()
     scene.call("OgaCreateModel", 100, 300).call("OgaGenerator_GenerateNextToken", 310, 320)
     scene.call("OgaDestroyGenerator", 330, 340).call("OgaGenerator_GenerateNextToken", 500, 510)
@@ -114,7 +114,7 @@ def test_a_named_phase_without_any_call_of_the_library() -> None:
     assert "saw nothing of the program" in " ".join(report.verdict.missing)
 
 
-def test_named_phases_that_overlap_or_leave_the_life_are_cut_to_it() -> None:
+def test_named_phases_are_cut_to_each_other_and_to_the_life_of_the_target() -> None:
     scene = Scene()
     scene.named("early", -50, 200).named("late", 150, 5000, unfinished=True).named("hidden", 160, 170)
     scene.named("", 165, 170)
@@ -148,7 +148,7 @@ def test_what_a_process_does_belongs_to_its_own_phase_not_to_that_of_another() -
     assert report.verdict.fuse_reads == 0
 
 
-def test_very_many_are_put_into_phases_as_one_by_one() -> None:
+def test_many_times_are_assigned_to_phases_as_single_ones_are() -> None:
     # GIVEN two processes whose calls overlap, a thread of each that calls nothing, a child without calls, phases named by the script
     child, sibling, idle, unheard = TARGET + 50, TARGET + 1, TARGET + 51, TARGET + 99
     scene = Scene()

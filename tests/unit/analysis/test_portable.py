@@ -58,12 +58,12 @@ def test_what_was_not_observed_is_null_and_not_zero() -> None:
     assert document["cache_state"] is None
 
 
-def test_the_table_says_so_too() -> None:
+def test_the_table_shows_unobserved_values_as_unknown() -> None:
     row = next(line for line in text.render(portable(), verbose=True).splitlines() if line.startswith("load"))
     assert row.split() == ["load", "300", "µs", *["n/a"] * 7]
 
 
-def test_a_client_that_did_nothing_was_not_used() -> None:
+def test_a_client_with_unchanged_counters_was_not_used() -> None:
     before = dict.fromkeys(GREW, 7)
 
     report = portable(counters_before=before, counters_after=before)
@@ -72,7 +72,7 @@ def test_a_client_that_did_nothing_was_not_used() -> None:
     assert report.checks == ()
 
 
-def test_counters_that_cannot_be_read_are_no_use_and_no_check() -> None:
+def test_unreadable_counters_are_neither_use_nor_check() -> None:
     report = portable(counters_before={}, counters_after={}, error="the talk socket is not readable")
 
     assert report.checks == ()

@@ -47,7 +47,7 @@ def test_a_program_that_waits_is_a_yes_with_its_numbers() -> None:
     assert any("cvmfs2 served 1 read and 1 open of the program" in sentence for sentence in verdict.proof)
 
 
-def test_the_summary_says_so_in_words_that_fit() -> None:
+def test_the_summary_of_a_program_fits_its_lines() -> None:
     text = summary(reading().trace())
 
     assert "Does this program wait for CVMFS? YES: it waited 200 µs of its 1.00 ms for CVMFS" in text
@@ -57,7 +57,7 @@ def test_the_summary_says_so_in_words_that_fit() -> None:
         assert word not in text.replace("models/tiny/model.onnx.data", ""), word
 
 
-def test_a_program_that_hardly_waits_is_reported() -> None:
+def test_a_program_that_hardly_waits_is_a_yes_that_says_so() -> None:
     assert "YES: hardly: it waited 200 µs of its 100 ms" in summary(reading(end=100_000).trace())
 
 
@@ -77,7 +77,7 @@ def test_a_program_that_needs_nothing_is_a_no_with_proof() -> None:
         ({"probe": "portable"}, "sees no single request"),
     ],
 )
-def test_what_was_lost_or_not_seen_is_no_no(changes: dict[str, Any], reason: str) -> None:
+def test_lost_or_unobserved_events_prevent_a_no(changes: dict[str, Any], reason: str) -> None:
     scene = Scene(end=1000)
     scene.opened(10, 20, 3, "/etc/ld.so.cache")
     verdict = analyse(scene.trace(**changes)).verdict
@@ -103,7 +103,7 @@ def test_without_privileges_a_client_that_counted_nothing_is_a_no(reads: int, an
     assert verdict.answer == answer
 
 
-def test_inference_is_answered_run_by_run() -> None:
+def test_inference_has_an_answer_for_each_run() -> None:
     report = analyse(four_runs().trace())
     verdict = report.verdict
     assert (verdict.question, verdict.answer) == ("inference", "yes")
@@ -121,7 +121,7 @@ def test_inference_is_answered_run_by_run() -> None:
     assert "Does inference hit CVMFS? YES: it waited" in summary(four_runs().trace())
 
 
-def test_many_runs_take_few_lines() -> None:
+def test_many_runs_are_summarised_in_few_lines() -> None:
     scene = Scene(end=100_000).call(SESSION, 50, 100)
     for number in range(30):
         scene.call(RUN, 1000 * number + 200, 1000 * number + 900)
@@ -143,7 +143,7 @@ def test_runs_that_need_nothing_are_a_no() -> None:
     assert (verdict.question, verdict.answer, verdict.fuse_requests) == ("inference", "no", 0)
 
 
-def test_imports_are_answered_by_name() -> None:
+def test_imports_are_named_in_the_answer() -> None:
     report = analyse(program().trace())
     rows = dict(programs.lines(report))
     assert rows["import"] == "app waited 202 µs of 700 µs: 3 opens, 1 lookup, 1 read, 1 fetch (5.00 kB)"
@@ -157,11 +157,11 @@ def by_place(report: Report) -> dict[str, float]:
     return {place.path.removeprefix(f"{MOUNT}/"): round(place.blocked_s * 1e6) for place in places(report)}
 
 
-def test_places_are_the_narrowest_that_hold_the_waiting() -> None:
+def test_places_are_the_deepest_folders_that_contain_the_waits() -> None:
     assert by_place(analyse(tree().trace())) == {"repo/a/x": 60, "repo/": 50, "": 10}
 
 
-def test_places_do_not_hold_each_other() -> None:
+def test_places_do_not_contain_each_other() -> None:
     report = analyse(tree().trace())
     rows = places(report)
     total = sum(row.blocked_s for row in report.folders)

@@ -79,7 +79,7 @@ def folders() -> dict[str, Folder]:
     return {row.path.removeprefix(MOUNT): row for row in analyse(tree().trace()).folders}
 
 
-def test_folders_have_what_lies_in_them_and_below() -> None:
+def test_folders_include_all_files_below_them() -> None:
     by_path = folders()
 
     assert set(by_path) == {"", "/repo", "/repo/a", "/repo/b"}
@@ -103,7 +103,7 @@ def only_file(scene: Scene) -> File:
     return row
 
 
-def test_a_file_that_is_read_from_begin_to_end_is_sequential() -> None:
+def test_a_file_read_from_begin_to_end_is_sequential() -> None:
     scene = Scene(end=1000)
     for place in range(16):
         scene.request(Opcode.READ, 10 + place, 10.5 + place, 10.8 + place, sent=9.5 + place, offset=place * 131072)
@@ -112,7 +112,7 @@ def test_a_file_that_is_read_from_begin_to_end_is_sequential() -> None:
     assert (row.access, row.used_bytes, row.read_bytes) == ("sequential", 16 * 131072, 16 * 131072)
 
 
-def test_a_mapping_that_is_gone_through_in_order_is_used_whole() -> None:
+def test_a_mapping_touched_in_order_is_sequential_and_fully_used() -> None:
     # GIVEN faults, each tried again by fault-around over 16 pages, one right behind the other
     scene = Scene(end=1000)
     for place in range(20):
@@ -124,7 +124,7 @@ def test_a_mapping_that_is_gone_through_in_order_is_used_whole() -> None:
     assert (row.access, row.used_bytes) == ("sequential", 19 * 16 * PAGE + PAGE)
 
 
-def test_a_mapping_that_is_touched_here_and_there_is_random_and_little_of_it_is_used() -> None:
+def test_a_mapping_touched_at_few_places_is_random_and_little_used() -> None:
     # GIVEN 100 touches, 36 kB apart or back and forth, each of which brings 128 KiB
     scene = Scene(end=1000)
     for place in range(100):
@@ -143,7 +143,7 @@ def test_a_mapping_that_is_touched_here_and_there_is_random_and_little_of_it_is_
     assert row.asked_bytes > 5 * row.used_bytes
 
 
-def test_steps_of_a_strided_walk_are_random_too() -> None:
+def test_strided_reads_are_random() -> None:
     scene = Scene(end=1000)
     scene.request(Opcode.READ, 5, 6, 7, sent=4, size=1 << 20)
     for place in range(30):
@@ -151,7 +151,7 @@ def test_steps_of_a_strided_walk_are_random_too() -> None:
     assert only_file(scene).access == "random"
 
 
-def test_small_reads_have_used_what_they_returned() -> None:
+def test_bytes_used_by_small_reads_are_those_returned() -> None:
     # GIVEN 50 reads of 4 bytes, each of another page
     scene = Scene(end=1000).opened(1, 4, 5)
     scene.request(Opcode.READ, 6, 7, 8, sent=5, size=50 * 20 * PAGE)
@@ -172,7 +172,7 @@ def test_two_threads_that_each_read_in_order_are_sequential() -> None:
     assert only_file(scene).access == "sequential"
 
 
-def test_where_pages_are_not_seen_the_order_of_reads_tells() -> None:
+def test_without_page_events_the_pattern_follows_from_the_reads() -> None:
     scene = Scene(end=1000)
     for place in range(20):
         offset = (place * 7 % 20) * 10_000_000
@@ -186,7 +186,7 @@ def only_file_of(scene: Scene, probe: str) -> File:
     return row
 
 
-def test_a_file_that_was_only_opened_was_not_gone_through() -> None:
+def test_a_file_that_was_only_opened_has_no_access_pattern() -> None:
     scene = Scene(end=1000)
     scene.request(Opcode.OPEN, 6, 7, 8, sent=5)
     row = only_file(scene)

@@ -248,7 +248,7 @@ def _read(draw: st.DrawFn, scene: Scene, now: int, length: int, number: int, ask
 
 @given(lives(), st.integers(1, 200))
 @SLOW
-def test_a_cut_only_moves_time_to_unattributed(scene: Scene, records: int) -> None:
+def test_cutting_a_trace_only_moves_time_to_unattributed(scene: Scene, records: int) -> None:
     # GIVEN a recording of things that can happen, and what is on disk of it when the recorder is killed
     trace = scene.trace()
 
@@ -277,7 +277,7 @@ def test_a_cut_only_moves_time_to_unattributed(scene: Scene, records: int) -> No
 )
 @example([(START, 0, TARGET, Kind.OFFCPU, 0, 0, 0, 0)])  # in a recording of no length
 @SLOW
-def test_events_that_make_no_sense_have_a_report(rows: list[tuple[int, ...]]) -> None:
+def test_invalid_events_have_a_report(rows: list[tuple[int, ...]]) -> None:
     events = np.array(
         [(ts, dur, tid, tid, kind, 0, ret, a, b, c) for ts, dur, tid, kind, ret, a, b, c in rows], dtype=EVENT
     )
@@ -285,7 +285,7 @@ def test_events_that_make_no_sense_have_a_report(rows: list[tuple[int, ...]]) ->
     analyse(trace)
 
 
-def test_a_trace_with_nothing_in_it_has_a_report() -> None:
+def test_a_trace_without_events_has_a_report() -> None:
     meta = {"target": {}, "clock": {}, "mounts": [], "missing": [], "lost": {}}
     base = Scene().add(Kind.PROC_EXEC, 0, tid=TARGET).trace()
     assert_sound(analyse(Trace(base.path, meta, no_events(), no_texts(), "the trace ends before its first event")))

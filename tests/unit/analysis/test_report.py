@@ -47,7 +47,7 @@ def test_a_phase_named_like_markup_is_text() -> None:
     assert "[bold]x[/nope] :s…" in text.render(analyse(scene.trace()), 120, verbose=True)
 
 
-def test_colours_only_where_they_are_wanted() -> None:
+def test_colours_only_where_they_are_requested() -> None:
     assert "\x1b[1;31m" in text.render(analyse(cold_run().trace()), 120, color=True)
 
 
@@ -99,7 +99,7 @@ def test_sizes_and_counts_are_readable() -> None:
         ("teardown.wall_s < 1", False),  # there is none: nothing is known of it
     ],
 )
-def test_expectations_are_held_against_the_report(expression: str, met: bool) -> None:
+def test_expectations_are_evaluated_on_the_report(expression: str, met: bool) -> None:
     outcome = check(analyse(cold_run().trace()), [parse(expression)])[0]
     assert outcome.met is met
 
@@ -130,7 +130,7 @@ def test_phases_that_the_script_names_can_be_checked() -> None:
         ("__import__('os').system('true') == 0", "cannot read"),
     ],
 )
-def test_bad_expressions_say_what_is_known(expression: str, complaint: str) -> None:
+def test_bad_expressions_are_refused_with_the_known_names(expression: str, complaint: str) -> None:
     with pytest.raises(BadExpression, match=complaint):
         parse(expression)
 
@@ -148,12 +148,12 @@ def test_bad_expressions_say_what_is_known(expression: str, complaint: str) -> N
         ("warmup.wall_s", "warm_up.wall_s"),
     ],
 )
-def test_a_mistyped_name_is_answered_with_the_one_that_was_meant(name: str, intended: str) -> None:
+def test_a_mistyped_name_gets_the_closest_known_name(name: str, intended: str) -> None:
     with pytest.raises(BadExpression, match=rf"did you mean .*{re.escape(intended)}.*\?"):
         parse(f"{name} == 0", ["warm up"])
 
 
-def test_nothing_is_suggested_for_what_is_like_no_name() -> None:
+def test_a_name_unlike_all_known_ones_gets_no_suggestion() -> None:
     with pytest.raises(BadExpression) as refused:
         parse("xyzzy == 0")
     assert "did you mean" not in str(refused.value)

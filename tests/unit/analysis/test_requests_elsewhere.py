@@ -54,7 +54,7 @@ def test_a_read_of_a_cvmfs_that_was_left_out_is_a_yes(at: float) -> None:
     assert (row.hits_cvmfs, row.fuse_reads) == ("yes", 1)
 
 
-def test_a_request_to_a_mount_that_is_no_cvmfs_leaves_it_open() -> None:
+def test_a_request_to_a_mount_that_is_not_cvmfs_makes_it_inconclusive() -> None:
     verdict = report_with(request_elsewhere(generation(), 525, 530), NO_CVMFS).verdict
 
     assert verdict.generation_hits_cvmfs == "inconclusive"
@@ -63,7 +63,7 @@ def test_a_request_to_a_mount_that_is_no_cvmfs_leaves_it_open() -> None:
 
 
 @pytest.mark.parametrize("mount", [LEFT_OUT, NO_CVMFS])
-def test_requests_elsewhere_outside_of_generation_do_not_change_it(mount: dict[str, Any]) -> None:
+def test_requests_to_unobserved_mounts_outside_of_generation_do_not_change_it(mount: dict[str, Any]) -> None:
     scene = request_elsewhere(request_elsewhere(generation(), 50, 60, Opcode.LOOKUP), 600, 610)
     request_elsewhere(scene, 525, 530, Opcode.RELEASE)
 
@@ -153,7 +153,7 @@ def test_a_local_model_whose_generation_reads_from_cvmfs_is_a_yes(at: float) -> 
     assert (verdict.generation_hits_cvmfs, verdict.model_from) == ("yes", "elsewhere")
 
 
-def test_a_local_name_of_a_file_on_cvmfs_is_no_local_copy() -> None:
+def test_a_local_link_to_a_file_on_cvmfs_is_not_a_local_copy() -> None:
     # GIVEN a link: the path is local, the open asks the daemon
     scene = local_copy()
     scene.request(Opcode.OPEN, 143, 145, 146, sent=142)
@@ -167,7 +167,7 @@ def test_a_local_name_of_a_file_on_cvmfs_is_no_local_copy() -> None:
 @pytest.mark.parametrize(
     "loses", [{"lost": {"SYS_OPEN": 1}}, {"missing": ["the kernel has no FUSE tracepoints (6.11 and newer do)"]}]
 )
-def test_a_local_copy_that_was_not_wholly_recorded_proves_nothing(loses: dict[str, Any]) -> None:
+def test_an_incomplete_recording_of_a_local_copy_is_inconclusive(loses: dict[str, Any]) -> None:
     assert analyse(local_copy().trace(**loses)).verdict.generation_hits_cvmfs == "inconclusive"
 
 
@@ -202,7 +202,7 @@ def program(path: str, **meta: Any) -> Report:
 
 
 @pytest.mark.parametrize("path", ["/home/ann/far/file", "/mnt/same/file", "far/file"])
-def test_opens_on_a_mount_that_is_not_observed_leave_it_open_where_requests_are_not_seen(path: str) -> None:
+def test_opens_on_an_unobserved_mount_are_inconclusive_without_its_requests(path: str) -> None:
     verdict = program(path, target={"argv": ["cat"], "pid": TARGET, "cwd": "/home/ann"}).verdict
 
     assert verdict.answer == "inconclusive"
@@ -212,7 +212,7 @@ def test_opens_on_a_mount_that_is_not_observed_leave_it_open_where_requests_are_
 
 
 @pytest.mark.parametrize("path", ["/home/ann/farther/file", "/home/ann/file", "/mnt/file"])
-def test_opens_beside_it_say_nothing_of_it(path: str) -> None:
+def test_opens_outside_of_an_unobserved_mount_do_not_count_as_its_use(path: str) -> None:
     assert not any("FUSE mount that was not observed" in reason for reason in program(path).verdict.missing)
 
 
@@ -222,7 +222,7 @@ def test_a_path_among_the_arguments_is_enough_where_no_open_is_seen() -> None:
     assert any("was given a path on /home/ann/far" in reason for reason in missing)
 
 
-def test_a_program_of_which_processes_go_on_has_no_answer_yet() -> None:
+def test_a_program_with_running_processes_has_no_answer() -> None:
     remaining = [{"pid": 4242, "name": "python"}]
     report = analyse(Scene().opened(150, 160, 5, "/etc/hosts").trace(still_running=remaining))
 

@@ -132,7 +132,7 @@ def test_generation_and_evictions_are_reported_by_tensor_and_layer() -> None:
     ]
 
 
-def test_reads_of_others_do_not_count() -> None:
+def test_reads_of_other_processes_are_not_counted_by_tensor() -> None:
     scene = loaded()
     scene.request(Opcode.READ, 105, 148, 151, sent=100, asker=4711, offset=0)
     assert by_name(reported(scene))["model.embed_tokens.weight"].reads == 0
@@ -182,7 +182,7 @@ def test_a_redacted_trace_says_why_it_has_no_tensors() -> None:
     assert report.trace.missing[-1].startswith("the tensors of the model (")
 
 
-def test_tensors_that_overlap_or_are_empty_are_no_trouble() -> None:
+def test_overlapping_or_empty_tensors_are_accepted() -> None:
     scene = loaded()
     read(scene, 100, 0)
     scene.page(Kind.FAULT, 90, 1, tid=TARGET)
@@ -194,7 +194,7 @@ def test_tensors_that_overlap_or_are_empty_are_no_trouble() -> None:
     assert report.tensors[0].reads + report.tensors[1].reads == 1
 
 
-def test_a_name_cannot_steer_the_terminal() -> None:
+def test_a_tensor_name_contains_no_control_characters_on_a_terminal() -> None:
     scene = loaded()
     read(scene, 100, 0)
     evil = [header("\x1b]0;owned\x07\x1b[31mw\n\u202e", 0, MIB)]

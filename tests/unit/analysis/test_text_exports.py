@@ -67,7 +67,7 @@ def test_folded_stacks_add_up_to_the_phases(trace: Trace) -> None:
 
 
 @every_trace
-def test_on_cpu_and_waiting_are_all_there_is(trace: Trace) -> None:
+def test_on_cpu_and_waiting_stacks_add_up_to_all_stacks(trace: Trace) -> None:
     on_cpu, waiting = lines_of(trace, "on-cpu"), lines_of(trace, "waiting")
 
     assert not on_cpu.keys() & waiting.keys()
@@ -75,11 +75,11 @@ def test_on_cpu_and_waiting_are_all_there_is(trace: Trace) -> None:
     assert {frames[-1] for frames in on_cpu} <= {"compute.cpu", "unattributed"}
 
 
-def test_a_stack_is_phase_thread_file_class() -> None:
+def test_a_stack_consists_of_phase_thread_file_and_class() -> None:
     assert lines_of(TRACES["cold"], "waiting")["load", "thread 100", MODEL, "network.transfer"] == 80_000_000
 
 
-def test_a_semicolon_in_a_name_ends_no_frame() -> None:
+def test_a_semicolon_in_a_name_does_not_split_its_frame() -> None:
     lines = lines_of(TRACES["hostile"], "both")
 
     assert any("semi\\x3bcolon" in frame for frames in lines for frame in frames)
@@ -100,7 +100,7 @@ def test_speedscope_is_valid_and_holds_the_same_time(trace: Trace, choice: str) 
         assert all(0 <= frame < frames for sample in profile["samples"] for frame in sample)
 
 
-def test_speedscope_tells_the_order_of_time() -> None:
+def test_speedscope_events_are_in_the_order_of_time() -> None:
     content = opened(TRACES["cold"])
 
     first = content["profiles"][0]
@@ -111,7 +111,7 @@ def test_speedscope_tells_the_order_of_time() -> None:
     assert all(first != second for first, second in itertools.pairwise(names))
 
 
-def test_a_run_too_long_for_that_has_its_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_run_is_exported_to_speedscope_as_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speedscope, "MOST", 10)
 
     assert [profile["name"] for profile in opened(TRACES["big"])["profiles"]] == [

@@ -127,7 +127,7 @@ def test_a_read_sent_before_generation_and_awaited_in_it_counts() -> None:
     assert verdict.tokens_affected == (0,)
 
 
-def test_a_release_in_generation_is_nobodys_need() -> None:
+def test_a_release_in_generation_is_not_needed_by_it() -> None:
     scene = generation()
     scene.request(Opcode.RELEASE, 526, 530, 532, sent=524.5)
 
@@ -210,7 +210,7 @@ def test_a_recording_cut_in_a_token_is_inconclusive() -> None:
     assert "while a token was being generated" in reasons(report)
 
 
-def test_a_target_without_genai_is_one_row_and_a_program() -> None:
+def test_a_target_without_genai_is_a_program_with_one_phase() -> None:
     scene = Scene()
     scene.opened(110, 130, 5, MODEL)
     scene.request(Opcode.OPEN, 115, 120, 125, sent=112)
@@ -258,7 +258,7 @@ def test_state_of_the_caches_with_fetches(found_before: int, state: str) -> None
     assert analyse(scene.trace()).cache_state == state
 
 
-def test_the_daemon_itself_is_not_a_target() -> None:
+def test_events_of_the_daemon_do_not_belong_to_the_target() -> None:
     report = analyse(generation().trace())
     assert all(mount.daemon_pid == DAEMON for mount in report.trace.mounts)
     assert sum(row.wall_s for row in report.phases) == pytest.approx(899e-6)

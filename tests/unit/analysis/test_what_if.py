@@ -78,7 +78,7 @@ def test_with_everything_cached_network_and_unpacking_are_gone() -> None:
 
 
 @pytest.mark.parametrize(("rtt_s", "change_ms"), [(0.010, 0), (0.020, 4 * 10), (0.050, 4 * 40), (0.0, -4 * 10)])
-def test_every_get_takes_one_round_trip(rtt_s: float, change_ms: float) -> None:
+def test_a_prediction_adds_one_round_trip_for_each_get(rtt_s: float, change_ms: float) -> None:
     # GIVEN the only sign of the round trip: 10 ms from each GET to its first byte
     report = report_with(cold(), rtt_s=rtt_s)
 
@@ -88,7 +88,7 @@ def test_every_get_takes_one_round_trip(rtt_s: float, change_ms: float) -> None:
     assert load_ms(report, "round_trip") == pytest.approx(500 + change_ms, abs=0.2)
 
 
-def test_a_connect_tells_the_round_trip_and_is_one() -> None:
+def test_the_round_trip_is_measured_by_a_connect() -> None:
     # GIVEN a connect of 2 ms; the server needs the rest of each answer's 10 ms
     scene = Scene(end=1000 * MS)
     scene.call("OgaCreateModel", 0, 500 * MS)
@@ -103,7 +103,7 @@ def test_a_connect_tells_the_round_trip_and_is_one() -> None:
     assert load_ms(report, "round_trip") == pytest.approx(500 + 2 * 20, abs=0.1)
 
 
-def test_chunks_at_once_wait_for_their_round_trips_together() -> None:
+def test_parallel_chunks_share_their_round_trips() -> None:
     # GIVEN four fetches of 10 ms for the answer, 2 for the body and 2 for unpacking, over a link that is fast enough
     scene = cold(transfer=2, fill=2)
 
@@ -113,7 +113,7 @@ def test_chunks_at_once_wait_for_their_round_trips_together() -> None:
     assert load_ms(report_with(scene, parallel=100), "parallel") == pytest.approx(500 - 4 * 14 + 4 * 4, abs=0.5)
 
 
-def test_a_link_that_is_full_brings_chunks_no_sooner() -> None:
+def test_a_saturated_link_does_not_speed_up_parallel_chunks() -> None:
     # GIVEN bodies that take 40 of 41 ms, all on the wire
     report = report_with(cold(request=1, transfer=40, fill=0.1), parallel=4)
 
@@ -127,7 +127,7 @@ def test_catalogs_cannot_be_fetched_ahead() -> None:
     assert load_ms(report_with(scene, parallel=4), "parallel") == 500
 
 
-def test_a_near_proxy_saves_the_way_and_not_the_unpacking() -> None:
+def test_a_near_proxy_saves_network_time_and_not_unpacking() -> None:
     # GIVEN 10 ms for the answer, 20 for the body of which 12 are waited, 8 unpacked; at 1 Gbit/s it takes 8.4
     report = report_with(cold(transfer=12, fill=8))
 
@@ -171,7 +171,7 @@ def test_without_a_load_a_larger_model_is_not_reported() -> None:
     assert predicted(report, "round_trip").wall_s == pytest.approx(report.trace.duration_s)
 
 
-def test_an_answer_that_never_came_tells_no_round_trip() -> None:
+def test_a_get_without_an_answer_gives_no_round_trip() -> None:
     scene = cold(1)
     scene.events = [row for row in scene.events if row[3] != DOWNLOADER or row[4] == Kind.HTTP_SEND]
 
@@ -204,7 +204,7 @@ def test_predictions_are_never_negative(
         assert wall_s is None or wall_s <= sum(row.wall_s for row in report.phases) + 1e-9
 
 
-def test_the_text_shows_predictions_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_predictions_are_printed_on_request(tmp_path: Path) -> None:
     trace = str(stored(tmp_path, cold()))
 
     plain = CliRunner().invoke(main, ["report", trace])
@@ -220,7 +220,7 @@ def test_the_text_shows_predictions_where_they_are_asked_for(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("wrong", [["--rtt", "20"], ["--rtt", "-1ms"], ["--parallel", "0"], ["--scale", "nan"]])
-def test_what_makes_no_sense_is_refused(wrong: list[str], tmp_path: Path) -> None:
+def test_impossible_what_if_options_are_refused(wrong: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["report", str(tmp_path), "--what-if", *wrong])
 
     assert result.exit_code == 2

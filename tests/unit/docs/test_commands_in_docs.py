@@ -72,14 +72,14 @@ def test_commands_in_a_block_exist(block: Block) -> None:
         assert misuse(words) is None, words
 
 
-def test_a_wrong_verb_or_option_would_be_noticed() -> None:
+def test_a_wrong_verb_or_option_in_the_docs_is_detected() -> None:
     assert misuse(["rum", "a.py"]) == "no verb rum"
     assert misuse(["report", "trace", "--opne"]) == "no option --opne of report"
     assert misuse(["lab", "up", "--sizes", "4MB"]) == "no option --sizes of command"
     assert misuse(["run", "-o", "cold", "a.py", "--whatever"]) is None
 
 
-def test_the_start_is_among_the_blocks_that_are_run() -> None:
+def test_pages_with_runnable_commands_are_recognised() -> None:
     assert {"docs/measure.md", "docs/ci.md", "docs/without-root.md", "docs/lab.md"} <= set(runnable_pages())
 
 

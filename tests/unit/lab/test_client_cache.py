@@ -167,7 +167,7 @@ class OneDownload:
 
 
 @pytest.mark.parametrize("failure", [Failure.OK, Failure.HOST_HTTP])
-def test_everybody_gets_what_one_download_brought(quota: Quota, failure: Failure) -> None:
+def test_all_waiting_requests_get_the_result_of_one_download(quota: Quota, failure: Failure) -> None:
     # GIVEN a slow download of one object
     network, counters = OneDownload(failure), Counters()
     fetcher = Fetcher(Cache(quota), cast(Downloader, network), counters)

@@ -93,7 +93,7 @@ def test_a_well_signed_repository_is_trusted() -> None:
         (b"\xff\n--\nx\ny", signed_whitelist(), SIGNER, "not a content hash"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_an_inconsistent_repository_is_refused_in_one_sentence(
     manifest: bytes, whitelist: bytes, signer: rsa.RSAPrivateKey, reason: str
 ) -> None:
     # GIVEN a repository with something wrong / WHEN it is loaded / THEN it is refused in one sentence
@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_files_are_asked_for_in_the_clients_order() -> None:
+def test_signed_files_are_fetched_in_the_order_of_the_real_client() -> None:
     # GIVEN a repository
     urls: list[str] = []
     files = {".cvmfspublished": signed_manifest(manifest_text()), ".cvmfswhitelist": signed_whitelist()}
@@ -120,7 +120,7 @@ def test_files_are_asked_for_in_the_clients_order() -> None:
     assert urls == [".cvmfspublished", "2" * 40 + "X", ".cvmfswhitelist"]
 
 
-def test_signature_bytes_may_hold_anything() -> None:
+def test_signatures_may_contain_any_byte() -> None:
     # GIVEN a letter whose signature holds the separator itself
     text = b"Nx\n"
     data = text + b"--\n" + hashlib.sha1(text).hexdigest().encode() + b"\n" + b"\n--\n\0"

@@ -10,7 +10,7 @@ from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.xattrs import PAGE_CHARS, chunk_list_pages
 
 
-def test_no_count_is_lost() -> None:
+def test_concurrent_increments_are_all_counted() -> None:
     # GIVEN eight threads / WHEN each raises a counter 5,000 times / THEN it says 40,000
     counters = Counters()
 

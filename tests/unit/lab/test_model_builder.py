@@ -18,7 +18,7 @@ from cvtrace.lab.model.tokenizer import BYTES, byte_characters, special_ids, wor
 
 @pytest.mark.parametrize("bits", [4, 32])
 @pytest.mark.parametrize("size_bytes", [4_000_000, 64_000_000, 400_000_000, 2_000_000_000, 10_000_000_000])
-def test_a_shape_takes_the_size_asked_for(size_bytes: int, bits: int) -> None:
+def test_a_model_has_the_requested_size(size_bytes: int, bits: int) -> None:
     # WHEN
     shape = fit(size_bytes, bits)
 
@@ -65,7 +65,7 @@ def test_embedding_rows_can_be_drawn_again_in_any_range() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 379, 5239, 100_000])
-def test_the_walk_visits_every_word(count: int) -> None:
+def test_the_stride_of_the_walk_visits_each_word(count: int) -> None:
     assert math.gcd(weights.stride(count), count) == 1
 
 
@@ -114,7 +114,7 @@ def test_inline_weights_beyond_protobuf_are_refused_and_leave_nothing(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_taken_folder_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_folder_is_left_unchanged(tmp_path: Path) -> None:
     # GIVEN
     (tmp_path / "mine.txt").write_text("mine")
 
@@ -124,7 +124,7 @@ def test_a_taken_folder_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match=r"cannot build a model in .*: Not a directory"):
         build(tmp_path / "file" / "model", 1_000_000)

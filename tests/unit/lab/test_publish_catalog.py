@@ -50,7 +50,7 @@ def test_path_key_is_the_md5_in_two_signed_numbers() -> None:
     assert all(-(2**63) <= half < 2**63 for half in path_key(b"/a"))
 
 
-def test_rows_are_what_a_client_asks_for(tmp_path: Path) -> None:
+def test_rows_have_the_values_that_a_client_queries(tmp_path: Path) -> None:
     # GIVEN
     file = write(tmp_path)
 
@@ -81,7 +81,7 @@ def test_rows_are_what_a_client_asks_for(tmp_path: Path) -> None:
     assert types == {b"text"}
 
 
-def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+def test_a_written_catalog_is_read_back(tmp_path: Path) -> None:
     # WHEN
     entries = read_catalog(write(tmp_path))
 
@@ -109,7 +109,7 @@ def test_statistics_count_every_entry_once() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=255).filter(lambda n: not set(n) & {0, 47}), unique=True))
-def test_any_name_survives(names: list[bytes]) -> None:
+def test_any_file_name_is_read_back(names: list[bytes]) -> None:
     # GIVEN
     entries = [ROOT] + [Entry(b"/" + name, stat.S_IFREG | 0o644, 0, 0, digest=bytes(20)) for name in names]
 

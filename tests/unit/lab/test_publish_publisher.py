@@ -121,7 +121,7 @@ def test_publishing_at_a_directory_keeps_the_rest(source: Path, tmp_path: Path) 
     assert tree[b"/models"].is_directory
 
 
-def test_what_a_real_client_needs_is_written(source: Path, tmp_path: Path) -> None:
+def test_publish_writes_the_files_that_a_real_client_needs(source: Path, tmp_path: Path) -> None:
     # WHEN
     published = publish(source, fqrn=FQRN, store=tmp_path / "store", url="http://127.0.0.1:1234")
 
@@ -133,7 +133,7 @@ def test_what_a_real_client_needs_is_written(source: Path, tmp_path: Path) -> No
     assert "BEGIN PUBLIC KEY" in published.key_path.read_text()
 
 
-def test_wrong_use_is_one_sentence(source: Path, tmp_path: Path) -> None:
+def test_wrong_use_of_publish_is_refused_in_one_sentence(source: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     with pytest.raises(LabError, match="not a folder"):
         publish(tmp_path / "none", fqrn=FQRN, store=store)
@@ -151,7 +151,7 @@ def test_wrong_use_is_one_sentence(source: Path, tmp_path: Path) -> None:
     assert not (store / "cvmfs" / FQRN / ".cvmfspublished").exists()
 
 
-def test_a_file_in_the_way_is_named(source: Path, tmp_path: Path) -> None:
+def test_a_file_at_the_place_of_a_folder_is_named(source: Path, tmp_path: Path) -> None:
     # GIVEN
     publish(source, fqrn=FQRN, store=tmp_path / "store")
 
@@ -171,7 +171,7 @@ def test_a_damaged_catalog_is_named(source: Path, tmp_path: Path) -> None:
         publish(source, fqrn=FQRN, store=tmp_path / "store", at="/below")
 
 
-def test_the_command_says_what_it_wrote(source: Path, tmp_path: Path) -> None:
+def test_publish_prints_what_it_wrote(source: Path, tmp_path: Path) -> None:
     # WHEN
     store = tmp_path / "store"
     result = CliRunner().invoke(command, [str(source), "--fqrn", FQRN, "--store", str(store), "--chunk-size", "10kB"])

@@ -37,7 +37,7 @@ def test_offsets_lead_through_named_and_nameless_members() -> None:
     assert btf.offset("flags", "high") == 4
 
 
-def test_functions_tell_their_arguments_and_whether_they_return() -> None:
+def test_btf_functions_have_their_arguments_and_return_type() -> None:
     btf = Btf(kernel().data())
 
     assert btf.parameter("handle", "fault") == 2
@@ -52,12 +52,12 @@ def test_a_missing_type_is_reported(name: str, path: str) -> None:
         Btf(kernel().data()).offset(name, path)
 
 
-def test_a_function_without_that_argument_is_not_taken() -> None:
+def test_a_function_without_the_argument_is_not_used() -> None:
     with pytest.raises(NotInBtf, match="no argument"):
         Btf(kernel().data()).parameter("handle", "request")
 
 
-def test_a_module_goes_on_counting_where_the_kernel_ends(tmp_path: Path) -> None:
+def test_type_numbers_of_a_module_continue_those_of_the_kernel(tmp_path: Path) -> None:
     # GIVEN a module whose own struct has the name of a type in the kernel, and members of the kernel's types
     base = kernel()
     module = Writer(base)
@@ -77,7 +77,7 @@ def test_a_module_goes_on_counting_where_the_kernel_ends(tmp_path: Path) -> None
         without.offset("connection", "device")
 
 
-def test_what_is_not_btf_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_btf_is_refused(tmp_path: Path) -> None:
     for data in (b"", b"\0" * 64, struct.pack("<H", 0xEB9F)):
         with pytest.raises(ValueError):
             Btf(data)
@@ -88,7 +88,7 @@ def test_what_is_not_btf_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not (SYSFS / "vmlinux").is_file(), reason="this kernel does not tell its types (CONFIG_DEBUG_INFO_BTF)"
 )
-def test_the_running_kernel_is_read() -> None:
+def test_the_btf_of_the_running_kernel_is_read() -> None:
     btf = load("fuse")
 
     assert btf.offset("list_head", "prev") == 8

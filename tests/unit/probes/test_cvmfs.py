@@ -100,7 +100,7 @@ def test_within_returns_the_answer_or_the_error():
         within(10, lambda: Path("/no/such/file").stat())
 
 
-def test_within_does_not_wait_for_what_hangs():
+def test_within_stops_waiting_at_its_deadline():
     # GIVEN a call that hangs, and a pipe that a hanging child must not hold open
     reading, writing = os.pipe()
     start_s = time.monotonic()
@@ -114,7 +114,7 @@ def test_within_does_not_wait_for_what_hangs():
     os.close(reading)
 
 
-def test_a_pid_that_is_no_client_is_not_believed():
+def test_a_pid_that_is_not_a_client_is_ignored():
     # GIVEN the number of a process that is not cvmfs2 (the daemon may live in another PID namespace)
     assert find_daemon(os.getpid(), "/cvmfs/no.such.repo", "no.such.repo") is None
     assert cache_managers([Process(1, 0, "/no/such/cache", "cvmfs2")]) == []
@@ -130,7 +130,7 @@ def client_of(fqrn):
         child.communicate(b"\n")
 
 
-def test_the_daemon_of_another_repository_is_not_believed():
+def test_the_daemon_of_another_repository_is_ignored():
     # GIVEN a client, and the number that the daemon of another PID namespace gives for itself
     with client_of("x.test.org") as pid:
         # WHEN the number happens to be the client's THEN it is the daemon of its own repository only
@@ -198,7 +198,7 @@ def test_counters_come_over_the_talk_socket_however_long_its_path(tmp_path, monk
     assert read.values["cvmfs.n_fs_read"] == 15
 
 
-def test_a_client_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
+def test_a_query_to_a_silent_client_times_out(tmp_path, monkeypatch):
     # GIVEN a talk socket that nobody serves, its queue full
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(counters_module, "ANSWER_S", 3.0)  # the child has most of it
@@ -216,7 +216,7 @@ def test_a_client_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
     assert "talk.org" in read.error
 
 
-def test_digits_that_are_none_do_not_end_a_recording():
+def test_non_ascii_digits_in_an_answer_do_not_end_a_recording():
     # GIVEN an answer with a superscript two, two signs and more digits than Python reads
     answer = f"Name|Value|Description\na|\u00b2|x\nb|--5|x\nc|{'9' * 5000}|x\nd|7|x\n"
     # THEN what is no number is left out

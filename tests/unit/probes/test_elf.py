@@ -31,7 +31,7 @@ def test_functions_are_where_the_process_has_them():
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF\2\1", b"\x7fELF\2\1" + b"\xff" * 58])
-def test_what_is_no_elf_file_is_refused(tmp_path, content):
+def test_a_file_that_is_not_elf_is_refused(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(NotElf):
         Elf(str(tmp_path / "file"))
@@ -63,7 +63,7 @@ def hostile(path: Path, sections: list[bytes], more: bytes = b"", size: int = 0)
     return str(path)
 
 
-def test_a_file_that_claims_endless_tables_is_given_up(tmp_path):
+def test_reading_an_elf_file_with_huge_tables_is_bounded(tmp_path):
     # GIVEN a sparse file of a terabyte with 60,000 symbol tables that all of it is WHEN / THEN that takes no time and no memory
     tables = [section(2, 0, 1 << 40)] * 60_000
     began_s = time.monotonic()
@@ -76,7 +76,7 @@ def test_a_file_that_claims_endless_tables_is_given_up(tmp_path):
     assert small.functions(["OgaCreateModel"]) == {}
 
 
-def test_a_name_that_stands_everywhere_is_looked_for_so_often_and_no_more(tmp_path):
+def test_the_number_of_inspected_symbol_names_is_bounded(tmp_path):
     # GIVEN a table of nothing but one name, and a symbol for each
     name, count = b"OgaCreateModel\0", MOST_OF_A_NAME * 20
     begin = 64 + 2 * 64
@@ -87,7 +87,7 @@ def test_a_name_that_stands_everywhere_is_looked_for_so_often_and_no_more(tmp_pa
     assert len(elf.addresses({0: lambda text: range(0, len(text), len(name))})) == 1
 
 
-def test_a_name_without_an_end_takes_no_longer_than_it_is(tmp_path):
+def test_an_unterminated_symbol_name_is_read_in_linear_time(tmp_path):
     text = b"7Fetcher5FetchE" * 200_000
     began_s = time.monotonic()
     assert list(qualified("Fetcher::Fetch")(text)) == []
@@ -95,14 +95,14 @@ def test_a_name_without_an_end_takes_no_longer_than_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["fifo", "folder"])
-def test_what_is_no_plain_file_is_not_opened(tmp_path, make):
+def test_a_file_that_is_not_regular_is_not_opened(tmp_path, make):
     # GIVEN a FIFO that nobody writes to WHEN / THEN it is refused at once
     make(tmp_path / "file")
     with pytest.raises(OSError, match="not a plain file"):
         Elf(str(tmp_path / "file"))
 
 
-def test_a_file_that_becomes_shorter_while_it_is_read_is_damaged(tmp_path):
+def test_a_file_truncated_while_it_is_read_is_reported_as_damaged(tmp_path):
     # GIVEN a library whose end is cut off after its header was read; a mapping would end the process by SIGBUS
     path, _ = mapped_at(ctypes.cast(ctypes.CDLL(None).strtoul, ctypes.c_void_p).value or 0)
     copy = tmp_path / "cut"

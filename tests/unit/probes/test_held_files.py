@@ -48,5 +48,5 @@ def test_descriptors_mappings_and_the_folder_are_seen(tmp_path: Path) -> None:
     assert counts["mapping"][1][0] == counts["nothing"][1][0] + 1
 
 
-def test_a_process_that_is_gone_holds_nothing_that_can_be_seen() -> None:
+def test_a_process_that_has_ended_holds_no_files() -> None:
     assert held_files(2**22 + 1, [1], [["/cvmfs"]]) is None

@@ -69,5 +69,5 @@ def test_redaction_of_a_block_leaves_other_texts_alone() -> None:
         ("GET /ann/the…", "GET /…"),
     ],
 )
-def test_paths_of_requests_that_are_names_are_left_out(line: str, expected: str | None) -> None:
+def test_request_paths_that_contain_names_are_removed(line: str, expected: str | None) -> None:
     assert without_names(line.encode()).decode() == (line if expected is None else expected)

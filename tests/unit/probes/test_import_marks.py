@@ -180,7 +180,7 @@ def test_an_import_in_which_the_process_is_killed_has_begun(tree: Path) -> None:
     assert not by_module["leaf"].unfinished
 
 
-def test_what_was_imported_before_a_fork_is_marked_once(tree: Path) -> None:
+def test_imports_before_a_fork_are_marked_once(tree: Path) -> None:
     # GIVEN a module that forks in the middle of its import, whose child imports something
     result = run("import forking", tree)
     # THEN the child's import is its own, and what the parent had begun is only the parent's
@@ -201,7 +201,7 @@ def test_a_long_name_is_cut_and_an_odd_one_stays(tree: Path) -> None:
     assert "n" * TEXT_MAX in modules
 
 
-def test_a_target_that_closes_every_descriptor_goes_on(tree: Path) -> None:
+def test_a_target_that_closes_every_descriptor_continues(tree: Path) -> None:
     # GIVEN a script that closes all descriptors and opens a file of its own WHEN it imports something
     directory = tree / "own"
     result = run(
@@ -219,7 +219,7 @@ def test_the_hook_loads_no_module_that_the_script_would_not(tree: Path) -> None:
     assert more <= {"sitecustomize", "struct", "_struct"}
 
 
-def test_numbers_are_those_of_the_schema() -> None:
+def test_numbers_of_marks_are_those_of_the_schema() -> None:
     spec = importlib.util.spec_from_file_location("imports_under_test", INJECT / "_cvtrace_imports.py")
     assert spec is not None
     assert spec.loader is not None

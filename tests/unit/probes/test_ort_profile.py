@@ -93,7 +93,7 @@ def test_profiling_alone_marks_no_calls(model: Path, tmp_path: Path) -> None:
     assert set(marks["kind"]) == {Kind.IMPORT, Kind.PHASE}
 
 
-def test_a_model_that_cannot_be_loaded_fails_as_without_us(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_fails_as_without_profiling(tmp_path: Path) -> None:
     result = run(GENERATE, tmp_path, "/nowhere", "path")
     plain = subprocess.run(
         [sys.executable, "-c", GENERATE, "/nowhere", "path"], capture_output=True, text=True, check=False
@@ -146,7 +146,7 @@ def test_the_offset_is_the_one_under_which_all_runs_lie_in_calls() -> None:
     assert nodes.token.tolist() == [-1, 1, 2, 3, 4, 5]
 
 
-def test_a_prefill_that_all_runs_would_fit_into_is_one_run() -> None:
+def test_a_prefill_long_enough_for_all_runs_is_one_run() -> None:
     # GIVEN a prefill that took longer than all of decode, most of it not in the model
     spans = (("OgaGenerator_AppendTokens", 1_000, 18_000), *TOKENS[1:])
     runs = ((7_000, 500), *((11_050 + 1000 * turn, 500) for turn in range(5)))
@@ -157,7 +157,7 @@ def test_a_prefill_that_all_runs_would_fit_into_is_one_run() -> None:
     assert nodes.token.tolist() == [-1, 1, 2, 3, 4, 5]
 
 
-def test_a_prefill_in_pieces_is_placed_all_the_same() -> None:
+def test_a_prefill_of_several_runs_is_placed_in_its_call() -> None:
     spans = (("OgaGenerator_AppendTokens", 1_000, 9_000), ("OgaGenerator_GenerateNextToken", 9_100, 9_110))
     nodes = place(parse_profile(profile_of(*((50 + 1_000 * piece, 900) for piece in range(7)))), calls(*spans))
     assert nodes is not None
@@ -173,7 +173,7 @@ def test_calls_that_were_marked_twice_count_once() -> None:
     assert nodes.token.tolist() == [-1, 1, 2, 3, 4, 5]
 
 
-def test_a_profile_that_fits_no_call_is_not_placed() -> None:
+def test_a_profile_that_matches_no_call_is_not_placed() -> None:
     assert place(parse_profile(profile_of((0, 90_000))), calls(*TOKENS)) is None
     assert place(parse_profile(profile_of((0, 10))), calls()) is None
     _, missing = nodes_of([profile_of((0, 90_000))], [calls(*TOKENS)])
@@ -183,7 +183,7 @@ def test_a_profile_that_fits_no_call_is_not_placed() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"[", b"[\n]", b"\xff\xfe", b'[\n{"cat": 1, "ts": "x"},\n{"ts": 1', b'[\n{"ts":1}\n]']
 )
-def test_a_profile_that_makes_no_sense_is_empty(data: bytes) -> None:
+def test_an_invalid_profile_is_empty(data: bytes) -> None:
     assert parse_profile(data).name == []
     nodes_of([data], [])
 

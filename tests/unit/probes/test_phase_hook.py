@@ -130,7 +130,7 @@ def test_sessions_of_plain_onnxruntime_are_marked(tmp_path: Path) -> None:
     assert calls_of(tmp_path / "marks")["ret"].tolist() == [0, 0, 0, 0, 0, -1]
 
 
-def test_where_a_probe_sees_genai_the_hook_leaves_it_alone(model: Path, tmp_path: Path) -> None:
+def test_the_hook_does_not_wrap_genai_where_a_probe_sees_it(model: Path, tmp_path: Path) -> None:
     environ = environment(tmp_path / "marks", {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}, genai=False)
     result = python(GENERATE.format(then="print(og.Model.__init__.__module__)"), environ, model)
     assert (result.returncode, result.stderr) == (0, "")
@@ -208,7 +208,7 @@ def test_a_call_that_raises_is_marked_and_raises(tmp_path: Path) -> None:
     assert calls_of(tmp_path / "marks")["ret"].tolist() == [-1]
 
 
-def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
+def test_a_forked_child_writes_marks(model: Path, tmp_path: Path) -> None:
     # GIVEN a script that forks after its tokens WHEN the child encodes THEN its marks carry its own process
     then = "pid = os.fork()\nif pid == 0:\n    tokenizer.encode('child')\n    os._exit(0)\nos.waitpid(pid, 0)\n"
     result = run(GENERATE.format(then=then), tmp_path / "marks", model)
@@ -218,7 +218,7 @@ def test_marks_go_on_in_a_forked_child(model: Path, tmp_path: Path) -> None:
     assert len(set(encodes["tgid"])) == 2
 
 
-def test_a_target_that_closes_every_descriptor_goes_on(model: Path, tmp_path: Path) -> None:
+def test_a_target_that_closes_every_descriptor_continues(model: Path, tmp_path: Path) -> None:
     # GIVEN a script that closes all descriptors and opens a file of its own
     directory = tmp_path / "own"
     then = (
@@ -232,14 +232,14 @@ def test_a_target_that_closes_every_descriptor_goes_on(model: Path, tmp_path: Pa
     assert directory.read_bytes() == b""
 
 
-def test_marks_that_cannot_be_written_do_not_disturb(model: Path, tmp_path: Path) -> None:
+def test_marks_that_cannot_be_written_do_not_change_the_target(model: Path, tmp_path: Path) -> None:
     result = run(GENERATE.format(then=""), tmp_path / "missing" / "marks", model)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert len(read_marks(tmp_path / "missing" / "marks")[0]) == 0
 
 
-def test_what_customizes_the_interpreter_already_still_does(tmp_path: Path) -> None:
+def test_an_existing_sitecustomize_still_runs(tmp_path: Path) -> None:
     # GIVEN a PYTHONPATH with a sitecustomize, a usercustomize (which virtual environments ignore) and a module
     for name in ("sitecustomize", "usercustomize", "neighbour"):
         (tmp_path / f"{name}.py").write_text(f"import builtins; builtins.{name} = __file__\n")
@@ -286,7 +286,7 @@ def test_indices_and_record_are_those_of_the_schema() -> None:
     assert record[0].tolist() == (1, 2, 3, 4, 5, 6, -7, 8, 9, 10)
 
 
-def test_half_a_mark_and_foreign_bytes_are_left_out(tmp_path: Path) -> None:
+def test_incomplete_marks_and_other_bytes_are_ignored(tmp_path: Path) -> None:
     rows = np.zeros(2, dtype=EVENT)
     rows["kind"] = Kind.PHASE
     rows["ts"] = [5, 3]

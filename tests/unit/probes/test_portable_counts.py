@@ -54,7 +54,7 @@ def test_an_answer_without_counters_is_refused(hook, answer):
         hook.parse_affairs(answer)
 
 
-def test_bytes_read_are_without_the_hooks_own(hook, tmp_path):
+def test_bytes_read_exclude_those_of_the_hook(hook, tmp_path):
     # GIVEN a process whose counts were read once
     process = hook.ProcessCounts()
     first = dict(process.read(1))
@@ -77,14 +77,14 @@ def test_attributes_that_are_missing_are_left_out(hook, tmp_path):
     assert {hook.RECORD.unpack_from(records, at)[7] for at in range(0, len(records), hook.RECORD.size)} == {NO_MOUNT}
 
 
-def test_the_numbering_of_mounts_survives_those_that_are_left_out(tmp_path):
+def test_mounts_keep_their_numbers_when_others_are_left_out(tmp_path):
     variables = environment(tmp_path, {}, [CounterSource("", ""), CounterSource("/cvmfs/a b", "/proc/1/cwd/x", 5)])
     assert variables["CVTRACE_MOUNTS"].split("\n") == ["", "/cvmfs/a b"]
     assert variables["CVTRACE_SOCKETS"].split("\n") == ["", "5 /proc/1/cwd/x"]
     assert "CVTRACE_MOUNTS" not in environment(tmp_path, {})
 
 
-def test_the_probe_samples_the_tree_and_not_too_often():
+def test_the_probe_samples_the_process_tree_at_a_limited_rate():
     # GIVEN a probe on this process
     probe = PortableProbe()
     probe.start(Scope((), ()))
@@ -98,7 +98,7 @@ def test_the_probe_samples_the_tree_and_not_too_often():
     assert len(probe.drain()[0]) == 0
 
 
-def test_a_process_that_is_gone_has_no_numbers():
+def test_a_process_that_has_ended_has_no_samples():
     child = psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert usage(child)["process.minor_faults"] > 0
     child.communicate(b"\n")

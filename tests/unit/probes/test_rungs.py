@@ -61,7 +61,7 @@ def btf(folder: Path, *, module: bool = True, void: bool = False) -> Path:
     return folder
 
 
-def test_tracepoints_are_taken_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracepoints_are_used_where_they_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (6, 18))
     for rung in RUNGS:
         step = climb(rung, tracefs(tmp_path / rung.program, *rung.tracepoints), tmp_path)
@@ -96,7 +96,7 @@ def test_requests_are_known_by_their_address_where_tracepoints_come_before_their
     assert "the kernel does not tell its types" in without.missing
 
 
-def test_kprobes_are_taken_where_tracepoints_are_missing(tmp_path: Path) -> None:
+def test_kprobes_are_used_where_tracepoints_are_missing(tmp_path: Path) -> None:
     # GIVEN a kernel with kprobes, and one of the two tracepoints
     root = tracefs(tmp_path, "fuse/fuse_request_send")
 
@@ -161,7 +161,7 @@ def test_a_missing_rung_is_reported_with_the_reason(
     assert reason in step.missing
 
 
-def test_a_module_without_btf_is_known_since_5_10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_module_btf_known_layouts_are_used_since_5_10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cvtrace.probes.ebpf.kprobes.release", lambda: (5, 10))
 
     step = climb(rung("fuse.bpf.c"), tracefs(tmp_path), btf(tmp_path, module=False))
@@ -172,13 +172,13 @@ def test_a_module_without_btf_is_known_since_5_10(tmp_path: Path, monkeypatch: p
     assert "fuse_request_queued(ctx, PT_REGS_PARM2(ctx))" in step.kprobes.programs[0]
 
 
-def test_a_kernel_without_btf_says_so(tmp_path: Path) -> None:
+def test_without_kernel_btf_the_reason_is_reported(tmp_path: Path) -> None:
     step = climb(rung("fuse.bpf.c"), tracefs(tmp_path), tmp_path / "nothing")
 
     assert "the kernel does not tell its types" in step.missing
 
 
-def test_scheduler_tracepoints_have_no_second_choice(tmp_path: Path) -> None:
+def test_scheduler_tracepoints_have_no_alternative(tmp_path: Path) -> None:
     step = climb(rung("sched.bpf.c"), tracefs(tmp_path), btf(tmp_path))
 
     assert step.programs == ()

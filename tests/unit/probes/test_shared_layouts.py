@@ -63,14 +63,14 @@ def test_structs_of_the_programs_are_laid_out_as_the_recorder_reads_them(tmp_pat
     compile_c("\n".join(["#include <linux/types.h>", declarations(), *lines]), tmp_path, f"-I{TYPES}", "-nostdinc")
 
 
-def test_a_layout_that_differs_is_noticed(tmp_path: Path) -> None:
+def test_a_different_struct_layout_is_detected(tmp_path: Path) -> None:
     wrong = np.dtype([("len", "<u4"), ("unique", "<u8"), ("error", "<i4")])
     lines = [declarations(), *asserts("fuse_out", wrong)]
     with pytest.raises(AssertionError, match="fuse_out"):
         compile_c("\n".join(["#include <linux/types.h>", *lines]), tmp_path, f"-I{TYPES}", "-nostdinc")
 
 
-def test_fuse_is_as_the_kernel_s_header_has_it(tmp_path: Path) -> None:
+def test_fuse_constants_are_those_of_the_kernel_header(tmp_path: Path) -> None:
     if not Path("/usr/include/linux/fuse.h").exists():
         pytest.skip("no linux/fuse.h")
     lines = [
@@ -177,7 +177,7 @@ def test_marks_are_packed_as_events(injected: list[ModuleType], tmp_path: Path) 
     assert marks.record.__self__.format == event  # type: ignore[attr-defined]
 
 
-def test_a_name_is_told_from_its_event_by_flags_above_the_kind() -> None:
+def test_text_records_are_distinguished_from_events_by_flags_above_the_kind() -> None:
     kind_of_mark = int(re.search(r"KIND_OF_MARK (0x\w+)", (PROGRAMS / "syscalls.bpf.c").read_text())[1], 16)  # type: ignore[index]
     assert hook.NAME & kind_of_mark == Kind.PHASE
     assert hook.IMPORT_NAME & kind_of_mark == Kind.IMPORT

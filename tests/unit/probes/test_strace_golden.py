@@ -61,7 +61,7 @@ def with_text(parsed: Parsed, kind: Kind) -> list[tuple[bytes, int]]:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_every_line_is_understood(run: str) -> None:
+def test_each_line_of_a_real_log_is_parsed(run: str) -> None:
     parsed = daemon(run)
     assert parsed.skipped == 0
     assert parsed.lines == len(lines_of(run, "daemon"))
@@ -77,7 +77,7 @@ def test_fuse_requests_are_those_of_the_kernel(run: str) -> None:
     assert (requests["dur"] > 0).all()
 
 
-def test_a_log_from_the_mounting_on_has_the_handshake_too() -> None:
+def test_a_log_from_the_start_of_the_client_has_the_handshake() -> None:
     requests = of(daemon("tiny1-mount-hex.cold"), Kind.FUSE_DAEMON)
     counts = Counter(f"FUSE_{Opcode(int(c) >> 32).name}" for c in requests["c"])
     assert counts == TRUTH["tiny1-mount-hex.cold"]["fuse_ops"] | {"FUSE_INIT": 1, "FUSE_GETATTR": 1, "FUSE_STATFS": 1}
@@ -228,7 +228,7 @@ def test_an_application_is_one_process_with_its_threads(run: str) -> None:
     assert (mapped["ret"] == 0).all()
 
 
-def test_both_forms_of_strings_say_the_same() -> None:
+def test_hex_and_escaped_strings_give_the_same_events() -> None:
     # GIVEN the same workload logged with default strings and with -xx THEN paths, requests and counts agree
     plain, hexed = daemon("tiny1.cold"), daemon("tiny1-hex.cold")
     for kind in (Kind.FUSE_DAEMON, Kind.HTTP_SEND, Kind.CACHE_INSERT):

@@ -70,7 +70,7 @@ def test_a_child_in_a_pid_namespace_has_its_number_of_the_log() -> None:
     assert [row[0:1] + row[4:6] for row in rows(parsed)] == [("PROC_FORK", 9517, 9517), ("PROC_FORK", 7, 9518)]
 
 
-def test_errors_are_negative_numbers() -> None:
+def test_results_of_failed_calls_are_negative_errnos() -> None:
     parsed = target(
         '7 1.0 openat(AT_FDCWD</>, "/none", O_RDONLY|O_CLOEXEC) = -1 ENOENT (No such file or directory) <0.1>',
         "7 2.0 futex(0x10, FUTEX_WAIT_PRIVATE, 2, NULL) = -1 EAGAIN (Resource temporarily unavailable) <0.1>",
@@ -83,7 +83,7 @@ def test_errors_are_negative_numbers() -> None:
     ]
 
 
-def test_opens_of_every_form() -> None:
+def test_each_form_of_open_is_parsed() -> None:
     parsed = target(
         '7 1.0 open("/a", O_WRONLY|O_CREAT|O_TRUNC, 0644) = 3</a> <0.1>',
         '7 2.0 openat(5</d>, "b", O_RDONLY) = 4</d/b> <0.1>',
@@ -111,7 +111,7 @@ def test_a_result_is_the_last_one_on_the_line() -> None:
     assert texts(parsed) == [b"/a) = 5 <0.1>"]
 
 
-def test_reads_with_offsets_and_vectors() -> None:
+def test_reads_with_offsets_and_vectors_are_parsed() -> None:
     parsed = target(
         '7 1.0 pread64(3</a>, "x"..., 4096, 8192) = 4096 <0.1>',
         '7 2.0 readv(3</a>, [{iov_base="x", iov_len=10}, {iov_base="y", iov_len=20}], 2) = 30 <0.1>',
@@ -126,7 +126,7 @@ def test_reads_with_offsets_and_vectors() -> None:
     ]
 
 
-def test_only_mappings_of_files() -> None:
+def test_only_mappings_of_files_are_events() -> None:
     parsed = target(
         "7 1.0 mmap(NULL, 8192, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7f22d38a7000 <0.1>",
         "7 2.0 mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, 3</m>, 0x1000) = 0x7f22d38a7000 <0.1>",
@@ -138,7 +138,7 @@ def test_only_mappings_of_files() -> None:
     assert (failed[0], *failed[3:]) == ("SYS_MMAP", -19, 3, 0, 8192)
 
 
-def test_copies_of_descriptors_folders_and_links() -> None:
+def test_copied_descriptors_folders_and_links_are_parsed() -> None:
     parsed = target(
         "7 1.0 dup2(3</m>, 9</old>) = 9</m> <0.1>",
         "7 2.0 fcntl(9</m>, F_DUPFD_CLOEXEC, 3) = 10</m> <0.1>",
@@ -170,7 +170,7 @@ def test_waits_say_which_call_and_its_numbers() -> None:
     assert [row[4:6] for row in rows(parsed)] == [(7, 0), (61, 123), (230, 0), (232, 5), (219, 0)]
 
 
-def test_processes_and_threads() -> None:
+def test_new_processes_and_threads_are_events() -> None:
     # GIVEN a thread and a process, whose first lines come before clone has returned
     parsed = target(
         '7 1.0 execve("/bin/python", ["python"], 0x7ffd /* 3 vars */) = 0 <0.1>',
@@ -240,7 +240,7 @@ def test_a_request_without_an_answer_is_flagged() -> None:
     assert rows(parsed)[0][:3] == ("FUSE_DAEMON*", 6_000_000_000, 3_000_000_000)
 
 
-def test_requests_without_replies_and_replies_without_requests() -> None:
+def test_requests_without_replies_are_events_and_unmatched_replies_are_not() -> None:
     # GIVEN a FORGET, a notification (unique 0) and the reply to a request from before the recording
     forget = r'"0\0\0\0\2\0\0\0\26\0\0\0\0\0\0\0\22\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0"'
     notice = r'{iov_base=" \0\0\0\3\0\0\0\0\0\0\0\0\0\0\0", iov_len=16}'
@@ -261,7 +261,9 @@ ASKER = 0x4D47
 @pytest.mark.parametrize(
     ("answers", "expected"), [([True], 1), ([False], 0), ([None, True], 1), ([None, False], 0), ([None, None, True], 0)]
 )
-def test_a_name_is_kept_if_its_asker_is_or_proves_to_be_the_targets(answers: list[bool | None], expected: int) -> None:
+def test_a_looked_up_name_is_kept_if_its_thread_belongs_to_the_target(
+    answers: list[bool | None], expected: int
+) -> None:
     # GIVEN a daemon's log, and what is known of the asker when the log is read, and then
     replies = iter(answers)
     translator = DaemonTranslator(realtime_offset_ns=0, tgids=None)
@@ -289,7 +291,7 @@ def test_numbers_of_threads_are_the_targets_only_while_it_has_them() -> None:
     assert [translator.had(tid, 5 * 10**9) for tid in (7, 2, 9)] == [True, False, False]
 
 
-def test_fetches_without_credentials_query_or_body() -> None:
+def test_fetches_are_recorded_without_credentials_query_or_body() -> None:
     sock = "5<TCP:[127.0.0.1:1->127.0.0.1:2]>"
     get = r"GET http://user:secret@proxy/cvmfs/r/data/aa/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb?token=secret HTTP/1.1\r\nAuthorization: secret\r\n\r\n"
     head = r"HTTP/1.1 200 OK\r\nSet-Cookie: secret\r\nContent-Length: 4\r\nX-Cache: HIT\r\nAge: 7\r\nVia: squid\r\n\r\nsecret"
@@ -313,13 +315,13 @@ def test_fetches_without_credentials_query_or_body() -> None:
     assert b"Content-Length: 4" in texts(parsed)[1]
 
 
-def test_half_a_header_is_not_kept() -> None:
+def test_an_incomplete_header_is_not_kept() -> None:
     head = r"HTTP/1.1 200 OK\r\nContent-Length: 48"
     parsed = daemon(f'7 3.0 recvfrom(5<TCP:[1]>, "{head}"..., 16384, 0, NULL, NULL) = 300 <0.1>')
     assert texts(parsed) == [b"HTTP/1.1 200 OK"]
 
 
-def test_polls_that_wait_and_futexes_that_wait() -> None:
+def test_polls_and_futexes_that_wait_are_events() -> None:
     parsed = daemon(
         "7 1.0 poll([{fd=3<pipe:[1]>, events=POLLIN}], 1, 0) = 0 (Timeout) <0.1>",
         "7 2.0 poll([{fd=3<pipe:[1]>, events=POLLIN}, {fd=4, events=POLLIN}], 2, -1 <unfinished ...>",
@@ -349,13 +351,13 @@ def test_a_worker_that_waits_for_its_result_at_the_end_is_flagged() -> None:
     ]
 
 
-def test_long_texts_are_cut_and_say_how_long_they_were() -> None:
+def test_long_texts_are_cut_and_keep_their_length() -> None:
     parsed = target(f'7 1.0 openat(AT_FDCWD</>, "/{"x" * 1000}", O_RDONLY) = 3 <0.1>')
     assert parsed.texts["size"].tolist() == [1001]
     assert len(texts(parsed)[0]) == TEXT_MAX
 
 
-def test_garbage_is_counted_and_nothing_else() -> None:
+def test_unparsable_lines_are_only_counted() -> None:
     parsed = target(
         "",
         "strace: Process 8 attached",
@@ -390,7 +392,7 @@ def test_feeding_piece_by_piece_gives_the_same_as_at_once() -> None:
 @given(st.binary(max_size=40))
 @example(b'"')
 @example(b"\\")
-def test_escaping_is_undone(data: bytes) -> None:
+def test_escaped_strings_are_unescaped(data: bytes) -> None:
     # GIVEN any bytes, escaped in both forms of strace THEN the same bytes come back
     octal = b"".join(
         bytes([b])

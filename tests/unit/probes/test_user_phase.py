@@ -37,7 +37,7 @@ def phases_of(marks: Path, end_ns: int = 0) -> list[tuple[str, int, int]]:
     return [(names[int(event["ts"]), int(event["tid"])], int(event["ret"]), int(event["tid"])) for event in events]
 
 
-def test_numbers_are_those_of_the_schema() -> None:
+def test_numbers_of_marks_are_those_of_the_schema() -> None:
     assert (marking.PHASE, marking.UNFINISHED, marking.TEXT_MAX) == (Kind.PHASE, UNFINISHED, TEXT_MAX)
     assert (marking.NAME, marking.NAME_BYTES, marking.USER_PHASE) == (hook.NAME, hook.NAME_BYTES, USER_PHASE)
 
@@ -55,7 +55,7 @@ def test_phases_nest_and_repeat(tmp_path: Path) -> None:
     assert set(texts["kind"]) == {Kind.PHASE}
 
 
-def test_a_function_is_a_phase_by_decoration(tmp_path: Path) -> None:
+def test_a_decorated_function_is_a_phase(tmp_path: Path) -> None:
     script = (
         "@cvtrace.phase('work')\ndef work(a, *, b):\n 'doc'\n return a + b\n"
         "@cvtrace.phase('later')\nasync def later(): return 3\n"
@@ -65,7 +65,7 @@ def test_a_function_is_a_phase_by_decoration(tmp_path: Path) -> None:
     assert [name for name, *_ in phases_of(tmp_path / "m")] == ["work", "later"]
 
 
-def test_threads_mark_for_themselves(tmp_path: Path) -> None:
+def test_each_thread_marks_its_own_phases(tmp_path: Path) -> None:
     # GIVEN one phase object in use by two threads at once
     script = (
         "p = cvtrace.phase('shared'); both = threading.Barrier(2)\n"
@@ -78,7 +78,7 @@ def test_threads_mark_for_themselves(tmp_path: Path) -> None:
     assert len({tid for *_, tid in marks}) == 2
 
 
-def test_an_exception_passes_and_the_mark_says_so(tmp_path: Path) -> None:
+def test_an_exception_is_raised_and_marked(tmp_path: Path) -> None:
     script = "try:\n with cvtrace.phase('bad'): 1 / 0\nexcept ZeroDivisionError: print('raised')"
     assert run(script, tmp_path / "m") == "raised\n"
     assert [(name, ret) for name, ret, _ in phases_of(tmp_path / "m")] == [("bad", -1)]
@@ -104,7 +104,7 @@ def test_a_phase_that_never_ends_reaches_to_the_end_of_the_recording(tmp_path: P
         (None, "None"),
     ],
 )
-def test_any_name_is_taken(tmp_path: Path, name: object, expected: str) -> None:
+def test_any_phase_name_is_accepted(tmp_path: Path, name: object, expected: str) -> None:
     run(f"with cvtrace.phase({name!r}): pass", tmp_path / "m")
     events, texts = read_marks(tmp_path / "m")
     assert len(events) == 1
@@ -126,7 +126,7 @@ def test_a_phase_never_raises(tmp_path: Path) -> None:
     run("with cvtrace.phase('x'): print('ok')", tmp_path / "missing" / "m")
 
 
-def test_marks_go_on_in_a_forked_child(tmp_path: Path) -> None:
+def test_a_forked_child_writes_marks(tmp_path: Path) -> None:
     run(
         "with cvtrace.phase('a'): pass\nif os.fork() == 0:\n with cvtrace.phase('b'): os._exit(0)\nos.wait()",
         tmp_path / "m",
@@ -135,7 +135,7 @@ def test_marks_go_on_in_a_forked_child(tmp_path: Path) -> None:
     assert len(set(events["tgid"].tolist())) == 2
 
 
-def test_without_a_recording_nothing_is_imported_and_nothing_done(tmp_path: Path) -> None:
+def test_without_a_recording_the_helper_imports_and_does_nothing(tmp_path: Path) -> None:
     # GIVEN a script that is not traced
     environ = {name: value for name, value in os.environ.items() if name != MARKS}
     script = "import sys; before = set(sys.modules)\n{}\nprint(*sorted(set(sys.modules) - before))"

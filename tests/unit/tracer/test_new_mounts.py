@@ -22,7 +22,7 @@ def ready(watched: NewMounts, timeout_s: float = 5.0) -> bool:
     return bool(poll.poll(timeout_s * 1000))
 
 
-def test_a_system_without_a_table_of_mounts_has_no_news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_proc_mountinfo_no_changes_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # GIVEN a system without /proc, as macOS, which has no eventfd either
     monkeypatch.setattr(new_mounts, "MOUNTINFO", tmp_path / "none")
     monkeypatch.delattr(os, "eventfd")
@@ -33,7 +33,7 @@ def test_a_system_without_a_table_of_mounts_has_no_news(monkeypatch: pytest.Monk
 
 
 @pytest.mark.root
-def test_a_change_and_what_is_learnt_of_it_wake_the_recorder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_change_of_mounts_wakes_the_recorder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # GIVEN nothing new
     present: list[MountPoint] = []
     answer = threading.Event()
@@ -81,7 +81,7 @@ def test_mounts_that_come_and_go_all_the_time_are_queried_a_limited_number_of_ti
     assert len(queried) == new_mounts.MOST
 
 
-def test_what_a_stranger_mounts_meanwhile_is_not_observed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_added_by_another_user_is_not_observed(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN a mount of the user's, and one of somebody else's
     points = [MountPoint("/home/u/mnt", 1, owner=1000), MountPoint("/tmp/evil", 2, owner=1001)]
     monkeypatch.setattr(new_mounts, "cvmfs_and_others", lambda: (points, []))

@@ -23,7 +23,7 @@ def phase_event(ts: int, inner: tuple[int, int], outer: tuple[int, int]) -> Even
     return mark
 
 
-def test_marks_get_the_numbers_that_the_probe_tells() -> None:
+def test_marks_get_the_thread_numbers_of_the_probe() -> None:
     # GIVEN two namespaces in which a thread has the same numbers, and a mark of which the probe told nothing
     marks = events((10, 1, 2, 2, Kind.PHASE, LOAD), (20, 1, 2, 2, Kind.PHASE, LOAD), (30, 1, 2, 3, Kind.PHASE, LOAD))
     # WHEN
@@ -42,13 +42,13 @@ def test_other_records_of_a_thread_get_its_numbers_too() -> None:
     assert rows["tid"].tolist() == [700] * 3
 
 
-def test_marks_outside_of_namespaces_stay() -> None:
+def test_marks_outside_of_pid_namespaces_are_unchanged() -> None:
     marks = events((10, 1, 700, 701, Kind.PHASE, LOAD))
     assert translate(marks, [], {}).tolist() == marks.tolist()
     assert len(translate(marks[:0], [phase_event(10, (2, 2), (7, 7))], {})) == 0
 
 
-def test_the_probes_marks_are_taken_out_of_what_is_recorded() -> None:
+def test_number_records_of_the_probe_are_removed_from_the_events() -> None:
     numbers = Numbers()
     remaining = numbers.take(
         np.concatenate([phase_event(10, (2, 2), (700, 700)), events((1, 1, 7, 7, Kind.SYS_READ, 0))])

@@ -56,7 +56,7 @@ def unfinished(path: Path, blocks: int = 3, events: int = 20) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=6), st.integers(1, 7), st.booleans(), st.randoms())
-def test_a_trace_gives_back_every_record_in_one_order(tmp_path_factory, counts, tied, finished, shuffle):
+def test_a_trace_returns_each_record_ordered_by_time(tmp_path_factory, counts, tied, finished, shuffle):
     # GIVEN records in any order, in blocks of any size, some of the same time but of other kinds or threads
     path = tmp_path_factory.mktemp("traces") / "trace"
     events = make_events(sum(counts))
@@ -93,7 +93,7 @@ def test_a_trace_gives_back_every_record_in_one_order(tmp_path_factory, counts, 
     assert names_in(path) == ["events.parquet", "meta.json", "texts.parquet"]
 
 
-def test_extreme_values_survive(tmp_path):
+def test_extreme_values_are_read_back(tmp_path):
     # GIVEN events with the largest numbers that fit, and a text with bytes that are no UTF-8
     events = np.full(2, -1, dtype=np.int8).view(np.uint8).repeat(28).view(EVENT).copy()
     texts = make_texts(1)
@@ -143,7 +143,7 @@ def test_truncation_at_every_byte_of_the_last_block_keeps_the_others(tmp_path):
         assert ("cut short" in trace.damage) == (length > last)
 
 
-def test_any_flipped_bit_of_a_block_is_noticed_or_harmless(tmp_path):
+def test_any_flipped_bit_of_a_block_is_detected_or_harmless(tmp_path):
     # GIVEN an unfinished trace of three blocks
     path = tmp_path / "t"
     unfinished(path, events=3)
@@ -262,7 +262,7 @@ def flipped_parquet(path: Path) -> None:
         (flipped_parquet, "damaged"),
     ],
 )
-def test_what_is_no_trace_is_refused_in_one_sentence(tmp_path, make, message):
+def test_a_folder_that_is_not_a_trace_is_refused_in_one_sentence(tmp_path, make, message):
     # GIVEN something that cannot be read as a trace
     make(tmp_path / "t")
     # WHEN it is read THEN one sentence says why
@@ -272,7 +272,7 @@ def test_what_is_no_trace_is_refused_in_one_sentence(tmp_path, make, message):
     assert "\n" not in str(refusal.value)
 
 
-def test_an_existing_folder_is_left_alone_without_force(tmp_path):
+def test_an_existing_folder_is_unchanged_without_force(tmp_path):
     # GIVEN a trace
     unfinished(tmp_path / "t")
     before = {name: (tmp_path / "t" / name).read_bytes() for name in names_in(tmp_path / "t")}
@@ -296,7 +296,7 @@ def test_force_replaces_a_trace_and_keeps_what_is_not_part_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("make", [foreign_folder, foreign_meta, a_file])
-def test_force_never_touches_what_is_not_a_trace(tmp_path, make):
+def test_force_does_not_change_a_folder_that_is_not_a_trace(tmp_path, make):
     # GIVEN a folder or file of somebody else's
     make(tmp_path / "t")
     # WHEN a trace is to be recorded there with force THEN it is refused, and nothing is removed

@@ -58,7 +58,7 @@ def test_without_an_active_one_it_is_that_of_cvtrace_if_it_runs_models(script, t
     assert command.argv[0] == (sys.executable if runs_models() else str(tmp_path / "python3"))
 
 
-def test_without_any_interpreter_the_way_out_is_named(script, monkeypatch):
+def test_without_any_interpreter_the_error_says_what_to_do(script, monkeypatch):
     monkeypatch.setattr("cvtrace.tracer.target.runs_models", lambda: False)
     with pytest.raises(WrongTarget, match="--python"):
         find_command([script], None, {"PATH": "/nowhere"}, current_user())
@@ -131,12 +131,12 @@ def test_the_library_is_located_by_running_the_interpreter(tmp_path):
     assert find_libraries(str(python), {}) == (str(package / "libonnxruntime-genai.so"),)
 
 
-def test_no_library_is_no_error(tmp_path):
+def test_a_missing_library_is_not_an_error(tmp_path):
     assert find_libraries(None, {}) == ()
     assert find_libraries("/no/such/python", {"PYTHONPATH": "/nowhere", "LD_LIBRARY_PATH": str(tmp_path)}) == ()
 
 
-def test_whatever_goes_wrong_before_the_exec_is_no_start(script):
+def test_an_error_before_exec_is_reported_as_a_failed_start(script):
     # GIVEN an environment that cannot be handed over WHEN the target is let go
     command = find_command(["true"], None, dict(os.environ), current_user())
     target = start_target(command, ["true"], {"": "a name is missing"}, Inheritance())

@@ -65,7 +65,7 @@ def test_phases_and_tokens_come_from_marks(clock: Clock) -> None:
     assert watch.line(12_345, 200).endswith("12,345 lost")
 
 
-def test_a_call_under_way_is_what_runs(clock: Clock) -> None:
+def test_a_call_in_progress_is_the_current_phase(clock: Clock) -> None:
     # GIVEN that the model's configuration was read, which counts as load, and that the model is being created
     watch = Watch(-1, clock)
     clock.now_s += 1
@@ -79,7 +79,7 @@ def test_a_call_under_way_is_what_runs(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("columns", [200, 100, 79, 40, 1])
-def test_the_line_has_what_there_is_room_for(clock: Clock, columns: int) -> None:
+def test_the_watch_line_fits_the_width(clock: Clock, columns: int) -> None:
     watch = Watch(-1, clock)
     clock.now_s += 1000
     watch._count(events(*[Kind.PHASE] * 50, a=TOKEN))
@@ -92,7 +92,7 @@ def test_the_line_has_what_there_is_room_for(clock: Clock, columns: int) -> None
     assert line.endswith("7 lost") == (columns >= 79)
 
 
-def test_kinds_that_are_not_known_do_not_count(clock: Clock) -> None:
+def test_unknown_kinds_are_not_counted(clock: Clock) -> None:
     watch = Watch(-1, clock)
 
     watch.take(events(0x7FFF, 0, Kind.FUSE_READ), lambda: pytest.fail("asked too early"))
@@ -100,6 +100,6 @@ def test_kinds_that_are_not_known_do_not_count(clock: Clock) -> None:
     assert "(1)" in watch.line(0, 200)
 
 
-def test_there_is_nothing_without_a_terminal() -> None:
+def test_without_a_terminal_no_watch_line_is_drawn() -> None:
     with open("/dev/null", "wb") as nowhere, watching(True, nowhere.fileno()) as watch:  # noqa: PTH123
         assert watch is None
