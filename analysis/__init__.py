@@ -3,6 +3,7 @@
 The rooms, in the order in which data flows; each imports from those above it only (a contract of import-linter):
 
     contract/      what a report is: dataclasses, classes of time, columns, numbers in words
+    bench/         the runs that `cvtrace bench` made: their folder, statistics, laws
     trace/         a trace as columns, arithmetic on intervals
     joins/         what happened: requests, paths, objects, fetches, phases, faults, mounts, counters
     attribution/   where the time went: the critical path
