@@ -10,11 +10,13 @@ from typing import Final, cast
 
 import numpy as np
 
+from cvtrace.analysis.attribution.layers import Layer, LayerSweep, Sweep, Window, window_edges, windows_between
 from cvtrace.analysis.attribution.waits import Waits
+from cvtrace.analysis.attribution.workers import Workers, WorkersSweep
 from cvtrace.analysis.contract.classes import GROUPS, MEMBERS, Class, GroupSeconds
 from cvtrace.analysis.joins.phases import PhaseCalls, Segments
 from cvtrace.analysis.joins.requests import Requests
-from cvtrace.analysis.trace.intervals import Ints, Lanes, Pieces, Steps, cut, match, overlay, pick
+from cvtrace.analysis.trace.intervals import Ints, Lanes, Pieces, Steps, cut, empty, ints, match, narrow, overlay, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind
 
@@ -36,52 +38,128 @@ def packed(value: Class | Ints, request: Ints | int = -1) -> Ints:
 
 @dataclass(frozen=True)
 class CriticalPath:
-    """The critical path: pieces of intervals, without gap.
+    """The critical path: pieces of intervals, without gap, in the order of the intervals and of time.
 
-    `of` numbers the interval that a piece is of, `value` is a `Class`, `request` the FUSE request waited for, -1 if none.
+    `of` numbers the interval that a piece is of, `value` is a `Class`, `request` the FUSE request waited for, -1 if none. These columns are
+    as narrow as their numbers allow: only compare them, or choose rows. Two pieces that follow each other differ in class or request.
     """
 
     of: Ints
-    start: Ints
-    end: Ints
     value: Ints
     request: Ints
+    _lengths: Ints
+    _begin: Ints
+    """When the first piece of each interval begins."""
 
     @property
     def length(self) -> Ints:
-        return self.end - self.start
+        return ints(self._lengths)
+
+    def lengths(self, pieces: Ints) -> Ints:
+        """Return the lengths of some pieces."""
+        return ints(self._lengths[pieces])
+
+    @property
+    def start(self) -> Ints:
+        before = np.append(0, np.cumsum(self._lengths, dtype=np.int64)[:-1])[: len(self.of)]
+        first = np.flatnonzero(np.append(True, self.of[1:] != self.of[:-1])[: len(self.of)])
+        shift = np.zeros(len(self._begin), dtype=np.int64)
+        shift[self.of[first]] = self._begin[self.of[first]] - before[first]
+        return before + shift[self.of]
+
+    @property
+    def end(self) -> Ints:
+        return self.start + self._lengths
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What every thread did in a window: a step function, held as lanes, times since the window's begin, and values."""
+
+    window: Window
+    lane: Ints
+    since: Ints
+    value: Ints
+
+    @classmethod
+    def of(cls, window: Window, lanes: Lanes, steps: Steps) -> "Painted":
+        differs = np.append(True, steps.value[1:] != steps.value[:-1])
+        at = steps.at[differs]
+        since = lanes.time(at) - window.start_ns
+        since[0] = 0  # the begin of the axis: nothing before the window is looked for
+        return cls(window, narrow(at // lanes.span_ns), narrow(since), narrow(steps.value[differs]))
+
+    def steps(self, lanes: Lanes) -> Steps:
+        since = ints(self.since) + (self.window.start_ns - lanes.start_ns)
+        return Steps(ints(self.lane) * lanes.span_ns + since, ints(self.value))
 
 
 @dataclass(frozen=True)
 class Threads:
-    """What every thread of the target did at every moment: a function over `lanes`, one lane for each thread (tid)."""
+    """What every thread of the target did at every moment: a function over `lanes`, one lane for each thread (tid), by windows."""
 
     lanes: Lanes
-    steps: Steps
+    windows: tuple[Painted, ...]
 
     def between(self, tid: Ints, start: Ints, end: Ints) -> CriticalPath:
         """Return the pieces of intervals, each of one thread; `of` numbers the interval."""
-        pieces = cut(self.steps, self.lanes.at(tid, start), self.lanes.at(tid, end))
-        begin = self.lanes.time(pieces.start)
-        return CriticalPath(
-            of=pieces.which,
-            start=begin,
-            end=begin + (pieces.end - pieces.start),
-            value=pieces.value % _CLASSES,
-            request=pieces.value // _CLASSES - 1,
-        )
+        pieces = _PathPieces(self.lanes, tid, start, end)
+        for painted in self.windows:
+            pieces.add(painted.window, painted.steps(self.lanes))
+        return pieces.path()
+
+
+class _PathPieces:
+    """Gathers the pieces of intervals, window by window."""
+
+    def __init__(self, lanes: Lanes, tid: Ints, start: Ints, end: Ints) -> None:
+        self._lanes, self._rank = lanes, lanes.rank(tid)
+        self._start = lanes.time(lanes.at_rank(0 * self._rank, start))
+        self._end = lanes.time(lanes.at_rank(0 * self._rank, end))
+        self._parts: list[tuple[Ints, Ints, Ints]] = [(empty(), empty(), empty())]
+
+    def add(self, window: Window, steps: Steps) -> None:
+        """Cut what of the intervals lies in the window."""
+        begin, end = np.maximum(self._start, window.start_ns), np.minimum(self._end, window.end_ns)
+        chosen = np.flatnonzero((self._rank >= 0) & (end > begin))
+        rank, lanes = self._rank[chosen], self._lanes
+        pieces = cut(steps, lanes.at_rank(rank, begin[chosen]), lanes.at_rank(rank, end[chosen]))
+        self._parts.append(_joined(chosen[pieces.which], pieces.value, pieces.end - pieces.start))
+
+    def path(self) -> CriticalPath:
+        """Return the pieces in order, joined where an interval goes on over the end of a window."""
+        which, value, length = (np.concatenate(column) for column in zip(*self._parts[1:] or self._parts, strict=True))
+        self._parts.clear()
+        if not bool((which[1:] >= which[:-1]).all()):
+            order = np.argsort(which, kind="stable")
+            which, value, length = _joined(which[order], value[order], length[order])
+        value = ints(value)
+        return CriticalPath(which, narrow(value % _CLASSES), narrow(value // _CLASSES - 1), length, self._start)
+
+
+def _joined(which: Ints, value: Ints, length: Ints) -> tuple[Ints, Ints, Ints]:
+    """Make one of pieces that follow each other in an interval and have the same value; return narrow columns."""
+    differs = np.append(True, (which[1:] != which[:-1]) | (value[1:] != value[:-1]))[: len(which)]
+    first = np.flatnonzero(differs)
+    total = np.add.reduceat(length, first, dtype=np.int64) if len(first) else empty()
+    return narrow(which[first]), narrow(value[first]), narrow(total)
 
 
 def critical_paths(
-    recording: Recording, requests: Requests, workers: Steps, waits: Waits, life: Segments, calls: PhaseCalls
+    recording: Recording, requests: Requests, workers: Workers, waits: Waits, life: Segments, calls: PhaseCalls
 ) -> tuple[CriticalPath, CriticalPath, Threads]:
     """Paint the target's threads; read off those that carry the segments of its life, and those that made the calls."""
     threads = [recording.target_threads[0], life.thread, calls.thread]
     lanes = recording.lanes(np.unique(np.concatenate(threads)))
-    steps = thread_steps(requests, workers, waits, lanes, recording.sees_requests, unknown_tails(recording))
-    threads_of_target = Threads(lanes, steps)
-    of_life = threads_of_target.between(life.thread, life.start, life.end)
-    return of_life, threads_of_target.between(calls.thread, calls.start, calls.end), threads_of_target
+    sweep = _ThreadsSweep(requests, workers, waits, lanes, recording.sees_requests, unknown_tails(recording))
+    of_life, of_calls = (_PathPieces(lanes, each.thread, each.start, each.end) for each in (life, calls))
+    windows = []
+    for window in windows_between(window_edges(recording, lanes)):
+        steps = sweep.steps(window)
+        of_life.add(window, steps)
+        of_calls.add(window, steps)
+        windows.append(Painted.of(window, lanes, steps))
+    return of_life.path(), of_calls.path(), Threads(lanes, tuple(windows))
 
 
 def unknown_tails(recording: Recording) -> tuple[Ints, Ints] | None:
@@ -100,49 +178,64 @@ def unknown_tails(recording: Recording) -> tuple[Ints, Ints] | None:
     return threads, known
 
 
-def thread_steps(
-    requests: Requests,
-    workers: Steps,
-    waits: Waits,
-    lanes: Lanes,
-    sees_requests: bool = True,
-    unknown: tuple[Ints, Ints] | None = None,
-) -> Steps:
-    """Return class and request (`packed`) of every moment of every thread of the target.
+class _ThreadsSweep:
+    """Paints class and request (`packed`) of every moment of every thread of the target, window by window.
 
     A thread that waits for nothing computes, as far as the recording can tell. It cannot tell where the probe sees no requests (`sees_requests`),
     nor after `unknown` (tid, time) in a recording that was cut off: that time is unattributed.
     """
-    steps = Steps.constant(int(packed(Class.COMPUTE_CPU if sees_requests else Class.UNATTRIBUTED)))
-    if unknown is not None:
-        tid, since = unknown
-        known = lanes.rank(tid) >= 0
-        tid, since = tid[known], since[known]
-        until = np.full(len(tid), lanes.start_ns + lanes.span_ns - 1, dtype=np.int64)
-        steps = overlay(steps, lanes.at(tid, since), lanes.at(tid, until), int(packed(Class.UNATTRIBUTED)))
-    for rows, busy in waits.busy:
-        steps = overlay(steps, lanes.at(rows.tid, rows.start), lanes.at(rows.tid, rows.end), int(packed(busy)))
-    for_request = waits.request >= 0
-    start, end = lanes.at(waits.tid, waits.start), lanes.at(waits.tid, waits.end)
-    woken = lanes.at(waits.tid, waits.woken)
-    steps = overlay(steps, start, woken, packed(waits.value))
-    late = np.where(for_request, int(Class.CACHE_TRANSPORT), int(Class.COMPUTE_WAIT))
-    steps = overlay(steps, woken, end, packed(late, np.where(for_request, waits.request, -1)))
-    lives = _lives(requests, workers, waits, np.flatnonzero(for_request), torn=unknown is not None)
-    shift = start[lives.which] - waits.start[lives.which]
-    steps = overlay(steps, lives.start + shift, lives.end + shift, lives.value)
-    waiter, whom, since, until = _followed(waits)
-    at_waiter, at_followed, until_followed = lanes.at(waiter, since), lanes.at(whom, since), lanes.at(whom, until)
-    valid = (at_followed >= 0) & (at_waiter >= 0)
-    at_waiter, at_followed, until_followed = at_waiter[valid], at_followed[valid], until_followed[valid]
-    for _ in range(DEPTH if len(at_waiter) else 0):
-        pieces = cut(steps, at_followed, until_followed)
-        back = at_waiter[pieces.which] - at_followed[pieces.which]
-        value = packed(_AS_WAITED_FOR[pieces.value % _CLASSES], pieces.value // _CLASSES - 1)
-        before, steps = steps, overlay(steps, pieces.start + back, pieces.end + back, value)
-        if np.array_equal(before.at, steps.at) and np.array_equal(before.value, steps.value):
-            break
-    return steps
+
+    def __init__(
+        self,
+        requests: Requests,
+        workers: Workers,
+        waits: Waits,
+        lanes: Lanes,
+        sees_requests: bool,
+        unknown: tuple[Ints, Ints] | None,
+    ) -> None:
+        self._requests, self._waits, self._lanes = requests, waits, lanes
+        self._workers, self._torn = WorkersSweep(workers), unknown is not None
+        self._otherwise = int(packed(Class.COMPUTE_CPU if sees_requests else Class.UNATTRIBUTED))
+        layers = []
+        if unknown is not None:
+            until = np.full(len(unknown[0]), lanes.start_ns + lanes.span_ns - 1, dtype=np.int64)
+            layers.append(Layer(*unknown, until, int(packed(Class.UNATTRIBUTED))))
+        layers += [Layer(rows.tid, rows.start, rows.end, int(packed(busy))) for rows, busy in waits.busy]
+        layers.append(Layer(waits.tid, waits.start, waits.woken, narrow(packed(waits.value))))
+        late = np.where(waits.request >= 0, int(Class.CACHE_TRANSPORT), int(Class.COMPUTE_WAIT))
+        layers.append(Layer(waits.tid, waits.woken, waits.end, narrow(packed(late, waits.request))))
+        self._layers = [LayerSweep(layer) for layer in layers]
+        self._for_request = np.flatnonzero(waits.request >= 0)
+        self._served = Sweep(waits.start[self._for_request], waits.woken[self._for_request])
+        self._followed = _followed(waits)
+        self._follows = Sweep(self._followed[2], self._followed[3])
+
+    def steps(self, window: Window) -> Steps:
+        """Return the steps of a window; those before and after it mean nothing."""
+        steps = Steps.constant(self._otherwise)
+        for layer in self._layers:
+            steps = layer.paint(steps, self._lanes, window)
+        wait = self._for_request[self._served.until(window.end_ns, last=window.last)]
+        lives = _lives(self._requests, self._workers.steps(window), self._waits, wait, window, torn=self._torn)
+        steps = window.paint(steps, self._lanes, self._waits.tid[lives.which], lives.start, lives.end, lives.value)
+        return self._as_followed(steps, window)
+
+    def _as_followed(self, steps: Steps, window: Window) -> Steps:
+        chosen, lanes = self._follows.until(window.end_ns, last=window.last), self._lanes
+        waiter, whom, since, until = (column[chosen] for column in self._followed)
+        since, until = np.maximum(since, window.start_ns), np.minimum(until, window.end_ns)
+        at_waiter, at_followed, until_followed = lanes.at(waiter, since), lanes.at(whom, since), lanes.at(whom, until)
+        valid = (at_followed >= 0) & (at_waiter >= 0) & (until > since)
+        at_waiter, at_followed, until_followed = at_waiter[valid], at_followed[valid], until_followed[valid]
+        for _ in range(DEPTH if len(at_waiter) else 0):
+            pieces = cut(steps, at_followed, until_followed)
+            back = at_waiter[pieces.which] - at_followed[pieces.which]
+            value = packed(_AS_WAITED_FOR[pieces.value % _CLASSES], pieces.value // _CLASSES - 1)
+            before, steps = steps, overlay(steps, pieces.start + back, pieces.end + back, value)
+            if np.array_equal(before.at, steps.at) and np.array_equal(before.value, steps.value):
+                break
+        return steps
 
 
 def _followed(waits: Waits) -> tuple[Ints, Ints, Ints, Ints]:
@@ -169,8 +262,8 @@ def _followed(waits: Waits) -> tuple[Ints, Ints, Ints, Ints]:
     return waiter, followed, start, end
 
 
-def _lives(requests: Requests, workers: Steps, waits: Waits, wait: Ints, torn: bool) -> Pieces:
-    """Cut waits for requests (by index) at what happened to the request: transport, the worker's doing, transport.
+def _lives(requests: Requests, workers: Steps, waits: Waits, wait: Ints, window: Window, torn: bool) -> Pieces:
+    """Cut waits for requests (by index), as far as they lie in the window, at what happened to the request: transport, the worker's doing, transport.
 
     In a `torn` recording, what the worker did may be missing.
     """
@@ -179,6 +272,9 @@ def _lives(requests: Requests, workers: Steps, waits: Waits, wait: Ints, torn: b
     worker = requests.worker[request]
     received = np.where(worker >= 0, np.clip(requests.received[request], start, end), end)
     replied = np.where(worker >= 0, np.clip(requests.replied[request], received, end), end)
+    start, received, replied, end = (
+        np.clip(time, window.start_ns, window.end_ns) for time in (start, received, replied, end)
+    )
     lanes = requests.lanes
     served = cut(workers, lanes.at(worker, received), np.where(worker >= 0, lanes.at(worker, replied), -1))
     served_start = lanes.time(served.start)

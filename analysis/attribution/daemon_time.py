@@ -1,8 +1,4 @@
-"""What a worker of the daemon does at any moment of a request: one step function over the lanes of the workers.
-
-A worker handles one request at a time, so the inside of a request is a stretch of its worker's lane. While a worker waits for
-the download thread, the lane shows what that thread does for the worker's own job.
-"""
+"""What the client's download threads do for each job, and when a worker waits for the download of another request."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,14 +6,14 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.contract.classes import FETCH_PARTS, Class
-from cvtrace.analysis.joins.client_functions import confirm_shared, jobs_asleep
+from cvtrace.analysis.joins.client_functions import confirm_shared
 from cvtrace.analysis.joins.fetches import Gets, Jobs, rows_of_jobs
 from cvtrace.analysis.joins.objects import CacheOpens
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, covered, cut, disjoint, overlay, pick, ranges
 from cvtrace.analysis.trace.keys import file_key, pair_key, ranked
-from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
-from cvtrace.probes.events import Kind, Opcode
+from cvtrace.analysis.trace.recording import EventIndex, Recording
+from cvtrace.probes.events import Kind
 
 NOBODY: Final = -1
 """Who asked for a download that no request needs."""
@@ -224,64 +220,6 @@ def _busy(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Sp
     return Spans(gets.job[which[chosen]], start[chosen], stop[chosen], value), which[chosen]
 
 
-def worker_steps(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs, time: JobTime) -> Steps:
-    """Return the class of every moment of every worker; it means something inside requests only.
-
-    The lanes are painted in this order, and what is painted later covers what was there before. Time goes to the right: a READ needs two
-    chunks; another request is fetching the first one already, and for the second one the worker hands over a job of its own.
-
-                                       received                                   replied
-     1  lookup     the whole lane      ==================================================
-     2  read       cache files         .........==...............................====....  of READs; what others read is a catalog
-     3  shared     another's job       ...======.........................................  Shared
-     4  queue      its own job         ..............===.................................  JobTime.spans
-        connect                        .................==...............................
-        request                        ...................=====..........................
-        fill                           ........................================..........  up to the commit
-     5  queue      others' bytes       ............................===...................  JobTime.busy
-     6  transfer   waits for bytes     ........................===....===................  JobTime.waits
-     7  queue      thread's back-off   ..................................................  none here: the download thread sleeps, for all of its jobs
-     8  queue      worker's back-off   ..................................................  none here: the worker itself sleeps
-     9  any        as its leader       ...======.........................................  what the lane of the leader shows
-    10  transport  the reply           ..............................................====  FUSE_REPLY
-
-        seen                           lllSSSSSSrrlllqqqccgggggtttfqqqtttffffffllrrrrxxxx
-
-    5 covers 4, as a thread that unpacks the bytes of another GET does not unpack those of this one; 6 covers 5, as a thread that waits
-    handles nothing. 9 comes after everything that the lane of a leader can show. It covers only waits (3) for a download that the
-    same thread of the target asked for; a wait for anybody else's download stays shared.
-    """
-    lanes = requests.lanes
-    steps = Steps.constant(Class.CACHE_LOOKUP)
-    reads = recording.of(Kind.CACHE_READ)
-    # A READ reads the object; what other requests read is the catalog.
-    request = requests.of_worker(reads.tid, reads.start)
-    reads = reads.where(pick(requests.opcode, request, int(Opcode.READ)) == int(Opcode.READ))
-    steps = _paint(steps, requests, reads, Class.CACHE_READ)
-    waits = _shared(recording, requests, opens, jobs)
-    steps = waits.paint(steps, requests)
-    for spans in (time.spans, time.busy, time.waits, _asleep(recording, jobs)):
-        worker = pick(jobs.worker, spans.job, -1)
-        known = lanes.rank(worker) >= 0
-        worker = worker[known]
-        start, end = lanes.at(worker, spans.start[known]), lanes.at(worker, spans.end[known])
-        steps = overlay(steps, start, end, spans.value[known])
-    steps = _paint(steps, requests, recording.of(Kind.BACKOFF), Class.NETWORK_QUEUE)
-    steps = _as_leader(steps, requests, jobs, waits)
-    return _paint(steps, requests, recording.of(Kind.FUSE_REPLY), Class.CACHE_TRANSPORT)
-
-
-def _asleep(recording: Recording, jobs: Jobs) -> Spans:
-    job, start, end = jobs_asleep(recording, jobs)
-    return Spans(job, start, end, np.full(len(job), int(Class.NETWORK_QUEUE), dtype=np.int64))
-
-
-def _paint(steps: Steps, requests: Requests, rows: Rows, value: Class) -> Steps:
-    rows = rows.where(requests.lanes.rank(rows.tid) >= 0)
-    start, end = requests.lanes.at(rows.tid, rows.start), requests.lanes.at(rows.tid, rows.end)
-    return overlay(steps, start, end, int(value))
-
-
 @dataclass(frozen=True)
 class Shared:
     """Waits of workers for a download of another request; `job` is that download where the same thread asked for both, else -1."""
@@ -291,15 +229,8 @@ class Shared:
     end: Ints
     job: Ints
 
-    def paint(self, steps: Steps, requests: Requests) -> Steps:
-        """Mark the waits in the lanes of their workers."""
-        lanes = requests.lanes
-        return overlay(
-            steps, lanes.at(self.worker, self.start), lanes.at(self.worker, self.end), int(Class.NETWORK_SHARED)
-        )
 
-
-def _shared(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:
+def shared_waits(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:
     """Find waits for a download of another request.
 
     Either the worker misses the object and goes on without a job of its own, until it opens or reads something; or it
@@ -307,22 +238,6 @@ def _shared(recording: Recording, requests: Requests, opens: CacheOpens, jobs: J
     """
     parts = (_after_miss(recording, requests, opens, jobs), _in_mutex(recording, requests, jobs))
     return Shared(*(np.concatenate(column) for column in zip(*(vars(part).values() for part in parts), strict=True)))
-
-
-def _as_leader(steps: Steps, requests: Requests, jobs: Jobs, waits: Shared) -> Steps:
-    """Let a worker that waits for a download which the same thread asked for do what the worker of that download does.
-
-    The kernel sends several READs of one readahead at once. Which of them gets to download the chunk is chance; nobody else did it.
-    """
-    same_asker = waits.job >= 0
-    leader, lanes = pick(jobs.worker, waits.job[same_asker], -1), requests.lanes
-    start = lanes.at(leader, np.maximum(waits.start[same_asker], pick(jobs.handed, waits.job[same_asker], 0)))
-    end = lanes.at(leader, np.minimum(waits.end[same_asker], pick(jobs.filled, waits.job[same_asker], 0)))
-    pieces = cut(steps, start, end)
-    follower = waits.worker[same_asker][pieces.which]
-    return overlay(
-        steps, lanes.at(follower, lanes.time(pieces.start)), lanes.at(follower, lanes.time(pieces.end)), pieces.value
-    )
 
 
 def _after_miss(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> Shared:

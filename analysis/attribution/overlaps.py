@@ -14,7 +14,7 @@ from cvtrace.analysis.contract.classes import OWN_FETCH, Class
 from cvtrace.analysis.joins.fetches import Jobs
 from cvtrace.analysis.joins.phases import PhaseCalls, Segments
 from cvtrace.analysis.joins.requests import Requests
-from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, match, overlay, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, add_by_group, match, overlay, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind
 
@@ -24,7 +24,7 @@ AT_ONCE: Final = 1 << 19
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Nanoseconds of each piece of a critical path.
+    """Nanoseconds of each interval of a critical path.
 
     `spin`: of `compute.cpu`, at most so much was spinning for a thread that was blocked on CVMFS (`spins`).
     `starved`: of a wait for CVMFS, so long the client's thread that was at it was ready to run and had no CPU.
@@ -40,21 +40,20 @@ def overlaps(
     """Measure both on a path through the threads of `of`."""
     return Overlaps(
         spin=_spin(recording, waits, path, of),
-        starved=_starved(recording, requests, jobs, path),
+        starved=_starved(recording, requests, jobs, path, len(of)),
     )
 
 
 def _spin(recording: Recording, waits: Waits, path: CriticalPath, of: Segments | PhaseCalls) -> Ints:
-    """Return how much of each piece on the CPU may be spinning.
+    """Return how much of the time of each interval on the CPU may be spinning.
 
     A thread that spins for another computes nothing, makes no call and touches no new page until that other one gets on. So
     while a thread of the same process is blocked on a FUSE request, the phase's thread spins at most from the last thing
     that was seen of it to the end of that wait.
     """
     blocked = np.flatnonzero(waits.request >= 0)
-    on_cpu = path.value == Class.COMPUTE_CPU
     if not len(blocked) or not len(of) or not waits.scheduler:
-        return np.zeros(len(path.of), dtype=np.int64)
+        return np.zeros(len(of), dtype=np.int64)
     tids, tgids = recording.target_threads
     carriers = np.unique(of.thread)
     process = pick(tgids, np.searchsorted(tids, carriers), -1)
@@ -68,12 +67,16 @@ def _spin(recording: Recording, waits: Waits, path: CriticalPath, of: Segments |
         since = np.maximum(waits.start[other_waits], _last_sign(recording, thread, waits.woken[other_waits]))
         carrier = np.full(len(other_waits), thread, dtype=np.int64)
         steps = overlay(steps, lanes.at(carrier, since), lanes.at(carrier, waits.woken[other_waits]), 1)
-    spin = np.zeros(len(path.of), dtype=np.int64)
+    spin = np.zeros(len(of), dtype=np.int64)
     if len(steps.at) > 1:
-        chosen = np.flatnonzero(on_cpu)
-        thread = of.thread[path.of[chosen]]
-        start, end = lanes.at(thread, path.start[chosen]), lanes.at(thread, path.end[chosen])
-        spin[chosen] = _within(steps, start, end, start >= 0)
+        begin = path.start
+        chosen = np.flatnonzero(path.value == Class.COMPUTE_CPU)
+        for first in range(0, len(chosen), AT_ONCE):
+            part = chosen[first : first + AT_ONCE]
+            thread = of.thread[path.of[part]]
+            start, end = lanes.at(thread, begin[part]), lanes.at(thread, begin[part] + path.lengths(part))
+            spent = _within(steps, start, end, start >= 0)
+            spin += add_by_group(path.of[part], spent, len(of))
     return spin
 
 
@@ -106,8 +109,8 @@ def _until(steps: Steps, before: Ints, position: Ints) -> Ints:
     return total
 
 
-def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: CriticalPath) -> Ints:
-    """Return how long, of each piece, the thread of the client that was at it was ready to run without a CPU.
+def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: CriticalPath, intervals: int) -> Ints:
+    """Return how long, of each interval, the thread of the client that was at it was ready to run without a CPU.
 
     The scheduler counts such a thread as off the CPU but not blocked: preempted, or woken and not on a CPU yet.
     """
@@ -116,13 +119,14 @@ def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Critica
     lanes = recording.lanes(off.tid)
     ready = np.where(off.c == 0, off.start, np.where(off.a > 0, np.clip(off.a, off.start, off.end), off.end))
     steps = overlay(Steps.constant(0), lanes.at(off.tid, ready), lanes.at(off.tid, off.end), 1)
-    starved = np.zeros(len(path.of), dtype=np.int64)
-    waiting = np.flatnonzero(path.request >= 0)
+    starved = np.zeros(intervals, dtype=np.int64)
+    waiting, begin = np.flatnonzero(path.request >= 0), path.start
     for first in range(0, len(waiting), AT_ONCE):
         part = waiting[first : first + AT_ONCE]
         thread = _of_client(requests, jobs, path.request[part], path.value[part])
-        start, end = lanes.at(thread, path.start[part]), lanes.at(thread, path.end[part])
-        starved[part] = _within(steps, start, end, thread >= 0)
+        start, end = lanes.at(thread, begin[part]), lanes.at(thread, begin[part] + path.lengths(part))
+        spent = _within(steps, start, end, thread >= 0)
+        starved += add_by_group(path.of[part], spent, intervals)
     return starved
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvtrace.analysis.attribution.critical_path import CriticalPath, Threads, critical_paths
-from cvtrace.analysis.attribution.daemon_time import JobTime, job_time, worker_steps
+from cvtrace.analysis.attribution.daemon_time import JobTime, job_time
 from cvtrace.analysis.attribution.overlaps import Overlaps, overlaps
 from cvtrace.analysis.attribution.waits import Waits, waits
+from cvtrace.analysis.attribution.workers import workers
 from cvtrace.analysis.joins.cache_use import CacheUse, cache_use
 from cvtrace.analysis.joins.client_counters import CounterDeltas, counter_deltas
 from cvtrace.analysis.joins.elsewhere import Elsewhere, elsewhere
@@ -44,9 +45,9 @@ class Study:
     call_path: CriticalPath
     """Of the calls of the library."""
     overlaps: Overlaps
-    """Of the pieces of `critical_path`."""
+    """Of the segments of the target's life."""
     call_overlaps: Overlaps
-    """Of the pieces of `call_path`."""
+    """Of the calls of the library."""
     threads: Threads
     """What every thread of the target did at every moment."""
     mounts: tuple[Mount, ...]
@@ -96,11 +97,9 @@ def study_of(trace: Trace) -> Study:
     unobserved = elsewhere(events)
     # Where the time went: in the clients' workers, in the target's threads, and on the critical path through both.
     time_of_jobs = job_time(events, jobs, gets)
-    workers = worker_steps(events, fuse_requests, opens, jobs, time_of_jobs)
+    work = workers(events, fuse_requests, opens, jobs, time_of_jobs)
     off_cpu = waits(events, fuse_requests, calls, unobserved)
-    critical_path, call_path, threads = critical_paths(
-        events, fuse_requests, workers, off_cpu, life.segments, life.calls
-    )
+    critical_path, call_path, threads = critical_paths(events, fuse_requests, work, off_cpu, life.segments, life.calls)
     # Which phase and token each request was for.
     request_phase, request_token = _phases_of_requests(fuse_requests, life)
     return Study(

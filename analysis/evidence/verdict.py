@@ -35,7 +35,7 @@ def answer_of_phase(study: Study, row: int, evidence: Evidence) -> str:
     """Answer whether a phase needed CVMFS. See decision.decide."""
     elsewhere = study.elsewhere
     in_phase = study.phases.row_at(elsewhere.asker, elsewhere.sent) == row
-    spun = study.overlaps.spin[study.segments.row[study.critical_path.of] == row]
+    spun = study.overlaps.spin[study.segments.row == row]
     return decide(
         requests=bool(needed_requests(study, (row,)).any()),
         counters=study.counter_deltas.moved(row),
@@ -53,7 +53,7 @@ def verdict(study: Study, evidence: Evidence, request_cause: Ints) -> Verdict:
         mounts = _unobserved_mounts(study, unobserved)
         return replace(answer, model_from=source, model_files=files, unobserved_mounts=mounts)
     calls, needs = study.phase_calls, generation_needs(study)
-    spin_ns = int(study.call_overlaps.spin[np.isin(calls.row, GENERATING)[study.call_path.of]].sum())
+    spin_ns = int(study.call_overlaps.spin[np.isin(calls.row, GENERATING)].sum())
     missing = (
         *_without_tokens(study),
         *evidence.missing,

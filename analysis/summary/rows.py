@@ -71,10 +71,10 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
 
 
 def _bound(study: Study, part: Ints) -> Ints | None:
-    """Add up nanoseconds of the pieces of the critical path by phase; None without the scheduler's events."""
+    """Add up nanoseconds of the segments by phase; None without the scheduler's events."""
     if not study.waits.scheduler:
         return None
-    return add_by_group(study.segments.row[study.critical_path.of], part, len(study.phases.names))
+    return add_by_group(study.segments.row, part, len(study.phases.names))
 
 
 def _observed(column: Ints | None, row: int) -> int | None:

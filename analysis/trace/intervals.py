@@ -6,6 +6,7 @@ the state of every thread, and one binary search answers a question about all of
 """
 
 from dataclasses import dataclass
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ Bools = npt.NDArray[np.bool_]
 
 CLOSE = 1 << 20
 """Values of a range up to this are numbered by a table, whatever their number."""
+NARROWER: Final = (np.int8, np.int16, np.int32)
 NOWHERE = -1
 """Position of something whose lane does not exist."""
 
@@ -22,6 +24,16 @@ NOWHERE = -1
 def ints(values: npt.ArrayLike) -> Ints:
     """Return `values` as int64; a u64 above the range wraps, as in `NO_OFFSET` -> -1."""
     return np.asarray(values).astype(np.int64)
+
+
+def narrow(values: Ints) -> Ints:
+    """Return `values` in the narrowest type that holds them. Only compare them, or choose rows: in arithmetic they overflow."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    for kind in NARROWER:
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max:
+            return cast("Ints", values.astype(kind))
+    return values
 
 
 def empty() -> Ints:

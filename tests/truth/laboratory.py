@@ -24,9 +24,9 @@ from slow_disk import SlowDisk
 from cvtrace.analysis import analyse
 from cvtrace.analysis.attribution.critical_path import CriticalPath as CriticalPath
 from cvtrace.analysis.attribution.critical_path import critical_paths
-from cvtrace.analysis.attribution.daemon_time import worker_steps
 from cvtrace.analysis.attribution.overlaps import Overlaps, overlaps
 from cvtrace.analysis.attribution.study import Study, study_of
+from cvtrace.analysis.attribution.workers import workers
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.joins.phases import Segments, life
@@ -127,15 +127,16 @@ class Run:
         )
         no_act = np.full(len(acts), -1, dtype=np.int64)
         segments = Segments(start, end, row=no_act, thread=thread, call=no_act)
-        workers = worker_steps(study.recording, study.requests, study.opens, study.jobs, study.job_time)
-        path, _, _ = critical_paths(study.recording, study.requests, workers, study.waits, segments, study.phase_calls)
+        work = workers(study.recording, study.requests, study.opens, study.jobs, study.job_time)
+        path, _, _ = critical_paths(study.recording, study.requests, work, study.waits, segments, study.phase_calls)
         return path
 
     @cached_property
     def bounds(self) -> Overlaps:
-        """What overlaps the pieces of `path`."""
+        """What overlaps the acts."""
         study, acts = self.study, list(self.acts.values())
-        of = replace(study.segments, thread=np.array([act.tid for act in acts], dtype=np.int64))
+        thread = np.array([act.tid for act in acts], dtype=np.int64)
+        of = Segments(thread, thread, row=thread, thread=thread, call=thread)  # the threads are all that is looked at
         return overlaps(study.recording, study.requests, study.jobs, study.waits, self.path, of)
 
     def times_of(self, *acts: str) -> dict[str, float]:
@@ -146,16 +147,19 @@ class Run:
 
     def spun_s(self, *acts: str) -> float:
         """Return how much of acts was at most spinning."""
-        return int(self.bounds.spin[self._of(*acts)].sum()) / 1e9
+        return int(self.bounds.spin[self._numbers(*acts)].sum()) / 1e9
 
     def starved_s(self, *acts: str) -> float:
         """Return how much of acts was waiting for a client without a CPU."""
-        return int(self.bounds.starved[self._of(*acts)].sum()) / 1e9
+        return int(self.bounds.starved[self._numbers(*acts)].sum()) / 1e9
 
     def _of(self, *acts: str) -> Bools:
-        names = list(self.acts)
-        is_on: Bools = np.isin(self.path.of, [names.index(act) for act in acts])
+        is_on: Bools = np.isin(self.path.of, self._numbers(*acts))
         return is_on
+
+    def _numbers(self, *acts: str) -> list[int]:
+        names = list(self.acts)
+        return [names.index(act) for act in acts]
 
     def gets(self, act: str) -> list[AccessEntry]:
         """Return what the origin served during an act."""

@@ -1,0 +1,77 @@
+"""Windows of the analysis: wherever a trace is cut, what crosses is carried, and the report is the same to the last byte."""
+
+from collections.abc import Sequence
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scene import US, Scene
+from test_golden import COLD
+from test_golden import trace as golden_trace
+from test_properties import SLOW, cut_after, scenes
+
+from benchmarks.big_trace import big_trace
+from cvtrace.analysis import analyse
+from cvtrace.analysis.attribution import critical_path, layers
+from cvtrace.analysis.report import json
+from cvtrace.analysis.trace.intervals import Ints, Lanes
+from cvtrace.analysis.trace.recording import Recording
+from cvtrace.tracer.store import Trace
+
+
+def report(trace: Trace, cuts: Sequence[int]) -> str:
+    """Return the report as JSON, the painting cut at some microseconds since the recording's begin."""
+
+    def edges(_: Recording, lanes: Lanes) -> Ints:
+        begin, end = lanes.start_ns, lanes.start_ns + lanes.span_ns - 1
+        inner = sorted({begin + cut * US for cut in cuts if begin < begin + cut * US < end})
+        return np.array([begin, *inner, end], dtype=np.int64)
+
+    with mock.patch.object(critical_path, "window_edges", edges):
+        return json.render(analyse(trace))
+
+
+@given(scenes(), st.lists(st.integers(1, 1010), max_size=8))
+@SLOW
+def test_windows_cut_anywhere_give_the_same_report(scene: Scene, cuts: list[int]) -> None:
+    trace = scene.trace()
+    assert report(trace, cuts) == report(trace, ())
+
+
+@given(scenes(), st.lists(st.integers(1, 1010), max_size=8), st.integers(0, 200))
+@SLOW
+def test_windows_of_a_recording_that_was_killed_give_the_same_report(
+    scene: Scene, cuts: list[int], records: int
+) -> None:
+    trace = cut_after(scene.trace(), records)
+    assert report(trace, cuts) == report(trace, ())
+
+
+@pytest.mark.parametrize("run", COLD)
+def test_windows_of_a_log_of_a_real_client_give_the_same_report(run: str) -> None:
+    trace = golden_trace(run)
+    whole = report(trace, ())
+    span_us = int(trace.events["ts"][-1] - trace.events["ts"][0]) // US
+    assert all(report(trace, range(1, span_us, span_us // parts)) == whole for parts in (2, 7, 40))
+
+
+def test_the_windows_of_a_long_trace_give_the_same_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a trace of a hundred windows, in which waits, requests and fetches reach from one into the next
+    trace = big_trace(3_000, tokens=40)
+    whole = json.render(analyse(trace))
+    # WHEN it is analysed in windows of 200 events
+    monkeypatch.setattr(layers, "WINDOW_EVENTS", 200)
+    study_edges = layers.window_edges
+    counts = []
+
+    def counted(recording: Recording, lanes: Lanes) -> Ints:
+        edges = study_edges(recording, lanes)
+        counts.append(len(edges) - 1)
+        return edges
+
+    monkeypatch.setattr(critical_path, "window_edges", counted)
+    # THEN nothing of the report is another
+    assert json.render(analyse(trace)) == whole
+    assert min(counts) > 90
