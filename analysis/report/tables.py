@@ -18,15 +18,16 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.classes import LABELS
+from cvtrace.analysis.contract.classes import LABELS, WAITING
 from cvtrace.analysis.contract.columns import TABLES, WHAT_IF_TABLES, Column
+from cvtrace.analysis.contract.frame_columns import FRAMES, VERDICT_COUNTS, VERDICT_PARTS
 from cvtrace.analysis.contract.report_schema import Prediction, Report
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.storage.causes import CAUSES
-from cvtrace.analysis.storage.stacks import Files, Stacks, files, stacks
+from cvtrace.analysis.storage.stacks import files, stacks
 from cvtrace.analysis.storage.tables import Tables
-from cvtrace.analysis.trace.intervals import Ints
+from cvtrace.analysis.trace.intervals import Ints, pick
 from cvtrace.probes.events import Opcode
 from cvtrace.tracer.safe_open import open_below_or_linked, open_folder, replacing
 
@@ -87,20 +88,18 @@ def zipped(stream: BinaryIO) -> Iterator[Opener]:
 
 def tables(study: Study, details: Tables, report: Report) -> Iterator[tuple[str, pa.Table]]:
     """Return name and columns of each table, one after the other."""
-    file_table, stack_table = files(study), stacks(study, details.tensors)
-    makers: dict[str, Callable[[], dict[str, Any]]] = {
-        "run": lambda: _run(report),
-        "classes": lambda: _classes(report),
-        "requests": lambda: _requests(study, details, file_table),
-        "stacks": lambda: _stacks(stack_table),
-        "mounts": lambda: _of_rows(report.trace.mounts, TABLES["mounts"]),
-        "predictions": lambda: _of_rows(_predictions(report), TABLES["predictions"]),
-        "predicted_phases": lambda: _predicted_phases(report),
-    }
-    for name, columns in TABLES.items():
-        make = makers.get(name)
-        values = make() if make else _of_rows(_rows(report, name), columns)
-        yield name, _table(values, columns)
+    for name in TABLES:
+        yield name, table(name, study, details, lambda: report)
+
+
+def table(name: str, study: Study, details: Tables, report: Callable[[], Report]) -> pa.Table:
+    """Return one table by its name (of FRAMES); `report` is called for those that are made from a report."""
+    columns = FRAMES[name]
+    if name in _OF_STUDY:
+        return _table(_OF_STUDY[name](study, details), columns)
+    if name in _OF_REPORT:
+        return _table(_OF_REPORT[name](report()), columns)
+    return _table(_of_rows(_rows(report(), name), columns), columns)
 
 
 def _table(values: dict[str, Any], columns: dict[str, Column]) -> pa.Table:
@@ -187,8 +186,8 @@ def _none(name: str) -> dict[str, Any]:
     return {column: [] for column in TABLES[name]}
 
 
-def _requests(study: Study, details: Tables, file_table: Files) -> dict[str, Any]:
-    requests, use = study.requests, study.use
+def _requests(study: Study, details: Tables) -> dict[str, Any]:
+    requests, use, file_table = study.requests, study.use, files(study)
     start_ns, _ = life(study.recording)
     names = [member.name for member in Opcode]
     codes = np.array([int(member) for member in Opcode], dtype=np.int64)
@@ -223,7 +222,7 @@ def _requests(study: Study, details: Tables, file_table: Files) -> dict[str, Any
         "cache_shared": use.shared,
         "fetch": _known(first_fetches(study)),
         "cause": _words(CAUSES, details.cause),
-        "tensor": _words([each.name if each else "" for each in details.tensors.header], _main(study, details)),
+        "tensor": _words(_tensor_names(details), _main(study, details)),
     }
 
 
@@ -254,7 +253,8 @@ def _words(names: Sequence[str], number: Ints) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(number.astype(np.int32), mask=number < 0), words)
 
 
-def _stacks(stack_table: Stacks) -> dict[str, Any]:
+def _stacks(study: Study, details: Tables) -> dict[str, Any]:
+    stack_table = stacks(study, details.tensors)
     return {
         "phase": _words(stack_table.phases, stack_table.phase),
         "thread": stack_table.thread,
@@ -264,3 +264,77 @@ def _stacks(stack_table: Stacks) -> dict[str, Any]:
         "time_s": stack_table.ns / 1e9,
         "pieces": stack_table.pieces,
     }
+
+
+def _reads(study: Study, details: Tables) -> dict[str, Any]:
+    """Return the READs of the target: rows of `requests`, with their places there."""
+    row = np.flatnonzero(study.requests.reads & study.requests.by_target)
+    columns = _requests(study, details)
+    return {"request": row} | {name: _taken(columns[name], row) for name in FRAMES["reads"] if name != "request"}
+
+
+def _taken(column: Any, row: Ints) -> Any:
+    return column.take(pa.array(row)) if isinstance(column, pa.Array) else column[row]
+
+
+def _waits(study: Study, details: Tables) -> dict[str, Any]:
+    """Return the pieces of the critical path in which it waited, in the order of time."""
+    path, segments = study.critical_path, study.segments
+    piece = np.flatnonzero(np.isin(path.value, WAITING) & (path.length > 0))
+    piece = piece[np.argsort(path.start[piece], kind="stable")]
+    of, request = path.of[piece], path.request[piece]
+    file_table = files(study)
+    return {
+        "start_s": (path.start[piece] - life(study.recording)[0]) / 1e9,
+        "wall_s": path.length[piece] / 1e9,
+        "class": _words(LABELS, path.value[piece]),
+        "phase": _words(study.phases.names, segments.row[of]),
+        "thread": segments.thread[of],
+        "path": _words(file_table.names, pick(file_table.of_request, request, -1)),
+        "tensor": _words(_tensor_names(details), pick(_main(study, details), request, -1)),
+        "token": _known(pick(study.request_token, request, -1)),
+        "request": _known(request),
+    }
+
+
+def _tensor_names(details: Tables) -> list[str]:
+    return [each.name if each else "" for each in details.tensors.header]
+
+
+def _verdict(report: Report) -> dict[str, Any]:
+    """Return the answer, then the parts of generation that have one of their own."""
+    verdict = report.verdict
+    whole: dict[str, Any] = {
+        "part": verdict.question,
+        "answer": verdict.answer,
+        "tokens": verdict.tokens,
+        "wall_s": None,
+        "causes": verdict.causes,
+    }
+    rows = [whole | {name: getattr(verdict, name) for name in VERDICT_COUNTS}]
+    for name in VERDICT_PARTS:
+        part = getattr(verdict, name)
+        if part is not None:
+            own = {"part": name, "answer": part.hits_cvmfs, "tokens": None, "wall_s": part.wall_s}
+            rows.append(own | {each: getattr(part, each) for each in (*VERDICT_COUNTS, "causes")})
+    for row in rows:
+        row["causes"] = json.dumps(row["causes"])
+    return {name: [row[name] for row in rows] for name in FRAMES["verdict"]}
+
+
+_OF_STUDY: Final[dict[str, Callable[[Study, Tables], dict[str, Any]]]] = {
+    "requests": _requests,
+    "reads": _reads,
+    "stacks": _stacks,
+    "waits": _waits,
+}
+"""Tables that need no report."""
+_OF_REPORT: Final[dict[str, Callable[[Report], dict[str, Any]]]] = {
+    "run": _run,
+    "verdict": _verdict,
+    "classes": _classes,
+    "mounts": lambda report: _of_rows(report.trace.mounts, TABLES["mounts"]),
+    "predictions": lambda report: _of_rows(_predictions(report), TABLES["predictions"]),
+    "predicted_phases": _predicted_phases,
+}
+"""Tables that are not simply the rows of the report's field of the same name."""

@@ -1,5 +1,7 @@
 """The analysis from a trace to its report. `full_analysis` lists all steps, in the order of the rooms."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -46,41 +48,53 @@ def full_analysis(
     trace: Trace, headers: Headers | None = None, *, options: ReportOptions = DEFAULT_OPTIONS
 ) -> Analysis:
     """Return the report on a trace with the tables behind it, for outputs that draw them. As `analyse` otherwise."""
-    try:
+    with sensible_times(trace):
         study = study_of(trace)  # joins/ and attribution/: what happened, where the time went
         tables = storage_tables(study, headers)  # storage/: which bytes, and why
-        evidence = collect_evidence(study, options)  # evidence/: how sure
-        answer = verdict(study, evidence, tables.cause)  # evidence/: yes, no or inconclusive
-        imported, profile = imports(study), operators(trace.path)
-        report = Report(
-            schema=SCHEMA,
-            trace=trace_info(study, tables),
-            verdict=answer,
-            cache_state=cache_state(study),
-            phases=phase_rows(study, evidence, tables),
-            tokens=token_rows(study),
-            answers=answer_rows(study, evidence),
-            files=file_rows(study),
-            folders=folder_rows(study),
-            fetches=fetch_rows(study),
-            fetching=fetching_row(study, tables),
-            chunks=chunk_rows(study, tables),
-            client_cache=cache_row(study, tables),
-            tensors=tensor_rows(study, tables),
-            layers=layer_rows(study, tables),
-            operators=profile,
-            operator_layers=operator_layers(trace.path),
-            runs=run_rows(study),
-            imports=import_rows(study, imported),
-            import_packages=package_rows(study, imported),
-            processes=process_rows(study),
-            failures=failure_rows(study),
-            checks=evidence.checks,
-            kernel_requests=evidence.kernel_requests,
-            access_log=evidence.access_log,
-            notes=(*evidence.unchecked, *overlapping_phases(study), *([COST] if profile else [])),
-            what_if=what_if(study, tables.cause, options.changes),  # whatif/: the critical path replayed
-        )
-        return Analysis(study, tables, replace(report, findings=findings(study, tables, report)))
+        return Analysis(study, tables, report_of(study, tables, options))
+
+
+@contextmanager
+def sensible_times(trace: Trace) -> Iterator[None]:
+    """Raise TraceDamaged where times of the trace are too large for the analysis."""
+    try:
+        yield
     except OverflowError:
         raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
+
+
+def report_of(study: Study, tables: Tables, options: ReportOptions = DEFAULT_OPTIONS) -> Report:
+    """Return the report on a run whose tables are there."""
+    evidence = collect_evidence(study, options)  # evidence/: how sure
+    answer = verdict(study, evidence, tables.cause)  # evidence/: yes, no or inconclusive
+    imported, profile = imports(study), operators(study.recording.path)
+    report = Report(
+        schema=SCHEMA,
+        trace=trace_info(study, tables),
+        verdict=answer,
+        cache_state=cache_state(study),
+        phases=phase_rows(study, evidence, tables),
+        tokens=token_rows(study),
+        answers=answer_rows(study, evidence),
+        files=file_rows(study),
+        folders=folder_rows(study),
+        fetches=fetch_rows(study),
+        fetching=fetching_row(study, tables),
+        chunks=chunk_rows(study, tables),
+        client_cache=cache_row(study, tables),
+        tensors=tensor_rows(study, tables),
+        layers=layer_rows(study, tables),
+        operators=profile,
+        operator_layers=operator_layers(study.recording.path),
+        runs=run_rows(study),
+        imports=import_rows(study, imported),
+        import_packages=package_rows(study, imported),
+        processes=process_rows(study),
+        failures=failure_rows(study),
+        checks=evidence.checks,
+        kernel_requests=evidence.kernel_requests,
+        access_log=evidence.access_log,
+        notes=(*evidence.unchecked, *overlapping_phases(study), *([COST] if profile else [])),
+        what_if=what_if(study, tables.cause, options.changes),  # whatif/: the critical path replayed
+    )
+    return replace(report, findings=findings(study, tables, report))
