@@ -45,6 +45,7 @@ EXIT_CODES: Final = {
     "cvtrace.tracer.errors.TraceExists": 2,
     "cvtrace.tracer.errors.TraceUnwritable": 2,
     "cvtrace.probes.probe.CannotObserve": 3,
+    "cvtrace.tracer.errors.TraceMissing": 2,
     "cvtrace.tracer.errors.TraceDamaged": 4,
 }
 """Error families by name, subclasses included, so that knowing them imports nothing."""

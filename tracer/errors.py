@@ -17,8 +17,16 @@ class TraceUnwritable(Exception):
     """The trace cannot be written."""
 
 
-class TraceDamaged(Exception):
+class TraceError(Exception):
+    """A trace, or a folder of measured runs, cannot be read. The message is one sentence: what is wrong with which folder."""
+
+
+class TraceDamaged(TraceError):
     """The folder is not a trace, or one of a newer cvtrace, or damaged beyond use."""
+
+
+class TraceMissing(TraceDamaged):
+    """There is no folder of this name."""
 
 
 class TraceTooLarge(TraceDamaged):

@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts, in_order
 from cvtrace.tracer.blocks import BlockFile, BlockSource, read_records
-from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceTooLarge, TraceUnwritable
+from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceMissing, TraceTooLarge, TraceUnwritable
 from cvtrace.tracer.folder import (
     EVENTS_BLOCKS,
     EVENTS_PARQUET,
@@ -67,6 +67,9 @@ META_TYPES: Final[dict[str, type]] = {
     "lost": dict,
 }
 """What readers rely on in meta.json; an empty one stands in for what is not there."""
+
+MISSING: Final = {errno.ENOENT: "there is no such folder", errno.ENOTDIR: "a trace is a folder, this is a file"}
+"""errno of opening a trace -> why there is none."""
 
 
 @dataclass(frozen=True)
@@ -314,11 +317,10 @@ def _opened(path: Path) -> int:
     try:
         return open_folder(path)
     except OSError as error:
-        reason = {
-            errno.ENOENT: "there is no such folder",
-            errno.ENOTDIR: "a trace is a folder, this is a file",
-        }.get(error.errno or 0, error.strerror or "it cannot be opened")
-        raise TraceDamaged(f"cannot read {path}: {reason}") from None
+        reason = MISSING.get(error.errno or 0)
+        if reason is not None:
+            raise TraceMissing(f"cannot read {path}: {reason}") from None
+        raise TraceDamaged(f"cannot read {path}: {error.strerror or 'it cannot be opened'}") from None
 
 
 def _read_parquet(path: Path, folder: int, meta: dict[str, Any]) -> Trace:

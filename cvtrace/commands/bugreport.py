@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 import cvtrace
+from cvtrace.commands.arguments import TRACE
 from cvtrace.commands.console import doing, say
 from cvtrace.commands.outputs import output_options, refuse_existing, writing
 
@@ -28,7 +29,7 @@ PLAIN: Final = ("cvtrace-doctor/1", "/sys/kernel/tracing", "/sys/kernel/debug")
 
 
 @click.command(name="bugreport")
-@click.argument("trace", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("trace", type=TRACE)
 @output_options("Write to this file.  [default: TRACE-bugreport.zip beside TRACE]")
 def command(trace: Path, output: Path | None, force: bool) -> None:
     """Write a zip for a bug report: TRACE with hashed names, what `cvtrace doctor` says, and versions.

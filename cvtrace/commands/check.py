@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from cvtrace.commands.arguments import TRACE
 from cvtrace.commands.console import doing, say
 from cvtrace.probes.visible import printable
 
 
 @click.command(name="check")
-@click.argument("trace", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("trace", type=TRACE)
 @click.argument("expressions", metavar="EXPR...", nargs=-1, required=True)
 def command(trace: Path, expressions: tuple[str, ...]) -> None:
     """Test TRACE against conditions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.

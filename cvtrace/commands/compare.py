@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cvtrace.commands.arguments import TRACE
 from cvtrace.commands.console import doing
 from cvtrace.commands.formats.choice import chosen_name
 from cvtrace.commands.outputs import (
@@ -55,8 +56,8 @@ RENDER: Final[dict[str, Callable[[Path, Path, Path | None], str]]] = {"text": _t
 
 
 @click.command(name="compare")
-@click.argument("a", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("b", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("a", type=TRACE)
+@click.argument("b", type=TRACE)
 @click.option("--format", "form", type=click.Choice(tuple(RENDER)), default="text", show_default=True)
 @output_options("Write to this file.  [default: the terminal; A-B.html beside B with --open]")
 @click.option(

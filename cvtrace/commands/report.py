@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cvtrace.commands.analysis_options import analysis_options
+from cvtrace.commands.arguments import TRACE
 from cvtrace.commands.console import doing, say
 from cvtrace.commands.formats import FORMATS
 from cvtrace.commands.formats.choice import chosen_name, listed, names_with, refuse_unused_options
@@ -25,7 +26,7 @@ SEVERAL_FILES: Final = [form.name for form in FORMATS.values() if form.is_severa
 
 
 @click.command(name="report")
-@click.argument("trace", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("trace", type=TRACE)
 @click.option(
     "--format",
     "form",
