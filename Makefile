@@ -13,7 +13,7 @@ help:
 	  'make test-install  install in fresh roots of Debian 12 and 13, as root' \
 	  'make test-kernels  trace a load on other kernels, emulated: a quarter of an hour' \
 	  'make docs   record new runs and write output, reports and pictures of the documentation from them, as root' \
-	  'make man    write the manual pages and docs/commands.md from the commands' \
+	  'make man    write the manual pages, docs/commands.md and docs/api.md from commands and docstrings' \
 	  'make dist   wheel and source distribution, with manual pages, in dist/' \
 	  'make bench  what tracing costs, as ratios' 'make fuzz   fuzz the parsers, SECONDS_EACH=600' \
 	  'make soak   loads in a loop under one recording, MINUTES=30' 'make clean  remove what was built'
@@ -53,6 +53,7 @@ docs: setup
 
 man: setup
 	@$(PY) scripts/make_man.py
+	@$(PY) scripts/make_api.py
 
 dist: man
 	@rm -rf dist build

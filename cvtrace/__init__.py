@@ -1,14 +1,46 @@
 """cvtrace: where a model load from CVMFS spends its time, and whether generating tokens hits CVMFS.
 
 The folders `probes`, `tracer`, `analysis` and `lab` stand at the top of the repository and are linked in here, so that
-they are imported as `cvtrace.probes` and so on. Imports go to the left only: probes <- tracer <- analysis <- commands;
+they are imported as `cvtrace.probes` and so on. Imports go to the left only: probes <- tracer <- analysis <- api <- commands;
 `lab` stands alone.
 
-Scripts use `cvtrace.phase` only; importing it imports nothing heavy.
+Scripts use `cvtrace.phase`. Programs and notebooks that look at traces use the other names (docs/api.md). Importing cvtrace imports
+nothing heavy: pandas and the analysis are imported when a name that needs them is used.
 """
 
 from cvtrace.marking import phase
 
-__all__ = ["phase"]
+TYPE_CHECKING = False  # typing is not imported for nothing
+if TYPE_CHECKING:
+    from cvtrace.analysis.contract.report_schema import Report
+    from cvtrace.api.comparison import Comparison, compare
+    from cvtrace.api.trace import Trace, open
+    from cvtrace.tracer.errors import TraceError
+
+__all__ = ["Comparison", "Report", "Trace", "TraceError", "compare", "open", "phase"]
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "Comparison": "cvtrace.api.comparison",
+    "Report": "cvtrace.analysis.contract.report_schema",
+    "Trace": "cvtrace.api.trace",
+    "TraceError": "cvtrace.tracer.errors",
+    "compare": "cvtrace.api.comparison",
+    "open": "cvtrace.api.trace",
+}
+"""Name of the API -> module that it is imported from when it is used."""
+
+
+def __getattr__(name: str) -> object:
+    module = _PLACES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'cvtrace' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

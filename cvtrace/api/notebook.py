@@ -1,0 +1,39 @@
+"""What a notebook shows of a run and of a comparison: HTML without scripts. Names from traces are text in it."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Final
+
+from cvtrace.analysis.comparison.compare import Comparison as Compared
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.report import comparison as compared_text
+from cvtrace.analysis.report import text
+
+COLOURS: Final = {"YES": "#c62828", "NO": "#2e7d32", "INCONCLUSIVE": "#b26a00"}
+WIDTH: Final = 100
+
+
+def trace_html(report: Report) -> str:
+    """Return the summary, with the answer in colour."""
+    lines = []
+    for line in text.render(report, WIDTH).splitlines():
+        match = text.ANSWERED.match(line)
+        if match:
+            question, reply = match.groups()
+            colour = f'<b style="color:{COLOURS[reply]}">{reply}</b>'
+            lines.append(f"<b>{escape(question)}</b>  {colour}{escape(line[match.end() :])}")
+        else:
+            lines.append(escape(line))
+    return _block(lines)
+
+
+def comparison_html(comparison: Compared) -> str:
+    """Return what changed, as `cvtrace compare` prints it, with the first sentence in bold."""
+    first, *others = compared_text.render(comparison, WIDTH).splitlines()
+    return _block([f"<b>{escape(first)}</b>", *map(escape, others)])
+
+
+def _block(lines: list[str]) -> str:
+    text_of_lines = "\n".join(lines)
+    return f'<pre style="line-height:1.3;overflow-x:auto">{text_of_lines}</pre>'

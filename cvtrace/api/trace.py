@@ -1,0 +1,323 @@
+"""A recorded run for Python programs and notebooks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from cvtrace.analysis.attribution.study import Study, study_of
+from cvtrace.analysis.contract.frame_columns import FRAMES
+from cvtrace.analysis.contract.report_options import Changes, ReportOptions
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.report import tables as exported
+from cvtrace.analysis.report import text
+from cvtrace.analysis.storage.headers import Headers, headers_of
+from cvtrace.analysis.storage.tables import Tables, storage_tables
+from cvtrace.analysis.summary.assemble import report_of, sensible_times
+from cvtrace.api import notebook
+from cvtrace.api.frames import columns_as_frame, frame_of
+from cvtrace.tracer.store import Trace as Recorded
+from cvtrace.tracer.store import read_trace
+from cvtrace.tracer.user import who_asked
+
+__all__ = ["Trace", "open"]
+
+PathLike = str | os.PathLike[str]
+UNCHANGED: Final = Changes()
+
+
+def open(
+    path: PathLike,
+    *,
+    model: PathLike | None = None,
+    access_log: PathLike | None = None,
+    log_clients: Sequence[str] = (),
+    rtt_s: float = UNCHANGED.rtt_s,
+    parallel: int = UNCHANGED.parallel,
+    scale: float = UNCHANGED.scale,
+) -> Trace:
+    """Open the trace in a folder that `cvtrace run` or `cvtrace attach` wrote.
+
+    This reads the events. They are analysed when the first table is used, once for all tables. The arguments do what the options
+    of `cvtrace report` do: `model` is a folder with the files of the model, `access_log` a log of the server or proxy and
+    `log_clients` the addresses of this client in it; `rtt_s`, `parallel` and `scale` are what the predictions assume.
+
+    Raises `cvtrace.TraceError` if the folder is missing, is no trace, or is damaged.
+
+        >>> trace = cvtrace.open("cold")
+        >>> print(trace.report().verdict.answer)
+        yes
+    """
+    recorded = read_trace(Path(path))
+    options = ReportOptions(
+        None if access_log is None else Path(access_log), tuple(log_clients), Changes(rtt_s, parallel, scale), True
+    )
+    return Trace(recorded, headers_of(recorded, who_asked(os.environ), None if model is None else Path(model)), options)
+
+
+class Trace:
+    """A trace that `cvtrace.open` opened. Each table is a DataFrame.
+
+    A table is made when it is used for the first time. What you get is a copy: changes of it stay in it. The `attrs["units"]` of a
+    table has the unit of each column, and `columns` also their meaning.
+
+        >>> slow = trace.phases.sort_values("wall_s").iloc[-1]
+        >>> print(slow["name"], slow["wall_s"], slow["fuse_reads"])
+        load 0.4 1
+        >>> trace.reads.groupby("phase", observed=True)["read_bytes"].sum().to_dict()
+        {'load': 131072, 'decode': 131072}
+    """
+
+    TABLES: Final = tuple(FRAMES)
+    """Names of all tables."""
+
+    def __init__(self, recorded: Recorded, headers: Headers, options: ReportOptions) -> None:
+        self._recorded = recorded
+        self._headers = headers
+        self._options = options
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    @property
+    def path(self) -> Path:
+        """The folder of the trace."""
+        return self._recorded.path
+
+    @property
+    def damage(self) -> str | None:
+        """Where and why the trace ends, in one sentence, if it was cut off; None for a whole one."""
+        return self._recorded.damage
+
+    def report(self) -> Report:
+        """Return the report, with all that `cvtrace report --format json` prints, as frozen dataclasses.
+
+        Fields are added, never renamed. Their units are in their names: `_s` for seconds, `_bytes` for bytes.
+
+            >>> report = trace.report()
+            >>> print(report.verdict.question, report.verdict.answer, report.verdict.fuse_reads)
+            generation yes 1
+        """
+        return self._report
+
+    def summary(self) -> str:
+        """Return the summary, as `cvtrace report` prints it."""
+        return text.render(self._report)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table by its name. Raises ValueError for a name that is not in `cvtrace.Trace.TABLES`.
+
+        >>> trace.table("phases").equals(trace.phases)
+        True
+        """
+        _refuse_unknown(name)
+        if name not in self._frames:
+            with sensible_times(self._recorded):
+                table = exported.table(name, self._study, self._tables, lambda: self._report)
+            self._frames[name] = frame_of(table)
+        return self._frames[name].copy(deep=False)
+
+    def columns(self, name: str) -> pd.DataFrame:
+        """Return column, dtype, unit and meaning of each column of a table.
+
+        >>> print(*trace.columns("tokens").set_index("column").loc["wall_s"])
+        float64 s of the call of GenerateNextToken
+        """
+        _refuse_unknown(name)
+        return columns_as_frame(name, FRAMES[name])
+
+    @property
+    def verdict(self) -> pd.DataFrame:
+        """The answer on the first row, then its parts: first token and further tokens, inside of calls and between them.
+
+        >>> print(trace.verdict.set_index("part").loc["further_tokens", "answer"])
+        yes
+        """
+        return self.table("verdict")
+
+    @property
+    def run(self) -> pd.DataFrame:
+        """One row: command line, exit code, host, times, probes, lost events, state of the caches, and the verdict."""
+        return self.table("run")
+
+    @property
+    def phases(self) -> pd.DataFrame:
+        """One row for each phase: import, load, tokenizer, prefill, decode, teardown, and those that the script names."""
+        return self.table("phases")
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """One row for each phase and class of time."""
+        return self.table("classes")
+
+    @property
+    def tokens(self) -> pd.DataFrame:
+        """One row for each token, with the groups of time and the READ requests for it."""
+        return self.table("tokens")
+
+    @property
+    def answers(self) -> pd.DataFrame:
+        """One row for each answer: from its prefill to its last token."""
+        return self.table("answers")
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row for each call of `InferenceSession.run` of plain onnxruntime."""
+        return self.table("runs")
+
+    @property
+    def requests(self) -> pd.DataFrame:
+        """One row for each FUSE request that was observed, of the target and of others."""
+        return self.table("requests")
+
+    @property
+    def reads(self) -> pd.DataFrame:
+        """One row for each READ request of the target, in the order of `requests`."""
+        return self.table("reads")
+
+    @property
+    def fetches(self) -> pd.DataFrame:
+        """One row for each GET, with the times of its parts and the file that needed it."""
+        return self.table("fetches")
+
+    @property
+    def files(self) -> pd.DataFrame:
+        """One row for each file on a mount."""
+        return self.table("files")
+
+    @property
+    def folders(self) -> pd.DataFrame:
+        """One row for each folder on a mount."""
+        return self.table("folders")
+
+    @property
+    def chunks(self) -> pd.DataFrame:
+        """One row for each object of the client's cache that the target used: chunks, whole files, catalogs."""
+        return self.table("chunks")
+
+    @property
+    def tensors(self) -> pd.DataFrame:
+        """One row for each tensor of the model's files, as far as their headers can be read (see `model` of `cvtrace.open`)."""
+        return self.table("tensors")
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """One row for each layer of the model."""
+        return self.table("layers")
+
+    @property
+    def waits(self) -> pd.DataFrame:
+        """One row for each stretch of the critical path in which it waited, in the order of time, with what it waited for."""
+        return self.table("waits")
+
+    @property
+    def stacks(self) -> pd.DataFrame:
+        """The critical path by phase, thread, file, tensor and class: what flame graphs are drawn from."""
+        return self.table("stacks")
+
+    @property
+    def fetching(self) -> pd.DataFrame:
+        """One row: what was waited for fetches, and how much of that one after the other."""
+        return self.table("fetching")
+
+    @property
+    def client_cache(self) -> pd.DataFrame:
+        """One row: what the run took of the client's cache."""
+        return self.table("client_cache")
+
+    @property
+    def mounts(self) -> pd.DataFrame:
+        """One row for each mount that was observed."""
+        return self.table("mounts")
+
+    @property
+    def processes(self) -> pd.DataFrame:
+        """One row for each process of the target."""
+        return self.table("processes")
+
+    @property
+    def imports(self) -> pd.DataFrame:
+        """One row for each module that the script imported."""
+        return self.table("imports")
+
+    @property
+    def import_packages(self) -> pd.DataFrame:
+        """One row for each package that the script imported modules of."""
+        return self.table("import_packages")
+
+    @property
+    def operators(self) -> pd.DataFrame:
+        """One row for each phase and operator of onnxruntime (`cvtrace run --ort-profile`)."""
+        return self.table("operators")
+
+    @property
+    def operator_layers(self) -> pd.DataFrame:
+        """One row for each phase and layer of the model (`cvtrace run --ort-profile`)."""
+        return self.table("operator_layers")
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """One row for each kind of request that failed."""
+        return self.table("failures")
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """One row for each finding, with advice and what it saves at most."""
+        return self.table("findings")
+
+    @property
+    def checks(self) -> pd.DataFrame:
+        """One row for each count that was compared with the client's own."""
+        return self.table("checks")
+
+    @property
+    def kernel_requests(self) -> pd.DataFrame:
+        """One row for each mount: the numbers that the kernel gave to requests, against those in the trace."""
+        return self.table("kernel_requests")
+
+    @property
+    def access_log(self) -> pd.DataFrame:
+        """One row if `cvtrace.open` got an `access_log`: how far the log and the trace agree."""
+        return self.table("access_log")
+
+    @property
+    def what_if(self) -> pd.DataFrame:
+        """One row: what the predictions know of the way to the server."""
+        return self.table("what_if")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """One row for each prediction of `cvtrace report --what-if`."""
+        return self.table("predictions")
+
+    @property
+    def predicted_phases(self) -> pd.DataFrame:
+        """One row for each prediction and phase."""
+        return self.table("predicted_phases")
+
+    @cached_property
+    def _study(self) -> Study:
+        return study_of(self._recorded)
+
+    @cached_property
+    def _tables(self) -> Tables:
+        return storage_tables(self._study, self._headers)
+
+    @cached_property
+    def _report(self) -> Report:
+        with sensible_times(self._recorded):
+            return report_of(self._study, self._tables, self._options)
+
+    def __repr__(self) -> str:
+        return f"<cvtrace.Trace {str(self.path)!r}: {len(self._recorded.events):,} events>"
+
+    def _repr_html_(self) -> str:
+        return notebook.trace_html(self._report)
+
+
+def _refuse_unknown(name: str) -> None:
+    if name not in FRAMES:
+        raise ValueError(f"there is no table {name!r}: the tables are {', '.join(FRAMES)}")
