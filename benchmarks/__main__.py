@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import ablation, analysis, exports, html_report, model, read_loop, recorder, what_if
+from benchmarks import ablation, analysis, api, exports, html_report, model, read_loop, recorder, what_if
 from benchmarks.results import Settings, machine, table
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "analysis": analysis.run,
     "html": html_report.run,
     "exports": exports.run,
+    "api": api.run,
     "what_if": what_if.run,
 }
 HEAD = """# What tracing costs

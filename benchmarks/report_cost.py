@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.tracers import ENVIRONMENT
@@ -28,15 +29,19 @@ def report_cost(trace: Path, form: str) -> Cost:
     """Run the command as a user would. What it wrote is measured and removed."""
     output = trace.with_suffix(f".{form}")
     argv = [sys.executable, "-m", "cvtrace", "report", "--format", form, str(trace), "-o", str(output)]
-    result = subprocess.run(
-        [sys.executable, str(USAGE), *argv], capture_output=True, text=True, env=ENVIRONMENT, check=True
-    )
-    usage = json.loads(result.stdout)
-    if usage["status"]:
-        raise SystemExit(
-            f"benchmark: cvtrace report on {trace.name} ended with {usage['status']}: {result.stderr[-200:]}"
-        )
+    took = command_cost(argv)
     parts = list(output.iterdir()) if output.is_dir() else [output]
     size = sum(part.stat().st_size for part in parts)
     shutil.rmtree(output) if output.is_dir() else output.unlink()
-    return Cost(*usage["took"], size)
+    return replace(took, size_bytes=size)
+
+
+def command_cost(argv: Sequence[str]) -> Cost:
+    """Run a command; what it takes, as the kernel counts it."""
+    result = subprocess.run(
+        [sys.executable, str(USAGE), *argv], capture_output=True, text=True, env=ENVIRONMENT, check=True
+    )
+    usage = json.loads(result.stdout.splitlines()[-1])
+    if usage["status"]:
+        raise SystemExit(f"benchmark: {' '.join(argv)} ended with {usage['status']}: {result.stderr[-200:]}")
+    return Cost(*usage["took"], size_bytes=0)
