@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from cvtrace.analysis.comparison.statistics import Change, Floats, Key, change_of, intervals, median, too_few
 from cvtrace.analysis.contract.classes import GROUP_COLUMNS, LABELS
 from cvtrace.analysis.contract.columns import PHASES
 from cvtrace.analysis.contract.quantities import script
@@ -18,12 +18,6 @@ from cvtrace.tracer.folder import is_trace
 from cvtrace.tracer.safe_open import open_below_or_linked, open_folder
 
 SCHEMA: Final = "cvtrace-compare/1"
-RESAMPLES: Final = 4000
-CONFIDENCE: Final = 0.95
-FEWEST: Final = 3
-"""Runs on each side from which on an interval is told."""
-ENOUGH: Final = 6
-"""Runs on each side from which on the interval of a median is about as wide as it should be."""
 COLUMNS: Final = tuple(
     name
     for name, column in PHASES.items()
@@ -36,8 +30,6 @@ VERDICT: Final = {
     "http_bytes": "bytes",
     "blocked_s": "s",
 }
-Floats = npt.NDArray[np.float64]
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,26 +44,6 @@ class Side:
     probes: tuple[str, ...]
     questions: tuple[str, ...] = ()
     """What the verdicts answer: generation, inference, program (verdict_model.QUESTIONS)."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """A figure (`of` what, its `name`) on both sides, medians where there are several runs; None if not observed.
-
-    `low` to `high` is where the difference of the medians lies with 95 % confidence; None with fewer than FEWEST runs on a side.
-    `certain` tells whether that excludes 0.
-    """
-
-    of: str
-    name: str
-    unit: str
-    a: float | None
-    b: float | None
-    difference: float | None
-    ratio: float | None
-    low: float | None
-    high: float | None
-    certain: bool | None
 
 
 @dataclass(frozen=True)
@@ -149,14 +121,14 @@ def compare(path_a: Path, a: Sequence[Report], path_b: Path, b: Sequence[Report]
     """Compare two sets of reports, each of one run or more."""
     units = _units([*a, *b])
     figures_a, figures_b = _table(a, units), _table(b, units)
-    low, high = _intervals(figures_a, figures_b)
-    middle_a, middle_b = _median(figures_a), _median(figures_b)
+    low, high = intervals(figures_a, figures_b)
+    middle_a, middle_b = median(figures_a), median(figures_b)
     changes = tuple(
-        _change(key, unit, *map(float, values))
+        change_of(key, unit, *map(float, values))
         for (key, unit), *values in zip(units.items(), middle_a, middle_b, low, high, strict=True)
     )
     return Comparison(
-        SCHEMA, _side(path_a, a), _side(path_b, b), _words(a, b), changes, (*_notes(a, b), *_few(len(a), len(b)))
+        SCHEMA, _side(path_a, a), _side(path_b, b), _words(a, b), changes, (*_notes(a, b), *too_few(len(a), len(b)))
     )
 
 
@@ -213,59 +185,6 @@ def _of_phase(row: Phase) -> dict[Key, float | None]:
     return {**figures, **{(row.name, name): spent for name, spent in row.classes.items()}}
 
 
-def _median(table: Floats) -> Floats:
-    """Return the median of each column over the runs in which it was observed."""
-    is_known = ~np.isnan(table)
-    ordered = np.sort(table, axis=-2)  # NaN comes last
-    count = is_known.sum(axis=-2)
-    low, high = np.maximum(count - 1, 0) // 2, count // 2
-    bounds = [
-        np.take_along_axis(ordered, np.minimum(place, table.shape[-2] - 1)[..., None, :], axis=-2)
-        for place in (low, high)
-    ]
-    median: Floats = np.where(count > 0, (bounds[0] + bounds[1])[..., 0, :] / 2, np.nan)
-    return median
-
-
-def _intervals(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Return where the difference of the medians (b - a) lies: a percentile bootstrap, runs drawn anew on each side.
-
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-    """
-    if min(len(a), len(b)) < FEWEST:
-        return (np.full(a.shape[1], np.nan),) * 2
-    random = np.random.default_rng(0)
-    parts = []
-    for _ in range(0, RESAMPLES, 200):
-        resamples = [side[random.integers(0, len(side), (200, len(side)))] for side in (a, b)]
-        parts.append(_median(resamples[1]) - _median(resamples[0]))
-    differences = np.concatenate(parts)
-    differences = np.where(np.isnan(differences).any(axis=0), np.nan, differences)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(differences, [tail, 100 - tail], axis=0)
-    return low, high
-
-
-def _change(key: Key, unit: str, a: float, b: float, low: float, high: float) -> Change:
-    is_comparable = not (np.isnan(a) or np.isnan(b))
-    has_interval = not np.isnan(low)
-    return Change(
-        *key,
-        unit,
-        a=_known(a),
-        b=_known(b),
-        difference=b - a if is_comparable else None,
-        ratio=b / a if is_comparable and a else None,
-        low=_known(low),
-        high=_known(high),
-        certain=bool(low > 0 or high < 0) if has_interval else None,
-    )
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
 def _words(a: Sequence[Report], b: Sequence[Report]) -> tuple[Word, ...]:
     words = [
         Word("run", "verdict", *(dict(Counter(each.verdict.answer for each in side)) for side in (a, b))),
@@ -301,11 +220,3 @@ def _notes(a: Sequence[Report], b: Sequence[Report]) -> list[str]:
         if report.trace.exit_code:
             notes.append(f"{report.trace.path}: the target ended with {report.trace.exit_code}")
     return notes
-
-
-def _few(a: int, b: int) -> list[str]:
-    if min(a, b) < FEWEST:
-        return [f"no interval: that needs {FEWEST} runs or more on each side; a difference may be chance"]
-    if min(a, b) < ENOUGH:
-        return [f"fewer than {ENOUGH} runs on a side: intervals are narrower than they should be"]
-    return []

@@ -7,7 +7,8 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from cvtrace.analysis.comparison.compare import Change, Comparison, Side, Word
+from cvtrace.analysis.comparison.compare import Comparison, Side, Word
+from cvtrace.analysis.comparison.statistics import Change
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.verdict_schema import GENERATION, INFERENCE, PROGRAM

@@ -13,7 +13,8 @@ from scene import Scene
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis import analyse
-from cvtrace.analysis.comparison.compare import Change, Comparison, _intervals, _median, compare
+from cvtrace.analysis.comparison.compare import Comparison, compare
+from cvtrace.analysis.comparison.statistics import Change, intervals, median
 from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import comparison
 from cvtrace.cli import main
@@ -98,7 +99,7 @@ def test_sets_from_one_source_differ_for_certain_as_rarely_as_the_confidence_lev
     """Of 400 figures without a difference, about 5 % may seem to have one; with ten runs, bootstrap medians err to the safe side."""
     random = np.random.default_rng(7)
 
-    low, high = _intervals(random.normal(5, 1, (10, 400)), random.normal(5, 1, (10, 400)))
+    low, high = intervals(random.normal(5, 1, (10, 400)), random.normal(5, 1, (10, 400)))
 
     wrong = int(((low > 0) | (high < 0)).sum())
     assert 0 < wrong <= 40
@@ -107,7 +108,7 @@ def test_sets_from_one_source_differ_for_certain_as_rarely_as_the_confidence_lev
 def test_a_shift_is_inside_its_interval_as_often_as_the_confidence_level() -> None:
     random = np.random.default_rng(8)
 
-    low, high = _intervals(random.exponential(1, (12, 400)), random.exponential(1, (12, 400)) + 2)
+    low, high = intervals(random.exponential(1, (12, 400)), random.exponential(1, (12, 400)) + 2)
 
     assert int(((low <= 2) & (high >= 2)).sum()) >= 360
 
@@ -121,7 +122,7 @@ def test_medians_are_those_of_numpy(runs: int) -> None:
     with np.errstate(all="ignore"), pytest.warns(RuntimeWarning):
         expected = np.nanmedian(table, axis=0)
 
-    assert np.allclose(_median(table), expected, equal_nan=True)
+    assert np.allclose(median(table), expected, equal_nan=True)
 
 
 def test_a_comparison_is_the_same_every_time(sets: tuple[list[Report], list[Report]]) -> None:
