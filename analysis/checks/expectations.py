@@ -17,6 +17,8 @@ from cvtrace.analysis.joins.phases import NAMES
 Value = float | str
 
 EXPRESSION: Final = re.compile(r"^\s*(\w[\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*$")
+BASELINE: Final = "baseline"
+OF_BASELINE: Final = re.compile(r"^(?:(?P<factor>[\d.eE+-]+)\s*\*\s*)?baseline$")
 OPERATORS: Final[dict[str, Callable[[Value, Value], bool]]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -57,6 +59,8 @@ class Expectation:
     name: str
     comparison: str
     expected: Value
+    factor: float | None = None
+    """Of `baseline`, where the value is a multiple of what the baseline has."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,23 @@ def parse(text: str, phase_names: Iterable[str] = ()) -> Expectation:
     words = WORDS.get(PHASE_WORDS.get(tail, name))
     if words:
         word = value.strip("'\"").lower()
-        if comparison not in ("==", "!=") or word not in words:
+        if comparison not in ("==", "!=") or word not in (*words, BASELINE):
             raise BadExpression(f"'{name}' in '{text}' is one of {', '.join(words)}: compare it by == or !=")
-        return Expectation(text, name, comparison, word)
+        return Expectation(text, name, comparison, word, 1.0 if word == BASELINE else None)
+    return Expectation(text, name, comparison, *right_side(value, text))
+
+
+def right_side(value: str, text: str) -> tuple[float, float | None]:
+    """Read a number, or `baseline`, or a multiple of it; return the number, and the factor. Raises BadExpression."""
+    match = OF_BASELINE.match(value)
     try:
-        number = float(value.replace(",", "").replace("_", ""))
+        if match:
+            return 0.0, float(match["factor"] or 1)
+        return float(value.replace(",", "").replace("_", "")), None
     except ValueError:
-        raise BadExpression(f"'{value}' in '{text}' is not a number") from None
-    return Expectation(text, name, comparison, number)
+        raise BadExpression(
+            f"'{value}' in '{text}' is not a number, and not a multiple of the baseline such as '1.1 * baseline'"
+        ) from None
 
 
 def _meant(name: str, phases: Collection[str]) -> str:
@@ -140,14 +153,22 @@ def _is_known(name: str, phases: Collection[str]) -> bool:
     return head in phases and (tail in NUMBERS or tail in LABELS or tail in PHASE_WORDS)
 
 
-def check(report: Report, expectations: list[Expectation]) -> list[Outcome]:
+def check(report: Report, expectations: list[Expectation], baseline: Report | None = None) -> list[Outcome]:
     """Hold a report against expectations. What the trace does not have (a phase that did not occur, a count that was not observed) meets none."""
     outcomes = []
     for each in expectations:
-        actual = value_of(report, each.name)
-        met = actual is not None and OPERATORS[each.comparison](actual, each.expected)
+        actual, expected = value_of(report, each.name), expected_of(each, baseline)
+        met = actual is not None and expected is not None and OPERATORS[each.comparison](actual, expected)
         outcomes.append(Outcome(each, met, actual))
     return outcomes
+
+
+def expected_of(expectation: Expectation, baseline: Report | None) -> Value | None:
+    """Return what is expected, which the baseline may say; None if it has no such value."""
+    if expectation.factor is None:
+        return expectation.expected
+    value = None if baseline is None else value_of(baseline, expectation.name)
+    return value if value is None or isinstance(value, str) else expectation.factor * value
 
 
 def value_of(report: Report, name: str) -> Value | None:

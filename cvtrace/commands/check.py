@@ -1,48 +1,209 @@
-"""`cvtrace check`: check a trace by expressions; for continuous integration."""
+"""`cvtrace check`: check a trace or a bench folder by expressions; for continuous integration."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from cvtrace.commands.arguments import TRACE
 from cvtrace.commands.console import doing, say
+from cvtrace.commands.outputs import STDOUT, writing
+from cvtrace.commands.refusals import refuse_without
 from cvtrace.probes.visible import printable
+
+if TYPE_CHECKING:
+    from cvtrace.analysis.bench import Bench
+    from cvtrace.analysis.contract.report_schema import Report
+    from cvtrace.analysis.report.junit import Case
+
+BASELINE: Final = "baseline"
+PERCENT: Final = 5.0
 
 
 @click.command(name="check")
 @click.argument("trace", type=TRACE)
-@click.argument("expressions", metavar="EXPR...", nargs=-1, required=True)
-def command(trace: Path, expressions: tuple[str, ...]) -> None:
-    """Test TRACE against conditions such as 'decode.fuse_reads == 0' or 'load.wall_s < 2'.
+@click.argument("expressions", metavar="[EXPR]...", nargs=-1)
+@click.option(
+    "--against",
+    metavar="BASELINE",
+    type=TRACE,
+    help="Another trace or bench folder, which conditions call baseline. Of bench folders, without EXPR: no figure is worse than there.",
+)
+@click.option(
+    "--tolerance",
+    metavar="PERCENT",
+    type=click.FloatRange(min=0, max=1000),
+    default=PERCENT,
+    show_default=True,
+    help="With --against and without EXPR: how much worse a figure may be.",
+)
+@click.option(
+    "--junit", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), help="Write JUnit XML."
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    trace: Path,
+    expressions: tuple[str, ...],
+    against: Path | None,
+    tolerance: float,
+    junit: Path | None,
+) -> None:
+    """Test TRACE, which may be a bench folder, against conditions such as 'decode.fuse_reads == 0', 'load.wall_s < 2' or, of a bench, 'cold.load_s < 3'.
 
     Prints each condition that is not met, with the actual value, and then exits with 1. Write the name of a phase of the script with _ for every character that is no letter and no digit.
     """
-    from cvtrace.analysis import analyse
-    from cvtrace.analysis.checks.expectations import BadExpression, check, parse, why_unknown
-    from cvtrace.tracer.store import read_trace
+    refuse_without(
+        context, "tolerance", "--tolerance", against is not None and not expressions, "--against and no EXPR"
+    )
+    if not expressions and against is None:
+        raise click.UsageError("nothing to test: write conditions such as 'load.wall_s < 2', or --against BASELINE")
+    if against is None and any(BASELINE in expression for expression in expressions):
+        raise click.UsageError(
+            f"a condition names the {BASELINE}: say with --against which trace or bench folder that is"
+        )
+    _refuse_other_file(junit)
+    from cvtrace.analysis.bench import is_bench
+    from cvtrace.tracer.errors import TraceError
 
-    with doing("analysing the trace"):
-        report = analyse(read_trace(trace))
+    properties: dict[str, str] = {}
+    try:
+        if is_bench(trace):
+            cases = _cases_of_bench(trace, expressions, against, tolerance / 100, properties)
+        else:
+            cases = _cases_of_trace(trace, expressions, against, properties)
+    except TraceError as error:
+        _write_junit(junit, trace, [_unreadable(error)], properties)
+        raise
+    _write_junit(junit, trace, cases, properties)
+    for case in cases:
+        if case.failure is not None:
+            _print_failure(case, to_stderr=junit == STDOUT)
+    if any(case.failure is not None for case in cases):
+        raise click.exceptions.Exit(1)
+
+
+def _print_failure(case: Case, *, to_stderr: bool) -> None:
+    click.echo(printable(f"failed: {case.name}  ({case.failure})"), err=to_stderr)
+
+
+def _unreadable(error: Exception) -> Case:
+    from cvtrace.analysis.report.junit import Case
+
+    return Case("the folder can be read", error=str(error))
+
+
+def _cases_of_trace(
+    trace: Path, expressions: tuple[str, ...], against: Path | None, properties: dict[str, str]
+) -> list[Case]:
+    from cvtrace.analysis.bench import is_bench
+    from cvtrace.analysis.checks.expectations import BadExpression, check, parse
+    from cvtrace.analysis.report.junit import Case
+
+    report = _report(trace)
+    if against is not None and is_bench(against):
+        raise click.UsageError(f"{trace} is a trace and {against} a bench folder: compare two of a kind")
+    if not expressions:
+        raise click.UsageError(
+            "one trace cannot tell a change from noise: write conditions such as 'load.wall_s <= 1.2 * baseline'"
+        )
     phase_names = [phase.name for phase in report.phases]
     try:
         expectations = [parse(expression, phase_names) for expression in expressions]
     except BadExpression as error:
         raise click.UsageError(str(error)) from None
-    if report.trace.damage:
-        say(report.trace.damage)
-    outcomes = check(report, expectations)
-    for outcome in outcomes:
-        if not outcome.met:
-            name = outcome.expectation.name
-            actual = (
-                f"{name} is {outcome.actual:.12g}"
-                if isinstance(outcome.actual, float)
-                else f"{name} is {outcome.actual}"
-            )
-            if outcome.actual is None:
-                actual = why_unknown(report, name)
-            click.echo(printable(f"failed: {outcome.expectation.text}  ({actual})"))
-    if not all(outcome.met for outcome in outcomes):
-        raise click.exceptions.Exit(1)
+    baseline = None if against is None else _report(against)
+    properties |= {"target": " ".join(report.trace.target), "host": report.trace.host, "started": report.trace.started}
+    for each in (report, baseline):
+        if each is not None and each.trace.damage:
+            say(each.trace.damage)
+    outcomes = check(report, expectations, baseline)
+    return [
+        Case(outcome.expectation.text, None if outcome.met else _reason(report, outcome, baseline))
+        for outcome in outcomes
+    ]
+
+
+def _report(trace: Path) -> Report:
+    from cvtrace.analysis import analyse
+    from cvtrace.tracer.store import read_trace
+
+    with doing("analysing the trace"):
+        return analyse(read_trace(trace))
+
+
+def _reason(report: Report, outcome: Any, baseline: Report | None) -> str:
+    """Return what the trace has instead of what is expected."""
+    from cvtrace.analysis.checks.expectations import value_of, why_unknown
+
+    name = outcome.expectation.name
+    if outcome.actual is None:
+        return why_unknown(report, name)
+    text = f"{name} is {_said(outcome.actual)}"
+    if outcome.expectation.factor is None or baseline is None:
+        return text
+    base = value_of(baseline, name)
+    return f"{text}; of the baseline, {why_unknown(baseline, name) if base is None else f'it is {_said(base)}'}"
+
+
+def _said(value: float | str) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else value
+
+
+def _cases_of_bench(
+    path: Path, expressions: tuple[str, ...], against: Path | None, tolerance: float, properties: dict[str, str]
+) -> list[Case]:
+    from cvtrace.analysis.bench import is_bench, read_bench
+    from cvtrace.analysis.checks.bench_expectations import check_bench, parse_for_bench
+    from cvtrace.analysis.checks.expectations import BadExpression
+    from cvtrace.analysis.report.junit import Case
+
+    bench = read_bench(path)
+    properties |= {"host": bench.info.host, "created": bench.info.created, "command": " ".join(bench.info.command)}
+    if against is not None and not is_bench(against):
+        from cvtrace.tracer.store import read_trace
+
+        read_trace(against)  # what is neither says so
+        raise click.UsageError(f"{path} is a bench folder and {against} a trace: compare two of a kind")
+    baseline = None if against is None else read_bench(against)
+    if baseline is not None and not expressions:
+        return _against(bench, baseline, tolerance)
+    try:
+        expectations = [parse_for_bench(expression, bench) for expression in expressions]
+    except BadExpression as error:
+        raise click.UsageError(str(error)) from None
+    outcomes = check_bench(bench, expectations, baseline)
+    return [Case(outcome.text, None if outcome.met else outcome.reason) for outcome in outcomes]
+
+
+def _against(bench: Bench, baseline: Bench, tolerance: float) -> list[Case]:
+    """Return a case for each figure that the bench and its baseline have."""
+    from cvtrace.analysis.comparison.experiments import compare_benches, judge
+    from cvtrace.analysis.report.bench_comparison import sentence
+    from cvtrace.analysis.report.junit import Case
+
+    comparison = compare_benches(baseline, bench)
+    for note in comparison.notes:
+        say(f"note: {printable(note)}")
+    cases = [Case(each.text, None if each.met else sentence(each.change)) for each in judge(comparison, tolerance)]
+    return cases or [Case("the baseline has figures to compare with", "the two folders have no state in common")]
+
+
+def _refuse_other_file(junit: Path | None) -> None:
+    """Raise UsageError if there is a file that an earlier check did not write: CI writes the same file again and again."""
+    if junit is None or junit == STDOUT or not junit.is_file():
+        return
+    with junit.open("rb") as stream:
+        if b"<testsuites" not in stream.read(200):
+            raise click.UsageError(f"{junit} is already there and is no JUnit XML: choose another name")
+
+
+def _write_junit(junit: Path | None, subject: Path, cases: list[Case], properties: dict[str, str]) -> None:
+    if junit is None:
+        return
+    from cvtrace.analysis.report.junit import render
+
+    with writing(junit) as stream:
+        stream.write(render(str(subject), cases, properties))

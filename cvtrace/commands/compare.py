@@ -26,15 +26,20 @@ from cvtrace.commands.refusals import refuse_force_for_nothing
 if TYPE_CHECKING:
     from cvtrace.analysis import Report
     from cvtrace.analysis.comparison.compare import Comparison
+    from cvtrace.analysis.comparison.experiments import BenchComparison
     from cvtrace.analysis.summary.assemble import Analysis
+
+
+def _width(output: Path | None) -> int:
+    """Return the columns of the terminal, if it is one."""
+    is_terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
+    return max(shutil.get_terminal_size().columns, 80) if is_terminal else 80
 
 
 def _text(a: Path, b: Path, output: Path | None) -> str:
     from cvtrace.analysis.report import comparison
 
-    is_terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
-    width = max(shutil.get_terminal_size().columns, 80) if is_terminal else 80
-    return comparison.render(_comparison(a, b), width)
+    return comparison.render(_comparison(a, b), _width(output))
 
 
 def _json(a: Path, b: Path, _output: Path | None) -> str:
@@ -51,6 +56,45 @@ def _html(a: Path, b: Path, _output: Path | None) -> str:
     return render(compare(a, reports_a, b, reports_b), drawn_a, drawn_b)
 
 
+def _text_of_benches(a: Path, b: Path, output: Path | None) -> str:
+    from cvtrace.analysis.report import bench_comparison
+
+    return bench_comparison.render(_comparison_of_benches(a, b), _width(output))
+
+
+def _json_of_benches(a: Path, b: Path, _output: Path | None) -> str:
+    from cvtrace.analysis.report import bench_comparison
+
+    return bench_comparison.as_json(_comparison_of_benches(a, b))
+
+
+def _comparison_of_benches(a: Path, b: Path) -> BenchComparison:
+    from cvtrace.analysis.bench import read_bench
+    from cvtrace.analysis.comparison.experiments import compare_benches
+
+    return compare_benches(read_bench(a), read_bench(b))
+
+
+def _are_benches(a: Path, b: Path) -> bool:
+    """Tell whether both are bench folders. Raises UsageError if one of them is and the other is none, TraceMissing if that is not there."""
+    from cvtrace.analysis.bench import is_bench
+
+    kinds = {path: is_bench(path) for path in (a, b)}
+    if len(set(kinds.values())) > 1:
+        bench, other = sorted(kinds, key=lambda path: not kinds[path])
+        if not other.is_dir():
+            from cvtrace.tracer.store import read_trace
+
+            read_trace(other)
+        raise click.UsageError(f"{bench} is a bench folder and {other} is none: compare two of a kind")
+    return all(kinds.values())
+
+
+OF_BENCHES: Final[dict[str, Callable[[Path, Path, Path | None], str]]] = {
+    "text": _text_of_benches,
+    "json": _json_of_benches,
+}
+"""What makes each form of a comparison of bench folders."""
 RENDER: Final[dict[str, Callable[[Path, Path, Path | None], str]]] = {"text": _text, "json": _json, "html": _html}
 """What makes each form of a comparison."""
 
@@ -65,18 +109,23 @@ RENDER: Final[dict[str, Callable[[Path, Path, Path | None], str]]] = {"text": _t
 )
 @click.pass_context
 def command(context: click.Context, a: Path, b: Path, form: str, output: Path | None, force: bool, show: bool) -> None:
-    """Say what changed from A to B. Each is a trace, or a folder with the traces of several runs.
+    """Say what changed from A to B. Each is a trace, a folder with the traces of several runs, or a folder of `cvtrace bench`.
 
     Compares the verdicts, tokens, reads and fetches, and the times of each phase by class. Several runs are compared by their medians, with a
     95 % confidence interval of the difference; an interval in brackets contains zero. HTML shows both runs side by side.
+
+    Folders of `cvtrace bench` are compared state by state, with the same intervals, as text or JSON.
     """
+    is_of_benches = _are_benches(a, b)
     form = chosen_name(context, form, output, show=show, choices=tuple(RENDER))
     if not show:
         refuse_force_for_nothing(force, output, "the file")
     output = destination(
         output, lambda: b.resolve().with_name(f"{a.resolve().name}-{b.resolve().name}.{form}"), force, show
     )
-    rendered = RENDER[form](a, b, output)
+    if is_of_benches and form not in OF_BENCHES:
+        raise click.UsageError(f"bench folders are compared as {' or '.join(OF_BENCHES)}: leave {form} out")
+    rendered = (OF_BENCHES if is_of_benches else RENDER)[form](a, b, output)
     with writing(output) as stream:
         stream.write(rendered.encode(encoding_of(output), "replace"))
     if show and output is not None:
