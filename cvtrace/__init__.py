@@ -14,20 +14,38 @@ TYPE_CHECKING = False  # typing is not imported for nothing
 if TYPE_CHECKING:
     from cvtrace.analysis.contract.report_schema import Report
     from cvtrace.api.comparison import Comparison, compare
+    from cvtrace.api.errors import BenchError
+    from cvtrace.api.experiment import Bench, bench, read_bench
     from cvtrace.api.trace import Trace, open
     from cvtrace.tracer.errors import TraceError
 
-__all__ = ["Comparison", "Report", "Trace", "TraceError", "compare", "open", "phase"]
+__all__ = [
+    "Bench",
+    "BenchError",
+    "Comparison",
+    "Report",
+    "Trace",
+    "TraceError",
+    "bench",
+    "compare",
+    "open",
+    "phase",
+    "read_bench",
+]
 
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Bench": "cvtrace.api.experiment",
+    "BenchError": "cvtrace.api.errors",
     "Comparison": "cvtrace.api.comparison",
     "Report": "cvtrace.analysis.contract.report_schema",
     "Trace": "cvtrace.api.trace",
     "TraceError": "cvtrace.tracer.errors",
+    "bench": "cvtrace.api.experiment",
     "compare": "cvtrace.api.comparison",
     "open": "cvtrace.api.trace",
+    "read_bench": "cvtrace.api.experiment",
 }
 """Name of the API -> module that it is imported from when it is used."""
 

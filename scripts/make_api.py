@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import cvtrace
+from cvtrace.analysis.contract import bench_columns
 from cvtrace.analysis.contract.columns import TABLES
 from cvtrace.analysis.contract.frame_columns import FRAMES, PER_EVENT
 from cvtrace.api import comparison
@@ -19,11 +20,24 @@ from cvtrace.api.frames import DTYPES, NUMBERED, dtype_of
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = ROOT / "docs" / "api.md"
 PROMPT: Final = ">>> "
-ORDER: Final = ("open", "Trace", "Report", "compare", "Comparison", "TraceError", "phase")
+ORDER: Final = (
+    "open",
+    "Trace",
+    "Report",
+    "compare",
+    "Comparison",
+    "bench",
+    "read_bench",
+    "Bench",
+    "TraceError",
+    "BenchError",
+    "phase",
+)
 """Names of the API, in the order in which they are of use."""
 INTRODUCTION: Final = """# Python API
 
-`make man` writes this page from the docstrings. The tests run its examples, in this order, on two traces in the folders `cold` and `hot`.
+`make man` writes this page from the docstrings. The tests run its examples, in this order, on traces in the folders `cold` and
+`hot`, and experiments in `bench-a` and `bench-b`.
 
 ```python
 >>> import cvtrace
@@ -50,8 +64,16 @@ UNITS: Final = {
 }
 REPORT: Final = """What `report()` returns: a frozen dataclass with the fields of the [JSON](exports.md), each row of a table of which is a frozen dataclass too.
 `as_dict()` returns plain dicts and lists."""
-COLUMNS_OF: Final = {"changes": comparison.CHANGES, "words": comparison.WORDS}
-"""Tables that are not of a trace -> their columns."""
+COLUMNS_OF: Final = {
+    "Comparison": {"changes": comparison.CHANGES, "words": comparison.WORDS},
+    "Bench": {
+        "runs": bench_columns.RUNS,
+        "summary": bench_columns.SUMMARY,
+        "cost": bench_columns.COST,
+        "laws": bench_columns.LAWS,
+    },
+}
+"""Tables that are not of a trace: class -> name -> columns."""
 
 
 def page() -> str:
@@ -80,16 +102,15 @@ def _section(name: str, item: Any) -> Iterator[str]:
 
 def _members(item: type) -> Iterator[str]:
     """Yield what a class has: its tables and other properties, then its methods with their examples."""
+    own = COLUMNS_OF.get(item.__name__, {name: columns for name, columns in FRAMES.items() if name not in TABLES})
     members = {name: value for name, value in vars(item).items() if not name.startswith("_")}
     properties = {name: value.fget for name, value in members.items() if isinstance(value, property)}
     if properties:
         yield from ("| property | type | |", "|---|---|---|")
         for name, function in properties.items():
             kind = inspect.signature(function).return_annotation
-            columns = f" ([columns](exports.md#{name}))" if name in TABLES else ""
-            columns = (
-                f" ([columns](#columns-of-{name}))" if name in {**FRAMES, **COLUMNS_OF} and not columns else columns
-            )
+            place = f"#{_anchor(item, name)}" if name in own else f"exports.md#{name}"
+            columns = f" ([columns]({place}))" if kind == "pd.DataFrame" else ""
             yield f"| `{name}` | `{_plain(kind)}` | {_docstring(function).partition(chr(10))[0]}{columns} |"
         yield ""
     for name, function in properties.items():
@@ -99,17 +120,21 @@ def _members(item: type) -> Iterator[str]:
     for name, value in members.items():
         if inspect.isfunction(value):
             yield from (f"### {item.__name__}.{name}", "", f"`{name}{_signature(value)}`", "", _docstring(value), "")
-    for name in properties:
-        if name in COLUMNS_OF or (name in FRAMES and name not in TABLES):
-            yield from _columns(name)
+    for name, columns in own.items():
+        yield from (
+            f"### Columns of {item.__name__}.{name}",
+            "",
+            "| column | type | unit | meaning |",
+            "|---|---|---|---|",
+        )
+        for column, (unit, meaning) in columns.items():
+            yield f"| `{column}` | `{dtype_of(name, unit)}` | {unit} | {meaning} |"
+        yield ""
 
 
-def _columns(name: str) -> Iterator[str]:
-    columns = COLUMNS_OF.get(name) or FRAMES[name]
-    yield from (f"### Columns of `{name}`", "", "| column | type | unit | meaning |", "|---|---|---|---|")
-    for column, (unit, meaning) in columns.items():
-        yield f"| `{column}` | `{dtype_of(name, unit)}` | {unit} | {meaning} |"
-    yield ""
+def _anchor(item: type, name: str) -> str:
+    """Return where the columns of a table are on the page."""
+    return f"columns-of-{item.__name__}{name}".lower()
 
 
 def _signature(function: Any) -> str:

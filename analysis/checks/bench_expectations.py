@@ -116,13 +116,13 @@ def _outcome(bench: Bench, expectation: BenchExpectation, baseline: Bench | None
             if base is None:
                 return BenchOutcome(expectation.text, False, f"the baseline has no {name}")
             expected = base if isinstance(base, str) else expectation.factor * base
-            compared = f", the baseline's {_said(base)}"
+            compared = f", the baseline's {_in_words(base)}"
         if not OPERATORS[expectation.comparison](actual, expected):
-            return BenchOutcome(expectation.text, False, f"{name} is {_said(actual)}{compared}")
+            return BenchOutcome(expectation.text, False, f"{name} is {_in_words(actual)}{compared}")
     return BenchOutcome(expectation.text, True, "")
 
 
-def _said(value: Value) -> str:
+def _in_words(value: Value) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from cvtrace.analysis.comparison.compare import Comparison as Compared
 from cvtrace.analysis.contract.report_schema import Report
-from cvtrace.analysis.report import comparison as compared_text
 from cvtrace.analysis.report import text
 
 COLOURS: Final = {"YES": "#c62828", "NO": "#2e7d32", "INCONCLUSIVE": "#b26a00"}
@@ -28,9 +26,9 @@ def trace_html(report: Report) -> str:
     return _block(lines)
 
 
-def comparison_html(comparison: Compared) -> str:
+def comparison_html(rendered: str) -> str:
     """Return what changed, as `cvtrace compare` prints it, with the first sentence in bold."""
-    first, *others = compared_text.render(comparison, WIDTH).splitlines()
+    first, *others = rendered.splitlines()
     return _block([f"<b>{escape(first)}</b>", *map(escape, others)])
 
 

@@ -141,14 +141,14 @@ def _reason(report: Report, outcome: Any, baseline: Report | None) -> str:
     name = outcome.expectation.name
     if outcome.actual is None:
         return why_unknown(report, name)
-    text = f"{name} is {_said(outcome.actual)}"
+    text = f"{name} is {_in_words(outcome.actual)}"
     if outcome.expectation.factor is None or baseline is None:
         return text
     base = value_of(baseline, name)
-    return f"{text}; of the baseline, {why_unknown(baseline, name) if base is None else f'it is {_said(base)}'}"
+    return f"{text}; of the baseline, {why_unknown(baseline, name) if base is None else f'it is {_in_words(base)}'}"
 
 
-def _said(value: float | str) -> str:
+def _in_words(value: float | str) -> str:
     return f"{value:.12g}" if isinstance(value, float) else value
 
 

@@ -28,10 +28,15 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "check": (
         ("cvtrace check trace 'decode.http_fetches == 0'", "Fail if a token needed a fetch."),
         ("cvtrace check trace 'load.wall_s < 2' 'load.network_s < 0.5'", "Fail if the load is slow."),
+        (
+            "cvtrace check bench --against bench-of-main --junit cvtrace.xml",
+            "Fail if a figure of an experiment is worse than before by more than noise, and write JUnit XML.",
+        ),
     ),
     "compare": (
         ("cvtrace compare cold warm", "Say what changed between two traces, or two folders of traces."),
         ("cvtrace compare cold warm --open", "Show both side by side in the browser."),
+        ("cvtrace compare bench-of-main bench", "Say what changed between two experiments."),
     ),
     "bugreport": (
         ("cvtrace bugreport cvtrace-phi3-qa-20260101", "Write cvtrace-phi3-qa-20260101-bugreport.zip."),

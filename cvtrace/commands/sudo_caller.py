@@ -24,6 +24,7 @@ NEEDED: Final = (
     "rich.table",
     "rich.text",
     "webbrowser",
+    "xml.etree.ElementTree",
     "zipfile",
 )
 """Modules that a report loads when it comes to them, besides all of the analysis."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench_folders import cold_and_hot
 from runs import cold_run, hot_run, stored
 
 from .blocks_of_commands import ROOT
@@ -25,10 +26,12 @@ def test_the_page_is_made_from_the_docstrings() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the traces that the examples open, as the working folder."""
+    """A folder with the traces and experiments that the examples open, as the working folder."""
     for name, scene in (("cold", cold_run()), ("hot", hot_run())):
         (tmp_path / f"{name}-made").mkdir()
         stored(tmp_path / f"{name}-made", scene).rename(tmp_path / name)
+    cold_and_hot(tmp_path / "bench-a", 2.0, 0.5)
+    cold_and_hot(tmp_path / "bench-b", 3.0, 0.5, seed=9)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
