@@ -4,7 +4,7 @@ Classes of time: the four groups differ in hue and lightness as in the palette o
 tell apart: network orange, cache blue, compute green, other pink and grey. Within a group the lightness differs.
 Requests: raspberry if something had to be fetched for them, lavender if the client's cache had it, violet grey for names and attributes.
 Phases, tokens and files: shades of grey, because their names are written. Two runs: olive (A) and purple (B), and what changed between
-them is shaded from one to the other. No colour carries meaning alone: every mark says its meaning when pointed at, and every picture has
+them is shaded from one to the other. States of the caches in a bench: from indigo (cold) over violet to pink (hot), and slate for the local copy. No colour carries meaning alone: every mark says its meaning when pointed at, and every picture has
 its table.
 """
 
@@ -48,14 +48,36 @@ CHANGES: Final = (
 )  # fmt: skip
 """From what A took more of, over the same, to what B took more of."""
 
+STATES: Final = {
+    "cold": "#4c5fd7",
+    "warm-disk": "#8a63d2",
+    "warm-memory": "#b95cc4",
+    "hot": "#e0559a",
+    "local": "#7c8796",
+}
+"""Of the states of a bench, in the order of temperature."""
+
 CLASSES: Final = len(Class)
-PAINTS: Final = (*(COLOURS[member] for member in Class), *PHASES, *(colour for colour, _ in ANSWERS), *CHANGES, *SIDES)
-"""What a column `paint` of a picture numbers: classes, then colours of phases, of answers, of changes, of two runs."""
+PAINTS: Final = (
+    *(COLOURS[member] for member in Class),
+    *PHASES,
+    *(colour for colour, _ in ANSWERS),
+    *CHANGES,
+    *SIDES,
+    *STATES.values(),
+)
+"""What a column `paint` of a picture numbers: classes, then colours of phases, of answers, of changes, of two runs, of states."""
 FIRST_ANSWER: Final = CLASSES + len(PHASES)
 FIRST_CHANGE: Final = FIRST_ANSWER + len(ANSWERS)
 FIRST_SIDE: Final = FIRST_CHANGE + len(CHANGES)
+FIRST_STATE: Final = FIRST_SIDE + len(SIDES)
 
 
 def of_phase(row: int) -> int:
     """Return the paint of a phase."""
     return CLASSES + row % len(PHASES)
+
+
+def of_state(state: str) -> int:
+    """Return the paint of a state of a bench."""
+    return FIRST_STATE + list(STATES).index(state)

@@ -54,7 +54,7 @@ function follow() {
     document.getElementById("tip").hidden = true;
     if (searched) { document.getElementById("find").value = ""; search(""); }
     choose({});
-    doc.get_model_by_id(data.roots.flame).x_range.setv({ start: 0, end: 1 });
+    if (data.roots.flame) doc.get_model_by_id(data.roots.flame).x_range.setv({ start: 0, end: 1 });
   });
 }
 
@@ -80,7 +80,7 @@ function controls() {
   theme.addEventListener("click", () => show(document.documentElement.dataset.theme !== "dark"));
   system.addEventListener("change", () => show(system.matches));
   show(system.matches);
-  document.getElementById("flame-mode").addEventListener("change", showFlame);
+  document.getElementById("flame-mode")?.addEventListener("change", showFlame);
   document.getElementById("heat-file")?.addEventListener("change", (event) => { showHeat(Number(event.target.value)); applyToPictures(); });
   const box = document.getElementById("find");
   let typing = 0;
@@ -118,6 +118,7 @@ function controls() {
 
 // The time behind the longest bar takes a larger share of a narrow picture.
 function makeRoomForTotals() {
+  if (!data.roots.phases) return;
   const { x_range: range } = doc.get_model_by_id(data.roots.phases);
   range.end *= 1.3;
 }
