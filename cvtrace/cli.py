@@ -27,6 +27,7 @@ VERBS: Final = {
     ),
     "check": Verb("cvtrace.commands.check", "Test a trace against conditions; exit 1 if one fails.", as_caller=True),
     "compare": Verb("cvtrace.commands.compare", "Say what changed between two runs, or sets of runs.", as_caller=True),
+    "bench": Verb("cvtrace.commands.bench", "Measure a script in known states of the caches, many times."),
     "bugreport": Verb(
         "cvtrace.commands.bugreport", "Write a redacted trace, checks and versions to a zip.", as_caller=True
     ),
@@ -39,6 +40,8 @@ VERBS: Final = {
 
 EXIT_CODES: Final = {
     "cvtrace.analysis.evidence.access_log.LogUnreadable": 2,
+    "cvtrace.experiment.errors.ScriptFailed": 2,
+    "cvtrace.experiment.errors.WrongExperiment": 2,
     "cvtrace.lab.errors.LabError": 2,
     "cvtrace.tracer.errors.WrongTarget": 2,
     "cvtrace.tracer.errors.UnknownUser": 2,

@@ -38,6 +38,16 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("cvtrace compare cold warm --open", "Show both side by side in the browser."),
         ("cvtrace compare bench-of-main bench", "Say what changed between two experiments."),
     ),
+    "bench": (
+        (
+            "sudo cvtrace bench --yes phi3-qa.py -m /cvmfs/repo.example.org/models/phi-4-mini -e cpu -g -p hello",
+            "Load a model five times in each state of the caches.",
+        ),
+        (
+            "sudo cvtrace bench --lab delay=20ms --sweep size=64MB,128MB,256MB phi3-qa.py -m '{model}' -e cpu -g -p hello",
+            "Load models of three sizes on the lab, and fit how the load grows.",
+        ),
+    ),
     "bugreport": (
         ("cvtrace bugreport cvtrace-phi3-qa-20260101", "Write cvtrace-phi3-qa-20260101-bugreport.zip."),
         ("cvtrace bugreport trace -o /tmp/bug.zip --force", "Write it elsewhere, and replace what is there."),

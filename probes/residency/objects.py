@@ -73,11 +73,17 @@ def _is_folder(folder: int, name: str) -> bool:
         return False
 
 
-def _size(folder: int, text: str) -> int | None:
+def cache_path(text: str) -> str | None:
+    """Return where in the cache folder the object of a hash is; None for what is no hash."""
     match = _HASH.fullmatch(text)
-    if match is None:
+    return None if match is None else f"{match[1]}/{match[2]}"
+
+
+def _size(folder: int, text: str) -> int | None:
+    path = cache_path(text)
+    if path is None:
         return None
     try:
-        return os.stat(f"{match[1]}/{match[2]}", dir_fd=folder, follow_symlinks=False).st_size
+        return os.stat(path, dir_fd=folder, follow_symlinks=False).st_size
     except FileNotFoundError:
         return None

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECKED = ("probes", "tracer", "analysis", "lab", "cvtrace", "benchmarks", "examples", "scripts", "tests", "phase")
+CHECKED = (
+    "probes",
+    "tracer",
+    "analysis",
+    "experiment",
+    "lab",
+    "cvtrace",
+    "benchmarks",
+    "examples",
+    "scripts",
+    "tests",
+    "phase",
+)
 """Folders whose files are checked; cvtrace/ links to those of other folders, which are not followed."""
 VAGUE = frozenset({"found", "asked", "told", "said", "mine", "wanted", "ours", "theirs"})
 

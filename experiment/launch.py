@@ -1,0 +1,208 @@
+"""One run of the script, from its start to its end. What it prints goes into a file, its input is empty, and Ctrl-C ends it with all its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from cvtrace.analysis.bench.times import RunTimes, run_times
+from cvtrace.experiment.copies import LocalCopy
+from cvtrace.experiment.files import rights_of
+from cvtrace.experiment.states import rights_suffice
+from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+from cvtrace.probes.phases.hook import HOOK, parse_marks, written
+from cvtrace.tracer.marks import phase_marks
+from cvtrace.tracer.origin import new_keyring
+from cvtrace.tracer.target import Command, find_command
+from cvtrace.tracer.user import User, acting_as, switch_user
+
+PACKAGES: Final = "onnxruntime,onnxruntime_genai"
+"""What the hook wraps in an untraced run: no imports, which would cost time."""
+ANALYSIS_S: Final = 600.0
+GRACE_S: Final = 5.0
+LAST_LINES_BYTES: Final = 4096
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is known of a run that has ended; `classes` and what follows are of a traced one."""
+
+    exit_code: int
+    total_s: float
+    times: RunTimes
+    classes: dict[str, float]
+    verdict: str = ""
+    bytes_read: int | None = None
+    reads: int | None = None
+    fetches: int | None = None
+    bytes_fetched: int | None = None
+    trouble: str = ""
+    """Why the trace of a traced run could not be used."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is run, as whom, and from where."""
+
+    argv: tuple[str, ...]
+    python: str | None
+    directory: Path
+    user: User
+    caller: User
+
+    def command(self, copy: LocalCopy | None) -> Command:
+        """Return the command line; with a copy that cannot be bound over the files, the one that names it. Raises WrongTarget."""
+        argv = self.argv if copy is None or rights_suffice() else copy.substituted(self.argv, self.directory)
+        return find_command(list(argv), self.python, os.environ, self.user, self.caller)
+
+
+def run_untraced(script: Script, copy: LocalCopy | None, output: Path) -> Ended:
+    """Run the script with nothing but the marks of its calls. Raises WrongTarget, OSError, KeyboardInterrupt."""
+    command = script.command(copy)
+    with phase_marks(command, (), genai=True, profiled=False) as marks:
+        environ = {**marks.environ, HOOK: PACKAGES}
+        prepare = partial(_become, command, copy)
+        exit_code, total_s = _run(list(command.argv), command.executable, environ, prepare, script, output)
+        with acting_as(command.user):
+            events, texts = parse_marks(written(marks.path), time.monotonic_ns())
+    return Ended(exit_code, total_s, run_times(events, texts), {})
+
+
+def run_traced(script: Script, copy: LocalCopy | None, output: Path, trace: Path, mounts: Sequence[str]) -> Ended:
+    """Run the script under `cvtrace run`, which leaves a trace, and analyse it. Raises WrongTarget, OSError, KeyboardInterrupt."""
+    argv = list(script.argv if copy is None or rights_suffice() else copy.substituted(script.argv, script.directory))
+    command = [sys.executable, "-P", "-m", "cvtrace", "run", "-o", str(trace), "--no-summary"]
+    command += [word for mount in mounts for word in ("--mount", mount)]
+    command += ["--python", script.python] if script.python else []
+    command += [] if argv[0].endswith(".py") else ["--"]
+    prepare = partial(_bind, copy)
+    exit_code, total_s = _run([*command, *argv], sys.executable, dict(os.environ), prepare, script, output)
+    try:
+        answer = within(ANALYSIS_S, partial(_analysed, str(trace), rights_of(script.user)))
+    except (NoAnswer, OSError) as failure:
+        reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
+        return Ended(exit_code, total_s, RunTimes(), {}, trouble=f"the trace could not be analysed: {reason}")
+    times = RunTimes(**answer.pop("times"))
+    return Ended(exit_code, times=times, **answer)
+
+
+def _bind(copy: LocalCopy | None) -> None:
+    if copy is not None and rights_suffice():
+        copy.bound()()
+
+
+def _become(command: Command, copy: LocalCopy | None) -> None:
+    """In the child, before its exec."""
+    _bind(copy)
+    if command.user.is_other:
+        folder = os.getcwd()  # noqa: PTH109
+        switch_user(command.user)
+        if command.is_apart:
+            new_keyring()
+        os.chdir(folder)  # by its name, as that user
+
+
+def _run(
+    argv: list[str],
+    executable: str,
+    environ: dict[str, str],
+    prepare: Callable[[], None],
+    script: Script,
+    output: Path,
+) -> tuple[int, float]:
+    """Return the exit code (128+n for signal n) and the seconds from before the fork to the end."""
+    with acting_as(script.user):
+        stream = output.open("wb")
+    with stream:
+        start_s = time.monotonic()
+        process = subprocess.Popen(
+            argv,
+            executable=executable,
+            env=environ,
+            cwd=script.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=prepare,  # the threads of this process hold no lock of the interpreter's at this moment
+        )
+        try:
+            code = process.wait()
+            total_s = time.monotonic() - start_s
+        except BaseException:
+            _end(process)
+            raise
+    return (128 - code if code < 0 else code), total_s
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a run that was interrupted, with all processes that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with _uninterrupted():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a second Ctrl-C wait until what the first one began is done."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _analysed(path: str, switch: Callable[[], None]) -> dict[str, Any]:
+    """In the child, with the rights of the user whose trace it is."""
+    switch()
+    from cvtrace.analysis import analyse
+    from cvtrace.tracer.errors import TraceDamaged
+    from cvtrace.tracer.store import read_trace
+
+    try:
+        trace = read_trace(path)
+        report = analyse(trace)
+    except TraceDamaged as reason:
+        raise OSError(None, str(reason)) from None
+    loads = [phase for phase in report.phases if phase.name == "load"]
+    chosen = loads or list(report.phases)
+    classes = {name: sum(phase.classes[name] for phase in chosen) for name in chosen[0].classes} if chosen else {}
+    times = run_times(trace.events, trace.texts)
+    return {
+        "total_s": report.trace.duration_s,
+        "times": {**vars(times), "tokens": report.verdict.tokens if times.tokens else times.tokens},
+        "classes": classes,
+        "verdict": report.verdict.answer,
+        "bytes_read": _sum(phase.fuse_read_bytes for phase in report.phases),
+        "bytes_fetched": _sum(phase.http_bytes for phase in report.phases),
+        "reads": _sum(phase.fuse_reads for phase in report.phases),
+        "fetches": _sum(phase.http_fetches for phase in report.phases),
+    }
+
+
+def _sum(values: Iterator[int | None]) -> int | None:
+    known = list(values)
+    return None if None in known else sum(each or 0 for each in known)
+
+
+def last_line(output: Path, user: User) -> str:
+    """Return the last line that a run printed."""
+    with acting_as(user), contextlib.suppress(OSError), output.open("rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - LAST_LINES_BYTES))
+        lines = stream.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+    return ""
