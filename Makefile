@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 # Tests without privileges share nothing, so each CPU runs some of them.
 UNIT := -n logical --dist worksteal tests/unit tests/fuzz
-.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs man dist bench fuzz soak clean
+.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs experiments man dist bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 
@@ -13,6 +13,7 @@ help:
 	  'make test-install  install in fresh roots of Debian 12 and 13, as root' \
 	  'make test-kernels  trace a load on other kernels, emulated: a quarter of an hour' \
 	  'make docs   record new runs and write output, reports and pictures of the documentation from them, as root' \
+	  'make experiments  measure the states of the caches and the sweep of docs/experiments.md, as root: 15 minutes' \
 	  'make man    write the manual pages, docs/commands.md and docs/api.md from commands and docstrings' \
 	  'make dist   wheel and source distribution, with manual pages, in dist/' \
 	  'make bench  what tracing costs, as ratios' 'make fuzz   fuzz the parsers, SECONDS_EACH=600' \
@@ -50,6 +51,9 @@ lint: setup
 
 docs: setup
 	@$(PY) scripts/make_docs.py
+
+experiments: test-tools
+	@for kind in lab $(if $(CVTRACE_TEST_CVMFS2),cvmfs2) sweep; do $(PY) scripts/make_experiments.py $$kind || exit; done
 
 man: setup
 	@$(PY) scripts/make_man.py
