@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 import cvtrace
 from cvtrace.analysis.bench.schema import COLD, LOCAL, Bench, Cell, Run
+from cvtrace.analysis.report.bench import in_words
 from cvtrace.experiment import states
 from cvtrace.experiment.copies import LocalCopy, local_copy
 from cvtrace.experiment.errors import NotReachable, ScriptFailed
@@ -90,11 +91,11 @@ class Runner:
                 earlier = self._measure(slot, repeated=False)
                 self.record.add(earlier)
             if not earlier.verified:
-                self.callbacks.say(f"{describe(slot)}: {earlier.reason}; it is left out and repeated once")
+                self.callbacks.say(f"{self._described(slot)}: {earlier.reason}; it is left out and repeated once")
                 again = self._measure(slot, repeated=True)
                 self.record.add(again)
                 if not again.verified:
-                    self.callbacks.say(f"{describe(slot)}: {again.reason}; it is left out")
+                    self.callbacks.say(f"{self._described(slot)}: {again.reason}; it is left out")
             self.callbacks.show.done(slot, time.monotonic() - began_s)
 
     def _look_ahead(self) -> None:
@@ -122,8 +123,15 @@ class Runner:
             if len(reasons) == len(self.experiment.variants) * len(self.experiment.values):
                 raise NotReachable(reasons[0])
         for (variant, value, _), reason in self.unreachable.items():
-            where = " ".join(filter(None, (variant, "" if value is None else f"at {value:g}")))
-            self.callbacks.say(f"{where}: {reason}: left out")
+            self.callbacks.say(f"{self._named(variant, value)}: {reason}: left out")
+
+    def _named(self, variant: str, value: float | None, state: str = "") -> str:
+        """Return a cell in words."""
+        at = "" if value is None else f"at {in_words(self.experiment.sweep, value)}"
+        return " ".join(filter(None, (state, variant, at)))
+
+    def _described(self, slot: Slot) -> str:
+        return f"{self._named(slot.variant, slot.sweep_value, slot.state)}, round {slot.round + 1}"
 
     def _versions(self) -> dict[str, str]:
         return {
@@ -159,7 +167,12 @@ class Runner:
     def _rehearse(self, variant: str) -> None:
         """Run the script once without measuring: the interpreter and its libraries are in memory afterwards. Raises ScriptFailed."""
         self.callbacks.show.step("a first run, not measured")
-        value = self.experiment.values[0]
+        reachable = [
+            value
+            for value in self.experiment.values
+            if any((variant, value, state) not in self.unreachable for state in self.experiment.states)
+        ]
+        value = (reachable or self.experiment.values)[0]
         self._place(variant, value)
         output = self.record.output / f"rehearsal-{_file_name(variant)}.txt"
         ended = run_untraced(self._script(variant, value), None, output)
@@ -218,7 +231,7 @@ class Runner:
         """Bring the caches into the state of a slot; return why they are not in it, nothing if they are."""
         reason = ""
         for _ in range(TRIES):
-            self.callbacks.show.step(f"preparing {describe(slot)}")
+            self.callbacks.show.step(f"preparing {self._described(slot)}")
             states.bring_about(slot.state, place, copy)
             reason = states.why_not(slot.state, place, copy)
             if not reason:
@@ -230,7 +243,7 @@ class Runner:
         name = f"{run.order:04d}-{_file_name(slot.variant)}-{slot.state}"
         output, trace = self.record.output / f"{name}.txt", self.record.traces / name
         script = self._script(slot.variant, slot.sweep_value)
-        self.callbacks.show.step(f"{describe(slot)}{', traced' if slot.traced else ''}")
+        self.callbacks.show.step(f"{self._described(slot)}{', traced' if slot.traced else ''}")
         before = states.count(place)
         if slot.traced:
             ended = run_traced(script, copy, output, trace, [mount.path for mount in place.mounts])
@@ -272,12 +285,6 @@ def _slot_of(run: Run) -> Slot:
 
 def _is_done(run: Run | None) -> bool:
     return run is not None and (run.verified or run.repeated)
-
-
-def describe(slot: Slot) -> str:
-    """Return a run in words."""
-    parts = [slot.state, slot.variant, "" if slot.sweep_value is None else f"at {slot.sweep_value:g}"]
-    return f"{' '.join(filter(None, parts))}, round {slot.round + 1}"
 
 
 def _file_name(text: str) -> str:

@@ -56,10 +56,13 @@ def check_reachable(states: Sequence[str], place: Place) -> dict[str, str]:
     reasons: dict[str, str] = {}
     held = min((quota for quota in quotas if quota is not None), default=None)
     largest = max((each.size for file in place.files for each in file.objects or ()), default=0)
-    if held is not None and (place.bytes > held or largest > held // 2):
-        what = size(place.bytes) if place.bytes > held else f"an object of {size(largest)}"
-        sentence = f"the client's cache takes {size(held)} and the files have {what}: raise CVMFS_QUOTA_LIMIT, or leave the state out with --states"
+    way_out = "raise CVMFS_QUOTA_LIMIT, or leave the state out with --states"
+    if held is not None and place.bytes > held:
+        sentence = f"the client's cache takes {size(held)} and the files have {size(place.bytes)}: {way_out}"
         reasons |= dict.fromkeys((WARM_DISK, WARM_MEMORY), sentence)
+    if held is not None and largest > held // 2:  # quota_posix.cc: the cache cleans up at half of its limit
+        sentence = f"a cache of {size(held)} takes objects of half of that, and one of the files has {size(largest)}: {way_out}"
+        reasons |= dict.fromkeys((COLD, WARM_DISK, WARM_MEMORY, HOT), sentence)
     memory = psutil.virtual_memory().total * MEMORY_SHARE
     if place.bytes > memory:
         sentence = f"the page cache cannot hold {size(place.bytes)} on a machine with {size(psutil.virtual_memory().total)} of memory"

@@ -19,6 +19,8 @@ DRAWS: Final = 2000
 TOO_ALIKE: Final = 0.9999
 """Correlation of requests and bytes above which their coefficients cannot be told apart."""
 ONE: Final = "a"
+FEWEST: Final = 3
+"""Runs in a cell, below which draws of them tell little."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def laws(info: BenchInfo, runs: Sequence[Run], held_out: float | None = None) ->
     # A law over sizes may take all variants together; one along another axis belongs to a variant.
     groups = [""] if info.sweep is None else [each.name for each in info.variants]
     rows = []
-    for state in info.states:
+    # What the server does concerns the state in which something is fetched.
+    states = info.states if axis == "size" else [state for state in info.states if state == COLD]
+    for state in states:
         for group in groups:
             in_group = [cell for cell in info.cells if group in ("", cell.variant)]
             known = [cell for cell in in_group if (cell.variant, cell.sweep_value, state) in loads]
@@ -86,6 +90,9 @@ def laws(info: BenchInfo, runs: Sequence[Run], held_out: float | None = None) ->
 
 def _law(axis: str, state: str, group: str, points: _Points, held_out: float | None) -> Law:
     terms, note = _terms(axis, state, points)
+    if min(map(len, points.loads)) < FEWEST:
+        few = f"fewer than {FEWEST} runs in a cell: the intervals are too narrow"
+        note = f"{note}; {few}" if note else few
     values, draws = _fit(terms, points)
     coefficients = tuple(
         Coefficient(term.name, float(value), interval(draws[:, place]), term.unit)

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cvtrace.analysis.bench.schema import LOCAL, Bench, Coefficient, Law, Run, Statistic, SummaryRow
+from cvtrace.analysis.bench.schema import LOCAL, Bench, Coefficient, Law, Run, Statistic, SummaryRow, Sweep
 from cvtrace.analysis.contract.classes import GROUPS
 from cvtrace.analysis.contract.quantities import pluralize, script, seconds, size
 from cvtrace.analysis.report.names import printable
@@ -31,7 +31,7 @@ def render(bench: Bench, width: int = 120) -> str:
     if cost := cost_words(bench):
         blocks.append(cost)
     if bench.laws:
-        lines = [f"  {line}" for law in bench.laws for line in law_lines(law)]
+        lines = [f"  {line}" for law in bench.laws for line in law_lines(bench, law)]
         blocks.append("\n".join(["How the load grows", *lines]))
     if reasons := reasons_left_out(bench):
         blocks.append("\n".join(["Left out", *(f"  {reason}" for reason in reasons)]))
@@ -50,9 +50,13 @@ def headline(bench: Bench) -> str:
 
 def value_of_sweep(bench: Bench, value: float | None) -> str:
     """Return a value of the sweep in words."""
-    sweep = bench.info.sweep
-    if sweep is None or value is None:
-        return ""
+    return "" if value is None else in_words(bench.info.sweep, value)
+
+
+def in_words(sweep: Sweep | None, value: float) -> str:
+    """Return a value of a sweep with its unit."""
+    if sweep is None:
+        return f"{value:g}"
     if sweep.unit == "B":
         return size(value)
     if sweep.unit == "B/s":
@@ -154,7 +158,9 @@ def _why(bench: Bench, runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list
         cells = [*_cells_of(bench, run.variant, run.sweep_value), run.state, seconds(sum(run.classes.values()))]
         cells += [seconds(value) if value >= 5e-7 else NOTHING for value in (*groups.values(), other)]
         cells += [_count(run.reads), _count(run.fetches)]
-        rows.append([*cells, NOTHING if run.bytes_fetched is None else size(run.bytes_fetched), run.verdict or NOTHING])
+        cells += [NOTHING if run.bytes_fetched is None else size(run.bytes_fetched)]
+        # Of a copy there is nothing to say: the files are not on CVMFS.
+        rows.append([*cells, NOTHING if run.state == LOCAL else run.verdict or NOTHING])
     return headings, rows
 
 
@@ -187,15 +193,16 @@ def _span(values: Sequence[float]) -> str:
     return f"{low:.2f}" if low == high else f"{low:.2f}–{high:.2f}"
 
 
-def law_lines(law: Law) -> list[str]:
+def law_lines(bench: Bench, law: Law) -> list[str]:
     """Return a law in words, a line each: the formula, its coefficients with their intervals, the prediction, the note."""
     name = " ".join(filter(None, (printable(law.variant), law.state)))
     lines = [f"{name}: {law.formula}  ({pluralize(law.n, 'run')}, typical error {seconds(law.residual_s)})"]
     lines += [f"  {each.name} = {_coefficient(each)}" for each in law.coefficients]
     if law.held_out is not None:
         held = law.held_out
+        without = " ".join(filter(None, (printable(held.variant), value_of_sweep(bench, held.sweep_value))))
         lines.append(
-            f"  fitted without the largest value: predicts {seconds(held.predicted_s)} ({_range(held.interval)}) for it, "
+            f"  fitted without {without}: predicts {seconds(held.predicted_s)} ({_range(held.interval)}) for it, "
             f"measured {seconds(held.measured_s)}: {100 * held.error:+.0f} %"
         )
     return [*lines, f"  {law.note}"] if law.note else lines

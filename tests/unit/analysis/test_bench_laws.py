@@ -102,6 +102,21 @@ def test_along_another_axis_the_coefficient_is_what_the_axis_multiplies(
     assert fitted(axis, law, cells) == pytest.approx([load(value) for value in values], rel=0.02)
 
 
+def test_what_the_server_does_has_no_law_where_nothing_is_fetched() -> None:
+    values = (0.0, 0.02, 0.1)
+    cells = [replace(cell(64e6, 36), sweep_value=value) for value in values]
+    runs = [run(state, 1.0, value=value) for state in ("cold", "hot") for value in values for _ in range(3)]
+    made = laws(info(states=["cold", "hot"], sweep=Sweep("delay", values), cells=cells), runs)
+    assert [law.state for law in made] == ["cold"]
+
+
+def test_too_few_runs_for_an_interval_are_said() -> None:
+    cells = [cell(size, 5, value=size) for size in (64e6, 128e6)]
+    about = info(states=["hot"], sweep=Sweep("size", (64e6, 128e6), "B"), cells=cells)
+    (law,) = laws(about, [run("hot", 1.0, value=each.sweep_value) for each in cells])
+    assert "too narrow" in law.note
+
+
 def test_no_law_where_there_is_nothing_to_fit() -> None:
     assert bench(info(), [run()]).laws == ()
     values = (1.0, 2.0)

@@ -51,7 +51,9 @@ def render(bench: Bench) -> str:
         rows=rows,
         legend_of_table=EXPLAINED,
         laws=[
-            (lines[0], lines[1:]) for each in bench.laws if (lines := [line.strip() for line in text.law_lines(each)])
+            (lines[0], lines[1:])
+            for each in bench.laws
+            if (lines := [line.strip() for line in text.law_lines(bench, each)])
         ],
         left_out=[line.strip() for line in text.reasons_left_out(bench)],
         made=_made(bench),
