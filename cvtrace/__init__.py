@@ -50,14 +50,16 @@ _PLACES = {
 """Name of the API -> module that it is imported from when it is used."""
 
 
-def __getattr__(name: str) -> object:
-    module = _PLACES.get(name)
-    if module is None:
-        raise AttributeError(f"module 'cvtrace' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker refuses other names
 
-    value = globals()[name] = getattr(import_module(module), name)
-    return value
+    def __getattr__(name: str) -> object:
+        module = _PLACES.get(name)
+        if module is None:
+            raise AttributeError(f"module 'cvtrace' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(module), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -81,6 +81,7 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        process_group=0,  # Ctrl-C at a terminal is for this process alone, which passes it on once
     ) as process:
         assert process.stderr is not None
         try:

@@ -29,6 +29,8 @@ __all__ = ["Trace", "open"]
 
 PathLike = str | os.PathLike[str]
 UNCHANGED: Final = Changes()
+COPIES_ON_WRITE: Final = int(pd.__version__.partition(".")[0]) >= 3
+"""Whether pandas copies the columns of a shallow copy when they are changed."""
 
 
 def open(
@@ -118,7 +120,7 @@ class Trace:
             with sensible_times(self._recorded):
                 table = exported.table(name, self._study, self._tables, lambda: self._report)
             self._frames[name] = frame_of(table)
-        return self._frames[name].copy(deep=False)
+        return self._frames[name].copy(deep=not COPIES_ON_WRITE)
 
     def columns(self, name: str) -> pd.DataFrame:
         """Return column, dtype, unit and meaning of each column of a table.

@@ -1,7 +1,9 @@
 """`import cvtrace` imports next to nothing: scripts do it, and `cvtrace run` starts with it."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +43,14 @@ def test_every_name_of_the_api_is_there() -> None:
     assert set(cvtrace._PLACES) == set(cvtrace.__all__) - {"phase"}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = cvtrace.nonsense
+
+
+def test_type_checkers_see_the_same_names_from_the_same_places() -> None:
+    tree = ast.parse(Path(cvtrace.__file__).read_text(encoding="utf-8"))
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name))
+
+    imported = {
+        alias.name: node.module for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+
+    assert imported == cvtrace._PLACES
