@@ -35,6 +35,7 @@ from cvtrace.analysis.bench.schema import (
     TracingCost,
     Variant,
 )
+from cvtrace.analysis.bench.types import check_types
 from cvtrace.tracer.errors import TraceDamaged
 from cvtrace.tracer.safe_open import open_folder, open_regular, replacing
 
@@ -71,7 +72,9 @@ def read_bench(path: Path | str) -> Bench:
     finally:
         os.close(folder)
     try:
-        return Bench(place, _info(meta), runs, *_results(meta))
+        bench = Bench(place, _info(meta), runs, *_results(meta))
+        check_types(bench, Bench)
+        return bench
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotABench(
             f"{place / BENCH_JSON} is damaged ({type(error).__name__}: {error}): run the bench again"
@@ -109,7 +112,9 @@ def _runs(place: Path, folder: int) -> tuple[Run, ...]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a Parquet file"
         raise NotABench(f"cannot read {place / RUNS_PARQUET}: {reason}") from None
     try:
-        return tuple(Run.of_row(row) for row in table.to_pylist())
+        runs = tuple(Run.of_row(row) for row in table.to_pylist())
+        check_types(runs, tuple[Run, ...], "runs")
+        return runs
     except (KeyError, TypeError) as error:
         raise NotABench(f"{place / RUNS_PARQUET} is damaged ({error}): run the bench again") from None
 
