@@ -34,7 +34,8 @@ def demo_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / "demo-out").mkdir(exist_ok=True)
         stored(tmp_path / name, scene).rename(tmp_path / "demo-out" / name)
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").mkdir()
+    monkeypatch.chdir(tmp_path / "examples")  # a kernel runs in the folder of its notebook
 
 
 @pytest.mark.usefixtures("demo_out")
