@@ -73,6 +73,7 @@ class Observed:
             "daemon_pid": daemon.pid if daemon else None,
             "client": daemon.client if daemon else None,
             "version": self.mount.version,
+            "revision": self.mount.revision,
             "workspace": daemon.workspace if daemon else None,
             "counters_before": self.before.values if self.before else {},
             "counters_after": self.after.values if self.after else {},

@@ -100,6 +100,12 @@ class Folder:
             self.fd = -1
 
 
+def check_new(path: Path | None, *, force: bool) -> None:
+    """Raise TraceExists if something is in the place of a trace that is to be created later, and is not to be replaced."""
+    if path is not None and not force and (path.exists() or path.is_symlink()):
+        raise _exists(path)
+
+
 def create_folder(path: Path, owner: User | None, *, force: bool) -> Folder:
     """Create the folder of a new trace, as `owner`, and lock it.
 

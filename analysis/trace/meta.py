@@ -24,6 +24,7 @@ SHAPE: Final[dict[str, Any]] = {
             "daemon_pid": int,
             "client": str,
             "version": str,
+            "revision": int,
             "client_functions": [str],
             "client_build_id": str,
             "counters_before": COUNTERS,

@@ -78,6 +78,8 @@ class Mount:
     """When the counters before the run were asked for and had come, and those after it; None where the trace does not tell."""
     ended_ns: int | None = None
     """When the client was seen to have ended; None if it was not."""
+    revision: int | None = None
+    """Of the repository when the recording began; None where the trace does not tell."""
 
     def counter_delta(self, counter: str) -> int | None:
         """Return how much a counter of the client grew, None if it did not tell."""
@@ -103,6 +105,7 @@ class Mount:
             quota_bytes=entry.get("quota_bytes"),
             counting_ns=(*times[0], *times[1]) if len(times) > 1 else None,
             ended_ns=entry.get("daemon_ended_ns"),
+            revision=entry.get("revision"),
         )
 
 

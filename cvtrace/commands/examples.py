@@ -14,6 +14,10 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             "sudo cvtrace run -o cold -- ./model-qa /cvmfs/repo.example.org/models/phi-4-mini",
             "Record a program that is not a Python script, into the folder cold.",
         ),
+        (
+            "sudo cvtrace run --warmup cold phi3-qa.py -m /cvmfs/repo.example.org/models/phi-4-mini -e cpu -g",
+            "Fetch what the run in the trace cold used, then record.",
+        ),
         ("cvtrace run --probes portable phi3-qa.py", "Record without root: phases and the client's counters."),
     ),
     "attach": (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 
 import click
 
 from cvtrace.commands.console import say
 from cvtrace.commands.recording import RecordingOptions, record_with, recording_options
+from cvtrace.commands.warmup_first import warm_up
 
 
 @click.command(
@@ -23,6 +25,12 @@ from cvtrace.commands.recording import RecordingOptions, record_with, recording_
 @click.option("--user", metavar="NAME", help="Run the script as this user (root only); default: who called sudo.")
 @click.option("--ort-profile", is_flag=True, help="Record the time of every operator with onnxruntime's own profiler.")
 @click.option("--follow-daemons", is_flag=True, help="Continue until all processes that the script started have ended.")
+@click.option(
+    "--warmup",
+    metavar="TRACE",
+    type=click.Path(path_type=Path),
+    help="Before the run, fetch the files that the run in TRACE used, or TRACE itself if it is a file or folder on CVMFS.",
+)
 @recording_options
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -32,6 +40,7 @@ def command(
     user: str | None,
     ort_profile: bool,
     follow_daemons: bool,
+    warmup: Path | None,
     arguments: tuple[str, ...],
     recording: RecordingOptions,
 ) -> None:
@@ -40,6 +49,7 @@ def command(
     The exit code is that of the script (128+n for signal n). cvtrace writes to stderr only. Under sudo the script runs
     as the user who called sudo, and the trace belongs to that user.
     """
+    from cvtrace.tracer.folder import check_new
     from cvtrace.tracer.permission import check_may_run_as
     from cvtrace.tracer.run import record
     from cvtrace.tracer.target import NotStarted, find_command
@@ -49,6 +59,9 @@ def command(
     runs_as = user_named(user) if user else caller
     check_may_run_as(caller, runs_as)
     target = find_command(list(arguments), python, os.environ, runs_as, caller)
+    if warmup is not None:
+        check_new(recording.output, force=recording.force)
+        warm_up(ctx, warmup, target.title)
     try:
         result = record_with(
             recording,

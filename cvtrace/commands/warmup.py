@@ -48,9 +48,10 @@ def command(paths: tuple[Path, ...], threads: int, only_needed: bool, check: boo
     if check and evict:
         raise click.UsageError("--check changes nothing, and --evict empties caches: give one of them")
     caller = who_asked(os.environ)
-    ranges = _ranges(paths, switch_to(caller), only_needed=only_needed)
+    ranges, revisions = _ranges(paths, switch_to(caller), only_needed=only_needed)
     names = dict.fromkeys(path for path, _, _ in ranges) if ranges else [str(path.absolute()) for path in paths]
     files, mounts = find_files(list(names), caller)
+    _say_other_revisions(mounts, revisions)
     if evict:
         _evict(files, mounts, yes=yes)
         return
@@ -65,8 +66,14 @@ def command(paths: tuple[Path, ...], threads: int, only_needed: bool, check: boo
     _fetch(pieces, threads, len(files))
 
 
-def _ranges(paths: Sequence[Path], switch: Callable[[], None], *, only_needed: bool) -> list[tuple[str, int, int]]:
-    """Return what a trace shows to be used, as path, offset and size; nothing for other paths. Raises UsageError."""
+def _ranges(
+    paths: Sequence[Path], switch: Callable[[], None], *, only_needed: bool
+) -> tuple[list[tuple[str, int, int]], dict[str, int]]:
+    """Return what a trace shows to be used, as path, offset and size, and the revision of each repository; nothing for other paths.
+
+    Raises UsageError.
+    """
+    from cvtrace.analysis.contract.quantities import pluralize
     from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 
     traces = [path for path in paths if (path / "meta.json").exists()]
@@ -75,7 +82,7 @@ def _ranges(paths: Sequence[Path], switch: Callable[[], None], *, only_needed: b
             raise click.UsageError(
                 "--only-needed needs a trace, which shows what a run used: `cvtrace run` records one"
             )
-        return []
+        return [], {}
     if len(paths) > 1:
         raise click.UsageError(f"{traces[0]} is a trace: give one trace, or files and folders")
     try:
@@ -86,13 +93,29 @@ def _ranges(paths: Sequence[Path], switch: Callable[[], None], *, only_needed: b
     except OSError as failure:
         raise click.UsageError(failure.strerror or str(failure)) from None
     ranges = [(str(path), int(offset), int(size)) for path, offset, size in answer["ranges"]]
-    if answer["missing"]:
-        say(
-            f"{answer['missing'][0]} is not there any more, nor are {len(answer['missing']) - 1} others that the run used"
+    missing = answer["missing"]
+    if missing and not ranges:
+        raise click.UsageError(
+            f"none of {pluralize(len(missing), 'file')} that the run of {traces[0]} used is there now, such as {missing[0]}: "
+            "mount the repository, record a run, or name files"
         )
+    if missing:
+        others = f", nor are {len(missing) - 1:,} others that the run used" if len(missing) > 1 else ""
+        say(f"{missing[0]} is not there any more{others}: the run may need other files now")
     if not ranges:
         raise click.UsageError(f"{traces[0]} shows no file on CVMFS that is there now: record a run, or name files")
-    return ranges
+    return ranges, answer["revisions"]
+
+
+def _say_other_revisions(mounts: Sequence[Mount], revisions: dict[str, int]) -> None:
+    """Say it where the trace is of another revision of a repository than the one that is mounted: files may have other objects now."""
+    for mount in mounts:
+        recorded = revisions.get(mount.fqrn)
+        if recorded is not None and mount.revision is not None and recorded != mount.revision:
+            say(
+                f"the trace is of revision {recorded:,} of {mount.fqrn}, and revision {mount.revision:,} is mounted: "
+                "its files are fetched as they are now"
+            )
 
 
 def _ranges_of_trace(path: str, switch: Callable[[], None]) -> dict[str, Any]:
@@ -104,12 +127,15 @@ def _ranges_of_trace(path: str, switch: Callable[[], None]) -> dict[str, Any]:
     from cvtrace.tracer.store import read_trace
 
     try:
-        ranges = needed_ranges(study_of(read_trace(Path(path))))
+        study = study_of(read_trace(Path(path)))
+        ranges = needed_ranges(study)
     except TraceDamaged as reason:
         raise OSError(None, str(reason)) from None
     there = {name: Path(name).exists() for name in dict.fromkeys(each.path for each in ranges)}
     kept = [(each.path, each.offset, each.size) for each in ranges if there[each.path]]
-    return {"ranges": kept, "missing": [name for name, is_there in there.items() if not is_there]}
+    revisions = {mount.fqrn: mount.revision for mount in study.recording.mounts if mount.revision is not None}
+    missing = [name for name, is_there in there.items() if not is_there]
+    return {"ranges": kept, "missing": missing, "revisions": revisions}
 
 
 def pieces_of(

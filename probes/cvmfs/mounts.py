@@ -72,6 +72,8 @@ class Mount:
     owner: int = 0
     """Who mounted it."""
     group: int = 0
+    revision: int | None = None
+    """Of the repository, as it was mounted when it was asked."""
 
     @property
     def connection(self) -> int:

@@ -17,7 +17,7 @@ from cvtrace.probes.cvmfs.mounts import ANSWER_S, Mount, MountPoint
 from cvtrace.probes.cvmfs.processes import Client, clients
 from cvtrace.probes.namespaces import own_namespace
 
-XATTRS: Final = ("user.fqrn", "user.pid", "user.version")
+XATTRS: Final = ("user.fqrn", "user.pid", "user.version", "user.revision")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def mount_of(point: MountPoint, answer: Any, known: Sequence[Client], seconds: f
         is_odd=bool(odd),
         owner=point.owner,
         group=point.group,
+        revision=strict.number(attributes.get("user.revision")),
     )
     if odd:
         return mount
