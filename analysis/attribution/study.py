@@ -17,6 +17,7 @@ from cvtrace.analysis.joins.mounts import used_mounts
 from cvtrace.analysis.joins.objects import CacheOpens, cache_opens
 from cvtrace.analysis.joins.paths import Calls, Paths, target_calls
 from cvtrace.analysis.joins.phases import PhaseCalls, Phases, Segments, phases
+from cvtrace.analysis.joins.prefetches import Prefetches, prefetches
 from cvtrace.analysis.joins.requests import Requests, requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.analysis.trace.recording import Mount, Recording, recording
@@ -36,6 +37,8 @@ class Study:
     gets: Gets
     job_time: JobTime
     use: CacheUse
+    prefetches: Prefetches
+    """What clients fetched that no request asked for."""
     phases: Phases
     waits: Waits
     elsewhere: Elsewhere
@@ -95,6 +98,7 @@ def study_of(trace: Trace) -> Study:
     jobs, gets = fetches(events, fuse_requests, opens)
     life = phases(events)
     unobserved = elsewhere(events)
+    use = cache_use(events, fuse_requests, opens, jobs)
     # Where the time went: in the clients' workers, in the target's threads, and on the critical path through both.
     time_of_jobs = job_time(events, jobs, gets)
     work = workers(events, fuse_requests, opens, jobs, time_of_jobs)
@@ -111,7 +115,8 @@ def study_of(trace: Trace) -> Study:
         jobs=jobs,
         gets=gets,
         job_time=time_of_jobs,
-        use=cache_use(events, fuse_requests, opens, jobs),
+        use=use,
+        prefetches=prefetches(events, fuse_requests, jobs, gets, use, len(opens.names)),
         phases=life,
         waits=off_cpu,
         elsewhere=unobserved,

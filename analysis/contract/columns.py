@@ -148,6 +148,7 @@ FETCHES: Final = _texts(
     phase="text: of the request that needed it",
     by_target="yes/no: whether a request of the target needed it",
     encrypted="yes/no: over HTTPS; bytes are those on the wire",
+    prefetch="yes/no: the client fetched it in the background, for a bundle, and no request asked for it",
 )
 
 REQUESTS: Final = _texts(
@@ -234,6 +235,18 @@ FETCHING: Final = _texts(
     most_at_once="n: fetches under way at once, at most",
 )
 
+PREFETCHING: Final = _texts(
+    fetches="n: fetches in the background that no request asked for",
+    bytes="bytes: as sent",
+    objects="n: objects that they brought, without the bundles themselves",
+    used_objects="n: of them, used by the target",
+    used_bytes="bytes: as sent",
+    unused_objects="n: of them, needed by no request while it was recorded",
+    unused_bytes="bytes: as sent",
+    saves_at_most_s="s: the target would have waited longer without them, at most",
+    waited_s="s: the critical path waited for objects that were being prefetched",
+    bundles="n: bundles that were fetched",
+)
 CLIENT_CACHE: Final = _texts(
     quota_bytes="bytes: the client's limit",
     working_set_bytes="bytes: all objects used, unpacked",
@@ -419,6 +432,7 @@ TABLES: Final = {
     "layers": LAYERS,
     "fetching": FETCHING,
     "client_cache": CLIENT_CACHE,
+    "prefetching": PREFETCHING,
     "failures": FAILURES,
     "processes": PROCESSES,
     "findings": FINDINGS,

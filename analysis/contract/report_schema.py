@@ -161,6 +161,8 @@ class Fetch:
     by_target: bool
     encrypted: bool
     """Over HTTPS: `url` is empty, `status` 0, `bytes` are those on the wire."""
+    prefetch: bool = False
+    """The client fetched it in the background, for a bundle; no request asked for it."""
 
     @property
     def life_s(self) -> float:
@@ -275,6 +277,27 @@ class ClientCache:
     fetched_again_bytes: int
     evicted: int
     thrash: bool
+
+
+@dataclass(frozen=True)
+class Prefetching:
+    """What clients fetched in the background that no request asked for: the files of bundles.
+
+    `objects` of `bytes` were fetched in `fetches` (a bundle itself is one of these, and no object). The target used `used_objects`; `unused_objects`
+    were needed by no request of anybody while it was recorded. Without the prefetching, the target would have waited at most `saves_at_most_s` longer; it waited
+    `waited_s` for objects that were just being prefetched. `bundles` is the number of bundles that were fetched.
+    """
+
+    fetches: int
+    bytes: int
+    objects: int
+    used_objects: int
+    used_bytes: int
+    unused_objects: int
+    unused_bytes: int
+    saves_at_most_s: float
+    waited_s: float
+    bundles: int
 
 
 @dataclass(frozen=True)
@@ -487,6 +510,8 @@ class Report:
     folders: tuple[Folder, ...] = ()
     failures: tuple[Failure, ...] = ()
     processes: tuple[Process, ...] = ()
+    prefetching: Prefetching | None = None
+    """None where nothing was prefetched, or where that cannot be observed."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

@@ -11,7 +11,7 @@ from cvtrace.analysis.contract.report_options import DEFAULT_OPTIONS, ReportOpti
 from cvtrace.analysis.contract.report_schema import AccessCheck, Check, Numbering
 from cvtrace.analysis.contract.verdict_schema import PROGRAM, ModelFile
 from cvtrace.analysis.evidence.access_check import access_check
-from cvtrace.analysis.evidence.counted_evidence import ROWS, counted_evidence, may_pass
+from cvtrace.analysis.evidence.counted_evidence import ROWS, counted_evidence
 from cvtrace.analysis.evidence.kernel_counters import kernel_count
 from cvtrace.analysis.evidence.opened_elsewhere import opened_elsewhere
 from cvtrace.analysis.evidence.program_verdict import counted_of_program, question_of, seen_of_program
@@ -21,6 +21,7 @@ from cvtrace.analysis.joins.mounts import held_mounts
 from cvtrace.analysis.joins.phases import GENERATING, LOAD, is_attached
 from cvtrace.analysis.joins.requests import PASSTHROUGH
 from cvtrace.analysis.storage.model_files import ELSEWHERE, model_files, model_from
+from cvtrace.probes.cvmfs.releases import may_pass
 from cvtrace.probes.events import Kind, Opcode
 
 Judge = Callable[[Study], tuple[list[str], list[str]]]
@@ -149,7 +150,7 @@ def _since_attached(study: Study) -> tuple[list[str], list[str]]:
     proof = [
         f"the target ran already: meanwhile cvmfs2 served {pluralize(int(served.sum()), 'read')} for all processes"
     ]
-    may_bypass = [mount for mount in study.recording.mounts if may_pass(mount.version)]
+    may_bypass = [mount for mount in study.recording.mounts if may_pass(mount.version, study.recording.kernel)]
     if may_bypass:
         return proof, [
             f"cvmfs2 {may_bypass[0].version} may let reads of files that were open already pass it by (FUSE passthrough)"

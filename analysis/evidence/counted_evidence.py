@@ -4,13 +4,12 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, OPENS, READS, CounterDeltas
 from cvtrace.analysis.joins.phases import BETWEEN, DECODE, LOAD, PREFILL
+from cvtrace.probes.cvmfs.releases import may_pass, may_prefetch
 
 ROWS = (PREFILL, DECODE, BETWEEN)
 """Those of generation."""
 TAIL_NS = 10_000_000
 """A reading later than this after the last token is said."""
-PASSTHROUGH = (2, 13)
-"""First release that can let reads pass it by."""
 
 
 def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
@@ -24,13 +23,14 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
         missing.append(
             "a mount was used meanwhile of which the target was not seen to have a file open or mapped: by whom is not known"
         )
+    missing += prefetch_doubts(study, ROWS)
     if not counters.tells_reads(len(mounts)):
         missing.append(
             "the client shows this user opens and downloads, not reads: what was read from its cache is not counted: "
             "`cvtrace run` as root (eBPF, or --probes strace) shows it"
         )
         return proof, missing
-    bypassing_versions = [mount.version for mount in mounts if may_pass(mount.version)]
+    bypassing_versions = [mount.version for mount in mounts if may_pass(mount.version, study.recording.kernel)]
     if bypassing_versions:
         missing.append(
             f"cvmfs2 {bypassing_versions[0]} may let reads pass it by (FUSE passthrough), and does not count those"
@@ -41,6 +41,16 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
         reads, opens = counters.total(READS, LOAD) or 0, counters.total(OPENS, LOAD) or 0
         proof.append(f"it counted {pluralize(reads, 'read')} and {pluralize(opens, 'open')} in the load")
     return proof, missing
+
+
+def prefetch_doubts(study: Study, rows: tuple[int, ...]) -> tuple[str, ...]:
+    """Say it where a client that prefetches counted fetches in phases, and nothing tells whether a request asked for them."""
+    if not study.counter_deltas.prefetched(*rows):
+        return ()
+    version = next(mount.version for mount in study.recording.mounts if may_prefetch(mount.version))
+    return (
+        f"cvmfs2 {version} fetched objects meanwhile, and this user is shown no reads: it may have prefetched a bundle, for which nobody waits",
+    )
 
 
 def _growth(study: Study, counters: CounterDeltas) -> str:
@@ -77,10 +87,3 @@ def _time_span(study: Study, counters: CounterDeltas) -> str:
     if tail_ns > TAIL_NS:
         return f"from the prefill until {seconds(tail_ns / 1e9)} after the last"
     return "from the prefill to the last token"
-
-
-def may_pass(version: str) -> bool:
-    """Tell whether a client of this version may let reads pass it by."""
-    parts = version.split()[-1:] or [""]
-    numbers = [int(part) for part in parts[0].split(".")[:2] if part.isdigit()]
-    return not numbers or tuple(numbers) >= PASSTHROUGH

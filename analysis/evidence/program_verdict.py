@@ -9,6 +9,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.contract.verdict_schema import GENERATION, INCONCLUSIVE, INFERENCE, PROGRAM, Verdict
+from cvtrace.analysis.evidence.counted_evidence import prefetch_doubts
 from cvtrace.analysis.evidence.decision import decide
 from cvtrace.analysis.evidence.needs import need_counts, needed_requests, requests_by_mount
 from cvtrace.analysis.joins.phases import DECODE, PREFILL, RUN
@@ -78,7 +79,7 @@ def answer_program(
         missing = (*_still_running(study), *missing)
     needed, elsewhere = needed_requests(study, rows), study.elsewhere
     in_rows = np.isin(study.phases.row_at(elsewhere.asker, elsewhere.sent), rows)
-    missing = (*missing, *_unobserved_requests(study, in_rows))
+    missing = (*missing, *_unobserved_requests(study, in_rows), *prefetch_doubts(study, rows))
     to_cvmfs = in_rows & elsewhere.to_cvmfs
     return Verdict(
         generation_hits_cvmfs=INCONCLUSIVE,

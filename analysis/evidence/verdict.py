@@ -9,6 +9,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.contract.verdict_schema import GENERATION, INFERENCE, Part, UnobservedMount, Verdict
 from cvtrace.analysis.evidence.complete import Evidence
+from cvtrace.analysis.evidence.counted_evidence import prefetch_doubts
 from cvtrace.analysis.evidence.decision import decide
 from cvtrace.analysis.evidence.generation import (
     GenerationNeeds,
@@ -40,7 +41,7 @@ def answer_of_phase(study: Study, row: int, evidence: Evidence) -> str:
         requests=bool(needed_requests(study, (row,)).any()),
         counters=study.counter_deltas.moved(row),
         unobserved=bool((elsewhere.to_cvmfs & in_phase).any()),
-        missing=bool(evidence.missing or spun.any() or in_phase.any()),
+        missing=bool(evidence.missing or spun.any() or in_phase.any() or prefetch_doubts(study, (row,))),
     )
 
 
@@ -148,7 +149,7 @@ class _Parts:
                 requests=bool(needed.any()),
                 counters=study.counter_deltas.moved(*rows),
                 unobserved=bool(to_cvmfs.any()),
-                missing=self.missing,
+                missing=(*self.missing, *prefetch_doubts(study, rows)),
             ),
             wall_s=wall_ns / 1e9,
             blocked_s=blocked_ns / 1e9 if is_seen else None,

@@ -15,6 +15,7 @@ from cvtrace.analysis.joins.mounts import held_mounts
 from cvtrace.analysis.joins.phases import DECODE, Phases
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.analysis.trace.recording import Recording
+from cvtrace.probes.cvmfs.releases import may_prefetch
 from cvtrace.probes.events import Kind
 from cvtrace.probes.portable.counts import COUNTS, INDEX
 
@@ -25,6 +26,8 @@ OPENS: Final = ("nopen", "cvmfs.n_fs_open")
 FETCHES: Final = ("ndownload", "download.n_requests", "download-external.n_requests")
 BYTES: Final = ("rx", "download.sz_transferred_bytes")
 METADATA: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_stat", "cvmfs.n_fs_readlink", "cvmfs.n_fs_dir_open")
+REQUESTED: Final = (*READS, *OPENS, *METADATA)
+"""What grows only where somebody sends a request."""
 OBJECTS: Final = ("hitrate", "fetch.n_invocations", "fetch.n_downloads")
 MOVES: Final = (*READS, *OPENS, *FETCHES, *BYTES, *METADATA, *OBJECTS)
 KIB: Final = 1024
@@ -45,6 +48,8 @@ class CounterDeltas:
     row: Ints
     held: Bools
     """Whether the target was seen to hold files of the mount, as far as that is known; what others moved is none of its doing."""
+    may_prefetch: Bools
+    """Whether the client of the mount may fetch what no request asks for."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -58,8 +63,22 @@ class CounterDeltas:
         return int((self.grown[chosen] * factor).sum())
 
     def moved(self, *rows: int) -> bool:
-        """Return whether any mount was used in phases, as far as its counters tell."""
-        return bool((self.grown[self._of(rows, MOVES)] != 0).any())
+        """Return whether any mount was used in phases, as far as its counters tell.
+
+        Fetches of a client that prefetches are no use by themselves: nobody need have asked for them.
+        """
+        chosen = self._of(rows, MOVES) & (self.grown != 0)
+        by_request = np.isin(self.count, [INDEX[name] for name in REQUESTED])
+        return bool((chosen & (by_request | ~self.may_prefetch)).any())
+
+    def prefetched(self, *rows: int) -> bool:
+        """Return whether a client that prefetches fetched something in phases, and nothing tells whether a request asked for it.
+
+        Where reads are counted, too, and there were none, no request did.
+        """
+        tells_reads = np.isin(self.mount, self.mount[np.isin(self.count, [INDEX[name] for name in READS])])
+        fetched = self._of(rows, MOVES) & (self.grown != 0) & self.may_prefetch & ~tells_reads
+        return bool(fetched.any()) and not self.moved(*rows)
 
     def unheld_mounts_moved(self, *rows: int) -> bool:
         """Return whether a mount was used in phases that the target was not seen to hold anything of."""
@@ -100,6 +119,9 @@ def counter_deltas(recording: Recording, phases: Phases) -> CounterDeltas:
         grown=np.where(is_rate, np.abs(grown), np.maximum(grown, 0)),  # a restarted client begins at zero
         row=_rows(phases, start, end),
         held=_held(recording, rows.a[later]),
+        may_prefetch=np.isin(
+            rows.a[later], [number for number, mount in enumerate(recording.mounts) if may_prefetch(mount.version)]
+        ),
     )
 
 

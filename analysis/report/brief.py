@@ -69,7 +69,7 @@ def _head(report: Report, width: int) -> list[str]:
         lines += wrapped(
             text, width, initial_indent=f"  {label:<{room}}", subsequent_indent=" " * (2 + room), most=most
         )
-    load_lines = answers.load(report)
+    load_lines = [*answers.load(report), *answers.prefetched(report)]
     lines += [""] if load_lines else []
     for label, text in load_lines:
         lines += wrapped(

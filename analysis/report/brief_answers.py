@@ -264,6 +264,18 @@ def load(report: Report) -> list[Line]:
     return [("How was it loaded?", duration), *([("From where?", source)] if source else [])]
 
 
+def prefetched(report: Report) -> list[Line]:
+    """Return what the client prefetched, and of what use that was."""
+    row = report.prefetching
+    if row is None:
+        return []
+    of_use = f"{row.used_objects:,} used, which saved {seconds(row.saves_at_most_s)} at most"
+    wasted = f"; {row.unused_objects:,} for nothing ({size(row.unused_bytes)})" if row.unused_objects else ""
+    return [
+        ("Prefetched", f"{pluralize(row.objects, 'object')} ({size(row.bytes)}) in the background: {of_use}{wasted}")
+    ]
+
+
 def _sources(report: Report, row: Phase) -> str:
     sizes = (row.network_bytes or 0, row.disk_bytes or 0, row.page_cache_bytes or 0)
     total = sum(sizes)

@@ -1,4 +1,4 @@
-"""Sentences on what went on inside the client: clean-ups of its cache, back-off."""
+"""Sentences on what went on inside the client: clean-ups of its cache, back-off, prefetching."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,32 @@ from cvtrace.analysis.contract.report_schema import Phase, Report
 
 
 def client(report: Report) -> list[str]:
-    """Return a sentence each on clean-ups and back-off, if there were any."""
-    return [*_cleanups(report), *_backoff(report)]
+    """Return a sentence each on clean-ups, back-off and prefetching, if there were any."""
+    return [*_cleanups(report), *_backoff(report), *(f"{sentence}." for sentence in prefetching(report))]
+
+
+def prefetching(report: Report) -> list[str]:
+    """Return what the client prefetched in the background, of what use that was, and how much was of none; without a full stop."""
+    row = report.prefetching
+    if row is None:
+        return []
+    fetched = (
+        f"In the background, the client prefetched {pluralize(row.objects, 'object')} of a bundle ({size(row.bytes)})"
+    )
+    if not row.objects:
+        return [
+            f"In the background, the client fetched a bundle, and none of its files ({pluralize(row.fetches, 'fetch')})"
+        ]
+    used = f"the target used {row.used_objects:,} of them, which saved it {seconds(row.saves_at_most_s)} at most"
+    waited = f" and still cost it a wait of {seconds(row.waited_s)}" if row.waited_s else ""
+    wasted = (
+        f"; {row.unused_objects:,} ({size(row.unused_bytes)}) were fetched for nothing" if row.unused_objects else ""
+    )
+    return [
+        f"{fetched}: {used}{waited}{wasted}"
+        if row.used_objects
+        else f"{fetched}, and the target used none of them{wasted}"
+    ]
 
 
 def _cleanups(report: Report) -> list[str]:

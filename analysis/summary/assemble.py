@@ -20,6 +20,7 @@ from cvtrace.analysis.storage.operators import COST, operator_layers, operators
 from cvtrace.analysis.storage.processes import process_rows
 from cvtrace.analysis.storage.tables import Tables, storage_tables
 from cvtrace.analysis.summary.answer_rows import answer_rows
+from cvtrace.analysis.summary.prefetch_rows import prefetching_row
 from cvtrace.analysis.summary.program_rows import import_rows, package_rows, run_rows
 from cvtrace.analysis.summary.rows import fetch_rows, file_rows, phase_rows, token_rows
 from cvtrace.analysis.summary.table_rows import cache_row, chunk_rows, fetching_row, layer_rows, tensor_rows
@@ -90,6 +91,7 @@ def report_of(study: Study, tables: Tables, options: ReportOptions = DEFAULT_OPT
         imports=import_rows(study, imported),
         import_packages=package_rows(study, imported),
         processes=process_rows(study),
+        prefetching=prefetching_row(study),
         failures=failure_rows(study),
         checks=evidence.checks,
         kernel_requests=evidence.kernel_requests,

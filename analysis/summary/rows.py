@@ -242,9 +242,10 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
         return ()
     start_ns, _ = life(study.recording)
     parts, begin = study.job_time.parts_ns(), study.job_time.begin
-    node = pick(study.requests.nodeid, gets.request, -1)
-    names = study.file_paths.of(pick(study.requests.connection, gets.request, -1), node)
-    row, by_target = study.get_phase.tolist(), study.gets_of_target.tolist()
+    request = np.where(study.prefetches.get, pick(_users(study), study.get_object, -1), gets.request)
+    node = pick(study.requests.nodeid, request, -1)
+    names = study.file_paths.of(pick(study.requests.connection, request, -1), node)
+    row, by_target, prefetched = study.get_phase.tolist(), study.gets_of_target.tolist(), study.prefetches.get.tolist()
     rows = []
     for number in np.argsort(gets.sent, kind="stable").tolist():
         line, job, address = gets.line[number], int(gets.job[number]), int(gets.address[number])
@@ -263,9 +264,19 @@ def fetch_rows(study: Study) -> tuple[Fetch, ...]:
                 phase=study.phases.names[row[number]] if row[number] >= 0 else None,
                 by_target=bool(by_target[number]),
                 encrypted=bool(gets.encrypted[number]),
+                prefetch=bool(prefetched[number]),
             )
         )
     return tuple(rows)
+
+
+def _users(study: Study) -> Ints:
+    """Return for each object a request of the target that used it, -1 for none: it names the file of an object that was prefetched."""
+    use, by_target = study.use, np.append(study.requests.by_target, False)
+    users = np.full(len(study.opens.names) + 1, -1, dtype=np.int64)
+    rows = np.flatnonzero(by_target[use.use_request])[::-1]
+    users[use.use_object[rows]] = use.use_request[rows]
+    return users
 
 
 def _fetch_seconds(parts: dict[str, Ints], get: int) -> FetchSeconds:

@@ -12,6 +12,7 @@ SHAPE: Final[dict[str, Any]] = {
     "clock": {"start_ns": int, "end_ns": int},
     "host": str,
     "started": str,
+    "kernel": str,
     "probe": str,
     "missing": [str],
     "lost": COUNTERS,

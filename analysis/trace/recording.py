@@ -128,6 +128,11 @@ class Recording:
     elsewhere: Events
     """FUSE requests of the target and pages it touched on mounts that are not observed (`meta["other_mounts"]`), in order."""
 
+    @property
+    def kernel(self) -> str:
+        """Release of the kernel that was recorded on; empty where the trace does not tell."""
+        return str(self.meta.get("kernel") or "")
+
     def of(self, *kinds: Kind) -> Rows:
         """Return the events of these kinds."""
         chosen = [self.kinds[kind] for kind in kinds if kind in self.kinds]

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from cvtrace.commands.refusals import refuse_with
+from cvtrace.lab.client.releases import DEFAULT as DEFAULT_RELEASE
+from cvtrace.lab.client.releases import RELEASES
 from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
 
 
@@ -29,6 +31,13 @@ from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
 )
 @click.option("--backoff", default="2s", show_default=True, help="Pause before the first retry, doubled each time.")
 @click.option("--timeout", default="10s", show_default=True, help="How long to wait for a server that does not answer.")
+@click.option(
+    "--like",
+    type=click.Choice(list(RELEASES)),
+    default=DEFAULT_RELEASE,
+    show_default=True,
+    help="Release of cvmfs2 to play.",
+)
 @click.option("--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C ends the mount.")
 @click.pass_context
 def command(
@@ -43,6 +52,7 @@ def command(
     retries: int,
     backoff: str,
     timeout: str,
+    like: str,
     foreground: bool,
 ) -> None:
     """Mount the repository NAME on MOUNTPOINT with the lab's client.
@@ -64,6 +74,7 @@ def command(
         max_retries=retries,
         backoff_s=(first_s, max(10.0, first_s)),
         timeout_s=max(1, round(parse_duration_s(timeout))),
+        like=like,
     )
     if foreground:
         target = configuration.mountpoint

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+from cvtrace.analysis.contract.quantities import pluralize
+from cvtrace.commands.console import say
 from cvtrace.commands.refusals import refuse_with
 from cvtrace.lab.publish import DEFAULT_URL, Compression, publish
 from cvtrace.lab.quantities import parse_size_bytes
+from cvtrace.probes.visible import printable
 
 
 @click.command()
@@ -34,6 +37,9 @@ def command(
 ) -> None:
     """Publish the content of DIR as a CVMFS repository, or as its next revision.
 
+    If DIR is a file, it is added to the directory that --at names, and all else stays: so a bundle is published after the files that it lists.
+    A file .cvmfsbundle-TRIGGER beside TRIGGER is a bundle: clients since 2.14 prefetch the files in it when TRIGGER is opened.
+
     Writes STORE/cvmfs/NAME, the key STORE/keys/NAME.pub and STORE/NAME.conf for a real client.
     """
     refuse_with(context, "level", "--level", compression == "none", "--compression none")
@@ -54,3 +60,9 @@ def command(
         f"public key  {published.key_path}\n"
         f"client      {published.config_path}"
     )
+    for bundle in published.bundles:
+        click.echo(
+            printable(f"bundle      {bundle.path}: {pluralize(bundle.files, 'file')}, triggered by {bundle.trigger}")
+        )
+        if bundle.problem:
+            say(f"{bundle.path} helps less than it says: {bundle.problem}")

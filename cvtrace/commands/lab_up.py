@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from cvtrace.commands.console import tell
+from cvtrace.lab.client.releases import DEFAULT as DEFAULT_RELEASE
+from cvtrace.lab.client.releases import RELEASES
 from cvtrace.probes.command import cvtrace_here
 
 
@@ -16,6 +18,13 @@ from cvtrace.probes.command import cvtrace_here
 @click.option("--mapped-too", is_flag=True, help="Also build a model that uses its weights from the mapping.")
 @click.option("--state", type=click.Path(path_type=Path), help="Where models, repository and cache are kept.")
 @click.option("--client", default="auto", show_default=True, help="lab, cvmfs2, auto, or the path of a cvmfs2.")
+@click.option(
+    "--like",
+    type=click.Choice(list(RELEASES)),
+    default=DEFAULT_RELEASE,
+    show_default=True,
+    help="Release of cvmfs2 that the lab's client plays.",
+)
 @click.option("--cache", type=click.Path(path_type=Path), help="The client's cache. [default: below the state]")
 @click.option("--quota", default="4000MB", show_default=True, help="Limit of the client's cache.")
 @click.option("--chunk-size", default="8MiB", show_default=True, help="Files larger than this are cut into chunks.")
@@ -28,6 +37,7 @@ def command(
     mapped_too: bool,
     state: Path | None,
     client: str,
+    like: str,
     cache: Path | None,
     quota: str,
     chunk_size: str,
@@ -44,6 +54,7 @@ def command(
         size_bytes=quantities.parse_size_bytes(size),
         mapped_too=mapped_too,
         client=client,
+        like=like,
         cache=cache.absolute() if cache else None,
         quota_bytes=quantities.parse_size_bytes(quota),
         chunk_bytes=quantities.parse_size_bytes(chunk_size),

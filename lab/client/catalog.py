@@ -24,6 +24,7 @@ _INODE_OFFSET: Final = 255
 _FLAG_NESTED_MOUNTPOINT: Final = 2
 _FLAG_CHUNKED: Final = 64
 _FLAG_HIDDEN: Final = 0x8000
+_FLAG_BUNDLE_TRIGGER: Final = 1 << 17
 _HASH_SHIFT: Final = 8
 _COMPRESSION_SHIFT: Final = 11
 
@@ -51,6 +52,8 @@ class Entry:
     compressed: bool
     chunked: bool
     symlink: str
+    bundle_trigger: bool = False
+    """Opening it has the files of its bundle prefetched."""
 
     @property
     def name(self) -> str:
@@ -213,6 +216,7 @@ class Catalogs:
             compressed=flags >> _COMPRESSION_SHIFT & 7 == 0,
             chunked=bool(flags & _FLAG_CHUNKED),
             symlink=target,
+            bundle_trigger=bool(flags & _FLAG_BUNDLE_TRIGGER),
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cvtrace
+from cvtrace.lab.client.bundles import Bundles
 from cvtrace.lab.client.cache import Cache, Transaction
 from cvtrace.lab.client.catalog import Catalogs
 from cvtrace.lab.client.content import Hash, Object
@@ -24,6 +25,7 @@ from cvtrace.lab.client.filesystem import Filesystem
 from cvtrace.lab.client.job import Job, MemorySink
 from cvtrace.lab.client.libfuse import Session
 from cvtrace.lab.client.quota import Quota
+from cvtrace.lab.client.releases import DEFAULT, RELEASES
 from cvtrace.lab.client.repository import Manifest, load_manifest, load_public_keys
 from cvtrace.lab.client.syscalls import name_thread
 from cvtrace.lab.client.talk_socket import TalkSocket
@@ -48,6 +50,8 @@ class Configuration:
     max_retries: int = 1
     backoff_s: tuple[float, float] = (2.0, 10.0)
     timeout_s: int = 10
+    like: str = DEFAULT
+    """Which release of cvmfs2 is played, see `releases`."""
 
 
 class Client:
@@ -55,6 +59,8 @@ class Client:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
+        self._release = RELEASES[configuration.like]
+        self._bundles: Bundles | None = None
         self.counters = Counters()
         self._injector = DelayInjector()
         self._quota = Quota(configuration.quota_bytes)
@@ -81,23 +87,41 @@ class Client:
         self.counters.set("catalog_revision", manifest.revision)
         filesystem = self._open_repository(manifest)
         session = Session(filesystem.operations(), mount_options())
-        talk = TalkSocket(configuration.fqrn, manifest.revision, self.counters, self._quota, self._injector)
+        talk = TalkSocket(
+            configuration.fqrn, manifest.revision, self.counters, self._quota, self._injector, self._release.version
+        )
         session.mount(configuration.mountpoint)
         talk.start()
+        if self._bundles is not None:
+            self._bundles.start()
         try:
             ready()
             session.serve()
         finally:
             session.unmount()
             talk.close()
+            if self._bundles is not None:
+                self._bundles.stop()
             self._downloader.stop()
             self._quota.stop()
 
     def _open_repository(self, manifest: Manifest) -> Filesystem:
         try:
             catalogs = Catalogs(manifest.root_hash, self._fetch_catalog)
-            xattrs = Xattrs(manifest, catalogs, self.counters, self._downloader, self._quota, self._configuration.key)
-            return Filesystem(catalogs, self._fetcher, self.counters, self._quota, xattrs, self._injector)
+            xattrs = Xattrs(
+                manifest,
+                catalogs,
+                self.counters,
+                self._downloader,
+                self._quota,
+                self._configuration.key,
+                self._release,
+            )
+            if self._release.prefetches_bundles:
+                self._bundles = Bundles(catalogs, self._fetcher)
+            return Filesystem(
+                catalogs, self._fetcher, self.counters, self._quota, xattrs, self._injector, self._bundles
+            )
         except OSError as error:
             raise LabError(f"the catalog of {manifest.fqrn} cannot be had: {error.strerror}") from error
 

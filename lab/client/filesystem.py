@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from cvtrace.lab.client.bundles import Bundles
 from cvtrace.lab.client.catalog import Catalogs, Entry
 from cvtrace.lab.client.content import Object
 from cvtrace.lab.client.counters import Counters
@@ -47,7 +48,9 @@ class Filesystem:
         quota: Quota,
         xattrs: Xattrs,
         injector: DelayInjector,
+        bundles: Bundles | None = None,
     ) -> None:
+        self._bundles = bundles
         self._catalogs = catalogs
         self._fetcher = fetcher
         self._counters = counters
@@ -100,6 +103,8 @@ class Filesystem:
         if info.contents.flags & os.O_ACCMODE != os.O_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         self._counters.add("cvmfs.n_fs_open")
+        if self._bundles is not None and entry.bundle_trigger:
+            self._bundles.triggered(entry)
         handle = self._with_io_errors(self._open_file, entry)
         self._counters.add("cvmfs.no_open_files")
         info.contents.fh = handle & 0xFFFFFFFFFFFFFFFF

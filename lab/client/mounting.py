@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import cvtrace
+from cvtrace.lab.client.releases import DEFAULT, RELEASES
 from cvtrace.lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -51,16 +52,19 @@ def configure(
     max_retries: int = 1,
     backoff_s: tuple[float, float] = (2.0, 10.0),
     timeout_s: int = 10,
+    like: str = DEFAULT,
 ) -> Configuration:
     """Check what can be checked beforehand and return the configuration of a mount; raises LabError.
 
     `url` is the repository's (`http://host/cvmfs/<fqrn>`; `@fqrn@` stands for its name), `proxy` is "DIRECT", a URL, or None for
-    CVMFS_HTTP_PROXY. The workspace is `cache/fqrn`.
+    CVMFS_HTTP_PROXY. The workspace is `cache/fqrn`. `like` is the release that is played (releases.RELEASES).
     """
     from cvtrace.lab.client.daemon import Configuration
 
     if not fqrn or "/" in fqrn or fqrn.startswith("."):
         raise LabError(f"'{fqrn}' is not a repository name: use one like models.example.org")
+    if like not in RELEASES:
+        raise LabError(f"the lab's client does not play cvmfs {like}: choose one of {', '.join(RELEASES)}")
     mountpoint = Path(mountpoint)
     try:
         is_directory = stat.S_ISDIR(mountpoint.stat().st_mode)
@@ -83,6 +87,7 @@ def configure(
         max_retries=max_retries,
         backoff_s=backoff_s,
         timeout_s=timeout_s,
+        like=like,
     )
 
 

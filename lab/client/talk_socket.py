@@ -14,7 +14,6 @@ from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.delays import DelayInjector, Delays
 from cvtrace.lab.client.quota import Quota
 from cvtrace.lab.client.threads import start_thread
-from cvtrace.lab.client.xattrs import VERSION
 from cvtrace.lab.errors import LabError
 
 _LONGEST_COMMAND_BYTES: Final = 512
@@ -24,7 +23,9 @@ _MEBIBYTE: Final = 1 << 20
 class TalkSocket:
     """Listens on `./cvmfs_io.<fqrn>` in the workspace."""
 
-    def __init__(self, fqrn: str, revision: int, counters: Counters, quota: Quota, injector: DelayInjector) -> None:
+    def __init__(
+        self, fqrn: str, revision: int, counters: Counters, quota: Quota, injector: DelayInjector, version: str
+    ) -> None:
         self._injector = injector
         self._revision = revision
         self._counters = counters
@@ -32,7 +33,7 @@ class TalkSocket:
         self._commands: dict[str, Callable[[], str]] = {
             "internal affairs": self._internal_affairs,
             "pid": lambda: f"{os.getpid()}\n",
-            "version": lambda: f"{VERSION} (CernVM-FS Fuse Module)\n",
+            "version": lambda: f"{version} (CernVM-FS Fuse Module)\n",
             "cache limit get": lambda: f"{quota.limit_bytes // _MEBIBYTE}\n",
             "revision": lambda: f"{revision}\n",
             "cache size": lambda: (

@@ -16,18 +16,18 @@ PROCESS_NAME: Final = "cvmfs2"
 _FOR_MAIN_THREAD: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}
 
 
-def start_thread(work: Callable[[], None]) -> threading.Thread:
-    """Start a daemon thread named like every thread of the client."""
+def start_thread(work: Callable[[], None], name: str = PROCESS_NAME) -> threading.Thread:
+    """Start a daemon thread, named like every thread of the client or as given."""
 
     def run() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_MAIN_THREAD)
-        name_thread(PROCESS_NAME)
+        name_thread(name)
         try:
             work()
         except Exception:  # a client without one of its threads would hang its users; a dead one answers ENOTCONN
             logging.exception("a thread of the client failed")
             os._exit(1)
 
-    thread = threading.Thread(target=run, name=PROCESS_NAME, daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread

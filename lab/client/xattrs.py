@@ -10,14 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import cvtrace
 from cvtrace.lab.client.catalog import Catalogs, Chunk, Entry
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.download import Downloader
 from cvtrace.lab.client.quota import Quota
+from cvtrace.lab.client.releases import Release
 from cvtrace.lab.client.repository import Manifest
-
-VERSION: Final = f"cvtrace-lab {cvtrace.__version__}"
 
 PAGE_CHARS: Final = 40_000
 """Long values come in pages: `name` and `name~0` give the first, `name~?` the number of pages."""
@@ -48,6 +46,7 @@ class Xattrs:
         downloader: Downloader,
         quota: Quota,
         public_keys: str,
+        release: Release,
     ) -> None:
         self._manifest = manifest
         self._catalogs = catalogs
@@ -55,6 +54,7 @@ class Xattrs:
         self._downloader = downloader
         self._quota = quota
         self._public_keys = public_keys
+        self._release = release
         self._started_s = time.time()
         self._of_mount: dict[str, Callable[[], object]] = {
             "user.expires": lambda: max(0, round((self._started_s + manifest.ttl_s - time.time()) / 60)),
@@ -84,7 +84,7 @@ class Xattrs:
             "user.uptime": lambda: int(time.time() - self._started_s) // 60,
             "user.usedfd": lambda: counters["cvmfs.no_open_files"],
             "user.useddirp": lambda: counters["cvmfs.no_open_dirs"],
-            "user.version": lambda: VERSION,
+            "user.version": lambda: release.version,
         }
 
     def names(self, entry: Entry) -> bytes:
@@ -118,6 +118,8 @@ class Xattrs:
             return [str(entry.hash)] if entry.hash else []
         if name == "user.compression":
             return ["zlib" if entry.compressed else "none"]
+        if name == "user.bundle_trigger" and self._release.speaks_of_triggers:
+            return [str(int(entry.bundle_trigger))]
         if name == "user.external_file":
             return ["0"]
         if name in ("user.chunks", "user.chunk_list"):

@@ -28,6 +28,7 @@ FLAG_DIRECTORY: Final = 1
 FLAG_FILE: Final = 4
 FLAG_SYMLINK: Final = 8
 FLAG_CHUNKED: Final = 64
+FLAG_BUNDLE_TRIGGER: Final = 1 << 17  # kFlagBundleTrigger of 2.14; older clients pay no attention to it
 COMPRESSION_SHIFT: Final = 11  # three bits: 0 zlib, 1 none. The bits at 8 to 10 name the hash: 0 is SHA-1
 NO_COMPRESSION: Final = 1 << COMPRESSION_SHIFT
 
@@ -81,6 +82,8 @@ class Entry:
     chunks: tuple[Chunk, ...] = ()
     symlink: bytes = b""
     compression: Compression = "zlib"
+    bundle_trigger: bool = False
+    """Clients since 2.14 prefetch the files of its bundle when it is opened."""
 
     @property
     def is_directory(self) -> bool:
@@ -186,7 +189,8 @@ def _flags(entry: Entry) -> int:
     if entry.is_symlink:
         return FLAG_FILE | FLAG_SYMLINK
     compression = NO_COMPRESSION if entry.compression == "none" else 0
-    return FLAG_FILE | compression | (FLAG_CHUNKED if entry.chunks else 0)
+    trigger = FLAG_BUNDLE_TRIGGER if entry.bundle_trigger else 0
+    return FLAG_FILE | compression | trigger | (FLAG_CHUNKED if entry.chunks else 0)
 
 
 def _entry(row: tuple[Any, ...], chunks: list[Chunk]) -> Entry:

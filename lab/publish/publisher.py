@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Final, cast, get_args
 
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.publish import manifest as signed
+from cvtrace.lab.publish.bundles import Bundle, bundles_in, mark_triggers
 from cvtrace.lab.publish.catalog import Chunk, Entry, read_catalog, write_catalog
 from cvtrace.lab.publish.chunker import DEFAULT_CHUNK_BYTES, Span, is_chunked, spans
 from cvtrace.lab.publish.objects import DEFAULT_LEVEL, Compression, ObjectStore, StoredObject, Suffix
 from cvtrace.lab.publish.signing import Keys, load_or_create_keys, sign_manifest, sign_whitelist
-from cvtrace.lab.publish.tree import SourceItem, parse_at, plant, walk
+from cvtrace.lab.publish.tree import SourceItem, file_in, parse_at, plant, walk
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 """Where `cvtrace lab serve` serves when no port is given."""
@@ -50,6 +51,8 @@ class Published:
     objects_reused: int
     bytes_added: int
     """Size of the added objects as stored."""
+    bundles: tuple[Bundle, ...] = ()
+    """Those of the folder that was published."""
 
 
 def publish(
@@ -65,7 +68,7 @@ def publish(
 ) -> Published:
     """Publish the content of `source` as directory `at` of the next revision of the repository `fqrn`.
 
-    What the repository had at `at` is replaced, what it had elsewhere stays. Files larger than `chunk_size`
+    What the repository had at `at` is replaced, what it had elsewhere stays. If `source` is a file it is added to that directory, and all else stays. Files larger than `chunk_size`
     bytes are stored in chunks. `url` is the origin named in the client configuration. Memory: two chunks
     per processor. Raises LabError.
     """
@@ -108,9 +111,9 @@ def _publish(
     before = signed.read_manifest(repository / signed.MANIFEST)
     now_s = max(int(time.time()), before.published_s if before else 0)
 
-    entries = plant(at, _entries_of(objects, before) if at and before else [], now_s * 1_000_000_000)
-    new, added = _add_content(walk(source, at, compression), objects, chunk_bytes)
-    entries += new
+    entries, items = _tree(source, at, compression, _entries_of(objects, before) if before else [], now_s)
+    new, added = _add_content(items, objects, chunk_bytes)
+    entries = mark_triggers([*entries, *new])
 
     revision = before.revision + 1 if before else 1
     catalog, catalog_bytes = _add_catalog(entries, objects, revision, before.root_hash if before else "", now_s)
@@ -128,14 +131,25 @@ def _publish(
         objects_added=sum(item.added for item in added),
         objects_reused=sum(not item.added for item in added),
         bytes_added=sum(item.stored_bytes for item in added if item.added),
+        bundles=bundles_in(items, entries),
     )
 
 
+def _tree(
+    source: Path, at: bytes, compression: Compression, before: list[Entry], now_s: int
+) -> tuple[list[Entry], list[SourceItem]]:
+    """Return what stays of the repository as it was `before`, and what is to be added: a folder in the place of `at`, or a file in it."""
+    mtime_ns = now_s * 1_000_000_000
+    if source.is_dir():
+        return plant(at, before if at else [], mtime_ns), list(walk(source, at, compression))
+    file = file_in(source, at, compression)
+    return plant(file.entry.path, before, mtime_ns), [file]
+
+
 def _add_content(
-    tree: Iterable[SourceItem], objects: ObjectStore, chunk_bytes: int
+    items: list[SourceItem], objects: ObjectStore, chunk_bytes: int
 ) -> tuple[list[Entry], list[StoredObject]]:
     """Store the files of a tree, several at a time, and return its entries with their hashes."""
-    items = list(tree)
     ranges = [(item, span) for item in items if item.is_file for span in spans(item.entry.size_bytes, chunk_bytes)]
 
     def add(part: tuple[SourceItem, Span]) -> StoredObject:
@@ -220,8 +234,8 @@ def _locked(store: Path, fqrn: str) -> Iterator[None]:
 
 
 def _check(source: Path, fqrn: str, store: Path, chunk_bytes: int, compression: str) -> None:
-    if not source.is_dir():
-        raise LabError(f"{source} is not a folder; name the folder whose content is to be published")
+    if not source.is_dir() and not source.is_file():
+        raise LabError(f"{source} is not a folder, nor a file; name the folder whose content is to be published")
     if not _FQRN.fullmatch(fqrn):
         raise LabError(
             f"'{fqrn}' is not the name of a repository; "

@@ -46,6 +46,11 @@ def walk(source: Path, at: bytes, compression: Compression) -> Iterator[SourceIt
                 yield SourceItem(_entry(item, below, status, compression), item)
 
 
+def file_in(source: Path, at: bytes, compression: Compression) -> SourceItem:
+    """Return a file as it will be found in the directory `at`; a link is taken as what it leads to."""
+    return SourceItem(_entry(source, at + b"/" + os.fsencode(source.name), source.stat(), compression), source)
+
+
 def plant(at: bytes, before: list[Entry], mtime_ns: int) -> list[Entry]:
     """Return what stands beside the new tree at `at`: old entries outside of it, directories that lead to it.
 

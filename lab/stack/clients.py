@@ -28,6 +28,8 @@ class MountSettings:
     cache: Path
     quota_bytes: int
     state: Path
+    like: str = client.DEFAULT_RELEASE
+    """Which release the lab's client plays."""
 
     @property
     def workspace(self) -> Path:
@@ -53,7 +55,14 @@ def mount(client_name: str, settings: MountSettings) -> int:
     if client_name == LAB:
         url = f"{settings.url}/cvmfs/{settings.fqrn}"
         configuration = client.configure(
-            settings.fqrn, settings.mountpoint, url, settings.key, settings.cache, settings.quota_bytes, proxy="DIRECT"
+            settings.fqrn,
+            settings.mountpoint,
+            url,
+            settings.key,
+            settings.cache,
+            settings.quota_bytes,
+            proxy="DIRECT",
+            like=settings.like,
         )
         return client.start(configuration).pid
     return _mount_cvmfs2(client_name, settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvtrace.lab.client import DEFAULT_RELEASE
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.stack import clients, models, mounts, origin, processes
 from cvtrace.lab.stack.state import FQRN, Options, Stack, StateFolder, default_state
@@ -41,7 +42,7 @@ def up(options: Options | None = None, *, state: Path | None = None, say: Say = 
     """
     options = options or Options()
     folder = StateFolder(state or default_state())
-    client_name = clients.find(options.client)
+    client_name = clients.find(options.client if options.like == DEFAULT_RELEASE else options.client_of_release())
     with folder.locked():
         remembered = folder.read()
         if _status(folder).up:
@@ -123,6 +124,7 @@ def _bring_up(folder: StateFolder, options: Options, client_name: str, say: Say)
         cache=cache,
         quota_bytes=options.quota_bytes,
         state=folder.path,
+        like=options.like,
     )
     folder.remember(
         origin_pid=reply["pid"], url=reply["url"], client=client_name, cache=str(cache), folder=str(folder.path)
@@ -147,6 +149,7 @@ def mount_settings(stack: Stack) -> clients.MountSettings:
         cache=stack.workspace.parent,
         quota_bytes=stack.quota_bytes,
         state=stack.state,
+        like=stack.like,
     )
 
 
@@ -169,6 +172,7 @@ def _stack(remembered: dict[str, Any]) -> Stack:
         store=folder.store,
         key=folder.store / "keys" / f"{FQRN}.pub",
         quota_bytes=options["quota_bytes"],
+        like=options.get("like", DEFAULT_RELEASE),
         models={
             name: mountpoint / models.FOLDER.lstrip("/") / name for name in models.parameters_by_model(model_options)
         },

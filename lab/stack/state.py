@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from cvtrace.lab.client import DEFAULT_RELEASE
 from cvtrace.lab.errors import LabError
 
 FQRN: Final = "models.cvtrace.test"
@@ -53,7 +54,15 @@ class Options:
     """Of the origin; 0: a free one."""
     delay_s: float = 0.0
     """Before the first byte of each answer."""
+    like: str = DEFAULT_RELEASE
+    """Which release the lab's client plays."""
     bandwidth_bytes_per_s: float | None = None
+
+    def client_of_release(self) -> str:
+        """Return the client to use where a release is to be played, which only the lab's can do; raises LabError where another is named."""
+        if self.client not in ("auto", "lab"):
+            raise LabError(f"{self.client} is of the release that it is: leave --like out, or use --client lab")
+        return "lab"
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON values."""
@@ -82,6 +91,8 @@ class Stack:
     key: Path
     """Public key of the repository."""
     quota_bytes: int
+    like: str = DEFAULT_RELEASE
+    """Which release the lab's client plays."""
     models: dict[str, Path] = field(default_factory=dict)
     """Name -> folder in the mount."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from waiting import wait_until
 
-from cvtrace.lab.client import Mounted, configure, start, unmount
+from cvtrace.lab.client import DEFAULT_RELEASE, Mounted, configure, start, unmount
 from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import AccessEntry, Injection, Origin, read_access_log
 from cvtrace.lab.publish import Published, publish
@@ -82,6 +82,7 @@ class Lab:
         retries: int = 1,
         url: str | None = None,
         timeout_s: float = 2,
+        like: str = DEFAULT_RELEASE,
     ) -> Iterator[LabMount]:
         """Mount with little patience, what the origin serves or what is at `url`."""
         mountpoint = self.folder / "mnt"
@@ -96,6 +97,7 @@ class Lab:
             max_retries=retries,
             backoff_s=(0.02, 0.1),
             timeout_s=timeout_s,
+            like=like,
         )
         mounted = start(configuration)
         try:

@@ -31,13 +31,13 @@ class Readings:
             mount = NO_MOUNT if name.startswith("process.") else 0
             self.scene.add(Kind.COUNTER, time, tid=TARGET, a=mount, b=INDEX[name], c=value)
 
-    def tokens(self, **grown: int) -> Report:
+    def tokens(self, version: str = "2.12.0", **grown: int) -> Report:
         self.at(499)
         self.scene.call("OgaGenerator_GenerateNextToken", 500, 520)
         self.scene.call("OgaGenerator_GenerateNextToken", 530, 550)
         self.at(551, **grown)
         self.at(900)
-        return analyse(self.scene.trace(**self.meta()))
+        return analyse(self.scene.trace(**self.meta(version)))
 
     def meta(self, version: str = "2.12.0") -> dict[str, Any]:
         mount = {**Scene().mount(self.scene.arrays()[0]), "version": version}
@@ -79,11 +79,11 @@ def test_unchanged_counters_of_the_talk_socket_prove_a_no():
     assert "50 reads and 4 opens in the load" in " ".join(report.verdict.proof)
 
 
-def with_counts(readings: Readings, version: str = "2.12.0", **grown: int) -> Report:
+def with_counts(readings: Readings, version: str = "2.12.0", kernel: str = "6.18.0", **grown: int) -> Report:
     readings.tokens(**grown)
     meta = readings.meta(version)
     meta["mounts"][0] |= {"counters_before": TALK, "counters_after": {name: 2 * count for name, count in TALK.items()}}
-    return analyse(readings.scene.trace(**meta))
+    return analyse(readings.scene.trace(**meta, kernel=kernel))
 
 
 @pytest.mark.parametrize("name", ["cvmfs__n_fs_read", "cvmfs__n_fs_lookup", "cvmfs__n_fs_open", "download__n_requests"])
@@ -99,9 +99,35 @@ def test_a_load_without_opens_is_not_a_proof():
 
 
 def test_a_client_with_passthrough_prevents_a_proof():
-    report = with_counts(loaded(TALK, cvmfs__n_fs_open=4), version="2.13.1")
+    report = with_counts(loaded(TALK, cvmfs__n_fs_open=4), version="2.14.1")
     assert report.verdict.generation_hits_cvmfs == "inconclusive"
     assert any("passthrough" in reason for reason in report.verdict.missing)
+
+
+@pytest.mark.parametrize(("version", "kernel"), [("2.13.1", "6.18.0"), ("2.14.1", "6.12.4-amd64")])
+def test_passthrough_needs_client_and_kernel(version, kernel):
+    report = with_counts(loaded(TALK, cvmfs__n_fs_open=4, cvmfs__n_fs_read=50), version=version, kernel=kernel)
+    assert report.verdict.generation_hits_cvmfs == "no", report.verdict
+
+
+@pytest.mark.parametrize("grown", [{"ndownload": 1}, {"rx": 900}, {"hitrate": -12}])
+def test_a_download_alone_may_be_a_prefetch_where_the_client_prefetches(grown):
+    # GIVEN a client that prefetches, of which this user is shown opens and downloads
+    report = loaded(CLIENT_COUNTERS, nopen=4).tokens(version="2.14.0", **grown)
+    # THEN a download alone is neither a yes nor a no
+    assert report.verdict.generation_hits_cvmfs == "inconclusive"
+    assert any("it may have prefetched a bundle" in reason for reason in report.verdict.missing)
+    # and an open, or a download of a client that does not prefetch, is a yes
+    assert loaded(CLIENT_COUNTERS, nopen=4).tokens(version="2.14.0", nopen=1).verdict.generation_hits_cvmfs == "yes"
+    assert loaded(CLIENT_COUNTERS, nopen=4).tokens(version="2.13.0", **grown).verdict.generation_hits_cvmfs == "yes"
+
+
+def test_where_reads_are_counted_a_prefetch_does_not_prevent_a_no():
+    # GIVEN a client that prefetches and counts reads, on a kernel without passthrough / WHEN it only downloads between two tokens
+    readings = loaded(TALK, cvmfs__n_fs_open=4, cvmfs__n_fs_read=50)
+    report = with_counts(readings, version="2.14.0", kernel="6.12.4", download__n_requests=3)
+    # THEN no request asked for that
+    assert report.verdict.generation_hits_cvmfs == "no", report.verdict
 
 
 def test_a_client_that_was_restarted_counts_from_zero():

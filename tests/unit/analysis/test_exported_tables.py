@@ -31,6 +31,7 @@ NOT_TABLES = {"schema", "trace", "verdict", "cache_state", "notes"}
 """Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
 OPTIONAL_TABLES = {"access_log", "what_if", "predictions", "predicted_phases"}
 EMPTY = {
+    "prefetching",
     "failures",
     "operators",
     "operator_layers",

@@ -38,7 +38,7 @@ def test_a_target_that_ran_already_gets_its_no_from_what_the_client_counted() ->
 def test_a_target_that_ran_already_may_have_files_that_pass_the_client_by() -> None:
     scene = Scene().call("OgaGenerator_GenerateNextToken", 100, 200)
     meta = scene.trace().meta
-    mounts = [{**mount, "version": "2.13.1"} for mount in meta["mounts"]]
+    mounts = [{**mount, "version": "2.14.1"} for mount in meta["mounts"]]
 
     verdict = analyse(scene.trace(**attached(scene), mounts=mounts)).verdict
 
