@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import ablation, analysis, api, exports, html_report, model, read_loop, recorder, what_if
+from benchmarks import ablation, analysis, api, bundle, exports, html_report, model, read_loop, recorder, what_if
 from benchmarks.results import Settings, machine, table
 
 BENCHMARKS = {
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "exports": exports.run,
     "api": api.run,
     "what_if": what_if.run,
+    "bundle": bundle.run,
 }
 HEAD = """# What tracing costs
 

@@ -33,6 +33,11 @@ VERBS: Final = {
     ),
     "residency": Verb("cvtrace.commands.residency", "Show where the bytes of files are now; fetches nothing."),
     "warmup": Verb("cvtrace.commands.warmup", "Fetch what a run needs into the client's cache beforehand."),
+    "bundle": Verb(
+        "cvtrace.commands.bundle",
+        "Write a bundle, with which clients since 2.14 prefetch what a run used.",
+        as_caller=True,
+    ),
     "doctor": Verb("cvtrace.commands.doctor", "Check what can be observed here and how to fix the rest."),
     "lab": Verb("cvtrace.commands.lab", "Run an embedded CVMFS: model, repository, origin, mount."),
     "help": Verb("cvtrace.commands.help", "Show the help of a verb."),

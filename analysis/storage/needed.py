@@ -22,6 +22,8 @@ class NeededRange:
     path: str
     offset: int
     size: int
+    first_ns: int = 0
+    """When it was used first."""
 
 
 STEP: Final = 1 << 20
@@ -65,5 +67,5 @@ def _merged(study: Study, file: Ints, start: Ints, end: Ints, when: Ints) -> lis
         path = names.get((int(connection[number]), int(node[number])))
         if path is not None and os.path.isabs(path):  # noqa: PTH117 - a text of the trace
             offset = max(int(lowest[number]), 0)
-            ranges.append(NeededRange(path, offset, max(int(highest[number]) - offset, 0)))
+            ranges.append(NeededRange(path, offset, max(int(highest[number]) - offset, 0), int(first[number])))
     return ranges

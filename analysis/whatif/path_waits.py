@@ -1,6 +1,5 @@
 """Waits of the critical path for FUSE requests: one row for each phase and request, and which GETs each was for."""
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,12 +7,11 @@ import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import MEMBERS, Class
+from cvtrace.analysis.joins.prefetches import is_of_file
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct
 
 CLASSES: Final = len(Class)
 NETWORK: Final = tuple(Class(number) for number in MEMBERS["network"])
-AHEAD: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]{38,}(?:-[a-z0-9]+)?P?$")
-"""URL of a chunk or whole file; catalogs and the like have another suffix."""
 TELLING_BYTES: Final = 1 << 18
 """Size from which on a GET tells something of the bandwidth."""
 
@@ -76,8 +74,7 @@ def path_waits(study: Study) -> PathWaits:
 def _amounts(study: Study) -> tuple[Ints, Ints, Ints, Ints]:
     """Return per GET: one, whether it connected, its bytes, whether nobody could know of it before."""
     gets = study.gets
-    targets = (line.split(" ", 2)[1].partition("?")[0] if line.count(" ") else "" for line in gets.line)
-    is_unforeseeable = np.array([AHEAD.search(target) is None for target in targets], dtype=np.int64)
+    is_unforeseeable = (~is_of_file(gets.line)).astype(np.int64)
     return (
         np.ones(len(gets), dtype=np.int64),
         (gets.connecting >= 0).astype(np.int64),

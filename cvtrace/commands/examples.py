@@ -67,6 +67,13 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("cvtrace warmup cvtrace-phi3-qa-20260101", "Fetch the files that the recorded run used."),
         ("cvtrace warmup --threads 16 /cvmfs/repo.example.org/models/phi-4-mini", "Fetch all files of a model."),
     ),
+    "bundle": (
+        ("cvtrace bundle cold", "Write the bundle of the run in the trace cold, and say what it saves."),
+        (
+            "cvtrace bundle cold --trigger /models/phi-4-mini/model.onnx -o - --list files.txt",
+            "With another trigger, to stdout; the list of files for other uses.",
+        ),
+    ),
     "doctor": (
         ("sudo cvtrace doctor", "Check this machine and all its CVMFS mounts."),
         (
