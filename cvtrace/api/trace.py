@@ -231,6 +231,11 @@ class Trace:
         return self.table("client_cache")
 
     @property
+    def prefetching(self) -> pd.DataFrame:
+        """One row: what the client prefetched in the background, and of what use that was; none where it prefetched nothing."""
+        return self.table("prefetching")
+
+    @property
     def mounts(self) -> pd.DataFrame:
         """One row for each mount that was observed."""
         return self.table("mounts")
