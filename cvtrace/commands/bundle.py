@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cvtrace.commands.arguments import TRACE
 from cvtrace.commands.console import doing, say
 from cvtrace.commands.outputs import STDOUT, refuse_existing, writing
 
@@ -24,7 +25,7 @@ MOST_BYTES: Final = 256 << 20
 
 
 @click.command(short_help="Write a bundle, with which clients since 2.14 prefetch what a run used.")
-@click.argument("trace", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("trace", type=TRACE)
 @click.option(
     "--trigger", metavar="PATH", help="File whose opening triggers it; default: the first of the main folder."
 )
