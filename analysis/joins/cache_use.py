@@ -7,6 +7,7 @@ import numpy as np
 
 from cvtrace.analysis.joins.fetches import Jobs
 from cvtrace.analysis.joins.objects import CacheOpens
+from cvtrace.analysis.joins.reopened import reopened
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, latest_within, pick
 from cvtrace.analysis.trace.keys import descriptor_key, pair_key
@@ -56,6 +57,11 @@ def cache_use(recording: Recording, requests: Requests, opens: CacheOpens, jobs:
     downloaded = _pairs(jobs.request, jobs.object, jobs.object >= 0, width)
     fetched = np.intersect1d(missed, downloaded) if recording.has(Kind.HANDOVER) else missed
     shared = np.setdiff1d(missed, fetched)
+    read = _reads(recording, requests, opens, jobs)
+    known = np.concatenate([hit, shared, fetched])
+    of_open = np.where(opens.object >= 0, opens.object, pick(jobs.object, _job_of_open(recording, opens, jobs), -1))
+    found_open = reopened(recording, requests, opens, of_open, (read["read_request"], read["read_object"]), known)
+    hit = np.union1d(hit, found_open)
     an_object = np.full(count, -1, dtype=np.int64)
     pairs = np.concatenate([hit, shared, fetched])
     an_object[pairs // width] = pairs % width  # the last one counts
@@ -67,7 +73,7 @@ def cache_use(recording: Recording, requests: Requests, opens: CacheOpens, jobs:
         use_request=pairs // width,
         use_object=pairs % width,
         use=np.repeat(np.array([HIT, SHARED, FETCHED]), [len(hit), len(shared), len(fetched)]),
-        **_reads(recording, requests, opens, jobs),
+        **read,
     )
 
 

@@ -71,6 +71,8 @@ class Requests:
     reply_bytes: Ints
     open_flags: Ints
     node_of_reply: Ints
+    handle: Ints
+    """Of OPEN and READ: low half of `fh`, negative for a chunked file, else a descriptor of the cache; 0 where it was not seen."""
     by_target: Bools
     seen_by_daemon: Bools
     answered: Bools
@@ -210,6 +212,7 @@ def _table(
         reply_bytes=np.where(size_word >= 0, low_half(size_word), -1)[order],
         open_flags=np.where(size_word >= 0, high_half(size_word), 0)[order],
         node_of_reply=pick(replies.c, reply, 0)[order],
+        handle=_signed_half(np.where(read >= 0, pick(reads.ret, read, 0), pick(replies.c, reply, 0)))[order],
         by_target=recording.is_target_thread(asker)[order],
         seen_by_daemon=(daemon >= 0)[order],
         answered=(by_daemon | of_kernel)[order],
@@ -218,6 +221,11 @@ def _table(
         lanes=lanes,
         in_worker=_by_worker(worker, received),
     )
+
+
+def _signed_half(number: Ints) -> Ints:
+    """Return the low half of each number as a signed one."""
+    return np.asarray(number.astype(np.uint64).astype(np.uint32).view(np.int32).astype(np.int64))
 
 
 def _is(flags: Bools, index: Ints) -> Bools:

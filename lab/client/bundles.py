@@ -116,7 +116,7 @@ class Bundles:
             try:
                 content += os.pread(fd, part.size_bytes or 0, 0)  # as the client reads it, without moving the offset
             finally:
-                os.close(fd)
+                self._fetcher.close(fd)
         return dependencies(bytes(content))
 
     def _fetch_files(self) -> None:
@@ -126,7 +126,7 @@ class Bundles:
             with contextlib.suppress(OSError):  # it is fetched when it is needed, or fails then
                 entry = self._catalogs.lookup(path)
                 for part in self._objects(entry) if entry is not None and entry.is_regular else ():
-                    os.close(self._fetcher.fetch(part))
+                    self._fetcher.close(self._fetcher.fetch(part))
 
     def _objects(self, entry: Entry) -> Iterator[Object]:
         """Yield the objects of a file, in order."""

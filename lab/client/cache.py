@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from cvtrace.lab.client.content import Hash, Object
+from cvtrace.lab.client.descriptors import Descriptors
 from cvtrace.lab.client.quota import Quota
-from cvtrace.lab.client.syscalls import make_temporary, open_read_only
+from cvtrace.lab.client.syscalls import make_temporary
 
 BUFFER_BYTES: Final = 4096
 """What is received is written in pieces of this size; the last piece, full or not, is left to the commit."""
@@ -68,8 +69,10 @@ class Transaction:
 class Cache:
     """The cache in the working directory."""
 
-    def __init__(self, quota: Quota) -> None:
+    def __init__(self, quota: Quota, descriptors: Descriptors | None = None) -> None:
         self._quota = quota
+        self.descriptors = descriptors or Descriptors()
+        """Whoever has a descriptor of the cache closes it there."""
         for number in range(256):
             Path(f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
         Path("txn").mkdir(mode=0o700, exist_ok=True)
@@ -79,7 +82,7 @@ class Cache:
     def open(self, hash_: Hash) -> int | None:
         """Open an object (a hit, which touches it) and return the descriptor, or return None (a miss)."""
         try:
-            fd = open_read_only(f"./{hash_.path}")
+            fd = self.descriptors.open(hash_, f"./{hash_.path}")
         except FileNotFoundError:
             return None
         self._quota.touch(hash_)
@@ -97,7 +100,7 @@ class Cache:
             transaction.flush()
             if obj.size_bytes is not None and transaction.size_bytes != obj.size_bytes:
                 raise OSError(errno.EIO, f"{obj.description} has {transaction.size_bytes} bytes, not {obj.size_bytes}")
-            fd = open_read_only(transaction.path)
+            fd = self.descriptors.open(obj.hash, transaction.path)
         except OSError:
             transaction.abort()
             raise
@@ -105,7 +108,7 @@ class Cache:
         try:
             os.rename(transaction.path, f"./{obj.hash.path}")  # noqa: PTH104 - a str path, no object per fetch
         except OSError:
-            os.close(fd)
+            self.descriptors.close(fd)
             Path(transaction.path).unlink(missing_ok=True)
             raise
         tell = self._quota.pin if obj.pinned else self._quota.insert

@@ -89,10 +89,11 @@ def md5_halves(path: str) -> tuple[int, int]:
 
 
 class Catalogs:
-    """The root catalog and the nested ones met so far; `fetch(hash, mountpoint)` returns a descriptor of a catalog's file."""
+    """The root catalog and the nested ones met so far; `fetch(hash, mountpoint)` returns a descriptor of a catalog's file, `close` closes it."""
 
-    def __init__(self, root: Hash, fetch: Callable[[Hash, str], int]) -> None:
+    def __init__(self, root: Hash, fetch: Callable[[Hash, str], int], close: Callable[[int], None] = os.close) -> None:
         self._fetch = fetch
+        self._close = close
         self._lock = threading.RLock()
         self._catalogs: dict[str, _Catalog] = {}
         self._entries: dict[str, Entry | None] = {}
@@ -187,7 +188,7 @@ class Catalogs:
         except sqlite3.Error as error:
             raise LabError(f"the catalog {hash_} is damaged: publish the repository again") from error
         finally:
-            os.close(fd)
+            self._close(fd)
         catalog = _Catalog(
             mountpoint,
             hash_,

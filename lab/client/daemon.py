@@ -19,6 +19,7 @@ from cvtrace.lab.client.catalog import Catalogs
 from cvtrace.lab.client.content import Hash, Object
 from cvtrace.lab.client.counters import Counters
 from cvtrace.lab.client.delays import DelayInjector
+from cvtrace.lab.client.descriptors import Descriptors
 from cvtrace.lab.client.download import Downloader, Failure
 from cvtrace.lab.client.fetch import Fetcher
 from cvtrace.lab.client.filesystem import Filesystem
@@ -64,7 +65,7 @@ class Client:
         self.counters = Counters()
         self._injector = DelayInjector()
         self._quota = Quota(configuration.quota_bytes)
-        self._cache = Cache(self._quota)
+        self._cache = Cache(self._quota, Descriptors(counting=self._release.counts_references))
         self._downloader = Downloader(
             configuration.url,
             self.counters,
@@ -107,7 +108,7 @@ class Client:
 
     def _open_repository(self, manifest: Manifest) -> Filesystem:
         try:
-            catalogs = Catalogs(manifest.root_hash, self._fetch_catalog)
+            catalogs = Catalogs(manifest.root_hash, self._fetch_catalog, self._fetcher.close)
             xattrs = Xattrs(
                 manifest,
                 catalogs,
@@ -148,8 +149,10 @@ class Client:
             fd = self._cache.commit(transaction, certificate)
         else:
             self.counters.add("cache.n_certificate_hits")
-        with os.fdopen(fd, "rb") as file:
-            return file.read()
+        try:
+            return os.pread(fd, os.fstat(fd).st_size, 0)
+        finally:
+            self._cache.descriptors.close(fd)
 
     def _download(self, job: Job) -> None:
         failure = self._downloader.download(job)

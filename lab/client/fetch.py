@@ -59,6 +59,19 @@ class Fetcher:
             return self._wait(pipe)
         return self._lead(obj)
 
+    def close(self, fd: int) -> None:
+        """Close what `fetch` returned."""
+        self._cache.descriptors.close(fd)
+
+    def _duplicate(self, fd: int) -> int:
+        """Return a descriptor for another waiter, or a negative error; every waiter must be told something."""
+        if fd < 0:
+            return fd
+        try:
+            return self._cache.descriptors.duplicate(fd)
+        except OSError as error:
+            return -(error.errno or errno.EMFILE)
+
     def _wait(self, pipe: tuple[int, int]) -> int:
         fd: int = _DESCRIPTOR.unpack(os.read(pipe[0], _DESCRIPTOR.size))[0]
         with self._lock:
@@ -78,7 +91,7 @@ class Fetcher:
             with self._lock:
                 waiters = self._running.pop(obj.hash)
             for waiter in waiters:
-                os.write(waiter, _DESCRIPTOR.pack(_duplicate(fd)))
+                os.write(waiter, _DESCRIPTOR.pack(self._duplicate(fd)))
         return fd
 
     def _download(self, obj: Object) -> int:
@@ -90,13 +103,3 @@ class Fetcher:
             transaction.abort()
             raise OSError(errno.EIO, f"{obj.description} cannot be downloaded ({failure.name.lower()})")
         return self._cache.commit(transaction, obj)
-
-
-def _duplicate(fd: int) -> int:
-    """Return a descriptor for another waiter, or a negative error; every waiter must be told something."""
-    if fd < 0:
-        return fd
-    try:
-        return os.dup(fd)
-    except OSError as error:
-        return -(error.errno or errno.EMFILE)

@@ -201,9 +201,9 @@ class Filesystem:
 
     def _close_file(self, handle: int) -> None:
         if handle >= 0:
-            os.close(handle)
+            self._fetcher.close(handle)
         else:
-            self._chunked.close(handle)
+            self._chunked.close(handle, self._fetcher)
         self._counters.add("cvmfs.no_open_files", -1)
 
     def _with_io_errors(self, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import os
 import threading
 
 from cvtrace.lab.client.catalog import Chunk, Entry
@@ -45,7 +44,7 @@ class ChunkedFile:
     def _select(self, fetcher: Fetcher, index: int) -> None:
         if self._index == index:
             return
-        self.close()
+        self.close(fetcher)
         chunk = self._chunks[index]
         self._fd = fetcher.fetch(
             Object(
@@ -58,10 +57,10 @@ class ChunkedFile:
         )
         self._index = index
 
-    def close(self) -> None:
+    def close(self, fetcher: Fetcher) -> None:
         """Close the chunk that is open, if any."""
         if self._fd >= 0:
-            os.close(self._fd)
+            fetcher.close(self._fd)
             self._fd = -1
             self._index = -1
 
@@ -82,6 +81,6 @@ class ChunkedFiles:
     def __getitem__(self, handle: int) -> ChunkedFile:
         return self._open[handle]
 
-    def close(self, handle: int) -> None:
+    def close(self, handle: int, fetcher: Fetcher) -> None:
         """Close a file."""
-        self._open.pop(handle).close()
+        self._open.pop(handle).close(fetcher)

@@ -7,6 +7,8 @@ from typing import Final
 PASSTHROUGH: Final = (2, 14)
 """First release that can let reads pass it by; it needs kernel 6.17 and libfuse 3.17."""
 PASSTHROUGH_KERNEL: Final = (6, 17)
+REFERENCES: Final = (2, 13)
+"""First release that opens an object once, however many use it."""
 BUNDLES: Final = (2, 14)
 """First release that prefetches file bundles."""
 
@@ -22,6 +24,12 @@ def may_pass(version: str, kernel: str = "") -> bool:
     """Tell whether reads may pass a client of this version by, on a kernel of this release ("": not known)."""
     client, system = numbers(version), numbers(kernel)
     return (not client or client >= PASSTHROUGH) and (not system or system >= PASSTHROUGH_KERNEL)
+
+
+def may_count_references(version: str) -> bool:
+    """Tell whether a client of this version may open an object once for several users."""
+    client = numbers(version)
+    return not client or client >= REFERENCES
 
 
 def may_prefetch(version: str) -> bool:

@@ -156,6 +156,10 @@ def _files(scene: Scene) -> Table:
     return Table("files", "Files", columns, {"file": places}, len(rows))
 
 
+PREFETCH: Final = "(prefetch)"
+"""In the place of the phase of a fetch that no request asked for."""
+
+
 def _fetches(scene: Scene) -> Table:
     rows = scene.report.fetches
     lengths = np.array([row.life_s for row in rows], dtype=np.float64)
@@ -171,7 +175,7 @@ def _fetches(scene: Scene) -> Table:
         *(Column(part.title, "s", [getattr(row, part.column) for row in shown]) for part in FETCH_PARTS),
         Column("bytes", "bytes", [row.bytes for row in shown]),
         Column("status", "n", [row.status for row in shown]),
-        Column("phase", "text", [printable(row.phase or "") for row in shown]),
+        Column("phase", "text", [PREFETCH if row.prefetch else printable(row.phase or "") for row in shown]),
         Column(
             "file",
             "text",

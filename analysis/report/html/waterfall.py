@@ -150,7 +150,7 @@ def _add_part(marks: Marks, scene: Scene, fetches: Fetches, number: int) -> None
     marks.add(
         [f"fetch {place}, {name}: {scene.fetch_names[place]}" for place in which.tolist()],
         [
-            f"{span}; {size(rows[place].bytes)}, status {rows[place].status}, {shortened(rows[place].path or rows[place].url, 80)}"
+            f"{span}; {'prefetched, ' if rows[place].prefetch else ''}{size(rows[place].bytes)}, status {rows[place].status}, {shortened(rows[place].path or rows[place].url, 80)}"
             for place, span in zip(
                 which.tolist(), describe_spans(start, np.rint(length * 1e9).astype(np.int64)), strict=True
             )

@@ -214,6 +214,9 @@ class FolderFetcher:
         self.fetched.append(obj.description)
         return os.open(self._folder / obj.hash.digits, os.O_RDONLY)
 
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
 
 def test_reads_cross_chunks(tmp_path: Path) -> None:
     # GIVEN a file of three chunks
@@ -240,4 +243,4 @@ def test_reads_cross_chunks(tmp_path: Path) -> None:
     assert len(fetcher.fetched) == 5
     assert read(10, 20) == content[20:]
     assert read(10, 22) == read(10, 1000) == b""
-    file.close()
+    file.close(cast(Fetcher, fetcher))
