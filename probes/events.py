@@ -20,7 +20,7 @@ Numbers of processes and threads are those of the initial PID namespace.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Final
 
 import numpy as np
@@ -84,6 +84,19 @@ class Side(Enum):
     """For the recorder, never in a trace."""
 
 
+class Sight(StrEnum):
+    """What a probe can observe besides phases. meta.json lists it under `sees`, so that an absence of events proves something or nothing."""
+
+    REQUESTS = "requests"
+    """System calls of the target, and the FUSE requests that daemons answer."""
+    SENDS = "sends"
+    """Each FUSE request when the kernel sends it, on every mount."""
+    PAGES = "pages"
+    """Pages of files that the target touches or reads."""
+    SCHEDULER = "scheduler"
+    """When threads are off the CPU, and who wakes them."""
+
+
 class Kind(IntEnum):
     """What an event says. The comment names `ret`, `a`, `b`, `c` and the text, as far as they mean something."""
 
@@ -100,7 +113,7 @@ class Kind(IntEnum):
     # Processes, phases and scheduling.
     PROC_FORK = 1, Side.TARGET  # of the target's tree: a = child tgid, b = child tid; eBPF cannot tell a new thread and says its tid twice
     PROC_EXEC = 2, Side.TARGET  # text = the file
-    PROC_EXIT = 3, Side.TARGET  # of a thread; ret = exit code where known
+    PROC_EXIT = 3, Side.TARGET  # of a thread; ret = exit code where known (128+n: signal n ended it), else 0
     PHASE = 4, Side.TARGET  # a call that marks a phase: a = index into probes.phases.FUNCTIONS, b = first argument, ret = result,
     #                         text = name of a phase that the script names
     OFFCPU = 5, Side.BOTH  # thread of the target or of a daemon off the CPU in [ts, ts+dur]: a = ts of the wake-up (0: was never

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from cvtrace.probes.capabilities import Capability
-from cvtrace.probes.events import Events, Texts
+from cvtrace.probes.events import Events, Sight, Texts
 
 
 class CannotObserve(Exception):
@@ -60,9 +60,11 @@ class Probe(Protocol):
     """As `--probes` and meta.json have it."""
     title: str
     """As a sentence has it."""
-    sees_calls: bool
-    """Whether system calls of the target and requests to the daemons are recorded. Where not, the target reads the client's counters at
-    the boundaries of its phases."""
+
+    @property
+    def sees(self) -> frozenset[Sight]:
+        """What is observed, once the probe has started. Without REQUESTS, the target reads the client's counters at the boundaries of its
+        phases."""
 
     @property
     def capabilities(self) -> frozenset[Capability]:

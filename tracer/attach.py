@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from cvtrace.probes.events import Sight
 from cvtrace.probes.probe import MarksPhases
 from cvtrace.tracer.environment import Environment
 from cvtrace.tracer.errors import WrongTarget
@@ -79,7 +80,7 @@ class _Attached(Session):
         self.probe.add_target(self.process.pid)
         if not self.process.is_alive:
             raise WrongTarget(f"process {self.process.pid} ended before it could be recorded")
-        if self.probe.sees_calls:
+        if Sight.REQUESTS in self.probe.sees:
             devices = tuple(observed.mount.device for observed in self.observation.environment.observed)
             self.observation.writer.write(*self.process.open_files(devices, self.observation.start_ns))
 
@@ -123,7 +124,7 @@ def _missing(process: Process, observation: Observation) -> list[str]:
         sentences.append(NO_UPROBES)
     elif not observation.has_libraries:
         sentences.append(NO_LIBRARY.format(pid=process.pid))
-    if not probe.sees_calls:
+    if Sight.REQUESTS not in probe.sees:
         sentences.append(NO_CALLS)
     children = process.children()
     if children:

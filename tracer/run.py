@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from cvtrace.probes.events import Kind
+from cvtrace.probes.events import Kind, Sight
 from cvtrace.probes.phases.library import find_libraries
 from cvtrace.probes.probe import KnowsNumbers
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
@@ -85,7 +85,7 @@ class _Launched(Session):
         return self.command.user, self.options.owner
 
     def prepare(self, stack: contextlib.ExitStack) -> None:
-        counters = () if self.probe.sees_calls else self.observation.environment.counter_sources()
+        counters = () if Sight.REQUESTS in self.probe.sees else self.observation.environment.counter_sources()
         self.marks = stack.enter_context(
             phase_marks(
                 self.command,

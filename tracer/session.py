@@ -136,6 +136,7 @@ class Session(ABC):
         self.join()
         observation.writer.update_meta(
             probe=self.probe.name,
+            sees=sorted(self.probe.sees),
             target=self.target_meta(),
             clock=observation.clock_meta(),
             mounts=observation.mounts_meta(),

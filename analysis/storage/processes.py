@@ -57,11 +57,10 @@ def ends(recording: Recording) -> Ends:
     code[place[place >= 0]] = np.where(killed == 0, status >> 8, -1)
     number[place[place >= 0]] = np.where(killed != 0, killed, -1)
     exits = recording.of(Kind.PROC_EXIT)
-    if recording.probe == "strace":
-        leader = exits.where((exits.tid == exits.tgid) & (exits.ret > 0))
-        place = match(pid, leader.tgid)
-        number[place[place >= 0]] = np.where(leader.ret > 128, leader.ret - 128, -1)[place >= 0]
-        code[place[place >= 0]] = np.where(leader.ret > 128, -1, leader.ret)[place >= 0]
+    leader = exits.where((exits.tid == exits.tgid) & (exits.ret > 0))
+    place = match(pid, leader.tgid)
+    number[place[place >= 0]] = np.where(leader.ret > 128, leader.ret - 128, -1)[place >= 0]
+    code[place[place >= 0]] = np.where(leader.ret > 128, -1, leader.ret)[place >= 0]
     fatal = _fatal(recording, exits)
     process, first = np.unique(fatal.tgid, return_index=True)  # the first one ended it
     place = match(process, pid)

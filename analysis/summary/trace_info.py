@@ -80,7 +80,7 @@ def _encrypted(study: Study) -> tuple[str, ...]:
 
 
 def _no_scheduler(study: Study) -> tuple[str, ...]:
-    if study.waits.scheduler or study.recording.meta.get("probe") != "ebpf":  # the other probes say so themselves
+    if study.waits.scheduler or not study.recording.sees_scheduler:  # such a probe says so itself
         return ()
     return (
         "no scheduler events: time blocked is put together from requests and calls, not from what woke the threads",

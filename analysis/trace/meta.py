@@ -14,6 +14,7 @@ SHAPE: Final[dict[str, Any]] = {
     "started": str,
     "kernel": str,
     "probe": str,
+    "sees": [str],
     "missing": [str],
     "lost": COUNTERS,
     "mounts": [

@@ -10,7 +10,7 @@ import numpy as np
 from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, earliest_within, empty, ints, latest_within, match
 from cvtrace.analysis.trace.keys import thread_kind_key
 from cvtrace.analysis.trace.meta import checked
-from cvtrace.probes.events import UNFINISHED, Events, Kind, Side, Texts, in_order
+from cvtrace.probes.events import UNFINISHED, Events, Kind, Side, Sight, Texts, in_order
 from cvtrace.tracer.store import Trace
 
 LONGEST_NS: Final = 2**50
@@ -147,21 +147,31 @@ class Recording:
     def probe(self) -> str:
         return str(self.meta.get("probe") or "")
 
+    @cached_property
+    def sees(self) -> frozenset[str]:
+        """What the probe could observe (`Sight`). Traces of earlier versions name only the probe."""
+        recorded = self.meta.get("sees")
+        return _sights_of(self.probe, self.meta) if recorded is None else frozenset(recorded)
+
     @property
     def sees_requests(self) -> bool:
         """Whether single requests could be observed; without, only phases and the client's own counters are known."""
-        return self.probe != "portable" or self.has(Kind.FUSE_DAEMON)
+        return Sight.REQUESTS in self.sees or self.has(Kind.FUSE_DAEMON)
 
     @property
     def sees_pages(self) -> bool:
-        """Whether the probe can observe pages that need no request."""
-        return self.probe not in ("strace", "portable")
+        """Whether the probe could observe pages that need no request."""
+        return Sight.PAGES in self.sees
 
     @property
     def sees_sends(self) -> bool:
-        """Whether each FUSE request that a thread of the target sends can be observed, as far as the recorder tells."""
-        missing = " ".join(str(each) for each in self.meta.get("missing") or ())
-        return self.probe == "ebpf" and "FUSE tracepoints" not in missing
+        """Whether each FUSE request that a thread of the target sends could be observed."""
+        return Sight.SENDS in self.sees
+
+    @property
+    def sees_scheduler(self) -> bool:
+        """Whether the probe could observe when threads are off the CPU."""
+        return Sight.SCHEDULER in self.sees
 
     def lanes(self, keys: Ints) -> Lanes:
         """Return a lane for each distinct key, as long as the recording."""
@@ -217,6 +227,15 @@ class Recording:
 
     def is_target_thread(self, tid: Ints) -> Bools:
         return np.isin(tid, self.target_threads[0])
+
+
+def _sights_of(probe: str, meta: dict[str, Any]) -> frozenset[str]:
+    """Return what a probe of a version observed that did not write `sees` into meta.json."""
+    if probe in ("strace", "portable"):
+        return frozenset({Sight.REQUESTS} if probe == "strace" else ())
+    missing = " ".join(str(each) for each in meta.get("missing") or ())
+    unseen = {Sight.SENDS} if probe != "ebpf" or "FUSE tracepoints" in missing else set[Sight]()
+    return frozenset(set(Sight) - unseen - ({Sight.SCHEDULER} if probe != "ebpf" else set[Sight]()))
 
 
 def recording(trace: Trace) -> Recording:

@@ -24,7 +24,7 @@ from cvtrace.probes.ebpf.phase_calls import PhaseCalls
 from cvtrace.probes.ebpf.records import LATECOMERS, LOST_CALLS, LOST_TEXT, ROLE_DAEMON, ROLE_TARGET
 from cvtrace.probes.ebpf.ring import Ring
 from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
-from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Texts, no_events, no_texts
+from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Sight, Texts, no_events, no_texts
 from cvtrace.probes.http import drop_contents, redact_texts
 from cvtrace.probes.names import Names
 from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
@@ -52,7 +52,6 @@ class EbpfProbe:
 
     name = "ebpf"
     title = "eBPF"
-    sees_calls = True
     slots = loader.Slots()
 
     def __init__(self, buffer_bytes: int | None = None, cost: bool = False) -> None:
@@ -81,6 +80,12 @@ class EbpfProbe:
         self._names = Names()
 
     @property
+    def sees(self) -> frozenset[Sight]:
+        """What the programs observe that this kernel allows."""
+        attached = {Sight.SENDS: self._fuse, Sight.PAGES: self._pages, Sight.SCHEDULER: self._sched}
+        return frozenset({Sight.REQUESTS, *(sight for sight, is_attached in attached.items() if is_attached)})
+
+    @property
     def capabilities(self) -> frozenset[Capability]:
         """What is needed until the stop.
 
@@ -101,6 +106,7 @@ class EbpfProbe:
         self._sched = "sched.bpf.c" in source.programs
         self._fuse = "fuse_requests.h" in source.programs
         self._faults = "kprobes_pages.bpf.c" in source.programs
+        self._pages = self._faults or "pages.bpf.c" in source.programs
         self._bpf = bcc.compile_program(source.text)
         try:
             uprobes.prepare(self._bpf, "client")

@@ -10,7 +10,7 @@ import psutil
 
 from cvtrace.probes.capabilities import Capability
 from cvtrace.probes.cvmfs.mounts import MOUNTINFO, fuse_mounts
-from cvtrace.probes.events import EVENT, NO_MOUNT, Events, Kind, Texts, no_events, no_texts
+from cvtrace.probes.events import EVENT, NO_MOUNT, Events, Kind, Sight, Texts, no_events, no_texts
 from cvtrace.probes.portable.counts import INDEX
 from cvtrace.probes.portable.processes import held_files, tree, usage
 from cvtrace.probes.probe import Losses, Scope
@@ -37,7 +37,7 @@ class PortableProbe:
 
     name = "portable"
     title = "the portable probe"
-    sees_calls = False
+    sees: frozenset[Sight] = frozenset()
     capabilities: frozenset[Capability] = frozenset()
     drain_every_s = 0.01
 

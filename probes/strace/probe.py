@@ -21,7 +21,7 @@ import numpy as np
 
 from cvtrace.probes import namespaces
 from cvtrace.probes.capabilities import Capability
-from cvtrace.probes.events import Events, Texts, no_events, no_texts
+from cvtrace.probes.events import Events, Sight, Texts, no_events, no_texts
 from cvtrace.probes.probe import CannotObserve, Losses, Scope
 from cvtrace.probes.processes import lives
 from cvtrace.probes.strace import processes
@@ -72,7 +72,7 @@ class StraceProbe:
 
     name = "strace"
     title = "the strace probe"
-    sees_calls = True
+    sees = frozenset({Sight.REQUESTS})
     capabilities: frozenset[Capability] = frozenset()
     helper = "strace"
     drain_every_s = 0.01
