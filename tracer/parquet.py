@@ -32,6 +32,11 @@ TEXT_SCHEMA: Final = pa.schema(
     ]
 )
 
+IN_THIS_THREAD: Final = {"use_threads": False}
+"""For reading without threads of pyarrow, together with `pre_buffer=False`. Such a thread waits for the interpreter's lock to release what it
+read from a Python file. If the process ends meanwhile, it aborts: "terminate called without an active exception"
+(https://github.com/apache/arrow/issues/34314)."""
+
 RAISED: Final = (pa.ArrowException, LookupError, ArithmeticError, RuntimeError, AttributeError)
 """What pyarrow raises for damaged files, besides OSErrors and ValueErrors."""
 
@@ -117,7 +122,7 @@ class TraceFile:
                 rows_read = _fill(
                     records,
                     rows_read,
-                    self._parquet.read_row_group(number, self._schema.names),
+                    self._parquet.read_row_group(number, self._schema.names, **IN_THIS_THREAD),
                     self._schema,
                     self._dtype,
                 )
@@ -147,6 +152,7 @@ def _opened(file: BinaryIO, schema: Any) -> tuple[Any, int]:
         opened = pq.ParquetFile(
             file,
             page_checksum_verification=True,
+            pre_buffer=False,
             read_dictionary=words,
             thrift_string_size_limit=MOST_METADATA_BYTES,
             thrift_container_size_limit=MOST_METADATA_BYTES,
@@ -184,7 +190,7 @@ def read_words(file: BinaryIO, schema: Any, longest: int) -> Any:
     if rows > MOST_WORD_ROWS:
         raise ValueError("it has more rows than are read")
     try:
-        table = opened.read(schema.names)
+        table = opened.read(schema.names, **IN_THIS_THREAD)
     except RAISED as error:
         raise ValueError(str(error)) from error
     columns = [

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,30 @@ def test_a_trace_returns_each_record_ordered_by_time(tmp_path_factory, counts, t
     assert trace.meta["end"] == "exited"
     assert (trace.meta["events"], trace.meta["texts"]) == (len(order), len(order))
     assert names_in(path) == ["events.parquet", "meta.json", "texts.parquet"]
+
+
+def test_reading_a_trace_starts_no_thread(tmp_path):
+    # GIVEN a trace, and a program without threads of numpy
+    writer = TraceWriter(tmp_path / "t", META_FIELDS)
+    writer.write(make_events(1000), make_texts(10))
+    writer.finish(end="exited")
+    program = """
+import os, sys
+from pathlib import Path
+from cvtrace.tracer.store import read_trace
+threads = set(os.listdir("/proc/self/task"))
+read_trace(Path(sys.argv[1]))
+print(len(set(os.listdir("/proc/self/task")) - threads))
+"""
+    # WHEN it reads the trace THEN there is no thread that could still hold a file when the process ends
+    result = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "t"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert result.stdout == "0\n"
 
 
 def test_extreme_values_are_read_back(tmp_path):
