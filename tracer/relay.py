@@ -31,6 +31,8 @@ PIECE: Final = 4096
 ANSWER_S: Final = 2.0
 IDLE_S: Final = 0.05
 """After the target's end, what it wrote has come when nothing came for so long."""
+PENDING_S: Final = 1.0
+"""How long a target that does not stop writing may delay that the caller gets the terminal back; less than ANSWER_S."""
 LOOK_AGAIN_MS: Final = 200
 """How often a job in the background looks whether it is in the foreground."""
 IGNORED: Final = (
@@ -278,6 +280,7 @@ class Copying:
         if not message:  # the recorder is gone: the target goes on until it ends, and who called gets a prompt
             self._control.close()
             self._running = False
+            self._copy_pending()
             self._give_back()
             return
         if message == b"end":
@@ -288,8 +291,19 @@ class Copying:
             self._look_at_terminal()
             self._take()
         else:
+            self._copy_pending()
             self._give_back()
         self._control.send(b"done")
+
+    def _copy_pending(self) -> None:
+        """Copy what the target wrote to its terminal so far. With its own settings, the caller's terminal would add a carriage return to each line."""
+        if self._before is None:
+            return
+        flows = [flow for flow in self._flows if flow.source == self._leader]
+        deadline_s = time.monotonic() + PENDING_S
+        while time.monotonic() < deadline_s and (ready := _wait(self._poll_events(flows), int(IDLE_S * 1000))):
+            for flow in flows:
+                self._copy(flow, ready)
 
     def _finish(self) -> None:
         """Copy the rest before the recorder goes on: it has more to say on the same terminal."""

@@ -68,7 +68,7 @@ class Shell:
         """Read until a text comes after what was waited for last; return what came up to its end."""
         begin, deadline_s = self.passed, time.monotonic() + DEADLINE_S
         while text not in self.output[begin:]:
-            assert time.monotonic() < deadline_s, self.output
+            assert time.monotonic() < deadline_s, repr(self.output[begin:])
             if select.select([self.fd], [], [], 0.05)[0]:
                 try:
                     self.output += os.read(self.fd, 65536).decode(errors="replace")
@@ -79,6 +79,10 @@ class Shell:
 
     def settings(self) -> list[object]:
         return termios.tcgetattr(self.fd)[:4]
+
+    def passes_every_key(self) -> bool:
+        """Tell whether Ctrl-C and Ctrl-Z reach a program as bytes: cvtrace relays them to the script's terminal."""
+        return not termios.tcgetattr(self.fd)[3] & termios.ISIG
 
     def end(self) -> int:
         """Read what comes until it ends; return its exit code."""
@@ -368,19 +372,29 @@ def test_ctrl_z_returns_to_the_shell_and_fg_continues_the_script(ann: Somebody, 
     words = shlex.join(command(ann, mount, "sh", "-c", "echo ready; read line; echo said $line"))
     shell.type(f"cd {workdir}; {words}; echo code:$?\n")
     shell.read_until("ready\r\n")
+    wait_until(shell.passes_every_key, "the script has the keyboard")
     shell.type("\x1a")
     shell.read_until("Stopped")
     shell.type("echo in the shell\n")
     shell.read_until("\nin the shell\r\n")
     shell.type("fg\n")
     shell.read_until("fg\r\n")
-    time.sleep(0.3)  # bash prints the job before it lets it go on
+    wait_until(shell.passes_every_key, "the script has the keyboard again")
     shell.type("again\n")
     shell.read_until("said again\r\n")
     shell.read_until("$ ")
     shell.type("exit\n")
     assert shell.end() == 0
     assert read_trace("trace").damage is None
+
+
+def test_lines_written_just_before_the_end_have_one_carriage_return(ann: Somebody, workdir: Path, mount: Path) -> None:
+    for _ in range(3):
+        shell = on_terminal(ann, mount, "sh", "-c", "seq 20000")
+        shell.read_until("\n20000\r")
+        assert shell.end() == 0
+        assert "\r\r" not in shell.output
+        assert shell.output.count("\r\n") >= 20_000
 
 
 def test_pipes_are_relayed_completely_and_in_order(ann: Somebody, workdir: Path, mount: Path) -> None:
