@@ -2,6 +2,10 @@
 PY := .venv/bin/python
 # Tests without privileges share nothing, so each CPU runs some of them.
 UNIT := -n logical --dist worksteal tests/unit tests/fuzz
+# The other tests run two at a time, each file in one process, as its tests share a mount.
+PAIRS := -n 2 --dist loadfile --ignore tests/unit --ignore tests/fuzz --ignore tests/truth
+# They assert how long something took: nothing else of this run may take a CPU meanwhile.
+IN_SERIES := tests/truth
 .PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs experiments man dist bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
@@ -30,7 +34,8 @@ test-tools:
 
 test: test-tools lint
 	@code=0; $(PY) -m pytest -q $(UNIT) || code=1; \
-	  $(PY) -m pytest -q --ignore tests/unit --ignore tests/fuzz || code=1; exit $$code
+	  $(PY) -m pytest -q $(PAIRS) || code=1; \
+	  $(PY) -m pytest -q $(IN_SERIES) || code=1; exit $$code
 
 test-unit: setup
 	@$(PY) -m pytest -q $(UNIT)
