@@ -15,18 +15,19 @@ from cvtrace.tracer.store import read_trace
 SECRET = "thesis-of-ann"
 
 
-def recorded(folder: Path) -> Path:
+def recorded(folder: Path, mount: Path) -> Path:
     """Return the trace of a script whose name, argument and phase are secret."""
     script = folder / f"{SECRET}.py"
     script.write_text(f"import cvtrace\nwith cvtrace.phase('{SECRET}'):\n    open(__file__).read()\n")
     trace = folder / "trace"
-    cvtrace("run", "--probes", "portable", "--no-summary", "-o", trace, script, f"--prompt={SECRET}")
+    options = ["--probes", "portable", "--mount", mount, "--no-summary", "-o", trace]
+    cvtrace("run", *options, script, f"--prompt={SECRET}")
     return trace
 
 
-def test_the_zip_has_a_readable_trace_the_doctor_and_versions_but_no_names(tmp_path: Path) -> None:
+def test_the_zip_has_a_readable_trace_the_doctor_and_versions_but_no_names(tmp_path: Path, mount: Path) -> None:
     # GIVEN a trace with names in it
-    trace = recorded(tmp_path)
+    trace = recorded(tmp_path, mount)
     assert SECRET in (trace / "meta.json").read_text()
     # WHEN
     done = cvtrace("bugreport", trace)
@@ -53,8 +54,8 @@ def test_the_zip_has_a_readable_trace_the_doctor_and_versions_but_no_names(tmp_p
     assert before.trace.events == after.trace.events
 
 
-def test_an_existing_zip_is_replaced_only_with_force(tmp_path: Path) -> None:
-    trace = recorded(tmp_path)
+def test_an_existing_zip_is_replaced_only_with_force(tmp_path: Path, mount: Path) -> None:
+    trace = recorded(tmp_path, mount)
     output = tmp_path / "bug.zip"
     output.write_text("mine")
     done = subprocess.run([*CVTRACE, "bugreport", trace, "-o", output], capture_output=True, text=True, check=False)

@@ -71,10 +71,9 @@ def test_no_weights_are_kept(unmounted_traces: tuple[Path, Path, dict[str, tuple
     assert len(content) < 100_000
 
 
-def test_a_program_without_a_model_has_no_names_to_keep(tmp_path: Path) -> None:
-    result = cvtrace(
-        "run", "--probes", "portable", "-o", tmp_path / "trace", "--keep-names", "--no-summary", "--", "true"
-    )
+def test_a_program_without_a_model_has_no_names_to_keep(tmp_path: Path, mount: Path) -> None:
+    options = ["--probes", "portable", "--mount", mount, "-o", tmp_path / "trace", "--keep-names", "--no-summary"]
+    result = cvtrace("run", *options, "--", "true")
 
     assert result.returncode == 0
     assert "no names to keep" in result.stderr

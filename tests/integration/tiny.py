@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,8 +50,10 @@ def tiny_mount(
 
 
 def open_to_all(folder: Path) -> None:
-    """Let other users into a temporary folder of pytest, which lies three folders below the one for temporary files."""
-    opened = (folder, folder.parent, folder.parent.parent)
-    assert Path(tempfile.gettempdir()) not in opened, f"{folder} is no folder of pytest's"
-    for file in opened:
-        file.chmod(0o755)
+    """Let other users into a temporary folder of pytest, and into the folders above it: three, and with pytest-xdist four."""
+    root = Path(os.environ["PYTEST_DEBUG_TEMPROOT"])
+    assert root in folder.parents, f"{folder} is no folder of pytest's"
+    for opened in (folder, *folder.parents):
+        if opened == root:
+            return
+        opened.chmod(0o755)
