@@ -13,6 +13,7 @@ The rooms, in the order in which data flows; each imports from those above it on
     whatif/        the critical path replayed with something changed
     summary/       the report put together
     comparison/    two runs or sets; checks/ conditions for CI
+    fleet/         many traces, in processes of this machine or on a Dask cluster
     report/        one file per output
 
 What passes from room to room, in this order; `summary.assemble.full_analysis` is where all of it is made:

@@ -23,15 +23,15 @@ OPEN_US = 20
 Ints = npt.NDArray[np.int64]
 
 
-def big_trace(requests: int, tokens: int = 500, files: int = 20, seed: int = 1) -> Trace:
-    """Return a trace of that many READs, on so many files, of which the first 60 % are of the load."""
+def big_trace(requests: int, tokens: int = 500, files: int = 20, seed: int = 1, slower: float = 1.0) -> Trace:
+    """Return a trace of that many READs, on so many files, of which the first 60 % are of the load; fetches take `slower` times as long."""
     events = SyntheticEvents(START)
     random = np.random.default_rng(seed)
     _opens(events, files)
     begin = (files + 1) * OPEN_US * US
     wait = np.clip(random.lognormal(3.2, 0.7, requests), 8, 50_000)
     fetched = np.arange(requests) % FETCH_EVERY == FETCH_EVERY // 2
-    wait[fetched] += random.lognormal(7.5, 0.6, int(fetched.sum()))
+    wait[fetched] += random.lognormal(7.5, 0.6, int(fetched.sum())) * slower
     pause = random.exponential(6, requests) + 3
     end = begin + np.cumsum((wait + pause) * US).astype(np.int64)
     start = end - (wait * US).astype(np.int64)

@@ -14,8 +14,9 @@ TYPE_CHECKING = False  # typing is not imported for nothing
 if TYPE_CHECKING:
     from cvtrace.analysis.contract.report_schema import Report
     from cvtrace.api.comparison import Comparison, compare
-    from cvtrace.api.errors import BenchError
+    from cvtrace.api.errors import BenchError, FleetError
     from cvtrace.api.experiment import Bench, bench, read_bench
+    from cvtrace.api.fleet import Fleet, fleet
     from cvtrace.api.trace import Trace, open
     from cvtrace.tracer.errors import TraceError
 
@@ -23,11 +24,14 @@ __all__ = [
     "Bench",
     "BenchError",
     "Comparison",
+    "Fleet",
+    "FleetError",
     "Report",
     "Trace",
     "TraceError",
     "bench",
     "compare",
+    "fleet",
     "open",
     "phase",
     "read_bench",
@@ -39,11 +43,14 @@ _PLACES = {
     "Bench": "cvtrace.api.experiment",
     "BenchError": "cvtrace.api.errors",
     "Comparison": "cvtrace.api.comparison",
+    "Fleet": "cvtrace.api.fleet",
+    "FleetError": "cvtrace.api.errors",
     "Report": "cvtrace.analysis.contract.report_schema",
     "Trace": "cvtrace.api.trace",
     "TraceError": "cvtrace.tracer.errors",
     "bench": "cvtrace.api.experiment",
     "compare": "cvtrace.api.comparison",
+    "fleet": "cvtrace.api.fleet",
     "open": "cvtrace.api.trace",
     "read_bench": "cvtrace.api.experiment",
 }

@@ -28,6 +28,7 @@ VERBS: Final = {
     "check": Verb("cvtrace.commands.check", "Test a trace against conditions; exit 1 if one fails.", as_caller=True),
     "compare": Verb("cvtrace.commands.compare", "Say what changed between two runs, or sets of runs.", as_caller=True),
     "bench": Verb("cvtrace.commands.bench", "Measure a script in known states of the caches, many times."),
+    "fleet": Verb("cvtrace.commands.fleet", "Report on the traces of many nodes together.", as_caller=True),
     "bugreport": Verb(
         "cvtrace.commands.bugreport", "Write a redacted trace, checks and versions to a zip.", as_caller=True
     ),

@@ -29,8 +29,9 @@ _HEADERS: Final = {
     b"age": re.compile(rb"\d{1,20}"),
     b"x-cache": re.compile(rb"[\w .,:()/-]{1,120}"),
     b"via": re.compile(rb"[\w .,:()/+-]{1,120}"),
+    b"date": re.compile(rb"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"),
 }
-"""Headers that say how an object was served, and what their values look like: a body may look like a head."""
+"""Headers that say how and when an object was served, and what their values look like: a body may look like a head."""
 
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 _CUT: Final = b"\xe2\x80\xa6"
@@ -83,7 +84,7 @@ def without_names(line: bytes) -> bytes:
 
 
 def response_head(message: bytes) -> bytes:
-    """Return the status line and the few headers of `message` that say how it was served; empty for what is no head."""
+    """Return the status line and the few headers of `message` that say how and when it was served; empty for what is no head."""
     head, end, _ = message.partition(b"\r\n\r\n")
     line, *headers = head.split(b"\r\n")
     status = _STATUS.fullmatch(line)

@@ -29,8 +29,11 @@ ORDER: Final = (
     "bench",
     "read_bench",
     "Bench",
+    "fleet",
+    "Fleet",
     "TraceError",
     "BenchError",
+    "FleetError",
     "phase",
 )
 """Names of the API, in the order in which they are of use."""
@@ -56,6 +59,7 @@ The type of a column depends on its unit alone, not on the run.
 UNITS: Final = {
     "s": "seconds; `start_s` and the like count from the start of the target",
     "x": "a ratio",
+    "ns": "whole nanoseconds, of tables of many nodes; times of day count from 1970",
     "bytes": "bytes",
     "n": "a number of things",
     "index": "the number of a thing: a process, a thread, a row, a token",
@@ -65,6 +69,7 @@ UNITS: Final = {
 REPORT: Final = """What `report()` returns: a frozen dataclass with the fields of the [JSON](exports.md), each row of a table of which is a frozen dataclass too.
 `as_dict()` returns plain dicts and lists."""
 COLUMNS_OF: Final = {
+    "Fleet": {},
     "Comparison": {"changes": comparison.CHANGES, "words": comparison.WORDS},
     "Bench": {
         "runs": bench_columns.RUNS,
@@ -109,7 +114,8 @@ def _members(item: type) -> Iterator[str]:
         yield from ("| property | type | |", "|---|---|---|")
         for name, function in properties.items():
             kind = inspect.signature(function).return_annotation
-            place = f"#{_anchor(item, name)}" if name in own else f"exports.md#{name}"
+            elsewhere = "fleet.md" if item.__name__ == "Fleet" else "exports.md"
+            place = f"#{_anchor(item, name)}" if name in own else f"{elsewhere}#{name}"
             columns = f" ([columns]({place}))" if kind == "pd.DataFrame" else ""
             yield f"| `{name}` | `{_plain(kind)}` | {_docstring(function).partition(chr(10))[0]}{columns} |"
         yield ""

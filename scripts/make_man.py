@@ -23,7 +23,7 @@ EXIT_CODES: Final = (
     ("1", "a check failed (`check`, `doctor`), or the lab is down (`lab status`)"),
     ("2", "wrong usage; also a trace that does not exist"),
     ("3", "cvtrace cannot observe here; the message names the way out"),
-    ("4", "the trace is too damaged to be read"),
+    ("4", "the trace is too damaged to be read; of `fleet`, one or more of the traces, and the others are reported"),
     ("130", "ended with Ctrl-C"),
 )
 COMPLETION: Final = (

@@ -16,6 +16,7 @@ import cvtrace
 from cvtrace.probes.credentials import hidden
 from cvtrace.probes.namespaces import own_namespace, sees_initial
 from cvtrace.tracer.errors import TraceExists
+from cvtrace.tracer.ntp import clock_error_ns
 from cvtrace.tracer.options import Options
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.store import TraceWriter
@@ -60,8 +61,13 @@ def create_writer(command: Command, options: Options) -> TraceWriter:
 
 
 def clock_meta(start_ns: int | None, end_ns: int | None) -> dict[str, int | None]:
-    """Return the times of a recording as meta.json has them, and how the wall clock stands to CLOCK_MONOTONIC now."""
-    return {"start_ns": start_ns, "end_ns": end_ns, "realtime_offset_ns": time.time_ns() - time.monotonic_ns()}
+    """Return the times of a recording as meta.json has them, how the wall clock stands to CLOCK_MONOTONIC now, and how wrong it may be."""
+    return {
+        "start_ns": start_ns,
+        "end_ns": end_ns,
+        "realtime_offset_ns": time.time_ns() - time.monotonic_ns(),
+        "error_ns": clock_error_ns(),
+    }
 
 
 def command_meta(command: Command) -> dict[str, Any]:

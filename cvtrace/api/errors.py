@@ -7,3 +7,7 @@ class BenchError(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class FleetError(Exception):
+    """Many traces could not be analysed together: Dask is missing, or the cluster cannot be used. The message is one sentence."""

@@ -14,6 +14,7 @@ from cvtrace.analysis.contract.frame_columns import PER_EVENT
 DTYPES: Final = {
     "s": "float64",
     "x": "float64",
+    "ns": "Int64",
     "bytes": "Int64",
     "n": "Int64",
     "index": "Int64",

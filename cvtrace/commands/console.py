@@ -127,6 +127,26 @@ def progress() -> Callable[[int, int], None] | None:
     return show
 
 
+@contextlib.contextmanager
+def counting(action: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show how many of some things are done, as a bar on a terminal; in a pipe show nothing."""
+    if not is_drawn_on():
+        yield None
+        return
+    bar: Progress | None = None
+
+    def show(count: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or _bar(action, total)
+        bar.update(bar.task_ids[0], completed=count, refresh=True)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
 def _bar(action: str, total: int) -> Progress:
     """Return a bar that draws when it is told to, and is taken away when it stops."""
     from rich.console import Console

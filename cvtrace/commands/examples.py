@@ -52,6 +52,13 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             "Load models of three sizes on the lab, and fit how the load grows.",
         ),
     ),
+    "fleet": (
+        ("cvtrace fleet traces --open", "Show all traces below a folder as a page in the browser."),
+        (
+            "cvtrace fleet 'runs/*/node-?' --scheduler tcp://10.0.0.1:8786 --format parquet -o tables",
+            "Analyse the traces that a pattern matches on a Dask cluster, and write the tables.",
+        ),
+    ),
     "bugreport": (
         ("cvtrace bugreport cvtrace-phi3-qa-20260101", "Write cvtrace-phi3-qa-20260101-bugreport.zip."),
         ("cvtrace bugreport trace -o /tmp/bug.zip --force", "Write it elsewhere, and replace what is there."),

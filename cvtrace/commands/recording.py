@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cvtrace.commands import tensor_names
+from cvtrace.commands import job_names, tensor_names
 from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
 from cvtrace.commands.refusals import refuse_useless, refuse_with
 from cvtrace.probes.ladder import CHOICES, Settings
@@ -26,7 +26,14 @@ BUFFER_MIN_BYTES: Final = 64_000
 BUFFER_MAX_BYTES: Final = 2_000_000_000
 
 OPTIONS: Final = (
-    click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the trace."),
+    click.option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        callback=job_names.expanded,
+        help="Folder of the trace; {job}, {task}, {rank} and {host} in it are those of the batch job.",
+    ),
     click.option("--force", is_flag=True, help="Replace a trace that is there."),
     click.option(
         "--probes", type=click.Choice(CHOICES), default="auto", show_default=True, help="Probe to observe with."

@@ -15,7 +15,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from cvtrace.analysis.contract.classes import GROUPS, MEMBERS, Class, anchor
-from cvtrace.analysis.contract.quantities import seconds
+from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.contract.terms import TERMS
 from cvtrace.analysis.report.html.palette import ANSWERS, COLOURS, FIRST_ANSWER, PAINTS
 from cvtrace.analysis.report.html.pictures import Picture
@@ -35,6 +35,44 @@ def document(
     `data` goes to the glue: names and numbers by which marks and rows are linked.
     """
     scripts = [_library(), _glue()]
+    by_picture = {picture.table for picture in pictures}
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=_policy(scripts),
+            style=Markup(_static("page.css")),
+            scripts=[Markup(script) for script in scripts],
+            data=_packed({**_drawn(pictures), **data, "tables": [_table(table) for table in tables]}),
+            pictures=pictures,
+            tables={table.key: table for table in tables},
+            further_tables=[table for table in tables if table.key not in by_picture],
+            legend=[(group, [(Class(number), PAINTS[number]) for number in MEMBERS[group]]) for group in GROUPS],
+            answers=ANSWERS,
+            terms=[(term, anchor(term), meaning) for term, meaning in TERMS.items()],
+            **shown,
+        )
+    )
+
+
+def unlinked(template: str, script: str, pictures: Sequence[Picture], **shown: Any) -> str:
+    """Return a page whose pictures are not linked with each other: `script` draws them, and tables are part of the template."""
+    scripts = [_library(), _harmless(f'(() => {{\n"use strict";\n{_static(script)}\n}})();')]
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=_policy(scripts),
+            style=Markup(_static("page.css")),
+            scripts=[Markup(each) for each in scripts],
+            data=_packed(_drawn(pictures)),
+            pictures=pictures,
+            **shown,
+        )
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -44,20 +82,8 @@ def document(
     )
     environment.filters["shown"] = printable
     environment.filters["seconds"] = seconds
-    by_picture = {picture.table for picture in pictures}
-    return environment.get_template(template).render(
-        policy=_policy(scripts),
-        style=Markup(_static("page.css")),
-        scripts=[Markup(script) for script in scripts],
-        data=_packed({**_drawn(pictures), **data, "tables": [_table(table) for table in tables]}),
-        pictures=pictures,
-        tables={table.key: table for table in tables},
-        further_tables=[table for table in tables if table.key not in by_picture],
-        legend=[(group, [(Class(number), PAINTS[number]) for number in MEMBERS[group]]) for group in GROUPS],
-        answers=ANSWERS,
-        terms=[(term, anchor(term), meaning) for term, meaning in TERMS.items()],
-        **shown,
-    )
+    environment.filters["size"] = size
+    return environment
 
 
 def load_all() -> None:

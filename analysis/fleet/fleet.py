@@ -1,0 +1,117 @@
+"""From paths to a fleet: find the traces, analyse each, add up, say what all of them together show."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow.parquet as pq
+
+from cvtrace.analysis.contract.fleet_columns import FLEET_TABLES
+from cvtrace.analysis.contract.fleet_report import FleetReport
+from cvtrace.analysis.fleet.answers import report_of
+from cvtrace.analysis.fleet.cluster import Progress, cores, in_this_process, on_cluster, on_this_machine
+from cvtrace.analysis.fleet.node import Also
+from cvtrace.analysis.fleet.part import SCHEMAS, Part, merged, skipped
+from cvtrace.analysis.fleet.places import Places, places_of
+from cvtrace.tracer.errors import TraceError
+from cvtrace.tracer.folder import EVENTS_BLOCKS, EVENTS_PARQUET
+from cvtrace.tracer.safe_open import open_folder, open_regular
+
+SMALL_BYTES: Final = 8_000_000
+"""On disk, of all traces: some 1.5 million events, which take as long as it takes to start workers."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The tables of a fleet (fleet_columns.FLEET_TABLES), and what they show."""
+
+    part: Part
+    report: FleetReport
+
+
+def fleet_of(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    also: Also | None = None,
+    progress: Progress | None = None,
+) -> Fleet:
+    """Analyse the traces at some paths: on the workers of a `scheduler`, else on so many cores of this machine.
+
+    One worker is this process, and needs no Dask. The default is this process for a few small traces, else all cores. Raises NoTraces, NoDask or ClusterUnusable. A trace that cannot be read is among the
+    skipped ones.
+    """
+    places = places_of(paths)
+    return fleet_at(places, scheduler=scheduler, workers=workers, also=also, progress=progress)
+
+
+def fleet_at(
+    places: Places,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    also: Also | None = None,
+    progress: Progress | None = None,
+) -> Fleet:
+    """Analyse traces whose places are known; see `fleet_of`."""
+    count = min(workers or (1 if _is_small(places.traces) else cores()), max(len(places.traces), 1))
+    if scheduler is not None:
+        part = on_cluster(places.traces, scheduler, also, progress)
+    elif count > 1:
+        part = on_this_machine(places.traces, count, also, progress)
+    else:
+        part = in_this_process(places.traces, also, progress)
+    part = _each_once(merged([part, *(_read_tables(each) for each in places.tables)]))
+    return Fleet(part, report_of(part))
+
+
+def _is_small(traces: Sequence[str]) -> bool:
+    """Tell whether traces are analysed before workers have started."""
+    total = 0
+    for trace in traces:
+        for name in (EVENTS_PARQUET, EVENTS_BLOCKS):
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(trace, name)).st_size  # noqa: PTH116, PTH118
+        if total > SMALL_BYTES:
+            return False
+    return True
+
+
+def _read_tables(path: str) -> Part:
+    """Return the tables that an earlier fleet wrote to a folder; of one that cannot be read, why."""
+    try:
+        folder = open_folder(path)
+        try:
+            tables = {name: _read_table(folder, name) for name in FLEET_TABLES}
+        finally:
+            os.close(folder)
+    except (OSError, ValueError, LookupError, ArithmeticError, RuntimeError, NotImplementedError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return skipped(path, f"its tables cannot be read: {reason}")
+    return Part(tables)
+
+
+def _read_table(folder: int, name: str) -> object:
+    schema = SCHEMAS[name]
+    with open_regular(folder, f"{name}.parquet") as file:
+        table = pq.ParquetFile(file).read()
+    missing = [field.name for field in schema if field.name not in table.column_names]
+    if missing:
+        raise ValueError(f"{name}.parquet has no column {missing[0]}")
+    return table.select(schema.names).cast(schema).replace_schema_metadata(None)
+
+
+def _each_once(part: Part) -> Part:
+    """Return a part whose traces are each there once: tables of other folders may have the same ones. Raises TwiceThere."""
+    traces = part["nodes"]["trace"].to_pylist()
+    twice = sorted({trace for trace in traces if traces.count(trace) > 1}) if len(set(traces)) < len(traces) else []
+    if twice:
+        raise TwiceThere(f"{twice[0]} is in two of the fleets whose tables were given: give each trace once")
+    return part
+
+
+class TwiceThere(TraceError):
+    """A trace is there as such and in the tables of an earlier fleet, or in two of them; sums would count it twice."""

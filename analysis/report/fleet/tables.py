@@ -1,0 +1,35 @@
+"""A fleet as JSON, and its tables as Parquet: `cvtrace fleet` reads them again, beside traces or tables of other sites."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cvtrace.analysis.contract.fleet_columns import FLEET_TABLES
+from cvtrace.analysis.contract.fleet_report import FleetReport
+from cvtrace.analysis.fleet.part import Part
+from cvtrace.analysis.report import tables
+
+Opener = Callable[[str], Any]
+
+
+def as_json(report: FleetReport) -> str:
+    """Return the contract for scripts: fields are added, never renamed."""
+    return json.dumps(report.as_dict(), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def write_parquet(part: Part, opener: Opener) -> None:
+    """Write every table, also empty ones, so that the folder is complete."""
+    for name in FLEET_TABLES:
+        with opener(f"{name}.parquet") as stream:
+            pq.write_table(part[name], stream, compression="zstd")
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Opener]:
+    """Write into a folder; see `report.tables.folder`. Raises OSError."""
+    with tables.folder(path, "parquet") as opener:
+        yield opener
