@@ -27,6 +27,8 @@ Also = Callable[[Analysis, str], None]
 OBJECT: Final = re.compile(r"/data/([0-9a-f]{2})/([0-9a-f]{36,}(?:-[a-z0-9]+)?[A-Z]?)$")
 PART_OF: Final = "Part of "
 """How the client names a chunk of a file to its quota manager."""
+ADDRESS_NOT_SEEN: Final = "(address not seen)"
+"""Of a proxy to which the client had connected before the recording began."""
 BINS: Final = 128
 NEAR_PROXY: Final = "near_proxy"
 
@@ -87,7 +89,7 @@ class _Gets:
         self.first = self.sent + request
         self.last = self.first + transfer
         self.bytes = ints([row.bytes for row in self.rows])
-        self.proxy = [row.proxy or "" for row in self.rows]
+        self.proxy = [row.proxy or (ADDRESS_NOT_SEEN if "://" in row.url else "") for row in self.rows]
         self.path = [row.path.removeprefix(PART_OF) for row in self.rows]
 
     def _ns(self, name: str) -> Ints:
