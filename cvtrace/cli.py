@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 import cvtrace
-from cvtrace.commands.console import say, take_the_place_of_closed_streams, tell_defect
+from cvtrace.commands.console import report_defect, say, take_the_place_of_closed_streams
 from cvtrace.commands.installation import how_to_add
 from cvtrace.commands.lazy_group import LazyGroup, Verb
 from cvtrace.commands.sudo_caller import be_caller, explain_missing
@@ -132,4 +132,4 @@ class CommandLine(LazyGroup):
 def main() -> None:
     """Report where a model load from CVMFS spends its time, and whether generating tokens hits CVMFS."""
     take_the_place_of_closed_streams()
-    sys.excepthook = tell_defect
+    sys.excepthook = report_defect

@@ -19,7 +19,7 @@ class Drain:
     probe.drain()          from the kernel's rings, or strace's logs
     numbers.take()         marks tell which numbers threads have in PID namespaces; they are for the recorder alone
     writer.write()         to the disk, in blocks with checksums
-    elsewhere.notice()     which FUSE mounts the target uses that are not observed
+    other_mounts.notice()   which FUSE mounts the target uses that are not observed
     calls                  calls that mark phases, kept until the target's own marks are read
     watch.take()           what `--watch` shows
     """
@@ -41,7 +41,7 @@ class Drain:
         events, texts = observation.probe.drain()
         events = self.numbers.take(events)
         observation.writer.write(events, texts)
-        self._add_other_mounts(observation.environment.elsewhere.notice(events))
+        self._add_other_mounts(observation.environment.other_mounts.notice(events))
         self.calls.append(events[events["kind"] & ~np.uint16(UNFINISHED) == Kind.PHASE])
         if options.watch is not None:
             probe = observation.probe

@@ -105,7 +105,7 @@ class Environment:
     managers: tuple[Process, ...]
     mount_choice: MountChoice = field(default_factory=MountChoice)
     left_out: tuple[LeftOut, ...] = ()
-    elsewhere: OtherMounts = field(default_factory=OtherMounts)
+    other_mounts: OtherMounts = field(default_factory=OtherMounts)
     """The FUSE mounts that are not observed."""
     troubles: tuple[str, ...] = ()
     """Why a mount that the user named is left out, a sentence each."""
@@ -113,7 +113,7 @@ class Environment:
     def scope(self, libraries: tuple[str, ...]) -> Scope:
         """Return what the probes are to observe."""
         devices = tuple(observed.mount.device for observed in self.observed)
-        return Scope(tuple(self.daemons()), devices, libraries, self.elsewhere.devices)
+        return Scope(tuple(self.daemons()), devices, libraries, self.other_mounts.devices)
 
     def daemons(self) -> list[Daemon]:
         """Return the processes of the client."""
@@ -202,8 +202,8 @@ def find_environment(choice: MountChoice) -> Environment:
     if not observed:
         raise CannotObserve("; ".join(str(each.mount.error) for each in odd))
     troubles = tuple(str(each.mount.error) for each in odd if each.is_named)
-    elsewhere = OtherMounts(each.mount.device for each in observed)
-    return Environment(observed, answers.managers, choice, left_out, elsewhere, troubles)
+    other_mounts = OtherMounts(each.mount.device for each in observed)
+    return Environment(observed, answers.managers, choice, left_out, other_mounts, troubles)
 
 
 def _ask(path: str) -> bool:

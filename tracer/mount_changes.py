@@ -22,7 +22,7 @@ class MountChanges:
         """Let the wait for signals end when there is news of mounts, and take what has happened so far."""
         for descriptor, events in self._new_mounts.descriptors.items():
             signals.watch(descriptor, events)
-        self._observation.writer.update_meta(other_mounts=self._observation.environment.elsewhere.meta())
+        self._observation.writer.update_meta(other_mounts=self._observation.environment.other_mounts.meta())
         self._look_for_mounts()
 
     def take(self, ready: set[int]) -> None:
@@ -39,7 +39,7 @@ class MountChanges:
         if devices:
             if isinstance(self._observation.probe, AddsScope):
                 self._observation.probe.add_scope((), (), devices)
-            self._observation.writer.update_meta(other_mounts=self._observation.environment.elsewhere.meta())
+            self._observation.writer.update_meta(other_mounts=self._observation.environment.other_mounts.meta())
 
     def look_for_deaths(self) -> None:
         """Say which daemons have ended, and since when nothing of them is seen."""
@@ -62,10 +62,10 @@ class MountChanges:
         observation = self._observation
         adding = observation.probe if isinstance(observation.probe, AddsScope) else None
         appeared = self._new_mounts.appeared()
-        observation.environment.elsewhere.observe(point.device for point in appeared)
+        observation.environment.other_mounts.observe(point.device for point in appeared)
         if appeared and adding:
             adding.add_scope((), [point.device for point in appeared])
-        self.add_other_mounts(observation.environment.elsewhere.look())
+        self.add_other_mounts(observation.environment.other_mounts.look())
         for observed, managers, is_observed in self._new_mounts.described():
             observation.environment = observation.environment.with_mount(observed)
             if adding:

@@ -40,7 +40,7 @@ IN_TEXT: Final = re.compile(r"(?<![^\s:;,'\"`()/])[^\s:;,'\"`()]*/[^\s:;,'\"`()]
 LONG_OPTION: Final = re.compile(r"--[A-Za-z][A-Za-z0-9_-]{0,39}")
 SHORT_OPTION: Final = re.compile(r"-[A-Za-z]")
 """Whatever follows the letter may be its value: `-p/home/ann`, `-psecret`."""
-TELLING: Final = re.compile(r"[\w.+-]{3,}\.[\w+-]+|[\w.+-]{8,}")
+DISTINCTIVE: Final = re.compile(r"[\w.+-]{3,}\.[\w+-]+|[\w.+-]{8,}")
 """Names of files, and long words: short ones are in any sentence by themselves."""
 LAYER: Final = re.compile(r"(?:^|[./_])(?:layers?|blocks?|blk|h)[./_](\d{1,6})(?=[./_]|$)", re.IGNORECASE)
 """As analysis.headers.tensor looks for it."""
@@ -55,7 +55,7 @@ class Redaction:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._names: dict[str, str] = {name: name for name in CLEAR}
-        self._told_in_arguments: set[str] = set()
+        self._names_in_arguments: set[str] = set()
 
     def show(self, paths: Iterable[str]) -> None:
         """Let the names in these paths stay: they lead to the mounts."""
@@ -150,13 +150,15 @@ class Redaction:
     def _learn(self, words: list[str]) -> None:
         """Take note of names that a sentence may hold by themselves, such as that of the script."""
         names = {name for word in words for name in re.split(r"[/=\s]", word)}
-        self._told_in_arguments |= {
-            name for name in names if TELLING.fullmatch(name) and name not in self._names and not name.startswith("-")
+        self._names_in_arguments |= {
+            name
+            for name in names
+            if DISTINCTIVE.fullmatch(name) and name not in self._names and not name.startswith("-")
         }
 
     def _sentence(self, text: str) -> str:
         text = IN_TEXT.sub(lambda match: self.path(match[0]), text)
-        for name in sorted(self._told_in_arguments, key=len, reverse=True):
+        for name in sorted(self._names_in_arguments, key=len, reverse=True):
             if name in text:
                 text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", self.name(name), text)
         return text

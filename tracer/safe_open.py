@@ -49,7 +49,7 @@ class NotRegular(Unsafe):
     """It is a folder, a FIFO, a device or a socket."""
 
 
-class Elsewhere(Unsafe):
+class WrongPlace(Unsafe):
     """It lies where it should not."""
 
 
@@ -107,10 +107,10 @@ def open_regular(folder: int, name: str, most_bytes: int | None = None) -> Binar
     return os.fdopen(fd, "rb")
 
 
-def open_followed(path: Path | str, lies_well: Callable[[int], bool] = lambda _: True) -> BinaryIO:
+def open_followed(path: Path | str, is_allowed: Callable[[int], bool] = lambda _: True) -> BinaryIO:
     """Open a regular file for reading, through links, too: one that the user, or a trace, names by its path.
 
-    `lies_well` is shown a descriptor of the place before the file is opened. Raises NotRegular, Elsewhere if that says no, or
+    `is_allowed` is shown a descriptor of the place before the file is opened. Raises NotRegular, WrongPlace if that says no, or
     OSError.
     """
     known = PLACE and os.path.isdir(OWN_FILES)  # noqa: PTH112
@@ -118,8 +118,8 @@ def open_followed(path: Path | str, lies_well: Callable[[int], bool] = lambda _:
     try:
         if not stat.S_ISREG(os.fstat(place).st_mode):
             raise NotRegular("it is not a regular file")
-        if not lies_well(place):
-            raise Elsewhere("it leads elsewhere")
+        if not is_allowed(place):
+            raise WrongPlace("it leads elsewhere")
         return os.fdopen(os.open(f"{OWN_FILES}/{place}", READ & ~os.O_NOFOLLOW) if known else os.dup(place), "rb")
     finally:
         os.close(place)

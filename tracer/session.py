@@ -186,7 +186,7 @@ class Session(ABC):
             target=self.target_meta(),
             clock=observation.clock_meta(end_ns),
             mounts=observation.mounts_meta(),
-            other_mounts=observation.environment.elsewhere.meta(),
+            other_mounts=observation.environment.other_mounts.meta(),
             missing=observation.missing_meta(),
             lost={name: number for name, number in losses.by_kind.items() if number},
             lost_by_cpu=losses.by_cpu,

@@ -20,7 +20,7 @@ from cvtrace.probes.capabilities import none_effective
 from cvtrace.probes.command import SUDO
 from cvtrace.tracer.errors import UnknownUser
 
-NOBODY_AT_ALL: Final = 2**32 - 1
+NO_USER_ID: Final = 2**32 - 1
 """(uid_t)-1, which system calls take for "leave it as it is" (setresuid(2))."""
 
 
@@ -45,7 +45,7 @@ def current_user() -> User:
     return _by_uid(os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
 
-def who_asked(environ: Mapping[str, str]) -> User:
+def calling_user(environ: Mapping[str, str]) -> User:
     """Return the user who asked: under sudo (sudo-rs, run0), doas or pkexec the one who called it, otherwise the user of this process.
 
     Raises UnknownUser when that is not clear: guessing would run the script as root.
@@ -86,7 +86,7 @@ def _by_doas(environ: Mapping[str, str]) -> User | None:
 
 
 def _number(name: str, text: str) -> int:
-    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= NOBODY_AT_ALL:
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= NO_USER_ID:
         raise UnknownUser(f"{name} is not the number of a user: unset it to record as root")
     return int(text)
 

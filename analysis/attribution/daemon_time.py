@@ -15,7 +15,7 @@ from cvtrace.analysis.trace.keys import file_key, pair_key, ranked
 from cvtrace.analysis.trace.recording import EventIndex, Recording
 from cvtrace.probes.events import Kind
 
-NOBODY: Final = -1
+NO_THREAD: Final = -1
 """Who asked for a download that no request needs."""
 
 NO_FILE: Final = -1
@@ -302,8 +302,8 @@ def _job_of_same_asker(
     `key` says what each job downloads for, `wait_key` the same for each wait.
     """
     handed = rows_of_jobs(jobs, jobs.handed)
-    asker = pick(requests.asker, jobs.request, NOBODY)
-    asker = np.where(asker > 0, asker, NOBODY)
+    asker = pick(requests.asker, jobs.request, NO_THREAD)
+    asker = np.where(asker > 0, asker, NO_THREAD)
     askers = np.concatenate([asker, pick(requests.asker, request, 0)])
     name = pair_key(ranked(np.concatenate([key, wait_key])), askers)
     same = EventIndex(recording, handed, name[: len(jobs)])

@@ -11,7 +11,6 @@ from cvtrace.analysis.attribution.waits import Waits, waits
 from cvtrace.analysis.attribution.workers import workers
 from cvtrace.analysis.joins.cache_use import CacheUse, cache_use
 from cvtrace.analysis.joins.client_counters import CounterDeltas, counter_deltas
-from cvtrace.analysis.joins.elsewhere import Elsewhere, elsewhere
 from cvtrace.analysis.joins.fetches import Gets, Jobs, fetches
 from cvtrace.analysis.joins.mounts import used_mounts
 from cvtrace.analysis.joins.objects import CacheOpens, cache_opens
@@ -19,6 +18,7 @@ from cvtrace.analysis.joins.paths import Calls, Paths, target_calls
 from cvtrace.analysis.joins.phases import PhaseCalls, Phases, Segments, phases
 from cvtrace.analysis.joins.prefetches import Prefetches, prefetches
 from cvtrace.analysis.joins.requests import Requests, requests
+from cvtrace.analysis.joins.unobserved_requests import UnobservedRequests, unobserved_requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.analysis.trace.recording import Mount, Recording, recording
 from cvtrace.tracer.store import Trace
@@ -41,7 +41,7 @@ class Study:
     """What clients fetched that no request asked for."""
     phases: Phases
     waits: Waits
-    elsewhere: Elsewhere
+    unobserved_requests: UnobservedRequests
     """What the target asked of mounts that were not observed."""
     critical_path: CriticalPath
     """Of the segments of the target's life."""
@@ -97,7 +97,7 @@ def study_of(trace: Trace) -> Study:
     opens = cache_opens(events, fuse_requests)
     jobs, gets = fetches(events, fuse_requests, opens)
     life = phases(events)
-    unobserved = elsewhere(events)
+    unobserved = unobserved_requests(events)
     use = cache_use(events, fuse_requests, opens, jobs)
     # Where the time went: in the clients' workers, in the target's threads, and on the critical path through both.
     time_of_jobs = job_time(events, jobs, gets)
@@ -119,7 +119,7 @@ def study_of(trace: Trace) -> Study:
         prefetches=prefetches(events, fuse_requests, jobs, gets, use, len(opens.names)),
         phases=life,
         waits=off_cpu,
-        elsewhere=unobserved,
+        unobserved_requests=unobserved,
         mounts=used_mounts(events, fuse_requests, calls),
         counter_deltas=counter_deltas(events, life),
         critical_path=critical_path,

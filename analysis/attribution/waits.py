@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.contract.classes import Class
-from cvtrace.analysis.joins.elsewhere import Elsewhere, waited_for
 from cvtrace.analysis.joins.faults import Spans, fault_spans
 from cvtrace.analysis.joins.paths import Calls, enclosing_call
 from cvtrace.analysis.joins.requests import Requests
+from cvtrace.analysis.joins.unobserved_requests import UnobservedRequests, waited_for
 from cvtrace.analysis.trace.intervals import Bools, Ints, disjoint, match, pick
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind
@@ -56,7 +56,7 @@ class Waits:
     scheduler: bool
 
 
-def waits(recording: Recording, requests: Requests, calls: Calls, unobserved: Elsewhere) -> Waits:
+def waits(recording: Recording, requests: Requests, calls: Calls, unobserved: UnobservedRequests) -> Waits:
     """Tell what every wait of the target was for."""
     off = recording.of(Kind.OFFCPU)
     off = off.where(recording.is_target_thread(off.tid))
@@ -75,7 +75,9 @@ def _on_pages(
     )
 
 
-def _from_scheduler(recording: Recording, requests: Requests, calls: Calls, off: Rows, unobserved: Elsewhere) -> Waits:
+def _from_scheduler(
+    recording: Recording, requests: Requests, calls: Calls, off: Rows, unobserved: UnobservedRequests
+) -> Waits:
     lanes = recording.lanes(off.tid)
     index, begin, stop = disjoint(lanes.at(off.tid, off.start), lanes.at(off.tid, off.end))
     off = off.where(index)

@@ -13,9 +13,9 @@ from cvtrace.analysis.contract.verdict_schema import PROGRAM, ModelFile
 from cvtrace.analysis.evidence.access_check import access_check
 from cvtrace.analysis.evidence.counted_evidence import ROWS, counted_evidence
 from cvtrace.analysis.evidence.kernel_counters import kernel_count
-from cvtrace.analysis.evidence.opened_elsewhere import opened_elsewhere
 from cvtrace.analysis.evidence.program_verdict import counted_of_program, question_of, seen_of_program
 from cvtrace.analysis.evidence.reconcile import reconcile
+from cvtrace.analysis.evidence.unobserved_opens import unobserved_opens
 from cvtrace.analysis.joins.client_counters import OPENS
 from cvtrace.analysis.joins.mounts import held_mounts
 from cvtrace.analysis.joins.phases import GENERATING, LOAD, is_attached
@@ -56,7 +56,7 @@ def collect_evidence(study: Study, options: ReportOptions = DEFAULT_OPTIONS) -> 
         proven, gaps = judge(study)
         proof += proven
         missing += gaps
-    missing += opened_elsewhere(study)
+    missing += unobserved_opens(study)
     missing += [
         f"traced and client differ in {check.name}: {check.traced:,} and {check.client:,}"
         for check in checks
@@ -122,11 +122,14 @@ def _model_source(study: Study) -> tuple[list[str], list[str]]:
         return [f"cvmfs2 served {pluralize(reads, 'read')} and {pluralize(opens, 'open')} in the load"], []
     files = model_files(study)
     if model_from(study, files) == ELSEWHERE:
-        return [_opened_elsewhere(files)], []
-    elsewhere = study.elsewhere
-    left_out = elsewhere.mount[elsewhere.to_cvmfs & (study.phases.row_at(elsewhere.asker, elsewhere.sent) == LOAD)]
+        return [_model_not_on_cvmfs(files)], []
+    unobserved_requests = study.unobserved_requests
+    left_out = unobserved_requests.mount[
+        unobserved_requests.to_cvmfs
+        & (study.phases.row_at(unobserved_requests.asker, unobserved_requests.sent) == LOAD)
+    ]
     if len(left_out):
-        names = ", ".join(elsewhere.mounts[mount].path for mount in np.unique(left_out).tolist())
+        names = ", ".join(unobserved_requests.mounts[mount].path for mount in np.unique(left_out).tolist())
         return [], [f"the model was loaded from {names}, which was not observed (--mount chooses the mounts)"]
     by_target = study.requests.seen_by_daemon & study.requests.by_target
     if not by_target.any():
@@ -138,7 +141,7 @@ def _model_source(study: Study) -> tuple[list[str], list[str]]:
     ]
 
 
-def _opened_elsewhere(files: tuple[ModelFile, ...]) -> str:
+def _model_not_on_cvmfs(files: tuple[ModelFile, ...]) -> str:
     mapped, read = sum(file.mapped_bytes for file in files), sum(file.read_bytes for file in files)
     amounts = [f"{size(amount)} {verb}" for amount, verb in ((mapped, "mapped"), (read, "read")) if amount]
     return f"the model was opened from {files[0].path}, which is not on CVMFS ({pluralize(len(files), 'file')}, {', '.join(amounts)})"

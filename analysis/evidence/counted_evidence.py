@@ -24,7 +24,7 @@ def counted_evidence(study: Study) -> tuple[list[str], list[str]]:
             "a mount was used meanwhile of which the target was not seen to have a file open or mapped: by whom is not known"
         )
     missing += prefetch_doubts(study, ROWS)
-    if not counters.tells_reads(len(mounts)):
+    if not counters.has_read_counts(len(mounts)):
         missing.append(
             "the client shows this user opens and downloads, not reads: what was read from its cache is not counted: "
             "`cvtrace run` as root (eBPF, or --probes strace) shows it"

@@ -127,7 +127,7 @@ def generation_needs(study: Study) -> GenerationNeeds:
 
 @dataclass(frozen=True)
 class UnobservedNeeds:
-    """Which requests to mounts that were not observed generation made: as in GenerationNeeds, one entry per request of Study.elsewhere."""
+    """Which requests to mounts that were not observed generation made: as in GenerationNeeds, one entry per request of Study.unobserved_requests."""
 
     inside: Bools
     between: Bools
@@ -140,8 +140,10 @@ class UnobservedNeeds:
 
 def generation_unobserved(study: Study) -> UnobservedNeeds:
     """Find what generation asked of mounts that were not observed; what a process that works for itself asked counts, too."""
-    elsewhere = study.elsewhere
-    moments = _moments(study, elsewhere.asker, elsewhere.sent, np.ones(len(elsewhere), dtype=bool))
+    unobserved_requests = study.unobserved_requests
+    moments = _moments(
+        study, unobserved_requests.asker, unobserved_requests.sent, np.ones(len(unobserved_requests), dtype=bool)
+    )
     return UnobservedNeeds(moments.inside, moments.between | moments.independent, moments.first)
 
 

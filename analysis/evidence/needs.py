@@ -37,7 +37,7 @@ class NeedCounts(TypedDict):
 def need_counts(
     study: Study, needed: Bools, unobserved: Bools, rows: tuple[int, ...], request_cause: Ints
 ) -> NeedCounts:
-    """Count the `needed` requests, and those to CVMFS mounts that were not observed (`unobserved`, of Study.elsewhere).
+    """Count the `needed` requests, and those to CVMFS mounts that were not observed (`unobserved`, of Study.unobserved_requests).
 
     Where the probe sees no request, the client's counters of the phases `rows` tell.
     """
@@ -56,7 +56,7 @@ def need_counts(
     of_needed = np.isin(gets.request, np.flatnonzero(needed))
     return NeedCounts(
         fuse_requests=int(needed.sum() + unobserved.sum()),
-        fuse_reads=int((needed & requests.reads).sum() + (unobserved & study.elsewhere.reads).sum()),
+        fuse_reads=int((needed & requests.reads).sum() + (unobserved & study.unobserved_requests.reads).sum()),
         fuse_read_bytes=int(requests.read_bytes[needed].sum()),
         http_fetches=int(of_needed.sum()),
         http_bytes=int(gets.body_bytes[of_needed].sum()),
@@ -66,9 +66,9 @@ def need_counts(
 
 def requests_by_mount(study: Study, chosen: Bools) -> list[tuple[str, str, str]]:
     """Return (number of requests in words, path, what it is) of each mount that was not observed and that got a chosen request."""
-    elsewhere, rows = study.elsewhere, []
-    for place, mount in enumerate(elsewhere.mounts):
-        number = int((chosen & (elsewhere.mount == place)).sum())
+    unobserved_requests, rows = study.unobserved_requests, []
+    for place, mount in enumerate(unobserved_requests.mounts):
+        number = int((chosen & (unobserved_requests.mount == place)).sum())
         if number:
             kind = "a CVMFS mount" if mount.is_cvmfs else f"which is no CVMFS ({mount.type}, {mount.source})"
             rows.append((pluralize(number, "request"), mount.path, kind))

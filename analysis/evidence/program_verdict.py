@@ -77,10 +77,10 @@ def answer_program(
         missing = (RUNNING, *missing)
     elif question != INFERENCE:
         missing = (*_still_running(study), *missing)
-    needed, elsewhere = needed_requests(study, rows), study.elsewhere
-    in_rows = np.isin(study.phases.row_at(elsewhere.asker, elsewhere.sent), rows)
+    needed, unobserved_requests = needed_requests(study, rows), study.unobserved_requests
+    in_rows = np.isin(study.phases.row_at(unobserved_requests.asker, unobserved_requests.sent), rows)
     missing = (*missing, *_unobserved_requests(study, in_rows), *prefetch_doubts(study, rows))
-    to_cvmfs = in_rows & elsewhere.to_cvmfs
+    to_cvmfs = in_rows & unobserved_requests.to_cvmfs
     return Verdict(
         generation_hits_cvmfs=INCONCLUSIVE,
         question=question,

@@ -34,13 +34,13 @@ SPINNING: Final = "while tokens were generated, another thread was blocked on an
 
 def answer_of_phase(study: Study, row: int, evidence: Evidence) -> str:
     """Answer whether a phase needed CVMFS. See decision.decide."""
-    elsewhere = study.elsewhere
-    in_phase = study.phases.row_at(elsewhere.asker, elsewhere.sent) == row
+    unobserved_requests = study.unobserved_requests
+    in_phase = study.phases.row_at(unobserved_requests.asker, unobserved_requests.sent) == row
     spun = study.overlaps.spin[study.segments.row == row]
     return decide(
         requests=bool(needed_requests(study, (row,)).any()),
         counters=study.counter_deltas.moved(row),
-        unobserved=bool((elsewhere.to_cvmfs & in_phase).any()),
+        unobserved=bool((unobserved_requests.to_cvmfs & in_phase).any()),
         missing=bool(evidence.missing or spun.any() or in_phase.any() or prefetch_doubts(study, (row,))),
     )
 
@@ -105,9 +105,9 @@ def _parts_of_generation(
     """Cut generation by what it was for, and by where it happened."""
     study = parts.study
 
-    def part(chosen: Bools, elsewhere: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
+    def part(chosen: Bools, to_unobserved: Bools, wall: Ints, blocked: Ints, rows: tuple[int, ...]) -> Part:
         beside_ns = others_blocked_ns(study, needs, chosen)
-        return parts.part(chosen, elsewhere, int(wall.sum()), int(blocked.sum()), rows, beside_ns)
+        return parts.part(chosen, to_unobserved, int(wall.sum()), int(blocked.sum()), rows, beside_ns)
 
     is_seen = study.recording.sees_requests
     needed, wall, blocked = needs.all, times.wall, times.blocked
@@ -134,15 +134,15 @@ class _Parts:
     def part(
         self,
         needed: Bools,
-        elsewhere: Bools,
+        unobserved: Bools,
         wall_ns: int,
         blocked_ns: int,
         rows: tuple[int, ...],
         others_ns: int = 0,
     ) -> Part:
-        """Return answer and numbers of the `needed` requests, and of those to mounts that were not observed (`elsewhere`)."""
+        """Return answer and numbers of the `needed` requests, and of those to mounts that were not observed (`unobserved`)."""
         study = self.study
-        to_cvmfs = elsewhere & study.elsewhere.to_cvmfs
+        to_cvmfs = unobserved & study.unobserved_requests.to_cvmfs
         is_seen = study.recording.sees_requests
         return Part(
             hits_cvmfs=decide(
@@ -179,9 +179,9 @@ def _unobserved_requests(study: Study, unobserved: UnobservedNeeds) -> tuple[str
 
 def _unobserved_mounts(study: Study, unobserved: UnobservedNeeds) -> tuple[UnobservedMount, ...]:
     """Return the mounts that were not observed and that the target asked something of."""
-    elsewhere, rows = study.elsewhere, []
-    for place, mount in enumerate(elsewhere.mounts):
-        to_mount = elsewhere.mount == place
+    unobserved_requests, rows = study.unobserved_requests, []
+    for place, mount in enumerate(unobserved_requests.mounts):
+        to_mount = unobserved_requests.mount == place
         if to_mount.any():
             generating = to_mount & unobserved.all
             rows.append(
@@ -191,9 +191,9 @@ def _unobserved_mounts(study: Study, unobserved: UnobservedNeeds) -> tuple[Unobs
                     source=mount.source,
                     is_cvmfs=mount.is_cvmfs,
                     requests=int(to_mount.sum()),
-                    reads=int((to_mount & elsewhere.reads).sum()),
+                    reads=int((to_mount & unobserved_requests.reads).sum()),
                     generation_requests=int(generating.sum()),
-                    generation_reads=int((generating & elsewhere.reads).sum()),
+                    generation_reads=int((generating & unobserved_requests.reads).sum()),
                 )
             )
     return tuple(rows)

@@ -6,7 +6,7 @@
     fetches                     jobs of the download thread and their GETs (the central join)
     library_calls, answers, engine, idle, user_phases, phases   the target's life cut into phases, tokens and answers
     faults, bytes_used          page faults, and which bytes the target used itself
-    mounts, elsewhere           which mounts the target used, observed or not
+    mounts, unobserved_requests which mounts the target used, observed or not
     client_counters, client_functions   what the client counted, and what its functions tell
 
 In: Recording. Out: one table of columns for each. May import `trace` and `contract`.

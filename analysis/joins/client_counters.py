@@ -76,8 +76,8 @@ class CounterDeltas:
 
         Where reads are counted, too, and there were none, no request did.
         """
-        tells_reads = np.isin(self.mount, self.mount[np.isin(self.count, [INDEX[name] for name in READS])])
-        fetched = self._of(rows, MOVES) & (self.grown != 0) & self.may_prefetch & ~tells_reads
+        has_read_counts = np.isin(self.mount, self.mount[np.isin(self.count, [INDEX[name] for name in READS])])
+        fetched = self._of(rows, MOVES) & (self.grown != 0) & self.may_prefetch & ~has_read_counts
         return bool(fetched.any()) and not self.moved(*rows)
 
     def unheld_mounts_moved(self, *rows: int) -> bool:
@@ -85,7 +85,7 @@ class CounterDeltas:
         counts = [INDEX[name] for name in MOVES]
         return bool((self.grown[~self.held & np.isin(self.row, rows) & np.isin(self.count, counts)] != 0).any())
 
-    def tells_reads(self, mounts: int) -> bool:
+    def has_read_counts(self, mounts: int) -> bool:
         """Return whether reads were counted, too, on each of so many mounts."""
         read = np.isin(self.count, [INDEX[name] for name in READS])
         return set(range(mounts)) <= set(self.mount[read].tolist())

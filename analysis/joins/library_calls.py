@@ -63,7 +63,7 @@ class LibraryCalls:
     """Calls of the library within the target's life, sorted by start: of nested ones the outermost of each thread.
 
     `row` numbers NAMES, `function` FUNCTIONS, `owner` is the object that was called (a generator, a request of an engine …), `detail` what
-    the function tells of itself (Function.tells; 0 where nothing was read). `failed` returned an error, `cut` ones were under way
+    the function tells of itself (Function.detail; 0 where nothing was read). `failed` returned an error, `cut` ones were under way
     when the recording ended.
     """
 

@@ -48,7 +48,7 @@ def _sum(group: Ints, amount: Ints, count: int) -> list[int]:
 
 def model_from(study: Study, files: tuple[ModelFile, ...]) -> str | None:
     """Tell where the model came from: cvmfs, elsewhere, or None where nothing of it was seen."""
-    unobserved = study.elsewhere
+    unobserved = study.unobserved_requests
     request_rows = [
         study.request_phase[study.requests.expects_reply],
         study.phases.row_at(unobserved.asker, unobserved.sent)[unobserved.to_cvmfs],

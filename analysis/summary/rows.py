@@ -89,14 +89,14 @@ def _phase_numbers(study: Study) -> dict[str, Ints | None]:
     faults = study.recording.of(Kind.FAULT)
     network = np.minimum(add_by_group(row, _from_network(study), count), add_by_group(row, requests.read_bytes, count))
     read_bytes = add_by_group(row, requests.read_bytes, count)
-    elsewhere = study.elsewhere
-    elsewhere_row = study.phases.row_at(elsewhere.asker, elsewhere.sent)
-    cvmfs_row = np.where(elsewhere.to_cvmfs, elsewhere_row, -1)
+    unobserved_requests = study.unobserved_requests
+    unobserved_row = study.phases.row_at(unobserved_requests.asker, unobserved_requests.sent)
+    cvmfs_row = np.where(unobserved_requests.to_cvmfs, unobserved_row, -1)
     numbers: dict[str, Ints | None] = {
         "fuse_requests": add_by_group(row, np.ones(len(row), dtype=np.int64), count)
         + add_by_group(cvmfs_row, cvmfs_row >= 0, count),
-        "fuse_reads": add_by_group(row, read, count) + add_by_group(cvmfs_row, elsewhere.reads, count),
-        "unobserved_requests": add_by_group(elsewhere_row, elsewhere_row >= 0, count),
+        "fuse_reads": add_by_group(row, read, count) + add_by_group(cvmfs_row, unobserved_requests.reads, count),
+        "unobserved_requests": add_by_group(unobserved_row, unobserved_row >= 0, count),
         "fuse_read_bytes": read_bytes,
         "cache_hits": add_by_group(row, use.hits, count),
         "cache_misses": add_by_group(row, use.misses, count),

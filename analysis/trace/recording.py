@@ -125,7 +125,7 @@ class Recording:
     start_ns: int
     end_ns: int
     mounts: tuple[Mount, ...]
-    elsewhere: Events
+    unobserved_events: Events
     """FUSE requests of the target and pages it touched on mounts that are not observed (`meta["other_mounts"]`), in order."""
 
     @property
@@ -245,7 +245,7 @@ def recording(trace: Trace) -> Recording:
     """
     meta = checked(trace)
     mounts = tuple(Mount.of(entry) for entry in meta.get("mounts") or ())
-    events, elsewhere = _split(in_order(trace.events), mounts, meta)
+    events, unobserved = _split(in_order(trace.events), mounts, meta)
     when = events["ts"].view(np.int64)
     rows = _rows(events, when)
     kind = rows.kind
@@ -266,7 +266,7 @@ def recording(trace: Trace) -> Recording:
         start_ns=start_ns,
         end_ns=end_ns,
         mounts=mounts,
-        elsewhere=elsewhere,
+        unobserved_events=unobserved,
     )
 
 

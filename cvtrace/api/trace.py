@@ -23,7 +23,7 @@ from cvtrace.api import notebook
 from cvtrace.api.frames import columns_as_frame, frame_of
 from cvtrace.tracer.store import Trace as Recorded
 from cvtrace.tracer.store import read_trace
-from cvtrace.tracer.user import who_asked
+from cvtrace.tracer.user import calling_user
 
 __all__ = ["Trace", "open"]
 
@@ -59,7 +59,9 @@ def open(
     options = ReportOptions(
         None if access_log is None else Path(access_log), tuple(log_clients), Changes(rtt_s, parallel, scale), True
     )
-    return Trace(recorded, headers_of(recorded, who_asked(os.environ), None if model is None else Path(model)), options)
+    return Trace(
+        recorded, headers_of(recorded, calling_user(os.environ), None if model is None else Path(model)), options
+    )
 
 
 class Trace:

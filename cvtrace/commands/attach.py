@@ -27,9 +27,9 @@ def command(pid: int, duration: str | None, recording: RecordingOptions) -> None
     from cvtrace.lab.quantities import parse_duration_s
     from cvtrace.tracer.attach import attach
     from cvtrace.tracer.process import find_process
-    from cvtrace.tracer.user import who_asked
+    from cvtrace.tracer.user import calling_user
 
     for_s = None if duration is None else parse_duration_s(duration)
     process = find_process(pid)
-    caller = who_asked(os.environ)
+    caller = calling_user(os.environ)
     record_with(recording, caller, partial(attach, process, for_s=for_s))

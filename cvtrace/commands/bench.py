@@ -83,9 +83,9 @@ def command(
     from cvtrace.experiment.request import experiment_of
     from cvtrace.experiment.runner import Callbacks
     from cvtrace.tracer.permission import check_may_run_as
-    from cvtrace.tracer.user import user_named, who_asked
+    from cvtrace.tracer.user import calling_user, user_named
 
-    caller = who_asked(os.environ)
+    caller = calling_user(os.environ)
     runs_as = user_named(user) if user else caller
     check_may_run_as(caller, runs_as)
     experiment = experiment_of(

@@ -74,7 +74,7 @@ def say(sentence: str) -> None:
     tell(f"cvtrace: {printable(sentence)}")
 
 
-def tell_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def report_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write the traceback of a defect; in the place of sys.excepthook, as the message may hold any name."""
     tell("".join(traceback.format_exception(kind, error, trace)), end="")
 
@@ -159,7 +159,7 @@ def _bar(action: str, total: int) -> Progress:
     return bar
 
 
-def tell_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
+def print_summary(path: Path, owner: User, *, verbose: bool = False) -> None:
     """Print the summary of a trace, or everything; whatever goes wrong with it, the trace is whole and the exit code the script's."""
 
     def show() -> None:

@@ -56,9 +56,9 @@ def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, pyt
     from cvtrace.tracer.opening import LOOK_S, opened_by
     from cvtrace.tracer.origin import caller_environment
     from cvtrace.tracer.target import find_interpreter
-    from cvtrace.tracer.user import acting_as, who_asked
+    from cvtrace.tracer.user import acting_as, calling_user
 
-    caller = who_asked(os.environ)
+    caller = calling_user(os.environ)
     environ = caller_environment(os.environ, caller)
     with acting_as(caller):
         interpreter = find_interpreter(python, environ)

@@ -25,6 +25,6 @@ VERBS: Final = {
 def command() -> None:
     """The embedded CVMFS for demo, tests and benchmarks: `lab up` does all of it in one go."""
     from cvtrace.tracer.permission import check_may_mount
-    from cvtrace.tracer.user import who_asked
+    from cvtrace.tracer.user import calling_user
 
-    check_may_mount(who_asked(os.environ))
+    check_may_mount(calling_user(os.environ))

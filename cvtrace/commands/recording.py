@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cvtrace.commands import job_names, tensor_names
-from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, progress, say, tell_summary
+from cvtrace.commands.console import NOTHING_TO_DRAW_ON, note, print_summary, progress, say
 from cvtrace.commands.refusals import refuse_useless, refuse_with
 from cvtrace.probes.ladder import CHOICES, Settings
 
@@ -131,7 +131,7 @@ def record_with(
     if recording.keep_names:
         tensor_names.keep_names(result.path, owner)
     if not recording.no_summary:
-        tell_summary(result.path, owner, verbose=recording.verbose)
+        print_summary(result.path, owner, verbose=recording.verbose)
     return result
 
 

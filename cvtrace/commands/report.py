@@ -95,12 +95,12 @@ def command(
     from cvtrace.analysis.storage.headers import headers_of
     from cvtrace.analysis.summary.assemble import full_analysis
     from cvtrace.tracer.store import read_trace
-    from cvtrace.tracer.user import who_asked
+    from cvtrace.tracer.user import calling_user
 
     with doing("reading the trace"):
         recorded = read_trace(trace)
     with doing(f"analysing {len(recorded.events):,} events"):
-        analysis = full_analysis(recorded, headers_of(recorded, who_asked(os.environ), model), options=options)
+        analysis = full_analysis(recorded, headers_of(recorded, calling_user(os.environ), model), options=options)
     chosen.write(analysis, settings)
     if is_set(context, "model") and not analysis.report.tensors:
         say(f"--model {model}: no tensors were found there for the files that the run read")

@@ -87,9 +87,9 @@ Look = Callable[[], "tuple[list[FileResidency], list[Tensor], list[str]]"]
 def _looker(paths: list[str], with_tensors: bool) -> Look:
     """Find mounts and files once; the result looks where their bytes are. Raises UsageError, NotLookedAt."""
     from cvtrace.probes.residency.survey import residency
-    from cvtrace.tracer.user import who_asked
+    from cvtrace.tracer.user import calling_user
 
-    files, mounts = find_files(paths, who_asked(os.environ))
+    files, mounts = find_files(paths, calling_user(os.environ))
 
     def look() -> tuple[list[FileResidency], list[Tensor], list[str]]:
         rows = residency(files, mounts)
@@ -103,7 +103,7 @@ def _tensors(rows: Sequence[FileResidency], mounts: Sequence[Mount]) -> tuple[li
     """Look at the tensors of models whose headers can be read without a fetch."""
     from cvtrace.analysis.storage.headers.files import headers_on_mounts, is_model
     from cvtrace.probes.residency.survey import resident_bytes
-    from cvtrace.tracer.user import who_asked
+    from cvtrace.tracer.user import calling_user
 
     models = [row for row in rows if is_model(row.file.path)]
     local = [row for row in models if _header_is_local(row)]
@@ -112,7 +112,7 @@ def _tensors(rows: Sequence[FileResidency], mounts: Sequence[Mount]) -> tuple[li
         for row in models
         if row not in local
     ]
-    headers, troubles = headers_on_mounts([mount.path for mount in mounts], who_asked(os.environ))(
+    headers, troubles = headers_on_mounts([mount.path for mount in mounts], calling_user(os.environ))(
         [row.file.path for row in local]
     )
     by_path = {row.file.path: row for row in rows}

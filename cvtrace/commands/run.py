@@ -53,9 +53,9 @@ def command(
     from cvtrace.tracer.permission import check_may_run_as
     from cvtrace.tracer.run import record
     from cvtrace.tracer.target import NotStarted, find_command
-    from cvtrace.tracer.user import user_named, who_asked
+    from cvtrace.tracer.user import calling_user, user_named
 
-    caller = who_asked(os.environ)
+    caller = calling_user(os.environ)
     runs_as = user_named(user) if user else caller
     check_may_run_as(caller, runs_as)
     target = find_command(list(arguments), python, os.environ, runs_as, caller)

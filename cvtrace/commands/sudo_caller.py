@@ -38,9 +38,9 @@ def be_caller() -> None:
     if os.geteuid() != 0 or os.environ.keys().isdisjoint(("SUDO_UID", "DOAS_USER", "PKEXEC_UID")):
         return
     from cvtrace.tracer.origin import caller_environment
-    from cvtrace.tracer.user import who_asked
+    from cvtrace.tracer.user import calling_user
 
-    user = who_asked(os.environ)
+    user = calling_user(os.environ)
     if not user.is_other:
         return
     environ = caller_environment(os.environ, user)

@@ -41,13 +41,13 @@ def command(paths: tuple[Path, ...], threads: int, only_needed: bool, check: boo
     every object is read.
     """
     from cvtrace.probes.residency.survey import client_caches
-    from cvtrace.tracer.user import switch_user, who_asked
+    from cvtrace.tracer.user import calling_user, switch_user
 
     if yes and not evict:
         raise click.UsageError("--yes answers the question of --evict: it does nothing alone")
     if check and evict:
         raise click.UsageError("--check changes nothing, and --evict empties caches: give one of them")
-    caller = who_asked(os.environ)
+    caller = calling_user(os.environ)
     ranges, revisions = _ranges(paths, switch_to(caller), only_needed=only_needed)
     names = dict.fromkeys(path for path, _, _ in ranges) if ranges else [str(path.absolute()) for path in paths]
     files, mounts = find_files(list(names), caller)

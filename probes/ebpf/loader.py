@@ -172,7 +172,7 @@ class Rings:
         return lines
 
 
-def _tells(root: Path, tracepoint: str, argument: str) -> bool:
+def _has_argument(root: Path, tracepoint: str, argument: str) -> bool:
     """Whether a tracepoint of this kernel has an argument."""
     return f" {argument};" in (root / "events" / tracepoint / "format").read_text()
 
@@ -199,7 +199,7 @@ def source(rings: Rings, slots: Slots) -> Source:
     programs += [name for name in optional if name not in needed]
     defines = rings.defines() + slots.defines() + _namespace_defines()
     defines += ["#define FUSE_REQUESTS"] if needed else []
-    defines += ["#define TELLS_GROUP_DEAD"] if _tells(root, EXIT, "group_dead") else []
+    defines += ["#define TELLS_GROUP_DEAD"] if _has_argument(root, EXIT, "group_dead") else []
     defines += [f"#define LOADED_NS {time.monotonic_ns()}ULL"]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
     defines += [line for one in with_kprobes for line in one.defines]

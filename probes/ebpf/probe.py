@@ -161,7 +161,7 @@ class EbpfProbe:
         if daemon.device and self._fuse:
             self._bpf[b"served"][pid] = ctypes.c_uint32(kernel_device(daemon.device))
         if namespaces.namespace_of(daemon.pid) != namespaces.INITIAL:
-            self._bpf[b"numbers_elsewhere"][pid] = ctypes.c_uint32(1)
+            self._bpf[b"namespace_numbers"][pid] = ctypes.c_uint32(1)
 
     def _observe(self, pid: int, role: int) -> None:
         if self._namespaced:

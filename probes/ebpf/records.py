@@ -99,7 +99,7 @@ PHASE_FUNCTIONS: Final = {
     "EVENT_REQUEST": "OgaEngineEventGetRequest",
     "EVENT_FLAGS": "OgaEngineEventGetFlags",
 }
-"""Functions of which phases.bpf.c reads more than that they were called (Function.tells)."""
+"""Functions of which phases.bpf.c reads more than that they were called (Function.detail)."""
 
 CLIENT_FUNCTIONS: Final = {
     "FETCH": "Fetcher::Fetch",

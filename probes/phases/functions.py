@@ -10,14 +10,14 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Function:
-    """A function and the phase its call belongs to; those of phase `note` take no time, but tell of others.
+    """A function and the phase its call belongs to; those of phase `note` take no time, but describe others.
 
-    `tells` is what the field `c` of its event says, where the probe can read it.
+    `detail` is what the field `c` of its event says, where the probe can read it.
     """
 
     symbol: str
     phase: str
-    tells: str = ""
+    detail: str = ""
 
 
 FUNCTIONS: Final = (

@@ -14,7 +14,7 @@ class Count:
 
     name: str
     """As the client calls it; `process.` for those of the kernel."""
-    tells: str
+    meaning: str
     attribute: str | None = None
     """Extended attribute of the mount that shows it, readable by anybody unless the client is told otherwise."""
     scale: float = 1.0

@@ -102,7 +102,7 @@ def _listed(paths: Sequence[str], devices: Sequence[int], switch: Callable[[], N
     """In the child."""
     switch()
     rows: dict[tuple[int, int], list[Any]] = {}
-    elsewhere = 0
+    not_on_cvmfs = 0
     for path in paths:
         for name in _below(path):
             status = Path(name).stat()
@@ -111,7 +111,7 @@ def _listed(paths: Sequence[str], devices: Sequence[int], switch: Callable[[], N
             if status.st_dev not in devices:
                 if name == path:
                     raise OSError(None, f"{path} is not on a CVMFS mount: `cvtrace doctor` lists the mounts")
-                elsewhere += 1
+                not_on_cvmfs += 1
                 continue
             if not os.access(name, os.R_OK):
                 raise OSError(None, f"{name} cannot be read by this user")
@@ -120,7 +120,7 @@ def _listed(paths: Sequence[str], devices: Sequence[int], switch: Callable[[], N
             objects = objects_of(name)
             listed = None if objects is None else [[each.hash, each.offset, each.size] for each in objects]
             rows[status.st_dev, status.st_ino] = [name, status.st_dev, status.st_ino, status.st_size, listed]
-    if elsewhere and not rows:
+    if not_on_cvmfs and not rows:
         raise OSError(None, f"no file in {paths[0]} is on a CVMFS mount: `cvtrace doctor` lists the mounts")
     return list(rows.values())
 

@@ -88,7 +88,7 @@ class StraceProbe:
         self._offset_ns = 0
         self._stopped = False
         self._end_ns: int | None = None
-        self._strangers: set[int] = set()
+        self._others_threads: set[int] = set()
         """Threads that were seen not to be the target's, since the last drain began."""
         self._tracer = 0
         """The strace of the target, once it is known."""
@@ -107,7 +107,7 @@ class StraceProbe:
                     tgids=dict.fromkeys(processes.task_ids(daemon.pid), daemon.pid),
                     default_tgid=daemon.pid,
                 )
-                translator.is_target = self._is_target if _has_own_numbers(daemon.pid) else _nobody
+                translator.is_target = self._is_target if _has_own_numbers(daemon.pid) else _is_never_target
                 self._attach(daemon.pid, translator, DAEMON_CALLS)
         except BaseException:
             self.stop()
@@ -132,7 +132,7 @@ class StraceProbe:
     def drain(self) -> tuple[Events, Texts]:
         """Parse what the straces wrote since the last call; after `stop`, with the rest, flagged UNFINISHED."""
         self._follow_clock()
-        self._strangers.clear()
+        self._others_threads.clear()
         streams = sorted(
             (stream for stream in self._streams if not stream.finished),
             key=lambda stream: isinstance(stream.translator, TargetTranslator),
@@ -160,7 +160,7 @@ class StraceProbe:
         targets = [each.translator for each in self._streams if isinstance(each.translator, TargetTranslator)]
         if any(translator.had(tid, ts) for translator in targets):
             return True
-        if tid in self._strangers:
+        if tid in self._others_threads:
             return False
         if not self._tracer and self._target is not None:
             self._tracer = processes.tracer_of(self._target)
@@ -168,7 +168,7 @@ class StraceProbe:
             return True
         if not processes.is_running(tid):  # a process that has ended has no tracer any more, whoever traced it
             return None
-        self._strangers.add(tid)
+        self._others_threads.add(tid)
         return False
 
     def _drain(self, stream: Stream, lines: list[bytes]) -> tuple[Events, Texts]:
@@ -300,7 +300,7 @@ def _has_own_numbers(daemon: int) -> bool:
     return namespaces.namespace_of(daemon) == namespaces.own_namespace()
 
 
-def _nobody(tid: int, ts: int) -> bool:
+def _is_never_target(tid: int, ts: int) -> bool:
     """Tell for a daemon in another PID namespace that a request is not the target's: its number may be a stranger's."""
     return False
 

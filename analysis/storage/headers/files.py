@@ -18,7 +18,7 @@ from cvtrace.analysis.storage.headers.in_trace import has_tensors, tensors_in_tr
 from cvtrace.analysis.storage.headers.source import Source, Unreadable
 from cvtrace.analysis.storage.headers.tensor import HeaderTensor
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
-from cvtrace.tracer.safe_open import Elsewhere, NotRegular, open_followed
+from cvtrace.tracer.safe_open import NotRegular, WrongPlace, open_followed
 from cvtrace.tracer.store import Trace
 from cvtrace.tracer.user import User, switch_user
 
@@ -118,7 +118,7 @@ def _read(path: str, where: str, roots: tuple[str, ...]) -> list[HeaderTensor]:
         file = open_followed(where, lambda place: _lies_below(place, roots))
     except NotRegular:
         raise Unreadable("it is not a file") from None
-    except Elsewhere:
+    except WrongPlace:
         raise Unreadable("it is a link that leads out of its mount") from None
     with file:
         size = os.fstat(file.fileno()).st_size

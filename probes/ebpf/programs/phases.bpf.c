@@ -10,7 +10,7 @@ struct phase_key {
 struct phase_call {
   u64 ts;
   u64 argument;
-  u64 value; /* what Function.tells of, or where it will stand when the call returns */
+  u64 value; /* what Function.detail of, or where it will stand when the call returns */
   u32 tgid;
   u32 pad;
 };

@@ -15,7 +15,7 @@ BPF_HASH(serving_displaced, struct serving_key, struct serving, 16384);
 /* Threads of daemons that are at work for the target: the last request that they read was the target's. Names of what others ask for
    never leave the kernel, and what is done for others is told without saying for what. */
 BPF_HASH(serves_target, u32, u32, 16384);
-BPF_HASH(numbers_elsewhere, u32, u32, 256); /* daemons that mounted in another PID namespace than the initial one */
+BPF_HASH(namespace_numbers, u32, u32, 256); /* daemons that mounted in another PID namespace than the initial one */
 
 static __always_inline u16 for_target(u32 tid) {
   return serves_target.lookup(&tid) ? FOR_TARGET : 0;
@@ -112,7 +112,7 @@ static __always_inline int is_of_target(struct finished *f, struct fuse_in *in) 
   if (asker)
     return role_of(asker) == ROLE_TARGET;
 #endif
-  return !numbers_elsewhere.lookup(&f->tgid) && in->pid && role_of(in->pid) == ROLE_TARGET;
+  return !namespace_numbers.lookup(&f->tgid) && in->pid && role_of(in->pid) == ROLE_TARGET;
 }
 
 static __always_inline void note_asker(u32 tid, int is_target) {

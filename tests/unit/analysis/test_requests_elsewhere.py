@@ -31,7 +31,9 @@ STRANGER = 4711
 """A thread of a daemon that is not observed."""
 
 
-def request_elsewhere(scene: Scene, at: float, to: float, opcode: Opcode = Opcode.READ, tid: int = TARGET) -> Scene:
+def request_to_other_mount(
+    scene: Scene, at: float, to: float, opcode: Opcode = Opcode.READ, tid: int = TARGET
+) -> Scene:
     """Add a request to the mount that is not observed."""
     return scene.add(Kind.FUSE_SEND, at, to, tid=tid, a=2, b=OTHER_CONNECTION, c=opcode << 32 | 80)
 
@@ -42,7 +44,7 @@ def report_with(scene: Scene, *mounts: dict[str, Any]) -> Report:
 
 @pytest.mark.parametrize("at", [440, 505, 517, 525], ids=["prefill", "first token", "between", "second token"])
 def test_a_read_of_a_cvmfs_that_was_left_out_is_a_yes(at: float) -> None:
-    report = report_with(request_elsewhere(generation(), at, at + 5), LEFT_OUT)
+    report = report_with(request_to_other_mount(generation(), at, at + 5), LEFT_OUT)
 
     verdict = report.verdict
     assert verdict.generation_hits_cvmfs == "yes"
@@ -55,7 +57,7 @@ def test_a_read_of_a_cvmfs_that_was_left_out_is_a_yes(at: float) -> None:
 
 
 def test_a_request_to_a_mount_that_is_not_cvmfs_makes_it_inconclusive() -> None:
-    verdict = report_with(request_elsewhere(generation(), 525, 530), NO_CVMFS).verdict
+    verdict = report_with(request_to_other_mount(generation(), 525, 530), NO_CVMFS).verdict
 
     assert verdict.generation_hits_cvmfs == "inconclusive"
     assert verdict.fuse_reads == 0
@@ -64,8 +66,8 @@ def test_a_request_to_a_mount_that_is_not_cvmfs_makes_it_inconclusive() -> None:
 
 @pytest.mark.parametrize("mount", [LEFT_OUT, NO_CVMFS])
 def test_requests_to_unobserved_mounts_outside_of_generation_do_not_change_it(mount: dict[str, Any]) -> None:
-    scene = request_elsewhere(request_elsewhere(generation(), 50, 60, Opcode.LOOKUP), 600, 610)
-    request_elsewhere(scene, 525, 530, Opcode.RELEASE)
+    scene = request_to_other_mount(request_to_other_mount(generation(), 50, 60, Opcode.LOOKUP), 600, 610)
+    request_to_other_mount(scene, 525, 530, Opcode.RELEASE)
 
     report = report_with(scene, mount)
 
@@ -86,8 +88,8 @@ def test_waits_for_a_mount_that_is_not_observed_have_a_class_of_their_own() -> N
     # that was sent ahead
     scene = Scene()
     scene.opened(150, 160, 5, "/cvmfs/b.test.org/model").read(199, 300, 5)
-    request_elsewhere(scene, 200, 289).off(201, 290, 295, by=STRANGER, state=2)
-    request_elsewhere(scene, 302, 389).read(310, 400, 5).off(320, 390, 392, by=STRANGER, state=2)
+    request_to_other_mount(scene, 200, 289).off(201, 290, 295, by=STRANGER, state=2)
+    request_to_other_mount(scene, 302, 389).read(310, 400, 5).off(320, 390, 392, by=STRANGER, state=2)
     scene.read(500, 600, 6).off(510, 590, 592, by=STRANGER, state=2)  # a file of no mount
     scene.call("OgaCreateModel", 100, 800)
 
@@ -101,7 +103,7 @@ def test_waits_for_a_mount_that_is_not_observed_have_a_class_of_their_own() -> N
 def test_a_model_that_was_loaded_from_a_mount_left_out_is_reported() -> None:
     scene = Scene().call("OgaCreateModel", 100, 400).call("OgaGenerator_GenerateNextToken", 500, 520)
     scene.opened(110, 130, 5, "/cvmfs/b.test.org/model.onnx.data")
-    request_elsewhere(request_elsewhere(scene, 115, 120, Opcode.OPEN), 200, 290)
+    request_to_other_mount(request_to_other_mount(scene, 115, 120, Opcode.OPEN), 200, 290)
     scene.add(Kind.FAULT, 300, tid=TARGET, a=CONNECTION, b=7, c=1)
 
     verdict = report_with(scene, LEFT_OUT).verdict

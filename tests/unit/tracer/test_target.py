@@ -10,7 +10,7 @@ from cvtrace.probes.phases.library import find_libraries
 from cvtrace.tracer.errors import UnknownUser, WrongTarget
 from cvtrace.tracer.origin import caller_environment
 from cvtrace.tracer.target import Inheritance, NotStarted, find_command, runs_models, start_target
-from cvtrace.tracer.user import User, current_user, who_asked
+from cvtrace.tracer.user import User, calling_user, current_user
 
 SOMEBODY = User(12345, 12345, (12345,), "somebody", "/home/somebody")
 
@@ -74,23 +74,23 @@ def test_a_program_keeps_its_name_and_python_is_recognised(script):
 
 def test_the_user_is_the_caller_of_sudo():
     # GIVEN the variables of sudo THEN they count for root only
-    user = who_asked({"SUDO_UID": "12345", "SUDO_GID": "54321"})
+    user = calling_user({"SUDO_UID": "12345", "SUDO_GID": "54321"})
     if os.geteuid() == 0:
         assert (user.uid, user.gid, user.groups) == (12345, 54321, (54321,))
-        assert who_asked({"SUDO_UID": "0", "SUDO_GID": "0"}) == current_user()
+        assert calling_user({"SUDO_UID": "0", "SUDO_GID": "0"}) == current_user()
         for broken in ("", "x", "-1", str(2**32 - 1), str(2**32)):
             with pytest.raises(UnknownUser, match="unset it"):
-                who_asked({"SUDO_UID": broken})
+                calling_user({"SUDO_UID": broken})
         # AND doas and pkexec say it their way
-        assert who_asked({"DOAS_USER": "nobody"}).name == "nobody"
-        assert who_asked({"PKEXEC_UID": "12345", "SUDO_UID": "0"}).uid == 12345
+        assert calling_user({"DOAS_USER": "nobody"}).name == "nobody"
+        assert calling_user({"PKEXEC_UID": "12345", "SUDO_UID": "0"}).uid == 12345
         with pytest.raises(UnknownUser, match="name both"):
-            who_asked({"PKEXEC_UID": "12345", "SUDO_UID": "12346"})
+            calling_user({"PKEXEC_UID": "12345", "SUDO_UID": "12346"})
         with pytest.raises(UnknownUser, match="DOAS_USER"):
-            who_asked({"DOAS_USER": "no such user"})
+            calling_user({"DOAS_USER": "no such user"})
     else:
         assert user == current_user()
-    assert who_asked({}) == current_user()
+    assert calling_user({}) == current_user()
 
 
 def test_the_environment_under_sudo_is_the_callers():

@@ -35,7 +35,7 @@ class OtherMount:
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class UnobservedRequests:
     """Requests that threads of the target sent to `mounts`, sorted by `sent`; those that nobody waits for are left out."""
 
     mounts: tuple[OtherMount, ...]
@@ -59,7 +59,7 @@ class Elsewhere:
         return np.isin(self.mount, [place for place, mount in enumerate(self.mounts) if mount.is_cvmfs])
 
 
-def elsewhere(recording: Recording) -> Elsewhere:
+def unobserved_requests(recording: Recording) -> UnobservedRequests:
     """Gather the requests, by the mounts that meta.json names."""
     mounts = tuple(
         OtherMount(
@@ -70,14 +70,14 @@ def elsewhere(recording: Recording) -> Elsewhere:
         )
         for each in _meta_entries(recording)
     )
-    events = recording.elsewhere
+    events = recording.unobserved_events
     events = events[(events["kind"] & ~np.uint16(UNFINISHED)) == Kind.FUSE_SEND]
     mount = match(ints([each.connection for each in mounts]), ints(events["b"].view(np.int64)))
     opcode = ints(events["c"] >> np.uint64(32))
     asker = ints(events["tid"])
     chosen = (mount >= 0) & ~np.isin(opcode, WITHOUT_REPLY) & recording.is_target_thread(asker)
     sent = ints(events["ts"].view(np.int64))
-    return Elsewhere(
+    return UnobservedRequests(
         mounts=mounts,
         mount=mount[chosen],
         asker=asker[chosen],
@@ -92,7 +92,7 @@ def _meta_entries(recording: Recording) -> list[dict[str, Any]]:
     return [each for each in entries if isinstance(each, dict) and type(each.get("connection")) is int]
 
 
-def waited_for(recording: Recording, unobserved: Elsewhere, tid: Ints, start: Ints, woken: Ints) -> Bools:
+def waited_for(recording: Recording, unobserved: UnobservedRequests, tid: Ints, start: Ints, woken: Ints) -> Bools:
     """Tell which waits of threads were for one of the requests: sent by the thread before it, or ended right before it was woken.
 
     A reader that the kernel reads ahead for waits for a page whose request was sent earlier, and is woken when that has ended.

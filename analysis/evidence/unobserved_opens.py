@@ -1,6 +1,6 @@
 """Files that the target opened, or was given, on FUSE mounts that were not observed, where no request to those can be seen.
 
-eBPF records what is sent to every FUSE mount (elsewhere.py). strace and the portable rung do not: there the names of files must tell.
+eBPF records what is sent to every FUSE mount (joins/unobserved_requests.py). strace and the portable rung do not: there the names of files must tell.
 """
 
 from typing import Any, Final
@@ -16,7 +16,7 @@ NEVER_FUSE: Final = ("/proc/", "/sys/", "/dev/")
 """Below a root that is a FUSE mount itself (fuse-overlayfs), these are other file systems."""
 
 
-def opened_elsewhere(study: Study) -> tuple[str, ...]:
+def unobserved_opens(study: Study) -> tuple[str, ...]:
     """Say which mounts that were not observed the target opened files on, or has in its arguments or as its folder."""
     recording, calls = study.recording, study.calls
     if recording.sees_sends:
