@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from cvtrace.analysis.bench.schema import Bench
-
-CellKey = tuple[str, float | None, str]
-"""Variant, value of the sweep, state."""
-
-
-def cells_of(bench: Bench) -> list[CellKey]:
-    """Return the cells of a bench in the order of its tables."""
-    values: Sequence[float | None] = bench.info.sweep.values if bench.info.sweep else (None,)
-    variants = [each.name for each in bench.info.variants]
-    return [(variant, value, state) for variant in variants for value in values for state in bench.info.states]
+from cvtrace.analysis.bench.statistics import CellKey
 
 
 def cell_name(cell: CellKey, *, several_variants: bool) -> str:

@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.bench.names import CellKey, cell_name, cells_of, spellings
+from cvtrace.analysis.bench.names import cell_name, spellings
 from cvtrace.analysis.bench.schema import METRICS, Bench, Run, SummaryRow
+from cvtrace.analysis.bench.statistics import CellKey, cell_of, cells
 from cvtrace.analysis.checks.expectations import OPERATORS, BadExpression, Value, right_side
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.verdict_schema import ANSWERS
@@ -70,13 +71,13 @@ def parse_for_bench(text: str, bench: Bench) -> BenchExpectation:
 
 def _cells_and_figure(name: str, text: str, bench: Bench) -> tuple[tuple[CellKey, ...], str]:
     """Return what a name stands for: the longest beginning that names cells, and the rest, which is a figure."""
-    cells = cells_of(bench)
+    known = cells(bench.info)
     for end in [place for place, letter in enumerate(name) if letter == "."][::-1]:
         head, figure = name[:end], name[end + 1 :]
-        chosen = tuple(cell for cell in cells if head in spellings(cell))
+        chosen = tuple(cell for cell in known if head in spellings(cell))
         if chosen and figure in FIGURES:
             return chosen, figure
-    raise BadExpression(f"unknown name '{name}' in '{text}'{_meant(name, cells)}; known are: {known_names(bench)}")
+    raise BadExpression(f"unknown name '{name}' in '{text}'{_meant(name, known)}; known are: {known_names(bench)}")
 
 
 def known_names(bench: Bench) -> str:
@@ -135,7 +136,7 @@ def value_of(bench: Bench, cell: CellKey, figure: str) -> Value | None:
     if figure in RUNS:
         row = _row(bench, cell)
         return None if row is None else float(getattr(row, figure))
-    runs = [run for run in bench.runs if run.counts and (run.variant, run.sweep_value, run.state) == cell]
+    runs = [run for run in bench.runs if run.counts and cell_of(run) == cell]
     if figure == "verdict":
         words = {run.verdict for run in runs if run.verdict}
         return words.pop() if len(words) == 1 else ("mixed" if words else None)

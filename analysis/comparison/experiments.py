@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.bench.names import CellKey, cell_name
+from cvtrace.analysis.bench.names import cell_name
 from cvtrace.analysis.bench.schema import METRICS, STATES, Bench, Run
+from cvtrace.analysis.bench.statistics import CellKey, cell_of, measured
 from cvtrace.analysis.comparison.statistics import ENOUGH, FEWEST, Change, Floats, change_of, intervals, median
 from cvtrace.analysis.contract.quantities import pluralize
 
@@ -70,7 +71,7 @@ class BenchComparison:
 
 def counting(bench: Bench) -> list[Run]:
     """Return the runs that the statistics of a bench are made of: verified, ended well, and traced only if all were."""
-    return [run for run in bench.runs if run.counts and run.traced == bench.info.trace_all]
+    return measured(bench.runs, traced=bench.info.trace_all)
 
 
 def compare_benches(a: Bench, b: Bench) -> BenchComparison:
@@ -92,7 +93,7 @@ def _by_cell(bench: Bench) -> dict[CellKey, list[Run]]:
     """Return the runs that count of each cell that has some, in the order of the bench's tables."""
     cells: dict[CellKey, list[Run]] = {}
     for run in counting(bench):
-        cells.setdefault((run.variant, run.sweep_value, run.state), []).append(run)
+        cells.setdefault(cell_of(run), []).append(run)
     variants = [each.name for each in bench.info.variants]
     states = list(STATES)
     return dict(
@@ -114,8 +115,8 @@ def _cell(key: CellKey, name: str, a: Sequence[Run], b: Sequence[Run]) -> Cell:
     low, high = (np.where(known, bound, np.nan) for bound in (low, high))
     values = zip(UNITS.items(), median(figures_a), median(figures_b), low, high, strict=True)
     changes = [change_of((name, metric), unit, *map(float, numbers)) for (metric, unit), *numbers in values]
-    measured = tuple(change for change in changes if change.a is not None or change.b is not None)
-    return Cell(name, *key, len(a), len(b), measured)
+    known_changes = tuple(change for change in changes if change.a is not None or change.b is not None)
+    return Cell(name, *key, len(a), len(b), known_changes)
 
 
 def _figures(runs: Iterable[Run]) -> Floats:

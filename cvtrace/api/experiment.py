@@ -16,6 +16,7 @@ from cvtrace.analysis.bench import Bench as Measured
 from cvtrace.analysis.bench import read_bench as read_folder
 from cvtrace.analysis.bench.schema import METRICS
 from cvtrace.analysis.contract.bench_columns import COST, LAWS, RUNS, SUMMARY
+from cvtrace.api import notebook
 from cvtrace.api.errors import BenchError
 from cvtrace.api.frames import rows_as_frame
 
@@ -172,9 +173,4 @@ class Bench:
         return f"<cvtrace.Bench {str(self.path)!r}: {len(self._measured.runs):,} runs>"
 
     def _repr_html_(self) -> str:
-        kept = self.summary.drop(columns=[name for name in ("variant", "sweep_value") if self._has_one(name)])
-        html: str = kept.to_html(index=False, float_format="{:.4g}".format, na_rep="")
-        return html
-
-    def _has_one(self, column: str) -> bool:
-        return len({getattr(row, column) for row in self._measured.summary}) <= 1
+        return notebook.bench_html(self._measured)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 from bench_folders import bench_of, cold_and_hot, run, times, written
@@ -78,7 +79,47 @@ def test_a_notebook_shows_the_summary(tmp_path: Path) -> None:
     html = cvtrace.read_bench(written(hostile))._repr_html_()
 
     assert "<script>" not in html
-    assert "load_s" in html
+    assert "&lt;script&gt;" in html
+
+
+def test_every_argument_is_an_option_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN the command that a call with all arguments would run
+    from cvtrace.api import experiment
+    from cvtrace.commands.bench import command
+
+    commands: list[list[str]] = []
+    monkeypatch.setattr(experiment, "_run", lambda words: (commands.append(list(words)), (2, "no"))[1])
+    with pytest.raises(cvtrace.BenchError, match="no"):
+        cvtrace.bench(
+            Path("a.py"),
+            "-m",
+            Path("/x"),
+            output="out",
+            states=["cold", "hot"],
+            repeats=3,
+            seed=1,
+            trace=True,
+            variants={"int4": "-m /y", "fp16": "-m /z"},
+            sweep="size=1MB,2MB",
+            hold_out="1MB",
+            lab="delay=20ms",
+            model=["/m", Path("/n")],
+            python="python3",
+            force=True,
+            yes=True,
+        )
+    # WHEN the command reads it
+    words = commands[0][commands[0].index("bench") + 1 :]
+    context = command.make_context("bench", words, parent=click.Context(main, **main.context_settings))
+    # THEN each has its place
+    parameters = context.params
+    assert parameters["arguments"] == ("a.py", "-m", "/x")
+    assert parameters["states"] == "cold,hot"
+    assert (parameters["repeats"], parameters["seed"], parameters["sweep"]) == (3, 1, "size=1MB,2MB")
+    assert parameters["variants"] == ("int4=-m /y", "fp16=-m /z")
+    assert (parameters["hold_out"], parameters["lab"], parameters["models"]) == ("1MB", "delay=20ms", ("/m", "/n"))
+    assert (parameters["trace_all"], parameters["force"], parameters["yes"]) == (True, True, True)
+    assert (parameters["python"], parameters["output"]) == ("python3", Path("out"))
 
 
 def test_benches_are_compared_as_the_command_does(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 
 import click
 import pytest
+import yaml
 
 from cvtrace.cli import main
 from cvtrace.commands.examples import EXAMPLES
@@ -24,7 +26,7 @@ PROGRAM = re.compile(r"^(?:sudo )?(?:\"\$\(command -v cvtrace\)\"|(?:\S*/)?cvtra
 def command_lines(text: str) -> list[list[str]]:
     """Return the words after cvtrace of each line that calls it."""
     lines = []
-    for line in text.splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         match = PROGRAM.match(line.strip())
         if match:
             lines.append(shlex.split(match[1].replace("…", "x"), comments=True))
@@ -70,6 +72,23 @@ def test_commands_in_a_block_exist(block: Block) -> None:
     assert block.how in ("run", "syntax") or block.how.startswith("none, "), "the block has no `<!-- test: … -->`"
     for words in command_lines(block.text):
         assert misuse(words) is None, words
+
+
+WORKFLOW = re.compile(r"<!-- test: workflow -->\n```yaml\n(.*?)```", re.DOTALL)
+
+
+def test_the_workflow_has_steps_whose_commands_exist() -> None:
+    """GIVEN the workflow of docs/ci.md WHEN it is read as YAML THEN each step runs or uses something, and its commands exist."""
+    (text,) = WORKFLOW.findall((ROOT / "docs" / "ci.md").read_text(encoding="utf-8"))
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    scripts = [step["run"] for step in job["steps"] if "run" in step]
+    assert all(("run" in step) != ("uses" in step) for step in job["steps"])
+    lines = [words for script in scripts for words in command_lines(script)]
+    assert [words[0] for words in lines] == ["bench", "compare", "check"]
+    for words in lines:
+        assert misuse(words) is None, words
+    for script in scripts:
+        assert subprocess.run(["sh", "-n", "-c", script], check=False).returncode == 0
 
 
 def test_a_wrong_verb_or_option_in_the_docs_is_detected() -> None:
