@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import ablation, analysis, api, bundle, exports, html_report, model, read_loop, recorder, what_if
+from benchmarks import ablation, analysis, api, bundle, exports, fleet, html_report, model, read_loop, recorder, what_if
 from benchmarks.results import Settings, machine, table
 
 BENCHMARKS = {
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "api": api.run,
     "what_if": what_if.run,
     "bundle": bundle.run,
+    "fleet": fleet.run,
 }
 HEAD = """# What tracing costs
 

@@ -90,7 +90,7 @@ ACTIVITY: Final = _columns(
 
 OBJECTS: Final = _columns(
     object="text: hash of the object, with its suffix; or the name of a file of the repository itself",
-    path="text: file that it is of",
+    path="text: file that it is of: /cvmfs/REPOSITORY/PATH, wherever a node has mounted the repository",
     nodes="+n: nodes that fetched it",
     fetches="+n: GETs for it",
     bytes="+bytes: bodies of them, as sent",
@@ -101,7 +101,7 @@ OBJECTS: Final = _columns(
 """One row for each object (chunk, file, catalog) that any node fetched."""
 
 FILES: Final = _columns(
-    path="text: file",
+    path="text: file: /cvmfs/REPOSITORY/PATH",
     nodes="+n: nodes that fetched a part of it",
     fetches="+n: GETs for its parts",
     bytes="+bytes: bodies of them, as sent",

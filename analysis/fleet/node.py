@@ -65,7 +65,7 @@ def _tables(path: str, trace: Trace, analysis: Analysis) -> dict[str, Any]:
     report, study = analysis.report, analysis.study
     offset = clocks.wall_offset_ns(trace)
     start_ns = life(study.recording)[0] + offset
-    gets = _Gets(report.fetches, start_ns)
+    gets = _Gets(report.fetches, start_ns, _paths(report))
     return {
         "nodes": {name: [value] for name, value in _node(path, trace, report, start_ns, gets).items()},
         "classes": _classes(path, report),
@@ -79,7 +79,7 @@ def _tables(path: str, trace: Trace, analysis: Analysis) -> dict[str, Any]:
 class _Gets:
     """The GETs of a trace as columns, times in ns of the wall clock."""
 
-    def __init__(self, rows: Iterable[Fetch], start_ns: int) -> None:
+    def __init__(self, rows: Iterable[Fetch], start_ns: int, paths: list[str]) -> None:
         self.rows = list(rows)
         self.begin = start_ns + self._ns("start_s")
         self.queue, connect, request = self._ns("queue_s"), self._ns("connect_s"), self._ns("request_s")
@@ -90,7 +90,7 @@ class _Gets:
         self.last = self.first + transfer
         self.bytes = ints([row.bytes for row in self.rows])
         self.proxy = [row.proxy or (ADDRESS_NOT_SEEN if "://" in row.url else "") for row in self.rows]
-        self.path = [row.path.removeprefix(PART_OF) for row in self.rows]
+        self.path = paths
 
     def _ns(self, name: str) -> Ints:
         return np.rint(np.array([getattr(row, name) for row in self.rows], dtype=np.float64) * 1e9).astype(np.int64)
@@ -142,6 +142,25 @@ class _Gets:
             "bin_unix_ns": ints([place for _, place in keys]) * LOAD_BIN_NS,
             **dict(zip(("started", "bytes", "waiting_ns", "transfer_ns"), columns, strict=True)),
         }
+
+
+def _paths(report: Report) -> list[str]:
+    """Return the file that each GET is of, as every node has it: /cvmfs/REPOSITORY/PATH, wherever the node has mounted the repository."""
+    mounts = [mount for mount in report.trace.mounts if mount.used and mount.fqrn]
+    paths = []
+    for row in report.fetches:
+        path = row.path.removeprefix(PART_OF)
+        for mount in mounts:
+            if path == mount.path or path.startswith(f"{mount.path}/"):
+                path = f"/cvmfs/{mount.fqrn}{path.removeprefix(mount.path)}"
+                break
+        else:
+            if (
+                path.startswith("/") and not path.startswith("/cvmfs/") and len(mounts) == 1
+            ):  # the client names files from the root of the repository
+                path = f"/cvmfs/{mounts[0].fqrn}{path}"
+        paths.append(path)
+    return paths
 
 
 def _spread(begin: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
