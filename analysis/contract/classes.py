@@ -121,7 +121,7 @@ WAITING: Final = tuple(
 
 
 class FetchPart(NamedTuple):
-    """A part of the life of a GET: the field of report_schema.Fetch that holds it, its name in pictures, its class."""
+    """A part of the life of a GET: the field of storage_schema.Fetch that holds it, its name in pictures, its class."""
 
     column: str
     title: str

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.evidence_schema import AccessCheck
 from cvtrace.analysis.contract.quantities import pluralize
-from cvtrace.analysis.contract.report_schema import AccessCheck
 from cvtrace.analysis.evidence.access_log import AccessLog, path_of, read_access_log
 from cvtrace.analysis.joins.fetches import Gets, is_proxied
 from cvtrace.analysis.joins.phases import DECODE

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
+from cvtrace.analysis.contract.evidence_schema import AccessCheck, Check, Numbering
 from cvtrace.analysis.contract.quantities import pluralize, size
 from cvtrace.analysis.contract.report_options import DEFAULT_OPTIONS, ReportOptions
-from cvtrace.analysis.contract.report_schema import AccessCheck, Check, Numbering
 from cvtrace.analysis.contract.verdict_schema import PROGRAM, ModelFile
 from cvtrace.analysis.evidence.access_check import access_check
 from cvtrace.analysis.evidence.counted_evidence import ROWS, counted_evidence

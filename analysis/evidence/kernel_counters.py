@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.analysis.contract.evidence_schema import Numbering
 from cvtrace.analysis.contract.quantities import pluralize
-from cvtrace.analysis.contract.report_schema import Numbering
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Ints
 from cvtrace.analysis.trace.recording import Mount, Recording

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.report_schema import Check
+from cvtrace.analysis.contract.evidence_schema import Check
 from cvtrace.analysis.joins.fetches import BAD_STATUS, CUT, SILENT, Gets
 from cvtrace.analysis.storage.reloads import client_reloads
 from cvtrace.analysis.storage.tries import failed_connects_of

@@ -3,7 +3,8 @@
 from typing import Final
 
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
-from cvtrace.analysis.contract.report_schema import File, Finding
+from cvtrace.analysis.contract.report_schema import Finding
+from cvtrace.analysis.contract.storage_schema import File
 from cvtrace.analysis.findings.scene import LOW, MEDIUM, Scene
 from cvtrace.analysis.joins.library_calls import calls_missed
 

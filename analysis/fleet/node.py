@@ -11,7 +11,8 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import GROUP_COLUMNS, LABELS
 from cvtrace.analysis.contract.fleet_columns import LOAD_BIN_NS, NO_WORK
 from cvtrace.analysis.contract.quantities import script
-from cvtrace.analysis.contract.report_schema import Fetch, Report
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.storage_schema import Fetch
 from cvtrace.analysis.fleet import clocks
 from cvtrace.analysis.fleet.part import Part, part, skipped
 from cvtrace.analysis.fleet.places import labels_of

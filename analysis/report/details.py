@@ -3,7 +3,8 @@
 from typing import Final
 
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
-from cvtrace.analysis.contract.report_schema import Report, Tensor
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.storage_schema import Tensor
 
 TOP_TENSORS: Final = 3
 TOP_FINDINGS: Final = 3

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cvtrace.analysis.contract.program_schema import Folder
-from cvtrace.analysis.contract.report_schema import File, Report
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.storage_schema import File
 
 MOST: Final = 5
 WORTH: Final = 0.05

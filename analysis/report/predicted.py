@@ -5,7 +5,8 @@ from typing import Final
 from rich.table import Table
 
 from cvtrace.analysis.contract.quantities import seconds, size
-from cvtrace.analysis.contract.report_schema import Prediction, Report, WhatIf
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.whatif_schema import Prediction, WhatIf
 
 COLUMNS: Final = ("load", "prefill", "decode")
 UNKNOWN: Final = "?"

@@ -7,7 +7,8 @@ import numpy as np
 
 from cvtrace.analysis.contract.program_schema import Import, Run
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
-from cvtrace.analysis.contract.report_schema import File, Report
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.storage_schema import File
 from cvtrace.analysis.contract.verdict_schema import INCONCLUSIVE, INFERENCE, YES
 from cvtrace.analysis.report.lines import columns, fitted
 from cvtrace.analysis.report.places import Place, places

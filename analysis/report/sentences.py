@@ -5,8 +5,9 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.analysis.contract.evidence_schema import Check
 from cvtrace.analysis.contract.quantities import listed, pluralize, script, seconds, size
-from cvtrace.analysis.contract.report_schema import Check, MountInfo, Report, TraceInfo
+from cvtrace.analysis.contract.report_schema import MountInfo, Report, TraceInfo
 from cvtrace.analysis.contract.verdict_schema import GENERATION, Verdict
 from cvtrace.analysis.report import programs
 from cvtrace.analysis.report.lines import NO_BREAK

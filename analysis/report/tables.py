@@ -21,7 +21,8 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import LABELS, WAITING
 from cvtrace.analysis.contract.columns import TABLES, WHAT_IF_TABLES, Column
 from cvtrace.analysis.contract.frame_columns import FRAMES, VERDICT_COUNTS, VERDICT_PARTS
-from cvtrace.analysis.contract.report_schema import Prediction, Report
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.whatif_schema import Prediction
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.storage.causes import CAUSES

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from cvtrace.analysis.contract.report_schema import Operator, OperatorLayer
+from cvtrace.analysis.contract.storage_schema import Operator, OperatorLayer
 from cvtrace.analysis.storage.headers.tensor import layer_of
 from cvtrace.tracer.profile import read_nodes
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import Class
-from cvtrace.analysis.contract.report_schema import Prefetching
+from cvtrace.analysis.contract.storage_schema import Prefetching
 from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, pick
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from cvtrace.analysis.attribution.critical_path import class_times, group_seconds
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, LABELS, FetchSeconds
-from cvtrace.analysis.contract.report_schema import Fetch, File, Phase, Token
+from cvtrace.analysis.contract.report_schema import Phase, Token
+from cvtrace.analysis.contract.storage_schema import Fetch, File
 from cvtrace.analysis.evidence.client_calls import client_numbers
 from cvtrace.analysis.evidence.complete import Evidence
 from cvtrace.analysis.evidence.verdict import answer_of_phase

@@ -5,7 +5,7 @@ from typing import TypedDict
 import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.report_schema import Chunk, ClientCache, Fetching, Layer, Tensor
+from cvtrace.analysis.contract.storage_schema import Chunk, ClientCache, Fetching, Layer, Tensor
 from cvtrace.analysis.storage.chunks import KINDS
 from cvtrace.analysis.storage.fetching import most_at_once
 from cvtrace.analysis.storage.tables import Tables

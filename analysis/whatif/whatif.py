@@ -12,7 +12,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, Class
 from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.contract.report_options import Changes
-from cvtrace.analysis.contract.report_schema import PredictedPhase, Prediction, WhatIf
+from cvtrace.analysis.contract.whatif_schema import PredictedPhase, Prediction, WhatIf
 from cvtrace.analysis.trace.intervals import Ints
 from cvtrace.analysis.whatif.larger_model import larger_model
 from cvtrace.analysis.whatif.path_waits import NETWORK, Link, PathWaits, link, path_waits

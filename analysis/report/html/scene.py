@@ -11,7 +11,8 @@ import numpy.typing as npt
 from cvtrace.analysis.attribution.critical_path import class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import seconds, size
-from cvtrace.analysis.contract.report_schema import Fetch, Report
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.storage_schema import Fetch
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.report.html.palette import CACHED, FETCHED, NAMES
 from cvtrace.analysis.report.names import printable, shortened

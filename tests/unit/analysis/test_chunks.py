@@ -3,7 +3,7 @@
 from scene import MODEL, TARGET, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.contract.report_schema import Chunk
+from cvtrace.analysis.contract.storage_schema import Chunk
 from cvtrace.probes.events import Kind, Opcode
 
 MIB = 1 << 20

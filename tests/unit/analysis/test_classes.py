@@ -9,7 +9,8 @@ import pytest
 from cvtrace.analysis.contract import classes, columns
 from cvtrace.analysis.contract.classes import FETCH_PARTS, GROUP_COLUMNS, GROUPS, MEMBERS, WAITING, Class
 from cvtrace.analysis.contract.program_schema import Run
-from cvtrace.analysis.contract.report_schema import Fetch, Phase, Process, Token
+from cvtrace.analysis.contract.report_schema import Phase, Process, Token
+from cvtrace.analysis.contract.storage_schema import Fetch
 
 SOURCE = Path(classes.__file__).read_text(encoding="utf-8")
 LAST = "    UNATTRIBUTED = 15\n"

@@ -12,7 +12,7 @@ from scene import MODEL, Scene
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.classes import LABELS
-from cvtrace.analysis.contract.report_schema import ClientCache, Fetching
+from cvtrace.analysis.contract.storage_schema import ClientCache, Fetching
 from cvtrace.analysis.report import json as json_report
 from cvtrace.analysis.storage.headers import HeaderTensor
 

@@ -20,7 +20,8 @@ from test_access_log import at_ms, lab, loaded
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis.contract.columns import TABLES
 from cvtrace.analysis.contract.report_options import DEFAULT_OPTIONS, ReportOptions
-from cvtrace.analysis.contract.report_schema import PredictedPhase, Prediction, Report
+from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.contract.whatif_schema import PredictedPhase, Prediction
 from cvtrace.analysis.report import tables
 from cvtrace.analysis.report.names import UNSEEN, printable
 from cvtrace.analysis.summary.assemble import full_analysis

@@ -4,7 +4,8 @@ import pytest
 from scene import TARGET, WORKER, WORKER2, Fetch, Scene
 
 from cvtrace.analysis import analyse
-from cvtrace.analysis.contract.report_schema import Fetching, Phase
+from cvtrace.analysis.contract.report_schema import Phase
+from cvtrace.analysis.contract.storage_schema import Fetching
 from cvtrace.probes.events import Kind, Opcode
 
 

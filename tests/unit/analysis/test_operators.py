@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvtrace.analysis.contract.report_schema import Operator, OperatorLayer
+from cvtrace.analysis.contract.storage_schema import Operator, OperatorLayer
 from cvtrace.analysis.storage.operators import operator_layers, operators
 from cvtrace.tracer.folder import NODES_PARQUET
 from cvtrace.tracer.profile import SCHEMA

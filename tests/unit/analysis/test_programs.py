@@ -7,7 +7,8 @@ from scene import MOUNT, TARGET, Fetch, Scene
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.classes import GROUPS
-from cvtrace.analysis.contract.report_schema import File, Folder
+from cvtrace.analysis.contract.report_schema import Folder
+from cvtrace.analysis.contract.storage_schema import File
 from cvtrace.probes.events import Kind, Opcode
 
 PAGE = 4096

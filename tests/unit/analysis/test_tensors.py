@@ -7,7 +7,7 @@ import pytest
 from scene import MODEL, MOUNT, TARGET, WORKER, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
-from cvtrace.analysis.contract.report_schema import Tensor
+from cvtrace.analysis.contract.storage_schema import Tensor
 from cvtrace.analysis.report import text
 from cvtrace.analysis.storage.headers import HeaderTensor
 from cvtrace.probes.events import Kind, Opcode

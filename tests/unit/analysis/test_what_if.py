@@ -11,7 +11,7 @@ from scene import DOWNLOADER, TARGET, WORKER, Fetch, Scene
 
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.contract.report_options import Changes, ReportOptions
-from cvtrace.analysis.contract.report_schema import Prediction
+from cvtrace.analysis.contract.whatif_schema import Prediction
 from cvtrace.cli import main
 from cvtrace.probes.events import Kind, Opcode
 
