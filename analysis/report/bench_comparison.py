@@ -26,7 +26,7 @@ def as_json(comparison: BenchComparison) -> str:
 def render(comparison: BenchComparison, width: int) -> str:
     """Return what changed: sentences on what is more than noise, then all figures."""
     comparison = with_printable_texts(comparison)
-    lines = [each for line in _answer(comparison) for each in wrapped(line, width, subsequent_indent="  ")]
+    lines = [each for line in answer(comparison) for each in wrapped(line, width, subsequent_indent="  ")]
     lines += ["", _side("A", comparison.a), _side("B", comparison.b), ""]
     if comparison.cells:
         lines += _table(comparison, width)
@@ -34,7 +34,8 @@ def render(comparison: BenchComparison, width: int) -> str:
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
-def _answer(comparison: BenchComparison) -> list[str]:
+def answer(comparison: BenchComparison) -> list[str]:
+    """Return sentences on what changed by more than noise."""
     certain = [change for change in comparison.changes if change.certain]
     if not comparison.cells:
         return ["A and B cannot be compared: no state was measured in both."]
@@ -75,7 +76,7 @@ def _table(comparison: BenchComparison, width: int) -> list[str]:
     """Return a line for each cell, with a row for each of its figures below."""
     rows = [["", "A", "B", "change", "", "95 % of it"]]
     rows += [
-        [f"  {FIGURES.get(change.name, change.name)}", *_cells(change)]
+        [f"  {FIGURES.get(change.name, change.name)}", *cells(change)]
         for cell in comparison.cells
         for change in cell.changes
     ]
@@ -88,7 +89,8 @@ def _table(comparison: BenchComparison, width: int) -> list[str]:
     return out
 
 
-def _cells(change: Change) -> list[str]:
+def cells(change: Change) -> list[str]:
+    """Return A, B, the change, its share, and the interval of a figure, as text."""
     a, b = (_quantity(value, change.unit) for value in (change.a, change.b))
     if change.difference is None:
         return [a, b, "", "", ""]

@@ -68,6 +68,15 @@ def _json_of_benches(a: Path, b: Path, _output: Path | None) -> str:
     return bench_comparison.as_json(_comparison_of_benches(a, b))
 
 
+def _html_of_benches(a: Path, b: Path, _output: Path | None) -> str:
+    from cvtrace.analysis.bench import read_bench
+    from cvtrace.analysis.comparison.experiments import compare_benches
+    from cvtrace.analysis.report.html.bench.comparison import render
+
+    bench_a, bench_b = read_bench(a), read_bench(b)
+    return render(bench_a, bench_b, compare_benches(bench_a, bench_b))
+
+
 def _comparison_of_benches(a: Path, b: Path) -> BenchComparison:
     from cvtrace.analysis.bench import read_bench
     from cvtrace.analysis.comparison.experiments import compare_benches
@@ -93,6 +102,7 @@ def _are_benches(a: Path, b: Path) -> bool:
 OF_BENCHES: Final[dict[str, Callable[[Path, Path, Path | None], str]]] = {
     "text": _text_of_benches,
     "json": _json_of_benches,
+    "html": _html_of_benches,
 }
 """What makes each form of a comparison of bench folders."""
 RENDER: Final[dict[str, Callable[[Path, Path, Path | None], str]]] = {"text": _text, "json": _json, "html": _html}
@@ -114,7 +124,7 @@ def command(context: click.Context, a: Path, b: Path, form: str, output: Path | 
     Compares the verdicts, tokens, reads and fetches, and the times of each phase by class. Several runs are compared by their medians, with a
     95 % confidence interval of the difference; an interval in brackets contains zero. HTML shows both runs side by side.
 
-    Folders of `cvtrace bench` are compared state by state, with the same intervals, as text or JSON.
+    Folders of `cvtrace bench` are compared state by state, with the same intervals.
     """
     is_of_benches = _are_benches(a, b)
     form = chosen_name(context, form, output, show=show, choices=tuple(RENDER))
@@ -123,8 +133,6 @@ def command(context: click.Context, a: Path, b: Path, form: str, output: Path | 
     output = destination(
         output, lambda: b.resolve().with_name(f"{a.resolve().name}-{b.resolve().name}.{form}"), force, show
     )
-    if is_of_benches and form not in OF_BENCHES:
-        raise click.UsageError(f"bench folders are compared as {' or '.join(OF_BENCHES)}: leave {form} out")
     rendered = (OF_BENCHES if is_of_benches else RENDER)[form](a, b, output)
     with writing(output) as stream:
         stream.write(rendered.encode(encoding_of(output), "replace"))

@@ -10,9 +10,12 @@ from bench_folders import bench_of, cold_and_hot, run, times, written
 from click.testing import CliRunner, Result
 from runs import cold_run, stored
 
+from cvtrace.analysis.bench import read_bench
 from cvtrace.analysis.comparison.experiments import BenchComparison, compare_benches, judge
 from cvtrace.analysis.comparison.statistics import Change
 from cvtrace.analysis.report import bench_comparison
+from cvtrace.analysis.report.html.bench.comparison import render as render_page
+from cvtrace.analysis.report.html.bench.comparison import side_by_side
 from cvtrace.cli import main
 
 COLD, HOT = ("", None, "cold"), ("", None, "hot")
@@ -166,8 +169,6 @@ def test_the_command_says_what_changed(tmp_path: Path) -> None:
 
 
 def compare_benches_at(a: Path, b: Path) -> BenchComparison:
-    from cvtrace.analysis.bench import read_bench
-
     return compare_benches(read_bench(a), read_bench(b))
 
 
@@ -183,14 +184,36 @@ def test_the_table_fits_80_columns_with_long_names() -> None:
     assert "\x1b" not in bench_comparison.render(compared(hostile, hostile), 80)
 
 
-@pytest.mark.parametrize("words", [("--format", "html"), ("--open",), ("-o", "x.html")])
-def test_pictures_of_bench_folders_are_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
-    a = cold_and_hot(tmp_path / "a", 2.0, 0.5)
+def test_the_page_shows_both_beside_each_other(tmp_path: Path) -> None:
+    a, b = cold_and_hot(tmp_path / "a", 2.0, 0.5), cold_and_hot(tmp_path / "b", 3.0, 0.5, seed=9)
 
-    result = command(a, a, *words)
+    result = command(a, b, "-o", tmp_path / "x.html")
 
-    assert result.exit_code == 2
-    assert "bench folders are compared as text or json" in result.stderr
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    page = (tmp_path / "x.html").read_text()
+    assert "What changed from A to B?" in page
+    assert "cold: load 2.0" in page
+    for name in ("A cold", "B cold", "A hot", "B hot"):
+        assert name in page
+    runs = [each for each in side_by_side(read_bench(a), read_bench(b)).runs if each.state == "cold"]
+    assert [each.variant for each in runs] == ["A"] * 8 + ["B"] * 8
+
+
+def test_pages_of_any_two_benches_can_be_made(tmp_path: Path) -> None:
+    swept = {(variant, value, "cold"): times(1.0) for variant in ("<b>x", "y") for value in (64e6, 256e6)}
+    traced = [run(COLD, 8, 2.5, traced=True, verdict="yes", classes={"network.request": 0.75})]
+    benches = [
+        bench_of(tmp_path / "a", swept),
+        bench_of(tmp_path / "b", {COLD: times(2.0)}, traced),
+        bench_of(tmp_path / "c", {HOT: []}),
+        replace(bench_of(tmp_path / "d", {COLD: times(2.0)}), summary=(), runs=()),
+    ]
+
+    for a in benches:
+        for b in benches:
+            page = render_page(a, b, compare_benches(a, b))
+            assert "What changed from A to B?" in page
+            assert "<b>x" not in page
 
 
 def test_a_bench_and_something_else_are_refused(tmp_path: Path) -> None:
