@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -113,6 +113,21 @@ class TraceFile:
         self._parquet.close()
         self._file.close()
 
+    def parts(self, rows: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Return the columns of its records, so many rows at a time at most, a group in memory. Raises OSError or ValueError."""
+        rows_read = 0
+        try:
+            for number in range(self._parquet.num_row_groups):
+                table = self._parquet.read_row_group(number, self._schema.names, **IN_THIS_THREAD)
+                columns = {name: _numbers(table.column(name), self._schema.field(name)) for name in self._schema.names}
+                for first in range(0, table.num_rows, rows):
+                    yield {name: column[first : first + rows] for name, column in columns.items()}
+                rows_read += table.num_rows
+        except RAISED as error:
+            raise ValueError(str(error)) from error
+        if rows_read != self.rows:
+            raise ValueError("rows are missing")
+
     def read(self) -> npt.NDArray[np.void]:
         """Return its records. Raises OSError or ValueError."""
         records = np.empty(self.rows, dtype=self._dtype)
@@ -174,6 +189,13 @@ def _fill(records: npt.NDArray[np.void], first: int, table: Any, schema: Any, dt
             raise ValueError(f"column {name} is {column.type}")
         records[name][first : first + table.num_rows] = column.to_numpy()
     return first + int(table.num_rows)
+
+
+def _numbers(column: Any, field: Any) -> npt.NDArray[Any]:
+    if column.type != field.type:
+        raise ValueError(f"column {field.name} is {column.type}")
+    numbers: npt.NDArray[Any] = column.to_numpy()
+    return numbers
 
 
 def _unpacked(column: Any, longest: int) -> Any:

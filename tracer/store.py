@@ -22,7 +22,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -31,6 +30,7 @@ import numpy.typing as npt
 
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts, in_order
 from cvtrace.tracer.blocks import BlockFile, BlockSource, read_records
+from cvtrace.tracer.columns import PART_EVENTS, EventColumns, Part
 from cvtrace.tracer.errors import TraceDamaged, TraceExists, TraceMissing, TraceTooLarge, TraceUnwritable
 from cvtrace.tracer.folder import (
     EVENTS_BLOCKS,
@@ -47,10 +47,11 @@ from cvtrace.tracer.folder import (
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.room import check_room
 from cvtrace.tracer.safe_open import open_folder, open_regular
+from cvtrace.tracer.trace import PackedTrace, Trace
 from cvtrace.tracer.user import User
 
 if TYPE_CHECKING:
-    from cvtrace.tracer.parquet import Progress
+    from cvtrace.tracer.parquet import Progress, TraceFile
 
 __all__ = ["SCHEMA", "Trace", "TraceDamaged", "TraceExists", "TraceUnwritable", "TraceWriter", "read_trace"]
 
@@ -70,21 +71,6 @@ META_TYPES: Final[dict[str, type]] = {
 
 MISSING: Final = {errno.ENOENT: "there is no such folder", errno.ENOTDIR: "a trace is a folder, this is a file"}
 """errno of opening a trace -> why there is none."""
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A trace as read back.
-
-    `events` is sorted by ts. `texts` has one record per text. `meta` is meta.json. `damage` is None for a
-    whole trace, otherwise one sentence that says where and why it ends.
-    """
-
-    path: Path
-    meta: dict[str, Any]
-    events: Events
-    texts: Texts
-    damage: str | None
 
 
 class _Stream:
@@ -331,7 +317,18 @@ def _read_parquet(path: Path, folder: int, meta: dict[str, Any]) -> Trace:
         parquet.texts_file(open_regular(folder, TEXTS_PARQUET)) as texts,
     ):
         check_room(path, events.rows, texts.rows, events.size + texts.size)
-        return Trace(path, meta, events.read(), texts.read(), meta.get("error"))
+        return PackedTrace(path, meta, _packed(events), texts.read(), meta.get("error"))
+
+
+def _packed(file: TraceFile) -> EventColumns:
+    """Pack the events part by part, so that they are never in memory as records. Raises OSError or ValueError."""
+    parts: list[Part] = []
+    for columns in file.parts(PART_EVENTS):
+        part = Part.of(columns) if len(columns["ts"]) else None
+        if part is None or (parts and not parts[-1].precedes(columns)):
+            return EventColumns.of(in_order(file.read()))  # another program has written them in another order
+        parts.append(part)
+    return EventColumns(tuple(parts))
 
 
 def _is_there(folder: int, name: str) -> bool:

@@ -40,16 +40,28 @@ def packed(value: Class | Ints, request: Ints | int = -1) -> Ints:
 class CriticalPath:
     """The critical path: pieces of intervals, without gap, in the order of the intervals and of time.
 
-    `of` numbers the interval that a piece is of, `value` is a `Class`, `request` the FUSE request waited for, -1 if none. These columns are
-    as narrow as their numbers allow: only compare them, or choose rows. Two pieces that follow each other differ in class or request.
+    `of` numbers the interval that a piece is of, `value` is a `Class`, `request` the FUSE request waited for, -1 if none. Two pieces that
+    follow each other differ in class or request. The columns are held as narrow as their numbers allow, and made wide when they are read.
     """
 
-    of: Ints
-    value: Ints
-    request: Ints
+    _of: Ints
+    _value: Ints
+    _request: Ints
     _lengths: Ints
     _begin: Ints
     """When the first piece of each interval begins."""
+
+    @property
+    def of(self) -> Ints:
+        return ints(self._of)
+
+    @property
+    def value(self) -> Ints:
+        return ints(self._value)
+
+    @property
+    def request(self) -> Ints:
+        return ints(self._request)
 
     @property
     def length(self) -> Ints:
@@ -61,11 +73,12 @@ class CriticalPath:
 
     @property
     def start(self) -> Ints:
-        before = np.append(0, np.cumsum(self._lengths, dtype=np.int64)[:-1])[: len(self.of)]
-        first = np.flatnonzero(np.append(True, self.of[1:] != self.of[:-1])[: len(self.of)])
+        of = self._of
+        before = np.append(0, np.cumsum(self._lengths, dtype=np.int64)[:-1])[: len(of)]
+        first = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: len(of)])
         shift = np.zeros(len(self._begin), dtype=np.int64)
-        shift[self.of[first]] = self._begin[self.of[first]] - before[first]
-        return before + shift[self.of]
+        shift[of[first]] = self._begin[of[first]] - before[first]
+        return before + shift[of]
 
     @property
     def end(self) -> Ints:
@@ -172,9 +185,10 @@ def unknown_tails(recording: Recording) -> tuple[Ints, Ints] | None:
         return None
     threads = recording.target_threads[0]
     known = np.full(len(threads), recording.start_ns, dtype=np.int64)
-    of_target = recording.is_target_thread(recording.all.tid)
-    sign = np.where(recording.all.kind == Kind.FUSE_SEND, recording.all.start, recording.all.end)
-    np.maximum.at(known, np.searchsorted(threads, recording.all.tid[of_target]), sign[of_target])
+    seen = recording.threads
+    of_target = recording.is_target_thread(seen.tid)
+    sign = np.where(seen.kind == Kind.FUSE_SEND, seen.last_start, seen.last)
+    np.maximum.at(known, np.searchsorted(threads, seen.tid[of_target]), sign[of_target])
     return threads, known
 
 

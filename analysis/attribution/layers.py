@@ -5,21 +5,20 @@ the whole, to the nanosecond. What is held is what a window needs, however long 
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from cvtrace.analysis.trace.intervals import Ints, Lanes, Steps, empty, ints, overlay
 from cvtrace.analysis.trace.recording import Recording
 
-WINDOW_EVENTS: Final = 1 << 20
-"""So many are painted together: with fewer, the work that each window is by itself counts; with more, memory."""
-
 
 def window_edges(recording: Recording, lanes: Lanes) -> Ints:
-    """Return the times between the windows, with begin and end of the lanes: one more than there are windows."""
+    """Return the times between the windows, with begin and end of the lanes: one more than there are windows.
+
+    A window has the events that are packed together (columns.PART_EVENTS): with fewer, the work that each is by itself counts; with more, memory.
+    """
     begin, end = lanes.start_ns, lanes.start_ns + lanes.span_ns - 1
-    times = ints(recording.all.start[WINDOW_EVENTS::WINDOW_EVENTS])
+    times = ints([part.first_ns for part in recording.columns.parts])
     inner = np.unique(times[(times > begin) & (times < end)])
     return np.concatenate([[begin], inner, [end]]).astype(np.int64)
 

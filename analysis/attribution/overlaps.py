@@ -14,7 +14,7 @@ from cvtrace.analysis.contract.classes import OWN_FETCH, Class
 from cvtrace.analysis.joins.fetches import Jobs
 from cvtrace.analysis.joins.phases import PhaseCalls, Segments
 from cvtrace.analysis.joins.requests import Requests
-from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, add_by_group, match, overlay, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, add_by_group, empty, match, overlay, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind
 
@@ -86,9 +86,13 @@ def _last_sign(recording: Recording, thread: int, until: Ints) -> Ints:
     Being preempted is nothing it does, and when a request of it ends is the daemon's doing. Nor counts what it was in at that
     time: who has spun in vain for a while goes to sleep.
     """
-    rows = recording.all
-    of_thread = (rows.tid == thread) & ~((rows.kind == Kind.OFFCPU) & (rows.c == 0))
-    times = np.sort(np.where(rows.kind == Kind.FUSE_SEND, rows.start, rows.end)[of_thread])
+    signs = [empty()]
+    for kind, rows in recording.every(thread):
+        if kind == Kind.OFFCPU:
+            signs.append(rows.end[rows.c != 0])
+        else:
+            signs.append(rows.start if kind == Kind.FUSE_SEND else rows.end)
+    times = np.sort(np.concatenate(signs), kind="stable")
     return pick(times, np.searchsorted(times, until, side="right") - 1, recording.start_ns)
 
 

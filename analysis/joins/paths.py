@@ -212,7 +212,7 @@ def _looked_up(recording: Recording, requests: Requests) -> dict[tuple[int, int]
     """Follow the LOOKUPs of the recording from the root of each mount: parent and name give the child's path."""
     lookups = np.flatnonzero(requests.is_(Opcode.LOOKUP) & (requests.node_of_reply > 0) & (requests.row >= 0))
     names = {(mount.connection, ROOT): mount.path for mount in recording.mounts}
-    texts = recording.text(recording.all.where(requests.row[lookups]))
+    texts = recording.text(recording.of(Kind.FUSE_DAEMON).where(requests.row[lookups]))
     links = zip(
         requests.connection[lookups].tolist(),
         requests.nodeid[lookups].tolist(),

@@ -17,7 +17,7 @@ from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.cvmfs.releases import may_prefetch
-from cvtrace.probes.events import Opcode
+from cvtrace.probes.events import Kind, Opcode
 
 DATA: Final = re.compile(r"/data/[0-9a-f]{2}/[0-9a-f]{38,}(?:-[a-z0-9]+)?P?$")
 """URL of a chunk or whole file; catalogs and the like have another suffix."""
@@ -79,7 +79,7 @@ def _are_read(recording: Recording, jobs: Jobs, use: CacheUse) -> Bools:
     read = np.zeros(len(jobs), dtype=bool)
     rows = np.flatnonzero((use.read_job >= 0) & (use.read_request < 0))
     job = use.read_job[rows]
-    read[job[recording.all.tid[use.read_at[rows]] == jobs.worker[job]]] = True
+    read[job[recording.of(Kind.CACHE_READ).tid[use.read_at[rows]] == jobs.worker[job]]] = True
     return read
 
 

@@ -80,7 +80,7 @@ class Requests:
     direct: Bools
     """READs that go past the page cache."""
     row: Ints
-    """Index of FUSE_DAEMON among all events, -1 without."""
+    """Index among the events FUSE_DAEMON, -1 without."""
     lanes: Lanes
     """One lane for each daemon worker."""
     in_worker: Ints

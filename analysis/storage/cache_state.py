@@ -96,7 +96,7 @@ def disk_waits(study: Study) -> tuple[Ints, Ints] | None:
         return None
     off = off.where((off.c & UNINTERRUPTIBLE) != 0)
     asleep = EventIndex(recording, off, off.tid)
-    reads = recording.all.where(study.use.read_at)
+    reads = recording.of(Kind.CACHE_READ).where(study.use.read_at)
     first = asleep.asof_forward(reads.tid, reads.start)
     wait_start = pick(asleep.rows.start, first, -1)
     inside = (wait_start >= 0) & (wait_start < reads.end)

@@ -42,7 +42,7 @@ def signal_name(number: int) -> str:
 
 def pids(recording: Recording) -> Ints:
     """Return the processes of the target, sorted. eBPF tells a new thread as a fork: only what did something of its own is a process."""
-    active = np.intersect1d(recording.all.tgid, recording.target_tgids)
+    active = np.intersect1d(recording.threads.tgid, recording.target_tgids)
     return np.union1d(active, [recording.target_pid]) if recording.target_pid else active
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, latest_within, match, pick
-from cvtrace.probes.events import Opcode
+from cvtrace.probes.events import Kind, Opcode
 
 MANIFEST: Final = "/.cvmfspublished"
 CATALOG: Final = "C"
@@ -122,8 +122,9 @@ def repeated_after(study: Study, reloaded: Ints) -> Bools:
 def _names(study: Study, request: Ints) -> Ints:
     """Return one number for the name that each request is about, 0 for none."""
     row = study.requests.row[request]
-    rows = study.recording.all.where(np.maximum(row, 0))
-    index = np.where(row >= 0, study.recording.text_index(rows), -1)
+    index = np.full(len(row), -1, dtype=np.int64)
+    known = row >= 0
+    index[known] = study.recording.text_index(study.recording.of(Kind.FUSE_DAEMON).where(row[known]))
     texts = np.append(study.recording.texts["text"], np.zeros(1, dtype="S1"))[index].astype(f"S{NAME_BYTES}")
     _, number = np.unique(texts, return_inverse=True)
     return number.ravel().astype(np.int64)

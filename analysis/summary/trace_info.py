@@ -26,7 +26,7 @@ def trace_info(study: Study, tables: Tables) -> TraceInfo:
         started=str(meta.get("started") or ""),
         duration_s=(end_ns - start_ns) / 1e9,
         probes=str(meta.get("probe") or ""),
-        events=len(recording.all),
+        events=len(recording),
         lost=sum(int(count) for count in (meta.get("lost") or {}).values()),
         missing=(*_not_recorded(study), *_no_scheduler(study), *_encrypted(study), *tables.unread_headers),
         mounts=tuple(

@@ -1,5 +1,6 @@
 """A trace as columns: events by kind, their texts, and who is target and who is daemon."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,10 +8,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.trace.intervals import Bools, Ints, Lanes, earliest_within, empty, ints, latest_within, match
+from cvtrace.analysis.trace.intervals import (
+    Bools,
+    Ints,
+    Lanes,
+    earliest_within,
+    empty,
+    ints,
+    latest_within,
+    match,
+    numbered,
+)
 from cvtrace.analysis.trace.keys import thread_kind_key
 from cvtrace.analysis.trace.meta import checked
-from cvtrace.probes.events import UNFINISHED, Events, Kind, Side, Sight, Texts, in_order
+from cvtrace.probes.events import UNFINISHED, Events, Kind, Side, Sight, Texts
+from cvtrace.tracer.columns import EventColumns
 from cvtrace.tracer.store import Trace
 
 LONGEST_NS: Final = 2**50
@@ -23,7 +35,7 @@ OF_TARGET: Final = tuple(kind for kind in Kind if kind.side is Side.TARGET)
 class Rows:
     """Events of some kinds, sorted by start, in columns that are wide (int64, bool) and made when they are first asked for.
 
-    A table is either whole, of columns that are given, or rows chosen from such a one; `index` is the place of each row there.
+    A table is either whole, of columns that are given or of a recording, or rows chosen from such a one; `index` is the place of each row there.
     """
 
     start: Ints
@@ -37,26 +49,70 @@ class Rows:
     c: Ints
     unfinished: Bools
 
-    def __init__(self, table: "Rows | None" = None, index: Ints | None = None, **columns: Any) -> None:
-        self._whole = table
-        self.index: Ints = np.arange(len(columns["start"]), dtype=np.int64) if index is None else index
+    def __init__(
+        self, table: Callable[[str], Any] | None = None, index: Ints | None = None, count: int = 0, **columns: Any
+    ) -> None:
+        self._column = columns.__getitem__ if table is None else table
+        self._index = index
+        self._count = len(columns["start"]) if table is None else count
         vars(self).update(columns)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return self._count if self._index is None else len(self._index)
+
+    @property
+    def index(self) -> Ints:
+        return np.arange(self._count, dtype=np.int64) if self._index is None else self._index
 
     def __getattr__(self, name: str) -> Any:
-        if self._whole is None or name not in Rows.__annotations__:
+        if name not in Rows.__annotations__:
             raise AttributeError(name)
-        column = vars(self._whole)[name][self.index]
-        if column.dtype != np.bool_:
-            column = column.astype(np.int64, copy=False)
+        column = self._column(name)
+        if self._index is not None:
+            column = column[self._index]
         setattr(self, name, column)
         return column
 
     def where(self, chosen: Bools | Ints) -> "Rows":
         """Return the chosen rows, by mask or by index."""
-        return Rows(self if self._whole is None else self._whole, self.index[chosen])
+        if self._index is not None:
+            return Rows(self._column, self._index[chosen])
+        return Rows(self._column, np.flatnonzero(chosen) if chosen.dtype == np.bool_ else ints(chosen))
+
+
+class _OfKinds:
+    """The columns of the events of some kinds, in the order (ts, kind, tid)."""
+
+    def __init__(self, columns: EventColumns, numbers: list[int]) -> None:
+        self._columns, self._numbers = columns, sorted(numbers)
+        self.count = sum(columns.counts[number] for number in numbers)
+
+    @cached_property
+    def _order(self) -> Ints | None:
+        if len(self._numbers) < 2:
+            return None
+        times = np.concatenate([self._columns.column(number, "ts") for number in self._numbers])
+        return np.argsort(times, kind="stable")
+
+    def __call__(self, name: str) -> Any:
+        parts = [self._of_kind(number, name) for number in self._numbers]
+        column = parts[0] if len(parts) == 1 else np.concatenate(parts or [empty()])
+        return column if self._order is None else column[self._order]
+
+    def _of_kind(self, number: int, name: str) -> Any:
+        columns, count = self._columns, self._columns.counts[number]
+        if name == "unfinished":
+            return np.full(count, bool(number & UNFINISHED))
+        if name == "kind":
+            return np.full(count, number & ~UNFINISHED, dtype=np.int64)
+        if name == "end":
+            return columns.column(number, "ts") + _lengths(columns.column(number, "dur"))
+        return columns.column(number, "ts" if name == "start" else name)
+
+
+def _lengths(dur: Ints) -> Ints:
+    """Cut lengths that are absurd; one of 2^63 and more is negative here."""
+    return np.where(dur < 0, LONGEST_NS, np.minimum(dur, LONGEST_NS))
 
 
 @dataclass(frozen=True)
@@ -111,22 +167,22 @@ class Mount:
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded. Built by `recording`.
-
-    `all` holds every event, sorted by (ts, kind, tid), in columns as narrow as those of the trace: only compare them, or choose rows.
-    """
+    """What was recorded. Built by `recording`."""
 
     path: Path
     meta: dict[str, Any]
     damage: str | None
-    all: Rows
-    kinds: dict[int, Ints]
+    columns: EventColumns
     texts: Texts
     start_ns: int
     end_ns: int
     mounts: tuple[Mount, ...]
     unobserved_events: Events
     """FUSE requests of the target and pages it touched on mounts that are not observed (`meta["other_mounts"]`), in order."""
+    threads: "ThreadsSeen"
+
+    def __len__(self) -> int:
+        return len(self.columns)
 
     @property
     def kernel(self) -> str:
@@ -135,13 +191,18 @@ class Recording:
 
     def of(self, *kinds: Kind) -> Rows:
         """Return the events of these kinds."""
-        chosen = [self.kinds[kind] for kind in kinds if kind in self.kinds]
-        if not chosen:
-            return self.all.where(empty())
-        return self.all.where(chosen[0] if len(chosen) == 1 else np.sort(np.concatenate(chosen), kind="stable"))
+        table = _OfKinds(self.columns, [number for kind in kinds for number in self.columns.kinds(int(kind))])
+        return Rows(table, count=table.count)
+
+    def every(self, thread: int) -> Iterator[tuple[int, Rows]]:
+        """Return the events of a thread, kind by kind."""
+        for kind in np.unique(self.threads.kind[self.threads.tid == thread]).tolist():
+            table = _OfKinds(self.columns, self.columns.kinds(kind))
+            rows = Rows(table, count=table.count)
+            yield kind, rows.where(rows.tid == thread)
 
     def has(self, *kinds: Kind) -> bool:
-        return any(kind in self.kinds for kind in kinds)
+        return any(self.columns.kinds(int(kind)) for kind in kinds)
 
     @property
     def probe(self) -> str:
@@ -202,9 +263,13 @@ class Recording:
     def target_pid(self) -> int:
         return int((self.meta.get("target") or {}).get("pid") or 0)
 
+    def processes_of(self, *kinds: Kind) -> Ints:
+        """Return the processes that have events of these kinds, sorted."""
+        return np.unique(self.threads.tgid[np.isin(self.threads.kind, kinds)])
+
     @cached_property
     def daemon_pids(self) -> Ints:
-        by_events = np.unique(self.of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY).tgid)
+        by_events = self.processes_of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY)
         by_meta = ints([mount.daemon_pid for mount in self.mounts if mount.daemon_pid])
         return np.union1d(by_events, by_meta)
 
@@ -212,16 +277,17 @@ class Recording:
     def target_tgids(self) -> Ints:
         """Processes of the target's tree."""
         forks = self.of(Kind.PROC_FORK)
-        known = np.concatenate([ints([self.target_pid] if self.target_pid else []), forks.a, self.of(*OF_TARGET).tgid])
+        of_pid = ints([self.target_pid] if self.target_pid else [])
+        known = np.concatenate([of_pid, forks.a, self.processes_of(*OF_TARGET)])
         return np.setdiff1d(known, self.daemon_pids)
 
     @cached_property
     def target_threads(self) -> tuple[Ints, Ints]:
         """Threads of the target's tree, sorted: (tid, tgid)."""
-        forks = self.of(Kind.PROC_FORK)
-        of_target = np.isin(self.all.tgid, self.target_tgids)
-        tids = np.concatenate([self.all.tid[of_target], forks.b, self.target_tgids])
-        tgids = np.concatenate([self.all.tgid[of_target], forks.a, self.target_tgids])
+        forks, seen = self.of(Kind.PROC_FORK), self.threads
+        of_target = np.isin(seen.tgid, self.target_tgids)
+        tids = np.concatenate([seen.tid[of_target], forks.b, self.target_tgids])
+        tgids = np.concatenate([seen.tgid[of_target], forks.a, self.target_tgids])
         unique, first = np.unique(tids, return_index=True)
         return unique, tgids[first]
 
@@ -238,6 +304,51 @@ def _sights_of(probe: str, meta: dict[str, Any]) -> frozenset[str]:
     return frozenset(set(Sight) - unseen - ({Sight.SCHEDULER} if probe != "ebpf" else set[Sight]()))
 
 
+@dataclass(frozen=True)
+class ThreadsSeen:
+    """Threads that have events: a row for each thread, process and kind, in the order in which the first of these events began.
+
+    `first` is when it began, `last` when the last one of them was over, `last_start` when the last one of them began.
+    """
+
+    tid: Ints
+    tgid: Ints
+    kind: Ints
+    first: Ints
+    last: Ints
+    last_start: Ints
+
+    def lives(self, tids: Ints) -> tuple[Ints, Ints]:
+        """Return when the first event of each of these threads began, and when the last one was over; 2^63 and 0 without any."""
+        number = match(tids, self.tid)
+        known = number >= 0
+        first = np.full(len(tids), np.iinfo(np.int64).max, dtype=np.int64)
+        last = np.zeros(len(tids), dtype=np.int64)
+        np.minimum.at(first, number[known], self.first[known])
+        np.maximum.at(last, number[known], self.last[known])
+        return first, last
+
+
+def _threads_seen(columns: EventColumns) -> ThreadsSeen:
+    rows = [np.empty((6, 0), dtype=np.int64)]
+    for number in columns:
+        table = _OfKinds(columns, [number])
+        tids, tid = numbered(table("tid"))
+        tgids, tgid = numbered(table("tgid"))
+        pairs, pair = numbered(tid * len(tgids) + tgid)
+        start, end = table("start"), table("end")
+        latest_end = np.full(len(pairs), np.iinfo(np.int64).min, dtype=np.int64)
+        np.maximum.at(latest_end, pair, end)
+        first, last = np.empty(len(pairs), dtype=np.int64), np.empty(len(pairs), dtype=np.int64)
+        first[pair[::-1]], last[pair] = start[::-1], start  # the one that is written last counts
+        kind = np.full(len(pairs), number, dtype=np.int64)
+        rows.append(np.stack([tids[pairs // len(tgids)], tgids[pairs % len(tgids)], kind, first, latest_end, last]))
+    table_of_rows = np.concatenate(rows, axis=1)
+    in_turn = table_of_rows[:, np.lexsort((table_of_rows[2], table_of_rows[3]))]
+    tid, tgid, kind, first, last, last_start = in_turn
+    return ThreadsSeen(tid, tgid, kind & ~UNFINISHED, first, last, last_start)
+
+
 def recording(trace: Trace) -> Recording:
     """Turn a trace into columns; events in any order, with a negative or absurd length cut to size.
 
@@ -245,28 +356,21 @@ def recording(trace: Trace) -> Recording:
     """
     meta = checked(trace)
     mounts = tuple(Mount.of(entry) for entry in meta.get("mounts") or ())
-    events, unobserved = _split(in_order(trace.events), mounts, meta)
-    when = events["ts"].view(np.int64)
-    rows = _rows(events, when)
-    kind = rows.kind
-    order = np.argsort(kind.astype(np.uint16), kind="stable")
-    present, first = np.unique(kind[order], return_index=True)
-    places = np.split(order.astype(np.int64), first[1:]) if len(present) else []
+    columns, unobserved = _split(trace.columns(), mounts, meta)
     clock = meta.get("clock") or {}
     edges = [clock[name] for name in ("start_ns", "end_ns") if isinstance(clock.get(name), int)]
-    start_ns = min([*edges, *(int(when[0]) for _ in range(len(when) > 0))], default=0)
-    end_ns = max([*edges, *(int(rows.end.max()) for _ in range(len(when) > 0))], default=0)
+    seen = _threads_seen(columns)
     return Recording(
         path=trace.path,
         meta=meta,
         damage=trace.damage,
-        all=rows,
-        kinds={int(number): place for number, place in zip(present, places, strict=True)},
+        columns=columns,
         texts=trace.texts,
-        start_ns=start_ns,
-        end_ns=end_ns,
+        start_ns=min([*edges, *seen.first[:1].tolist()], default=0),
+        end_ns=max([*edges, *seen.last.tolist()], default=0),
         mounts=mounts,
         unobserved_events=unobserved,
+        threads=seen,
     )
 
 
@@ -274,39 +378,22 @@ ON_DEVICES: Final = (Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP, Kind.READAHEAD, 
 """Kinds whose `a` is the device of a file."""
 
 
-def _split(events: Events, mounts: tuple[Mount, ...], meta: dict[str, Any]) -> tuple[Events, Events]:
+def _split(columns: EventColumns, mounts: tuple[Mount, ...], meta: dict[str, Any]) -> tuple[EventColumns, Events]:
     """Tell events on observed mounts and of no mount at all from those on other FUSE mounts, which newer traces have as well."""
     other_mounts = [other for other in meta.get("other_mounts") or () if isinstance(other, dict)]
     connections, devices = (
         ints([other[name] for other in other_mounts if type(other.get(name)) is int and 0 <= other[name] < 2**63])
         for name in ("connection", "device")
     )
-    if not len(other_mounts):
-        return events, events[:0]
-    kind = events["kind"] & ~np.uint16(UNFINISHED)
     connections = np.setdiff1d(connections, [mount.connection for mount in mounts])
     devices = np.setdiff1d(devices, [mount.device for mount in mounts])
-    on_others = (kind == Kind.FUSE_SEND) & np.isin(events["b"].view(np.int64), connections)
-    on_others |= np.isin(kind, ON_DEVICES) & np.isin(events["a"].view(np.int64), devices)
-    return (events, events[:0]) if not on_others.any() else (events[~on_others], events[on_others])
-
-
-def _rows(events: Events, when: Ints) -> Rows:
-    """Present the columns of the trace where they are: copied, a long trace would be in memory twice."""
-    flagged: Any = events["kind"]
-    length = np.minimum(events["dur"], np.uint64(LONGEST_NS)).astype(np.int64)
-    return Rows(
-        start=when,
-        end=when + length,
-        tgid=events["tgid"],
-        tid=events["tid"],
-        kind=flagged & ~np.uint16(UNFINISHED),
-        ret=events["ret"],
-        a=events["a"].view(np.int64),
-        b=events["b"].view(np.int64),
-        c=events["c"].view(np.int64),
-        unfinished=(flagged & np.uint16(UNFINISHED)) != 0,
-    )
+    on_others = {}
+    for kind, name, others in [(Kind.FUSE_SEND, "b", connections), *((kind, "a", devices) for kind in ON_DEVICES)]:
+        for number in columns.kinds(int(kind)) if len(others) else ():
+            is_other = np.isin(columns.column(number, name), others)
+            if is_other.any():
+                on_others[number] = is_other
+    return columns.split(on_others)
 
 
 class EventIndex:

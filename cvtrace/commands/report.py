@@ -99,7 +99,7 @@ def command(
 
     with doing("reading the trace"):
         recorded = read_trace(trace)
-    with doing(f"analysing {len(recorded.events):,} events"):
+    with doing(f"analysing {len(recorded):,} events"):
         analysis = full_analysis(recorded, headers_of(recorded, calling_user(os.environ), model), options=options)
     chosen.write(analysis, settings)
     if is_set(context, "model") and not analysis.report.tensors:

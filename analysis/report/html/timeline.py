@@ -203,10 +203,7 @@ def _threads(scene: Scene) -> tuple[Intervals, list[str]]:
     study = scene.study
     waiting, often = np.unique(study.waits.tid, return_counts=True)
     tids = waiting[np.argsort(-often, kind="stable")][:THREADS]
-    events = study.recording.all
-    of_thread = [events.tid == tid for tid in tids]
-    first = np.array([events.start[each].min() for each in of_thread], dtype=np.int64)
-    last = np.array([events.end[each].max() for each in of_thread], dtype=np.int64)
+    first, last = study.recording.threads.lives(tids)
     first, last = np.clip(first, scene.since, scene.until), np.clip(last, scene.since, scene.until)
     steps = study.threads.between(tids, first, last)
     path = study.critical_path

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from cvtrace.analysis.report.html.scene import Scene
-from cvtrace.analysis.trace.intervals import Ints
+from cvtrace.analysis.trace.intervals import Ints, match, pick
 
 LISTED: Final = 3
 """Workers of a track that are listed by number."""
@@ -14,9 +14,8 @@ LISTED: Final = 3
 
 def thread_names(scene: Scene, tids: Ints) -> list[str]:
     """Return a name for each thread of the target: main thread, pool thread 2, process 4711, thread 2 of process 4711."""
-    events = scene.study.recording.all
-    first = np.array([np.argmax(events.tid == tid) for tid in tids.tolist()], dtype=np.int64)
-    process = events.tgid[first] if len(tids) else tids
+    seen = scene.study.recording.threads
+    process = pick(seen.tgid, match(seen.tid, tids), -1)
     main = _main_process(scene, process)
     numbers: Counter[int] = Counter()
     names = []

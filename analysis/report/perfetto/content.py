@@ -153,13 +153,7 @@ class Content:
     def _threads(self) -> Slices:
         """Return what every thread of the target did, by class; what it waited for is an argument."""
         tids, tgids = self.study.recording.target_threads
-        events = self.study.recording.all
-        number = np.searchsorted(tids, events.tid)
-        of_target = pick(tids, number, -1) == events.tid
-        first = np.full(len(tids), np.iinfo(np.int64).max, dtype=np.int64)
-        last = np.zeros(len(tids), dtype=np.int64)
-        np.minimum.at(first, number[of_target], events.start[of_target])
-        np.maximum.at(last, number[of_target], events.end[of_target])
+        first, last = self.study.recording.threads.lives(tids)
         active = np.flatnonzero(last > first)
         track = np.array([self._thread(int(tgids[each]), int(tids[each])) for each in active], dtype=np.int64)
         pieces = self.study.threads.between(tids[active], first[active], last[active])

@@ -14,10 +14,13 @@ from test_properties import SLOW, cut_after, scenes
 
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis import analyse
-from cvtrace.analysis.attribution import critical_path, layers
+from cvtrace.analysis.attribution import critical_path
+from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.study import study_of
 from cvtrace.analysis.report import json
 from cvtrace.analysis.trace.intervals import Ints, Lanes
 from cvtrace.analysis.trace.recording import Recording
+from cvtrace.tracer import columns
 from cvtrace.tracer.store import Trace
 
 
@@ -57,21 +60,35 @@ def test_windows_of_a_log_of_a_real_client_give_the_same_report(run: str) -> Non
     assert all(report(trace, range(1, span_us, span_us // parts)) == whole for parts in (2, 7, 40))
 
 
+@given(scenes(), st.integers(1, 40))
+@SLOW
+def test_events_packed_in_parts_of_any_size_give_the_same_report(scene: Scene, part_events: int) -> None:
+    # A part is a window, too.
+    trace = scene.trace()
+    whole = json.render(analyse(trace))
+    with mock.patch.object(columns, "PART_EVENTS", part_events):
+        assert json.render(analyse(trace)) == whole
+
+
 def test_the_windows_of_a_long_trace_give_the_same_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    # GIVEN a trace of a hundred windows, in which waits, requests and fetches reach from one into the next
+    # GIVEN a trace in which waits, requests and fetches reach from one window into the next
     trace = big_trace(3_000, tokens=40)
     whole = json.render(analyse(trace))
-    # WHEN it is analysed in windows of 200 events
-    monkeypatch.setattr(layers, "WINDOW_EVENTS", 200)
-    study_edges = layers.window_edges
-    counts = []
-
-    def counted(recording: Recording, lanes: Lanes) -> Ints:
-        edges = study_edges(recording, lanes)
-        counts.append(len(edges) - 1)
-        return edges
-
-    monkeypatch.setattr(critical_path, "window_edges", counted)
+    # WHEN it is analysed in a hundred windows of 200 events
+    monkeypatch.setattr(columns, "PART_EVENTS", 200)
+    assert len(trace.columns().parts) > 90
     # THEN nothing of the report is another
     assert json.render(analyse(trace)) == whole
-    assert min(counts) > 90
+
+
+def test_columns_of_a_long_critical_path_are_wide_whatever_they_are_held_in() -> None:
+    # GIVEN a path of some hundred pieces: their numbers fit one byte
+    study = study_of(big_trace(50, tokens=40))
+    path = study.call_path
+    assert 40 < len(path.of) < 2**15
+    # WHEN they are put into one number with something else THEN nothing overflows
+    for column in (path.of, path.value, path.request, path.length, path.start, path.end):
+        assert column.dtype == np.int64
+    by_call = class_times(path, path.of, 41)
+    walls = (study.phase_calls.end - study.phase_calls.start).tolist()
+    assert by_call.sum(axis=1).tolist() == walls
