@@ -21,6 +21,8 @@ from cvtrace.probes.residency.survey import ANSWER_S, File, NotLookedAt, files_o
 from cvtrace.tracer.user import User, switch_user
 
 MOST_COMPANIONS: Final = 1000
+PATIENCE_S: Final = 15.0
+"""How long mounts, clients and their sockets may take to answer: an experiment can wait, and a machine under test may be busy."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def rights_of(user: User) -> Callable[[], None]:
 def look(arguments: Sequence[str], models: Sequence[str], directory: Path, user: User) -> Place:
     """Return the files that arguments name, or `models`. Raises WrongExperiment, NotLookedAt."""
     awaken([*arguments, *models])
-    known = clients()
+    known = clients(PATIENCE_S)
     points = mount_points(known)
     switch = rights_of(user)
     for model in models:
@@ -81,7 +83,7 @@ def look(arguments: Sequence[str], models: Sequence[str], directory: Path, user:
     except FileNotFoundError as failure:
         raise WrongExperiment(failure.strerror or str(failure)) from None
     used = {file.device for file in files}
-    mounts = survey([point for point in points if point.device in used], known).mounts
+    mounts = survey([point for point in points if point.device in used], known, PATIENCE_S).mounts
     for mount in mounts:
         if not mount.answers:
             raise NotLookedAt(mount.error or f"{mount.path} does not answer")

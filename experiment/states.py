@@ -19,7 +19,7 @@ from cvtrace.analysis.bench.schema import COLD, HOT, LOCAL, WARM_DISK, WARM_MEMO
 from cvtrace.analysis.contract.quantities import pluralize, size
 from cvtrace.experiment.copies import LocalCopy
 from cvtrace.experiment.errors import NotReachable
-from cvtrace.experiment.files import Place
+from cvtrace.experiment.files import PATIENCE_S, Place
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.cvmfs.counters import Counters, counters_of
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
@@ -77,7 +77,7 @@ def _check_clients(place: Place) -> list[int | None]:
         raise NotReachable(
             f"the client does not list the chunks of {path}, so no state can be verified: it has to be a cvmfs2 of 2.11 or newer"
         )
-    answers = counters_of(place.mounts, with_quota=True)
+    answers = counters_of(place.mounts, with_quota=True, seconds=PATIENCE_S)
     for mount, answer in zip(place.mounts, answers, strict=True):
         if answer.error is not None:
             raise NotReachable(
@@ -212,7 +212,7 @@ def _unless_all(what: str, there: int | None, total: int, where: str) -> str:
 
 def count(place: Place) -> list[Counters]:
     """Return the counters of the clients."""
-    return counters_of(place.mounts)
+    return counters_of(place.mounts, seconds=PATIENCE_S)
 
 
 def counted(before: Sequence[Counters], after: Sequence[Counters]) -> Counted:

@@ -118,11 +118,11 @@ def take(kind: str, folder: Path) -> list[str]:
     taken = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1000, "height": 900}, color_scheme="light")
         page.goto((folder / "bench.html").as_uri())
         page.wait_for_selector("html[data-ready]")
         for key in PICTURES[kind]:
-            place = page.locator(f"section:has(#plot-{key})")
+            place = page.locator(f"#plot-{key}")
             if place.count():
                 place.scroll_into_view_if_needed()
                 page.wait_for_timeout(800)  # it is drawn when it is in view

@@ -69,8 +69,9 @@ def laws(info: BenchInfo, runs: Sequence[Run], held_out: float | None = None) ->
         return ()
     loads: dict[CellKey, Floats] = {}
     chosen = measured(runs, traced=info.trace_all)
+    metric = "load_s" if any(run.load_s is not None for run in chosen) else "total_s"
     for key in {cell_of(run) for run in chosen}:
-        values = values_of([run for run in chosen if cell_of(run) == key], "load_s")
+        values = values_of([run for run in chosen if cell_of(run) == key], metric)
         if len(values):
             loads[key] = values
     # A law over sizes may take all variants together; one along another axis belongs to a variant.
