@@ -56,7 +56,7 @@ class NotABench(TraceDamaged):
 
 def is_bench(path: Path | str) -> bool:
     """Return whether there is a bench folder at a path."""
-    return (Path(path) / BENCH_JSON).is_file()
+    return os.path.isfile(Path(path) / BENCH_JSON)  # noqa: PTH113 - false also where the folder may not be looked into
 
 
 def read_bench(path: Path | str) -> Bench:

@@ -244,6 +244,7 @@ def test_a_file_that_no_check_wrote_is_kept(trace: Path, tmp_path: Path) -> None
 
     assert (result.exit_code, (tmp_path / "notes").read_text()) == (2, "mine")
     assert check(trace, "load.fuse_reads == 1", "--junit", tmp_path / "no" / "folder.xml").exit_code == 2
+    assert check(trace, "load.fuse_reads == 1", "--junit", tmp_path / ("x" * 300)).exit_code == 2
 
 
 def test_xml_on_stdout_is_nothing_but_xml(trace: Path) -> None:

@@ -131,3 +131,9 @@ def test_a_folder_in_the_place_of_bench_json_makes_no_bench(tmp_path: Path) -> N
     (tmp_path / "x" / "bench.json").mkdir()
 
     assert not is_bench(tmp_path / "x")
+
+
+def test_a_place_that_cannot_be_looked_at_is_no_bench() -> None:
+    assert not is_bench(Path("x" * 5000))
+    result = run("check", "x" * 5000, "load.wall_s < 1")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (4, "", 1)
