@@ -28,7 +28,23 @@ What passes from room to room, in this order; `summary.assemble.full_analysis` i
 Of the other packages, `cvtrace.probes.events`, `cvtrace.probes.phases` and `cvtrace.tracer.store` may be imported.
 """
 
-from cvtrace.analysis.contract.report_schema import Report
-from cvtrace.analysis.summary.assemble import analyse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cvtrace.analysis.contract.report_schema import Report
+    from cvtrace.analysis.summary.assemble import analyse
 
 __all__ = ["Report", "analyse"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for; many commands need a part of the contract and not pandas, pyarrow and all rooms (0.3 s)."""
+    if name == "analyse":
+        from cvtrace.analysis.summary.assemble import analyse
+
+        return analyse
+    if name == "Report":
+        from cvtrace.analysis.contract.report_schema import Report
+
+        return Report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,12 +4,16 @@
 `probes/` compares the names of probes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cvtrace.probes.capabilities import Capability
-from cvtrace.probes.events import Events, Sight, Texts
+
+if TYPE_CHECKING:  # numpy, which who only looks at mounts does not need
+    from cvtrace.probes.events import Events, Sight, Texts
 
 
 class CannotObserve(Exception):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,8 @@ EXTRA: Final = re.compile(r"^(?P<package>[A-Za-z0-9._-]+)(?P<version>[^;]*);.*ex
 
 def packages_of(extra: str) -> list[str]:
     """Return the requirements of an extra, such as `onnx>=1.16`, from the installed metadata."""
+    from importlib.metadata import PackageNotFoundError, requires
+
     try:
         lines = requires("cvtrace") or []
     except PackageNotFoundError:

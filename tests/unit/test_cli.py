@@ -102,3 +102,19 @@ def test_help_imports_no_heavy_package(argv: list[str]) -> None:
     # THEN
     assert "Usage:" in result.stdout + result.stderr
     assert not heavy & set(result.stderr.split())
+
+
+def test_residency_imports_no_heavy_package() -> None:
+    # GIVEN that most of the time of a look at a few files would be the import of packages for traces
+    heavy = {"numpy", "pandas", "pyarrow"}
+    code = (
+        "import sys\nfrom cvtrace.commands import residency\nimport cvtrace.probes.residency.survey, cvtrace.tracer.user\n"
+        "print(residency._drawn([], []), *sys.modules)"
+    )
+
+    # WHEN
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    # THEN
+    assert "page cache" in result.stdout
+    assert not heavy & set(result.stdout.split())
