@@ -7,7 +7,20 @@ from pathlib import Path
 
 import click
 
-from benchmarks import ablation, analysis, api, bundle, exports, fleet, html_report, model, read_loop, recorder, what_if
+from benchmarks import (
+    ablation,
+    analysis,
+    api,
+    bundle,
+    exports,
+    fleet,
+    html_report,
+    model,
+    read_loop,
+    recorder,
+    warmup,
+    what_if,
+)
 from benchmarks.results import Settings, machine, table
 
 BENCHMARKS = {
@@ -22,7 +35,10 @@ BENCHMARKS = {
     "what_if": what_if.run,
     "bundle": bundle.run,
     "fleet": fleet.run,
+    "warmup": warmup.run,
 }
+OWN_PAGE = ("what_if", "warmup")
+"""Benchmarks whose table is in a page of its own, which they write; nothing of them is in docs/benchmarks.md."""
 HEAD = """# What tracing costs
 
 Made by `make bench` ({command}) on: {machine}.
@@ -39,18 +55,22 @@ of it there, nothing in the page cache.
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1))
-@click.option("--update", is_flag=True, help="Write docs/benchmarks.md.")
+@click.option(
+    "--update", is_flag=True, help="Write docs/benchmarks.md, or the page of the benchmark (what_if, warmup)."
+)
 def main(names: tuple[str, ...], repeats: int, update: bool) -> None:
     """Measure what tracing costs (root; a few minutes)."""
     if os.geteuid() != 0:
         raise click.ClickException("the benchmarks load BPF programs: run `sudo make bench`")
     root = Path(__file__).resolve().parents[1]
-    settings = Settings(repeats, root / "bench-out")
+    settings = Settings(repeats, root / "bench-out", update)
     settings.folder.mkdir(exist_ok=True)
     command = f"python -m benchmarks --repeats {repeats} {' '.join(names)}".strip()
-    rows = [row for name in names or BENCHMARKS for row in BENCHMARKS[name](settings)]
+    chosen = names or tuple(name for name in BENCHMARKS if not update or name not in OWN_PAGE)
+    rows = [row for name in chosen for row in BENCHMARKS[name](settings)]
     page = HEAD.format(machine=machine(), repeats=repeats, command=command) + table(rows)
-    target = root / "docs" / "benchmarks.md" if update else settings.folder / "benchmarks.md"
+    own_page = all(name in OWN_PAGE for name in chosen)
+    target = root / "docs" / "benchmarks.md" if update and not own_page else settings.folder / "benchmarks.md"
     target.write_text(page)
     click.echo(page)
     click.echo(f"kept in {target}", err=True)

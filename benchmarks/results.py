@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Measure = Callable[[], float]
+BEGIN, END = "<!-- table -->\n", "<!-- end of table -->"
+"""Around what a benchmark writes into a page of its own."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class Settings:
 
     repeats: int
     folder: Path
+    update: bool = False
+    """Whether benchmarks with a page of their own write it."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,10 @@ def table(rows: Sequence[Row]) -> str:
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         lines.append(f"| {row.measure} | {row.value} | {row.aim} | {met} |")
     return "\n".join(lines) + "\n"
+
+
+def put_between(page: Path, text: str) -> None:
+    """Replace what is between the marks in a page. Raises ValueError if it does not have them once each."""
+    before, rest = page.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(f"{before}{BEGIN}{text}{END}{after}")

@@ -1,173 +1,262 @@
-"""Predictions of `cvtrace report --what-if` against runs in the lab in which what was supposed is so."""
+"""Predictions of `cvtrace report --what-if` against runs in the lab in which what was supposed is so.
+
+A round makes every run once, so that a slow moment of the machine is spread over all rows. A run serves every row that it
+is part of, before or after the change. With `--update` the table goes into docs/what-if.md, and the largest error of each prediction into
+analysis/whatif/lab_error.py, from where reports have it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from benchmarks.results import Row, Settings
+from benchmarks.model import CLIENT
+from benchmarks.results import Row, Settings, machine
 from benchmarks.tracers import cvtrace
+from benchmarks.what_if_page import Compared, write_page
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.contract.report_options import Changes, ReportOptions
 from cvtrace.lab.origin import control
-from cvtrace.lab.stack import Options, Stack, forget_pages, temporary, warm, wipe_client_cache
+from cvtrace.lab.stack import Options, Stack, drop_mount_cache, temporary, warm, wipe_client_cache
 from cvtrace.tracer.store import read_trace
 
 SCRIPT, READERS = (Path(__file__).with_name(name) for name in ("genai.py", "readers.py"))
-SIZE_BYTES, LARGER = 24_000_000, 4
-CHUNK_BYTES = 1 << 20
+SMALL, MEDIUM, LARGE = 64_000_000, 256_000_000, 1_024_000_000
+TIMES_SMALL: Final = (8, 512_000_000)
+"""Of the lab's models, this one has eight times the matrices, the output layer and the embedding of the small one, each; LARGE has four
+times those of MEDIUM. Others of its sizes differ in their parts."""
+READ_BYTES, READ_CHUNK_BYTES = 24_000_000, 1 << 20
 TOKENS = 32
 AT_ONCE = 4
 FAR = {"first_byte_delay_s": 0.020, "bandwidth_bytes_per_s": 40e6}
 NEAR = {"bandwidth_bytes_per_s": 1.25e8}
 """As analysis/whatif/whatif.py supposes a proxy next door."""
 OF_MODEL = ("load", "tokenizer", "prefill", "decode")
+UNCHANGED: Final = Changes()
+AIM: Final = {"in_memory": 10, "local_copy": 10, "larger_model": 10}
+"""Per cent that a prediction may be wrong."""
 
 
 @dataclass
 class _Lab:
-    """A stack that is up, and what can be run on it; every run is a report on a trace."""
+    """A stack that is up, and what can be run on it. Every run leaves a trace."""
 
-    settings: Settings
+    folder: Path
     stack: Stack
 
-    def cold(self, **injected: float) -> _Lab:
+    def cold(self, **injected: float) -> None:
         """Empty the client's cache, and make the origin slow."""
         control(self.stack.control, {"command": "inject", "injections": []})
         self.stack = wipe_client_cache(self.stack)
         if injected:
             control(self.stack.control, {"command": "inject", "injections": [injected]})
-        return self
 
-    def warm(self) -> _Lab:
-        """Leave everything in the client's cache; nothing of it in the kernel's for the mount."""
-        self.cold()
+    def hot(self) -> None:
+        """Have everything in the page cache."""
         warm(self.stack)
-        forget_pages(self.stack)
-        return self
 
-    def hot(self) -> _Lab:
-        self.cold()
+    def cached(self) -> None:
+        """Have everything in the client's cache, whose files are in memory, and nothing of the mount in the page cache."""
         warm(self.stack)
-        return self
+        drop_mount_cache(self.stack.mountpoint)
 
-    def load(self, changes: Changes | None = None, model: Path | None = None) -> Report:
+    def load(self, model: Path | None = None) -> Path:
         """Load the model and decode."""
-        return self._report([sys.executable, str(SCRIPT), str(model or self.stack.model), str(TOKENS)], changes)
+        return self._trace([sys.executable, str(SCRIPT), str(model or self.stack.model), str(TOKENS)])
 
-    def read(self, threads: int, changes: Changes | None = None) -> Report:
+    def read(self, threads: int) -> Path:
         """Read the weights with so many threads."""
         weights = max(self.stack.model.iterdir(), key=lambda path: path.stat().st_size)
-        return self._report([sys.executable, str(READERS), str(weights), str(CHUNK_BYTES), str(threads)], changes)
+        return self._trace([sys.executable, str(READERS), str(weights), str(READ_CHUNK_BYTES), str(threads)])
 
-    def _report(self, argv: list[str], changes: Changes | None) -> Report:
+    def _trace(self, argv: list[str]) -> Path:
         mount = ["--mount", str(self.stack.mountpoint), "--python", sys.executable]
-        trace = cvtrace(argv, self.settings.folder / "what-if.trace", *mount).trace
-        return analyse(read_trace(trace), options=ReportOptions(changes=changes or Changes()))
+        return cvtrace(argv, self.folder / "what-if.trace", *mount).trace
 
 
 @dataclass(frozen=True)
 class _Case:
-    """What is supposed, by what prediction, from which run, and how it is really so."""
+    """What is supposed, by what prediction, from which run, and in which run it is so."""
 
     label: str
     name: str
-    before: Callable[[], Report]
-    after: Callable[[], Report]
+    before: str
+    after: str
+    changes: Changes = UNCHANGED
     phases: tuple[str, ...] = OF_MODEL
 
 
+@dataclass
+class _Plan:
+    """The runs of a round by name, in their order, and the cases that compare them."""
+
+    runs: dict[str, Callable[[], Path]] = field(default_factory=dict)
+    cases: list[_Case] = field(default_factory=list)
+
+    def changes_of(self, run: str) -> set[Changes]:
+        """Return what is to be predicted from a run."""
+        return {case.changes for case in self.cases if case.before == run} or {UNCHANGED}
+
+
 def run(settings: Settings) -> list[Row]:
-    """Predict from one run, do what was supposed right after it, and compare."""
-    options = Options(size_bytes=SIZE_BYTES, chunk_bytes=CHUNK_BYTES, client="lab")
-    local = settings.folder / "local-copy"
-    shutil.rmtree(local, ignore_errors=True)
-    with temporary(options) as stack, temporary(replace(options, size_bytes=SIZE_BYTES * LARGER)) as larger:
-        lab, large = _Lab(settings, stack), _Lab(settings, larger)
-        shutil.copytree(stack.model, local)
-        large.hot().load()  # the interpreter's and the library's own files are read once
-        cases = [*_of_caches(lab, local), *_of_links(lab), *_of_reading(lab), *_of_size(lab, large)]
-        rows = [row for case in cases for row in _compared(case, settings.repeats)]
-    shutil.rmtree(local)
-    return rows
+    """Make the runs in rounds, and compare what was predicted with what is so."""
+    with contextlib.ExitStack() as stacks:
+        plan = _Plan()
+
+        def lab(size_bytes: int, client: str = "lab", chunk_bytes: int = 8 << 20) -> _Lab:
+            options = Options(size_bytes=size_bytes, chunk_bytes=chunk_bytes, client=client)
+            print(f"benchmark: model of {size_bytes // 10**6} MB, {Path(client).name}", file=sys.stderr)
+            return _Lab(settings.folder, stacks.enter_context(temporary(options)))
+
+        small, medium, large = lab(SMALL), lab(MEDIUM), lab(LARGE)
+        times, eightfold = TIMES_SMALL[0], lab(TIMES_SMALL[1])
+        reading = lab(READ_BYTES, chunk_bytes=READ_CHUNK_BYTES)
+        for title, each in (("64 MB", small), ("256 MB", medium), ("1 GB", large)):
+            _caches(plan, title, each, stacks)
+        _sizes(plan, ("64 MB", "512 MB"), eightfold, times)
+        _sizes(plan, ("256 MB", "1 GB"), None, LARGE // MEDIUM)
+        _links(plan, small)
+        _readers(plan, reading)
+        if real := os.environ.get(CLIENT):
+            _caches(plan, "256 MB, cvmfs2", lab(MEDIUM, real), stacks)
+        else:
+            print(f"benchmark: no real client: {CLIENT}=/path/to/cvmfs2 names one", file=sys.stderr)
+        small.hot()
+        small.load()  # the interpreter's and the library's own files are read once
+        rounds = [_round(plan, number, settings.repeats) for number in range(settings.repeats)]
+    compared = [each for case in plan.cases for each in _compared(case, rounds)]
+    if settings.update:
+        write_page(compared, settings.repeats, machine())
+    return [each.row(AIM.get(each.name)) for each in compared]
 
 
-def _of_caches(lab: _Lab, local: Path) -> list[_Case]:
-    def cold() -> Report:
-        return lab.cold().load()
+def _caches(plan: _Plan, title: str, lab: _Lab, stacks: contextlib.ExitStack) -> None:
+    """Compare a cold run with runs of full caches and of a local copy."""
+    local = lab.folder / f"local-{title.replace(' ', '-')}"
+    stacks.callback(shutil.rmtree, local, ignore_errors=True)
 
-    return [
-        _Case("all in the client's cache, from cold", "all_cached", cold, lambda: lab.warm().load()),
-        _Case("all in the page cache, from cold", "in_memory", cold, lambda: lab.hot().load()),
-        _Case("a local copy, from cold", "local_copy", cold, lambda: lab.hot().load(model=local)),
-    ]
+    def after(prepare: Callable[[], None], model: Path | None = None) -> Callable[[], Path]:
+        def once() -> Path:
+            prepare()
+            return lab.load(model)
 
+        return once
 
-def _of_links(lab: _Lab) -> list[_Case]:
-    def away(delay_s: float, rtt_s: float) -> Callable[[], Report]:
-        return lambda: lab.cold(first_byte_delay_s=delay_s).load(Changes(rtt_s=rtt_s))
+    def copied() -> None:
+        if not local.exists():
+            shutil.copytree(lab.stack.model, local)
 
-    return [
-        _Case("20 ms round trip, from 0 ms", "round_trip", away(0, 0.020), away(0.020, 0)),
-        _Case("50 ms round trip, from 0 ms", "round_trip", away(0, 0.050), away(0.050, 0)),
-        _Case("0 ms round trip, from 50 ms", "round_trip", away(0.050, 0), away(0, 0)),
+    plan.runs |= {
+        f"{title} cold": after(lab.cold),
+        f"{title} hot": after(lab.hot),
+        f"{title} local": after(copied, local),
+        f"{title} cached": after(lab.cached),
+    }
+    cold = f"{title} cold"
+    plan.cases += [
+        _Case(f"{title}: all in the client's cache, from cold", "all_cached", cold, f"{title} cached"),
+        _Case(f"{title}: all in the page cache, from cold", "in_memory", cold, f"{title} hot"),
         _Case(
-            "a proxy next door, from 20 ms and 40 MB/s",
-            "near_proxy",
-            lambda: lab.cold(**FAR).load(),
-            lambda: lab.cold(**NEAR).load(),
+            f"{title}: all in the page cache, from the client's cache", "in_memory", f"{title} cached", f"{title} hot"
         ),
+        _Case(f"{title}: a local copy, from cold", "local_copy", cold, f"{title} local"),
     ]
 
 
-def _of_reading(lab: _Lab) -> list[_Case]:
-    """Read with one thread, and really with several."""
-    changes = Changes(parallel=AT_ONCE)
-
-    def case(label: str, injected: dict[str, float]) -> _Case:
-        return _Case(
-            f"{AT_ONCE} chunks at once, from one by one, {label}",
-            "parallel",
-            lambda: lab.cold(**injected).read(1, changes),
-            lambda: lab.cold(**injected).read(AT_ONCE),
-            ("reading",),
+def _sizes(plan: _Plan, titles: tuple[str, str], lab: _Lab | None, times: int) -> None:
+    """Compare runs of a model with those of one so many times larger, which `lab` has where it is not in the plan yet."""
+    smaller, larger = titles
+    if lab is not None:
+        plan.runs |= {f"{larger} cold": _load_after(lab, lab.cold), f"{larger} hot": _load_after(lab, lab.hot)}
+    plan.cases += [
+        _Case(
+            f"{larger}, from {smaller}, {state}",
+            "larger_model",
+            f"{smaller} {state}",
+            f"{larger} {state}",
+            Changes(scale=times),
         )
-
-    return [case("50 ms", {"first_byte_delay_s": 0.050}), case("20 ms and 40 MB/s", FAR)]
-
-
-def _of_size(lab: _Lab, large: _Lab) -> list[_Case]:
-    changes, label = Changes(scale=LARGER), f"{SIZE_BYTES * LARGER // 10**6} MB, from {SIZE_BYTES // 10**6} MB"
-    return [
-        _Case(f"{label}, cold", "larger_model", lambda: lab.cold().load(changes), lambda: large.cold().load()),
-        _Case(f"{label}, hot", "larger_model", lambda: lab.hot().load(changes), lambda: large.hot().load()),
+        for state in ("cold", "hot")
     ]
 
 
-def _compared(case: _Case, repeats: int) -> list[Row]:
-    """Predict and do, in rounds; compare the phases together, and the load by itself."""
-    print(f"benchmark: {case.label}", file=sys.stderr)
-    rounds = [(case.before(), case.after()) for _ in range(repeats)]
+def _load_after(lab: _Lab, prepare: Callable[[], None]) -> Callable[[], Path]:
+    def once() -> Path:
+        prepare()
+        return lab.load()
+
+    return once
+
+
+def _links(plan: _Plan, lab: _Lab) -> None:
+    """Compare runs over links of other lengths and bandwidths."""
+    for name, injected in (("20 ms", {"first_byte_delay_s": 0.020}), ("50 ms", {"first_byte_delay_s": 0.050})):
+        plan.runs[f"64 MB, {name}"] = _load_after(lab, lambda injected=injected: lab.cold(**injected))  # type: ignore[misc]
+    plan.runs["64 MB, far"] = _load_after(lab, lambda: lab.cold(**FAR))
+    plan.runs["64 MB, near"] = _load_after(lab, lambda: lab.cold(**NEAR))
+    cold = "64 MB cold"
+    plan.cases += [
+        _Case("64 MB: 20 ms round trip, from 0 ms", "round_trip", cold, "64 MB, 20 ms", Changes(rtt_s=0.020)),
+        _Case("64 MB: 50 ms round trip, from 0 ms", "round_trip", cold, "64 MB, 50 ms", Changes(rtt_s=0.050)),
+        _Case("64 MB: 0 ms round trip, from 50 ms", "round_trip", "64 MB, 50 ms", cold, Changes(rtt_s=0)),
+        _Case("64 MB: a proxy next door, from 20 ms and 40 MB/s", "near_proxy", "64 MB, far", "64 MB, near"),
+    ]
+
+
+def _readers(plan: _Plan, lab: _Lab) -> None:
+    """Compare reading with one thread and, really, with several."""
+    for label, injected in (("50 ms", {"first_byte_delay_s": 0.050}), ("20 ms and 40 MB/s", FAR)):
+
+        def once(threads: int, injected: dict[str, float] = injected) -> Path:
+            lab.cold(**injected)
+            return lab.read(threads)
+
+        before, after = f"1 reader, {label}", f"{AT_ONCE} readers, {label}"
+        plan.runs |= {before: lambda once=once: once(1), after: lambda once=once: once(AT_ONCE)}  # type: ignore[misc]
+        title = f"24 MB: {AT_ONCE} chunks at once, from one by one, {label}"
+        plan.cases.append(_Case(title, "parallel", before, after, Changes(parallel=AT_ONCE), ("reading",)))
+
+
+Reports = dict[tuple[str, Changes], Report]
+
+
+def _round(plan: _Plan, number: int, repeats: int) -> Reports:
+    """Make every run once; return the report of each run and change that is to be predicted from it."""
+    reports: Reports = {}
+    for name, once in plan.runs.items():
+        print(f"benchmark: round {number + 1} of {repeats}: {name}", file=sys.stderr)
+        trace = once()
+        for changes in plan.changes_of(name):
+            reports[name, changes] = analyse(read_trace(trace), options=ReportOptions(changes=changes))
+    return reports
+
+
+def _compared(case: _Case, rounds: list[Reports]) -> list[Compared]:
+    """Compare the phases together, and the load by itself."""
+    before = [reports[case.before, case.changes] for reports in rounds]
+    after = [next(each for (name, _), each in reports.items() if name == case.after) for reports in rounds]
     parts = [case.phases, ("load",)] if "load" in case.phases else [case.phases]
-    return [_row(f"{case.label}: {_name(part)}", case.name, rounds, part) for part in parts]
+    return [
+        Compared(
+            label=f"{case.label}: {_name(phases)}",
+            name=case.name,
+            before_s=statistics.median(_wall_s(report, phases) for report in before),
+            predicted_s=tuple(_predicted_s(report, case.name, phases) for report in before),
+            after_s=tuple(_wall_s(report, phases) for report in after),
+        )
+        for phases in parts
+    ]
 
 
 def _name(phases: tuple[str, ...]) -> str:
     return phases[0] if len(phases) == 1 else f"{phases[0]} to {phases[-1]}"
-
-
-def _row(label: str, name: str, rounds: list[tuple[Report, Report]], phases: tuple[str, ...]) -> Row:
-    """Compare the shortest of the rounds, for whatever else runs only ever adds time; tell the errors of all."""
-    before, after = ([_wall_s(reports[place], phases) for reports in rounds] for place in (0, 1))
-    supposed = [_predicted_s(report, name, phases) for report, _ in rounds]
-    errors = [100 * (predicted / real - 1) for predicted, real in zip(supposed, after, strict=True)]
-    spread = f"; rounds {min(errors):+.0f} to {max(errors):+.0f} %" if len(errors) > 1 else ""
-    error = 100 * (min(supposed) / min(after) - 1)
-    times = f"was {min(before):.3f} s, predicted {min(supposed):.3f} s, is {min(after):.3f} s"
-    return Row(label, f"{times}: {error:+.0f} %{spread}")
 
 
 def _wall_s(report: Report, phases: tuple[str, ...]) -> float:

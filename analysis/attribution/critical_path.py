@@ -5,6 +5,7 @@ request becomes what the daemon did for that request; a wait for another thread 
 becomes what that thread did meanwhile, a few threads deep.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -222,7 +223,7 @@ class _ThreadsSweep:
         self._layers = [LayerSweep(layer) for layer in layers]
         self._for_request = np.flatnonzero(waits.request >= 0)
         self._served = Sweep(waits.start[self._for_request], waits.woken[self._for_request])
-        self._followed = _followed(waits)
+        self._followed = followed_threads(waits)
         self._follows = Sweep(self._followed[2], self._followed[3])
 
     def steps(self, window: Window) -> Steps:
@@ -239,20 +240,34 @@ class _ThreadsSweep:
         chosen, lanes = self._follows.until(window.end_ns, last=window.last), self._lanes
         waiter, whom, since, until = (column[chosen] for column in self._followed)
         since, until = np.maximum(since, window.start_ns), np.minimum(until, window.end_ns)
-        at_waiter, at_followed, until_followed = lanes.at(waiter, since), lanes.at(whom, since), lanes.at(whom, until)
-        valid = (at_followed >= 0) & (at_waiter >= 0) & (until > since)
-        at_waiter, at_followed, until_followed = at_waiter[valid], at_followed[valid], until_followed[valid]
-        for _ in range(DEPTH if len(at_waiter) else 0):
-            pieces = cut(steps, at_followed, until_followed)
-            back = at_waiter[pieces.which] - at_followed[pieces.which]
-            value = packed(_AS_WAITED_FOR[pieces.value % _CLASSES], pieces.value // _CLASSES - 1)
-            before, steps = steps, overlay(steps, pieces.start + back, pieces.end + back, value)
-            if np.array_equal(before.at, steps.at) and np.array_equal(before.value, steps.value):
-                break
-        return steps
+        return as_followed(
+            steps,
+            lanes,
+            (waiter, whom, since, until),
+            lambda value: packed(_AS_WAITED_FOR[value % _CLASSES], value // _CLASSES - 1),
+        )
 
 
-def _followed(waits: Waits) -> tuple[Ints, Ints, Ints, Ints]:
+def as_followed(
+    steps: Steps, lanes: Lanes, whom: tuple[Ints, Ints, Ints, Ints], as_waited_for: Callable[[Ints], Ints]
+) -> Steps:
+    """Put what a thread of the target did where another one waits for it; `whom` are `followed_threads`, `as_waited_for` turns values of
+    the one into those of the other."""
+    waiter, thread, since, until = whom
+    at_waiter, at_followed, until_followed = lanes.at(waiter, since), lanes.at(thread, since), lanes.at(thread, until)
+    valid = (at_followed >= 0) & (at_waiter >= 0) & (until > since)
+    at_waiter, at_followed, until_followed = at_waiter[valid], at_followed[valid], until_followed[valid]
+    for _ in range(DEPTH if len(at_waiter) else 0):
+        pieces = cut(steps, at_followed, until_followed)
+        back = at_waiter[pieces.which] - at_followed[pieces.which]
+        before = steps
+        steps = overlay(steps, pieces.start + back, pieces.end + back, as_waited_for(pieces.value))
+        if np.array_equal(before.at, steps.at) and np.array_equal(before.value, steps.value):
+            break
+    return steps
+
+
+def followed_threads(waits: Waits) -> tuple[Ints, Ints, Ints, Ints]:
     """Return which threads are followed: waiter, whom it waits for, from when, until when.
 
     A thread that is younger than the wait that it ends did nothing before it was made: who waits for it waits for its maker until then.

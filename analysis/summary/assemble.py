@@ -97,6 +97,6 @@ def report_of(study: Study, tables: Tables, options: ReportOptions = DEFAULT_OPT
         kernel_requests=evidence.kernel_requests,
         access_log=evidence.access_log,
         notes=(*evidence.unchecked, *overlapping_phases(study), *([COST] if profile else [])),
-        what_if=what_if(study, tables.cause, options.changes),  # whatif/: the critical path replayed
+        what_if=what_if(study, tables.chunks, tables.cause, options.changes),  # whatif/: the critical path replayed
     )
     return replace(report, findings=findings(study, tables, report))

@@ -1,4 +1,4 @@
-"""What a larger model changes: in each phase, what goes with the bytes of the weights."""
+"""What a larger model changes: in each phase, what goes with the bytes of the weights, and what with the number of their chunks."""
 
 from typing import Final
 
@@ -7,42 +7,73 @@ import numpy as np
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, Class
 from cvtrace.analysis.evidence.needs import needed_requests
+from cvtrace.analysis.joins.bytes_used import file_of
 from cvtrace.analysis.joins.phases import DECODE, LOAD, PREFILL, RUN
 from cvtrace.analysis.storage.causes import EVICTED_OBJECT, EVICTED_PAGE
-from cvtrace.analysis.trace.intervals import Ints, pick
+from cvtrace.analysis.storage.chunks import Chunks
+from cvtrace.analysis.trace.intervals import Bools, Ints, pick
+from cvtrace.analysis.whatif.fetches_of_larger import fetches_of_larger, is_whole, weights_files
+from cvtrace.analysis.whatif.own_time import OwnTime
 from cvtrace.analysis.whatif.path_waits import NETWORK, PathWaits
 from cvtrace.probes.events import Kind, Opcode
 
 COMPUTE: Final = (int(Class.COMPUTE_CPU), int(Class.COMPUTE_WAIT), int(Class.CACHE_PAGE))
+GENERATION: Final = (PREFILL, DECODE, RUN)
+ONCE_PER_FETCH: Final = (Class.NETWORK_CONNECT, Class.NETWORK_REQUEST)
+"""What a fetch takes whatever its size."""
 
 
-def larger_model(study: Study, waits: PathWaits, cause: Ints, scale: float) -> Ints | None:
+def larger_model(
+    study: Study, objects: Chunks, waits: PathWaits, own: OwnTime, cause: Ints, scale: float
+) -> Ints | None:
     """Return by how many ns each phase gets longer, None if no model was loaded.
 
     In the load: reads of the weights, and computing between the first and the last touch of them. In prefill, decode and run:
-    computing, and reads of pages that had been evicted. A page that is touched first is one whatever the size of the model,
-    but lies in one of more chunks: those fetched grow in number until each read has its own. `cause` is that of each request.
+    computing, and reads of pages that had been evicted. A page that is touched first is one whatever the size of the model.
+    Chunks stay as large as they are, so there are more of them. `cause` is that of each request.
     """
-    count = len(study.phases.names)
     if not (study.segments.row == LOAD).any():
         return None
-    read = study.requests.is_(Opcode.READ)[waits.request] if len(waits) else waits.row > 0
-    blocked = _by_row(waits, np.where(read, waits.of(*(Class(number) for number in BLOCKED_ON_CVMFS)), 0), count)
-    fetching = _by_row(waits, np.where(read, waits.of(*NETWORK, Class.CACHE_FILL), 0), count)
-    reads, gets = _by_row(waits, read.astype(np.int64), count), _by_row(waits, np.where(read, waits.gets, 0), count)
-    longer = _computing(study, count) * (scale - 1)
-    longer[LOAD] += blocked[LOAD] * (scale - 1)
-    for row in (PREFILL, DECODE, RUN):
-        repeated_share = _evicted_share(study, cause, row) * (scale - 1)
-        chunk_share = min(scale, max(reads[row] / max(gets[row], 1), 1.0)) - 1 if scale > 1 else scale - 1
-        longer[row] += (blocked[row] - fetching[row]) * repeated_share + fetching[row] * max(
-            repeated_share, chunk_share, key=abs
-        )
-    return np.asarray(longer).astype(np.int64)
+    growth = scale - 1
+    longer: Ints = (_computing(study) * growth).astype(np.int64)
+    for row in GENERATION:
+        longer[row] -= round(own.filling[row] * growth * (1 - _evicted_share(study, cause, row)))
+    return longer + _reading(study, objects, waits, cause, scale)
 
 
-def _by_row(waits: PathWaits, amount: Ints, count: int) -> Ints:
-    total: Ints = np.bincount(waits.row, weights=amount, minlength=count).astype(np.int64)
+def _reading(study: Study, objects: Chunks, waits: PathWaits, cause: Ints, scale: float) -> Ints:
+    """Return by how many ns the waits for the weights get longer."""
+    count, growth = len(study.phases.names), scale - 1
+    longer = np.zeros(count, dtype=np.int64)
+    if not len(waits):
+        return longer
+    weights = weights_files(study)
+    of_weights = np.isin(file_of(study.requests)[waits.request], weights)
+    read = of_weights & study.requests.is_(Opcode.READ)[waits.request]
+    blocked = _by_row(waits, read, waits.of(*(Class(number) for number in BLOCKED_ON_CVMFS)), count)
+    fetching = _by_row(waits, read, waits.of(*NETWORK, Class.CACHE_FILL), count)
+    longer[LOAD] = round((blocked - fetching)[LOAD] * growth)
+    fetches = fetches_of_larger(study, objects, weights, scale)
+    if is_whole(objects, weights):
+        whole = _by_row(waits, of_weights, waits.of(*NETWORK, Class.CACHE_FILL) - waits.of(*ONCE_PER_FETCH), count)
+        longer[LOAD] += round(whole[LOAD] * growth)
+        return longer
+    if fetches is None:
+        longer[LOAD] += round(fetching[LOAD] * growth)
+        return longer
+    each = fetching.sum() / max(int(fetches.now.sum()), 1)
+    more = np.where(
+        fetches.now > 0, fetching * (fetches.larger / np.maximum(fetches.now, 1) - 1), fetches.larger * each
+    )
+    longer[LOAD] += round(more[LOAD])
+    for row in GENERATION:
+        repeated = _evicted_share(study, cause, row) * growth
+        longer[row] += round((blocked - fetching)[row] * repeated + max(fetching[row] * repeated, more[row], key=abs))
+    return longer
+
+
+def _by_row(waits: PathWaits, chosen: Bools, amount: Ints, count: int) -> Ints:
+    total: Ints = np.bincount(waits.row, weights=np.where(chosen, amount, 0), minlength=count).astype(np.int64)
     return total
 
 
@@ -54,14 +85,14 @@ def _evicted_share(study: Study, cause: Ints, row: int) -> float:
     return float(np.isin(cause[is_read_of_phase], (EVICTED_PAGE, EVICTED_OBJECT)).mean())
 
 
-def _computing(study: Study, count: int) -> Ints:
+def _computing(study: Study) -> Ints:
     """Return the ns of computing on weights by phase."""
-    path = study.critical_path
+    path, count = study.critical_path, len(study.phases.names)
     row = study.segments.row[path.of]
     first, last = _weights_span(study)
     touching = np.minimum(path.end, last) - np.maximum(path.start, first)
     length = np.where(row == LOAD, np.maximum(touching, 0), path.length)
-    chosen = np.isin(row, (LOAD, PREFILL, DECODE, RUN)) & np.isin(path.value, COMPUTE)
+    chosen = np.isin(row, (LOAD, *GENERATION)) & np.isin(path.value, COMPUTE)
     total: Ints = np.bincount(row[chosen], weights=length[chosen], minlength=count).astype(np.int64)
     return total
 

@@ -13,25 +13,17 @@ from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, Class
 from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.contract.report_options import Changes
 from cvtrace.analysis.contract.whatif_schema import PredictedPhase, Prediction, WhatIf
+from cvtrace.analysis.storage.chunks import Chunks
 from cvtrace.analysis.trace.intervals import Ints
+from cvtrace.analysis.whatif.lab_error import LAB_ERROR
 from cvtrace.analysis.whatif.larger_model import larger_model
+from cvtrace.analysis.whatif.own_time import OwnTime, own_time
 from cvtrace.analysis.whatif.path_waits import NETWORK, Link, PathWaits, link, path_waits
-from cvtrace.probes.events import Opcode
+from cvtrace.probes.events import Opcode, Sight
 
 PROXY_RTT_S: Final = 0.0005
 PROXY_BYTES_PER_S: Final = 1.25e8
 """1 Gbit/s."""
-LAB_ERROR: Final = {
-    "all_cached": 0.17,
-    "in_memory": 0.36,
-    "local_copy": 0.36,
-    "round_trip": 0.10,
-    "near_proxy": 0.12,
-    "parallel": 0.12,
-    "larger_model": 0.35,
-}
-"""The largest error of each prediction in the table of docs/what-if.md, and at least 10 %: rounds differ by that.
-A local copy has that of the page cache, of which it is a part."""
 
 
 class CannotTell(Exception):
@@ -44,6 +36,7 @@ class _Basis:
 
     study: Study
     waits: PathWaits
+    own: OwnTime
     link: Link
     count: int
 
@@ -53,13 +46,13 @@ class _Basis:
         return total
 
 
-def what_if(study: Study, cause: Ints, changes: Changes) -> WhatIf:
-    """Predict how long the phases take if something is changed; `cause` is that of each request."""
+def what_if(study: Study, objects: Chunks, cause: Ints, changes: Changes) -> WhatIf:
+    """Predict how long the phases take if something is changed; `objects` are the client's, `cause` is that of each request."""
     count = len(study.phases.names)
     wall = np.bincount(study.segments.row, weights=study.segments.end - study.segments.start, minlength=count).astype(
         np.int64
     )
-    basis = _Basis(study, path_waits(study), link(study), count)
+    basis = _Basis(study, path_waits(study), own_time(study), link(study), count)
     rtt = seconds(changes.rtt_s)
     at_once = f"{changes.parallel:,} chunks fetched at once"
     model = f"a model {changes.scale:g} times larger"
@@ -70,7 +63,7 @@ def what_if(study: Study, cause: Ints, changes: Changes) -> WhatIf:
         ("round_trip", f"a round trip of {rtt}", lambda: _round_trip(basis, changes.rtt_s)),
         ("near_proxy", "a proxy next door that has it all", lambda: _near_proxy(basis)),
         ("parallel", at_once, lambda: _parallel(basis, changes.parallel)),
-        ("larger_model", model, lambda: _larger(basis, cause, changes.scale)),
+        ("larger_model", model, lambda: _larger(basis, objects, cause, changes.scale)),
     ]
     return WhatIf(
         rtt_s=basis.link.rtt_s,
@@ -84,7 +77,7 @@ def _prediction(
     study: Study, wall: Ints, name: str, title: str, predict: Callable[[], tuple[Ints, tuple[str, ...]]]
 ) -> Prediction:
     names = study.phases.names
-    error = LAB_ERROR.get(name)
+    error = LAB_ERROR.get(name) if study.recording.sees >= set(Sight) else None
     try:
         if not study.recording.sees_requests:
             raise CannotTell(f"the {study.recording.probe} probe sees no request, so no time is known to be CVMFS's")
@@ -101,7 +94,9 @@ def _prediction(
 
 def _cached(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
     gone = basis.waits.of(*NETWORK, Class.CACHE_FILL)
-    return -basis.by_row(gone), ("objects are read from the client's cache as fast as those just written",)
+    return -basis.by_row(gone) - basis.own.ousted_by_download, (
+        "objects are read from the client's cache as fast as those just written, which are in memory",
+    )
 
 
 def _in_memory(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
@@ -109,12 +104,32 @@ def _in_memory(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
     read = basis.study.requests.is_(Opcode.READ)[waits.request] if len(waits) else waits.row > 0
     blocked = waits.of(*(Class(number) for number in BLOCKED_ON_CVMFS))
     gone = np.where(read, blocked, waits.of(*NETWORK, Class.CACHE_FILL))
-    return -basis.by_row(gone), ("files are still opened through the client", "nothing else needs the memory")
+    return -basis.by_row(gone) - basis.own.filling - basis.own.ousted, (
+        "files are still opened through the client",
+        "nothing else needs the memory",
+        *_not_seen(basis),
+    )
 
 
 def _local(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
     gone = basis.waits.of(*(Class(number) for number in BLOCKED_ON_CVMFS))
-    return -basis.by_row(gone), ("nothing of the time on CVMFS is left; opening local files is taken to cost nothing",)
+    return -basis.by_row(gone) - basis.own.filling - basis.own.ousted, (
+        "nothing of the time on CVMFS is left; opening local files is taken to cost nothing",
+        *_not_seen(basis),
+    )
+
+
+def _not_seen(basis: _Basis) -> tuple[str, ...]:
+    """Return what keeps a prediction too long, where the probe does not see all that the target's CPUs do for reading."""
+    recording = basis.study.recording
+    return (
+        *(() if recording.sees_pages else ("what page faults cost the program's own CPU is not seen, and stays in",)),
+        *(
+            ()
+            if recording.sees_scheduler
+            else ("how long the program waits for a CPU that the client has is not seen, and stays in",)
+        ),
+    )
 
 
 def _round_trip(basis: _Basis, rtt_s: float) -> tuple[Ints, tuple[str, ...]]:
@@ -189,13 +204,13 @@ def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
     return -saved, assumptions
 
 
-def _larger(basis: _Basis, cause: Ints, scale: float) -> tuple[Ints, tuple[str, ...]]:
-    longer_ns = larger_model(basis.study, basis.waits, cause, scale)
+def _larger(basis: _Basis, objects: Chunks, cause: Ints, scale: float) -> tuple[Ints, tuple[str, ...]]:
+    longer_ns = larger_model(basis.study, objects, basis.waits, basis.own, cause, scale)
     if longer_ns is None:
         raise CannotTell("no model load was seen: the target made no call of the GenAI library that could be marked")
     return longer_ns, (
         "tensors are larger, not more: files are opened and looked up as often",
-        "rows of the embedding that are touched first lie in as many times more chunks, up to one for each read",
+        "chunks are as large as they are; pages that generation touches first lie as far into the larger file as into this one",
         "packing weights in the load, and all computing of prefill and decode, takes time in proportion to the weights",
         "memory and the client's cache hold it",
     )
