@@ -1,4 +1,4 @@
-"""A real browser for the report, and what every test of it asks for: no request, no error."""
+"""A browser for the tests of the report. Each test asserts that the page makes no request and logs no error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison in a real browser: what a user sees, points at, chooses and prints; and that it keeps to itself."""
+"""The page of a comparison in a browser: what is shown, hovered, selected and printed, without network requests."""
 
 from __future__ import annotations
 

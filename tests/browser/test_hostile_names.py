@@ -1,4 +1,4 @@
-"""Names that try to be something else: markup, escapes, other directions of writing, 4 KiB, no UTF-8. All are text, in every output."""
+"""Names with markup, escape sequences, other writing directions, 4 KiB or invalid UTF-8 are shown as text in every output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: what a user sees, points at, chooses and prints; and that it keeps to itself."""
+"""The report in a browser: what is shown, hovered, selected and printed, without network requests."""
 
 from __future__ import annotations
 

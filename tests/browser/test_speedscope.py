@@ -1,4 +1,4 @@
-"""speedscope itself reads our folded stacks and our speedscope files; what it exports again holds every stack with its time."""
+"""speedscope reads the folded stacks and the speedscope files that cvtrace writes; what it exports again has each stack with its time."""
 
 from __future__ import annotations
 

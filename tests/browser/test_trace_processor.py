@@ -1,4 +1,4 @@
-"""Perfetto's own trace processor reads the Perfetto trace, and finds in it what the report says."""
+"""Perfetto's trace processor reads the Perfetto trace, and queries return what the report contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inputs that the fuzzer found to reach different code, once more, and without the fuzzer: see `make fuzz`."""
+"""Each input of the fuzz corpus is parsed once, without the fuzzer: see `make fuzz`."""
 
 import hashlib
 import zipfile

@@ -1,4 +1,4 @@
-"""`cvtrace report --access-log` against what the lab's origin really served, and against a log with another's line in it."""
+"""`cvtrace report --access-log` compares fetches with the access log of the lab's origin, and with lines of another client in it."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A process that waits for a fetch when the recording begins: what the client counts of that fetch is explained."""
+"""A recording that begins while the process waits for a fetch: the check of the client's counters allows for that fetch."""
 
 from __future__ import annotations
 

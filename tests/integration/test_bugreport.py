@@ -1,4 +1,4 @@
-"""`cvtrace bugreport`: a zip that a developer can read, and that names nothing of the user."""
+"""`cvtrace bugreport`: the zip has a readable trace, and no names of the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody else reads from the mount all the time: the client's counters and the trace agree all the same."""
+"""Another process reads from the mount all the time: the client's counters and the trace still agree."""
 
 from __future__ import annotations
 

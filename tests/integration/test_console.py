@@ -1,4 +1,4 @@
-"""What cvtrace does is said on a terminal while it does it; in a pipe it is silent."""
+"""Progress of cvtrace is shown on a terminal, and not in a pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that goes on after the one that was started has ended."""
+"""Processes that continue after the started program has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cvtrace doctor` on this machine as it is, and as it is made worse in a mount namespace of its own."""
+"""`cvtrace doctor` on this machine, and with requirements removed in a mount namespace."""
 
 from __future__ import annotations
 

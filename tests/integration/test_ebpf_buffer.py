@@ -1,4 +1,4 @@
-"""How much room events have, what happens when it is too little, and what the recording says of its own cost."""
+"""The size of the buffer for events: what is reported when it is too small, and what the recording itself costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GenAI library is found while the target runs, for any program."""
+"""The GenAI library is recognised while the target runs, for any program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When threads of a daemon are off the CPU is told as for the target, and is not taken for the target's."""
+"""Off-CPU times of a daemon's threads are recorded as those of the target, and not attributed to the target."""
 
 from __future__ import annotations
 

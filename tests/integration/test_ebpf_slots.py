@@ -1,4 +1,4 @@
-"""What finds its slot taken, because a thread, request or mount with the same low bits came first, is told like everything else."""
+"""Events whose slot is taken by a thread, request or mount with the same low bits are recorded through a hash."""
 
 from __future__ import annotations
 

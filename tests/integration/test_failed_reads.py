@@ -1,4 +1,4 @@
-"""What the target wanted and did not get, on a mount of the lab's client whose origin fails in one way after the other.
+"""Reads of the target that fail, on a mount whose origin fails in different ways.
 
 What is right is said by the origin's log (status and number of requests), by the program (which errno or signal, at which offset), and by
 what was done to the client.

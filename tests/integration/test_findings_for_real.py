@@ -1,4 +1,4 @@
-"""Findings and causes, for real: a client whose cache is smaller than what is read of it, and one that has room."""
+"""Findings and causes on a client whose cache is smaller than what is read, and on one with enough room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generation of every kind on a lab mount, and the right verdict of each: known from what the script did, and from the client's counters."""
+"""Each kind of generation on a lab mount has the right verdict, as the script and the client's counters prove."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A repository over HTTPS: fetches and their times are seen, what is in them is not, and that is said."""
+"""A repository over HTTPS: fetches and their times are recorded; URLs and statuses are not, and the report says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of the GenAI library from the first one on: in a chroot, behind a wrapper, and where the recording begins in the middle of a call."""
+"""Calls of the GenAI library are recorded from the first one on: in a chroot, behind a wrapper, and in a call in progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two lab mounts and a model on one of them: what `--mount` leaves out, what somebody else reads, and a client that has nothing."""
+"""Two lab mounts, a model on one of them: excluded mounts, reads of other processes, and a client with an empty cache."""
 
 from __future__ import annotations
 

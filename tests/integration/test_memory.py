@@ -1,4 +1,4 @@
-"""Memory limits for real: cgroups of this machine."""
+"""Memory limits with cgroups of this machine."""
 
 from __future__ import annotations
 

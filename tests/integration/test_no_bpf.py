@@ -1,4 +1,4 @@
-"""Machines without BPF, made for real: hidden bcc, no tracefs, a root without the capabilities."""
+"""Machines without BPF: bcc hidden, no tracefs, or root without the capabilities."""
 
 from __future__ import annotations
 

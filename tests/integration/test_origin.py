@@ -1,4 +1,4 @@
-"""The origin over real sockets: what goes over the wire, and that its log says exactly that."""
+"""The origin over real sockets: its responses, its injected faults, and its log."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""What the target does on FUSE mounts that are not observed: because of --mount, because they are no CVMFS, or because it alone sees them."""
+"""Requests of the target to FUSE mounts that are not observed: excluded by --mount, not CVMFS, or in the target's mount namespace."""
 
 from __future__ import annotations
 

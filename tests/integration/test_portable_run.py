@@ -1,4 +1,4 @@
-"""The rung without privileges, used by a real stranger on a mount of the lab: what counters tell, and what they cost."""
+"""The portable probe as an unprivileged user on a lab mount: what the counters show, and what reading them costs."""
 
 from __future__ import annotations
 

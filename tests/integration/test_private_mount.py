@@ -1,4 +1,4 @@
-"""A mount that lets in nobody but the user who mounted it, not even root."""
+"""A mount without allow_other, which even root may not enter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the recorder may still do while it records, and what a hostile target can make it do: nothing."""
+"""The privileges that the recorder keeps while it records, and what a hostile target cannot make it do."""
 
 import os
 import shutil

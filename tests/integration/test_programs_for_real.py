@@ -1,4 +1,4 @@
-"""Programs that generate nothing, on a real mount: what they waited for, against the client's counters, the origin's log and their own clock."""
+"""Programs that generate nothing, on a real mount: their waits compared with the client's counters, the origin's log and their own clock."""
 
 from __future__ import annotations
 

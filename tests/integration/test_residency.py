@@ -1,4 +1,4 @@
-"""`cvtrace residency` on a real mount: what it says is compared with the cache folder, the requests for pages, and a mapping's own pages."""
+"""`cvtrace residency` on a real mount: compared with the cache folder, the page requests, and the pages of a mapping."""
 
 from __future__ import annotations
 

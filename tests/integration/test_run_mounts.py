@@ -1,4 +1,4 @@
-"""What a recording has of its mount: the client's counters, and a daemon that dies or hangs."""
+"""The client's counters in a recording, and daemons that end or hang while it runs."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""Who the script runs as and whose the trace is: root, sudo's caller, a named user, or nobody in particular."""
+"""The user that the script runs as and that owns the trace: root, the caller of sudo, or a user named by an option."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A trace survives what befalls a machine: full disks, killed processes, lost mounts, clocks that jump."""
+"""A trace stays readable after a full disk, a killed process, a lost mount or a jump of the clock."""
 
 import os
 import subprocess

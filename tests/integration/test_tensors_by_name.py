@@ -1,4 +1,4 @@
-"""Tensors by name, for real: a model of the lab, loaded from a mount by onnxruntime-genai, traced with eBPF."""
+"""Tensors by name: a model of the lab, loaded from a mount by onnxruntime-genai, traced with eBPF."""
 
 from __future__ import annotations
 

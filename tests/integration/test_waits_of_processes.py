@@ -1,4 +1,4 @@
-"""Waiting for a process of one's own is followed into what that process waited for, however the two talk to each other.
+"""A wait for another process of the target is followed into what that process waited for, for each way to communicate.
 
 What is right is said by the reader: how long its read took by its own clock.
 """

@@ -1,4 +1,4 @@
-"""`cvtrace warmup` on a real mount: what it fetches is compared with the origin's log, and what a run fetches after it."""
+"""`cvtrace warmup` on a real mount: its fetches compared with the origin's log, and what a run fetches afterwards."""
 
 from __future__ import annotations
 

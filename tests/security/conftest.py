@@ -1,4 +1,4 @@
-"""What attacks need: two users that nobody else is, a mount, a folder to work in, and a secret of root's.
+"""Fixtures of attacks: two users that exist for the tests only, a mount, a working folder, and a secret file of root.
 
 Every test in this folder runs an attack. Its docstring says what the attack got before it was stopped.
 """

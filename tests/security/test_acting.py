@@ -1,4 +1,4 @@
-"""Files are reached with the rights of a user, and with no others."""
+"""Files are opened with the rights of a user only."""
 
 import os
 import subprocess

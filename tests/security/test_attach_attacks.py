@@ -1,4 +1,4 @@
-"""`cvtrace attach` as root: nothing of the process is executed, and nobody sees through it what they may not see."""
+"""`cvtrace attach` as root executes nothing of the process, and reveals nothing that the caller may not read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a target of another user gets of what root has: nothing but a terminal and pipes of its own."""
+"""A target of another user gets nothing of root's terminal, files, environment and keys."""
 
 from __future__ import annotations
 

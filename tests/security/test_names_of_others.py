@@ -1,4 +1,4 @@
-"""What a trace of one user holds of others who use the same mount: that they asked, and no name of what they asked for."""
+"""A trace has the requests of other users of the same mount, and none of the names that they looked up."""
 
 from __future__ import annotations
 

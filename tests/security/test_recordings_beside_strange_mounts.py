@@ -1,4 +1,4 @@
-"""Whole recordings while somebody's mounts misbehave: they end as ever, in time, and the trace is whole."""
+"""Recordings while mounts of another user misbehave: they end in time, and the trace is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that claim to be larger than they are, or are larger than anything that is recorded: refused in one sentence."""
+"""Files with false or huge sizes are refused in one sentence."""
 
 from __future__ import annotations
 

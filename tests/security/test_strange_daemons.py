@@ -1,4 +1,4 @@
-"""Somebody starts a process that calls itself cvmfs2, to be taken for the daemon of another mount, or to stop who looks at it."""
+"""Processes of another user that call themselves cvmfs2 are not taken for the daemon of a mount, and do not delay its search."""
 
 from __future__ import annotations
 

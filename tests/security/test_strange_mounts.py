@@ -1,4 +1,4 @@
-"""Somebody mounts a file system of theirs, calls it cvmfs2, and lets it answer what others do not expect."""
+"""File systems of another user that call themselves cvmfs2 and give unexpected answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names from traces, mounts and paths on a terminal: no character of theirs steers it.
+"""Names from traces, mounts and paths cannot send control characters to a terminal.
 
 Escape sequences from meta.json, paths and keys reached stderr; one of them types into the shell of some terminals.
 """

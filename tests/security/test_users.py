@@ -1,4 +1,4 @@
-"""The users of these tests are strangers to root and to each other; else no attack here would show anything."""
+"""The users of these tests have no rights over root or each other; else no attack here would prove anything."""
 
 import pytest
 from throwaway import PYTHON, Somebody

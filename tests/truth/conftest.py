@@ -1,4 +1,4 @@
-"""A lab of one's own, and runs of the example script in it."""
+"""A lab for the truth tests, and runs of the example script in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was traced is what the origin, the client and the other probe say happened, to the request and the byte."""
+"""Counts of a trace equal those of the origin, of the client and of the other probe, to the request and the byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time that the origin, the client or its disk spent on purpose comes back in its class. The truth is what each logged that it did."""
+"""Time injected at the origin, in the client or on its disk is reported in its class. The truth is the log of each."""
 
 from __future__ import annotations
 

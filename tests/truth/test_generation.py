@@ -1,4 +1,4 @@
-"""Generation whose weights are evicted meanwhile, from the kernel's page cache and from the client's: each read's cause, each fetch, its time.
+"""Generation while its weights are evicted from the page cache and from the client's cache: causes, fetches, and times.
 
 The truth is what the script saw disappear (mincore), what the client logged of each READ, and what the origin served.
 """

@@ -1,4 +1,4 @@
-"""Time that the origin spent on purpose comes back in its class. The truth is what the origin logged that it did."""
+"""Time injected at the origin is reported in its class. The truth is the origin's log."""
 
 from __future__ import annotations
 

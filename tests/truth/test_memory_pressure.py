@@ -1,4 +1,4 @@
-"""Weights that are used from the mapping and do not fit into memory make generation read, and the cause is told."""
+"""Weights that are used from the mapping and do not fit into memory make generation read; the report names the cause."""
 
 from __future__ import annotations
 

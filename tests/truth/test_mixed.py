@@ -1,4 +1,4 @@
-"""Several things at once: every injected second in its class, no second twice, none lost."""
+"""Several injected times at once: each second in its class, none twice, none lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the target itself spends its time on comes back in its class. The truth is the target's log: its CPU clock, the scheduler's count."""
+"""Time that the target spends on purpose is reported in its class. The truth is its log: its CPU clock and the scheduler's count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab's client over real FUSE: content, counters, cache, and what it says of itself."""
+"""The lab's client over real FUSE: content, counters, cache, and the talk socket."""
 
 from __future__ import annotations
 

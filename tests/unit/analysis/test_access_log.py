@@ -1,4 +1,4 @@
-"""Traced fetches against access logs: each format, whose the rest is, and what a disagreement does to the verdict."""
+"""Traced fetches compared with access logs: each format, lines of other clients, and the effect of a disagreement on the verdict."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Why each request was needed."""
+"""The cause of each request."""
 
 from scene import TARGET, WORKER, WORKER2, Fetch, Scene
 

@@ -1,4 +1,4 @@
-"""Objects one by one: where in the file they lie, what was asked, read and fetched of them, how often they were gone."""
+"""Rows of objects: their place in the file, what was requested, read and fetched of them, and how often they were evicted."""
 
 from scene import MODEL, TARGET, WORKER, WORKER2, Fetch, Scene
 

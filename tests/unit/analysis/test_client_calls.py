@@ -1,4 +1,4 @@
-"""Functions of the client's library, where they were seen: back-off, clean-ups, and whose download is waited for."""
+"""Functions of the client's library: back-off, clean-ups, and waits for the download of another request."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Differences between readings of the client's counters: which phase they belong to, and what they prove."""
+"""Differences between readings of the client's counters: the phase they belong to, and what they prove."""
 
 from typing import Any
 

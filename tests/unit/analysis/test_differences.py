@@ -1,4 +1,4 @@
-"""Two runs side by side, frame by frame: nothing of either is lost, and a difference that was put in comes back."""
+"""Two runs compared frame by frame: all time of both is there, and an added difference is reported."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`cvtrace report --format …` for other programs: where it may go, what it never replaces, what is said when it cannot."""
+"""`cvtrace report --format …` for other programs: where it writes, what it never replaces, and its errors."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""CSV and Parquet, read by pandas and pyarrow, hold what the report holds; docs/exports.md has the columns they have."""
+"""CSV and Parquet, read by pandas and pyarrow, have the values of the report; docs/exports.md lists their columns."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""Findings: each is told where its evidence is in the trace, and nowhere else."""
+"""Each finding is reported where its evidence is in the trace, and not without it."""
 
 from collections.abc import Callable
 from dataclasses import replace

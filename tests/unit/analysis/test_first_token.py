@@ -1,4 +1,4 @@
-"""Generation is prefill, further tokens, and what lies between the calls: each of them makes the answer, and is told apart."""
+"""Generation is prefill, further tokens, and the time between the calls: each counts for the answer, and is reported separately."""
 
 import pytest
 from runs import generation

@@ -1,4 +1,4 @@
-"""Headers of model files, written by the formats' own libraries, and by somebody who means harm."""
+"""Headers of model files, written by the formats' own libraries, damaged, or hostile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports of modules: which took how long, and what each asked of CVMFS, by known times in microseconds."""
+"""Imports of modules: the time and the requests of each, in scenes with known times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several CVMFS mounts on one machine: those the target never touched are nobody's business."""
+"""Several CVMFS mounts on one machine: those that the target does not use do not change the verdict."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What must hold for every trace: classes add up, nothing is negative, order does not matter, no cut makes it fail."""
+"""Properties of each trace: classes add up, nothing is negative, order does not matter, and a trace cut anywhere has a report."""
 
 import dataclasses
 import itertools

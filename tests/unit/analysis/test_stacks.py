@@ -1,4 +1,4 @@
-"""Stacks hold the same time as the phases, in another order."""
+"""Stacks add up to the times of the phases."""
 
 import numpy as np
 from runs import cold_run

@@ -1,4 +1,4 @@
-"""What must hold for the verdict of every run: no `no` where anything was asked in an answer, and nothing foreign changes it."""
+"""Properties of each verdict: never `no` with a request in an answer, and requests of others do not change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that cvtrace tells the user to type work where cvtrace is installed."""
+"""Commands in messages of cvtrace work where cvtrace is installed."""
 
 from __future__ import annotations
 

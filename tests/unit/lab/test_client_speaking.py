@@ -1,4 +1,4 @@
-"""What the client says of itself: counters and paged attributes."""
+"""The lab's client: counters and paged attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model builder: what it writes, without running it."""
+"""Files that the model builder writes, without running the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalog: what a client finds under which key."""
+"""The catalog: keys and rows that a client queries."""
 
 import sqlite3
 import stat

@@ -1,4 +1,4 @@
-"""What the sentences that ask for root say."""
+"""Sentences that tell the user to use root."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Offsets of functions in a library, held against where the running process has them."""
+"""Offsets of functions in a library, compared with their addresses in a running process."""
 
 import ctypes
 import os

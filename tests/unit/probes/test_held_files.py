@@ -1,4 +1,4 @@
-"""What a process holds of a mount, as /proc tells it to its owner."""
+"""Files, mappings and folders of a mount that a process holds, from /proc."""
 
 import mmap
 import os

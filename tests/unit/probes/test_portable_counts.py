@@ -1,4 +1,4 @@
-"""The counters of the hook and those of the schema are the same; sampling tells what a process did."""
+"""The counters of the hook are those of the schema, and samples of a process have its numbers."""
 
 import importlib
 import os

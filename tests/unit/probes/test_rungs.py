@@ -1,4 +1,4 @@
-"""Which program is taken for what the kernel offers: tracepoints, else kprobes, else a sentence."""
+"""Programs chosen for what the kernel offers: tracepoints, else kprobes, else a sentence."""
 
 from __future__ import annotations
 

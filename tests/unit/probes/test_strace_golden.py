@@ -1,4 +1,4 @@
-"""Logs of real clients: what the parser counts is what the kernel, the server and the client itself counted.
+"""Logs of real clients: counts of the parser equal those of the kernel, the server and the client.
 
 tests/data/golden holds one log per run (t100: a file in chunks; tiny1: whole files; shared: shared cache; mount: from the
 mounting on; evicted: hot page cache, empty client cache) in both forms of strings, and ground_truth.json: FUSE requests from

@@ -1,4 +1,4 @@
-"""`cvtrace.phase` in real interpreters: what it marks, and that it costs and disturbs nothing."""
+"""`cvtrace.phase` in real interpreters: its marks, and no effect on the script."""
 
 from __future__ import annotations
 

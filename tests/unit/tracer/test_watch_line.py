@@ -1,4 +1,4 @@
-"""The line of `--watch`: what it counts, what fits."""
+"""The line of `--watch`: its counts and its width."""
 
 import numpy as np
 import pytest
