@@ -18,7 +18,7 @@ class TraceUnwritable(Exception):
 
 
 class TraceError(Exception):
-    """A trace, or a folder of measured runs, cannot be read. The message is one sentence: what is wrong with which folder."""
+    """A trace, a folder of `cvtrace bench` or an access log cannot be read. The message is one sentence: what is wrong with what."""
 
 
 class TraceDamaged(TraceError):

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.analysis.trace.intervals import Ints
+from cvtrace.tracer.errors import TraceError
 from cvtrace.tracer.safe_open import NotRegular, open_followed
 
 LONGEST_LINE: Final = 1 << 16
@@ -80,7 +81,7 @@ class AccessLog:
         return len(self.path)
 
 
-class LogUnreadable(Exception):
+class LogUnreadable(TraceError):
     """The file cannot be read as an access log; the message says why."""
 
 

@@ -29,6 +29,9 @@ __all__ = ["Trace", "open"]
 
 PathLike = str | os.PathLike[str]
 UNCHANGED: Final = Changes()
+MOST_PARALLEL: Final = 1000
+SCALES: Final = (0.01, 10_000)
+"""Least and greatest, as the options of `cvtrace report` have them."""
 COPIES_ON_WRITE: Final = int(pd.__version__.partition(".")[0]) >= 3
 """Whether pandas copies the columns of a shallow copy when they are changed."""
 
@@ -49,19 +52,40 @@ def open(
     of `cvtrace report` do: `model` is a folder with the files of the model, `access_log` a log of the server or proxy and
     `log_clients` the addresses of this client in it; `rtt_s`, `parallel` and `scale` are what the predictions assume.
 
-    Raises `cvtrace.TraceError` if the folder is missing, is no trace, or is damaged.
+    Raises `cvtrace.TraceError` if the folder is missing, is no trace, or is damaged (some damage is noticed by the analysis, when the
+    first table is used), and ValueError for arguments that the command refuses.
 
         >>> trace = cvtrace.open("cold")
         >>> print(trace.report().verdict.answer)
         yes
     """
+    folder = None if model is None else Path(model)
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"model: there is no folder {folder}")
+    options = _options(access_log, log_clients, Changes(rtt_s, parallel, scale))
     recorded = read_trace(Path(path))
-    options = ReportOptions(
-        None if access_log is None else Path(access_log), tuple(log_clients), Changes(rtt_s, parallel, scale), True
-    )
-    return Trace(
-        recorded, headers_of(recorded, calling_user(os.environ), None if model is None else Path(model)), options
-    )
+    return Trace(recorded, headers_of(recorded, calling_user(os.environ), folder), options)
+
+
+def _options(access_log: PathLike | None, log_clients: Sequence[str], changes: Changes) -> ReportOptions:
+    """Return the options of a report. Raises ValueError for what the command refuses."""
+    log = None if access_log is None else Path(access_log)
+    for is_right, message in (
+        (log is None or log.is_file(), f"access_log: there is no file {log}"),
+        (log is not None or not log_clients, "log_clients: they are those of an access_log, which is missing"),
+        (changes.rtt_s >= 0, f"rtt_s: {changes.rtt_s} is no time"),
+        (
+            1 <= changes.parallel <= MOST_PARALLEL,
+            f"parallel: {changes.parallel} is not a number from 1 to {MOST_PARALLEL}",
+        ),
+        (
+            SCALES[0] <= changes.scale <= SCALES[1],
+            f"scale: {changes.scale} is not a number from {SCALES[0]} to {SCALES[1]}",
+        ),
+    ):
+        if not is_right:
+            raise ValueError(message)
+    return ReportOptions(log, tuple(log_clients), changes, True)
 
 
 class Trace:

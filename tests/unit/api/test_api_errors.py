@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -56,3 +57,34 @@ def test_what_is_missing_is_exit_2_and_what_is_damaged_exit_4(tmp_path: Path) ->
     }
 
     assert codes == {"a_missing_folder": 2, "a_file": 2, "an_empty_folder": 4}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"model": "missing"}, "model: there is no folder missing"),
+        ({"access_log": "missing"}, "access_log: there is no file missing"),
+        ({"log_clients": ["10.0.0.1"]}, "which is missing"),
+        ({"rtt_s": -1.0}, "rtt_s: -1.0 is no time"),
+        ({"rtt_s": float("nan")}, "rtt_s: nan is no time"),
+        ({"parallel": 0}, "from 1 to 1000"),
+        ({"scale": 0.0}, "scale: 0.0 is not a number from"),
+    ],
+    ids=str,
+)
+def test_arguments_that_the_command_refuses_are_refused(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        cvtrace.open(stored(tmp_path, cold_run()), **arguments)
+
+
+def test_a_log_that_is_none_is_the_same_class_of_errors(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("nothing\n" * 3)
+    path = stored(tmp_path, cold_run())
+    printed = CliRunner().invoke(main, ["report", str(path), "--access-log", str(tmp_path / "log")])
+
+    with pytest.raises(cvtrace.TraceError) as raised:
+        cvtrace.open(path, access_log=tmp_path / "log").report()
+
+    assert (printed.exit_code, printed.stderr) == (2, f"cvtrace: {raised.value}\n")
