@@ -71,6 +71,19 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A stretch of time, `start_s` after the first GET of any node: GETs that began in it and the bytes of their bodies, and how many GETs
+    on average waited for their first byte and for more bytes."""
+
+    start_s: float
+    width_s: float
+    begun: int
+    bytes: int
+    waiting: float
+    coming: float
+
+
+@dataclass(frozen=True)
 class Shared:
     """What the nodes fetched together. `repeated` is what a proxy would have had already, if it had begun empty; `shared_objects`
     were fetched by two nodes or more.
@@ -163,6 +176,7 @@ class FleetReport:
     slowest: tuple[SlowNode, ...]
     stragglers: int
     start: Start | None
+    timeline: tuple[Moment, ...]
     shared: Shared
     objects: tuple[SharedObject, ...]
     """Those that cost most bytes again; at most MOST_OBJECTS."""

@@ -14,6 +14,7 @@ from cvtrace.analysis.contract.fleet_report import (
     EvictingNode,
     Excess,
     FleetReport,
+    Moment,
     Shared,
     SharedObject,
     Skipped,
@@ -23,7 +24,7 @@ from cvtrace.analysis.contract.fleet_report import (
 )
 from cvtrace.analysis.fleet.frames import Floats, Frames, counts, median_by_group, numbers, texts
 from cvtrace.analysis.fleet.part import Part
-from cvtrace.analysis.trace.intervals import Bools, Ints
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group
 
 SPREADS: Final = {
     "work_s": "s",
@@ -34,6 +35,7 @@ SPREADS: Final = {
     "fetched_bytes": "bytes",
 }
 MOST_OBJECTS: Final = 1000
+MOST_MOMENTS: Final = 400
 MOST_SLOW: Final = 100
 CAUSES: Final = 4
 """Classes that are named as the reason of a slow node."""
@@ -71,6 +73,7 @@ def report_of(part: Part) -> FleetReport:
         slowest=tuple(slow[:MOST_SLOW]),
         stragglers=sum(each.straggler for each in slow),
         start=_start(frames),
+        timeline=timeline(frames),
         shared=_shared(frames),
         objects=objects,
         files=_objects(part["files"], with_object=False),
@@ -178,8 +181,28 @@ def _start(frames: Frames) -> Start | None:
 
 def _most_per_second(bins: Ints, size: Ints) -> float:
     """Return the bytes of GETs that began in the fullest second or so: 16 stretches."""
-    second = (bins - bins.min()) // (LOAD_BIN_NS * 16)
+    _, second = np.unique(bins // (LOAD_BIN_NS * 16), return_inverse=True)
     return float(np.bincount(second, weights=size).max()) / (LOAD_BIN_NS * 16 / NS)
+
+
+def timeline(frames: Frames) -> tuple[Moment, ...]:
+    """Return what all nodes wanted over time, in at most MOST_MOMENTS stretches of the same length."""
+    table = frames.part["load"]
+    if not table.num_rows:
+        return ()
+    place = counts(table, "bin_unix_ns") // LOAD_BIN_NS
+    first, span = int(place.min()), int(place.max() - place.min()) + 1
+    step = -(-span // MOST_MOMENTS)
+    width_s = step * LOAD_BIN_NS / NS
+    of = (place - first) // step
+    bins = int(of.max()) + 1
+    columns = [
+        add_by_group(of, counts(table, name), bins) for name in ("started", "bytes", "waiting_ns", "transfer_ns")
+    ]
+    return tuple(
+        Moment(number * width_s, width_s, begun, size, waiting / NS / width_s, coming / NS / width_s)
+        for number, (begun, size, waiting, coming) in enumerate(np.array(columns).T.tolist())
+    )
 
 
 def repeated(fetches: Ints, size: Ints) -> Ints:

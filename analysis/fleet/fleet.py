@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import pyarrow.parquet as pq
-
-from cvtrace.analysis.contract.fleet_columns import FLEET_TABLES
 from cvtrace.analysis.contract.fleet_report import FleetReport
 from cvtrace.analysis.fleet.answers import report_of
 from cvtrace.analysis.fleet.cluster import Progress, cores, in_this_process, on_cluster, on_this_machine
 from cvtrace.analysis.fleet.node import Also
-from cvtrace.analysis.fleet.part import SCHEMAS, Part, merged, skipped
+from cvtrace.analysis.fleet.part import Part, merged
 from cvtrace.analysis.fleet.places import Places, places_of
+from cvtrace.analysis.fleet.written import read_tables
 from cvtrace.tracer.errors import TraceError
 from cvtrace.tracer.folder import EVENTS_BLOCKS, EVENTS_PARQUET
-from cvtrace.tracer.safe_open import open_folder, open_regular
 
 SMALL_BYTES: Final = 8_000_000
 """On disk, of all traces: some 1.5 million events, which take as long as it takes to start workers."""
@@ -64,7 +61,7 @@ def fleet_at(
         part = on_this_machine(places.traces, count, also, progress)
     else:
         part = in_this_process(places.traces, also, progress)
-    part = _each_once(merged([part, *(_read_tables(each) for each in places.tables)]))
+    part = _each_once(merged([part, *(read_tables(each) for each in places.tables)]))
     return Fleet(part, report_of(part))
 
 
@@ -78,30 +75,6 @@ def _is_small(traces: Sequence[str]) -> bool:
         if total > SMALL_BYTES:
             return False
     return True
-
-
-def _read_tables(path: str) -> Part:
-    """Return the tables that an earlier fleet wrote to a folder; of one that cannot be read, why."""
-    try:
-        folder = open_folder(path)
-        try:
-            tables = {name: _read_table(folder, name) for name in FLEET_TABLES}
-        finally:
-            os.close(folder)
-    except (OSError, ValueError, LookupError, ArithmeticError, RuntimeError, NotImplementedError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return skipped(path, f"its tables cannot be read: {reason}")
-    return Part(tables)
-
-
-def _read_table(folder: int, name: str) -> object:
-    schema = SCHEMAS[name]
-    with open_regular(folder, f"{name}.parquet") as file:
-        table = pq.ParquetFile(file).read()
-    missing = [field.name for field in schema if field.name not in table.column_names]
-    if missing:
-        raise ValueError(f"{name}.parquet has no column {missing[0]}")
-    return table.select(schema.names).cast(schema).replace_schema_metadata(None)
 
 
 def _each_once(part: Part) -> Part:

@@ -31,6 +31,10 @@ PART_OF: Final = "Part of "
 ADDRESS_NOT_SEEN: Final = "(address not seen)"
 """Of a proxy to which the client had connected before the recording began."""
 BINS: Final = 128
+MOST_BINS_OF_GET: Final = 1 << 14
+"""18 minutes: no GET waits for longer."""
+MOST_BINS: Final = 1 << 22
+"""Of all GETs of a trace."""
 NEAR_PROXY: Final = "near_proxy"
 
 
@@ -168,7 +172,9 @@ def _spread(begin: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
     """Cut intervals at the borders of bins of `load`: which interval, its bin, and how long it is in it."""
     end = np.maximum(begin, end)
     first = begin // LOAD_BIN_NS
-    count = np.minimum(end // LOAD_BIN_NS - first + 1, 1 << 16)  # no GET waits for more than an hour
+    count = np.minimum(end // LOAD_BIN_NS - first + 1, MOST_BINS_OF_GET)
+    if count.sum() > MOST_BINS:
+        count = np.minimum(count, MOST_BINS // len(count) + 1)
     which = np.repeat(np.arange(len(begin)), count)
     place = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count) + first[which]
     length = np.minimum(end[which], (place + 1) * LOAD_BIN_NS) - np.maximum(begin[which], place * LOAD_BIN_NS)

@@ -144,7 +144,7 @@ def _rendered(fleet: Fleet, form: str, output: Path | None, verbose: bool, repor
     if form == "json":
         from cvtrace.analysis.report.fleet.tables import as_json
 
-        return as_json(fleet.report)
+        return as_json(fleet)
     if form == "html":
         from cvtrace.analysis.report.fleet.page import render as page
 

@@ -83,7 +83,7 @@ def render(fleet: Fleet, place: Path, reports: Path | None) -> str:
     return unlinked(
         "fleet.html",
         "fleet.js",
-        pictures(frames),
+        pictures(frames, report.timeline),
         title=sentences.title(report),
         verdicts=sentences.verdicts(report),
         figures=_figures(report),

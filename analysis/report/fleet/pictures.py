@@ -1,13 +1,13 @@
 """The pictures of a fleet: what each node did over time, slow nodes by class, distributions, and the start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from bokeh.models import Range1d
 
 from cvtrace.analysis.contract.classes import LABELS
-from cvtrace.analysis.contract.fleet_columns import LOAD_BIN_NS
+from cvtrace.analysis.contract.fleet_report import Moment
 from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.fleet.frames import Frames, counts, numbers, texts
 from cvtrace.analysis.report.fleet.sentences import FIGURES
@@ -21,7 +21,6 @@ MOST_MARKS: Final = 20_000
 MOST_NODES: Final = 2_000
 MOST_BARS: Final = 30
 MOST_NAMES: Final = 40
-MOST_BINS: Final = 400
 COLUMNS: Final = 30
 NAME: Final = 24
 NS: Final = 1e9
@@ -29,9 +28,9 @@ GREY: Final = CLASSES
 DISTRIBUTIONS: Final = {"work_s": "s", "load_s": "s", "first_token_s": "s", "tokens_per_s": "x"}
 
 
-def pictures(frames: Frames) -> list[Picture]:
+def pictures(frames: Frames, moments: Sequence[Moment]) -> list[Picture]:
     """Return all pictures that have something to show, in their order."""
-    drawn = [heat(frames), bars(frames), *(distribution(frames, name) for name in DISTRIBUTIONS), *start(frames)]
+    drawn = [heat(frames), bars(frames), *(distribution(frames, name) for name in DISTRIBUTIONS), *start(moments)]
     return [each for each in drawn if each is not None]
 
 
@@ -186,39 +185,24 @@ def _value(amount: float, unit: str) -> str:
     return seconds(float(amount)) if unit == "s" else f"{amount:,.1f}"
 
 
-def start(frames: Frames) -> list[Picture]:
+def start(moments: Sequence[Moment]) -> list[Picture]:
     """Return GETs begun, bytes of them, and GETs that wait for their first byte, over time."""
-    table = frames.part["load"]
-    if not table.num_rows:
+    if not moments:
         return []
-    place = counts(table, "bin_unix_ns") // LOAD_BIN_NS
-    first, span = int(place.min()), int(place.max() - place.min()) + 1
-    step = max(-(-span // MOST_BINS), 1)
-    bins = -(-span // step)
-    of = (place - first) // step
-    width_s = step * LOAD_BIN_NS / NS
-    rates = {name: add_by_group(of, counts(table, name), bins) for name in ("started", "bytes", "waiting_ns")}
+    width_s = moments[0].width_s
+    waiting, begun, size_mb = (
+        np.array(column, dtype=np.float64)
+        for column in zip(
+            *((each.waiting, each.begun / width_s, each.bytes / 1e6 / width_s) for each in moments), strict=True
+        )
+    )
     return [
         _over_time(
-            "queue",
-            "GETs that wait for their first byte",
-            rates["waiting_ns"] / NS / width_s,
-            width_s,
-            lambda value: f"{value:,.1f} at once",
+            "queue", "GETs that wait for their first byte", waiting, width_s, lambda value: f"{value:,.1f} at once"
         ),
+        _over_time("begun", "GETs begun per second", begun, width_s, lambda value: f"{value:,.1f} per second"),
         _over_time(
-            "begun",
-            "GETs begun per second",
-            rates["started"] / width_s,
-            width_s,
-            lambda value: f"{value:,.1f} per second",
-        ),
-        _over_time(
-            "bytes",
-            "Megabytes of GETs begun, per second",
-            rates["bytes"] / 1e6 / width_s,
-            width_s,
-            lambda value: f"{size(value * 1e6)}/s",
+            "bytes", "Megabytes of GETs begun, per second", size_mb, width_s, lambda value: f"{size(value * 1e6)}/s"
         ),
     ]
 

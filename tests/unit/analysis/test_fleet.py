@@ -102,6 +102,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_counts(traces: Path, tmp_path
     # THEN
     assert (text.exit_code, of_file.exit_code) == (4, 4)
     report = json.loads(of_file.stdout)
+    assert [row["host"] for row in report["traces"]] == ["node-00000", "node-00001", "node-00002"]
+    assert sum(moment["begun"] for moment in report["timeline"]) == report["shared"]["fetches"]
     assert report["nodes"] == 3
     assert {Path(row["trace"]).name for row in report["skipped"]} == set(wrong)
     for row in report["skipped"]:
@@ -193,6 +195,35 @@ def test_damaged_tables_are_skipped(traces: Path, tmp_path: Path) -> None:
 
     assert result.exit_code == 4
     assert re.search(r"nodes\.parquet has\s+no\s+column\s+trace", result.stdout)
+
+
+@pytest.mark.parametrize(
+    "name, column, value, reason",
+    [
+        ("classes", "trace", "/elsewhere", "classes has rows of traces that are not among the nodes"),
+        ("activity", "width_ns", 0, "activity.width_ns has a number that is less than 1"),
+        ("objects", "fetches", None, "objects.fetches has empty cells"),
+        ("nodes", "work_s", float("nan"), "nodes.work_s has a number that is none"),
+        ("load", "bin_unix_ns", 2**63 - 1, "load.bin_unix_ns has a number that is too large"),
+    ],
+)
+def test_tables_that_make_no_sense_are_skipped(
+    traces: Path, tmp_path: Path, name: str, column: str, value: object, reason: str
+) -> None:
+    # GIVEN
+    fleet(traces / "node-00000", "--workers", "1", "--format", "parquet", "-o", tmp_path / "tables")
+    table = pq.read_table(tmp_path / "tables" / f"{name}.parquet")
+    place = table.schema.get_field_index(column)
+    values = [value, *table[column].to_pylist()[1:]]
+    table = table.set_column(place, table.schema.field(column), pa.array(values, type=table.schema.field(column).type))
+    pq.write_table(table, tmp_path / "tables" / f"{name}.parquet")
+
+    # WHEN
+    report = fleet_of([traces / "node-00001", tmp_path / "tables"], workers=1).report
+
+    # THEN
+    assert report.nodes == 1
+    assert report.skipped[0].reason == f"its tables cannot be read: {reason}"
 
 
 def test_parquet_carries_unit_and_meaning_of_every_column(traces: Path, tmp_path: Path) -> None:
