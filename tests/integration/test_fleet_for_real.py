@@ -23,9 +23,10 @@ from cvtrace.lab.origin.proxy import Proxy
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="records with eBPF")]
 
-CHUNKS = 6
+CHUNKS = 4
 CHUNK_BYTES = 400_000
-DELAY_S = 0.2
+DELAY_S = 0.8
+"""So long that a busy machine is little beside it."""
 READER = """
 import sys, cvtrace
 print("ready", flush=True)
