@@ -17,7 +17,7 @@ from cvtrace.analysis.storage.causes import CAUSES
 from cvtrace.probes.events import Kind, Opcode
 from cvtrace.tracer.store import Trace
 
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CHILD, STRANGER = TARGET + 50, 990
 EIO: Final = -5
 UNITS: Final = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}

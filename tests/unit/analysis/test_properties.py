@@ -20,7 +20,7 @@ from cvtrace.tracer.store import Trace
 SIBLING = TARGET + 1
 SECOND_DAEMON, SECOND_WORKER, SECOND_CONNECTION = 300, 301, CONNECTION + 1
 THREADS = (TARGET, SIBLING, WORKER, WORKER2, DOWNLOADER, SECOND_WORKER)
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TIMES = st.integers(0, 999)
 
 

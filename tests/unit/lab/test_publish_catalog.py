@@ -107,6 +107,10 @@ def test_statistics_count_every_entry_once() -> None:
     }
 
 
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""SQLite waits for the disk at each commit."""
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=255).filter(lambda n: not set(n) & {0, 47}), unique=True))
 def test_any_file_name_is_read_back(names: list[bytes]) -> None:
@@ -114,7 +118,7 @@ def test_any_file_name_is_read_back(names: list[bytes]) -> None:
     entries = [ROOT] + [Entry(b"/" + name, stat.S_IFREG | 0o644, 0, 0, digest=bytes(20)) for name in names]
 
     # WHEN
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         file = Path(folder) / "catalog"
         write_catalog(file, entries, revision=1, previous="", now_s=0)
         paths = {entry.path for entry in read_catalog(file)}

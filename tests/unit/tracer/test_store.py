@@ -155,7 +155,7 @@ def test_a_realistic_event_takes_less_than_16_bytes(tmp_path):
 def test_truncation_at_every_byte_of_the_last_block_keeps_the_others(tmp_path):
     # GIVEN an unfinished trace of three blocks
     path = tmp_path / "t"
-    unfinished(path)
+    unfinished(path, events=5)
     content = (path / EVENTS_BLOCKS).read_bytes()
     last = len(content) - len(content) // 3
     for length in range(last, len(content)):
@@ -163,7 +163,7 @@ def test_truncation_at_every_byte_of_the_last_block_keeps_the_others(tmp_path):
         (path / EVENTS_BLOCKS).write_bytes(content[:length])
         trace = read_trace(path)
         # THEN the first two are read, and the damage is said
-        assert len(trace.events) == 40
+        assert len(trace.events) == 10
         assert trace.damage is not None
         assert "killed" in trace.damage
         assert ("cut short" in trace.damage) == (length > last)
