@@ -105,7 +105,7 @@ def test_an_interruption_ends_the_experiment_and_keeps_its_runs(script: Path, mo
         wait_until(lambda: Path("out/runs.csv").exists(), "the first run is kept", 60.0)
         running.send_signal(signal.SIGINT)
         # THEN it ends as an interrupted program does, and the runs are there
-        _, message = running.communicate(timeout=60)
+        _, message = running.communicate(timeout=120)
     assert running.returncode not in (0, None)
     assert "KeyboardInterrupt" in message
     kept = cvtrace.read_bench("out")

@@ -277,7 +277,7 @@ def test_later_children_are_recorded_and_earlier_ones_are_reported(workdir: Path
 
 def refused(pid: object, code: int, message: str, *options: str) -> None:
     command = [*CVTRACE, "attach", str(pid), "-o", "trace", *options]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == code, result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr

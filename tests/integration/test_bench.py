@@ -179,7 +179,7 @@ def test_an_interruption_keeps_the_finished_runs_and_the_same_command_continues(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: len(rows()) >= 2 or process.poll() is not None, "two runs have ended")
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     assert "the same command continues" in stderr
     before = read_bench("out")

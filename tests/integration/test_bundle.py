@@ -147,7 +147,7 @@ def seconds_of_runs(served: Lab, prepare: Callable[[], object]) -> list[float]:
         with served.mount(cache=cache, like="2.14") as mounted:
             list((mounted.root / "app").iterdir())
             command = [sys.executable, str(served.folder / "reads.py"), str(mounted.root)]
-            times.append(float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout))
+            times.append(float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout))
     return times
 
 

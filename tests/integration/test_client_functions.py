@@ -349,7 +349,7 @@ def test_a_client_that_appears_when_privileges_are_given_up(
 
         # WHEN
         clients[0].do("run")
-        kinds, missing = json.loads(recorder.communicate("\n", timeout=60)[0])
+        kinds, missing = json.loads(recorder.communicate("\n", timeout=120)[0])
 
     # THEN
     assert missing == []

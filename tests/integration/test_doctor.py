@@ -40,7 +40,7 @@ def doctor(*arguments: object, before: str = "", **environ: str) -> tuple[int, d
     if before:
         command = after(before, *command)
     result = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environ}
+        command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environ}
     )
     return parsed(result)
 

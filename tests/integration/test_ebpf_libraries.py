@@ -94,7 +94,7 @@ def observe(probe: EbpfProbe, argv: list[str]) -> Events:
         target.stdin.write(b"1")
         target.stdin.flush()
         wait_until(is_seen, "the library is attached")
-        target.communicate(b"2", timeout=60)
+        target.communicate(b"2", timeout=120)
     finally:
         target.kill()
         target.wait()
@@ -140,7 +140,7 @@ def test_a_library_that_is_there_before_is_located_when_the_recording_begins(pro
 
     # WHEN
     probe.add_target(target.pid)
-    target.communicate(b"2", timeout=60)
+    target.communicate(b"2", timeout=120)
     probe.stop()
 
     # THEN

@@ -68,7 +68,7 @@ def test_a_repository_that_is_mounted_and_mounted_again_during_the_run(tmp_path:
                     target.stdin.write(f"{mounted.root}/weights\n")
                     target.stdin.flush()
                     assert target.stdout.readline() == "300000\n"
-            target.communicate(timeout=60)
+            target.communicate(timeout=120)
         finally:
             target.kill()
             target.wait()

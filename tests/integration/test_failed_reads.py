@@ -63,7 +63,7 @@ def fail(mounted: LabMount, program: str, *injections: Injection, expected: int)
     process = start(*options(mounted.root, "ebpf"), "script.py", data, stdin=-1)
     before = len(mounted.gets())
     mounted.origin.injections = injections
-    _, errors = process.communicate("\n", timeout=60)
+    _, errors = process.communicate("\n", timeout=120)
     assert process.returncode == expected, errors
     trace = read_trace("trace")
     assert trace.damage is None
@@ -152,7 +152,7 @@ def test_a_refused_connection_is_reported_as_a_server_error(
 
         # WHEN
         origin.stop()
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=120)
         report = analyse(read_trace("trace"))
 
     # THEN the connection is named, though no GET was sent
@@ -195,7 +195,7 @@ def test_a_killed_client_is_reported(mounted: LabMount) -> None:
     Path("script.py").write_text(GETS_EIO)
     process = start(*options(mounted.root, "ebpf"), "script.py", str(mounted.root / "models/data"), stdin=-1)
     os.kill(mounted.mounted.pid, signal.SIGKILL)
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=120)
     report = analyse(read_trace("trace"))
 
     # THEN
@@ -223,7 +223,7 @@ def test_a_stopped_client_is_reported_and_its_unanswered_requests_read_nothing(m
                 process.wait(0.5)
     finally:
         os.kill(mounted.mounted.pid, signal.SIGCONT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     report = analyse(read_trace("trace"))
 
     # THEN

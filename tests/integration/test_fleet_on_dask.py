@@ -73,9 +73,9 @@ def scheduler_with_workers(count: int, place: Path) -> Iterator[str]:
         for number in range(count):
             local = ("--local-directory", str(place / f"worker-{number}"), "--nthreads", "1", "--host", "127.0.0.1")
             processes.append(subprocess.Popen([*worker, *options, *local], stderr=subprocess.DEVNULL, env=environment))
-        with distributed.Client(scheduler_file=str(address_file), timeout=60) as client:
+        with distributed.Client(scheduler_file=str(address_file), timeout=120) as client:
             if count:
-                client.wait_for_workers(count, timeout=60)
+                client.wait_for_workers(count, timeout=120)
             yield client.scheduler.address
     finally:
         for process in reversed(processes):

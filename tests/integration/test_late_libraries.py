@@ -111,7 +111,7 @@ def test_a_recording_that_begins_in_the_middle_of_a_load(workdir: Path, stack: S
         wait_until(lambda: recording_began(workdir / "trace"), "the recording has begun", 60)
         os.kill(client.pid, signal.SIGCONT)
         assert target.stdout.readline() == "loaded\n"
-        target.communicate("\n", timeout=60)
+        target.communicate("\n", timeout=120)
         assert recorder.wait(60) == 0
     finally:
         os.kill(client.pid, signal.SIGCONT)

@@ -288,7 +288,7 @@ def test_stopping_the_origin_cuts_responses_in_flight(store: Path, tmp_path: Pat
 def test_many_connections_are_logged_exactly(origin: Origin, tmp_path: Path) -> None:
     # WHEN 32 connections fetch 10 times each
     def fetch(_: int) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", origin.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", origin.port, timeout=120)
         received = sum(len(get(connection)[1]) for _ in range(10))
         connection.close()
         return received

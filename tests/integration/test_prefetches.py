@@ -127,7 +127,7 @@ def test_without_privileges_a_prefetch_is_never_a_yes(mounted: LabMount, tmp_pat
         # WHEN it is recorded without single requests while the bundle is being fetched
         command = [sys.executable, "-m", "cvtrace", "attach", process.pid, "--probes", "portable", "--for", "2s"]
         command += ["--no-summary", "-o", tmp_path / "trace"]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
         process.communicate("\n", timeout=10)
     finally:
         mounted.origin.injections = ()

@@ -36,7 +36,7 @@ def mounted(tmp_path: Path) -> Iterator[LabMount]:
 
 def look(*arguments: str | Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "cvtrace", "residency", "--json", *map(str, arguments)]
-    output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    output = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert output.stderr == ""
     document: dict[str, Any] = json.loads(output.stdout)
     return document

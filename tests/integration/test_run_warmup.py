@@ -176,7 +176,7 @@ def test_ctrl_c_in_the_warm_up_ends_it_and_starts_no_script(
         # WHEN Ctrl-C comes in the warm-up
         wait_until(lambda: mounted.counters()["download.n_requests"] > before, "an object is being fetched")
         (os.killpg if to_group else os.kill)(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=120)
         # THEN the exit code says so, no script has run, there is no trace, and no process is left
         assert process.returncode == 130, stderr
         assert "stopped: " in stderr

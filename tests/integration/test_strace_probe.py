@@ -97,7 +97,7 @@ def test_a_target_keeps_exit_code_parent_and_terminal(probe: StraceProbe, tmp_pa
     argv = probe.command([sys.executable, "-c", script])
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     probe.add_target(process.pid)
-    out, err = process.communicate("hello\n", timeout=60)
+    out, err = process.communicate("hello\n", timeout=120)
     recording = Recording(probe)
     recording.stop()
     # THEN it is our own child, in our process group, and strace is not to be heard
@@ -284,7 +284,9 @@ def test_a_daemon_of_another_user_is_refused() -> None:
         "except CannotObserve as refusal: print(refusal)\n"
     )
     try:
-        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        result = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+        )
         assert result.stdout.startswith(f"strace is not allowed to attach to process {process.pid}: run with sudo"), (
             result.stderr
         )

@@ -30,7 +30,7 @@ def disk(workdir: Path) -> Iterator[Path]:
 
 
 def report(trace: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CVTRACE, "report", trace], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*CVTRACE, "report", trace], capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_a_full_disk_ends_the_trace_and_not_the_script(workdir, disk):

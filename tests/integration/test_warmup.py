@@ -81,7 +81,7 @@ def test_warmup_of_a_trace_fetches_only_what_the_run_used(mounted: LabMount, tmp
     assert len(mounted.gets()) - before == 4
     assert warmup("--check", "--only-needed", trace).returncode == 0
     # and the same run fetches nothing any more
-    subprocess.run([sys.executable, script, model], check=True, timeout=60)
+    subprocess.run([sys.executable, script, model], check=True, timeout=120)
     assert len(mounted.gets()) - before == 4
     # AND WHEN the files that it used are warmed up as a whole
     done = warmup(trace)

@@ -28,7 +28,7 @@ def attach(pid: int, mount: Path, *options: str, **environ: str) -> subprocess.C
         [*CVTRACE, *words, "--mount", str(mount), *options],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         env={**os.environ, **environ},
     )

@@ -164,7 +164,7 @@ def test_a_key_in_roots_session_keyring_is_out_of_reach(ann: Somebody, workdir: 
     )
     result = subprocess.run(
         [sys.executable, "-c", program, *command(ann, mount, PYTHON, "-c", reads)],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     key, read = result.stdout.splitlines()
     if int(key) < 0:

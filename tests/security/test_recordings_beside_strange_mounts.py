@@ -121,7 +121,7 @@ def test_a_hanging_mount_that_appears_during_a_recording_does_not_delay_it(
         assert run.stdout is not None
         assert run.stdout.readline() == "on\n"
         with hostile_mount(ann, shared=True, **HANGS) as hostile:
-            _, stderr = run.communicate("\n", timeout=60)
+            _, stderr = run.communicate("\n", timeout=120)
     assert run.returncode == 0
     assert str(hostile.path) not in stderr
     meta = read_trace("trace").meta

@@ -87,7 +87,7 @@ def test_lines_written_just_before_the_end_have_one_carriage_return(ann: Somebod
 
 def test_pipes_are_relayed_completely_and_in_order(ann: Somebody, workdir: Path, mount: Path) -> None:
     data = os.urandom(3_000_000)
-    result = subprocess.run(command(ann, mount, "cat"), input=data, capture_output=True, check=False, timeout=60)
+    result = subprocess.run(command(ann, mount, "cat"), input=data, capture_output=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout == data
     result = run(ann, mount, "sh", "-c", "for i in 1 2 3; do echo out; echo err >&2; done", capture_output=False,

@@ -58,7 +58,7 @@ def under_sudo(ann: Somebody, *words: str | Path) -> subprocess.CompletedProcess
         env={"PATH": os.environ["PATH"], "HOME": "/root", **ann.under_sudo},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -66,7 +66,7 @@ def under_sudo(ann: Somebody, *words: str | Path) -> subprocess.CompletedProcess
 def as_root(workdir: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Call cvtrace as root itself."""
     return subprocess.run(
-        [*CVTRACE, *map(str, words)], cwd=workdir, capture_output=True, text=True, timeout=60, check=False
+        [*CVTRACE, *map(str, words)], cwd=workdir, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -145,7 +145,7 @@ def test_every_form_is_written_where_cvtrace_is_closed_to_the_caller(ann, trace,
         env=ann.under_sudo,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert result.returncode == 0, result.stderr

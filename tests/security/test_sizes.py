@@ -259,7 +259,7 @@ def test_memory_is_not_allocated_for_the_claimed_size_of_sparse_blocks(tmp_path)
 
 def in_a_child(program: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, timeout=120
     )
 
 

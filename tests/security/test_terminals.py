@@ -57,7 +57,7 @@ def evil_trace(path: Path, **meta: object) -> Path:
 
 
 def output_of(*words: str | Path, cwd: Path) -> tuple[int, str]:
-    result = subprocess.run([*CVTRACE, *map(str, words)], cwd=cwd, capture_output=True, timeout=60, check=False)
+    result = subprocess.run([*CVTRACE, *map(str, words)], cwd=cwd, capture_output=True, timeout=120, check=False)
     return result.returncode, (result.stdout + result.stderr).decode("utf-8", "surrogateescape")
 
 

@@ -67,7 +67,7 @@ class Somebody:
     def run(self, command: Sequence[str | Path], **popen: Any) -> subprocess.CompletedProcess[str]:
         """Run a command as this user to its end."""
         process = self.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=120)
         return subprocess.CompletedProcess(list(command), process.returncode, stdout, stderr)
 
     def owns(self, *paths: Path) -> None:

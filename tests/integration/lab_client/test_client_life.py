@@ -84,11 +84,11 @@ def test_command_mounts_and_reports(served: Lab) -> None:
     command = mount_command(served, mountpoint, "--quota", "100MB")
 
     # WHEN it mounts / THEN it returns when the mount answers; and a second time it says why not, with exit code 2
-    first = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    first = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     try:
         assert (first.returncode, first.stderr) == (0, "")
         assert (mountpoint / "models/config.json").read_bytes() == FILES["models/config.json"]
-        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert second.returncode == 2
         assert "already" in second.stderr
         assert second.stderr.count("\n") == 1
