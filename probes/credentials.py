@@ -14,7 +14,7 @@ from typing import Final
 HIDDEN: Final = "***"
 
 UNKNOWABLE: Final = (
-    "arguments without a name that says what they are (a password alone, a prompt), values of one-letter options, and names of files "
+    "arguments without an option name (a bare password, a prompt), values of one-letter options, and names of files "
     "are recorded as they are"
 )
 """What `hidden` leaves in a command line."""

@@ -12,11 +12,13 @@ import click
 
 import cvtrace
 from cvtrace.cli import main
-from cvtrace.commands.examples import EXAMPLES
+from cvtrace.commands.examples import EXAMPLES, as_typed
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 MAN: Final = ROOT / "man"
 PAGE: Final = ROOT / "docs" / "commands.md"
+SUDO: Final = 'sudo "$(command -v cvtrace)"'
+"""Also right where cvtrace is in a virtual environment or was installed with pipx."""
 EXIT_CODES: Final = (
     ("the script's own", "of `run`; 128+n if signal n ended the script"),
     ("0", "success"),
@@ -105,7 +107,7 @@ def manual(name: str, context: click.Context) -> str:
     if examples:
         lines.append(".SH EXAMPLES")
     for command, description in examples:
-        lines += [".PP", roff(description), ".nf", f"    {roff(command)}", ".fi"]
+        lines += [".PP", roff(description), ".nf", f"    {roff(as_typed(command, SUDO))}", ".fi"]
     lines.append(".SH EXIT STATUS")
     for code, description in EXIT_CODES:
         lines += [".TP", roff(code), roff(description.replace("`", ""))]
@@ -133,7 +135,8 @@ def page() -> str:
         out += [f"| {'verb' if verbs(context) else 'option'} | |", "|---|---|"]
         out += [f"| `{term}` | {description} |" for term, description in map(_cells, rows)]
         out += ["", "<!-- test: syntax -->", "```sh"]
-        out += [f"# {description}\n{command}" for command, description in EXAMPLES[name.removeprefix("cvtrace ")]]
+        examples = EXAMPLES[name.removeprefix("cvtrace ")]
+        out += [f"# {description}\n{as_typed(command, SUDO)}" for command, description in examples]
         out += ["```", ""]
     return "\n".join(out).rstrip() + "\n"
 

@@ -80,8 +80,8 @@ def client_reloaded(scene: Scene) -> Finding | None:
         id="client_reloaded",
         severity=MEDIUM if repeated_requests else LOW,
         title="the client was reloaded while the run used it",
-        evidence=f"it loaded its library again at {at}, and its counters began anew; {pluralize(repeated_requests, 'request')} of the run read or looked up again "
-        "what had been known",
+        evidence=f"it loaded its library again at {at}, and its counters began anew; {pluralize(repeated_requests, 'request')} of the run repeated earlier "
+        "reads or lookups",
         advice="measure again without a reload of the client (cvmfs_config reload, an update of its package)",
     )
 

@@ -175,7 +175,7 @@ def catalogs_reloaded(scene: Scene) -> Finding | None:
         id="catalogs_reloaded",
         severity=MEDIUM if repeated_requests else LOW,
         title="the repository changed while the run used it",
-        evidence=f"the client took over a new catalog {pluralize(int(of_used_mount.sum()), 'time')}; {pluralize(repeated_requests, 'request')} of the run asked again "
-        "for what had been known",
+        evidence=f"the client loaded a new catalog {pluralize(int(of_used_mount.sum()), 'time')}; {pluralize(repeated_requests, 'request')} of the run repeated "
+        "earlier requests",
         advice="mount a fixed revision for runs that must be alike (CVMFS_REPOSITORY_TAG), or measure again",
     )

@@ -157,8 +157,8 @@ def sequential_fetches(scene: Scene) -> Finding | None:
         id="sequential_fetches",
         severity=MEDIUM,
         title="objects are fetched one after the other",
-        evidence=f"no two fetches were under way in {100 * fetching.sequential_share:.0f} % of the {seconds(fetching.waited_s)} that the run waited "
-        f"for fetches; fetching in parallel could save up to {seconds(fetching.parallel_saves_at_most_s)}, fetching ahead of time up to "
+        evidence=f"the run waited {seconds(fetching.waited_s)} for fetches, and only one fetch was in progress for {100 * fetching.sequential_share:.0f} % of that; "
+        f"fetching in parallel could save up to {seconds(fetching.parallel_saves_at_most_s)}, fetching before the run up to "
         f"{seconds(fetching.sequential_s)}",
         advice="read the files ahead of the job with several threads, each a part of a large file, so that the client fetches in parallel",
         saves_s=fetching.parallel_saves_at_most_s,

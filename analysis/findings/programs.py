@@ -38,7 +38,7 @@ def imports_wait(scene: Scene) -> Finding | None:
         severity=MEDIUM,
         title="imports of Python modules wait for CVMFS",
         evidence=f"imports waited {seconds(waited_s)} of {seconds(scene.duration_s)}, with {pluralize(opens, 'open')}{fetched}; "
-        f"the packages that waited longest by themselves: {worst}",
+        f"the packages with the longest waits of their own: {worst}",
         advice="import less, keep the client's cache warm, or put the Python environment into one file or on a local disk",
         saves_s=waited_s,
     )
@@ -63,7 +63,7 @@ def read_amplification(scene: Scene) -> Finding | None:
         id="read_amplification",
         severity=MEDIUM if scene.is_share(waited_s, WASTED_S_SHARE) else LOW,
         title="much more is read than used",
-        evidence=f"{size(read_bytes)} of {worst.path} were read{fetched}; as far as pages tell, as little as {size(used_bytes)} may have been used "
+        evidence=f"{size(read_bytes)} of {worst.path} were read{fetched}; the pages show that at least {size(used_bytes)} were used "
         f"(access is {worst.access}){further}",
         advice="read only what is needed (pread, or MADV_RANDOM on a mapping), or store together what is used together",
         saves_s=waited_s or None,

@@ -29,9 +29,9 @@ def cut_off(scene: Scene) -> Finding | None:
     return Finding(
         id="cut_off",
         severity=MEDIUM,
-        title="the recording is not whole",
+        title="the recording is incomplete",
         evidence=damage,
-        advice="use the report for the time before, or record again",
+        advice="use the report only for the recorded part, or record again",
     )
 
 

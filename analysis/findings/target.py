@@ -39,11 +39,12 @@ def path_checks(scene: Scene) -> Finding | None:
     if int(is_path_check.sum()) < MANY or not scene.is_share(waited_s, PATHS_SHARE):
         return None
     absent = int((is_path_check & (requests.error == NOT_THERE)).sum())
+    missing_names = f"{absent:,} of them for names that do not exist" if absent else "all names exist"
     return Finding(
         id="path_checks",
         severity=MEDIUM,
         title="looking for files takes long",
-        evidence=f"{pluralize(int(is_path_check.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {absent:,} of the names do not exist",
+        evidence=f"{pluralize(int(is_path_check.sum()), 'path check')} took {seconds(waited_s)} of {seconds(scene.duration_s)}; {missing_names}",
         advice="shorten the search paths (sys.path, LD_LIBRARY_PATH), pack the environment into few files, or raise CVMFS_KCACHE_TIMEOUT",
         saves_s=waited_s,
     )
@@ -82,7 +83,7 @@ def other_io(scene: Scene) -> Finding | None:
     return Finding(
         id="other_io",
         severity=LOW,
-        title="the run waits for files or sockets that are not of CVMFS",
+        title="the run waits for files or sockets that are not on CVMFS",
         evidence=f"it waited {seconds(waited_s)} of its {seconds(scene.duration_s)} for them (other.io), most in {worst.name} "
         f"({seconds(worst.classes['other.io'])})",
         advice="check where the program and its libraries are and what it writes: a home folder can be slow, and a local disk cold",

@@ -89,7 +89,7 @@ def _unused(trace: TraceInfo) -> str:
 
 def trouble(report: Report) -> list[str]:
     """Return what is said before any answer: that the recording is not whole."""
-    return [f"The recording is not whole: {report.trace.damage}."] if report.trace.damage else []
+    return [f"The recording is incomplete: {report.trace.damage}."] if report.trace.damage else []
 
 
 def headline(report: Report) -> Line:

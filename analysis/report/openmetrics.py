@@ -35,7 +35,7 @@ def _run(report: Report) -> Iterator[str]:
         "started": trace.started,
         "cache_state": report.cache_state or "",
     }
-    yield from _family("cvtrace_run", "info", "What was traced.", [(labels, 1)], suffix="_info")
+    yield from _family("cvtrace_run", "info", "The recording.", [(labels, 1)], suffix="_info")
     mounts = [
         ({"path": each.path, "fqrn": each.fqrn, "client": each.client, "version": each.version}, 1)
         for each in trace.mounts
@@ -45,16 +45,18 @@ def _run(report: Report) -> Iterator[str]:
     name = "cvtrace_generation_hits_cvmfs"
     states: list[Sample] = [({name: each}, int(each == verdict.generation_hits_cvmfs)) for each in ANSWERS]
     yield from _family(name, "stateset", "Whether generating tokens hits CVMFS.", states)
-    yield from _gauge("cvtrace_run_duration", "s", "Life of the target.", [({}, trace.duration_s)])
+    yield from _gauge(
+        "cvtrace_run_duration", "s", "Time from the start to the end of the target.", [({}, trace.duration_s)]
+    )
     yield from _gauge("cvtrace_events", "n", "Events recorded.", [({}, trace.events)])
     yield from _gauge("cvtrace_events_lost", "n", "Events lost.", [({}, trace.lost)])
     if trace.exit_code is not None:
-        yield from _gauge("cvtrace_exit_code", "n", "Of the target.", [({}, trace.exit_code)])
+        yield from _gauge("cvtrace_exit_code", "n", "Exit code of the target.", [({}, trace.exit_code)])
     figures = {
         "fuse_reads": ("n", "READ requests of generation."),
         "http_fetches": ("n", "GETs of generation."),
-        "http_bytes": ("bytes", "Fetched in generation, as sent."),
-        "blocked_s": ("s", "Generation blocked on CVMFS."),
+        "http_bytes": ("bytes", "Size of the bodies fetched in generation, as transferred (compressed)."),
+        "blocked_s": ("s", "Time that generation was blocked on CVMFS."),
     }
     for column, (unit, meaning) in figures.items():
         yield from _gauge(f"cvtrace_generation_{_bare(column)}", unit, meaning, _observed({}, getattr(verdict, column)))
@@ -86,9 +88,9 @@ def _tokens(report: Report) -> Iterator[str]:
 
 def _checks(report: Report) -> Iterator[str]:
     traced = [({"what": each.name}, each.traced) for each in report.checks if each.traced is not None]
-    yield from _gauge("cvtrace_traced", "n", "As traced, over the whole run.", traced)
+    yield from _gauge("cvtrace_traced", "n", "Count in the trace, over the whole run.", traced)
     of_client = [({"what": each.name}, each.client) for each in report.checks]
-    yield from _gauge("cvtrace_counted_by_client", "n", "As the client itself counted.", of_client)
+    yield from _gauge("cvtrace_counted_by_client", "n", "Count of the client, over the whole run.", of_client)
 
 
 def _bare(column: str) -> str:

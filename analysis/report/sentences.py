@@ -139,8 +139,8 @@ def _spinning(report: Report) -> list[str]:
     if spun_s <= WORTH_A_LINE * wall_s:
         return []
     return [
-        f"Up to {seconds(spun_s)} more: so long, generation was on a CPU while another of its threads was blocked on /cvmfs; "
-        "a thread pool that spins looks like one that computes."
+        f"Up to {seconds(spun_s)} more: for that time generation was on a CPU while another of its threads was blocked on /cvmfs; "
+        "a thread pool that spins cannot be distinguished from one that computes."
     ]
 
 
@@ -264,18 +264,18 @@ def access_log(report: Report) -> list[str]:
     relation = (
         "=" if check.traced_bytes == check.log_bytes else "≠" if check.bytes_differ else "≤"
     )  # heads of the responses
-    parts = [f"{check.matched:,} of {pluralize(check.fetches, 'fetch')} found"]
+    parts = [f"{check.matched:,} of {pluralize(check.fetches, 'fetch')} matched"]
     parts += [f"bytes {check.traced_bytes:,} {relation} {check.log_bytes:,}"] if check.matched else []
     parts += [f"{check.without_path:,} without a path not compared"] if check.without_path else []
     if check.only_in_trace and check.behind_proxy:
         parts.append(f"{check.only_in_trace:,} answered by the proxy")
     elif check.only_in_trace:
-        parts.append(f"{check.only_in_trace:,} not in it")
+        parts.append(f"{check.only_in_trace:,} not in the log")
     if check.only_in_log:
         of_client = "of an unknown client" if check.unknown_client else "of this client"
-        parts.append(f"{check.only_in_log:,} {of_client} only in it ({', '.join(check.examples)})")
+        parts.append(f"{check.only_in_log:,} {of_client} only in the log ({', '.join(check.examples)})")
     parts += [f"{check.of_others:,} of other clients"] if check.of_others else []
-    parts += [f"{check.at_edges:,} perhaps before or after"] if check.at_edges else []
+    parts += [f"{check.at_edges:,} perhaps from before or after the recording"] if check.at_edges else []
     parts += [f"its clock {seconds(check.clock_ahead_s)} ahead"] if check.clock_ahead_s else []
     parts += [f"{pluralize(check.unreadable, 'line')} unreadable"] if check.unreadable else []
     return [f"Access log of the {server} ({check.format}): {', '.join(parts)}."]

@@ -152,7 +152,7 @@ class Trace:
         """Return column, dtype, unit and meaning of each column of a table.
 
         >>> print(*trace.columns("tokens").set_index("column").loc["wall_s"])
-        float64 s of the call of GenerateNextToken
+        float64 s duration of the call of GenerateNextToken
         """
         _refuse_unknown(name)
         return columns_as_frame(name, FRAMES[name])

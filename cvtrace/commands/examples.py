@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from cvtrace.probes.command import SUDO
+
 EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "run": (
         (
@@ -143,7 +145,12 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 """Verb, with its group -> commands and what each does."""
 
 
+def as_typed(command: str, sudo: str = SUDO) -> str:
+    """Return an example as it works when it is typed: sudo does not find the `cvtrace` of a virtual environment."""
+    return command.replace("sudo cvtrace", sudo)
+
+
 def epilog_of(verb: str) -> str | None:
     """Return the examples of a verb as click prints them; None for a verb without."""
-    lines = [f"  {command}\n      {what}" for command, what in EXAMPLES.get(verb, ())]
+    lines = [f"  {as_typed(command)}\n      {what}" for command, what in EXAMPLES.get(verb, ())]
     return "\b\nExamples:\n" + "\n".join(lines) if lines else None

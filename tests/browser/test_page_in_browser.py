@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from report_page import ReportPage
+from report_page import PLACE, ReportPage
 
 from cvtrace.analysis.contract.classes import Class
 from cvtrace.analysis.report.html.palette import PAINTS
@@ -80,7 +80,7 @@ def test_search_highlights_matches_and_steps_through_them(report: Path, open_rep
     view = open_report(report)
     view.show("timeline")
     before = view.range("timeline")
-    box = view.page.get_by_role("searchbox", name="Search all pictures")
+    box = view.page.get_by_role("searchbox", name="Search all pictures and tables")
 
     box.fill("token 17")
     view.until("document.getElementById('matches').textContent.startsWith('1 in')", True)
@@ -96,6 +96,68 @@ def test_search_highlights_matches_and_steps_through_them(report: Path, open_rep
     view.page.keyboard.press("Escape")
     view.until("Bokeh.documents[0].get_model_by_name('timeline').selected.indices.length", 0)
     assert box.input_value() == ""
+
+
+def test_search_goes_through_tables_that_are_open_and_closed(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+    box = view.page.get_by_role("searchbox", name="Search all pictures and tables")
+    names = view.values("files", "file")
+    name = min(names, key=len)
+
+    box.fill(name.upper())
+    view.until("document.getElementById('matches').textContent.includes('in tables')", True)
+
+    expected = [each for each in names if name in each]
+    assert view.values("files", "file") == expected
+    assert len(expected) < len(names)
+    assert set(view.values("waits", "file")) <= set(expected)  # it was closed when the text was typed
+    assert (
+        view.page.locator('details[data-table="files"] .matching')
+        .inner_text()
+        .startswith(f"{len(expected)} matching row")
+    )
+    view.page.keyboard.press("Escape")
+    view.until("document.querySelectorAll('.matching').length", 0)
+    assert view.values("files", "file") == names
+
+
+ACTIVITY = """() => {
+  const source = Bokeh.documents[0].get_model_by_name("activity");
+  const [left, right] = ["left", "right"].map((key) => source.data[key] ?? source.data.get(key));
+  return { widest: Math.max(...right.map((each, number) => each - left[number])), from: Math.min(...left), to: Math.max(...right) };
+}"""
+
+
+def test_throughput_gets_finer_bars_when_it_is_zoomed(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+    view.show("activity")
+    whole = view.page.evaluate(ACTIVITY)
+    begin = view.range("activity")[0]
+    middle = (whole["from"] + whole["to"]) / 2
+
+    view.page.evaluate(
+        "([start, end]) => Bokeh.documents[0].get_model_by_name('time-activity').setv({ start, end })",
+        [middle, middle + (whole["to"] - whole["from"]) / 20],
+    )
+
+    view.until(f"({ACTIVITY})().widest < {whole['widest'] / 10}", True)
+    zoomed = view.page.evaluate(ACTIVITY)
+    assert middle <= zoomed["from"] + 1e-9
+    assert begin < zoomed["from"] < zoomed["to"] < whole["to"]
+    label = "[...Bokeh.documents[0].roots().find((each) => each.id === each.id && each.x_range?.name === 'time-activity').left[0].major_label_overrides.values()][0]"
+    assert "≤" in view.page.evaluate(label) or "none" in view.page.evaluate(label)
+
+
+def test_pictures_of_time_begin_at_the_same_place(report: Path, open_report: Open) -> None:
+    view = open_report(report)
+
+    lefts = set()
+    for key in ("timeline", "activity", "waterfall", "heat"):
+        view.show(key)
+        start, _ = view.range(key)
+        lefts.add(round(view.page.evaluate(PLACE, [key, start, 0])[0]))
+
+    assert max(lefts) - min(lefts) <= 1
 
 
 PIXEL = """([key, x, y, colour]) => {

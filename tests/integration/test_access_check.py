@@ -35,7 +35,7 @@ def test_every_fetch_of_a_cold_read_is_in_the_log_of_the_origin(tmp_path: Path) 
     assert (check["fetches"], check["only_in_trace"], check["only_in_log"]) == (chunks, 0, 0)
     assert check["traced_bytes"] == check["log_bytes"]
     assert check["agree"] is True
-    assert f"Access log of the server (cvtrace lab): {chunks} of {chunks} fetches found" in report(trace, log, "text")
+    assert f"Access log of the server (cvtrace lab): {chunks} of {chunks} fetches matched" in report(trace, log, "text")
 
     # WHEN the log has one more line of that time, and lacks another
     lines = log.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Write docs/truth.md's table: run the tests that inject, and put what they injected and found between the marks of the page.
+"""Write docs/truth.md's table: run the tests that inject, and put the injected and the measured times between the marks of the page.
 
 sudo .venv/bin/python tests/truth/table.py
 """
@@ -21,7 +21,7 @@ TESTS = ("test_target_classes.py", "test_cvmfs_classes.py", "test_mixed.py", "te
 
 
 def main() -> None:
-    """Run the tests; whatever failed, the table tells."""
+    """Run the tests, and write the table also if a test fails."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         command = [sys.executable, "-m", "pytest", "-q", *(str(FOLDER / test) for test in TESTS)]
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _table(lines: list[dict[str, Any]]) -> str:
-    rows = ["| done on purpose | class | done | found | difference |", "|---|---|---:|---:|---:|"]
+    rows = ["| injected | class | injected time | cvtrace reports | difference |", "|---|---|---:|---:|---:|"]
     for line in lines:
         injected_s, found_s = line["injected_s"], line["found_s"]
         rows.append(

@@ -1,7 +1,7 @@
 """How much was going on when: bytes downloaded and read in each second, fetches and requests under way at once."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,9 @@ from cvtrace.analysis.report.html.tables import Column, Table
 from cvtrace.probes.events import Opcode
 
 STRETCHES: Final = 240
-"""Stretches that the time is cut into."""
+"""Intervals that the visible time is divided into."""
+KNOTS: Final = 4096
+"""A sum over time travels to the page as at most twice so many points: half of them evenly in time, half where most happens."""
 LANE: Final = 48
 GREY: Final = CLASSES + 1
 Floats = npt.NDArray[np.float64]
@@ -29,6 +31,8 @@ class Lane:
     heights: Floats
     in_bytes: bool
     paint: int
+    sums: "Sums"
+    """The amount up to each time, from which the page computes finer bars when it is zoomed."""
 
     @property
     def most(self) -> float:
@@ -73,8 +77,9 @@ def picture(scene: Scene) -> Picture | None:
     return Picture(
         key="activity",
         title="Throughput and concurrency",
-        about="Bytes that were downloaded and that the program read in each second, and how many fetches and FUSE requests were under way at "
-        f"once. Each bar is the mean of {seconds(edges[1] - edges[0])}; the highest of each row is beside it.",
+        about="Bytes that were downloaded and that the program read per second, and the number of fetches and FUSE requests in progress. "
+        f"Each bar is the mean of {seconds(edges[1] - edges[0])}, and of less when the picture is zoomed in. The highest bar of each row is "
+        "written beside it.",
         model=plot,
         table="activity",
         label="; ".join(f"{lane.name} up to {lane.written(lane.most)}" for lane in lanes),
@@ -92,6 +97,20 @@ def table(scene: Scene) -> Table:
         ),
     )
     return Table("activity", "Throughput and concurrency", columns, {}, STRETCHES if lanes else 0)
+
+
+def zoomable(scene: Scene) -> list[dict[str, Any]]:
+    """Return what the page needs to draw the lanes for any part of the time."""
+    return [
+        {
+            "name": lane.name,
+            "bytes": lane.in_bytes,
+            "paint": lane.paint,
+            "at": np.round(lane.sums.at, 7).tolist(),
+            "total": np.round(lane.sums.total, 0 if lane.in_bytes else 7).tolist(),
+        }
+        for lane in _lanes(scene)
+    ]
 
 
 def _rounded(lane: Lane) -> list[float]:
@@ -113,28 +132,53 @@ def _lanes(scene: Scene) -> list[Lane]:
     sent, replied = scene.second(requests.sent[in_run]), scene.second(requests.replied[in_run])
     read = np.where(requests.is_(Opcode.READ)[in_run], requests.read_bytes[in_run], 0)
     network = FIRST_ANSWER + FETCHED
-    lanes = (
-        Lane("downloaded", per_second(first_byte, end, np.array([row.bytes for row in rows]), edges), True, network),
-        Lane("read", per_second(sent, replied, read, edges), True, GREY),
-        Lane("fetches", per_second(begin, end, end - begin, edges), False, network),
-        Lane("requests", per_second(sent, replied, replied - sent, edges), False, GREY),
+    of_run = (
+        ("downloaded", sums(first_byte, end, np.array([row.bytes for row in rows])), True, network),
+        ("read", sums(sent, replied, read), True, GREY),
+        ("fetches", sums(begin, end, end - begin), False, network),
+        ("requests", sums(sent, replied, replied - sent), False, GREY),
     )
+    lanes = [
+        Lane(name, per_second(amounts, edges), in_bytes, paint, thinned(amounts, scene.duration_s))
+        for name, amounts, in_bytes, paint in of_run
+    ]
     return [lane for lane in lanes if lane.most > 0]
 
 
-def per_second(start: npt.ArrayLike, end: npt.ArrayLike, amount: npt.ArrayLike, edges: Floats) -> Floats:
-    """Return how much there is of an amount in each second of each stretch; each amount is spread evenly from its start to its end.
+@dataclass(frozen=True)
+class Sums:
+    """How much of an amount there was up to each time; between two times it grows evenly."""
 
-    Of lengths as amounts, that is how many are under way at once.
+    at: Floats
+    total: Floats
+
+
+def sums(start: npt.ArrayLike, end: npt.ArrayLike, amount: npt.ArrayLike) -> Sums:
+    """Return the sum of amounts over time; each amount is spread evenly from its start to its end.
+
+    Of lengths as amounts, its growth per second is how many are in progress at once.
     """
     start, amount = np.asarray(start, dtype=np.float64), np.asarray(amount, dtype=np.float64)
     end = np.maximum(np.asarray(end, dtype=np.float64), start + 1e-9)
     if not len(start):
-        return np.zeros(len(edges) - 1)
+        return Sums(np.zeros(1), np.zeros(1))
     rate = amount / (end - start)
     at = np.concatenate([start, end])
     order = np.argsort(at, kind="stable")
     at, slope = at[order], np.cumsum(np.concatenate([rate, -rate])[order])
-    total = np.concatenate([[0.0], np.cumsum(slope[:-1] * np.diff(at))])
-    amounts: Floats = np.maximum(np.diff(np.interp(edges, at, total)), 0.0)
-    return amounts / np.diff(edges)
+    return Sums(at, np.concatenate([[0.0], np.cumsum(slope[:-1] * np.diff(at))]))
+
+
+def per_second(amounts: Sums, edges: Floats) -> Floats:
+    """Return the mean growth per second of a sum in each interval between the edges."""
+    grown: Floats = np.maximum(np.diff(np.interp(edges, amounts.at, amounts.total)), 0.0)
+    return grown / np.diff(edges)
+
+
+def thinned(amounts: Sums, duration_s: float) -> Sums:
+    """Return a sum with at most about twice KNOTS points."""
+    if len(amounts.at) <= 2 * KNOTS:
+        return amounts
+    busy = amounts.at[np.linspace(0, len(amounts.at) - 1, KNOTS).astype(np.int64)]
+    at = np.unique(np.concatenate([np.linspace(0.0, duration_s, KNOTS), busy]))
+    return Sums(at, np.interp(at, amounts.at, amounts.total))

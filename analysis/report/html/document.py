@@ -23,7 +23,7 @@ from cvtrace.analysis.report.html.tables import Column, Table
 from cvtrace.analysis.report.names import printable
 
 STATIC: Final = "cvtrace.analysis.report.html"
-SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "explain.js", "tree.js", "page.js")
+SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "explain.js", "tree.js", "activity.js", "page.js")
 LEVEL: Final = 6
 
 

@@ -95,7 +95,7 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
 
 def _draw_borders(plot: Figure, scene: Scene, place: int, known: Borders) -> None:
     """Draw a line at each border; the lines are shown with their file."""
-    for kind, alpha in (("chunk", 0.7), ("tensor", 0.2)):
+    for kind, alpha in (("chunk", 0.55), ("tensor", 0.12)):
         offsets = known.of_kind(kind)
         if not len(offsets):
             continue

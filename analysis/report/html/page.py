@@ -10,6 +10,7 @@ from cvtrace.analysis.contract.report_schema import Report
 from cvtrace.analysis.report import brief_answers as answers
 from cvtrace.analysis.report import failed, predicted, sentences
 from cvtrace.analysis.report.full import BLOCKS
+from cvtrace.analysis.report.html.activity import zoomable
 from cvtrace.analysis.report.html.document import document
 from cvtrace.analysis.report.html.figures import bar, figures
 from cvtrace.analysis.report.html.folders import tree
@@ -71,6 +72,7 @@ def _links(scene: Scene, heats: Sequence[Heat]) -> dict[str, Any]:
         "heats": [{"file": heat.file, "until": heat.top_mb} for heat in heats],
         "fetches": _fetch_links(scene),
         "tree": tree(scene.report),
+        "activity": zoomable(scene),
     }
 
 

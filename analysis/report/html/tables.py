@@ -3,7 +3,7 @@
 A table travels as columns. The page makes rows of them as they come into view, so that a hundred thousand cost nothing.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,8 +22,8 @@ MOST: Final = 20_000
 REPORT_TABLES: Final = {
     "answers": "Answers",
     "unobserved_mounts": "Mounts that were not observed, and the requests that the program sent to them",
-    "failures": "What the run wanted and did not get",
-    "processes": "Processes, by the time of their main threads",
+    "failures": "Failed requests of the run",
+    "processes": "Processes, with the time of their main threads",
     "runs": "Runs of the session",
     "tensors": "Tensors",
     "layers": "Layers of the model",
@@ -33,14 +33,14 @@ REPORT_TABLES: Final = {
     "folders": "Folders",
     "operators": "Operators",
     "operator_layers": "Operators by layer",
-    "checks": "Traced against counted by the client",
+    "checks": "Cross-check with the client's counters",
 }
 """Tables that are shown as the report has them, as far as it has them."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `unit` is s, bytes, n (a number), x (a ratio) or text; `units` are those of each value, where they differ.
+    """One column: `unit` is s, bytes, n (a number), id (a number that identifies something), x (a ratio) or text; `units` are those of each value, where they differ.
 
     `signed` values are changes: what is more than 0 has a plus.
     """
@@ -117,7 +117,7 @@ def _tokens(scene: Scene) -> Table:
     there = [number for number in range(len(LABELS)) if times[:, number].any()]
     shown = [rows[place] for place in rows_drawn.tolist()]
     columns = (
-        Column("token", "n", [row.index for row in shown]),
+        Column("token", "id", [row.index for row in shown]),
         Column("start", "s", [row.start_s for row in shown]),
         Column("wall", "s", [row.wall_s for row in shown]),
         *(Column(name.removesuffix("_s"), "s", [getattr(row, name) for row in shown]) for name in GROUP_COLUMNS),
@@ -169,12 +169,12 @@ def _fetches(scene: Scene) -> Table:
     request = scene.study.gets.request[scene.fetch_order][rows_drawn]
     token, file = pick(scene.study.request_token, request, -1), scene.file_of(request)
     columns = (
-        Column("fetch", "n", rows_drawn.tolist()),
+        Column("fetch", "id", rows_drawn.tolist()),
         Column("start", "s", [row.start_s for row in shown]),
         Column("time", "s", lengths[rows_drawn].tolist()),
         *(Column(part.title, "s", [getattr(row, part.column) for row in shown]) for part in FETCH_PARTS),
         Column("bytes", "bytes", [row.bytes for row in shown]),
-        Column("status", "n", [row.status for row in shown]),
+        Column("status", "id", [row.status for row in shown]),
         Column("phase", "text", [PREFETCH if row.prefetch else printable(row.phase or "") for row in shown]),
         Column(
             "file",
@@ -227,7 +227,7 @@ def _waits(scene: Scene) -> Table:
         Column("why", "text", [CAUSES[each].replace("_", " ") if each >= 0 else "" for each in cause.tolist()]),
         Column("phase", "text", [scene.phases[each] if each >= 0 else "" for each in row.tolist()]),
         Column("token", "n", [each if each >= 0 else None for each in scene.study.request_token[rows_drawn].tolist()]),
-        Column("thread", "n", requests.asker[rows_drawn].tolist()),
+        Column("thread", "id", requests.asker[rows_drawn].tolist()),
     )
     links = {
         "phase": row.tolist(),
@@ -244,7 +244,7 @@ def _stacks(scene: Scene) -> Table:
     columns = (
         Column("time", "s", (pieces.ns[order] / 1e9).tolist()),
         Column("phase", "text", [scene.phases[each] for each in pieces.phase[order].tolist()]),
-        Column("thread", "n", pieces.thread[order].tolist()),
+        Column("thread", "id", pieces.thread[order].tolist()),
         Column("file", "text", [scene.file_names[each] if each >= 0 else "" for each in pieces.file[order].tolist()]),
         *(
             [
@@ -288,13 +288,52 @@ def _plain(scene: Scene, key: str, title: str, rows: tuple[Any, ...]) -> Table:
     shown = rows[:MOST]
     names = [field.name for field in fields(shown[0]) if not isinstance(getattr(shown[0], field.name), dict)]
     columns = tuple(_column(name, [getattr(row, name) for row in shown]) for name in names)
+    if key == "folders":
+        columns = tuple(_named_folders(column) if column.name == "path" else column for column in columns)
     number = {name: place for place, name in reversed(list(enumerate(scene.files.names)))}
     links = {"file": [number.get(row.path, -1) for row in shown]} if hasattr(shown[0], "path") else {}
     return Table(key, title, columns, links, len(rows))
 
 
+TITLES: Final = {
+    "fuse_requests": "requests",
+    "fuse_reads": "reads",
+    "fuse_read_bytes": "bytes read",
+    "read_bytes": "bytes read",
+    "self_read_bytes": "bytes read itself",
+    "http_fetches": "fetches",
+    "http_bytes": "fetched",
+    "self_http_fetches": "fetches itself",
+    "self_http_bytes": "fetched itself",
+    "self_s": "itself",
+    "self_blocked_s": "waited itself",
+    "self_opens": "opens itself",
+    "self_lookups": "lookups itself",
+    "self_reads": "reads itself",
+    "blocked_s": "waited",
+    "generation_blocked_s": "waited in generation",
+    "total_requests": "requests below",
+    "total_http_fetches": "fetches below",
+    "total_http_bytes": "fetched below",
+    "total_blocked_s": "waited below",
+    "asked_bytes": "used",
+    "op_type": "operator",
+    "traced": "in the trace",
+    "client": "of the client",
+}
+"""Titles of columns whose names in the report do not read well."""
+IDENTIFIERS: Final = ("pid", "parent", "process", "layer", "index", "exit_code")
+
+
+def _named_folders(column: Column) -> Column:
+    """Return the paths of folders, with a text for the row of requests whose names were not observed."""
+    return replace(column, values=[path or "(name not observed)" for path in column.values])
+
+
 def _column(name: str, values: list[Any]) -> Column:
-    title = name.removesuffix("_s").removesuffix("_bytes").replace("_", " ")
+    title = TITLES.get(name) or name.removesuffix("_s").removesuffix("_bytes").replace("_", " ")
+    if name in IDENTIFIERS:
+        return Column(title, "id", values)
     if name.endswith("_s"):
         return Column(title, "s", values)
     if name.endswith("_bytes"):

@@ -34,7 +34,7 @@ MOST_ROWS: Final = 16
 """Rows into which many fetches are packed: the client downloads at most so many at once."""
 ROW, PACKED_ROW, PACKED = 16, 22, 60
 """Pixels of a row, and the least of all packed rows together."""
-NAME: Final = 24
+NAME: Final = 28
 """Characters of a name beside a row."""
 Floats = npt.NDArray[np.float64]
 

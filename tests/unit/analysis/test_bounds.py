@@ -49,7 +49,7 @@ def test_a_thread_on_a_cpu_while_another_is_blocked_may_be_spinning() -> None:
     assert decode(report).classes["compute.cpu"] == pytest.approx(400 * US)
     assert report.verdict.spin_overlap_s == pytest.approx(249 * US)
     assert report.verdict.generation_hits_cvmfs == "yes"
-    assert "more: so long, generation was on a CPU" in " ".join(text.render(report, verbose=True).split())
+    assert "more: for that time generation was on a CPU" in " ".join(text.render(report, verbose=True).split())
 
 
 def test_a_thread_that_made_a_call_did_not_spin_before_it() -> None:

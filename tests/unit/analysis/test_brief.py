@@ -116,7 +116,7 @@ def test_findings_are_sentences(builder: Callable[[], Trace]) -> None:
 
 VERB = re.compile(
     r"\b(is|are|was|were|has|had|takes?|took|waits?|waited|ends?|fetched|failed|goes|went|used|lost|differ|disagree|comes|"
-    r"changed|writes|keeps|opened|looking|cleaned|read|each|traced|counted|slept)\b"
+    r"changed|loaded|repeated|writes|keeps|opened|looking|cleaned|read|each|traced|counted|slept)\b"
 )
 
 

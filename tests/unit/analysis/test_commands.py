@@ -116,7 +116,7 @@ def test_an_unfinished_trace_is_reported_as_far_as_it_goes(cut_off: Path) -> Non
 
     assert result.exit_code == 0
     assert "Does generation hit CVMFS?" in result.stdout
-    assert result.stdout.splitlines()[1].startswith("The recording is not whole: the trace ends at 0.7 s:")
+    assert result.stdout.splitlines()[1].startswith("The recording is incomplete: the trace ends at 0.7 s:")
     assert f"\nMore: cvtrace report {cut_off} --open" in result.stdout.replace(
         "\\\n", ""
     )  # a shell puts it together again

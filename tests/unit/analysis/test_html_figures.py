@@ -13,7 +13,8 @@ from cvtrace.analysis.contract.classes import MEANINGS, Class, anchor
 from cvtrace.analysis.contract.terms import TERMS
 from cvtrace.analysis.report import html
 from cvtrace.analysis.report.html import activity, flame, timeline, waterfall
-from cvtrace.analysis.report.html.activity import per_second
+from cvtrace.analysis.report.html.activity import KNOTS, per_second, sums, thinned
+from cvtrace.analysis.report.html.comparison import tokens
 from cvtrace.analysis.report.html.figures import bar, figures, saved_when_hot
 from cvtrace.analysis.report.html.folders import tree
 from cvtrace.analysis.report.html.palette import ANSWERS, COLOURS, PHASES, SIDES
@@ -153,10 +154,10 @@ def test_a_hot_run_has_no_predicted_saving() -> None:
 def test_amounts_are_spread_over_their_time() -> None:
     edges = np.array([0.0, 1.0, 2.0, 3.0])
 
-    assert per_second([0.5], [2.5], [100.0], edges) == pytest.approx([25, 50, 25])
-    assert per_second([0.5, 1.0], [2.5, 2.0], [2.0, 1.0], edges) == pytest.approx([0.5, 2, 0.5])
-    assert per_second([1.5], [1.5], [7.0], edges) == pytest.approx([0, 7, 0])
-    assert per_second([], [], [], edges).tolist() == [0, 0, 0]
+    assert per_second(sums([0.5], [2.5], [100.0]), edges) == pytest.approx([25, 50, 25])
+    assert per_second(sums([0.5, 1.0], [2.5, 2.0], [2.0, 1.0]), edges) == pytest.approx([0.5, 2, 0.5])
+    assert per_second(sums([1.5], [1.5], [7.0]), edges) == pytest.approx([0, 7, 0])
+    assert per_second(sums([], [], []), edges).tolist() == [0, 0, 0]
 
 
 def test_throughput_adds_up_to_what_was_read_and_fetched() -> None:
@@ -200,3 +201,23 @@ def test_terms_of_the_page_have_their_anchors_in_the_glossary() -> None:
 
     for name in (*(member.anchor for member in Class), *map(anchor, TERMS)):
         assert f'id="{name}"' in glossary, name
+
+
+def test_a_sum_of_many_requests_is_thinned_where_little_happens() -> None:
+    """GIVEN many requests in one millisecond WHEN their sum is thinned THEN bars within that millisecond stay right."""
+    start = 5.0 + np.arange(50_000) / 50_000 * 1e-3
+    whole = sums(start, start + 1e-5, np.full(len(start), 4096.0))
+    edges = np.linspace(5.0, 5.001, 11)
+
+    few = thinned(whole, duration_s=10.0)
+
+    assert len(few.at) <= 2 * KNOTS + 2
+    assert per_second(few, edges) == pytest.approx(per_second(whole, edges), rel=0.01)
+    assert few.total[-1] == pytest.approx(whole.total[-1])
+
+
+def test_a_long_prompt_does_not_hide_the_further_tokens() -> None:
+    walls = np.array([[5_000_000_000, 4_000_000_000], [20_000_000, 25_000_000], [30_000_000, -1]])
+
+    assert tokens.top_ms(walls) == pytest.approx(90.0)
+    assert tokens.top_ms(walls[1:]) == pytest.approx(31.5)

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from cvtrace.cli import main
-from cvtrace.commands.examples import EXAMPLES
+from cvtrace.commands.examples import EXAMPLES, as_typed
+from cvtrace.probes.command import SUDO
 
 from .blocks_of_commands import ROOT, Block, blocks, runnable_pages
 
@@ -119,12 +120,18 @@ def test_the_page_of_commands_is_made_from_the_commands() -> None:
     assert (ROOT / "docs" / "commands.md").read_text() == make_man.page()
 
 
+def test_examples_with_sudo_name_the_program_as_sudo_finds_it() -> None:
+    assert as_typed("sudo cvtrace doctor", "sudo /opt/e/bin/cvtrace") == "sudo /opt/e/bin/cvtrace doctor"
+    assert "sudo cvtrace" not in make_man.page()
+    assert 'sudo "$(command -v cvtrace)" doctor' in make_man.page()
+
+
 def test_help_of_a_verb_shows_its_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["help", "run"], ["run", "--help"], ["help", "lab", "up"]):
         main(words, standalone_mode=False)
         printed = capsys.readouterr().out
         assert "Examples:" in printed
-        assert "sudo cvtrace" in printed
+        assert f"{SUDO} " in printed
 
 
 @pytest.mark.parametrize("name", ["cvtrace", "cvtrace run", "cvtrace lab up"])

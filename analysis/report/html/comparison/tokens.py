@@ -8,9 +8,9 @@ from cvtrace.analysis.joins.phases import DECODE
 from cvtrace.analysis.report.html.comparison.sides import LETTERS, Sides
 from cvtrace.analysis.report.html.detail import longest
 from cvtrace.analysis.report.html.palette import FIRST_SIDE, SIDES
-from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles
+from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, values
 from cvtrace.analysis.report.html.scene import Marks
-from cvtrace.analysis.report.html.tokens import MOST, bars
+from cvtrace.analysis.report.html.tokens import HEADROOM, MOST, bars
 from cvtrace.analysis.trace.intervals import Ints
 
 FAINT = 0.3
@@ -24,12 +24,12 @@ def picture(sides: Sides) -> Picture | None:
         return None
     first, last, mean = bars(walls, _one_by_one(walls))
     present_in = mean >= 0
-    slowest = float(walls.max()) / 1e6
+    end_ms = top_ms(walls)
     plot = blank(
         "tokens",
         260,
         Range1d(-1, len(walls), bounds=(-1, len(walls))),
-        Range1d(0, slowest * 1.05),
+        Range1d(0, end_ms),
         "token",
         "milliseconds",
     )
@@ -42,15 +42,32 @@ def picture(sides: Sides) -> Picture | None:
         drawn.append(renderer)
         _line(plot, SIDES[side], first[present], last[present], mean[present, side])
     pointed_at(plot, drawn)
+    beyond = np.flatnonzero(walls.max(axis=1) / 1e6 > end_ms)
+    texts = [f"▲ {_both(walls[each])}" for each in beyond]
+    values(plot, "tokens", (beyond + 0.6).tolist(), [end_ms * 0.94] * len(beyond), texts)
     spoken = " and ".join(_spoken(letter, walls[:, side]) for side, letter in enumerate(LETTERS))
     return Picture(
         key="tokens",
         title="Tokens",
         about="Time of each token in both runs; that of token 0 has its prompt (prefill) in it."
+        + (" ▲ marks bars that are higher than the picture, with their times." if len(beyond) else "")
         + ("" if len(first) == len(walls) else f" The {MOST:,} slowest one by one; those between them as their mean."),
         model=plot,
         table="tokens",
         label=f"Two lines of time by token: {spoken}",
+    )
+
+
+def top_ms(walls: Ints) -> float:
+    """Return the end of the axis: a prompt that takes far longer than every further token does not make these too small to see."""
+    highest = float(walls.max())
+    further = float(walls[1:].max()) if len(walls) > 1 else highest
+    return max(highest * 1.05 if highest <= HEADROOM * further else further * HEADROOM, 1.0) / 1e6
+
+
+def _both(walls: Ints) -> str:
+    return ", ".join(
+        f"{letter} {seconds(wall / 1e9)}" for letter, wall in zip(LETTERS, walls.tolist(), strict=True) if wall >= 0
     )
 
 

@@ -57,8 +57,38 @@ function search(text) {
   searched = text.trim().toLowerCase();
   matchShown = -1;
   const count = matches().length;
-  document.getElementById("matches").textContent = searched ? (data.roots.timeline ? `${count.toLocaleString("en")} in the timeline${count ? ", Enter: next" : ""}` : "") : "";
+  const inTimeline = data.roots.timeline ? `${count.toLocaleString("en")} in the timeline${count ? " (Enter: next)" : ""}, ` : "";
+  const inTables = searchTables();
+  document.getElementById("matches").textContent = searched ? `${inTimeline}${inTables.toLocaleString("en")} in tables` : "";
   applyToPictures();
+  applyToTables();
+}
+
+// What a row of a table is searched by: its texts, and the phase, token, file and fetch that it belongs to.
+function searchable(spec) {
+  return spec.searchable ??= spec.columns[0].values.map((_, row) => {
+    const texts = spec.columns.filter(({ unit }) => unit === "text").map(({ values }) => values[row]);
+    const belongs = Object.entries(spec.links).filter(([, numbers]) => numbers[row] >= 0)
+      .map(([key, numbers]) => (key === "token" || key === "fetch" ? `${key} ${numbers[row]}` : named(key, numbers[row])));
+    return [...texts, ...belongs].join("\n").toLowerCase();
+  });
+}
+
+function rowMatches(spec, row) { return !searched || searchable(spec)[row].includes(searched); }
+
+// Writes beside the heading of each table how many of its rows match; returns how many do in all.
+function searchTables() {
+  let all = 0;
+  for (const details of document.querySelectorAll("details.table")) {
+    const summary = details.querySelector("summary");
+    summary.querySelector(".matching")?.remove();
+    if (!searched) continue;
+    const spec = data.tables.find((each) => each.key === details.dataset.table);
+    const count = spec.columns[0].values.reduce((total, _, row) => total + Number(rowMatches(spec, row)), 0);
+    all += count;
+    if (count) summary.append(element("span", { className: "matching", textContent: `${count.toLocaleString("en")} matching row${count === 1 ? "" : "s"}` }));
+  }
+  return all;
 }
 
 // Goes to the next match, or to the one before: zooms to it, and says what it is.
@@ -142,7 +172,7 @@ function applyToTables() {
     const key = table.linkKey;
     const further = Object.fromEntries(Object.entries(links).filter(([each]) => each !== key));
     const wanted = key && key in chosen ? [] : conditions(further);
-    table.matches = (row) => wanted.every(([values, number]) => values[row] === number);
+    table.matches = (row) => wanted.every(([values, number]) => values[row] === number) && rowMatches(table.spec, row);
     table.isChosen = (row) => key in chosen && links[key][row] === chosen[key];
     table.draw();
   }

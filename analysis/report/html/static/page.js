@@ -46,6 +46,8 @@ function follow() {
     for (const name of ["start", "end"]) range.properties[name].change.connect(labelAll);
   }
   followTime();
+  followActivity();
+  alignTime();
   watch();
   addEventListener("resize", labelAll);
   addEventListener("hashchange", () => choose(readAddress(), { write: false }));
@@ -136,7 +138,7 @@ async function start() {
   }
   for (const [, plot] of figures()) for (const { data_source: source } of plot.renderers) if (source?.name) addMeanings(source);
   if (data.tree?.name) new FolderTree(data.tree, document.getElementById("tree"));
-  if (phone.matches) makeRoomForTotals();
+  if (phone.matches) { makeRoomForTotals(); narrowAxes(); }
   controls();
   explain();
   follow();

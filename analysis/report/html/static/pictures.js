@@ -68,6 +68,22 @@ function followTime() {
   }
 }
 
+// On a phone the names of rows take no more room than they need.
+function narrowAxes() {
+  for (const [, plot] of figures()) {
+    plot.min_border_left = 0;
+    for (const axis of plot.left) axis.major_label_text_font_size = "10px";
+  }
+}
+
+// The pictures of time begin at the same place, so that what is one below the other is at the same time.
+function alignTime() {
+  const plots = TIMED.filter((key) => data.roots[key]).map((key) => doc.get_model_by_id(data.roots[key]));
+  const views = plots.map((plot) => Bokeh.index.roots.find((view) => view.model === plot));
+  const left = Math.max(...views.map((view) => view?.frame.bbox.left ?? 0));
+  if (left > 0 && !phone.matches) for (const plot of plots) plot.min_border_left = Math.ceil(left);
+}
+
 // Captions in rectangles: of the forms of a caption, one on each line, the longest that fits; else as much as fits of the last.
 const LETTER = 7.2;
 const SHORTEST = 10;

@@ -30,6 +30,7 @@ const FORMATS = {
   bytes: size,
   n: (value) => value.toLocaleString("en"),
   x: (value) => `${value.toFixed(2)}×`,
+  id: String,
   text: (value) => value,
 };
 
