@@ -182,6 +182,8 @@ class FleetReport:
     """Those that cost most bytes again; at most MOST_OBJECTS."""
     files: tuple[SharedObject, ...]
     evicting: tuple[EvictingNode, ...]
+    observed: int
+    """Nodes on which requests could be observed; of the others, waits, GETs and evictions are not known."""
     failed: tuple[str, ...]
     """Nodes whose target returned another exit code than 0, or was ended by a signal."""
     clocks: Clocks

@@ -22,6 +22,7 @@ from cvtrace.analysis.contract.fleet_report import (
     Spread,
     Start,
 )
+from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.fleet.frames import Floats, Frames, counts, median_by_group, numbers, texts
 from cvtrace.analysis.fleet.part import Part
 from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group
@@ -78,6 +79,7 @@ def report_of(part: Part) -> FleetReport:
         objects=objects,
         files=_objects(part["files"], with_object=False),
         evicting=_evicting(frames),
+        observed=int((~np.isnan(numbers(nodes, "network_s"))).sum()),
         failed=_failed(frames),
         clocks=_clocks(frames),
         skipped=tuple(Skipped(**row) for row in part["skipped"].to_pylist()),
@@ -314,9 +316,14 @@ def _notes(frames: Frames) -> tuple[str, ...]:
     probes = Counter(texts(nodes, "probes"))
     if len(probes) > 1:
         notes.append(f"the nodes were observed with different probes: {_listed(probes)}")
+    unseen = int(np.isnan(numbers(nodes, "network_s")).sum())
+    if unseen:
+        notes.append(
+            f"no request could be observed on {pluralize(unseen, 'node')}: their waits for CVMFS, GETs and evictions are not known"
+        )
     lost = int((counts(nodes, "lost") > 0).sum())
     if lost:
-        notes.append(f"{lost:,} nodes lost events: their figures are too small")
+        notes.append(f"events were lost on {pluralize(lost, 'node')}: the figures of these are too small")
     return tuple(notes)
 
 

@@ -254,6 +254,10 @@ def _node(path: str, trace: Trace, report: Report, start_ns: int, gets: _Gets) -
     heads = clocks.answers(trace)
     warm_s, saves_s = _warm_proxy(report)
     proxies = [each for each in gets.proxy if each]
+    is_seen = (
+        report.fetching is not None
+    )  # else no request could be observed, and nothing is known of what was waited for
+    times: dict[str, float | None] = {name: sum(getattr(row, name) for row in report.phases) for name in GROUP_COLUMNS}
     return {
         "trace": path,
         "host": info.host,
@@ -272,9 +276,9 @@ def _node(path: str, trace: Trace, report: Report, start_ns: int, gets: _Gets) -
         "tokens": verdict.tokens,
         "tokens_per_s": _tokens_per_s(report),
         "blocked_s": verdict.blocked_s,
-        **{name: sum(getattr(row, name) for row in report.phases) for name in GROUP_COLUMNS},
-        "fetches": len(gets.rows),
-        "fetched_bytes": int(gets.bytes.sum()),
+        **(times if is_seen else {**times, "network_s": None, "cache_s": None}),
+        "fetches": len(gets.rows) if is_seen else _counted(report, "http_fetches"),
+        "fetched_bytes": int(gets.bytes.sum()) if is_seen else _counted(report, "http_bytes"),
         "first_fetch_unix_ns": int(gets.begin.min()) if gets.rows else None,
         "proxy": max(sorted(set(proxies)), key=proxies.count) if proxies else None,
         "proxy_hits": heads.hits,
@@ -282,7 +286,7 @@ def _node(path: str, trace: Trace, report: Report, start_ns: int, gets: _Gets) -
         "warm_proxy_s": warm_s,
         "warm_proxy_saves_s": saves_s,
         **{
-            name: getattr(cache, name) if cache else None
+            name: getattr(cache, name) if cache and is_seen else None
             for name in (
                 "quota_bytes",
                 "working_set_bytes",
@@ -296,6 +300,12 @@ def _node(path: str, trace: Trace, report: Report, start_ns: int, gets: _Gets) -
         "clock_high_s": heads.bounds.high_s,
         "clock_error_s": clocks.clock_error_s(trace),
     }
+
+
+def _counted(report: Report, name: str) -> int | None:
+    """Return what the client's own counters say of all phases, None where they were not read."""
+    numbers = [number for row in report.phases if (number := getattr(row, name)) is not None]
+    return sum(numbers) if numbers else None
 
 
 def _wall(report: Report, phase: str) -> float | None:

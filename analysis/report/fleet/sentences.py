@@ -69,7 +69,7 @@ def start(report: FleetReport) -> list[str]:
     """Return how the nodes began to fetch."""
     begin = report.start
     if begin is None:
-        return ["no GET was recorded on any node"]
+        return ["no GET was recorded on any node" if report.observed else "not observed on any node"]
     where = f"proxy {begin.proxy}" if begin.proxy else "the servers"
     name = "THUNDERING HERD: " if begin.herd else ""
     together = (
@@ -124,7 +124,14 @@ def evicting(report: FleetReport) -> list[str]:
     """Return which nodes' caches evicted what was needed again."""
     rows = report.evicting
     if not rows:
-        return ["no client's cache evicted an object that was needed again"]
+        if not report.observed:
+            return ["not observed on any node"]
+        of = (
+            ""
+            if report.observed == report.nodes
+            else f" on the {report.observed:,} nodes on which requests were observed"
+        )
+        return [f"no client's cache evicted an object that was needed again{of}"]
     names = _names([row.node for row in rows])
     quotas = [row.quota_bytes for row in rows if row.quota_bytes]
     limit = f" (limit {size(min(quotas))}, used {size(max(row.working_set_bytes for row in rows))})" if quotas else ""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from fleets import add_unusable, change_meta, fleet, small_fleet
 from hostile import hostile_run
-from runs import stored
+from runs import portable_run, stored
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.fleet_columns import FLEET_TABLES, LOAD_BIN_NS
@@ -24,6 +24,7 @@ from cvtrace.analysis.fleet.frames import names_of
 from cvtrace.analysis.fleet.node import _elapsed, _spread, tables_of
 from cvtrace.analysis.fleet.part import merged
 from cvtrace.analysis.fleet.places import NoTraces, places_of
+from cvtrace.analysis.report.fleet.text import render
 from cvtrace.probes.events import EVENT, TEXT, Kind
 from cvtrace.tracer.store import Trace, read_trace
 
@@ -402,3 +403,18 @@ def test_every_column_is_documented() -> None:
     for columns in FLEET_TABLES.values():
         for name, (unit, meaning, _) in columns.items():
             assert f"| `{name}` | {unit} | {meaning} |" in page
+
+
+def test_what_a_probe_cannot_observe_is_not_taken_for_nothing(tmp_path: Path) -> None:
+    # GIVEN
+    stored(tmp_path, portable_run())
+
+    # WHEN
+    unseen = fleet_of([tmp_path], workers=1)
+
+    # THEN
+    row = unseen.part["nodes"].to_pylist()[0]
+    assert (row["network_s"], row["cache_s"], row["evicted"]) == (None, None, None)
+    assert unseen.report.observed == 0
+    assert "Evictions   not observed on any node" in render(unseen.report)
+    assert "no request could be observed on 1 node:" in unseen.report.notes[0]
