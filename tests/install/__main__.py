@@ -38,7 +38,7 @@ LAB: Final = 'answer=$({program} lab up 2>&1); [ $? = 2 ] || exit 70; echo "$ans
 """Where the lab is missing, its message ends with the command that adds it: that very command is run."""
 CHECK: Final = (
     "cd /tmp && {program} --version && {program} lab up --size 4MB --mount /tmp/mnt --client lab && {program} doctor && "
-    "{program} run --force -o /tmp/trace \"$({program} lab example)\" -m /tmp/mnt/models/lab-4mb -e cpu -g -p 'What is a muon?' --tokens 4"
+    "{program} run --probes ebpf --force -o /tmp/trace \"$({program} lab example)\" -m /tmp/mnt/models/lab-4mb -e cpu -g -p 'What is a muon?' --tokens 4"
     " && {program} report /tmp/trace -o /tmp/trace.html --force && {program} lab down --purge"
 )
 """What every installation has to do, outside of the clone: record the example that it contains on the lab."""

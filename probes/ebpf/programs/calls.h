@@ -4,6 +4,12 @@
 BPF_F_TABLE("array", u32, struct call, calls, THREAD_SLOTS, BPF_F_MMAPABLE);
 BPF_HASH(calls_displaced, u32, struct call, DISPLACED_SLOTS);
 
+/*
+ * Newer compilers (clang 19, with which Debian 13 builds bcc) compute the address of a member before the check that the pointer is not
+ * null, which the kernel refuses. This keeps the use of a pointer behind its check.
+ */
+#define keep_after_check(pointer) asm volatile("" : "+r"(pointer))
+
 /* How often something found its slot taken: usually never, so that nothing has to be looked for in a hash. */
 BPF_ARRAY(displacements, u64, 3);
 

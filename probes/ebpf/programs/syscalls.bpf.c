@@ -538,6 +538,7 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
       return 0;
     call = noted;
   }
+  keep_after_check(call);
   struct finished f = {.ts = call->ts, .tgid = call->tgid, .tid = tid, .nr = call->nr, .ret = ctx->args[1]};
   u32 role = call->role;
   f.dur = bpf_ktime_get_ns() - f.ts;
