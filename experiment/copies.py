@@ -21,6 +21,7 @@ from cvtrace.analysis.contract.quantities import size
 from cvtrace.experiment.errors import WrongExperiment
 from cvtrace.experiment.files import Place
 from cvtrace.probes.residency.page_cache import cached_bytes
+from cvtrace.tracer.safe_open import open_folder
 from cvtrace.tracer.user import User, acting_as
 
 NEW_NAMESPACE: Final = 0x00020000
@@ -28,6 +29,7 @@ NEW_NAMESPACE: Final = 0x00020000
 BIND, RECURSIVE, PRIVATE = 4096, 16384, 1 << 18
 """MS_BIND, MS_REC, MS_PRIVATE (mount(2))."""
 PART_BYTES: Final = 4 << 20
+PLACE: Final = os.O_PATH | os.O_CLOEXEC
 MARGIN_BYTES: Final = 64 << 20
 """What has to stay free on the disk."""
 
@@ -39,6 +41,10 @@ class LocalCopy:
     folder: Path
     pairs: tuple[tuple[str, str], ...]
     bytes: int
+    user: User
+    """Whose the copy is."""
+    devices: frozenset[int] = frozenset()
+    """Those of the mounts that the files are on (st_dev)."""
 
     def files(self) -> Iterator[Path]:
         """Yield the regular files of the copy."""
@@ -49,21 +55,23 @@ class LocalCopy:
     def read(self) -> None:
         """Have all of it in the page cache. Raises OSError."""
         buffer = bytearray(PART_BYTES)
-        for path in self.files():
-            with path.open("rb", buffering=0) as stream:
-                while stream.readinto(buffer):
-                    pass
+        with acting_as(self.user):
+            for path in self.files():
+                with path.open("rb", buffering=0) as stream:
+                    while stream.readinto(buffer):
+                        pass
 
     def resident_bytes(self) -> int | None:
         """Return how much of it is in the page cache, None if the kernel does not tell."""
         total = 0
-        for path in self.files():
-            with path.open("rb", buffering=0) as stream:
-                length = os.fstat(stream.fileno()).st_size
-                answer = cached_bytes(stream.fileno(), [(0, length)]) if length else [0]
-                if answer is None:
-                    return None
-                total += answer[0]
+        with acting_as(self.user):
+            for path in self.files():
+                with path.open("rb", buffering=0) as stream:
+                    length = os.fstat(stream.fileno()).st_size
+                    answer = cached_bytes(stream.fileno(), [(0, length)]) if length else [0]
+                    if answer is None:
+                        return None
+                    total += answer[0]
         return total
 
     def substituted(self, argv: Sequence[str], directory: Path) -> tuple[str, ...]:
@@ -73,18 +81,34 @@ class LocalCopy:
             words = [_replaced(word, source, target, directory) for word in words]
         return tuple(words)
 
-    def bound(self) -> Callable[[], None]:
-        """Return what gives a process that is about to run the script a mount namespace with the copy over the files; as root."""
-        pairs = [(os.fsencode(target), os.fsencode(source)) for source, target in self.pairs]
+    def bind(self) -> None:
+        """Give this process, which is about to run the script, a mount namespace with the copy over the files; as root. Raises OSError."""
         libc = ctypes.CDLL(None, use_errno=True)
+        _check(libc.unshare(NEW_NAMESPACE))
+        _check(libc.mount(None, b"/", None, RECURSIVE | PRIVATE, None))
+        for path, copied in self.pairs:
+            # By descriptors: the user may have put a link in the place of either, and root would bind over what it leads to.
+            source, target = self._open_copy(copied), self._open_original(path)
+            names = (f"/proc/self/fd/{each}".encode() for each in (source, target))
+            _check(libc.mount(*names, None, BIND | RECURSIVE, None))
+            os.close(source)
+            os.close(target)
 
-        def bind() -> None:
-            _check(libc.unshare(NEW_NAMESPACE))
-            _check(libc.mount(None, b"/", None, RECURSIVE | PRIVATE, None))
-            for target, source in pairs:
-                _check(libc.mount(target, source, None, BIND | RECURSIVE, None))
+    def _open_copy(self, path: str) -> int:
+        folder = open_folder(Path(path).parent)
+        try:
+            place = os.open(Path(path).name, PLACE | os.O_NOFOLLOW, dir_fd=folder)
+        finally:
+            os.close(folder)
+        if os.fstat(place).st_uid != self.user.uid:
+            raise OSError(errno.EPERM, f"{path} is not the copy any more")
+        return place
 
-        return bind
+    def _open_original(self, path: str) -> int:
+        place = os.open(path, PLACE)
+        if os.fstat(place).st_dev not in self.devices:
+            raise OSError(errno.EPERM, f"{path} is not on the CVMFS mount any more")
+        return place
 
 
 def _check(result: int) -> None:
@@ -122,7 +146,7 @@ def local_copy(place: Place, parent: Path, user: User, step: Callable[[int], Non
     try:
         with acting_as(user):
             pairs = _copied(place, folder, parent, step)
-        yield LocalCopy(folder, pairs, place.bytes)
+        yield LocalCopy(folder, pairs, place.bytes, user, frozenset(file.device for file in place.files))
     finally:
         with acting_as(user):
             shutil.rmtree(folder, ignore_errors=True)

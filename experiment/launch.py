@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from cvtrace.analysis.bench.times import RunTimes, run_times
 from cvtrace.experiment.copies import LocalCopy
+from cvtrace.experiment.errors import NotReachable, ScriptFailed
 from cvtrace.experiment.files import rights_of
 from cvtrace.experiment.states import rights_suffice
 from cvtrace.probes.cvmfs.deadline import NoAnswer, within
@@ -97,7 +98,7 @@ def run_traced(script: Script, copy: LocalCopy | None, output: Path, trace: Path
 
 def _bind(copy: LocalCopy | None) -> None:
     if copy is not None and rights_suffice():
-        copy.bound()()
+        copy.bind()
 
 
 def _become(command: Command, copy: LocalCopy | None) -> None:
@@ -124,17 +125,25 @@ def _run(
         stream = output.open("wb")
     with stream:
         start_s = time.monotonic()
-        process = subprocess.Popen(
-            argv,
-            executable=executable,
-            env=environ,
-            cwd=script.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=prepare,  # the threads of this process hold no lock of the interpreter's at this moment
-        )
+        try:
+            process = subprocess.Popen(
+                argv,
+                executable=executable,
+                env=environ,
+                cwd=script.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=prepare,  # the threads of this process hold no lock of the interpreter's at this moment
+            )
+        except OSError as failure:
+            raise ScriptFailed(f"cannot run {argv[0]}: {failure.strerror or failure}") from None
+        except subprocess.SubprocessError:  # all that Python tells of a failure in `prepare`
+            raise NotReachable(
+                "local cannot be reached: the copy could not be put over the files in a mount namespace, which containers may forbid: "
+                "leave the state out with --states"
+            ) from None
         try:
             code = process.wait()
             total_s = time.monotonic() - start_s

@@ -196,7 +196,8 @@ class Runner:
                 self.callbacks.say(
                     f"{LOCAL}: the path of the copy takes the place of {', '.join(place.paths)} in the arguments"
                 )
-        return self._copies[key]
+        # A client that was mounted again meanwhile has another device number.
+        return replace(self._copies[key], devices=frozenset(file.device for file in place.files))
 
     def _measure(self, slot: Slot, *, repeated: bool) -> Run:
         place = self._place(slot.variant, slot.sweep_value)

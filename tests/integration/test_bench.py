@@ -18,7 +18,9 @@ from unprivileged import run_as_nobody
 from waiting import wait_until
 
 from cvtrace.analysis.bench import Bench, read_bench
+from cvtrace.experiment.copies import LocalCopy
 from cvtrace.lab.stack import Options, temporary
+from cvtrace.tracer.user import user_named
 
 pytestmark = [
     pytest.mark.root,
@@ -128,6 +130,35 @@ def test_a_path_inside_the_script_leads_to_the_copy_too(mounted: LabMount, workd
     assert {run.state for run in made.runs if run.verified} == {"hot", "local"}
     # the mount is as it was
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "local-copy" in line]
+
+
+@pytest.mark.parametrize("replaced", ["copy", "folder of the copy", "files"])
+def test_a_link_in_the_place_of_the_copy_or_of_the_files_is_not_bound(
+    mounted: LabMount, workdir: Path, replaced: str
+) -> None:
+    # GIVEN a copy that another user owns, who put a link to a folder of root's in the place of something
+    secret, nobody = workdir / "secret", user_named("nobody")
+    secret.mkdir()
+    model = mounted.root / "model"
+    original = workdir / "model"
+    original.symlink_to(secret if replaced == "files" else model)
+    (workdir / "copy").mkdir()
+    if replaced != "folder of the copy":
+        (workdir / "copy" / "0").mkdir()
+    if replaced == "copy":
+        (workdir / "copy" / "0" / "model").symlink_to(secret)
+    elif replaced == "folder of the copy":
+        (secret / "model").mkdir()
+        (workdir / "copy" / "0").symlink_to(secret)
+        os.lchown(workdir / "copy" / "0", nobody.uid, nobody.gid)
+    else:
+        (workdir / "copy" / "0" / "model").mkdir()
+        os.chown(workdir / "copy" / "0" / "model", nobody.uid, nobody.gid)
+    pairs = ((str(original), str(workdir / "copy" / "0" / "model")),)
+    copy = LocalCopy(workdir / "copy", pairs, 1, nobody, frozenset({model.stat().st_dev}))
+    # WHEN a run is prepared THEN nothing is bound
+    with pytest.raises(subprocess.SubprocessError):
+        subprocess.run(["true"], preexec_fn=copy.bind, check=False)
 
 
 def test_variants_are_rows_of_one_table(mounted: LabMount, workdir: Path) -> None:

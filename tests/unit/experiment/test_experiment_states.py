@@ -51,7 +51,10 @@ def test_counters_of_several_clients_add_up() -> None:
 
 def test_a_copys_path_takes_the_place_of_the_files_path() -> None:
     copy = LocalCopy(
-        Path("/copy"), (("/cvmfs/a/model", "/copy/0/model"), ("/cvmfs/a/model.txt", "/copy/0/model.txt")), 1
+        Path("/copy"),
+        (("/cvmfs/a/model", "/copy/0/model"), ("/cvmfs/a/model.txt", "/copy/0/model.txt")),
+        1,
+        current_user(),
     )
     argv = [
         "qa.py",
