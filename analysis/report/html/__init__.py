@@ -4,7 +4,7 @@
     detail     how much is drawn one by one
     pictures   how a picture is made of rectangles; palette: their colours
     phases, timeline, activity, tokens, flame, waterfall, heat   one picture each
-    tracks: names of the timeline; borders: of tensors and chunks
+    timeline_bands: what the timeline shows, before it is reduced; tracks: its names; borders: of tensors and chunks
     figures    the top of the page; folders: the tree of folders and files
     tables     the same as text
     page       what is said of the run; document: all of it in one file
