@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -35,8 +33,8 @@ NO_MARKS: Final = (
 NO_CALLS: Final = "the portable probe sees only the client's counters of a process that runs already"
 
 
-def attach(process: Process, options: Options, for_s: float | None) -> RecordingResult:
-    """Record `process` until it ends, for `for_s` seconds, or until SIGINT, SIGTERM or SIGHUP; then leave it as it was.
+def attach(process: Process, options: Options) -> RecordingResult:
+    """Record `process` until it ends, for as long as the options say, or until SIGINT, SIGTERM or SIGHUP; then leave it as it was.
 
     Raises CannotObserve, WrongTarget, TraceExists or TraceUnwritable with one sentence; then nothing is left behind.
     """
@@ -57,17 +55,15 @@ def attach(process: Process, options: Options, for_s: float | None) -> Recording
             Subject(command, process.cwd, uid, open_libraries, f"attach {process.pid}", check), options
         )
         observation.missing += _missing(process, observation)
-        return _Attached(observation, process, for_s).record()
+        return _Attached(observation, process).record()
 
 
 class _Attached(Session):
     """A recording whose target is no child of the recorder, and is left as it is."""
 
-    def __init__(self, observation: Observation, process: Process, for_s: float | None) -> None:
+    def __init__(self, observation: Observation, process: Process) -> None:
         super().__init__(observation)
         self.process = process
-        self._for_s = math.inf if for_s is None else for_s
-        self._until_s = math.inf
         self._ending: int | None = None
 
     def users(self) -> tuple[User, ...]:
@@ -85,7 +81,6 @@ class _Attached(Session):
             self.observation.writer.write(*self.process.open_files(devices, self.observation.start_ns))
 
     def release(self, signals: Signals) -> None:
-        self._until_s = time.monotonic() + self._for_s
         title = f"{self.process.title} (pid {self.process.pid})"
         self.observation.say_begun(title, "; Ctrl-C ends the recording, the process goes on")
 
@@ -97,9 +92,6 @@ class _Attached(Session):
 
     def has_ended(self) -> bool:
         return not self.process.is_alive
-
-    def time_left_s(self) -> float:
-        return self._until_s - time.monotonic()
 
     def is_detached(self, signals: Sequence[int]) -> bool:
         return bool(signals) or self.time_left_s() <= 0

@@ -39,6 +39,8 @@ class BlockFile:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.size = 0
+        self.begin = 0
+        """Where the first block is: those before it were dropped."""
         self.last: tuple[int, int] | None = None
         """Offset and number of records of the last block."""
 
@@ -96,9 +98,16 @@ class BlockSource:
     Reading behind the end of a mapped file is SIGBUS, which ends the process; here it is a CutShort.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, begin: int = 0) -> None:
+        """`begin` is where the first block is."""
         self._fd = fd
+        self.begin = begin
         self.size = os.fstat(fd).st_size
+
+    @property
+    def length(self) -> int:
+        """How many bytes of blocks there are."""
+        return max(self.size - self.begin, 0)
 
     def fill(self, target: memoryview, offset: int) -> None:
         """Read as many bytes as `target` has, from `offset` on. Raises CutShort if the file has fewer, or OSError."""
@@ -125,7 +134,7 @@ def scan(source: BlockSource, dtype: np.dtype[Any], visit: Visit | None = None) 
     offsets: list[int] = []
     counts: list[int] = []
     buffer = np.empty(0, dtype=dtype)
-    position, damage = 0, None
+    position, damage = source.begin, None
     while position < source.size:
         try:
             count, crc = _header(source, position, dtype)
@@ -150,7 +159,7 @@ def scan(source: BlockSource, dtype: np.dtype[Any], visit: Visit | None = None) 
 def read_records(source: BlockSource, dtype: np.dtype[Any]) -> tuple[npt.NDArray[np.void], str | None]:
     """Return the records of all good blocks in the order they were written, and what ends them, None for the file's end."""
     records = np.empty(_claimed(source, dtype), dtype=dtype)
-    position, filled = 0, 0
+    position, filled = source.begin, 0
     while position < source.size:
         try:
             count, crc = _header(source, position, dtype)
@@ -168,6 +177,20 @@ def read_records(source: BlockSource, dtype: np.dtype[Any]) -> tuple[npt.NDArray
     return records[:filled], None
 
 
+def read_block(source: BlockSource, position: int, count: int, dtype: np.dtype[Any]) -> npt.NDArray[np.void]:
+    """Return the records of a block that was good before. Raises OSError, CutShort if it is not any more."""
+    records = np.empty(count, dtype=dtype)
+    try:
+        number, crc = _header(source, position, dtype)
+        if number != count:
+            raise CutShort
+        source.fill(_bytes_of(records), position + BLOCK.itemsize)
+        _check(records, crc)
+    except BadBlock:
+        raise CutShort from None
+    return records
+
+
 CUT: Final = "a block is cut short"
 
 
@@ -177,7 +200,7 @@ class BadBlock(Exception):
 
 def _claimed(source: BlockSource, dtype: np.dtype[Any]) -> int:
     """Return how many records the headers tell of that have room in the file."""
-    position = total = 0
+    position, total = source.begin, 0
     try:
         while position < source.size:
             count, _ = _header(source, position, dtype)
@@ -210,48 +233,3 @@ def _check(records: npt.NDArray[np.void], crc: int) -> None:
 
 def _bytes_of(records: npt.NDArray[np.void]) -> memoryview:
     return records.view(np.uint8).data.cast("B") if len(records) else memoryview(b"")
-
-
-PIECE_SHIFT: Final = 6
-"""Records are read in pieces of 64."""
-MOST_PIECES: Final = 1 << 16
-"""235 MB of events: a million neighbours in time are in some 16,000 pieces, in a hostile order in as many as there are."""
-
-
-def gather(
-    source: BlockSource, blocks: Blocks, numbers: npt.NDArray[np.int64], dtype: np.dtype[Any]
-) -> npt.NDArray[np.void]:
-    """Return the records of these numbers, as they follow each other in the file. Raises OSError, CutShort."""
-    if not len(numbers):
-        return np.empty(0, dtype=dtype)
-    piece = numbers >> PIECE_SHIFT
-    starts = np.concatenate([[0], np.cumsum(blocks.counts)])
-    needed = np.zeros((int(starts[-1]) >> PIECE_SHIFT) + 1, dtype=bool)
-    needed[piece] = True
-    pieces = np.flatnonzero(needed)
-    if len(pieces) > MOST_PIECES and len(numbers) > MOST_PIECES:
-        parts = [numbers[at : at + MOST_PIECES] for at in range(0, len(numbers), MOST_PIECES)]
-        return np.concatenate([gather(source, blocks, part, dtype) for part in parts])
-    records = np.empty(len(pieces) << PIECE_SHIFT, dtype=dtype)
-    runs = np.flatnonzero(np.diff(pieces, prepend=-2) != 1)
-    for begin, end in zip(runs.tolist(), [*runs[1:].tolist(), len(pieces)], strict=True):
-        first = int(pieces[begin]) << PIECE_SHIFT
-        last = min((int(pieces[end - 1]) + 1) << PIECE_SHIFT, int(starts[-1]))
-        _read_run(source, blocks, starts, first, records[begin << PIECE_SHIFT :][: last - first])
-    left_out = np.zeros(len(needed), dtype=np.int64)
-    left_out[pieces] = (pieces - np.arange(len(pieces))) << PIECE_SHIFT
-    words = records.view("<u8").reshape(len(records), -1)  # rows of words are copied faster than records
-    gathered: npt.NDArray[np.void] = np.take(words, numbers - left_out[piece], axis=0).view(dtype).reshape(-1)
-    return gathered
-
-
-def _read_run(
-    source: BlockSource, blocks: Blocks, starts: npt.NDArray[np.int64], first: int, target: npt.NDArray[np.void]
-) -> None:
-    """Fill `target` with the records from `first` on, block by block."""
-    block = int(np.searchsorted(starts, first, side="right")) - 1
-    while len(target):
-        count = min(int(starts[block + 1]) - first, len(target))
-        offset = int(blocks.offsets[block]) + (first - int(starts[block])) * target.dtype.itemsize
-        source.fill(_bytes_of(target[:count]), offset)
-        target, first, block = target[count:], first + count, block + 1

@@ -28,6 +28,8 @@ class Drain:
         self.numbers = Numbers()
         self.calls: list[Events] = []
         """Calls that mark phases so far."""
+        self.until_ns: int | None = None
+        """When the recording ended, where what began later would take the room of what came before (--max-size)."""
         self.cpu_ns = 0
         """CPU time that draining has taken."""
         self._observation = observation
@@ -39,17 +41,22 @@ class Drain:
         before_ns = time.thread_time_ns()
         observation, options = self._observation, self._observation.options
         events, texts = observation.probe.drain()
+        count = len(events) + len(texts)
         events = self.numbers.take(events)
+        if self.until_ns is not None:
+            events = events[events["ts"] <= self.until_ns]
         observation.writer.write(events, texts)
         self._add_other_mounts(observation.environment.other_mounts.notice(events))
-        self.calls.append(events[events["kind"] & ~np.uint16(UNFINISHED) == Kind.PHASE])
+        calls = events[events["kind"] & ~np.uint16(UNFINISHED) == Kind.PHASE]
+        if len(calls):
+            self.calls.append(calls)
         if options.watch is not None:
             probe = observation.probe
             in_flight = probe.calls_under_way if isinstance(probe, KnowsCalls) else tuple
             options.watch.take(events, lambda: probe.losses().total, in_flight)
         self.cpu_ns += time.thread_time_ns() - before_ns
         self.say_error()
-        return len(events) + len(texts)
+        return count
 
     def take_all(self) -> None:
         """Take until there is nothing any more; after the probe has stopped."""

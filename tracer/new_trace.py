@@ -51,12 +51,21 @@ def create_writer(command: Command, options: Options) -> TraceWriter:
     }
     redaction = Redaction() if options.redact else None
     if options.directory is not None:
-        return TraceWriter(options.directory, meta, options.owner, force=options.force, redaction=redaction)
+        return TraceWriter(
+            options.directory,
+            meta,
+            options.owner,
+            force=options.force,
+            redaction=redaction,
+            max_bytes=options.max_bytes,
+        )
     title = "run" if options.redact else re.sub(r"[^A-Za-z0-9._-]", "_", Path(command.title).stem)
     name = f"cvtrace-{title}-{now:%Y%m%d-%H%M%S}"
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         with contextlib.suppress(TraceExists):  # two recordings within one second
-            return TraceWriter(Path(name + suffix), meta, options.owner, redaction=redaction)
+            return TraceWriter(
+                Path(name + suffix), meta, options.owner, redaction=redaction, max_bytes=options.max_bytes
+            )
     raise TraceExists(f"{name} is already there: choose another folder with -o DIR")
 
 

@@ -42,6 +42,10 @@ class Options:
     """Shows what is drained, on the terminal."""
     note: Say | None = None
     """Takes what is said on a terminal only; None where there is none."""
+    for_s: float | None = None
+    """How long to record; None for as long as the target runs."""
+    max_bytes: int | None = None
+    """How much room events take on disk while recording, at most: of more, the oldest go."""
     ort_profile: bool = False
     """Whether onnxruntime is to write its own profile; of a target that is started."""
     follow_daemons: bool = False

@@ -9,10 +9,11 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.probes.events import EVENT, TEXT, sorting
+from cvtrace.probes.events import EVENT, TEXT
 from cvtrace.tracer.arrow import pa, pc, pq
-from cvtrace.tracer.blocks import BlockSource, gather, scan
+from cvtrace.tracer.blocks import BlockSource
 from cvtrace.tracer.pages import MOST_METADATA_BYTES, check
+from cvtrace.tracer.sorted_groups import SortedGroups
 
 ROWS_PER_GROUP: Final = 1 << 20
 ROWS_PER_TEXT_GROUP: Final = 1 << 17
@@ -44,19 +45,19 @@ Progress = Callable[[int, int], None]
 """Called with the number of records converted and their total."""
 
 
-def write_events(source_fd: int, target: BinaryIO, progress: Progress | None = None) -> int:
-    """Write the event blocks of `source_fd` as Parquet, sorted by (ts, kind, tid); returns the number of events."""
-    return _convert(source_fd, target, EVENT, EVENT_SCHEMA, ROWS_PER_GROUP, progress)
+def write_events(source: BlockSource, target: BinaryIO, since_ns: int | None, progress: Progress | None = None) -> int:
+    """Write event blocks as Parquet, sorted by (ts, kind, tid), from `since_ns` on; returns the number of events."""
+    groups = SortedGroups(source, EVENT, ROWS_PER_GROUP, since_ns)
+    return _convert(groups, target, EVENT_SCHEMA, ROWS_PER_GROUP, progress)
 
 
-def write_texts(source_fd: int, target: BinaryIO) -> int:
-    """Write the text blocks of `source_fd` as Parquet, sorted by (ts, kind, tid); returns the number of texts."""
-    return _convert(source_fd, target, TEXT, TEXT_SCHEMA, ROWS_PER_TEXT_GROUP, None)
+def write_texts(source: BlockSource, target: BinaryIO, since_ns: int | None) -> int:
+    """Write text blocks as Parquet, sorted by (ts, kind, tid), from `since_ns` on; returns the number of texts."""
+    groups = SortedGroups(source, TEXT, ROWS_PER_TEXT_GROUP, since_ns)
+    return _convert(groups, target, TEXT_SCHEMA, ROWS_PER_TEXT_GROUP, None)
 
 
-def _convert(
-    source_fd: int, target: BinaryIO, dtype: np.dtype[Any], schema: Any, rows: int, progress: Progress | None
-) -> int:
+def _convert(groups: SortedGroups, target: BinaryIO, schema: Any, rows: int, progress: Progress | None) -> int:
     with pq.ParquetWriter(
         target,
         schema,
@@ -67,24 +68,14 @@ def _convert(
         column_encoding={name: "DELTA_BINARY_PACKED" for name in DELTAS if name in schema.names},
         write_page_checksum=True,
     ) as writer:
-        return _write_groups(writer, BlockSource(source_fd), dtype, schema, rows, progress)
-
-
-def _write_groups(
-    writer: Any, source: BlockSource, dtype: np.dtype[Any], schema: Any, rows: int, progress: Progress | None
-) -> int:
-    # Only the times and the order of the records are held in memory; the rest is gathered group by group.
-    times: list[npt.NDArray[np.uint64]] = [np.empty(0, dtype="<u8")]
-    blocks = scan(source, dtype, lambda records: times.append(records["ts"].copy()))
-    order = sorting(np.concatenate(times), lambda places: gather(source, blocks, places, dtype))
-    times.clear()
-    for begin in range(0, len(order), rows):
-        group = gather(source, blocks, order[begin : begin + rows], dtype)
-        arrays = [pa.array(_column(group, name), type=schema.field(name).type) for name in schema.names]
-        writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=rows)
-        if progress is not None:
-            progress(begin + len(group), len(order))
-    return len(order)
+        written = 0
+        for group in groups:
+            arrays = [pa.array(_column(group, name), type=schema.field(name).type) for name in schema.names]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=rows)
+            written += len(group)
+            if progress is not None:
+                progress(written, groups.total)
+    return written
 
 
 def _column(records: npt.NDArray[np.void], name: str) -> Any:

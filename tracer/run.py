@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import time
@@ -124,9 +123,6 @@ class _Launched(Session):
             _stop_with(self._started, self.relay)
         return False
 
-    def time_left_s(self) -> float:
-        return math.inf
-
     def is_detached(self, signals: Sequence[int]) -> bool:
         """Pass signals on to the target; a second SIGTERM asks to leave it alone."""
         for number in signals:
@@ -140,7 +136,13 @@ class _Launched(Session):
                 return True
             if self.relay is not None or not reached_target(number):
                 self._started.send(number)
-        return False
+        if self.time_left_s() > 0:
+            return False
+        pid = self.observation.kernel_number(self._started.pid)
+        sentence = f"the recording ended when its time was over (--for): {self.command.title} (pid {pid}) continues"
+        self.observation.missing.append(f"{sentence}, and what it did later is not in the trace")
+        self.options.say(sentence)
+        return True
 
     def tend(self, ready: set[int]) -> None:
         super().tend(ready)

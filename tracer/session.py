@@ -46,6 +46,7 @@ class Session(ABC):
         self.probe = observation.probe
         self.mounts = MountChanges(observation)
         self.drain = Drain(observation, self.mounts.add_other_mounts)
+        self._until_s = math.inf
         self._looked_s = 0.0
         """When daemons were looked after."""
 
@@ -73,9 +74,9 @@ class Session(ABC):
     def has_ended(self) -> bool:
         """Take note of what has become of the target; return whether it has ended."""
 
-    @abstractmethod
     def time_left_s(self) -> float:
         """How long the recording may go on."""
+        return self._until_s - time.monotonic()
 
     @abstractmethod
     def is_detached(self, signals: Sequence[int]) -> bool:
@@ -116,6 +117,8 @@ class Session(ABC):
                 end = self._follow(signals)
                 self.after_end(end, signals)
                 end_ns = time.monotonic_ns()
+                if self.options.max_bytes is not None:
+                    self.drain.until_ns = end_ns
                 count(self.observation.environment.observed)
                 self._stop()
                 self._finish(end, end_ns)
@@ -143,6 +146,8 @@ class Session(ABC):
             mounts_left_out=observation.environment.left_out_meta(),
             missing=observation.missing_meta(),
         )
+        if self.options.for_s is not None:
+            self._until_s = time.monotonic() + self.options.for_s
         self.release(signals)
         give_up(self.probe, self.users())
 
@@ -196,6 +201,11 @@ class Session(ABC):
         if losses.total and isinstance(self.probe, HasBuffer):
             self.options.say(_too_small(losses.total, self.probe.buffer_bytes))
         self.drain.say_error()
+        dropped = observation.writer.meta.get("dropped")
+        if dropped:
+            self.options.say(
+                f"{dropped['events']:,} events were dropped for room (--max-size): the trace has what came later"
+            )
 
     def _recorder_meta(self) -> dict[str, Any]:
         """Return what the recording itself has cost so far."""

@@ -25,9 +25,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from cvtrace.probes.events import EVENT, TEXT, Events, Texts, in_order
 from cvtrace.tracer.blocks import BlockFile, BlockSource, read_records
 from cvtrace.tracer.columns import PART_EVENTS, EventColumns, Part
@@ -44,9 +41,12 @@ from cvtrace.tracer.folder import (
     is_locked,
     read_meta_at,
 )
+from cvtrace.tracer.oldest import Oldest, begin_of, begins_of, cannot, starting_later
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.room import check_room
 from cvtrace.tracer.safe_open import open_folder, open_regular
+from cvtrace.tracer.sorted_groups import kept
+from cvtrace.tracer.streams import Stream
 from cvtrace.tracer.trace import PackedTrace, Trace
 from cvtrace.tracer.user import User
 
@@ -57,6 +57,7 @@ __all__ = ["SCHEMA", "Trace", "TraceDamaged", "TraceExists", "TraceUnwritable", 
 
 SCHEMA: Final = "cvtrace-trace/1"
 
+SIZES: Final = (EVENT.itemsize, TEXT.itemsize)
 FLUSH_RECORDS: Final = 1 << 15
 FLUSH_S: Final = 0.5
 
@@ -71,46 +72,6 @@ META_TYPES: Final[dict[str, type]] = {
 
 MISSING: Final = {errno.ENOENT: "there is no such folder", errno.ENOTDIR: "a trace is a folder, this is a file"}
 """errno of opening a trace -> why there is none."""
-
-
-class _Stream:
-    """One kind of record on its way to the disk: gathered to blocks of a good size."""
-
-    def __init__(self, file: BlockFile) -> None:
-        self.file = file
-        self.waiting: list[npt.NDArray[np.void]] = []
-        self.waiting_records = 0
-        self.written = 0
-        self.lost = 0
-
-    def add(self, part: npt.NDArray[np.void]) -> None:
-        if len(part):
-            self.waiting.append(part)
-            self.waiting_records += len(part)
-
-    def flush(self) -> None:
-        """Write what waits as one block. Raises OSError; what waited is then counted as lost."""
-        if not self.waiting:
-            return
-        parts, count = self.waiting, self.waiting_records
-        self.waiting, self.waiting_records = [], 0
-        try:
-            self.file.append(parts)
-        except OSError:
-            self.lost += count
-            raise
-        self.written += count
-
-    def give_up(self) -> None:
-        """Count what waits as lost."""
-        self.lost += self.waiting_records
-        self.waiting, self.waiting_records = [], 0
-
-    def drop_last(self) -> None:
-        """Give up the last block, for room."""
-        count = self.file.drop_last()
-        self.written -= count
-        self.lost += count
 
 
 class TraceWriter:
@@ -128,8 +89,9 @@ class TraceWriter:
         *,
         force: bool = False,
         redaction: Redaction | None = None,
+        max_bytes: int | None = None,
     ) -> None:
-        """Create the folder as `owner`; `redaction` hashes the paths in all that is written.
+        """Create the folder as `owner`; `redaction` hashes the paths in all that is written. Of more than `max_bytes`, the oldest blocks go.
 
         Raises TraceExists or TraceUnwritable, leaving nothing behind.
         """
@@ -139,14 +101,15 @@ class TraceWriter:
         self.redaction = redaction
         self._folder = create_folder(directory, owner, force=force)
         self._flushed_s = time.monotonic()
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         try:
             for name in (EVENTS_BLOCKS, TEXTS_BLOCKS):
-                self._streams[name] = _Stream(BlockFile(self._folder.create(name)))
+                self._streams[name] = Stream(BlockFile(self._folder.create(name)))
+            self._oldest = None if max_bytes is None else Oldest(max_bytes, tuple(self._streams.values()))
             self._write_meta()  # last: where there is a meta.json, there are blocks
         except OSError as error:
             self.abandon()
-            raise TraceUnwritable(f"cannot write {directory}: {os.strerror(error.errno or 0)}") from None
+            raise TraceUnwritable(f"cannot write {directory}: {cannot(error)}") from None
 
     def write(self, events: Events, texts: Texts) -> None:
         """Take records over (do not change the arrays afterwards); they are written within half a second.
@@ -156,6 +119,11 @@ class TraceWriter:
         streams = self._streams.values()
         if self.redaction is not None:
             texts = self.redaction.texts(texts)
+        if self._oldest is not None:
+            *full, events = self._oldest.pieces(events) or [events]
+            for piece in full:
+                self._streams[EVENTS_BLOCKS].add(piece)
+                self.flush()
         for stream, part in zip(streams, (events, texts), strict=True):
             stream.add(part)
         now_s = time.monotonic()
@@ -173,6 +141,16 @@ class TraceWriter:
                 stream.flush()
             except OSError as error:
                 self._fail(error)
+        if self._oldest is not None and self.error is None:
+            try:
+                self._oldest.make_room(self._tell_dropped)
+            except OSError as error:
+                self._fail(error)
+
+    def _tell_dropped(self, dropped: dict[str, Any]) -> None:
+        """Let meta.json say what is not there any more, before it goes."""
+        self.meta["dropped"] = dropped
+        self._write_meta()
 
     def update_meta(self, **changes: Any) -> None:
         """Change fields of meta.json, atomically. A full disk sets `error`."""
@@ -191,10 +169,16 @@ class TraceWriter:
 
         self.flush()
         self.meta.update(changes)
+        self.meta["clock"] = starting_later(self.meta)
         self._count()
         try:
-            self._finish_file(EVENTS_BLOCKS, EVENTS_PARQUET, lambda fd, out: parquet.write_events(fd, out, progress))
-            self._finish_file(TEXTS_BLOCKS, TEXTS_PARQUET, parquet.write_texts)
+            since_ns = begin_of(self.meta)
+            self.meta["events"] = self._finish_file(
+                EVENTS_BLOCKS, EVENTS_PARQUET, lambda source, out: parquet.write_events(source, out, since_ns, progress)
+            )
+            self.meta["texts"] = self._finish_file(
+                TEXTS_BLOCKS, TEXTS_PARQUET, lambda source, out: parquet.write_texts(source, out, since_ns)
+            )
             self.meta["finished"] = True
             self._write_meta()
             for name in self._streams:
@@ -227,17 +211,19 @@ class TraceWriter:
         self._streams = {}
         self._folder.close()
 
-    def _finish_file(self, source: str, target: str, convert: Callable[[int, BinaryIO], int]) -> None:
+    def _finish_file(self, source: str, target: str, convert: Callable[[BlockSource, BinaryIO], int]) -> int:
         fd = self._folder.create(target + TEMPORARY)
         try:
             with os.fdopen(fd, "wb") as out:
-                convert(self._streams[source].file.fd, out)
+                file = self._streams[source].file
+                count = convert(BlockSource(file.fd, file.begin), out)
                 out.flush()
                 os.fsync(fd)
             self._folder.replace(target + TEMPORARY, target)
         except OSError:
             self._folder.remove(target + TEMPORARY)
             raise
+        return count
 
     def _leave_unfinished(self) -> None:
         """Say in meta.json why there are blocks; on a full disk the last block makes room for that."""
@@ -257,7 +243,10 @@ class TraceWriter:
 
     def _count(self) -> None:
         events, texts = (self._streams[name] for name in (EVENTS_BLOCKS, TEXTS_BLOCKS))
-        self.meta["events"], self.meta["texts"] = events.written, texts.written
+        dropped = self.meta.get("dropped") or {}
+        self.meta["events"], self.meta["texts"] = (
+            stream.written - dropped.get(name, 0) for stream, name in ((events, "events"), (texts, "texts"))
+        )
         if events.lost or texts.lost:
             self.meta["lost"] = {**self.meta.get("lost", {}), "not written": events.lost + texts.lost}
 
@@ -342,14 +331,15 @@ def _is_there(folder: int, name: str) -> bool:
 def _read_blocks(path: Path, folder: int, meta: dict[str, Any]) -> Trace:
     try:
         with open_regular(folder, EVENTS_BLOCKS) as event_file, open_regular(folder, TEXTS_BLOCKS) as text_file:
-            sources = [BlockSource(file.fileno()) for file in (event_file, text_file)]
-            check_room(path, sources[0].size // EVENT.itemsize, sources[1].size // TEXT.itemsize)
+            begins = begins_of(meta)
+            sources = [BlockSource(file.fileno(), at) for file, at in zip((event_file, text_file), begins, strict=True)]
+            check_room(path, *(source.length // size for source, size in zip(sources, SIZES, strict=True)))
             (events, damage), (texts, text_damage) = (
                 read_records(source, dtype) for source, dtype in zip(sources, (EVENT, TEXT), strict=True)
             )
     except (OSError, MemoryError) as error:
         raise TraceDamaged(f"{path} is damaged: {_first_line(error)}") from None
-    events, texts = in_order(events), in_order(texts)
+    events, texts = (in_order(kept(records, begin_of(meta))) for records in (events, texts))
     start_ns = meta["clock"].get("start_ns")
     where = "before its first event"
     if len(events):
@@ -380,6 +370,7 @@ def _read_meta(path: Path, folder: int) -> dict[str, Any]:
         if not isinstance(meta.setdefault(name, kind()), kind):
             raise TraceDamaged(f"{path} is damaged: {META} has no proper {name}")
     meta["finished"] = meta.get("finished") is True
+    meta["clock"] = starting_later(meta)
     return meta
 
 

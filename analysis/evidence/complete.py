@@ -21,6 +21,7 @@ from cvtrace.analysis.joins.mounts import held_mounts
 from cvtrace.analysis.joins.phases import GENERATING, LOAD, is_attached
 from cvtrace.analysis.joins.requests import PASSTHROUGH
 from cvtrace.analysis.storage.model_files import ELSEWHERE, model_files, model_from
+from cvtrace.analysis.trace.meta import dropped_part
 from cvtrace.probes.cvmfs.releases import may_pass
 from cvtrace.probes.events import Kind, Opcode
 
@@ -104,6 +105,9 @@ def _losses(study: Study) -> tuple[list[str], list[str]]:
     meta = study.recording.meta
     lost_events = {name: int(count) for name, count in (meta.get("lost") or {}).items() if int(count)}
     missing = [f"{pluralize(count, 'event')} of {name} lost" for name, count in lost_events.items()]
+    dropped = dropped_part(meta)
+    if dropped:
+        missing.append(dropped)
     if study.recording.damage:
         missing.append(study.recording.damage)
     if bool((study.phase_calls.cut & np.isin(study.phase_calls.row, GENERATING)).any()):

@@ -8,6 +8,7 @@ from cvtrace.analysis.contract.report_schema import MountInfo, TraceInfo
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.storage.processes import signal_name
 from cvtrace.analysis.storage.tables import Tables
+from cvtrace.analysis.trace.meta import dropped_part
 from cvtrace.probes.credentials import UNKNOWABLE as NOT_HIDDEN
 from cvtrace.tracer.redaction import UNKNOWABLE as NOT_HASHED
 
@@ -28,7 +29,13 @@ def trace_info(study: Study, tables: Tables) -> TraceInfo:
         probes=str(meta.get("probe") or ""),
         events=len(recording),
         lost=sum(int(count) for count in (meta.get("lost") or {}).values()),
-        missing=(*_not_recorded(study), *_no_scheduler(study), *_encrypted(study), *tables.unread_headers),
+        missing=(
+            *_dropped(study),
+            *_not_recorded(study),
+            *_no_scheduler(study),
+            *_encrypted(study),
+            *tables.unread_headers,
+        ),
         mounts=tuple(
             MountInfo(mount.path, mount.fqrn, mount.daemon_pid, mount.client, mount.version, mount in study.mounts)
             for mount in recording.mounts
@@ -67,6 +74,11 @@ def _not_recorded(study: Study) -> list[str]:
     unused = tuple(f"{mount.path} was mounted " for mount in study.recording.mounts if mount.path not in used_paths)
     sentences = [str(each) for each in study.recording.meta.get("missing") or () if each not in unused_errors]
     return [each for each in sentences if not each.startswith(unused)]
+
+
+def _dropped(study: Study) -> tuple[str, ...]:
+    dropped = dropped_part(study.recording.meta)
+    return (f"{dropped}; files that were opened in it may have no name but their inode",) if dropped else ()
 
 
 def _encrypted(study: Study) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.probes.visible import printable
 from cvtrace.tracer.errors import TraceDamaged, TraceTooLarge
 from cvtrace.tracer.store import Trace
@@ -9,7 +10,7 @@ from cvtrace.tracer.store import Trace
 COUNTERS: Final = {"*": int}
 SHAPE: Final[dict[str, Any]] = {
     "target": {"argv": [str], "pid": int, "cwd": str, "exit_code": int},
-    "clock": {"start_ns": int, "end_ns": int},
+    "clock": {"start_ns": int, "end_ns": int, "recorded_from_ns": int},
     "host": str,
     "started": str,
     "kernel": str,
@@ -17,6 +18,7 @@ SHAPE: Final[dict[str, Any]] = {
     "sees": [str],
     "missing": [str],
     "lost": COUNTERS,
+    "dropped": COUNTERS,
     "mounts": [
         {
             "path": str,
@@ -45,6 +47,18 @@ LONGEST: Final = 1 << 18
 """Characters of a text; the kernel takes arguments of 128 kB."""
 MOST: Final = {"mounts": 4096, "missing": 10_000, "lost": 10_000, "lost_by_cpu": 100_000}
 """How many of each there can be."""
+
+
+def dropped_part(meta: dict[str, Any]) -> str | None:
+    """Return a sentence on what was dropped of a recording because it became too large, None if nothing was."""
+    dropped, clock = meta.get("dropped"), meta.get("clock") or {}
+    if not dropped:
+        return None
+    first, begin = clock.get("recorded_from_ns"), clock.get("start_ns")
+    span = (
+        f"the first {(begin - first) / 1e9:.1f} s" if isinstance(first, int) and isinstance(begin, int) else "the begin"
+    )
+    return f"{span} of the recording and {pluralize(int(dropped.get('events', 0)), 'event')} were dropped for room (--max-size)"
 
 
 def checked(trace: Trace) -> dict[str, Any]:

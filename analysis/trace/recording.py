@@ -1,7 +1,7 @@
 """A trace as columns: events by kind, their texts, and who is target and who is daemon."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -356,6 +356,8 @@ def recording(trace: Trace) -> Recording:
     """
     meta = checked(trace)
     mounts = tuple(Mount.of(entry) for entry in meta.get("mounts") or ())
+    if meta.get("dropped"):  # the clients counted what is not in the trace any more
+        mounts = tuple(replace(mount, counters_before={}) for mount in mounts)
     columns, unobserved = _split(trace.columns(), mounts, meta)
     clock = meta.get("clock") or {}
     edges = [clock[name] for name in ("start_ns", "end_ns") if isinstance(clock.get(name), int)]

@@ -12,24 +12,16 @@ from cvtrace.commands.recording import RecordingOptions, record_with, recording_
 
 @click.command(name="attach")
 @click.argument("pid", type=click.IntRange(min=1))
-@click.option(
-    "--for",
-    "duration",
-    metavar="TIME",
-    help="Record for this long, such as 30s; default: until the process ends, or Ctrl-C.",
-)
 @recording_options
-def command(pid: int, duration: str | None, recording: RecordingOptions) -> None:
+def command(pid: int, recording: RecordingOptions) -> None:
     """Record the running process PID, its threads and the processes that it starts from now on; then print the summary.
 
     The recording ends when the process ends, after the time of --for, or with Ctrl-C. Ctrl-C does not end the process.
     """
-    from cvtrace.lab.quantities import parse_duration_s
     from cvtrace.tracer.attach import attach
     from cvtrace.tracer.process import find_process
     from cvtrace.tracer.user import calling_user
 
-    for_s = None if duration is None else parse_duration_s(duration)
     process = find_process(pid)
     caller = calling_user(os.environ)
-    record_with(recording, caller, partial(attach, process, for_s=for_s))
+    record_with(recording, caller, partial(attach, process))

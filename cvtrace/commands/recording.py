@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(i?)b?", re.IGNORECASE)
 BUFFER_MIN_BYTES: Final = 64_000
 BUFFER_MAX_BYTES: Final = 2_000_000_000
+MAX_SIZE_MIN_BYTES: Final = 1_000_000
 
 OPTIONS: Final = (
     click.option(
@@ -40,6 +41,17 @@ OPTIONS: Final = (
     ),
     click.option(
         "--mount", "mounts", metavar="PATH", multiple=True, help="Observe this mount; default: all CVMFS mounts."
+    ),
+    click.option(
+        "--for",
+        "duration",
+        metavar="TIME",
+        help="Record for this long, such as 30s; the process continues. Default: until it ends.",
+    ),
+    click.option(
+        "--max-size",
+        metavar="SIZE",
+        help="Keep at most so much on disk while recording, such as 500MB: the oldest events are dropped.",
     ),
     click.option("--buffer", metavar="SIZE", help="Size of the buffer for events (eBPF); default: 32MB."),
     click.option(
@@ -61,6 +73,8 @@ class RecordingOptions:
     force: bool
     probes: str
     mounts: tuple[str, ...]
+    duration: str | None
+    max_size: str | None
     buffer: str | None
     cost: bool
     redact: bool
@@ -107,9 +121,12 @@ def record_with(
     **of_verb: bool,
 ) -> RecordingResult:
     """Make a recording, then keep names and print the summary as was chosen; `of_verb` are fields of Options that one verb has."""
+    from cvtrace.lab.quantities import parse_duration_s
     from cvtrace.tracer.options import Options
     from cvtrace.tracer.watch import watching
 
+    for_s = None if recording.duration is None else parse_duration_s(recording.duration)
+    max_bytes = None if recording.max_size is None else _max_bytes(recording.max_size)
     with watching(recording.watch) as watch:
         if recording.watch and watch is None:
             say(NOTHING_TO_DRAW_ON)
@@ -125,6 +142,8 @@ def record_with(
             recording.redact,
             watch,
             note(),
+            for_s=for_s,
+            max_bytes=max_bytes,
             **of_verb,
         )
         result = record(options)
@@ -137,11 +156,22 @@ def record_with(
 
 def parse_buffer_bytes(text: str) -> int:
     """Return the bytes in `text`: KB, MB and GB are powers of 1000, KiB, MiB and GiB of 1024. Raises BadParameter."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise click.BadParameter(f"'{text}' is not a size such as 128MB", param_hint="--buffer")
-    base = 1024 if match[3] else 1000
-    size_bytes: int = int(match[1]) * base ** " kmg".index(match[2].lower() or " ")
+    size_bytes = _bytes_in(text, "--buffer")
     if not BUFFER_MIN_BYTES <= size_bytes <= BUFFER_MAX_BYTES:
         raise click.BadParameter(f"{text} is not between 64KB and 2GB", param_hint="--buffer")
     return size_bytes
+
+
+def _max_bytes(text: str) -> int:
+    size_bytes = _bytes_in(text, "--max-size")
+    if size_bytes < MAX_SIZE_MIN_BYTES:
+        raise click.BadParameter(f"{text} is less than 1MB, which is a second or less", param_hint="--max-size")
+    return size_bytes
+
+
+def _bytes_in(text: str, option: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise click.BadParameter(f"'{text}' is not a size such as 128MB", param_hint=option)
+    base = 1024 if match[3] else 1000
+    return int(match[1]) * int(base ** " kmg".index(match[2].lower() or " "))

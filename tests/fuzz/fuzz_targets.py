@@ -36,15 +36,16 @@ from cvtrace.probes.cvmfs.quota import megabytes
 from cvtrace.probes.cvmfs.strict import CONTROL, number, pid
 from cvtrace.probes.cvmfs.survey import mount_of
 from cvtrace.probes.doctor.meeting import read_parameters, used_bytes
-from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Kind
+from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Kind, in_order
 from cvtrace.probes.http import redact_texts, request_line, response_head
 from cvtrace.probes.phases.hook import INJECT, read_marks
 from cvtrace.probes.strace import decode, parse_daemon, parse_target
 from cvtrace.probes.strace.parse import split_lines
-from cvtrace.tracer.blocks import BlockSource, gather, read_records, scan
+from cvtrace.tracer.blocks import BlockSource, read_records, scan
 from cvtrace.tracer.folder import EVENTS_BLOCKS, EVENTS_PARQUET, META, NODES_PARQUET, TEXTS_BLOCKS, TEXTS_PARQUET
 from cvtrace.tracer.pages import Head
 from cvtrace.tracer.redaction import Redaction
+from cvtrace.tracer.sorted_groups import SortedGroups
 from cvtrace.tracer.store import TraceDamaged, TraceWriter, read_trace
 
 OFFSET_NS: Final = 1_700_000_000 * 10**9
@@ -195,8 +196,8 @@ def blocks(data: bytes) -> None:
             assert (blocks.offsets + blocks.counts * dtype.itemsize <= len(data)).all()
             read, damage = read_records(source, dtype)
             assert (len(read), damage) == (int(blocks.counts.sum()), blocks.damage)
-            order = np.arange(len(read))[::-1]
-            assert np.array_equal(gather(source, blocks, order, dtype), read[order])
+            groups = [np.empty(0, dtype=dtype), *SortedGroups(source, dtype, rows=8)]
+            assert np.concatenate(groups).tobytes() == in_order(read).tobytes()
 
 
 def trace(data: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -20,8 +19,10 @@ import pytest
 from cvtrace.analysis import analyse
 from cvtrace.analysis.evidence.access_log import LogUnreadable, read_access_log
 from cvtrace.probes.events import EVENT, TEXT, no_texts
-from cvtrace.tracer import blocks, parquet, room
+from cvtrace.tracer import parquet, room
+from cvtrace.tracer.blocks import BlockSource
 from cvtrace.tracer.errors import TraceDamaged, TraceTooLarge
+from cvtrace.tracer.sorted_groups import SortedGroups
 from cvtrace.tracer.store import TraceWriter, read_trace
 
 META = {"clock": {"start_ns": 0, "end_ns": 10**9}, "target": {"argv": ["x.py"]}, "mounts": []}
@@ -96,7 +97,7 @@ def test_a_small_file_of_thirty_million_events_is_read(tmp_path, monkeypatch):
 def test_a_trace_larger_than_memory_is_refused_with_the_size_it_needs(tmp_path, monkeypatch):
     """It was killed by the kernel, or ended in a traceback."""
     path = trace_of(tmp_path / "t")
-    monkeypatch.setattr(room, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr(room, "available_bytes", lambda: 50_000)
     with pytest.raises(
         TraceTooLarge, match=r"1,000 events .* need 0\.0 GB of memory, .* read it on a machine with more"
     ):
@@ -309,16 +310,21 @@ def test_a_block_file_that_is_cut_short_does_not_end_a_reader(tmp_path):
     assert "a block is cut short" in result.stdout
 
 
-def test_records_in_a_hostile_order_are_gathered_in_bounded_memory(tmp_path, monkeypatch):
-    """GIVEN times that make neighbours of records from all over the file THEN they are read in parts."""
-    monkeypatch.setattr(blocks, "MOST_PIECES", 4)
-    path = trace_of(tmp_path / "t", 5000, finished=False)
-    fd = os.open(path / "events.blocks", os.O_RDONLY)
-    source = blocks.BlockSource(fd)
-    blocks_ = blocks.scan(source, EVENT)
-    order = np.random.default_rng(1).permutation(5000)
-    assert np.array_equal(blocks.gather(source, blocks_, order, EVENT)["ts"], order * 1000)
-    os.close(fd)
+def test_records_in_a_hostile_order_are_put_in_order_group_by_group(tmp_path):
+    """GIVEN blocks whose times are from all over the recording THEN no group is much larger than asked for."""
+    writer = TraceWriter(tmp_path / "t", {})
+    times = np.random.default_rng(1).permutation(50_000)
+    for part in np.split(times, 50):
+        events = np.zeros(len(part), dtype=EVENT)
+        events["ts"] = part
+        writer.write(events, no_texts())
+        writer.flush()
+    with (tmp_path / "t" / "events.blocks").open("rb") as file:
+        groups = list(SortedGroups(BlockSource(file.fileno()), EVENT, rows=2_000))
+    writer.close()
+    assert np.array_equal(np.concatenate(groups)["ts"], np.arange(50_000))
+    assert max(map(len, groups)) < 3_000
+    assert len(groups) >= 20
 
 
 def test_overlong_lines_of_an_access_log_are_skipped(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvtrace.probes.events import EVENT, UNFINISHED, Events, in_order, no_texts
@@ -40,6 +40,7 @@ def made(rows: list[tuple[int, ...]]) -> Events:
 
 
 @given(EVENTS, st.integers(1, 50))
+@settings(deadline=None)
 def test_events_are_unpacked_as_they_were(rows: list[tuple[int, ...]], part_events: int) -> None:
     events = made(rows)
     with mock.patch.object(columns, "PART_EVENTS", part_events):
@@ -53,6 +54,7 @@ def test_events_are_unpacked_as_they_were(rows: list[tuple[int, ...]], part_even
 
 
 @given(EVENTS, st.integers(1, 50), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_events_that_are_split_off_are_those_that_were_chosen(
     rows: list[tuple[int, ...]], part_events: int, random: object
 ) -> None:
@@ -81,7 +83,7 @@ def test_a_file_that_is_not_in_order_is_put_in_order(tmp_path: Path, monkeypatch
     events = np.zeros(300, dtype=EVENT)
     events["ts"], events["kind"] = np.random.default_rng(1).permutation(300) // 2, 5
     events["tid"] = np.arange(300)
-    monkeypatch.setattr("cvtrace.tracer.parquet.sorting", lambda ts, records: np.arange(len(ts)))
+    monkeypatch.setattr("cvtrace.tracer.sorted_groups.in_order", lambda records: records)
     writer = TraceWriter(tmp_path / "t", {})
     writer.write(events, no_texts())
     writer.finish()
