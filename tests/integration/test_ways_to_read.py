@@ -174,7 +174,7 @@ def test_readahead_in_flight_at_the_end_is_counted_as_by_the_client(
     # GIVEN a program whose last act is to have the kernel read ahead
     monkeypatch.chdir(tmp_path)
     Path("script.py").write_text(LAST)
-    mounted.origin.injections = (Injection(match="*/data/*", first_byte_delay_s=0.3),)
+    mounted.origin.injections = (Injection(match="*/data/*", first_byte_delay_s=3.0),)
     mounted.drop_caches()
     before = mounted.counters()["cvmfs.n_fs_read"]
 
