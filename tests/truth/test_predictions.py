@@ -27,7 +27,7 @@ pytestmark = pytest.mark.root
 SCRIPT = Path(__file__).with_name("touch_and_read.py")
 FILES = ("touch-1", "read-1", "touch-2", "read-2", "touch-3", "read-3")
 SIZE = 32 << 20
-BOUNDS = {"touch": (0.75, 1.25), "read": (0.2, 1.25)}
+BOUNDS = {"touch": (0.65, 1.3), "read": (0.2, 1.3)}
 """Of what reading again takes, on a busy machine. To copy what the client has just written takes less time than to copy what is no
 longer in the caches of the CPU, so for a program that only copies the prediction may be too short."""
 
