@@ -30,6 +30,8 @@ REPORTS: Final = blocks.DOCS / "reports"
 DEMO: Final = ROOT / "demo-out"
 MOUNT: Final = Path("/cvmfs/models.cvtrace.test")
 INSIDE: Final = "CVTRACE_DOCS_INSIDE"
+HERE: Final = Path("/opt/cvtrace")
+"""Place of the project in the reports."""
 RUNS_COMPARED: Final = 3
 QUESTION: Final = "What is a muon?"
 TOKENS: Final = 32
@@ -52,16 +54,21 @@ def main() -> None:
 
 
 def in_own_namespace() -> int:
-    """Run this program again in a mount namespace with an empty /cvmfs, so that no other process sees the mounts."""
-    made_cvmfs = not Path("/cvmfs").exists()
-    Path("/cvmfs").mkdir(exist_ok=True)
-    prepare = 'mount -t tmpfs tmpfs /cvmfs && exec "$@"'
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", prepare, "sh", sys.executable, *sys.argv]
+    """Run this program again in a mount namespace with an empty /cvmfs, so that no other process sees the mounts.
+
+    The project is mounted on HERE there, so that no report contains the path of this clone.
+    """
+    made = [folder for folder in (Path("/cvmfs"), HERE) if not folder.exists()]
+    for folder in made:
+        folder.mkdir(parents=True)
+    prepare = f'mount -t tmpfs tmpfs /cvmfs && mount --bind {shlex.quote(str(ROOT))} {HERE} && cd {HERE} && exec "$@"'
+    program = [str(HERE / ".venv" / "bin" / "python"), str(HERE / "scripts" / "make_docs.py"), *sys.argv[1:]]
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", prepare, "sh", *program]
     try:
         return subprocess.run(command, check=False, env={**os.environ, INSIDE: "1"}).returncode
     finally:
-        if made_cvmfs:
-            Path("/cvmfs").rmdir()
+        for folder in made:
+            folder.rmdir()
 
 
 def cvtrace(*words: str | Path, cwd: Path = ROOT) -> str:
