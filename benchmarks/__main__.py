@@ -38,7 +38,7 @@ BENCHMARKS = {
     "warmup": warmup.run,
 }
 OWN_PAGE = ("what_if", "warmup")
-"""Benchmarks whose table is in a page of its own, which they write; nothing of them is in docs/benchmarks.md."""
+"""Benchmarks whose table is in a page of its own, which they write; they run only if they are named."""
 HEAD = """# What tracing costs
 
 Made by `make bench` ({command}) on: {machine}.
@@ -66,7 +66,7 @@ def main(names: tuple[str, ...], repeats: int, update: bool) -> None:
     settings = Settings(repeats, root / "bench-out", update)
     settings.folder.mkdir(exist_ok=True)
     command = f"python -m benchmarks --repeats {repeats} {' '.join(names)}".strip()
-    chosen = names or tuple(name for name in BENCHMARKS if not update or name not in OWN_PAGE)
+    chosen = names or tuple(name for name in BENCHMARKS if name not in OWN_PAGE)
     rows = [row for name in chosen for row in BENCHMARKS[name](settings)]
     page = HEAD.format(machine=machine(), repeats=repeats, command=command) + table(rows)
     own_page = all(name in OWN_PAGE for name in chosen)
