@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,9 @@ def cold(served: Lab) -> Path:
 def record(served: Lab, mounted: LabMount, name: str) -> Path:
     list((mounted.root / "app").iterdir())  # the catalog is there
     words = ["run", "--no-summary", "--mount", mounted.root, "-o", served.folder / name]
-    assert cvtrace(*words, served.folder / "reads.py", mounted.root).returncode == 0
+    done = cvtrace(*words, served.folder / "reads.py", mounted.root)
+    assert done.returncode == 0, done.stderr
+    (served.folder / f"{name}.seconds").write_text(done.stdout)
     return served.folder / name
 
 
@@ -112,17 +113,17 @@ def test_another_trigger_lists_what_follows_it(cold: Path, tmp_path: Path) -> No
 
 
 def test_the_predicted_saving_is_the_measured_one(served: Lab, cold: Path, tmp_path: Path) -> None:
-    # GIVEN what the bundle of a cold run saves at 20 ms, as predicted
+    # GIVEN which share of a cold run at 20 ms its bundle saves, as predicted
     prediction = described(cold, "-o", tmp_path)["prediction"]
-    assert prediction["saves_s"] > PARTS * DELAY_S / 2
-    before = seconds_of_runs(served, lambda: None)
+    predicted = prediction["saves_s"] / float(cold.with_name("cold.trace.seconds").read_text())
+    assert predicted > 0.5
+    before = seconds_of_runs(served, tmp_path / "without")
     # WHEN it is published, and clients that play 2.14 run the same on empty caches
-    after = seconds_of_runs(
-        served, lambda: publish(tmp_path / ".cvmfsbundle-first", fqrn=FQRN, store=served.folder / "store", at="/app")
-    )
-    # THEN the saving of the run is the predicted one, within a quarter of what it took: other load on the machine lengthens both
-    measured_s = statistics.median(before) - statistics.median(after)
-    assert abs(measured_s - prediction["saves_s"]) < statistics.median(before) / 4, (before, after, prediction)
+    publish(tmp_path / ".cvmfsbundle-first", fqrn=FQRN, store=served.folder / "store", at="/app")
+    after = seconds_of_runs(served, tmp_path / "with")
+    # THEN they save that share, within a quarter of the run. Other load only ever adds time: the shortest runs are compared
+    measured = 1 - min(after) / min(before)
+    assert abs(measured - predicted) < 0.25, (before, after, prediction)
     # and another trace of it counts what the server and the client count, with the prefetches
     with served.mount(cache=tmp_path / "traced", like="2.14") as mounted:
         list((mounted.root / "app").iterdir())
@@ -138,16 +139,14 @@ def test_the_predicted_saving_is_the_measured_one(served: Lab, cold: Path, tmp_p
     assert again["prediction"]["saves_s"] is None or again["prediction"]["saves_s"] < 3 * DELAY_S
 
 
-def seconds_of_runs(served: Lab, prepare: Callable[[], object]) -> list[float]:
-    """Return what the script takes on an empty cache of a client that plays 2.14, three times."""
-    prepare()
+def seconds_of_runs(served: Lab, caches: Path) -> list[float]:
+    """Return what the script takes on an empty cache of a client that plays 2.14, five times."""
     times = []
-    for number in range(3):
-        cache = served.folder / f"{prepare.__hash__()}-{number}"
-        with served.mount(cache=cache, like="2.14") as mounted:
+    for number in range(5):
+        with served.mount(cache=caches / str(number), like="2.14") as mounted:
             list((mounted.root / "app").iterdir())
             command = [sys.executable, str(served.folder / "reads.py"), str(mounted.root)]
-            times.append(float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout))
+            times.append(float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout))
     return times
 
 
