@@ -15,6 +15,7 @@ from benchmarks import (
     exports,
     fleet,
     html_report,
+    large_trace,
     model,
     read_loop,
     recorder,
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "model": model.run,
     "ablation": ablation.run,
     "analysis": analysis.run,
+    "large": large_trace.run,
     "html": html_report.run,
     "exports": exports.run,
     "api": api.run,
@@ -37,6 +39,8 @@ BENCHMARKS = {
     "fleet": fleet.run,
     "warmup": warmup.run,
 }
+BY_NAME = ("large",)
+"""Benchmarks that take minutes and gigabytes: only those who name them run them."""
 OWN_PAGE = ("what_if", "warmup")
 """Benchmarks whose table is in a page of its own, which they write; they run only if they are named."""
 HEAD = """# What tracing costs
@@ -66,7 +70,7 @@ def main(names: tuple[str, ...], repeats: int, update: bool) -> None:
     settings = Settings(repeats, root / "bench-out", update)
     settings.folder.mkdir(exist_ok=True)
     command = f"python -m benchmarks --repeats {repeats} {' '.join(names)}".strip()
-    chosen = names or tuple(name for name in BENCHMARKS if name not in OWN_PAGE)
+    chosen = names or tuple(name for name in BENCHMARKS if name not in OWN_PAGE + BY_NAME)
     rows = [row for name in chosen for row in BENCHMARKS[name](settings)]
     page = HEAD.format(machine=machine(), repeats=repeats, command=command) + table(rows)
     own_page = all(name in OWN_PAGE for name in chosen)

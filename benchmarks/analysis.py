@@ -11,8 +11,8 @@ from benchmarks.report_cost import Cost, report_cost
 from benchmarks.results import Row, Settings
 
 SIZES = (100_000, 1_000_000, 10_000_000)
-MOST_S = 30.0
-MOST_BYTES = 4e9
+MOST_S = 20.0
+MOST_BYTES = 2e9
 MOST_GROWTH = 1.5
 """Of the CPU time per event, from the second size to the third against from the first to the second."""
 

@@ -7,6 +7,7 @@ mapped, and the switches of the threads that take part, in the proportions of a 
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -191,3 +192,7 @@ def _pool(unit: SyntheticEvents, at: int) -> None:
         for tid in POOL:
             unit.add(Kind.OFFCPU, begin + 23_500, begin + 30_000, tid=tid, a=begin + 29_000, b=TARGET, c=1)
         unit.add(Kind.OFFCPU, begin + 26_000, begin + 27_000)
+
+
+if __name__ == "__main__":
+    write_long_trace(Path(sys.argv[1]), int(sys.argv[2]))
