@@ -16,7 +16,7 @@ from cvtrace.analysis.bench.schema import COLD, BenchInfo, Cell, Coefficient, He
 from cvtrace.analysis.bench.statistics import SEED, CellKey, Floats, cell_of, interval, measured, values_of
 
 DRAWS: Final = 2000
-TOO_ALIKE: Final = 0.9999
+TOO_ALIKE: Final = 0.99
 """Correlation of requests and bytes above which their coefficients cannot be told apart."""
 ONE: Final = "a"
 FEWEST: Final = 3
@@ -138,8 +138,11 @@ def _terms(axis: str, state: str, points: _Points) -> tuple[list[Term], str]:
     if state != COLD:
         return [CONSTANT, BYTES], ""
     requests, sizes = (np.array([term.predictor(cell) for cell in points.cells]) for term in (REQUESTS, BYTES))
-    if len(points.cells) < 3:
-        return [CONSTANT, BYTES], "two sizes fix two coefficients: c has the cost of the requests in it"
+    if len(points.cells) < 4:
+        return [
+            CONSTANT,
+            BYTES,
+        ], "fewer than four sizes do not fix three coefficients: c has the cost of the requests in it"
     if np.ptp(requests) == 0 or np.ptp(sizes) == 0 or abs(np.corrcoef(requests, sizes)[0, 1]) > TOO_ALIKE:
         return [CONSTANT, BYTES], (
             "requests grow in step with bytes, so c has the cost of the requests in it: variants with other chunks, or a sweep of the chunk size, tell them apart"

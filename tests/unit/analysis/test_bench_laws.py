@@ -60,11 +60,12 @@ def test_requests_and_bytes_that_do_not_grow_together_get_a_coefficient_each() -
 
 
 def test_requests_that_grow_in_step_with_bytes_are_not_told_apart() -> None:
-    cells = [cell(size, round(size / 8e6), value=size) for size in (64e6, 128e6, 256e6)]
-    about = info(states=["cold"], sweep=Sweep("size", (64e6, 128e6, 256e6), "B"), cells=cells)
+    sizes = (32e6, 64e6, 128e6, 256e6)
+    cells = [cell(size, 4 + round(size / 8.4e6), value=size) for size in sizes]
+    about = info(states=["cold"], sweep=Sweep("size", sizes, "B"), cells=cells)
     (law,) = laws(about, noisy(cells))
     assert "in step" in law.note
-    assert values_of(law)["c"] == pytest.approx(C_S + B_S / 8e6, rel=0.1)
+    assert values_of(law)["c"] == pytest.approx(C_S + B_S / 8.4e6, rel=0.1)
 
 
 def test_the_chosen_value_is_held_out() -> None:
