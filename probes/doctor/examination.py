@@ -42,7 +42,7 @@ def _rung(findings: Sequence[Finding]) -> str | None:
     if os.geteuid() != 0:
         return "portable"
     needed = {
-        "ebpf": ("root", "tracefs", "bcc", "programs", "raw_syscalls"),
+        "ebpf": ("root", "tracefs", "bcc", "programs", "recorder", "raw_syscalls"),
         "strace": ("strace",),
     }
     for rung, names in needed.items():

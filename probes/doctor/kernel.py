@@ -11,7 +11,8 @@ from typing import Any, Final
 from cvtrace.probes.command import SUDO
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding
 from cvtrace.probes.ebpf import bcc, loader, uprobes
-from cvtrace.probes.probe import CannotObserve
+from cvtrace.probes.ebpf.probe import EbpfProbe
+from cvtrace.probes.probe import CannotObserve, Scope
 
 PROGRAM: Final = """
 BPF_RINGBUF_OUTPUT(ring, 1);
@@ -28,6 +29,8 @@ int phase_exit_0(struct pt_regs *ctx) { return 0; }
 """A ring, a program that reads kernel memory (which lockdown forbids), and the programs of a uprobe."""
 
 CAPABILITIES: Final = {"CAP_SYS_ADMIN": 21, "CAP_SYS_PTRACE": 19, "CAP_PERFMON": 38, "CAP_BPF": 39}
+RING_BYTES: Final = 1 << 20
+"""Nothing is recorded."""
 LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
 BTF_MAGIC: Final = 0xEB9F
@@ -46,7 +49,7 @@ def examine_kernel(libraries: tuple[str, ...]) -> list[Finding]:
     findings.append(module)
     if not usable or os.geteuid() != 0:
         why = "not tried without root" if os.geteuid() != 0 else "not tried without bcc"
-        names = ("programs", "raw_syscalls", *NAMES.values(), "uprobes")
+        names = ("programs", "recorder", "raw_syscalls", *NAMES.values(), "uprobes")
         return [*findings, *(Finding(_GROUP, name, UNKNOWN, why) for name in names), _library(None, libraries)]
     with _silence():
         try:
@@ -56,6 +59,7 @@ def examine_kernel(libraries: tuple[str, ...]) -> list[Finding]:
             first = str(refusal).splitlines()[0] if str(refusal) else type(refusal).__name__
             return [*findings, _refused(first), _library(None, libraries)]
         findings.append(Finding(_GROUP, "programs", OK, "BPF programs load, with a ring, and may read kernel memory"))
+        findings.append(_recorder())
         findings += _tracepoints(bpf, program)
         findings.append(_uprobes(bpf))
         findings.append(_library(bpf, libraries))
@@ -130,6 +134,20 @@ def _refused(reason: str) -> Finding:
     return Finding(
         _GROUP, "programs", FAILED, sentence, "sysctl kernel.unprivileged_bpf_disabled; check seccomp and lockdown"
     )
+
+
+def _recorder() -> Finding:
+    """Start and stop the recorder itself: the verifier may refuse its programs where it accepts a small one."""
+    probe = EbpfProbe(RING_BYTES)
+    try:
+        probe.start(Scope(daemons=(), devices=()))
+    except Exception as refusal:  # bcc raises plain Exception for everything
+        first = (str(refusal).splitlines() or [type(refusal).__name__])[0]
+        sentence = f"this kernel or compiler refuses the programs that record: {first}"
+        mend = "report it with the output of `cvtrace run --probes ebpf …`; until then --probes strace works"
+        return Finding(_GROUP, "recorder", FAILED, sentence, mend)
+    probe.stop()
+    return Finding(_GROUP, "recorder", OK, "the programs that record load and attach")
 
 
 def _tracepoints(bpf: Any, program: Any) -> list[Finding]:

@@ -16,6 +16,8 @@ from namespaces import WITHOUT_BCC, WITHOUT_STRACE, WITHOUT_TRACEFS, after
 from tiny import open_to_all
 from unprivileged import cannot, run_as_nobody
 
+from cvtrace.probes.ebpf import loader
+
 DOCTOR = [*CVTRACE, "doctor"]
 pytestmark = [pytest.mark.root, pytest.mark.skipif(cannot() is not None, reason=str(cannot()))]
 
@@ -98,6 +100,21 @@ def test_without_a_mount_nothing_can_be_observed():
     # AND the probe that works is named all the same
     kernel = {check["name"]: check["status"] for check in document["checks"] if check["group"] == "ebpf"}
     assert (document["probe"] == "ebpf") == (kernel["programs"] == "ok")
+
+
+def test_programs_that_the_verifier_refuses_are_reported_and_the_next_probe_is_named(mount, tmp_path):
+    # GIVEN a recorder of which the kernel refuses one program, though it accepts others
+    program = Path(loader.__file__).parent / "programs" / "processes.bpf.c"
+    refused = tmp_path / "processes.bpf.c"
+    reads_through_null = "RAW_TRACEPOINT_PROBE(sys_exit_group) { return *(volatile int *)processes.lookup(&(u32){0}); }"
+    refused.write_text(f"{program.read_text()}\n{reads_through_null}\n")
+    # WHEN doctor tries the machine
+    code, document, checks = doctor("--mount", mount.root, before=f"mount --bind {refused} {program}")
+    # THEN the small program still loads, the recorder does not, and the conclusion does not promise eBPF
+    assert checks["programs"]["status"] == "ok"
+    assert checks["recorder"]["status"] == "failed"
+    assert "refuses the programs that record" in checks["recorder"]["says"]
+    assert (document["rung"], document["full"], code) == ("strace", False, 1)
 
 
 def test_without_a_mount_the_conclusion_says_that_the_probe_works():
