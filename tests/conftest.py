@@ -26,6 +26,14 @@ if TEMPORARY:
     os.environ["PYTEST_DEBUG_TEMPROOT"] = TEMPORARY
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Shorten the folder of a worker of pytest-xdist: paths of sockets below it have at most 107 bytes."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(config, "workerinput"):
+        config.option.basetemp = os.path.join(os.environ["PYTEST_DEBUG_TEMPROOT"], worker)  # noqa: PTH118 - a text
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Remove the temporary files of a run that passed."""
     if TEMPORARY and exitstatus == pytest.ExitCode.OK:

@@ -103,9 +103,11 @@ def _runs(place: Path, folder: int) -> tuple[Run, ...]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from cvtrace.tracer.parquet import IN_THIS_THREAD
+
     try:
         with open_regular(folder, RUNS_PARQUET, MOST_BYTES) as stream:
-            table = pq.read_table(pa.BufferReader(stream.read()))
+            table = pq.ParquetFile(pa.BufferReader(stream.read()), pre_buffer=False).read(**IN_THIS_THREAD)
     except FileNotFoundError:
         return ()  # interrupted before the first run had ended
     except (OSError, pa.ArrowException) as error:

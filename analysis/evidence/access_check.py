@@ -21,6 +21,8 @@ REPOSITORY: Final = re.compile(r"^(.*?/)(?:data/[0-9a-f]{2}/|\.cvmfs)")
 """What precedes the objects of a repository in the path of a URL."""
 SLACK_NS: Final = 2_000_000_000
 """By which the clocks of a log and of a trace may differ, unasked."""
+NEAR_NS: Final = 50_000_000
+"""By which the clocks of one machine, or of machines with NTP, differ. Lines so near go first: those of a run shortly before have the same paths."""
 EDGE_NS: Final = 100_000_000
 MOST_AHEAD_NS: Final = 60_000_000_000
 ENOUGH: Final = 3
@@ -207,11 +209,11 @@ def _unique_places(paths: Iterable[str]) -> dict[str, int]:
 
 
 def _match(traced: _Traced, log: AccessLog, ahead_ns: int) -> Ints:
-    """Join, if the log's clock is ahead by so much: first where the bytes agree as well, then those without a path."""
+    """Join, if the log's clock is ahead by so much: first what is near and agrees in bytes, then what agrees in bytes, then those without a path."""
     line_of_fetch = np.full(len(traced.path), -1, dtype=np.int64)
     free = set(range(len(log)))
-    begin, latest = log.from_ns - ahead_ns - SLACK_NS, log.to_ns - ahead_ns + SLACK_NS
-    for exactly in (True, False):
+    for exactly, slack_ns in ((True, NEAR_NS), (True, SLACK_NS), (False, SLACK_NS)):
+        begin, latest = log.from_ns - ahead_ns - slack_ns, log.to_ns - ahead_ns + slack_ns
         lines_of_path: dict[str, deque[int]] = defaultdict(deque)
         for number in sorted(free):
             lines_of_path[log.path[number]].append(number)

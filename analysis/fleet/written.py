@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from cvtrace.analysis.contract.fleet_columns import FLEET_TABLES
 from cvtrace.analysis.fleet.part import SCHEMAS, Part, part, skipped
 from cvtrace.tracer.pages import MOST_METADATA_BYTES, check
+from cvtrace.tracer.parquet import IN_THIS_THREAD
 from cvtrace.tracer.safe_open import open_folder, open_regular
 
 LARGEST: Final = 2**62
@@ -56,12 +57,15 @@ def _read(folder: int, name: str) -> Any:
         if check(file, schema.names) > MOST_ROWS:
             raise ValueError(f"{name}.parquet has more rows than are read")
         opened = pq.ParquetFile(
-            file, thrift_string_size_limit=MOST_METADATA_BYTES, thrift_container_size_limit=MOST_METADATA_BYTES
+            file,
+            pre_buffer=False,
+            thrift_string_size_limit=MOST_METADATA_BYTES,
+            thrift_container_size_limit=MOST_METADATA_BYTES,
         )
         missing = [field.name for field in schema if field.name not in opened.schema_arrow.names]
         if missing:
             raise ValueError(f"{name}.parquet has no column {missing[0]}")
-        table = opened.read(schema.names).select(schema.names).cast(schema)
+        table = opened.read(schema.names, **IN_THIS_THREAD).select(schema.names).cast(schema)
     for field in schema:
         _check_column(f"{name}.{field.name}", table[field.name], may_be_empty=name in MAY_BE_EMPTY)
     return table

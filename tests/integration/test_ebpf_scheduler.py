@@ -109,7 +109,8 @@ def test_waits_of_a_daemon_are_reported_with_who_ended_them() -> None:
     meta = {"target": {"pid": target.pid}, "mounts": [{"path": "/m", "daemon_pid": daemon.pid}]}
     recorded = recording(Trace(Path("trace"), meta, events, texts, None))
     assert daemon.pid not in recorded.target_tgids
-    assert not recorded.is_target_thread(recorded.all.tid[recorded.all.tgid == daemon.pid]).any()
+    off_cpu = recorded.of(Kind.OFFCPU)
+    assert not recorded.is_target_thread(off_cpu.tid[off_cpu.tgid == daemon.pid]).any()
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the thread must be on a CPU meanwhile")

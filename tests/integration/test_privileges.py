@@ -186,8 +186,8 @@ def test_a_parent_folder_replaced_by_a_link_is_not_followed(workdir, mount, secr
 def test_links_planted_in_the_trace_are_not_followed(workdir, mount, secret, name):
     # GIVEN a target that replaces a file of its trace, or one that will be made, by a link
     plant = (
-        f"import os\nname = 'trace/{name}'\nos.path.lexists(name) and os.unlink(name)\n"
-        f"os.symlink({str(secret / 'shadow')!r}, name)\n"
+        # in one step: cvtrace writes meta.json anew meanwhile
+        f"import os\nos.symlink({str(secret / 'shadow')!r}, 'planted')\nos.replace('planted', 'trace/{name}')\n"
     )
     # WHEN the trace is finished THEN root's file is as before, and no other file is made in root's name
     process = start_script(mount, plant + WAITS, "portable", "--no-summary", **AS_NOBODY)

@@ -169,6 +169,18 @@ def test_fetches_before_and_after_the_recording_do_not_count(tmp_path: Path) -> 
     assert (report.access_log.only_in_log, report.access_log.at_edges, report.access_log.agree) == (0, 1, True)
 
 
+def test_fetches_of_a_run_shortly_before_are_not_taken_for_those_of_this_one(tmp_path: Path) -> None:
+    # GIVEN the same two objects, fetched by another run 1.8 s earlier: before this recording
+    lines = [lab(number, at_ms(number) - 1800) for number in range(2)] + [
+        lab(number, at_ms(number)) for number in range(2)
+    ]
+
+    report = compared(loaded(2), lines, tmp_path)
+
+    assert report.access_log is not None
+    assert (report.access_log.matched, report.access_log.only_in_log, report.access_log.agree) == (2, 0, True)
+
+
 def test_a_different_size_is_reported(tmp_path: Path) -> None:
     lines = [lab(number, at_ms(number), SIZE + 5 * (number == 2)) for number in range(4)]
 
