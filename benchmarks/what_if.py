@@ -59,12 +59,14 @@ class _Lab:
             control(self.stack.control, {"command": "inject", "injections": [injected]})
 
     def hot(self) -> None:
-        """Have everything in the page cache."""
+        """Have everything in the page cache, and nothing left to write: the disk and its CPU time are not what is compared."""
         warm(self.stack)
+        os.sync()
 
     def cached(self) -> None:
         """Have everything in the client's cache, whose files are in memory, and nothing of the mount in the page cache."""
         warm(self.stack)
+        os.sync()
         drop_mount_cache(self.stack.mountpoint)
 
     def load(self, model: Path | None = None) -> Path:
@@ -152,6 +154,9 @@ def _caches(plan: _Plan, title: str, lab: _Lab, stacks: contextlib.ExitStack) ->
     def copied() -> None:
         if not local.exists():
             shutil.copytree(lab.stack.model, local)
+        for path in local.iterdir():
+            path.read_bytes()
+        os.sync()
 
     plan.runs |= {
         f"{title} cold": after(lab.cold),

@@ -37,7 +37,7 @@ __all__ = [
     "read_bench",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PLACES = {
     "Bench": "cvtrace.api.experiment",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -13,6 +14,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 WINDOW = {"light": (1400, 1560), "dark": (1400, 1560)}
 PHONE = (390, 844)
 COMPARED = (1400, 2060)
+PAPER = (794, 1123)
+"""A4 at 96 dots per inch."""
 
 
 def main() -> None:
@@ -28,6 +31,7 @@ def main() -> None:
             take(browser, "mapped", f"reads-{colours}", colours, width, 900, "section:has(#plot-heat)")
         take(browser, "cold", "token-light", "light", 1400, 900, "section:has(#plot-timeline)", "#phase=decode&token=3")
         take(browser, "cold", "phone-dark", "dark", *PHONE)
+        take(browser, "cold", "print", "light", *PAPER, media="print")
         take(browser, "comparison", "comparison-light", "light", *COMPARED)
         browser.close()
 
@@ -41,6 +45,7 @@ def take(
     height: int,
     part: str | None = None,
     fragment: str = "",
+    media: Literal["print", "screen"] = "screen",
 ) -> None:
     """Take a picture of the window, or of one part of the page."""
     page = browser.new_page(
@@ -48,6 +53,10 @@ def take(
     )
     page.goto((DOCS / "reports" / f"{report}.html").as_uri() + fragment)
     page.wait_for_selector("html[data-ready]")
+    if media == "print":
+        page.emulate_media(media=media)
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        page.wait_for_timeout(1500)
     target = DOCS / "img" / f"{name}.png"
     if part is None:
         page.wait_for_timeout(500)
