@@ -121,7 +121,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
             protocol="tls://",
             host="127.0.0.1",
             security=security,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # without it, the HTTP server takes port 8787 of every interface
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster, security=security, set_as_default=False) as client,

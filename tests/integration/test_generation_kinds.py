@@ -187,7 +187,7 @@ assert answer() == 4
     assert [answer.tokens for answer in report.answers[-3:]] == [3, 5, 4]
     assert report.verdict.tokens == 30 + 12
     between_s = report.answers[-1].start_s - report.answers[-2].start_s
-    assert 0.45 < phase(report, "waiting for work").wall_s < between_s
+    assert 0.45 < phase(report, "waiting for work").wall_s < between_s + 0.25  # the first request waits, too
     assert report.verdict.question == "generation"
 
 
