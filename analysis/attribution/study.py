@@ -1,5 +1,7 @@
 """All joins and the attribution of a trace, in the order in which they are made: the tables that reports are made of."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ from cvtrace.analysis.joins.requests import Requests, requests
 from cvtrace.analysis.joins.unobserved_requests import UnobservedRequests, unobserved_requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.analysis.trace.recording import Mount, Recording, recording
+from cvtrace.tracer.errors import TraceDamaged
 from cvtrace.tracer.store import Trace
 
 
@@ -88,8 +91,23 @@ class Study:
         return pick(self.request_phase, self.gets.request, -1)
 
 
+@contextmanager
+def sensible_times(trace: Trace) -> Iterator[None]:
+    """Raise TraceDamaged where times of the trace are too large for the analysis."""
+    try:
+        yield
+    except OverflowError:
+        raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
+
+
 def study_of(trace: Trace) -> Study:
-    """Do all joins and the attribution: each line is a table, made from those above it."""
+    """Do all joins and the attribution. Raises TraceDamaged if the times of the trace are too far apart."""
+    with sensible_times(trace):
+        return _study_of(trace)
+
+
+def _study_of(trace: Trace) -> Study:
+    """Do them in order: each line is a table, made from those above it."""
     # What happened.
     events = recording(trace)
     fuse_requests = requests(events)

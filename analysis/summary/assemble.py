@@ -1,11 +1,9 @@
 """The analysis from a trace to its report. `full_analysis` lists all steps, in the order of the rooms."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
-from cvtrace.analysis.attribution.study import Study, study_of
+from cvtrace.analysis.attribution.study import Study, sensible_times, study_of
 from cvtrace.analysis.contract.report_options import DEFAULT_OPTIONS, ReportOptions
 from cvtrace.analysis.contract.report_schema import SCHEMA, Report
 from cvtrace.analysis.evidence.complete import collect_evidence
@@ -26,7 +24,7 @@ from cvtrace.analysis.summary.rows import fetch_rows, file_rows, phase_rows, tok
 from cvtrace.analysis.summary.table_rows import cache_row, chunk_rows, fetching_row, layer_rows, tensor_rows
 from cvtrace.analysis.summary.trace_info import overlapping_phases, trace_info
 from cvtrace.analysis.whatif.whatif import what_if
-from cvtrace.tracer.store import Trace, TraceDamaged
+from cvtrace.tracer.store import Trace
 
 
 class Analysis(NamedTuple):
@@ -53,15 +51,6 @@ def full_analysis(
         study = study_of(trace)  # joins/ and attribution/: what happened, where the time went
         tables = storage_tables(study, headers)  # storage/: which bytes, and why
         return Analysis(study, tables, report_of(study, tables, options))
-
-
-@contextmanager
-def sensible_times(trace: Trace) -> Iterator[None]:
-    """Raise TraceDamaged where times of the trace are too large for the analysis."""
-    try:
-        yield
-    except OverflowError:
-        raise TraceDamaged(f"{trace.path} is damaged: its times are too far apart to be of one recording") from None
 
 
 def report_of(study: Study, tables: Tables, options: ReportOptions = DEFAULT_OPTIONS) -> Report:

@@ -10,7 +10,7 @@ from typing import Final
 
 import pandas as pd
 
-from cvtrace.analysis.attribution.study import Study, study_of
+from cvtrace.analysis.attribution.study import Study, sensible_times, study_of
 from cvtrace.analysis.contract.frame_columns import FRAMES
 from cvtrace.analysis.contract.report_options import Changes, ReportOptions
 from cvtrace.analysis.contract.report_schema import Report
@@ -18,7 +18,7 @@ from cvtrace.analysis.report import tables as exported
 from cvtrace.analysis.report import text
 from cvtrace.analysis.storage.headers import Headers, headers_of
 from cvtrace.analysis.storage.tables import Tables, storage_tables
-from cvtrace.analysis.summary.assemble import report_of, sensible_times
+from cvtrace.analysis.summary.assemble import report_of
 from cvtrace.api import notebook
 from cvtrace.api.frames import columns_as_frame, frame_of
 from cvtrace.tracer.store import Trace as Recorded

@@ -57,7 +57,7 @@ def command(
         raise click.UsageError(
             "only one of the bundle, the list and the JSON can go to stdout: write the others to files"
         )
-    from cvtrace.analysis.attribution.study import study_of
+    from cvtrace.analysis.attribution.study import sensible_times, study_of
     from cvtrace.analysis.whatif.bundle import NoBundle, choose, plan
     from cvtrace.tracer.store import read_trace
 
@@ -65,8 +65,9 @@ def command(
         recorded = read_trace(trace)
         study = study_of(recorded)
     try:
-        choice, listings = _as_it_is_now(choose(study, trigger))
-        bundle = plan(study, choice, listings)
+        with sensible_times(recorded):
+            choice, listings = _as_it_is_now(choose(study, trigger))
+            bundle = plan(study, choice, listings)
     except NoBundle as reason:
         raise click.UsageError(f"{trace}: {reason}") from None
     place = _place(output, bundle.name)
@@ -166,11 +167,15 @@ def _lines(bundle: BundlePlan, place: Path) -> list[str]:
 def _saving(prediction: BundlePrediction) -> str:
     from cvtrace.analysis.contract.quantities import seconds
 
-    if prediction.predicted_s is None or prediction.saves_s is None or prediction.background_s is None:
+    if (
+        prediction.predicted_s is None
+        or prediction.predicted_wait_s is None
+        or prediction.saves_s is None
+        or prediction.background_s is None
+    ):
         return f"not known, {prediction.reason}"
     error = f" (error in the lab: up to {prediction.lab_error:.0%} of the run)" if prediction.lab_error else ""
-    wait = prediction.fetch_wait_s - prediction.saves_s
     return (
-        f"{seconds(max(prediction.saves_s, 0.0))} of {seconds(prediction.measured_s)}{error}. The run waits {seconds(max(wait, 0.0))} for these fetches, not "
+        f"{seconds(max(prediction.saves_s, 0.0))} of {seconds(prediction.measured_s)}{error}. The run waits {seconds(max(prediction.predicted_wait_s, 0.0))} for these fetches, not "
         f"{seconds(prediction.fetch_wait_s)}; all is there {seconds(prediction.background_s)} after the trigger was opened."
     )

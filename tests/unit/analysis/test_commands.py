@@ -84,14 +84,14 @@ BAD: tuple[tuple[Callable[[Path], Path], str], ...] = (
 
 
 @pytest.mark.parametrize("make, message", BAD, ids=[make.__name__ for make, _ in BAD])
-@pytest.mark.parametrize("verb", ["report", "json", "check"])
+@pytest.mark.parametrize("verb", ["report", "json", "check", "bundle"])
 def test_an_unreadable_trace_is_exit_4_and_one_sentence(
     tmp_path: Path, make: Callable[[Path], Path], message: str, verb: str
 ) -> None:
     trace = make(tmp_path)
 
-    words = {"report": (), "json": ("--format", "json"), "check": ("decode.fuse_reads == 0",)}[verb]
-    result = run("check" if verb == "check" else "report", trace, *words)
+    words = {"json": ("--format", "json"), "check": ("decode.fuse_reads == 0",)}.get(verb, ())
+    result = run("report" if verb == "json" else verb, trace, *words)
 
     assert result.exit_code == 4
     assert result.stdout == ""
