@@ -292,9 +292,9 @@ def followed_threads(waits: Waits) -> tuple[Ints, Ints, Ints, Ints]:
 
 
 def _lives(requests: Requests, workers: Steps, waits: Waits, wait: Ints, window: Window, torn: bool) -> Pieces:
-    """Cut waits for requests (by index), as far as they lie in the window, at what happened to the request: transport, the worker's doing, transport.
+    """Cut waits for requests into three parts each: transport to the worker, what the worker does, transport back.
 
-    In a `torn` recording, what the worker did may be missing.
+    `wait` has their indices. Only what lies in the window counts. In a `torn` recording, what the worker did may be missing.
     """
     request = waits.request[wait]
     start, end = waits.start[wait], waits.woken[wait]

@@ -1,4 +1,4 @@
-"""Painting window by window: intervals of threads, of which what reaches over the end of a window is carried into the next.
+"""Paints intervals of threads window by window; the rest of an interval that ends after the window is carried into the next one.
 
 What is painted at a moment depends on nothing but the intervals that cover this moment, so a cut may lie anywhere: the sum of the windows is
 the whole, to the nanosecond. What is held is what a window needs, however long the trace is.

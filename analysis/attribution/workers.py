@@ -122,7 +122,7 @@ def _layer(rows: Rows, value: Class) -> Layer:
 def _followers(requests: Requests, jobs: Jobs, waits: Shared) -> Followers:
     """Let a worker that waits for a download which the same thread asked for do what the worker of that download does.
 
-    The kernel sends several READs of one readahead at once. Which of them gets to download the chunk is chance; nobody else did it.
+    The kernel sends several READs of one readahead at once. Chance decides which of them downloads the chunk; the others wait for it.
     """
     same_asker, lanes = waits.job >= 0, requests.lanes
     job, worker = waits.job[same_asker], waits.worker[same_asker]

@@ -60,9 +60,9 @@ class _Points:
 
 
 def laws(info: BenchInfo, runs: Sequence[Run], held_out: float | None = None) -> tuple[Law, ...]:
-    """Return the law of each state, as far as the experiment has what it takes; `held_out` is the value of the sweep to predict.
+    """Return the law of each state for which the experiment has enough values.
 
-    Without it the largest of at least three values is predicted from the others.
+    `held_out` is the value of the sweep that is predicted from the others; the default is the largest of at least three.
     """
     axis = info.sweep.axis if info.sweep else "size" if len(info.variants) >= 3 else ""
     if axis not in WORDS_OF_AXIS:

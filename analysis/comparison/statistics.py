@@ -9,9 +9,9 @@ import numpy.typing as npt
 RESAMPLES: Final = 4000
 CONFIDENCE: Final = 0.95
 FEWEST: Final = 3
-"""Runs on each side from which on an interval is told."""
+"""An interval needs at least so many runs on each side."""
 ENOUGH: Final = 6
-"""Runs on each side from which on the interval of a median is about as wide as it should be."""
+"""With fewer runs on a side, the interval of a median is too narrow."""
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str]
 
@@ -70,7 +70,7 @@ def intervals(a: Floats, b: Floats) -> tuple[Floats, Floats]:
 
 
 def change_of(key: Key, unit: str, a: float, b: float, low: float, high: float) -> Change:
-    """Return the change of a figure, of which NaN was not observed."""
+    """Return the change of a figure from `a` to `b`; NaN stands for a figure that was not observed."""
     is_comparable = not (np.isnan(a) or np.isnan(b))
     has_interval = not np.isnan(low)
     return Change(

@@ -13,8 +13,11 @@ PREFIX: Final = ".cvmfsbundle-"
 
 @dataclass(frozen=True)
 class BundleFile:
-    """A file of a bundle, `path` from the root of the repository. `objects` are those that the client fetches for it, as far as they are known;
-    `fetched_objects` of them, with `fetched_bytes` as sent, were fetched in the run, for `background_s` if they are fetched one after the other."""
+    """A file of a bundle; `path` begins at the root of the repository.
+
+    The client fetches `objects` for it, as far as they are known. The run fetched `fetched_objects` of them, `fetched_bytes` as sent. Fetching
+    these one after the other takes `background_s`.
+    """
 
     path: str
     size_bytes: int | None

@@ -34,7 +34,7 @@ class AccessCheck:
     """Traced fetches against the log of a server or proxy, within the time of the recording.
 
     `lines` of the file: `unreadable` ones are of no known format, `elsewhere` ones of other repositories. `only_in_log`
-    are by this client, or by nobody knows whom where `unknown_client`; `of_others` are not. `at_edges` may have been made
+    are by this client, or by an unknown one where `unknown_client`; `of_others` are not. `at_edges` may have been made
     before or after the recording. `in_decode` may have been made while a token was generated. `bytes_differ` counts the
     `matched` ones that the log tells another size of. `without_path` counts the `fetches` that are not compared: external data is
     fetched by names, which a trace leaves out. `clock_ahead_s` is what the log's clock was ahead of the trace's.

@@ -107,7 +107,7 @@ FILES: Final = _columns(
     bytes="+bytes: bodies of them, as sent",
     network_ns="+ns: from connect to last byte",
 )
-"""One row for each file of which any node fetched a part."""
+"""One row for each file that at least one node fetched a part of."""
 
 LOAD: Final = _columns(
     proxy="text: address of the proxy; empty for GETs to servers",

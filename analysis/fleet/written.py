@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from cvtrace.analysis.contract.fleet_columns import FLEET_TABLES
 from cvtrace.analysis.fleet.part import SCHEMAS, Part, part, skipped
 from cvtrace.tracer.pages import MOST_METADATA_BYTES, check
-from cvtrace.tracer.parquet import IN_THIS_THREAD
+from cvtrace.tracer.parquet import IN_THIS_THREAD, RAISED
 from cvtrace.tracer.safe_open import open_folder, open_regular
 
 LARGEST: Final = 2**62
@@ -21,16 +21,7 @@ LONGEST: Final = 1 << 16
 MAY_BE_EMPTY: Final = frozenset({"nodes"})
 """Tables in which a cell may be empty: what was not observed."""
 AT_LEAST_ONE: Final = ("activity.width_ns", "objects.nodes", "objects.fetches", "files.nodes", "files.fetches")
-RAISED: Final = (
-    OSError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    NotImplementedError,
-    MemoryError,
-    TypeError,
-)
+DAMAGED: Final = (*RAISED, OSError, ValueError, TypeError, MemoryError)
 """What pyarrow raises for damaged files, and what is raised here."""
 
 
@@ -46,7 +37,7 @@ def read_tables(path: str) -> Part:
         return part(
             **{name: {each: table[each].to_pylist() for each in table.column_names} for name, table in tables.items()}
         )
-    except RAISED as error:
+    except DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return skipped(path, f"its tables cannot be read: {reason}")
 
