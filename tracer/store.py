@@ -104,7 +104,7 @@ class TraceWriter:
         self._streams: dict[str, Stream] = {}
         try:
             for name in (EVENTS_BLOCKS, TEXTS_BLOCKS):
-                self._streams[name] = Stream(BlockFile(self._folder.create(name)))
+                self._streams[name] = Stream(BlockFile(self._folder.create(name)), keeps_time=max_bytes is not None)
             self._oldest = None if max_bytes is None else Oldest(max_bytes, tuple(self._streams.values()))
             self._write_meta()  # last: where there is a meta.json, there are blocks
         except OSError as error:
@@ -313,7 +313,7 @@ def _packed(file: TraceFile) -> EventColumns:
     """Pack the events part by part, so that they are never in memory as records. Raises OSError or ValueError."""
     parts: list[Part] = []
     for columns in file.parts(PART_EVENTS):
-        part = Part.of(columns) if len(columns["ts"]) else None
+        part = Part.of(columns)
         if part is None or (parts and not parts[-1].precedes(columns)):
             return EventColumns.of(in_order(file.read()))  # another program has written them in another order
         parts.append(part)

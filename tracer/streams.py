@@ -12,14 +12,15 @@ from cvtrace.tracer.sorted_groups import LONGEST_NS
 class Stream:
     """One kind of record on its way to the disk: gathered to blocks of a good size."""
 
-    def __init__(self, file: BlockFile) -> None:
+    def __init__(self, file: BlockFile, *, keeps_time: bool = False) -> None:
         self.file = file
+        self._keeps_time = keeps_time
         self.waiting: list[npt.NDArray[np.void]] = []
         self.waiting_records = 0
         self.written = 0
         self.lost = 0
         self.until_ns = 0
-        """When the last of what was written was over."""
+        """When the last of what was written was over; 0 unless it `keeps_time`."""
 
     def add(self, part: npt.NDArray[np.void]) -> None:
         if len(part):
@@ -38,7 +39,7 @@ class Stream:
             self.lost += count
             raise
         self.written += count
-        for part in parts:
+        for part in parts if self._keeps_time else ():
             self.until_ns = max(self.until_ns, _until_ns(part))
 
     def give_up(self) -> None:

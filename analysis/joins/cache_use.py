@@ -57,10 +57,13 @@ def cache_use(recording: Recording, requests: Requests, opens: CacheOpens, jobs:
     downloaded = _pairs(jobs.request, jobs.object, jobs.object >= 0, width)
     fetched = np.intersect1d(missed, downloaded) if recording.has(Kind.HANDOVER) else missed
     shared = np.setdiff1d(missed, fetched)
-    read = _reads(recording, requests, opens, jobs)
+    job_of_open = _job_of_open(recording, opens, jobs)
+    object_of_open = np.where(opens.object >= 0, opens.object, pick(jobs.object, job_of_open, -1))
+    read = _reads(recording, requests, opens, job_of_open, object_of_open)
     known = np.concatenate([hit, shared, fetched])
-    of_open = np.where(opens.object >= 0, opens.object, pick(jobs.object, _job_of_open(recording, opens, jobs), -1))
-    found_open = reopened(recording, requests, opens, of_open, (read["read_request"], read["read_object"]), known)
+    found_open = reopened(
+        recording, requests, opens, object_of_open, (read["read_request"], read["read_object"]), known
+    )
     hit = np.union1d(hit, found_open)
     an_object = np.full(count, -1, dtype=np.int64)
     pairs = np.concatenate([hit, shared, fetched])
@@ -86,7 +89,9 @@ def _per_request(pairs: Ints, width: int, count: int) -> Ints:
     return np.bincount(pairs // width, minlength=count).astype(np.int64)
 
 
-def _reads(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jobs) -> dict[str, Ints]:
+def _reads(
+    recording: Recording, requests: Requests, opens: CacheOpens, job_of_open: Ints, object_of_open: Ints
+) -> dict[str, Ints]:
     reads = recording.of(Kind.CACHE_READ)
     request = requests.of_worker(reads.tid, reads.start)
     opened = np.flatnonzero(opens.rows.ret >= 0)
@@ -94,13 +99,11 @@ def _reads(recording: Recording, requests: Requests, opens: CacheOpens, jobs: Jo
     by_descriptor = EventIndex(recording, rows, descriptor_key(rows.tgid, rows.ret))
     last = by_descriptor.asof_backward(descriptor_key(reads.tgid, reads.a), reads.start)
     source = pick(opened[by_descriptor.order], last, -1)
-    job = pick(_job_of_open(recording, opens, jobs), source, -1)
-    named = pick(opens.object, source, -1)
     return {
         "read_request": request,
         "read_bytes": np.maximum(reads.ret, 0),
-        "read_job": job,
-        "read_object": np.where(named >= 0, named, pick(jobs.object, job, -1)),
+        "read_job": pick(job_of_open, source, -1),
+        "read_object": pick(object_of_open, source, -1),
         "read_offset": reads.b,
         "read_at": reads.index,
     }

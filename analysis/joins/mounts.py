@@ -54,7 +54,7 @@ def used_mounts(recording: Recording, requests: Requests, calls: Calls) -> tuple
             if (held is None or number in held) and any(mount.counter_delta(name) for name in ACTIVITY)
         )
     connections = np.unique(requests.connection[requests.by_target & requests.expects_reply])
-    devices = np.unique(recording.of(Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP).a)
+    devices = np.unique(np.concatenate([recording.of(kind).a for kind in (Kind.FAULT, Kind.PAGE_READ, Kind.PAGE_MAP)]))
     opened = np.unique(calls.mount)
     return tuple(
         mount

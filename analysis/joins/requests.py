@@ -149,7 +149,7 @@ class _Connections:
     def __init__(self, recording: Recording, sends: Rows) -> None:
         self._daemon = np.array([mount.daemon_pid for mount in recording.mounts], dtype=np.int64)
         self._connection = np.array([mount.connection for mount in recording.mounts], dtype=np.int64)
-        unlisted = -np.unique(recording.of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY, Kind.FUSE_READ).tgid)
+        unlisted = -recording.processes_of(Kind.FUSE_DAEMON, Kind.FUSE_REPLY, Kind.FUSE_READ)
         self._known = np.unique(np.concatenate([self._connection, unlisted, sends.b]))
 
     def of_daemon(self, tgid: Ints) -> Ints:

@@ -84,7 +84,7 @@ def choose(study: Study, trigger: str | None) -> Choice:
             f"the run used no file after {path}{chosen.path} was opened: there is nothing that a client could prefetch then; "
             "name another trigger with --trigger"
         )
-    before = tuple(file for file in files if file not in after and file.path != chosen.path)
+    before = tuple(file for file in files if file.first_ns <= chosen.first_ns and file.path != chosen.path)
     elsewhere = {mounts[each].fqrn: len(by_mount[each]) for each in by_mount if each != path}
     return Choice(mounts[path], chosen, after, before, elsewhere)
 
@@ -199,11 +199,15 @@ class _Objects:
         objects = chunks(study)
         names = study.file_paths.of(objects.connection, objects.nodeid)
         content = np.isin(objects.kind, (FILE, CHUNK, UNKNOWN)) & (objects.file >= 0)
-        for row in np.lexsort((objects.offset, objects.file)).tolist():
-            if content[row] and names[row].startswith(f"{mount.path}/"):
+        for row in np.flatnonzero(content).tolist():
+            if names[row].startswith(f"{mount.path}/"):
                 self.of_file.setdefault(names[row].removeprefix(mount.path), []).append(int(objects.object[row]))
         speed = link(study).bytes_per_s
         self._ns_per_byte = 1e9 / speed if speed else 0.0
+        fetched = np.flatnonzero(self._fetched)
+        self._usual_latency = int(np.median(self._latency[fetched])) if len(fetched) else 0
+        self._fetched_unpacking = int(self._unpacking[fetched].sum())
+        self._fetched_bytes = max(int(self._bytes[fetched].sum()), 1)
 
     def fetched(self, path: str) -> list[int]:
         """Return the objects of a file that were fetched in the run."""
@@ -221,11 +225,8 @@ class _Objects:
 
     def usual(self, size_bytes: int) -> Cost:
         """Return what fetching so many bytes takes usually in this run."""
-        fetched = np.flatnonzero(self._fetched)
-        total = max(int(self._bytes[fetched].sum()), 1)
-        unpacking = round(size_bytes * int(self._unpacking[fetched].sum()) / total)
-        latency = int(np.median(self._latency[fetched])) if len(fetched) else 0
-        return Cost(latency, round(size_bytes * self._ns_per_byte), unpacking)
+        unpacking = round(size_bytes * self._fetched_unpacking / self._fetched_bytes)
+        return Cost(self._usual_latency, round(size_bytes * self._ns_per_byte), unpacking)
 
     def unused(self, listing: Listing, path: str) -> list[int]:
         """Return the sizes of the objects that a file has now and that the run did not use, if the run fetched others of it."""
@@ -259,7 +260,7 @@ def _prediction(
     place: dict[int, int] = {}
     costs: list[Cost] = []
     files: list[list[int]] = []
-    dropped = queued([row.path for row in rows])
+    room = queued([row.path for row in rows])
     for number, row in enumerate(rows):
         numbers = []
         for an_object in table.fetched(row.path):
@@ -269,7 +270,7 @@ def _prediction(
         for size in table.unused(listings[row.path], row.path) if row.path in listings else ():
             numbers.append(len(costs))
             costs.append(table.usual(size))
-        if numbers and number < dropped:
+        if numbers and number < room:
             files.append(numbers)
     needs = _needs(study, begin, place)
     waited_s = sum(need.waited for need in needs) / 1e9

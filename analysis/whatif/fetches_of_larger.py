@@ -60,7 +60,7 @@ def fetches_of_larger(study: Study, objects: Chunks, weights: Ints, scale: float
         return None
     requests = study.requests
     reads = np.flatnonzero(requests.reads & np.isin(study.request_phase, ORDER) & np.isin(file_of(requests), weights))
-    by_read = np.append(np.isin(np.arange(len(requests)), reads), False)[study.gets.request]
+    by_read = np.isin(study.gets.request, reads)
     now = add_by_group(np.where(by_read, study.get_phase, -1), np.ones(len(study.gets), dtype=np.int64), count)
     simulated, larger = (_touched(study, reads, weights, factor, chunk) for factor in (1.0, scale))
     # Some of the chunks may have been in the cache: as many of those of the larger model.

@@ -11,7 +11,7 @@ from cvtrace.analysis.joins.bytes_used import file_of
 from cvtrace.analysis.joins.phases import DECODE, LOAD, PREFILL, RUN
 from cvtrace.analysis.storage.causes import EVICTED_OBJECT, EVICTED_PAGE
 from cvtrace.analysis.storage.chunks import Chunks
-from cvtrace.analysis.trace.intervals import Bools, Ints, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, pick
 from cvtrace.analysis.whatif.fetches_of_larger import fetches_of_larger, is_whole, weights_files
 from cvtrace.analysis.whatif.own_time import OwnTime
 from cvtrace.analysis.whatif.path_waits import NETWORK, PathWaits
@@ -73,8 +73,7 @@ def _reading(study: Study, objects: Chunks, waits: PathWaits, cause: Ints, scale
 
 
 def _by_row(waits: PathWaits, chosen: Bools, amount: Ints, count: int) -> Ints:
-    total: Ints = np.bincount(waits.row, weights=np.where(chosen, amount, 0), minlength=count).astype(np.int64)
-    return total
+    return add_by_group(np.where(chosen, waits.row, -1), amount, count)
 
 
 def _evicted_share(study: Study, cause: Ints, row: int) -> float:
@@ -90,11 +89,11 @@ def _computing(study: Study) -> Ints:
     path, count = study.critical_path, len(study.phases.names)
     row = study.segments.row[path.of]
     first, last = _weights_span(study)
-    touching = np.minimum(path.end, last) - np.maximum(path.start, first)
-    length = np.where(row == LOAD, np.maximum(touching, 0), path.length)
+    begin, spent = path.start, path.length
+    touching = np.minimum(begin + spent, last) - np.maximum(begin, first)
+    length = np.where(row == LOAD, np.maximum(touching, 0), spent)
     chosen = np.isin(row, (LOAD, *GENERATION)) & np.isin(path.value, COMPUTE)
-    total: Ints = np.bincount(row[chosen], weights=length[chosen], minlength=count).astype(np.int64)
-    return total
+    return add_by_group(np.where(chosen, row, -1), length, count)
 
 
 def _weights_span(study: Study) -> tuple[int, int]:

@@ -52,7 +52,9 @@ def own_time(study: Study) -> OwnTime:
     """Measure what the target's CPUs did for reading, and what they could not do for it, on the critical path."""
     lanes, waits, path = study.threads.lanes, study.waits, study.critical_path
     steps = Steps.constant(NOTHING)
-    for spans, value in ((_of_faults(study), FILLING), (_of_calls(study), FILLING), *_ousted(study)):
+    closers = _closers(study, lanes)
+    filling = ((_of_faults(study, closers), FILLING), (_of_calls(study, closers), FILLING))
+    for spans, value in (*filling, *_ousted(study)):
         steps = overlay(steps, lanes.at(spans.tid, spans.start), lanes.at(spans.tid, spans.end), value)
     steps = as_followed(steps, lanes, followed_threads(waits), lambda value: value)
     chosen = np.flatnonzero((path.value == Class.CACHE_PAGE) | (path.value == Class.COMPUTE_WAIT))
@@ -91,18 +93,17 @@ def _closers(study: Study, lanes: Lanes) -> Ints:
     return np.sort(places[places >= 0])
 
 
-def _of_faults(study: Study) -> Spans:
+def _of_faults(study: Study, closers: Ints) -> Spans:
     """Return faults that read, up to the last READ sent or waited for: what follows, mapping the page, is done for every fault."""
     faults, _ = _busy(study)
     lanes = study.threads.lanes
-    closers = _closers(study, lanes)
     start, end = lanes.at(faults.tid, faults.start), lanes.at(faults.tid, faults.end)
     last = pick(closers, latest(closers, end), -1)
     reading = (last > start) & (start >= 0)
     return Spans(faults.tid[reading], faults.start[reading], lanes.time(last[reading]))
 
 
-def _of_calls(study: Study) -> Spans:
+def _of_calls(study: Study, closers: Ints) -> Spans:
     """Return what read() did for pages that were not there: from the readahead to the last READ sent or waited for, again and again.
 
     In between it copies what is there. The kernel tells when it has a piece to copy (PAGE_READ).
@@ -112,7 +113,6 @@ def _of_calls(study: Study) -> Spans:
     calls = calls.where(calls.kind == Kind.SYS_READ)
     begin, end = lanes.at(calls.tid, calls.start), lanes.at(calls.tid, calls.end)
     pages, ahead = recording.of(Kind.PAGE_READ), recording.of(Kind.READAHEAD)
-    closers = _closers(study, lanes)
     openers = np.sort(np.concatenate([closers, lanes.at(ahead.tid, ahead.start)]))
     order = np.argsort(begin, kind="stable")
     call = latest(begin[order], openers)
@@ -139,7 +139,8 @@ def _ousted(study: Study) -> list[tuple[Spans, int]]:
     left, tid = off.start[order], off.tid[order]
     same = np.append(False, tid[1:] == tid[:-1])[: len(tid)]
     came = np.where(same, np.append(0, off.end[order][:-1])[: len(tid)], recording.start_ns)
-    is_download = np.isin(tid, np.unique(recording.of(Kind.HTTP_SEND, Kind.HTTP_RECV).tid))
+    seen = recording.threads
+    is_download = np.isin(tid, seen.tid[np.isin(seen.kind, (Kind.HTTP_SEND, Kind.HTTP_RECV))])
     late = np.flatnonzero(waits.end > waits.woken)
     until, parts = waits.end[late], []
     for _ in range(HANDOVERS):

@@ -8,7 +8,7 @@ import numpy as np
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import MEMBERS, Class
 from cvtrace.analysis.joins.prefetches import is_of_file
-from cvtrace.analysis.trace.intervals import Bools, Ints, distinct
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, distinct
 
 CLASSES: Final = len(Class)
 NETWORK: Final = tuple(Class(number) for number in MEMBERS["network"])
@@ -56,8 +56,7 @@ def path_waits(study: Study) -> PathWaits:
     ).astype(np.int64)
     order = np.lexsort((start, waits // max(count, 1)))
     request = (waits % max(count, 1))[order]
-    has_request = gets.request >= 0
-    sums = [_per_request(gets.request[has_request], amount[has_request], count) for amount in _amounts(study)]
+    sums = [add_by_group(gets.request, amount, count) for amount in _amounts(study)]
     gets_of_request, connects, size, unforeseeable = (column[request] for column in sums)
     return PathWaits(
         row=(waits // max(count, 1))[order],
@@ -72,7 +71,7 @@ def path_waits(study: Study) -> PathWaits:
 
 
 def _amounts(study: Study) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return per GET: one, whether it connected, its bytes, whether nobody could know of it before."""
+    """Return per GET: one, whether it connected, its bytes, and whether it could not be foreseen."""
     gets = study.gets
     is_unforeseeable = (~is_of_file(gets.line)).astype(np.int64)
     return (
@@ -81,10 +80,6 @@ def _amounts(study: Study) -> tuple[Ints, Ints, Ints, Ints]:
         gets.body_bytes,
         is_unforeseeable,
     )
-
-
-def _per_request(request: Ints, amount: Ints, count: int) -> Ints:
-    return np.bincount(request, weights=amount, minlength=count).astype(np.int64)
 
 
 @dataclass(frozen=True)

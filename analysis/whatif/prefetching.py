@@ -60,10 +60,10 @@ class Replay:
 class _Client:
     """The client's link and its download thread, and what has been fetched so far."""
 
-    def __init__(self, costs: Sequence[Cost], cached: frozenset[int]) -> None:
+    def __init__(self, costs: Sequence[Cost]) -> None:
         self._costs = costs
         self._link_free = self._thread_free = 0
-        self.there: dict[int, int] = dict.fromkeys(cached, 0)
+        self.there: dict[int, int] = {}
         """Object -> when it is in the cache."""
 
     def fetch(self, an_object: int, now: int) -> int:
@@ -83,7 +83,7 @@ def replay(costs: Sequence[Cost], files: Sequence[Sequence[int]], needs: Sequenc
 
     `bundle` is the cost of the bundle itself. Objects that neither a file nor a need names are not fetched.
     """
-    client = _Client(costs, frozenset())
+    client = _Client(costs)
     waiting = list(reversed(files))
     begin = bundle.alone
     threads: list[tuple[int, int, list[int]]] = [(begin, number, []) for number in range(POOL)]

@@ -14,7 +14,7 @@ from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.contract.report_options import Changes
 from cvtrace.analysis.contract.whatif_schema import PredictedPhase, Prediction, WhatIf
 from cvtrace.analysis.storage.chunks import Chunks
-from cvtrace.analysis.trace.intervals import Ints
+from cvtrace.analysis.trace.intervals import Ints, add_by_group
 from cvtrace.analysis.whatif.lab_error import LAB_ERROR
 from cvtrace.analysis.whatif.larger_model import larger_model
 from cvtrace.analysis.whatif.own_time import OwnTime, own_time
@@ -42,16 +42,13 @@ class _Basis:
 
     def by_row(self, amount: Ints) -> Ints:
         """Add up amounts of waits by phase."""
-        total: Ints = np.bincount(self.waits.row, weights=amount, minlength=self.count).astype(np.int64)
-        return total
+        return add_by_group(self.waits.row, amount, self.count)
 
 
 def what_if(study: Study, objects: Chunks, cause: Ints, changes: Changes) -> WhatIf:
     """Predict how long the phases take if something is changed; `objects` are the client's, `cause` is that of each request."""
     count = len(study.phases.names)
-    wall = np.bincount(study.segments.row, weights=study.segments.end - study.segments.start, minlength=count).astype(
-        np.int64
-    )
+    wall = add_by_group(study.segments.row, study.segments.end - study.segments.start, count)
     basis = _Basis(study, path_waits(study), own_time(study), link(study), count)
     rtt = seconds(changes.rtt_s)
     at_once = f"{changes.parallel:,} chunks fetched at once"
@@ -194,9 +191,7 @@ def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
     sequential_ns = np.add.reduceat(wait_ns, first)
     bounds = [sequential_ns // at_once, np.add.reduceat(fill, first), np.add.reduceat(wire, first)]
     predicted_ns = np.maximum.reduce([*bounds, np.maximum.reduceat(wait_ns, first)])
-    saved = np.bincount(row[first], weights=np.maximum(sequential_ns - predicted_ns, 0), minlength=basis.count).astype(
-        np.int64
-    )
+    saved = add_by_group(row[first], np.maximum(sequential_ns - predicted_ns, 0), basis.count)
     assumptions = (
         f"the link brings no more than the {size(speed)}/s at which the fastest object came",
         "one thread of the client unpacks, as in this run; what is fetched ahead is what was needed next",
