@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -130,15 +131,11 @@ def _on_mounts(candidates: Sequence[str], devices: Sequence[int], switch: Callab
         try:
             if path.stat().st_dev not in devices:
                 continue
-            beside = [] if path.is_dir() else sorted(path.parent.glob(f"{_literal(path.name)}*"))[:MOST_COMPANIONS]
+            beside = [] if path.is_dir() else sorted(path.parent.glob(f"{glob.escape(path.name)}*"))[:MOST_COMPANIONS]
             paths |= dict.fromkeys([each, *(str(other) for other in beside if other.is_file())])
         except OSError:
             continue
     return list(paths)
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,10 +61,13 @@ class Script:
     user: User
     caller: User
 
+    def words(self, copy: LocalCopy | None) -> tuple[str, ...]:
+        """Return the arguments; with a copy that cannot be bound over the files, those that name it."""
+        return self.argv if copy is None or rights_suffice() else copy.substituted(self.argv, self.directory)
+
     def command(self, copy: LocalCopy | None) -> Command:
         """Return the command line; with a copy that cannot be bound over the files, the one that names it. Raises WrongTarget."""
-        argv = self.argv if copy is None or rights_suffice() else copy.substituted(self.argv, self.directory)
-        return find_command(list(argv), self.python, os.environ, self.user, self.caller)
+        return find_command(list(self.words(copy)), self.python, os.environ, self.user, self.caller)
 
 
 def run_untraced(script: Script, copy: LocalCopy | None, output: Path) -> Ended:
@@ -80,13 +84,15 @@ def run_untraced(script: Script, copy: LocalCopy | None, output: Path) -> Ended:
 
 def run_traced(script: Script, copy: LocalCopy | None, output: Path, trace: Path, mounts: Sequence[str]) -> Ended:
     """Run the script under `cvtrace run`, which leaves a trace, and analyse it. Raises WrongTarget, OSError, KeyboardInterrupt."""
-    argv = list(script.argv if copy is None or rights_suffice() else copy.substituted(script.argv, script.directory))
+    argv = script.words(copy)
+    with acting_as(script.user):
+        shutil.rmtree(trace, ignore_errors=True)  # left by a run that was interrupted: no row names it
     command = [sys.executable, "-P", "-m", "cvtrace", "run", "-o", str(trace), "--no-summary"]
     command += [word for mount in mounts for word in ("--mount", mount)]
     command += ["--python", script.python] if script.python else []
     command += [] if argv[0].endswith(".py") else ["--"]
     prepare = partial(_bind, copy)
-    exit_code, total_s = _run([*command, *argv], sys.executable, dict(os.environ), prepare, script, output)
+    exit_code, total_s = _run([*command, *argv], sys.executable, _called_by(script), prepare, script, output)
     try:
         answer = within(ANALYSIS_S, partial(_analysed, str(trace), rights_of(script.user)))
     except (NoAnswer, OSError) as failure:
@@ -94,6 +100,14 @@ def run_traced(script: Script, copy: LocalCopy | None, output: Path, trace: Path
         return Ended(exit_code, total_s, RunTimes(), {}, trouble=f"the trace could not be analysed: {reason}")
     times = RunTimes(**answer.pop("times"))
     return Ended(exit_code, times=times, **answer)
+
+
+def _called_by(script: Script) -> dict[str, str]:
+    """Return the environment in which `cvtrace run` takes the script's user for its caller, who gets the trace."""
+    if script.user.uid == script.caller.uid:
+        return dict(os.environ)
+    others = {name: value for name, value in os.environ.items() if name not in ("DOAS_USER", "PKEXEC_UID")}
+    return others | {"SUDO_UID": str(script.user.uid), "SUDO_GID": str(script.user.gid)}
 
 
 def _bind(copy: LocalCopy | None) -> None:

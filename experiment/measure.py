@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import platform
 import socket
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -67,12 +66,11 @@ def _finish(record: Record, callbacks: Callbacks) -> Bench:
 
 
 def _place(experiment: Experiment, callbacks: Callbacks) -> AbstractContextManager[Lab | None]:
-    return lab_for(experiment.lab, experiment.sweep, callbacks.show.step) if experiment.on_lab else _nothing()
-
-
-@contextlib.contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
+    return (
+        lab_for(experiment.lab, experiment.sweep, callbacks.show.step)
+        if experiment.on_lab
+        else contextlib.nullcontext()
+    )
 
 
 def _opened(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -126,15 +127,11 @@ def _read(path: Path) -> Bench | None:
 
 def _unfinished(title: str, info: BenchInfo) -> Bench | None:
     """Return the newest experiment in this folder that the same command began and did not finish."""
-    for path in sorted(Path().glob(f"{_literal(PREFIX + title)}-*"), reverse=True):
+    for path in sorted(Path().glob(f"{glob.escape(PREFIX + title)}-*"), reverse=True):
         earlier = _read(path)
         if earlier is not None and not earlier.info.finished and _is_continued(earlier, info):
             return earlier
     return None
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{each}]" if each in "*?[" else each for each in name)
 
 
 def _is_continued(earlier: Bench, info: BenchInfo) -> bool:

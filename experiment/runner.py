@@ -75,9 +75,9 @@ class Runner:
     def run(self) -> None:
         """Make all runs that are not there yet. Raises one sentence as CannotObserve, WrongExperiment, ScriptFailed and others."""
         self._look_ahead()
-        done = {(*_slot_of(run).cell, run.round, run.traced): run for run in self.record.runs}
+        done = {_slot_of(run): run for run in self.record.runs}
         left = [slot for slot in slots_of(self.experiment) if slot.cell not in self.unreachable]
-        left = [slot for slot in left if not _is_done(done.get((*slot.cell, slot.round, slot.traced)))]
+        left = [slot for slot in left if not _is_done(done.get(slot))]
         if not left:
             return
         self.callbacks.show.begin(left)
@@ -86,7 +86,7 @@ class Runner:
         for slot in left:
             self.interruption.check()
             began_s = time.monotonic()
-            earlier = done.get((*slot.cell, slot.round, slot.traced))
+            earlier = done.get(slot)
             if earlier is None:
                 earlier = self._measure(slot, repeated=False)
                 self.record.add(earlier)
@@ -102,9 +102,11 @@ class Runner:
         """Find out which states can be reached, before anything is changed, and what is to be emptied."""
         emptied: dict[str, str] = {}
         rows = []
+        client = ""
         for variant in self.experiment.variants:
             for value in self.experiment.values:
                 place = self._place(variant.name, value)
+                client = client or self._client(place)
                 reasons = states.check_reachable(self.experiment.states, place)
                 for state, reason in reasons.items():
                     self.unreachable[variant.name, value, state] = reason
@@ -112,7 +114,7 @@ class Runner:
                 if self.lab is None and not place.on_lab:
                     emptied |= {mount.path: mount.fqrn for mount in place.mounts}
         self._refuse_or_say()
-        self.record.update(replace(self.record.info, cells=tuple(rows), versions=self._versions()))
+        self.record.update(replace(self.record.info, cells=tuple(rows), versions=_versions(client)))
         if emptied and set(self.experiment.states) - {LOCAL}:
             self.callbacks.confirm(what_is_emptied(emptied, self.experiment.states))
 
@@ -132,14 +134,6 @@ class Runner:
 
     def _described(self, slot: Slot) -> str:
         return f"{self._named(slot.variant, slot.sweep_value, slot.state)}, round {slot.round + 1}"
-
-    def _versions(self) -> dict[str, str]:
-        return {
-            "cvtrace": cvtrace.__version__,
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-            "client": self._client(self._place(self.experiment.variants[0].name, self.experiment.values[0])),
-        }
 
     @staticmethod
     def _client(place: Place) -> str:
@@ -173,7 +167,8 @@ class Runner:
             if any((variant, value, state) not in self.unreachable for state in self.experiment.states)
         ]
         value = (reachable or self.experiment.values)[0]
-        self._place(variant, value)
+        if self.lab is not None:
+            self.lab.set(value)
         output = self.record.output / f"rehearsal-{_file_name(variant)}.txt"
         ended = run_untraced(self._script(variant, value), None, output)
         if ended.exit_code:
@@ -273,6 +268,15 @@ class Runner:
             fetches=_first(during.fetches, ended.fetches),
             bytes_fetched=_first(during.bytes_fetched, ended.bytes_fetched),
         )
+
+
+def _versions(client: str) -> dict[str, str]:
+    return {
+        "cvtrace": cvtrace.__version__,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "client": client,
+    }
 
 
 def _first(by_client: int | None, by_trace: int | None) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 from cvtrace.analysis.bench.names import cell_name, spellings
 from cvtrace.analysis.bench.schema import METRICS, Bench, Run, SummaryRow
 from cvtrace.analysis.bench.statistics import CellKey, cell_of, cells
-from cvtrace.analysis.checks.expectations import OPERATORS, BadExpression, Value, right_side
+from cvtrace.analysis.checks.expectations import BASELINE, OPERATORS, BadExpression, Value, right_side
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.verdict_schema import ANSWERS
 
@@ -64,9 +64,9 @@ def parse_for_bench(text: str, bench: Bench) -> BenchExpectation:
     if figure != "verdict":
         return BenchExpectation(text, cells, figure, comparison, *right_side(value, text))
     word = value.strip("'\"").lower()
-    if comparison not in ("==", "!=") or word not in (*ANSWERS, "baseline"):
+    if comparison not in ("==", "!=") or word not in (*ANSWERS, BASELINE):
         raise BadExpression(f"'{name}' in '{text}' is one of {', '.join(ANSWERS)}: compare it by == or !=")
-    return BenchExpectation(text, cells, figure, comparison, word, 1.0 if word == "baseline" else None)
+    return BenchExpectation(text, cells, figure, comparison, word, 1.0 if word == BASELINE else None)
 
 
 def _cells_and_figure(name: str, text: str, bench: Bench) -> tuple[tuple[CellKey, ...], str]:

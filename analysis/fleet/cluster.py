@@ -35,7 +35,7 @@ MEMORY: Final = {
 """Environment of a worker. Dask's own lets every freed column go back to the kernel: a third of the time of small traces was page faults."""
 WORKER_ENVIRONMENT: Final = {"DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON": repr(MEMORY)}
 LOOK_S: Final = 0.5
-"""How often it is looked at whether there is a worker left."""
+"""Seconds between checks that a worker is left."""
 
 
 class NoDask(Exception):
@@ -121,7 +121,8 @@ def _local_cluster(workers: int) -> Iterator[Any]:
             protocol="tls://",
             host="127.0.0.1",
             security=security,
-            dashboard_address="127.0.0.1:0",  # without it, the HTTP server takes port 8787 of every interface
+            dashboard_address="127.0.0.1:0",  # without it, the HTTP server takes port 8787, and warns where that is taken
+            scheduler_kwargs={"dashboard": False},  # else the pages of Bokeh are imported and served in this process
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster, security=security, set_as_default=False) as client,
@@ -147,7 +148,8 @@ def _worker_processes(folder: Path, address: str, security: Any, workers: int) -
         options += [option, str(path)]
     command = [
         *(sys.executable, "-P", "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"),
-        *("--nworkers", str(workers), "--no-dashboard", "--host", "127.0.0.1", "--death-timeout", "30"),
+        *("--nworkers", str(workers), "--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
+        *("--host", "127.0.0.1", "--death-timeout", "30"),
         *("--local-directory", str(folder), *options),
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_import_path()), **WORKER_ENVIRONMENT}
@@ -209,11 +211,12 @@ class _Results:
 def _analyse(client: Any, traces: Sequence[str], also: Also | None, progress: Progress | None) -> Part:
     """Analyse each trace as a task of its own; tables are added up on the workers, and only sums come here.
 
-    What a worker had done that was killed is done again by another one. A trace whose analysis ended several workers is skipped.
+    What a worker had done that was killed is done again by another one. Dask gives up a task that was on several workers when they ended,
+    also one that only waited there: such a trace is analysed again while nothing else is, and skipped if it ends workers then, too.
     """
     run, total = uuid.uuid4().hex, len(traces)
     keys = [f"cvtrace-{run}-{number}" for number in range(total)]
-    results, failed, sums = _Results(client), dict[int, Part](), dict[int, Any]()
+    results, apart, sums, suspects = _Results(client), dict[int, Part](), dict[int, Any](), list[int]()
     parts = client.map(tables_of, traces, also=also, key=keys, pure=False)
     place = {future.key: number for number, future in enumerate(parts)}
     open_batches = [set(range(total)[first : first + BATCH]) for first in range(0, total, BATCH)]
@@ -223,12 +226,13 @@ def _analyse(client: Any, traces: Sequence[str], also: Also | None, progress: Pr
         future = results.next()
         number = place[future.key]
         if future.status != "finished":
-            failed[number] = skipped(traces[number], _failure(future))
+            apart[number] = skipped(traces[number], _failure(future))
+            suspects += [number] if _was_killed(future) else []
         batch = number // BATCH
         open_batches[batch].discard(number)
         if not open_batches[batch]:
             members = range(total)[batch * BATCH : (batch + 1) * BATCH]
-            fine = [parts[member] for member in members if member not in failed]
+            fine = [parts[member] for member in members if member not in apart]
             sums[batch] = client.submit(merged, fine, key=f"cvtrace-{run}-sum-{batch}", pure=False)
         if progress is not None:
             progress(done, total)
@@ -238,7 +242,19 @@ def _analyse(client: Any, traces: Sequence[str], also: Also | None, progress: Pr
         future = results.next()
         if future.status != "finished":
             raise ClusterUnusable(f"the workers could not add up the tables: {_failure(future)}")
-    return merged([*client.gather(list(sums.values())), *failed.values()])
+    added = client.gather(list(sums.values()))
+    for number in suspects:
+        results.follow(
+            client.submit(tables_of, traces[number], also=also, key=f"cvtrace-{run}-{number}-alone", pure=False)
+        )
+        future = results.next()
+        if future.status == "finished":
+            apart[number] = future.result()
+    return merged([*added, *apart.values()])
+
+
+def _was_killed(future: Any) -> bool:
+    return future.status == "error" and type(future.exception()).__name__ == "KilledWorker"
 
 
 def _failure(future: Any) -> str:
@@ -246,14 +262,13 @@ def _failure(future: Any) -> str:
     if future.status != "error":
         raise ClusterUnusable("the scheduler went away before all traces were analysed: start it, and run this again")
     error = future.exception()
-    name = type(error).__name__
-    if name == "KilledWorker":
+    if _was_killed(future):
         return "its analysis ended the worker several times, perhaps for lack of memory"
     if isinstance(error, ImportError | AttributeError):
         raise ClusterUnusable(
             f"a worker cannot import this version of cvtrace ({_first_line(error)}): install the same one on the workers"
         )
-    return f"its analysis failed with {name}: {_first_line(error)}"
+    return f"its analysis failed with {type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: BaseException | None) -> str:

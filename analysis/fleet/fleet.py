@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -54,10 +55,9 @@ def fleet_at(
     progress: Progress | None = None,
 ) -> Fleet:
     """Analyse traces whose places are known; see `fleet_of`."""
-    count = min(workers or (1 if _is_small(places.traces) else cores()), max(len(places.traces), 1))
     if scheduler is not None:
         part = on_cluster(places.traces, scheduler, also, progress)
-    elif count > 1:
+    elif (count := min(workers or (1 if _is_small(places.traces) else cores()), len(places.traces))) > 1:
         part = on_this_machine(places.traces, count, also, progress)
     else:
         part = in_this_process(places.traces, also, progress)
@@ -79,8 +79,8 @@ def _is_small(traces: Sequence[str]) -> bool:
 
 def _each_once(part: Part) -> Part:
     """Return a part whose traces are each there once: tables of other folders may have the same ones. Raises TwiceThere."""
-    traces = part["nodes"]["trace"].to_pylist()
-    twice = sorted({trace for trace in traces if traces.count(trace) > 1}) if len(set(traces)) < len(traces) else []
+    times = Counter(part["nodes"]["trace"].to_pylist())
+    twice = sorted(trace for trace, count in times.items() if count > 1)
     if twice:
         raise TwiceThere(f"{twice[0]} is in two of the fleets whose tables were given: give each trace once")
     return part

@@ -73,11 +73,11 @@ def skipped(trace: str, reason: str) -> Part:
 
 def merged(parts: Sequence[Part]) -> Part:
     """Add up the tables of several parts, in any order; rows come out in the order of their keys."""
-    return Part({name: _merged([each[name] for each in parts], FLEET_TABLES[name]) for name in FLEET_TABLES})
+    return Part({name: _merged(name, [each[name] for each in parts]) for name in FLEET_TABLES})
 
 
-def _merged(tables: list[Any], columns: dict[str, FleetColumn]) -> Any:
-    schema = schema_of(columns)
+def _merged(name: str, tables: list[Any]) -> Any:
+    schema, columns = SCHEMAS[name], FLEET_TABLES[name]
     table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
     summed = [(name, column.combine) for name, column in columns.items() if column.combine]
     keys = [name for name, column in columns.items() if not column.combine]

@@ -18,7 +18,6 @@ from cvtrace.analysis.report.names import printable
 NOTHING: Final = "–"
 TEXT, NUMBER = "text", "figure"
 MOST_REASONS: Final = 8
-MOST_COSTS: Final = 10
 BESIDE: Final = {"load_s": "load", "total_s": "total"}
 
 

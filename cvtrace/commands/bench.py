@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import click
 
 from cvtrace.commands.bench_progress import BenchProgress, shown
 from cvtrace.commands.console import say
-from cvtrace.commands.outputs import show_in_browser
+from cvtrace.commands.outputs import show_in_browser, width_of
 
 if TYPE_CHECKING:
     from cvtrace.analysis.bench.schema import Bench
@@ -111,11 +110,12 @@ def command(
         except KeyboardInterrupt:
             progress.say("stopped: the finished runs are kept, and the same command continues")
             raise
-    click.echo(render(bench, _width()), nl=False)
+    click.echo(render(bench, width_of(None, 120)), nl=False)
     say(_where(bench))
     if show:
         show_in_browser(bench.path / "bench.html", "page")
-    if not all(row.n for row in bench.summary if (row.variant, row.sweep_value) in _measured(bench)):
+    measured = _measured(bench)
+    if not all(row.n for row in bench.summary if (row.variant, row.sweep_value) in measured):
         raise click.exceptions.Exit(1)
 
 
@@ -125,10 +125,6 @@ def _measured(bench: Bench) -> set[tuple[str, float | None]]:
 
 def _where(bench: Bench) -> str:
     return f"{bench.path} has runs.csv, runs.parquet, the traces, and bench.html with the plots"
-
-
-def _width() -> int:
-    return max(shutil.get_terminal_size().columns, 80) if sys.stdout.isatty() else 120
 
 
 def _named(variants: tuple[str, ...]) -> dict[str, str]:

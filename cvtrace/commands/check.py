@@ -15,11 +15,14 @@ from cvtrace.commands.refusals import refuse_without
 from cvtrace.probes.visible import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cvtrace.analysis.bench import Bench
+    from cvtrace.analysis.checks.bench_expectations import BenchExpectation
+    from cvtrace.analysis.checks.expectations import Expectation
     from cvtrace.analysis.contract.report_schema import Report
     from cvtrace.analysis.report.junit import Case
 
-BASELINE: Final = "baseline"
 PERCENT: Final = 5.0
 
 
@@ -61,10 +64,6 @@ def command(
     )
     if not expressions and against is None:
         raise click.UsageError("nothing to test: write conditions such as 'load.wall_s < 2', or --against BASELINE")
-    if against is None and any(BASELINE in expression for expression in expressions):
-        raise click.UsageError(
-            f"a condition names the {BASELINE}: say with --against which trace or bench folder that is"
-        )
     _refuse_other_file(junit)
     from cvtrace.analysis.bench import is_bench
     from cvtrace.tracer.errors import TraceError
@@ -84,6 +83,11 @@ def command(
             _print_failure(case, to_stderr=junit == STDOUT)
     if any(case.failure is not None for case in cases):
         raise click.exceptions.Exit(1)
+
+
+def _refuse_missing_baseline(expectations: Sequence[Expectation | BenchExpectation], against: Path | None) -> None:
+    if against is None and any(each.factor is not None for each in expectations):
+        raise click.UsageError("a condition names the baseline: say with --against which trace or bench folder that is")
 
 
 def _print_failure(case: Case, *, to_stderr: bool) -> None:
@@ -115,6 +119,7 @@ def _cases_of_trace(
         expectations = [parse(expression, phase_names) for expression in expressions]
     except BadExpression as error:
         raise click.UsageError(str(error)) from None
+    _refuse_missing_baseline(expectations, against)
     baseline = None if against is None else _report(against)
     properties |= {"target": " ".join(report.trace.target), "host": report.trace.host, "started": report.trace.started}
     for each in (report, baseline):
@@ -166,7 +171,7 @@ def _cases_of_bench(
     if against is not None and not is_bench(against):
         from cvtrace.tracer.store import read_trace
 
-        read_trace(against)  # what is neither says so
+        read_trace(against)  # raises TraceError if it is no trace either
         raise click.UsageError(f"{path} is a bench folder and {against} a trace: compare two of a kind")
     baseline = None if against is None else read_bench(against)
     if baseline is not None and not expressions:
@@ -175,6 +180,7 @@ def _cases_of_bench(
         expectations = [parse_for_bench(expression, bench) for expression in expressions]
     except BadExpression as error:
         raise click.UsageError(str(error)) from None
+    _refuse_missing_baseline(expectations, against)
     outcomes = check_bench(bench, expectations, baseline)
     return [Case(outcome.text, None if outcome.met else outcome.reason) for outcome in outcomes]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,11 +13,11 @@ from cvtrace.commands.arguments import TRACE
 from cvtrace.commands.console import doing
 from cvtrace.commands.formats.choice import chosen_name
 from cvtrace.commands.outputs import (
-    STDOUT,
     destination,
     encoding_of,
     output_options,
     show_in_browser,
+    width_of,
     writing,
 )
 from cvtrace.commands.refusals import refuse_force_for_nothing
@@ -31,16 +29,10 @@ if TYPE_CHECKING:
     from cvtrace.analysis.summary.assemble import Analysis
 
 
-def _width(output: Path | None) -> int:
-    """Return the columns of the terminal, if it is one."""
-    is_terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
-    return max(shutil.get_terminal_size().columns, 80) if is_terminal else 80
-
-
 def _text(a: Path, b: Path, output: Path | None) -> str:
     from cvtrace.analysis.report import comparison
 
-    return comparison.render(_comparison(a, b), _width(output))
+    return comparison.render(_comparison(a, b), width_of(output))
 
 
 def _json(a: Path, b: Path, _output: Path | None) -> str:
@@ -60,7 +52,7 @@ def _html(a: Path, b: Path, _output: Path | None) -> str:
 def _text_of_benches(a: Path, b: Path, output: Path | None) -> str:
     from cvtrace.analysis.report import bench_comparison
 
-    return bench_comparison.render(_comparison_of_benches(a, b), _width(output))
+    return bench_comparison.render(_comparison_of_benches(a, b), width_of(output))
 
 
 def _json_of_benches(a: Path, b: Path, _output: Path | None) -> str:

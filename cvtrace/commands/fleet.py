@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +18,7 @@ from cvtrace.commands.outputs import (
     output_options,
     show_in_browser,
     unwritable,
+    width_of,
     writing,
 )
 from cvtrace.commands.refusals import refuse_force_for_nothing, refuse_with
@@ -152,9 +151,7 @@ def _rendered(fleet: Fleet, form: str, output: Path | None, verbose: bool, repor
         return page(fleet, place.resolve(), None if reports is None else reports.resolve())
     from cvtrace.analysis.report.fleet.text import render
 
-    is_terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
-    width = max(shutil.get_terminal_size().columns, 80) if is_terminal else 80
-    return render(fleet.report, width, verbose=verbose)
+    return render(fleet.report, width_of(output), verbose=verbose)
 
 
 def _tell_skipped(fleet: Fleet, form: str, output: Path | None) -> None:

@@ -11,7 +11,8 @@ from typing import Final
 
 import click
 
-from cvtrace.tracer.safe_open import open_folder, open_regular
+from cvtrace.commands.outputs import opened_folder
+from cvtrace.tracer.safe_open import open_regular
 
 PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
 UNFIT: Final = re.compile(r"[^A-Za-z0-9_.,+@-]|^\.+$")
@@ -55,12 +56,8 @@ def _job_ad(path: str) -> str:
     if not path:
         return ""
     try:
-        folder = open_folder(Path(path).parent)
-        try:
-            with open_regular(folder, Path(path).name) as file:
-                return file.read(MOST_AD_BYTES).decode("utf-8", "replace")
-        finally:
-            os.close(folder)
+        with opened_folder(Path(path).parent) as folder, open_regular(folder, Path(path).name) as file:
+            return file.read(MOST_AD_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
 

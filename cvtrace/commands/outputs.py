@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,12 @@ def output_options(help_text: str) -> Callable[[Command], Command]:
         return place(force(command))
 
     return add
+
+
+def width_of(output: Path | None, otherwise: int = 80) -> int:
+    """Return the columns of the terminal that is written to; `otherwise` for a file or a pipe."""
+    is_terminal = (output is None or output == STDOUT) and sys.stdout.isatty()
+    return max(shutil.get_terminal_size().columns, 80) if is_terminal else otherwise
 
 
 def destination(output: Path | None, default_place: Callable[[], Path], force: bool, show: bool) -> Path | None:
@@ -78,7 +85,7 @@ def writing(output: Path | None) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def opened_folder(path: Path) -> Iterator[int]:
-    """Open a folder to write into, without following links of others as root. Raises OSError."""
+    """Open a folder without following links of others as root. Raises OSError."""
     folder = open_folder(path)
     try:
         yield folder

@@ -258,6 +258,21 @@ def test_under_sudo_the_script_runs_as_the_caller_who_owns_the_results(mounted: 
         assert path.stat().st_uid == caller.pw_uid, path
 
 
+def test_traced_and_untraced_runs_are_those_of_the_user_who_is_named(mounted: LabMount, workdir: Path) -> None:
+    # GIVEN a script that only one user may run
+    user = pwd.getpwnam("nobody")
+    (workdir / "who.py").write_text(READS + "import os\nassert os.getuid() == int(sys.argv[2])\n")
+    workdir.chmod(0o777)
+    # WHEN root measures it for this user
+    words = ["--user", user.pw_name, "--states", "hot", "--repeats", "1"]
+    made = measured(*words, "who.py", mounted.root / "model", str(user.pw_uid))
+    # THEN both kinds of runs are the user's, and so are the results
+    assert {run.traced for run in made.runs} == {True, False}
+    assert all(run.verified for run in made.runs), [run.reason for run in made.runs]
+    for path in (Path("out"), *Path("out").rglob("*")):
+        assert path.stat().st_uid == user.pw_uid, path
+
+
 WRONG = {
     "there is no script": (2, ["nothing.py", "{model}"]),
     "no argument names a path on CVMFS": (2, ["reads.py", "/etc/passwd"]),

@@ -116,6 +116,8 @@ class Watched:
     fleet: Fleet
     killed: int
     refused: list[str]
+    addresses: set[str]
+    """That the run listened on."""
     left: list[str]
 
 
@@ -123,6 +125,7 @@ class Watched:
 def watched(traces: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """Kill a worker in the middle, and try to reach the scheduler without its certificate."""
     temporary, killed, refused = tmp_path_factory.mktemp("temporary"), list[int](), list[str]()
+    addresses = set[str]()
 
     def in_the_middle(done: int, _total: int) -> None:
         if done < 6 or killed:
@@ -130,17 +133,19 @@ def watched(traces: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
         nanny = next(each for each in psutil.Process().children() if "dask_worker" in " ".join(each.cmdline()))
         address = next(word for word in nanny.cmdline() if word.startswith("tls://"))
         for url in (address, address.replace("tls://", "tcp://")):
-            try:
-                distributed.Client(url, timeout=2).close()
-            except (OSError, TypeError, RuntimeError) as error:
-                refused.append(str(error))
+            stranger = "import sys, distributed\ndistributed.Client(sys.argv[1], timeout=2)\nprint('connected')"
+            tried = subprocess.run([sys.executable, "-c", stranger, url], capture_output=True, text=True, check=False)
+            if tried.returncode and "connected" not in tried.stdout:
+                refused.append(tried.stderr)
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+            addresses.update(each.laddr.ip for each in process.net_connections("inet") if each.status == "LISTEN")
         killed.append(min(each.pid for each in workers_of(os.getpid())))
         os.kill(killed[0], signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(temporary))
         fleet = fleet_of([traces], workers=2, progress=in_the_middle)
-    return Watched(fleet, killed[0], refused, [each.name for each in temporary.iterdir()])
+    return Watched(fleet, killed[0], refused, addresses, [each.name for each in temporary.iterdir()])
 
 
 def test_a_worker_that_is_killed_changes_nothing(
@@ -152,6 +157,10 @@ def test_a_worker_that_is_killed_changes_nothing(
 
 def test_nobody_without_its_certificate_can_use_the_scheduler(watched: Watched) -> None:
     assert len(watched.refused) == 2
+
+
+def test_scheduler_and_workers_listen_on_this_machine_only(watched: Watched) -> None:
+    assert watched.addresses == {"127.0.0.1"}
 
 
 def test_nothing_is_left_behind(watched: Watched) -> None:
@@ -186,6 +195,15 @@ def test_a_trace_that_ends_its_workers_is_skipped(
         str(few[2]),
         "its analysis ended the worker several times, perhaps for lack of memory",
     )
+
+
+def test_a_trace_that_waited_on_workers_that_ended_is_analysed(traces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN one worker for two traces: the one that ends it, and one that waits there
+    monkeypatch.setattr(cluster, "tables_of", end_the_worker)
+    part = cluster.on_this_machine([str(traces / "node-00002"), str(traces / "node-00000")], 1, None, None)
+    # THEN only the first is skipped
+    assert part["nodes"]["trace"].to_pylist() == [str(traces / "node-00000")]
+    assert part["skipped"]["trace"].to_pylist() == [str(traces / "node-00002")]
 
 
 def test_a_script_without_a_guard_runs_once(traces: Path, tmp_path: Path) -> None:

@@ -60,10 +60,10 @@ def heat(frames: Frames) -> Picture | None:
         counts(table, "time_ns"),
     )
     width = int(counts(table, "width_ns").max())
-    marks = _runs(*columns, width, len(order))
+    marks = _runs(*columns, width)
     while len(marks[0]) > MOST_MARKS:
         width *= 2
-        marks = _runs(*columns, width, len(order))
+        marks = _runs(*columns, width)
     of, first, last, value = marks
     since = int(first.min())
     left, right = (first - since) / NS, (last - since) / NS
@@ -100,7 +100,7 @@ def heat(frames: Frames) -> Picture | None:
     )
 
 
-def _runs(row: Ints, begin: Ints, value: Ints, time_ns: Ints, width: int, rows: int) -> tuple[Ints, Ints, Ints, Ints]:
+def _runs(row: Ints, begin: Ints, value: Ints, time_ns: Ints, width: int) -> tuple[Ints, Ints, Ints, Ints]:
     """Return stretches with the class that took most of each: row, begin, end, class; neighbours that are alike are one."""
     there = row >= 0
     first = int(begin[there].min()) // width
@@ -226,7 +226,7 @@ def _over_time(key: str, title: str, amounts: Any, width_s: float, in_words: Cal
 def _chart(key: str, title: str, about: str, marks: Marks, x_label: str, y_label: str) -> Picture:
     columns = marks.columns()
     left, right, top = (np.asarray(columns[name], dtype=np.float64) for name in ("left", "right", "top"))
-    low, high = float(left.min(initial=0.0 if not len(left) else left.min())), float(right.max(initial=1e-9))
+    low, high = float(left.min()) if len(left) else 0.0, float(right.max(initial=1e-9))
     plot = blank(key, 180, Range1d(low, high), Range1d(0, float(top.max(initial=0.0)) * 1.1 or 1.0), x_label, y_label)
     pointed_at(plot, [rectangles(plot, key, marks, separated=True)])
     return Picture(

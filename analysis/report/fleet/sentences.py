@@ -78,9 +78,9 @@ def start(report: FleetReport) -> list[str]:
     )
     queue = (
         f"at most {begin.most_waiting:.1f} GETs waited at once for a first byte of {where}, {seconds(begin.peak_s)} after the first; a "
-        f"first byte took {seconds(begin.waited_s)} on average; {size(begin.most_bytes_per_s)} were asked for in the fullest second"
+        f"first byte took {seconds(begin.waited_s)} on average; {size(begin.most_bytes_per_s)} were requested in the fullest second"
     )
-    return [together, queue.replace("were asked for", "were requested")]
+    return [together, queue]
 
 
 def shared(report: FleetReport) -> list[str]:

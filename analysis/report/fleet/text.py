@@ -51,8 +51,7 @@ def _shared_files(report: FleetReport) -> list[SharedObject]:
 
 
 def _spreads(report: FleetReport) -> list[str]:
-    names = {"least": "least", "most": "most"}
-    head = " " * NAME + "".join(f"{names.get(name, name):>{COLUMN}}" for name in QUANTILES) + f"{'nodes':>{COLUMN - 2}}"
+    head = " " * NAME + "".join(f"{name:>{COLUMN}}" for name in QUANTILES) + f"{'nodes':>{COLUMN - 2}}"
     rows = [
         f"{sentences.FIGURES[each.name]:<{NAME}}"
         + "".join(f"{sentences.value(each, getattr(each, name)):>{COLUMN}}" for name in QUANTILES)

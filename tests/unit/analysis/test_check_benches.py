@@ -178,6 +178,15 @@ def test_wrong_usage_is_exit_2(bench: Path, trace: Path, tmp_path: Path, words: 
     assert message in " ".join(result.stderr.split())
 
 
+def test_a_variant_may_be_called_baseline(tmp_path: Path) -> None:
+    # GIVEN a bench with a variant of that name
+    cells = {("baseline", None, "cold"): times(2.0), ("int4", None, "cold"): times(1.0)}
+    folder = written(bench_of(tmp_path / "bench", cells))
+    # WHEN a condition is about it THEN no other folder is needed
+    assert check(folder, "baseline.cold.load_s < 3").exit_code == 0
+    assert check(folder, "baseline.cold.load_s < 1").exit_code == 1
+
+
 def test_one_trace_against_another_needs_conditions(trace: Path, bench: Path) -> None:
     result = check(trace, "--against", trace)
     assert (result.exit_code, "cannot tell a change from noise" in result.stderr) == (2, True)

@@ -87,7 +87,6 @@ async function start() {
   addMeanings();
   theme();
   tables();
-  addEventListener("beforeprint", () => { for (const details of document.querySelectorAll("details")) details.open = true; });
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 
