@@ -190,12 +190,12 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _analysed(path: str, switch: Callable[[], None]) -> dict[str, Any]:
-    """In the child, with the rights of the user whose trace it is."""
-    switch()
+    """In the child, with the rights of the user whose trace it is, who may have no right to read this program's own files."""
     from cvtrace.analysis import analyse
     from cvtrace.tracer.errors import TraceDamaged
     from cvtrace.tracer.store import read_trace
 
+    switch()
     try:
         trace = read_trace(path)
         report = analyse(trace)

@@ -17,7 +17,7 @@ from tiny import open_to_all
 from unprivileged import run_as_nobody
 from waiting import wait_until
 
-from cvtrace.analysis.bench import Bench, read_bench
+from cvtrace.analysis.bench import Bench, Run, read_bench
 from cvtrace.experiment.copies import LocalCopy
 from cvtrace.lab.stack import Options, temporary
 from cvtrace.tracer.user import user_named
@@ -89,22 +89,28 @@ def measured(*arguments: str | Path, **environ: str) -> Bench:
     return read_bench("out")
 
 
+def last_tries(made: Bench) -> list[Run]:
+    """Return each run of the plan once: a machine that reclaims pages during a run has it repeated."""
+    return list({(run.variant, run.state, run.round, run.traced): run for run in made.runs}.values())
+
+
 def test_runs_are_in_the_states_that_they_claim(mounted: LabMount, script: Path) -> None:
     # WHEN a script is measured in all states, the order by a seed
     done = bench("-o", "out", "--repeats", "1", "--seed", "1", script, mounted.root / "model")
     assert done.returncode == 0, done.stderr
     made = read_bench("out")
     # THEN each run was verified, and the client served what the state says: all objects, reads alone, nothing
-    assert all(run.verified for run in made.runs), [run.reason for run in made.runs]
-    assert len(made.runs) == 5 * 2
-    for run in made.runs:
+    runs = last_tries(made)
+    assert all(run.verified for run in runs), [run.reason for run in made.runs]
+    assert len(runs) == 5 * 2
+    for run in runs:
         assert run.fetches == (CHUNKS + 1 if run.state == "cold" else 0), run
         assert bool(run.reads) == (run.state not in ("hot", "local")), run
         assert run.load_s is not None
         assert run.total_s is not None
         assert 0 < run.load_s < run.total_s
     # and one run in each state was traced, and shows where its load went
-    traced = [run for run in made.runs if run.traced]
+    traced = [run for run in runs if run.traced]
     assert {run.state for run in traced} == set(made.info.states)
     for run in traced:
         assert sum(run.classes.values()) == pytest.approx(run.load_s, rel=0.05)
@@ -112,7 +118,7 @@ def test_runs_are_in_the_states_that_they_claim(mounted: LabMount, script: Path)
     # and the table, the page and both files are there, and no copy
     assert "× local" in done.stdout
     assert "seed 1" in done.stderr
-    assert len(list(csv.DictReader(Path("out/runs.csv").read_text().splitlines()))) == 10
+    assert len(list(csv.DictReader(Path("out/runs.csv").read_text().splitlines()))) == len(made.runs)
     assert {path.name for path in Path("out").iterdir()} == {
         "bench.json",
         "bench.html",
@@ -190,6 +196,7 @@ def test_a_sweep_of_the_delay_finds_the_requests_that_wait_for_each_other(workdi
 def test_a_run_that_fetched_in_a_warm_state_is_left_out_and_repeated_once(mounted: LabMount, workdir: Path) -> None:
     # GIVEN a script that reads a file which no argument names, another one each time
     (workdir / "more.py").write_text(READS_MORE)
+    mounted.talk("cleanup 0")  # other tests read these files, too
     # WHEN it is measured in a state in which nothing may be fetched
     done = bench("-o", "out", "--states", "warm-disk", "--repeats", "1", "more.py", mounted.root / "model", "count")
     # THEN every run is marked, repeated once, and in no figure
@@ -253,7 +260,7 @@ def test_under_sudo_the_script_runs_as_the_caller_who_owns_the_results(mounted: 
         str(caller.pw_uid),
         **environ,
     )
-    assert all(run.verified for run in made.runs), [run.reason for run in made.runs]
+    assert all(run.verified for run in last_tries(made)), [run.reason for run in made.runs]
     for path in (Path("out"), *Path("out").rglob("*")):
         assert path.stat().st_uid == caller.pw_uid, path
 
@@ -268,7 +275,7 @@ def test_traced_and_untraced_runs_are_those_of_the_user_who_is_named(mounted: La
     made = measured(*words, "who.py", mounted.root / "model", str(user.pw_uid))
     # THEN both kinds of runs are the user's, and so are the results
     assert {run.traced for run in made.runs} == {True, False}
-    assert all(run.verified for run in made.runs), [run.reason for run in made.runs]
+    assert all(run.verified for run in last_tries(made)), [run.reason for run in made.runs]
     for path in (Path("out"), *Path("out").rglob("*")):
         assert path.stat().st_uid == user.pw_uid, path
 
