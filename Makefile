@@ -63,6 +63,7 @@ experiments: test-tools
 man: setup
 	@$(PY) scripts/make_man.py
 	@$(PY) scripts/make_api.py
+	@$(PY) scripts/make_runtimes.py
 
 dist: man
 	@rm -rf dist build

@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 
 from cvtrace.probes.events import TEXT, Kind, Texts
+from cvtrace.probes.phases.runtimes.table import LIBRARY
 
-NAME: Final = re.compile(rb"libonnxruntime-genai[^/\0]*\.so")
 PATIENCE_S: Final = 2.0
 """How long after its open a file may be mapped."""
 
@@ -106,11 +106,11 @@ class LibraryWatch(ABC):
         return bool(files)
 
 
-class GenaiLibraries(LibraryWatch):
-    """Attaches to each GenAI library once, when a process of the target maps it."""
+class RuntimeLibraries(LibraryWatch):
+    """Attaches to each library of a runtime once, when a process of the target maps it."""
 
     def __init__(self, attach: Attach, processes_of: ProcessesOf = itself) -> None:
-        super().__init__(NAME, Kind.SYS_OPEN, processes_of)
+        super().__init__(LIBRARY, Kind.SYS_OPEN, processes_of)
         self._attach = attach
 
     def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool, opened_ns: int = 0) -> None:

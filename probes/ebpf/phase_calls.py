@@ -19,10 +19,11 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.probes.ebpf import stacks, uprobes
-from cvtrace.probes.ebpf.libraries import NAME, GenaiLibraries
+from cvtrace.probes.ebpf.libraries import RuntimeLibraries
 from cvtrace.probes.events import EVENT, Events, Kind, Texts
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.phases.inside import libraries_inside
+from cvtrace.probes.phases.runtimes.table import LIBRARY
 
 NOTE: Final = "note"
 """Phase of functions that take no time: to be in one of them is nothing."""
@@ -63,7 +64,7 @@ class PhaseCalls:
     def __init__(self, processes_of: Callable[[int], Iterable[int]]) -> None:
         self._bpf: Any = None
         self._processes_of = processes_of
-        self._libraries = GenaiLibraries(self._attach_running, processes_of)
+        self._libraries = RuntimeLibraries(self._attach_running, processes_of)
         self._own_numbers = True
         self._late: _Late | None = None
         self._endless: set[tuple[int, int]] = set()
@@ -203,7 +204,7 @@ class PhaseCalls:
             return (), 0
         with suppress(OSError, ValueError):
             tgid = int(Path(f"/proc/{pid}/status").read_text(errors="replace").partition("Tgid:")[2].split()[0])
-            scan = stacks.under_way(tgid, NAME, SYMBOLS, patience_s)
+            scan = stacks.under_way(tgid, LIBRARY, SYMBOLS, patience_s)
             inside = [call for call in scan.calls if FUNCTIONS[call.function].phase != NOTE]
             functions = [call.function for call in inside if self._note(tgid, call, since_ns)]
             return tuple(dict.fromkeys(functions)), len(scan.running)

@@ -21,6 +21,8 @@ import numpy as np
 
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Events, Kind, Texts, no_texts
 from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
+from cvtrace.probes.phases.library import PACKAGE
+from cvtrace.probes.phases.runtimes.table import MODULES
 
 INJECT: Final = Path(__file__).resolve().parent / "inject"
 MARKS: Final = "CVTRACE_MARKS"
@@ -74,7 +76,8 @@ def environment(
     """
     before = base_env.get("PYTHONPATH")
     path = os.pathsep.join([str(INJECT), before] if before else [str(INJECT)])
-    packages = ",".join(["imports", "onnxruntime", "onnxruntime_genai" if genai else "sequences"])
+    names = [module for module in MODULES if module != PACKAGE]
+    packages = ",".join(["imports", *names, PACKAGE if genai else "sequences"])
     profiling = {PROFILE: profile} if profile else {}
     environ = {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: packages, **profiling}
     if counters:

@@ -15,6 +15,7 @@ from _thread import get_native_id
 from time import monotonic_ns
 
 from _cvtrace_marks import MASK, RECORD, Marks  # type: ignore[import-not-found]
+from _cvtrace_table import OFTEN  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 COUNTER = 72
 NO_MOUNT = MASK
-OFTEN = (11, 18, 41, 42, 43)
-"""Indices of OgaGenerator_GenerateNextToken, InferenceSession.run, the engine's steps and the MTP generator's: they are called again and again."""
 EVERY_NS = 100_000_000
 SHARE = 200
 """Between tokens, one part in so many of the time goes into reading."""

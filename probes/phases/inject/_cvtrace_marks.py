@@ -1,10 +1,9 @@
 # ruff: noqa: SIM105 - contextlib is not loaded yet in a starting interpreter
-"""Wraps the calls of onnxruntime_genai and onnxruntime that mark phases, when the target imports them.
+"""Wraps the calls that mark phases (_cvtrace_table.py, made from probes/phases/runtimes), when the target imports their modules.
 
 One 56-byte PHASE event per call.
 
-Runs in any Python from 3.9 on and imports nothing of cvtrace. The record and the indices are those of probes/events.py and
-probes/phases/functions.py; a test holds them together.
+Runs in any Python from 3.9 on and imports nothing of cvtrace. The record is that of probes/events.py; a test compares them.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ import sys
 from _thread import get_native_id
 from time import monotonic_ns
 
+from _cvtrace_table import FUNCTIONS, METHODS  # type: ignore[import-not-found]
+
 TYPE_CHECKING = False  # typing is not imported for nothing
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,87 +23,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 GENAI = "onnxruntime_genai"
-SESSIONS = "onnxruntime"
 IMPORTS = "imports"
 PHASE = 4
 RECORD = struct.Struct("<QQIIHHiQQQ")
 MASK = 2**64 - 1
 
-FUNCTIONS = {
-    "OgaCreateConfig": 0,
-    "OgaCreateModel": 1,
-    "OgaCreateModelFromConfig": 2,
-    "OgaCreateTokenizer": 4,
-    "OgaTokenizerEncode": 5,
-    "OgaTokenizerEncodeBatch": 6,
-    "OgaCreateGenerator": 7,
-    "OgaGenerator_AppendTokens": 8,
-    "OgaGenerator_SetInputs": 10,
-    "OgaGenerator_GenerateNextToken": 11,
-    "OgaDestroyGenerator": 12,
-    "OgaDestroyTokenizer": 13,
-    "OgaDestroyModel": 14,
-    "onnxruntime.InferenceSession": 17,
-    "onnxruntime.InferenceSession.run": 18,
-    "OgaLoadAdapter": 21,
-    "OgaCreateEngine": 22,
-    "OgaCreateMtpGenerator": 23,
-    "OgaCreateMultiModalProcessor": 26,
-    "OgaCreateStreamingProcessor": 27,
-    "OgaProcessorProcessImagesAndPrompts": 29,
-    "OgaStreamingProcessorProcess": 34,
-    "OgaGenerator_RewindTo": 35,
-    "OgaMtpGenerator_AppendTokens": 36,
-    "OgaEngineAddRequest": 37,
-    "OgaRequestBeginTurn": 39,
-    "OgaRequestRewindToStartOfTurn": 40,
-    "OgaEngineStep": 41,
-    "OgaEngineRun": 42,
-    "OgaMtpGenerator_GenerateNextToken": 43,
-    "OgaDestroyEngine": 44,
-    "OgaDestroyMtpGenerator": 45,
-    "OgaDestroyMultiModalProcessor": 46,
-    "OgaDestroyAdapters": 47,
-    "OgaEngineEventGetRequest": 50,
-    "OgaEngineEventGetFlags": 51,
-    "cvtrace.sequences": 53,
-}
-
-METHODS = (
-    ("Config", "__init__", "OgaCreateConfig", None),
-    ("Model", "__init__", "OgaCreateModel", "OgaDestroyModel"),
-    ("Tokenizer", "__init__", "OgaCreateTokenizer", "OgaDestroyTokenizer"),
-    ("Tokenizer", "encode", "OgaTokenizerEncode", None),
-    ("Tokenizer", "encode_batch", "OgaTokenizerEncodeBatch", None),
-    ("Generator", "__init__", "OgaCreateGenerator", "OgaDestroyGenerator"),
-    ("Generator", "append_tokens", "OgaGenerator_AppendTokens", None),
-    ("Generator", "set_inputs", "OgaGenerator_SetInputs", None),
-    ("Generator", "generate_next_token", "OgaGenerator_GenerateNextToken", None),
-    ("Generator", "rewind_to", "OgaGenerator_RewindTo", None),
-    ("MtpGenerator", "__init__", "OgaCreateMtpGenerator", "OgaDestroyMtpGenerator"),
-    ("MtpGenerator", "append_tokens", "OgaMtpGenerator_AppendTokens", None),
-    ("MtpGenerator", "generate_next_token", "OgaMtpGenerator_GenerateNextToken", None),
-    ("Adapters", "load", "OgaLoadAdapter", None),
-    ("Model", "create_multimodal_processor", "OgaCreateMultiModalProcessor", None),
-    ("Model", "create_streaming_processor", "OgaCreateStreamingProcessor", None),
-    ("MultiModalProcessor", "__call__", "OgaProcessorProcessImagesAndPrompts", None),
-    ("StreamingProcessor", "process", "OgaStreamingProcessorProcess", None),
-    ("Engine", "__init__", "OgaCreateEngine", "OgaDestroyEngine"),
-    ("Engine", "add_request", "OgaEngineAddRequest", None),
-    ("Engine", "step", "OgaEngineStep", None),
-    ("Engine", "run", "OgaEngineRun", None),
-    ("Request", "begin_turn", "OgaRequestBeginTurn", None),
-    ("Request", "rewind_to_start_of_turn", "OgaRequestRewindToStartOfTurn", None),
-)
-"""Class, method, the C function it calls, and the one that destroys the object."""
-
-SESSION_METHODS = (
-    ("InferenceSession", "__init__", "onnxruntime.InferenceSession", None),
-    ("InferenceSession", "run", "onnxruntime.InferenceSession.run", None),
-    ("InferenceSession", "run_with_iobinding", "onnxruntime.InferenceSession.run", None),
-    ("InferenceSession", "run_with_ort_values", "onnxruntime.InferenceSession.run", None),
-)
-"""The same of onnxruntime, whose wheels export no function that could be probed. `run_async` only hands over."""
+PROFILED = (GENAI, "onnxruntime")
+"""Packages whose sessions can write onnxruntime's profile."""
 
 SEQUENCES = "sequences"
 """Asks for no marks of GenAI's calls, which a probe sees, but for how many sequences its generators have, which none sees."""
@@ -284,16 +211,16 @@ def watch(thing: Any, index: int, marks: Marks) -> None:
 
 def wrap_package(module: ModuleType, methods: tuple[Any, ...], marks: Marks) -> None:
     """Wrap every method that this version of the package has."""
-    for class_name, method, function, destructor in methods:
+    for class_name, method, function, destructor, how in methods:
         kind = getattr(module, class_name, None)
         original = getattr(kind, method, None) if isinstance(kind, type) else None
         if original is None:
             continue
-        destroyed = None if destructor is None else FUNCTIONS[destructor]
+        destroyed = FUNCTIONS[destructor] if destructor else None
         try:
-            if (class_name, method) == ("Model", "__init__"):
+            if how == "model":
                 wrapped = wrap_model(original, marks, destroyed)
-            elif (class_name, method) == ("Engine", "run"):
+            elif how == "engine":
                 wrapped = wrap_run(original, marks)
             else:
                 wrapped = wrap(original, FUNCTIONS[function], marks, destroyed)
@@ -366,15 +293,14 @@ def arm(path: str, names: str, profile: str = "", mounts: str = "", sockets: str
     With `profile`, what they make writes onnxruntime's profile to files that begin so. The counters of `mounts` (a line
     each) are read around the calls, if there are any.
     """
-    known: dict[str, tuple[Any, ...]] = {GENAI: METHODS, SESSIONS: SESSION_METHODS}
-    packages = {name: known[name] for name in names.split(",") if name in known}
+    packages = {name: METHODS[name] for name in names.split(",") if name in METHODS}
     if SEQUENCES in names.split(","):
         packages.setdefault(GENAI, (SEQUENCES,))
     then = None
     if profile:
         from _cvtrace_profile import profile_package  # type: ignore[import-not-found]
 
-        packages = {**dict.fromkeys(known, ()), **packages}
+        packages = {**dict.fromkeys(PROFILED, ()), **packages}
 
         def then(name: str, module: ModuleType) -> None:
             profile_package(name, module, profile)

@@ -43,6 +43,7 @@ def _arm(folder: str) -> Callable[[], None] | None:
         pass
     finally:
         sys.modules.pop("_cvtrace_marks", None)
+        sys.modules.pop("_cvtrace_table", None)
         sys.modules.pop("_cvtrace_profile", None)
         sys.modules.pop("_cvtrace_counts", None)
         sys.modules.pop("_cvtrace_imports", None)

@@ -273,14 +273,15 @@ def test_the_hook_imports_nothing_into_a_target_that_does_not_use_genai(tmp_path
     assert not (tmp_path / "marks").exists()
 
 
-def test_indices_and_record_are_those_of_the_schema() -> None:
+def test_indices_and_record_are_those_of_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(INJECT))
     spec = importlib.util.spec_from_file_location("marks_under_test", INJECT / "_cvtrace_marks.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert {name: INDEX[name] for name in module.FUNCTIONS} == module.FUNCTIONS
-    assert {row[2] for row in (*module.METHODS, *module.SESSION_METHODS)} <= set(module.FUNCTIONS)
+    assert {row[2] for rows in module.METHODS.values() for row in rows} <= set(module.FUNCTIONS)
     assert module.PHASE == Kind.PHASE
     record = np.frombuffer(module.RECORD.pack(1, 2, 3, 4, 5, 6, -7, 8, 9, 10), dtype=EVENT)
     assert record[0].tolist() == (1, 2, 3, 4, 5, 6, -7, 8, 9, 10)

@@ -25,14 +25,14 @@ def hook(monkeypatch):
     monkeypatch.syspath_prepend(str(INJECT))
     module = importlib.import_module("_cvtrace_counts")
     yield module
-    for name in ("_cvtrace_counts", "_cvtrace_marks"):
+    for name in ("_cvtrace_counts", "_cvtrace_marks", "_cvtrace_table"):
         sys.modules.pop(name, None)
 
 
 def test_indices_are_those_of_the_schema(hook):
     assert (hook.COUNTER, hook.NO_MOUNT) == (Kind.COUNTER, NO_MOUNT)
     often = ("OgaGenerator_GenerateNextToken", "onnxruntime.InferenceSession.run", "OgaEngineStep", "OgaEngineRun")
-    assert tuple(FUNCTION[name] for name in (*often, "OgaMtpGenerator_GenerateNextToken")) == hook.OFTEN
+    assert {FUNCTION[name] for name in (*often, "OgaMtpGenerator_GenerateNextToken")} <= set(hook.OFTEN)
     assert dict(hook.XATTRS) == {count.attribute: INDEX[count.name] for count in COUNTS if count.attribute}
     assert all(INDEX[name.decode()] == index for name, index in hook.TALK.items())
     assert INDEX["hitrate"] == hook.HITRATE

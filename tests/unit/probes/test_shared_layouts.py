@@ -23,7 +23,7 @@ from cvtrace.probes.ebpf.ring import record_bytes
 from cvtrace.probes.events import EVENT, NO_MOUNT, TEXT, TEXT_MAX, UNFINISHED, Kind, Opcode
 from cvtrace.probes.layouts import struct_format
 from cvtrace.probes.phases import hook
-from cvtrace.probes.phases.functions import INDEX, USER_PHASE
+from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
 from cvtrace.probes.portable.counts import COUNTS
 from cvtrace.probes.portable.counts import INDEX as COUNT
 
@@ -105,8 +105,6 @@ def test_a_record_of_a_ring_has_room_for_its_header() -> None:
     assert wire.FUSE_HEAD.itemsize == wire.FUSE_IN.fields["nodeid"][1]  # type: ignore[index]
 
 
-OFTEN = ("OgaGenerator_GenerateNextToken", "onnxruntime.InferenceSession.run", "OgaEngineStep", "OgaEngineRun",
-         "OgaMtpGenerator_GenerateNextToken")  # fmt: skip
 SCHEMA: dict[str, object] = {
     "PHASE": int(Kind.PHASE),
     "IMPORT": int(Kind.IMPORT),
@@ -119,7 +117,7 @@ SCHEMA: dict[str, object] = {
     "IMPORT_NAME": hook.IMPORT_NAME,
     "NAME_BYTES": hook.NAME_BYTES,
     "ARMED": hook.ARMED,
-    "OFTEN": tuple(INDEX[name] for name in OFTEN),
+    "OFTEN": tuple(each.index for each in FUNCTIONS if each.phase in ("decode", "run")),
     "HITRATE": COUNT["hitrate"],
     "CPU": COUNT["process.cpu_ns"],
     "MAJOR": COUNT["process.major_faults"],

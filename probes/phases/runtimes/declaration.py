@@ -1,0 +1,57 @@
+"""What a runtime declares so that its calls mark phases; docs/probes.md is made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+PHASES: Final = ("load", "tokenizer", "prefill", "decode", "run", "teardown")
+"""Phases that a call may mark. Others: `user` is a phase that a script names, and a `note` takes no time, but describes other calls."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function and the phase its call belongs to; those of phase `note` take no time, but describe others.
+
+    `index` is what traces store: it is never given to another function. `detail` is what the field `c` of its event says, where the
+    probe can read it.
+    """
+
+    index: int
+    symbol: str
+    phase: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of a Python class (or a function of a module, where `owner` is empty) that the hook wraps, and what its call marks.
+
+    `destroyed` is what the end of the object marks, "" if nothing. `how` names the wrapper in the hook if the plain one is not enough.
+    """
+
+    owner: str
+    name: str
+    function: str
+    destroyed: str = ""
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime: where its functions are, which phase each marks, and how it is tested. Sentences are for docs/probes.md."""
+
+    name: str
+    functions: tuple[Function, ...]
+    library: str = ""
+    """Regular expression that matches the names of its libraries, and of programs that contain it; "" if no symbols are probed."""
+    methods: tuple[tuple[str, tuple[Method, ...]], ...] = ()
+    """Of each Python module: what the hook wraps when that module is imported."""
+    tokens: str = ""
+    """How tokens are counted."""
+    symbols: str = "–"
+    """Where uprobes see its calls."""
+    hook: str = "–"
+    """Where the hook in Python sees its calls."""
+    tested: str = ""
+    """How this was tested."""
