@@ -37,7 +37,7 @@ TOKENS = 32
 AT_ONCE = 4
 FAR = {"first_byte_delay_s": 0.020, "bandwidth_bytes_per_s": 40e6}
 NEAR = {"bandwidth_bytes_per_s": 1.25e8}
-"""As analysis/whatif/whatif.py supposes a proxy next door."""
+"""The near proxy that analysis/whatif/whatif.py assumes."""
 OF_MODEL = ("load", "tokenizer", "prefill", "decode")
 UNCHANGED: Final = Changes()
 AIM: Final = {"in_memory": 10, "local_copy": 10, "larger_model": 10}
@@ -211,7 +211,7 @@ def _links(plan: _Plan, lab: _Lab) -> None:
         _Case("64 MB: 20 ms round trip, from 0 ms", "round_trip", cold, "64 MB, 20 ms", Changes(rtt_s=0.020)),
         _Case("64 MB: 50 ms round trip, from 0 ms", "round_trip", cold, "64 MB, 50 ms", Changes(rtt_s=0.050)),
         _Case("64 MB: 0 ms round trip, from 50 ms", "round_trip", "64 MB, 50 ms", cold, Changes(rtt_s=0)),
-        _Case("64 MB: a proxy next door, from 20 ms and 40 MB/s", "near_proxy", "64 MB, far", "64 MB, near"),
+        _Case("64 MB: a near proxy, from 20 ms and 40 MB/s", "near_proxy", "64 MB, far", "64 MB, near"),
     ]
 
 

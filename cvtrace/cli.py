@@ -36,7 +36,7 @@ VERBS: Final = {
     "warmup": Verb("cvtrace.commands.warmup", "Fetch what a run needs into the client's cache beforehand."),
     "bundle": Verb(
         "cvtrace.commands.bundle",
-        "Write a bundle, with which clients since 2.14 prefetch what a run used.",
+        "Write a bundle, so that clients since 2.14 prefetch what a run used.",
         as_caller=True,
     ),
     "doctor": Verb("cvtrace.commands.doctor", "Check what can be observed here and how to fix the rest."),

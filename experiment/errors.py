@@ -1,10 +1,10 @@
-"""Why an experiment cannot be made: one sentence as the message, with the way out."""
+"""Errors of an experiment. The message is one sentence that says what to do."""
 
 from cvtrace.probes.probe import CannotObserve
 
 
 class WrongExperiment(Exception):
-    """What was asked for cannot be measured as it was asked for."""
+    """The options of the experiment contradict each other, or cannot be measured."""
 
 
 class ScriptFailed(Exception):
@@ -12,4 +12,4 @@ class ScriptFailed(Exception):
 
 
 class NotReachable(CannotObserve):
-    """A state of the caches cannot be brought about, or not be verified, on this machine or with these rights."""
+    """A state of the caches cannot be prepared or verified on this machine or as this user."""

@@ -50,7 +50,7 @@ class Counted:
 def check_reachable(states: Sequence[str], place: Place) -> dict[str, str]:
     """Return the states that cannot be reached with these files, each with a sentence. Changes nothing.
 
-    Raises NotReachable if no state can be verified: the clients cannot be asked, or their caches not be looked at.
+    Raises NotReachable if no state can be verified, because this user may not read the clients' counters or caches.
     """
     quotas = _check_clients(place)
     reasons: dict[str, str] = {}
@@ -58,10 +58,10 @@ def check_reachable(states: Sequence[str], place: Place) -> dict[str, str]:
     largest = max((each.size for file in place.files for each in file.objects or ()), default=0)
     way_out = "raise CVMFS_QUOTA_LIMIT, or leave the state out with --states"
     if held is not None and place.bytes > held:
-        sentence = f"the client's cache takes {size(held)} and the files have {size(place.bytes)}: {way_out}"
+        sentence = f"the client's cache is limited to {size(held)} and the files have {size(place.bytes)}: {way_out}"
         reasons |= dict.fromkeys((WARM_DISK, WARM_MEMORY), sentence)
     if held is not None and largest > held // 2:  # quota_posix.cc: the cache cleans up at half of its limit
-        sentence = f"a cache of {size(held)} takes objects of half of that, and one of the files has {size(largest)}: {way_out}"
+        sentence = f"a cache of {size(held)} stores objects of at most half of that, and one object has {size(largest)}: {way_out}"
         reasons |= dict.fromkeys((COLD, WARM_DISK, WARM_MEMORY, HOT), sentence)
     memory = psutil.virtual_memory().total * MEMORY_SHARE
     if place.bytes > memory:
@@ -75,13 +75,13 @@ def _check_clients(place: Place) -> list[int | None]:
     if any(file.objects is None and file.size for file in place.files):
         path = next(file.path for file in place.files if file.objects is None and file.size)
         raise NotReachable(
-            f"the client does not list the chunks of {path}, so no state can be verified: it has to be a cvmfs2 of 2.11 or newer"
+            f"the client does not list the chunks of {path}, so no state can be verified: use cvmfs2 2.11 or newer"
         )
     answers = counters_of(place.mounts, with_quota=True, seconds=PATIENCE_S)
     for mount, answer in zip(place.mounts, answers, strict=True):
         if answer.error is not None:
             raise NotReachable(
-                f"the client of {mount.path} cannot be asked, and its cache not be emptied, by this user ({answer.error}): run `{SUDO} bench …`"
+                f"this user may not read the counters of the client of {mount.path} or empty its cache ({answer.error}): run `{SUDO} bench …`"
             )
     if any(
         held is None
@@ -89,7 +89,7 @@ def _check_clients(place: Place) -> list[int | None]:
         if file.size
     ):
         raise NotReachable(
-            f"what the cache of the client of {place.mounts[0].path} holds cannot be looked at (only root may, and only in a plain disk cache): "
+            f"this user cannot read the cache of the client of {place.mounts[0].path} (only root can, and only a plain disk cache): "
             f"run `{SUDO} bench …`"
         )
     return [answer.quota_bytes for answer in answers]
@@ -125,11 +125,11 @@ def _empty(mount: Mount) -> None:
 
 
 def _from_disk(act: Callable[[], None]) -> None:
-    """Do something with files of a disk in a child, which ends with its rights and its open files."""
+    """Call `act` on files of a disk in a child process, so that its rights and open files end with it."""
     try:
         within(DISK_S, act)
     except NoAnswer as failure:
-        raise NotReachable(f"the files of a cache could not be read: {failure}") from None
+        raise NotReachable(f"files of the client's cache or of the copy could not be read: {failure}") from None
 
 
 def _fetch_missing(place: Place) -> None:
@@ -152,7 +152,7 @@ def _read(pieces: Sequence[Piece], state: str) -> None:
 
 
 def why_not(state: str, place: Place, copy: LocalCopy | None) -> str:
-    """Return why the caches are not in a state, one sentence; nothing if they are. Fetches nothing and reads nothing. Raises NotLookedAt."""
+    """Return in one sentence why the caches are not in a state; an empty text if they are. Fetches and reads nothing. Raises NotLookedAt."""
     if state == LOCAL:
         assert copy is not None
         return _unless_all("of the local copy", copy.resident_bytes(), copy.bytes, "in the page cache")
@@ -183,7 +183,7 @@ def _cache_files(place: Place) -> InMemory:
         try:
             total, resident = within(DISK_S, partial(_looked_at, mount.daemon.pid, place.hashes_of(mount)))
         except (NoAnswer, OSError) as failure:
-            raise NotReachable(f"the cache of the client of {mount.path} could not be looked at: {failure}") from None
+            raise NotReachable(f"the cache of the client of {mount.path} could not be read: {failure}") from None
         parts.append(InMemory(total, resident))
     known = [part.resident_bytes for part in parts]
     return InMemory(sum(part.bytes for part in parts), None if None in known else sum(each or 0 for each in known))
@@ -196,13 +196,13 @@ def _looked_at(pid: int, hashes: Sequence[str]) -> list[int | None]:
 
 def _unless_none(what: str, there: int | None, total: int, where: str) -> str:
     if there is None:
-        return f"it is not known how much {what} is {where}"
+        return f"cvtrace could not determine how much {what} is {where}"
     return "" if there <= NOTHING * total else f"{size(there)} {what} were {where} before the run"
 
 
 def _unless_all(what: str, there: int | None, total: int, where: str) -> str:
     if there is None:
-        return f"it is not known how much {what} is {where}"
+        return f"cvtrace could not determine how much {what} is {where}"
     return (
         ""
         if there >= (1 - NOTHING) * total
@@ -230,20 +230,20 @@ def _grown(before: Sequence[Counters], after: Sequence[Counters], name: str) -> 
 
 
 def contradiction(state: str, during: Counted) -> str:
-    """Return why a run was not in the state that it claims, from what the clients counted during it; nothing if they agree."""
+    """Return why the clients' counters show that a run was not in its state; an empty text if they agree with it."""
     reads, fetches = during.reads, during.fetches
     if reads is None or fetches is None or min(reads, fetches) < 0:
-        return "the client was asked for its counters and did not tell all of them, or it was restarted during the run"
+        return "the client's counters could not all be read, or the client was restarted during the run"
     if state == COLD:
         return (
             ""
             if fetches
-            else "the client fetched nothing during the run: the script does not read these files, or they came from elsewhere"
+            else "the client fetched nothing during the run: the script does not read these files, or it read them from another place"
         )
     if fetches:
-        return f"the client fetched {pluralize(fetches, 'object')} during the run: the script reads more files than were named (--model PATH), or another program uses the client"
+        return f"the client fetched {pluralize(fetches, 'object')} during the run: the script also reads files that were not named (name them with --model PATH), or another program uses the client"
     if state in (HOT, LOCAL) and reads:
-        return f"the client answered {pluralize(reads, 'read')} during the run: the script reads more files than were named (--model PATH), or another program uses the client"
+        return f"the client answered {pluralize(reads, 'read')} during the run: the script also reads files that were not named (name them with --model PATH), or another program uses the client"
     if state in (WARM_DISK, WARM_MEMORY) and not reads:
         return "the client answered no read during the run: the script does not read these files"
     return ""

@@ -28,8 +28,8 @@ NO_MOUNT: Final = "no CVMFS mount found: mount a repository (`ls /cvmfs/<reposit
 MEET_S: Final = 1.0
 
 OUTSIDE = (
-    "the client that serves {path} (process {pid} of the host) is outside of the PID namespace that cvtrace runs in (pid:[{namespace}]): its "
-    "requests, cache and fetches are recorded, its cache folder, its cache manager and functions of its library are not looked at"
+    "the client that serves {path} (process {pid} of the host) is outside of the PID namespace of cvtrace (pid:[{namespace}]): its requests, "
+    "use of the cache and fetches are recorded; its cache folder, its cache manager and functions of its library are not"
 )
 
 

@@ -1,4 +1,4 @@
-"""The sizes in a Parquet file, checked before anything is unpacked: a small file may claim to be as large as it likes.
+"""The sizes in a Parquet file, checked before anything is unpacked: a small file may claim any size.
 
 Arrow takes the sizes that a file gives for granted: a page of 100 kB may unpack to 2 GB, and a file of 3 MB may hold a hundred
 million rows. So the head of every page is read first. It is read here, and the metadata too, as pyarrow's
@@ -57,7 +57,7 @@ def check(file: BinaryIO, names: Sequence[str]) -> int:
         rows, groups = metadata[NUM_ROWS], metadata.get(ROW_GROUPS) or []
         counts = [group[GROUP_ROWS] for group in groups]
         if sum(counts) != rows or min(counts, default=0) < 0:
-            raise ValueError("a Parquet file has not the rows that it says")
+            raise ValueError("a Parquet file has another number of rows than its metadata says")
         if max(counts, default=0) > MOST_ROWS_PER_GROUP:
             raise TooLarge(f"a group of a Parquet file has {max(counts):,} rows")
         walk = _Walk(file, FEWEST_PAGES + rows // ROWS_PER_PAGE * len(names))
@@ -68,7 +68,7 @@ def check(file: BinaryIO, names: Sequence[str]) -> int:
             if unpacked > MOST_GROUP_BYTES:
                 raise TooLarge(f"a group of a Parquet file unpacks to {unpacked:,} bytes")
     except (LookupError, TypeError, AttributeError):
-        raise ValueError("a Parquet file has no proper metadata") from None
+        raise ValueError("a Parquet file has no valid metadata") from None
     return int(rows)
 
 
@@ -77,7 +77,7 @@ def _metadata(file: BinaryIO) -> bytes:
     size = os.fstat(fd).st_size
     footer = os.pread(fd, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
     if len(footer) < FOOTER_BYTES or footer[4:] != MAGIC:
-        raise ValueError("a Parquet file has no end, or is none")
+        raise ValueError("a file is cut off, or is no Parquet file")
     length = int.from_bytes(footer[:4], "little")
     if length > size - FOOTER_BYTES:
         raise ValueError("the metadata of a Parquet file is longer than the file")
@@ -115,7 +115,7 @@ class _Walk:
                 if not (isinstance(unpacked, int) and isinstance(packed, int) and packed >= 0 and unpacked >= 0):
                     raise ValueError("a page of a Parquet file has no size")
             except (IndexError, KeyError):
-                raise ValueError("a page of a Parquet file has no proper head") from None
+                raise ValueError("a page of a Parquet file has no valid header") from None
             self._remaining -= 1
             if self._remaining < 0:
                 raise TooLarge("a Parquet file has more pages than its rows need")
@@ -143,7 +143,7 @@ class Head:
     def struct(self, depth: int) -> dict[int, Any]:
         """Return the fields by number: numbers, bytes, structs and lists of them."""
         if depth > DEEPEST:
-            raise ValueError("a Parquet file has no proper metadata")
+            raise ValueError("a Parquet file has no valid metadata")
         fields: dict[int, Any] = {}
         number = 0
         while (head := self._byte()) != STOP:
@@ -172,7 +172,7 @@ class Head:
             return [self._value(inner, depth + 1) for _ in range(count)]
         if kind == STRUCT:
             return self.struct(depth + 1)
-        raise ValueError("a page of a Parquet file has no proper head")
+        raise ValueError("a page of a Parquet file has no valid header")
 
     def _byte(self) -> int:
         byte = self._data[self.position]
@@ -188,7 +188,7 @@ class Head:
                 return value
             shift += 7
             if shift > 63:
-                raise ValueError("a Parquet file has a number that is none")
+                raise ValueError("a Parquet file has an invalid number")
 
     def _zigzag(self) -> int:
         value = self._varint()

@@ -32,7 +32,7 @@ def check_may_trace(pid: int, name: str, user: User) -> None:
         from cvtrace.probes.probe import CannotObserve  # loads numpy, which the other checks do without
 
         raise CannotObserve(
-            f"{user.name} may not trace process {pid} ({name}), as ptrace(2) decides, and not do everything as root either: "
+            f"{user.name} may neither trace process {pid} ({name}) with ptrace(2) nor run every command as root: "
             f"run `cvtrace attach {pid}` {AS_ROOT}"
         )
 
@@ -42,15 +42,15 @@ def check_may_run_as(caller: User, runs_as: User) -> None:
     if not caller.is_other or runs_as.uid == caller.uid or may_do_anything(caller, runs_as.name):
         return
     raise UnknownUser(
-        f"{caller.name} may not run every program as {runs_as.name}, as sudo decides: run `cvtrace run --user {runs_as.name} …` {AS_ROOT}"
+        f"sudo does not allow {caller.name} to run every program as {runs_as.name}: run `cvtrace run --user {runs_as.name} …` {AS_ROOT}"
     )
 
 
 def check_may_mount(caller: User) -> None:
-    """Raise UnknownUser unless `caller`, who called, may do anything as root: the lab writes and mounts wherever it is told to."""
+    """Raise UnknownUser unless `caller`, who called, may run every command as root: the lab writes and mounts at the paths of its options."""
     if caller.is_other and not may_do_anything(caller, "root"):
         raise UnknownUser(
-            f"{caller.name} may not do everything as root, as sudo decides: run the lab as {caller.name}, without sudo, or {AS_ROOT}"
+            f"sudo does not allow {caller.name} to run every command as root: run the lab as {caller.name}, without sudo, or {AS_ROOT}"
         )
 
 

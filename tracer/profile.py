@@ -83,11 +83,11 @@ def nodes_of(
 def _lacking(profile: Profile, nodes: Nodes | None) -> list[str]:
     if nodes is None and profile.name:
         return [
-            f"a profile of {len(profile.name):,} nodes could not be put on the clock: its runs are in no marked call"
+            f"a profile of {len(profile.name):,} nodes could not be aligned with the trace, because its runs are in no call that was marked"
         ]
     if not profile.is_complete:
         return [
-            "onnxruntime's profile is not whole: it keeps a million events, or the target ended while it was written"
+            "onnxruntime's profile is incomplete: it holds at most a million events, or the target ended while it was written"
         ]
     return []
 

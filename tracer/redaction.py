@@ -23,10 +23,10 @@ OF_CLIENT: Final = frozenset({Kind.CACHE_OPEN, Kind.CACHE_RENAME, Kind.HTTP_SEND
 """Kinds whose text may hold content hashes, which stay."""
 
 UNKNOWABLE: Final = (
-    "names are hashed (--redact), but for the names of long options, of types of operators, and of what leads to the mounts; content hashes, "
-    "hosts of servers and proxies, sizes, times and numbers stay, by which who can read the repository can tell which of its files were read"
+    "names are hashed (--redact), except names of long options, types of operators, and the folders of the mounts; content hashes, hosts of "
+    "servers and proxies, sizes, times and numbers are not hashed, so anyone who can read the repository can find out which of its files were read"
 )
-"""What a redacted trace still says."""
+"""What a redacted trace still shows."""
 
 OBJECT: Final = re.compile(r"[0-9a-f]{2}|[0-9a-f]{38,}(?:-[a-z0-9]+)?[A-Z]?|fetch\w{6}")
 """Names that the client's cache and servers make of content hashes, and its temporary files."""

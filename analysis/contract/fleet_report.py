@@ -88,7 +88,7 @@ class Shared:
     """What the nodes fetched together. `repeated` is what a proxy would have had already, if it had begun empty; `shared_objects`
     were fetched by two nodes or more.
 
-    `warm_proxy_saves_s` is what a proxy next door that has everything would have saved, all nodes together, and `median_saves_s` of the
+    `warm_proxy_saves_s` is what a near proxy that has every object would have saved, all nodes together, and `median_saves_s` of the
     median node (what-if near_proxy of each trace); `one_link_s` is what all bytes take on a link of 1 Gbit/s. `hits` and `misses` are
     answers of which a proxy says whether it had them in its cache.
     """

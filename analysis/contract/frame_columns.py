@@ -1,4 +1,4 @@
-"""The columns of the tables that the Python API has beyond those of the exports: see columns.py for how they are written."""
+"""The columns of the tables that only the Python API has. columns.py has those of the exports, and explains the notation."""
 
 from typing import Final
 
@@ -13,24 +13,24 @@ VERDICT_COUNTS: Final = (
     "http_bytes",
 )
 VERDICT_PARTS: Final = ("first_token", "further_tokens", "inside_calls", "between_calls")
-"""Fields of a verdict that have an answer of their own."""
+"""Fields of a verdict that have their own answer."""
 
 VERDICT: Final = {
     "part": Column(
         "text",
-        "generation, inference or program: the question of the verdict; then its parts first_token and further_tokens, and"
-        " inside_calls and between_calls",
+        "question of the verdict (generation, inference or program), or a part of it: first_token, further_tokens, inside_calls"
+        " or between_calls",
     ),
-    "answer": Column("text", "yes, no or inconclusive: whether it needed CVMFS"),
-    "tokens": Column("n", "tokens made, of all sequences of a batch; of the whole only"),
-    "wall_s": Column("s", "of the thread that generates; of the parts only"),
-    "blocked_s": Column("s", "of that, blocked on CVMFS"),
+    "answer": Column("text", "whether it needed CVMFS: yes, no or inconclusive"),
+    "tokens": Column("n", "tokens made in all sequences of a batch; empty for parts"),
+    "wall_s": Column("s", "wall time of the thread that generates; only for parts"),
+    "blocked_s": Column("s", "time of it that was blocked on CVMFS"),
     "fuse_requests": Column("n", "FUSE requests that it needed"),
-    "fuse_reads": Column("n", "READ requests among them"),
-    "fuse_read_bytes": Column("bytes", "brought by READs"),
+    "fuse_reads": Column("n", "READ requests among these"),
+    "fuse_read_bytes": Column("bytes", "bytes that READs returned"),
     "http_fetches": Column("n", "GETs that these requests caused"),
-    "http_bytes": Column("bytes", "bodies of those GETs, as sent (compressed)"),
-    "causes": Column("text", "why: the number of requests for each cause, as JSON"),
+    "http_bytes": Column("bytes", "bodies of these GETs, as transferred (compressed)"),
+    "causes": Column("text", "number of requests for each cause, as JSON"),
 }
 
 READS: Final = {
@@ -39,19 +39,19 @@ READS: Final = {
 }
 
 WAITS: Final = {
-    "start_s": Column("s", "since the start of the target"),
-    "wall_s": Column("s", "of the critical path"),
-    "class": Column("text", "what it waited for: see docs/classes.md"),
+    "start_s": Column("s", "begin, since the start of the target"),
+    "wall_s": Column("s", "time on the critical path"),
+    "class": Column("text", "class of time: see docs/classes.md"),
     "phase": Column("text", "name of the phase"),
-    "thread": Column("index", "that carries the phase"),
-    "path": Column("text", "file whose request was waited for"),
-    "tensor": Column("text", "that most of the bytes of the request belong to"),
-    "token": Column("index", "for which the request was sent"),
-    "request": Column("index", "row of the request in requests, from 0; empty where it waited for something else"),
+    "thread": Column("index", "thread that carries the phase"),
+    "path": Column("text", "file of the request that was waited for"),
+    "tensor": Column("text", "tensor that most of the request's bytes belong to"),
+    "token": Column("index", "token for which the request was sent"),
+    "request": Column("index", "row of the request in requests, from 0; empty if the wait was not for a request"),
 }
 
 FRAMES: Final = {**TABLES, "verdict": VERDICT, "reads": READS, "waits": WAITS}
 """Table -> its columns, in their order: all that the Python API has."""
 
 PER_EVENT: Final = ("requests", "reads", "stacks", "waits")
-"""Tables that may have a row for each event: their texts are numbered (categories)."""
+"""Tables that may have a row for each event: their texts are stored as pandas categories."""

@@ -109,11 +109,11 @@ class ClientCache:
 
 @dataclass(frozen=True)
 class Prefetching:
-    """What clients fetched in the background that no request asked for: the files of bundles.
+    """Files of bundles, which clients fetched in the background without a FUSE request.
 
-    `objects` of `bytes` were fetched in `fetches` (a bundle itself is one of these, and no object). The target used `used_objects`; `unused_objects`
-    were needed by no request of anybody while it was recorded. Without the prefetching, the target would have waited at most `saves_at_most_s` longer; it waited
-    `waited_s` for objects that were just being prefetched. `bundles` is the number of bundles that were fetched.
+    `fetches` counts all fetches, `bundles` those of the bundle files themselves, `objects` and `bytes` the objects that the others brought.
+    The target used `used_objects`; no process used `unused_objects` during the recording. Without the prefetching, the target would have
+    waited at most `saves_at_most_s` longer. It waited `waited_s` for objects whose prefetch was not finished.
     """
 
     fetches: int
@@ -173,7 +173,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class OperatorLayer:
-    """The nodes of one layer of the model in one phase; `layer` is None for those whose names tell of none."""
+    """The nodes of one layer of the model in one phase; `layer` is None for nodes whose names contain no layer."""
 
     phase: str
     layer: int | None
@@ -183,7 +183,7 @@ class OperatorLayer:
 
 @dataclass(frozen=True)
 class Operator:
-    """The nodes of one operator in one phase, from onnxruntime's own profile them."""
+    """The nodes of one operator in one phase, from onnxruntime's own profile."""
 
     phase: str
     op_type: str

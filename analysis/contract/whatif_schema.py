@@ -30,7 +30,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """Predictions by replay of the critical path, and what the trace tells of the way to the server (None: nothing)."""
+    """Predictions by replay of the critical path, and what the trace shows of the network to the server (None: nothing)."""
 
     rtt_s: float | None
     rtt_from: str

@@ -46,7 +46,7 @@ def _read(folder: int, name: str) -> Any:
     schema = SCHEMAS[name]
     with open_regular(folder, f"{name}.parquet") as file:
         if check(file, schema.names) > MOST_ROWS:
-            raise ValueError(f"{name}.parquet has more rows than are read")
+            raise ValueError(f"{name}.parquet has too many rows")
         opened = pq.ParquetFile(
             file,
             pre_buffer=False,
@@ -68,7 +68,7 @@ def _check_column(name: str, column: Any, *, may_be_empty: bool) -> None:
         raise ValueError(f"{name} has empty cells")
     if pa.types.is_string(column.type):
         if (pc.max(pc.binary_length(column)).as_py() or 0) > LONGEST:
-            raise ValueError(f"{name} has a text that is longer than is read")
+            raise ValueError(f"{name} has a text that is too long")
     elif pa.types.is_integer(column.type):
         bounds = pc.min_max(column).as_py()
         low, high = (0 if each is None else each for each in (bounds["min"], bounds["max"]))
@@ -79,7 +79,7 @@ def _check_column(name: str, column: Any, *, may_be_empty: bool) -> None:
     elif pa.types.is_floating(column.type):
         values = np.array([0.0 if each is None else each for each in column.to_pylist()], dtype=np.float64)
         if not np.isfinite(values).all():
-            raise ValueError(f"{name} has a number that is none")
+            raise ValueError(f"{name} has a cell that is not a number")
 
 
 def _check_references(tables: dict[str, Any]) -> None:

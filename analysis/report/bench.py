@@ -1,23 +1,25 @@
-"""A bench in words: the tables for the terminal, and what the page says with the same words."""
+"""The result of a bench as text: tables for the terminal, and sentences that the HTML page uses as well."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Final
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
 from cvtrace.analysis.bench.schema import LOCAL, Bench, Coefficient, Law, Run, Statistic, SummaryRow, Sweep
 from cvtrace.analysis.contract.classes import GROUPS
 from cvtrace.analysis.contract.quantities import pluralize, script, seconds, size
+from cvtrace.analysis.report.lines import GAP, wrapped
 from cvtrace.analysis.report.names import printable
 
 NOTHING: Final = "–"
 TEXT, NUMBER = "text", "figure"
 MOST_REASONS: Final = 8
+QUARTILES: Final = "quartiles"
+WAITS: Final = "waits for CVMFS?"
+SHORT: Final = {WAITS: "waits?"}
+"""Heading -> a shorter one, for a narrow terminal."""
 BESIDE: Final = {"load_s": "load", "total_s": "total"}
 
 
@@ -28,12 +30,15 @@ def render(bench: Bench, width: int = 120) -> str:
     if runs := traced_runs(bench):
         blocks.append(f"Why: the {_loaded(runs)} of one traced run in each state\n{_drawn(*_why(bench, runs), width)}")
     if cost := cost_words(bench):
-        blocks.append(cost)
+        blocks.append("\n".join(wrapped(cost, width, subsequent_indent="  ")))
     if bench.laws:
         lines = [f"  {line}" for law in bench.laws for line in law_lines(bench, law)]
         blocks.append("\n".join(["How the load grows", *lines]))
     if reasons := reasons_left_out(bench):
-        blocks.append("\n".join(["Left out", *(f"  {reason}" for reason in reasons)]))
+        lines = [
+            line for each in reasons for line in wrapped(each, width, initial_indent="  ", subsequent_indent="    ")
+        ]
+        blocks.append("\n".join(["Left out", *lines]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -82,7 +87,7 @@ def grid(bench: Bench) -> tuple[list[tuple[str, str]], list[list[str]]]:
     metric = headline(bench)
     has_local = LOCAL in bench.info.states
     headings = [*_names_of_cell(bench), ("state", TEXT), ("n", NUMBER), (BESIDE[metric], NUMBER)]
-    headings += [("quartiles", NUMBER), ("95 % interval", NUMBER)]
+    headings += [(QUARTILES, NUMBER), ("95 % interval", NUMBER)]
     headings += [(f"× {LOCAL}", NUMBER)] if has_local else []
     headings += [("first token", NUMBER), ("tokens/s", NUMBER)]
     headings += [("total", NUMBER)] if metric != "total_s" else []
@@ -124,14 +129,29 @@ def _range(pair: tuple[float, float] | None) -> str:
 
 
 def _drawn(headings: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], width: int) -> str:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for name, kind in headings:
-        table.add_column(name, justify="left" if kind == TEXT else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    text = io.StringIO()
-    Console(file=text, width=width, highlight=False, markup=False, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+    """Return a table. One that is too wide loses its quartiles and long headings, then half of its gaps; a cell is never wrapped."""
+    cells = [[name for name, _ in headings], *rows]
+    if _width(cells, GAP) > width:
+        kept = [number for number, (name, _) in enumerate(headings) if name != QUARTILES]
+        headings = [(SHORT.get(headings[number][0], headings[number][0]), headings[number][1]) for number in kept]
+        rows = [[row[number] for number in kept] for row in rows]
+        cells = [[name for name, _ in headings], *rows]
+    gap = GAP if _width(cells, GAP) <= width else " "
+    rooms = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    kinds = [kind for _, kind in headings]
+    first, *others = (
+        gap.join(
+            f"{cell}{' ' * (room - cell_len(cell))}" if kind == TEXT else f"{' ' * (room - cell_len(cell))}{cell}"
+            for cell, room, kind in zip(row, rooms, kinds, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+    return "\n".join([first, "─" * (_width(cells, gap)), *others])
+
+
+def _width(cells: Sequence[Sequence[str]], gap: str) -> int:
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    return sum(widths) + len(gap) * (len(widths) - 1)
 
 
 def traced_runs(bench: Bench) -> list[Run]:
@@ -149,7 +169,7 @@ def _loaded(runs: Sequence[Run]) -> str:
 def _why(bench: Bench, runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list[list[str]]]:
     headings = [*_names_of_cell(bench), ("state", TEXT), (_loaded(runs), NUMBER)]
     names = ("network", "cache", "compute", "other", "reads", "fetches", "fetched")
-    headings += [*((name, NUMBER) for name in names), ("waits for CVMFS?", TEXT)]
+    headings += [*((name, NUMBER) for name in names), (WAITS, TEXT)]
     rows = []
     for run in runs:
         groups = groups_of(run)
@@ -158,7 +178,7 @@ def _why(bench: Bench, runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list
         cells += [seconds(value) if value >= 5e-7 else NOTHING for value in (*groups.values(), other)]
         cells += [_count(run.reads), _count(run.fetches)]
         cells += [NOTHING if run.bytes_fetched is None else size(run.bytes_fetched)]
-        # Of a copy there is nothing to say: the files are not on CVMFS.
+        # The files of a local copy are not on CVMFS, so the question has no answer.
         rows.append([*cells, NOTHING if run.state == LOCAL else run.verdict or NOTHING])
     return headings, rows
 
@@ -175,7 +195,7 @@ def _count(value: int | None) -> str:
 
 
 def cost_words(bench: Bench) -> str:
-    """Return what tracing cost in each state, nothing if that was not measured. One traced run is no basis for more than a ratio."""
+    """Return the cost of tracing in each state; an empty text if it was not measured. One traced run gives a ratio and no interval."""
     ratios: dict[str, list[float]] = {}
     for row in bench.cost:
         value = row.load_ratio if row.load_ratio is not None else row.total_ratio
@@ -184,7 +204,7 @@ def cost_words(bench: Bench) -> str:
     if not ratios:
         return ""
     words = [f"{state} {_span(values)}" for state, values in ratios.items()]
-    return f"Tracing: the traced run took, as a multiple of the median of the untraced ones: {', '.join(words)}"
+    return f"Cost of tracing (time of the traced run divided by the median of the untraced runs): {', '.join(words)}"
 
 
 def _span(values: Sequence[float]) -> str:
@@ -231,4 +251,4 @@ def reasons_left_out(bench: Bench) -> list[str]:
             count[run.state, run.reason] = count.get((run.state, run.reason), 0) + 1
     lines = [f"{pluralize(number, f'{state} run')}: {printable(reason)}" for (state, reason), number in count.items()]
     more = len(lines) - MOST_REASONS
-    return lines[:MOST_REASONS] + ([f"and {more} more reasons"] if more > 0 else [])
+    return lines[:MOST_REASONS] + ([f"{more} more reasons"] if more > 0 else [])

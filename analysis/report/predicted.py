@@ -47,7 +47,7 @@ def sentences(what_if: WhatIf) -> list[str]:
         link.append(f"round trip {seconds(what_if.rtt_s)} ({what_if.rtt_from})")
     if what_if.bytes_per_s is not None:
         link.append(f"bandwidth at least {size(what_if.bytes_per_s)}/s")
-    lines = [f"The way to the server in this run: {', '.join(link)}."] if link else []
+    lines = [f"The network in this run: {', '.join(link)}."] if link else []
     reasons = dict.fromkeys(each.reason for each in what_if.predictions if each.reason)
     lines += [f"No prediction: {reason}." for reason in reasons]
     return lines + [line for each in what_if.predictions for line in _assumed(each)]

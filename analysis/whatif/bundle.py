@@ -1,4 +1,4 @@
-"""A bundle of the files that a run used: which files, triggered by which, and what it saves and does not help."""
+"""A bundle of the files that a run used: its files, its trigger, the time that it saves, and its limits."""
 
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ LAB_ERROR: Final = 0.20
 """The largest error of a predicted saving in the table of docs/bundle.md, as a share of the measured run, and at least 10 %."""
 BUNDLE_BYTES_PER_PATH: Final = 100
 ASSUMPTIONS: Final = (
-    "eight files are fetched at a time, and the chunks of a file one after the other; one thread of the client unpacks, as in this run",
+    "eight files are fetched at a time, and the chunks of a file one after the other; one thread of the client unpacks them, as in this run",
     "what was fetched in this run is not in the client's cache, and what was not fetched is",
     "the program does the same in the same time, whatever else the client does meanwhile",
 )
@@ -70,7 +70,7 @@ def choose(study: Study, trigger: str | None) -> Choice:
             f"the {study.recording.probe} probe records no files: record the run with eBPF or strace (as root), then make a bundle of it"
         )
     if study.recording.meta.get("redacted"):
-        raise NoBundle("the paths in this trace are hashed (--redact): record the run without that")
+        raise NoBundle("the paths in this trace are hashed (--redact): record the run without --redact")
     by_mount = _files_by_mount(study)
     if not by_mount:
         raise NoBundle("this run used no file on CVMFS whose name was seen: record one that does")

@@ -28,12 +28,16 @@ def limits(
         *_unused(files),
         *_before(before),
         *(
-            f"{pluralize(number, 'file')} of {fqrn}: a bundle lists files of its own repository only; make one for that, too (--trigger)"
+            f"{pluralize(number, 'file')} of {fqrn}: a bundle lists only files of its own repository; make another bundle for {fqrn} (--trigger)"
             for fqrn, number in elsewhere.items()
         ),
         *_queue(files),
         *_quota(mount, files),
-        *([f"{pluralize(left_out, 'file')} with a name that is not UTF-8, or too long: left out"] if left_out else []),
+        *(
+            [f"{pluralize(left_out, 'file')} not listed, because their names are not UTF-8 or too long"]
+            if left_out
+            else []
+        ),
     )
 
 
@@ -42,11 +46,13 @@ def _chunked(files: Sequence[BundleFile]) -> list[str]:
         (file for file in files if file.objects > 1 and file.fetched_objects), key=lambda file: -file.background_s
     )
     lines = [
-        f"{file.path}: its {file.objects:,} chunks are fetched one after the other, which takes {seconds(file.background_s)}, also in the background"
+        f"{file.path}: its {file.objects:,} chunks are fetched one after the other also in the background, which takes {seconds(file.background_s)}"
         for file in chunked[:MOST_FILES]
     ]
     further = len(chunked) - MOST_FILES
-    return lines + ([f"{pluralize(further, 'more file')} of several chunks: the same"] if further > 0 else [])
+    return lines + (
+        [f"{pluralize(further, 'more file')} with several chunks, for the same reason"] if further > 0 else []
+    )
 
 
 def _not_fetched(study: Study, files: Sequence[BundleFile]) -> list[str]:
@@ -63,14 +69,14 @@ def _unused(files: Sequence[BundleFile]) -> list[str]:
     unused = sum(max((file.size_bytes or 0) - file.used_bytes, 0) for file in files if file.fetched_objects)
     if not unused:
         return []
-    return [f"{size(unused)} of these files that the run did not use: whole files are fetched"]
+    return [f"{size(unused)} of these files that the run did not use, because whole files are fetched"]
 
 
 def _before(before: Sequence[str]) -> list[str]:
     if not before:
         return []
     return [
-        f"{pluralize(len(before), 'file')} that the run used before the trigger was opened, such as {before[0]}: not listed"
+        f"{pluralize(len(before), 'file')} that the run used before the trigger was opened, such as {before[0]} (not listed)"
     ]
 
 
@@ -79,8 +85,8 @@ def _queue(files: Sequence[BundleFile]) -> list[str]:
     if room == len(files):
         return []
     return [
-        f"the last {pluralize(len(files) - room, 'file')}: a client's queue takes the first {room:,} paths, and drops what finds no room; "
-        "make several bundles, each with a trigger of its own (--trigger)"
+        f"the last {pluralize(len(files) - room, 'file')}: the queue of a client has room for the first {room:,} paths, and the client drops the others; "
+        "make several bundles with different triggers (--trigger)"
     ]
 
 
@@ -89,5 +95,5 @@ def _quota(mount: Mount, files: Sequence[BundleFile]) -> list[str]:
     if mount.quota_bytes is None or total <= mount.quota_bytes:
         return []
     return [
-        f"these files have {size(total)}, and the client's cache takes {size(mount.quota_bytes)}: it evicts a part of them before it is used"
+        f"all files together: they have {size(total)}, the client's cache is limited to {size(mount.quota_bytes)}, and it evicts some of them before they are used"
     ]

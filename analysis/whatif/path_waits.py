@@ -84,7 +84,7 @@ def _amounts(study: Study) -> tuple[Ints, Ints, Ints, Ints]:
 
 @dataclass(frozen=True)
 class Link:
-    """What the trace tells of the way to the server: None where it tells nothing."""
+    """What the trace shows of the network to the server: None where it shows nothing."""
 
     rtt_s: float | None
     rtt_from: str

@@ -58,7 +58,7 @@ def what_if(study: Study, objects: Chunks, cause: Ints, changes: Changes) -> Wha
         ("in_memory", "everything in the page cache", lambda: _in_memory(basis)),
         ("local_copy", "a local copy, in the page cache", lambda: _local(basis)),
         ("round_trip", f"a round trip of {rtt}", lambda: _round_trip(basis, changes.rtt_s)),
-        ("near_proxy", "a proxy next door that has it all", lambda: _near_proxy(basis)),
+        ("near_proxy", "a near proxy that has every object", lambda: _near_proxy(basis)),
         ("parallel", at_once, lambda: _parallel(basis, changes.parallel)),
         ("larger_model", model, lambda: _larger(basis, objects, cause, changes.scale)),
     ]
@@ -77,7 +77,9 @@ def _prediction(
     error = LAB_ERROR.get(name) if study.recording.sees >= set(Sight) else None
     try:
         if not study.recording.sees_requests:
-            raise CannotTell(f"the {study.recording.probe} probe sees no request, so no time is known to be CVMFS's")
+            raise CannotTell(
+                f"the {study.recording.probe} probe sees no single request, so the time spent on CVMFS is not known"
+            )
         change, assumptions = predict()
     except CannotTell as reason:
         unknown = tuple(PredictedPhase(names[row], int(wall[row]) / 1e9, None) for row in np.flatnonzero(wall).tolist())
@@ -92,7 +94,7 @@ def _prediction(
 def _cached(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
     gone = basis.waits.of(*NETWORK, Class.CACHE_FILL)
     return -basis.by_row(gone) - basis.own.ousted_by_download, (
-        "objects are read from the client's cache as fast as those just written, which are in memory",
+        "objects are read from the client's cache as fast as in this run, in which they had just been written and were in memory",
     )
 
 
@@ -103,7 +105,7 @@ def _in_memory(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
     gone = np.where(read, blocked, waits.of(*NETWORK, Class.CACHE_FILL))
     return -basis.by_row(gone) - basis.own.filling - basis.own.ousted, (
         "files are still opened through the client",
-        "nothing else needs the memory",
+        "no other program needs the memory",
         *_not_seen(basis),
     )
 
@@ -111,20 +113,26 @@ def _in_memory(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
 def _local(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
     gone = basis.waits.of(*(Class(number) for number in BLOCKED_ON_CVMFS))
     return -basis.by_row(gone) - basis.own.filling - basis.own.ousted, (
-        "nothing of the time on CVMFS is left; opening local files is taken to cost nothing",
+        "no time on CVMFS is left; opening local files costs no time",
         *_not_seen(basis),
     )
 
 
 def _not_seen(basis: _Basis) -> tuple[str, ...]:
-    """Return what keeps a prediction too long, where the probe does not see all that the target's CPUs do for reading."""
+    """Return the assumptions that make a prediction too long if the probe did not observe faults or the scheduler."""
     recording = basis.study.recording
     return (
-        *(() if recording.sees_pages else ("what page faults cost the program's own CPU is not seen, and stays in",)),
+        *(
+            ()
+            if recording.sees_pages
+            else ("the CPU time of the program for page faults was not observed, so it is not subtracted",)
+        ),
         *(
             ()
             if recording.sees_scheduler
-            else ("how long the program waits for a CPU that the client has is not seen, and stays in",)
+            else (
+                "the time that the program waits for a CPU that the client uses was not observed, so it is not subtracted",
+            )
         ),
     )
 
@@ -134,14 +142,14 @@ def _round_trip(basis: _Basis, rtt_s: float) -> tuple[Ints, tuple[str, ...]]:
     waits, base_s = basis.waits, basis.link.rtt_s
     trips = _round_trips(waits)
     if not trips.any():
-        return np.zeros(basis.count, dtype=np.int64), ("nothing was fetched that anybody waited for",)
+        return np.zeros(basis.count, dtype=np.int64), ("the run waited for no fetch",)
     if base_s is None:
         raise CannotTell("no answer to a GET was seen, so the round trip of this run is not known")
     change = (trips * round((rtt_s - base_s) * 1e9)).astype(np.int64)
     spent = waits.of(Class.NETWORK_CONNECT, Class.NETWORK_REQUEST, Class.NETWORK_SHARED)
     assumptions = (
         f"the round trip of this run is {seconds(base_s)} ({basis.link.rtt_from})",
-        "one per GET and one per connect: the growth of TCP's window over a long way is not in it",
+        "each GET and each connect takes one round trip; slow start of TCP on a long path is not included",
     )
     return basis.by_row(np.maximum(change, -spent)), assumptions
 
@@ -166,21 +174,21 @@ def _near_proxy(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
     change = np.where(is_fetch, predicted_ns - spent, 0) - np.where(is_fetch, 0, shared // 2)
     assumptions = (
         f"the proxy answers in {seconds(PROXY_RTT_S)} and sends {size(PROXY_BYTES_PER_S)}/s; unpacking goes on as measured",
-        "half of what was waited for fetches of others is saved" if (shared[~is_fetch] > 0).any() else "",
+        "half of the time waited for fetches of other requests is saved" if (shared[~is_fetch] > 0).any() else "",
     )
     return basis.by_row(change), tuple(each for each in assumptions if each)
 
 
 def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
-    """Chunks that were fetched one after the other are asked for so many at a time, a new one as soon as one is there.
+    """Chunks that were fetched one after the other are fetched `at_once` at a time; the next one begins when one ends.
 
-    That takes each phase the longest of: all of the time shared by so many; unpacking, for which there is one thread; the bytes
-    on the wire; a single chunk.
+    In each phase that takes the longest of four times: the sum of the waits divided by `at_once`; unpacking, which one thread does; the
+    bytes on the wire; the longest single chunk.
     """
     waits = basis.waits
     chosen = np.flatnonzero(waits.foreseeable)
     if len(chosen) < 2:
-        return np.zeros(basis.count, dtype=np.int64), ("there are no two chunks that could be fetched at once",)
+        return np.zeros(basis.count, dtype=np.int64), ("fewer than two chunks could be fetched at the same time",)
     speed = basis.link.bytes_per_s
     if speed is None:
         raise CannotTell("no large object was fetched, so the bandwidth of the link is not known")
@@ -193,8 +201,8 @@ def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
     predicted_ns = np.maximum.reduce([*bounds, np.maximum.reduceat(wait_ns, first)])
     saved = add_by_group(row[first], np.maximum(sequential_ns - predicted_ns, 0), basis.count)
     assumptions = (
-        f"the link brings no more than the {size(speed)}/s at which the fastest object came",
-        "one thread of the client unpacks, as in this run; what is fetched ahead is what was needed next",
+        f"the link transfers at most {size(speed)}/s, the rate of the fastest object of this run",
+        "one thread of the client unpacks, as in this run; exactly the chunks that the run needs next are fetched ahead",
     )
     return -saved, assumptions
 
@@ -204,8 +212,8 @@ def _larger(basis: _Basis, objects: Chunks, cause: Ints, scale: float) -> tuple[
     if longer_ns is None:
         raise CannotTell("no model load was seen: the target made no call of the GenAI library that could be marked")
     return longer_ns, (
-        "tensors are larger, not more: files are opened and looked up as often",
-        "chunks are as large as they are; pages that generation touches first lie as far into the larger file as into this one",
+        "the model has the same number of tensors, which are larger: files are opened and looked up as often",
+        "chunks keep their size; pages that generation touches first are at the same relative offsets of the file",
         "packing weights in the load, and all computing of prefill and decode, takes time in proportion to the weights",
-        "memory and the client's cache hold it",
+        "the memory and the client's cache are large enough for it",
     )

@@ -318,7 +318,7 @@ class Trace:
 
     @property
     def what_if(self) -> pd.DataFrame:
-        """One row: what the predictions know of the way to the server."""
+        """One row: what the predictions know of the network to the server."""
         return self.table("what_if")
 
     @property

@@ -30,22 +30,44 @@ if TYPE_CHECKING:
     help="States of the caches to measure in.",
 )
 @click.option("--repeats", default=5, show_default=True, metavar="N", type=int, help="Runs in each state.")
-@click.option("--seed", type=int, help="Of the random order of the runs. [default: a new one, which is printed]")
-@click.option("--trace", "trace_all", is_flag=True, help="Trace all runs but one in each state, instead of only one.")
+@click.option("--seed", type=int, help="Seed of the random order of the runs. [default: a new one, which is printed]")
 @click.option(
-    "--variant", "variants", metavar="NAME=ARGS", multiple=True, help="Measure SCRIPT with these further ARGS, too."
+    "--trace",
+    "trace_all",
+    is_flag=True,
+    help="Trace all runs except one in each state. Without it, one run in each state is traced.",
 )
-@click.option("--sweep", metavar="AXIS=LIST", help="On the lab: measure at each value of size, chunk, quota, delay …")
-@click.option("--hold-out", metavar="VALUE", help="Value of the sweep that the law predicts. [default: the largest]")
-@click.option("--lab", "lab", metavar="LIST", help="Bring up a lab for it: size=64MB,delay=20ms,client=cvmfs2 …")
-@click.option("--model", "models", metavar="PATH", multiple=True, help="Files on CVMFS that no argument names.")
+@click.option(
+    "--variant", "variants", metavar="NAME=ARGS", multiple=True, help="Also measure SCRIPT with these additional ARGS."
+)
+@click.option(
+    "--sweep",
+    metavar="AXIS=LIST",
+    help="Measure on the lab at each value of one axis: size, chunk, quota, delay, bandwidth or threads.",
+)
+@click.option(
+    "--hold-out", metavar="VALUE", help="Value of the sweep that is predicted from the others. [default: the largest]"
+)
+@click.option(
+    "--lab",
+    "lab",
+    metavar="LIST",
+    help="Measure on a lab that is started for it, such as size=64MB,delay=20ms,client=cvmfs2.",
+)
+@click.option(
+    "--model",
+    "models",
+    metavar="PATH",
+    multiple=True,
+    help="Files on CVMFS that the script uses and no argument names.",
+)
 @click.option("--python", metavar="PATH", help="Python for the script; as for cvtrace run.")
 @click.option("--user", metavar="NAME", help="Run the script as this user (root only); default: who called sudo.")
 @click.option(
     "--copy-to",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Where the local copy goes. [default: the output folder]",
+    help="Folder for the local copy. [default: the output folder]",
 )
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the results.")
 @click.option("--force", is_flag=True, help="Replace results that are there.")

@@ -27,7 +27,9 @@ MOST_BYTES: Final = 256 << 20
 @click.command(short_help="Write a bundle, with which clients since 2.14 prefetch what a run used.")
 @click.argument("trace", type=TRACE)
 @click.option(
-    "--trigger", metavar="PATH", help="File whose opening triggers it; default: the first of the main folder."
+    "--trigger",
+    metavar="PATH",
+    help="File whose opening starts the prefetch; default: the first file of the main folder.",
 )
 @click.option(
     "-o",
@@ -39,10 +41,10 @@ MOST_BYTES: Final = 256 << 20
     "--list",
     "list_file",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="Write the files' paths, too, a line each.",
+    help="Also write the paths of the files to this file, one on each line.",
 )
 @click.option("--force", is_flag=True, help="Replace what is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print what it saves and does not help as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the bundle, the saved time and its limits as JSON.")
 def command(
     trace: Path, trigger: str | None, output: Path | None, list_file: Path | None, force: bool, as_json: bool
 ) -> None:
@@ -51,11 +53,11 @@ def command(
     Publish it beside TRIGGER. Clients since 2.14 with CVMFS_PREFETCH_FILEBUNDLES=yes fetch these files in the background when TRIGGER is opened. By default,
     TRIGGER is the file that the run used first in the folder of which it used most bytes.
 
-    What it saves is predicted by a replay of the run's fetches, so TRACE should be of a run on an empty cache.
+    The saved time is predicted from the fetches of the run, so TRACE should be of a run with an empty client's cache.
     """
     if [output, list_file].count(STDOUT) + as_json > 1:
         raise click.UsageError(
-            "only one of the bundle, the list and the JSON can go to stdout: write the others to files"
+            "only one of the bundle, the list and the JSON can be written to stdout: write the others to files"
         )
     from cvtrace.analysis.attribution.study import sensible_times, study_of
     from cvtrace.analysis.whatif.bundle import NoBundle, choose, plan
@@ -92,19 +94,19 @@ def _place(output: Path | None, name: str) -> Path:
 
 
 def _as_it_is_now(choice: Choice) -> tuple[Choice, dict[str, Listing]]:
-    """Look at the files where the repository is mounted: how large they are, of which objects, and which are gone. Raises NoBundle if all are."""
+    """Read the sizes and objects of the files where the repository is mounted, and drop files that are gone. Raises NoBundle if all are gone."""
     from cvtrace.analysis.whatif.bundle import Listing, NoBundle
     from cvtrace.probes.cvmfs.deadline import NoAnswer, within
 
     paths = [file.path for file in choice.files]
     try:
-        with doing("looking at the files"):
+        with doing("reading the sizes and chunks of the files"):
             answer = within(LOOK_S, partial(_look, choice.mount.path, choice.mount.fqrn, paths), MOST_BYTES)
     except (NoAnswer, OSError):
         answer = {}
     gone = {path for path, listing in answer.items() if listing is None}
     if gone:
-        say(f"{len(gone):,} of the files are not in the repository any more, such as {min(gone)}: left out")
+        say(f"left out: {len(gone):,} of the files, such as {min(gone)}, are not in the repository any more")
     files = tuple(file for file in choice.files if file.path not in gone)
     if not files:
         raise NoBundle("none of the files that the run used is in the repository any more: record a run")
@@ -153,14 +155,15 @@ def _lines(bundle: BundlePlan, place: Path) -> list[str]:
     amount = f", {size(sum(known))}" if len(known) == len(bundle.files) else ""
     folder = bundle.directory.rstrip("/")
     lines = [
-        f"{'the bundle' if place == STDOUT else place}: {pluralize(len(bundle.files), 'file')}{amount}, triggered by {bundle.trigger}",
-        f"Publish it as {bundle.mountpoint}{folder}/{bundle.name}",
-        "It needs clients since 2.14 with CVMFS_PREFETCH_FILEBUNDLES=yes; others ignore it.",
+        f"{'The bundle' if place == STDOUT else place} lists {pluralize(len(bundle.files), 'file')}{amount}.",
+        f"Clients prefetch them when {bundle.trigger} is opened.",
+        f"Publish the bundle as {bundle.mountpoint}{folder}/{bundle.name}",
+        "Clients since 2.14 with CVMFS_PREFETCH_FILEBUNDLES=yes use it; others ignore it.",
         "",
-        f"What it saves: {_saving(bundle.prediction)}",
+        f"Saves: {_saving(bundle.prediction)}",
     ]
     if bundle.does_not_help:
-        lines += ["What it does not help:", *(f"  - {sentence}" for sentence in bundle.does_not_help)]
+        lines += ["Does not help:", *(f"  - {sentence}" for sentence in bundle.does_not_help)]
     return [printable(line) for line in lines]
 
 
@@ -173,9 +176,9 @@ def _saving(prediction: BundlePrediction) -> str:
         or prediction.saves_s is None
         or prediction.background_s is None
     ):
-        return f"not known, {prediction.reason}"
+        return f"unknown, because {prediction.reason}"
     error = f" (error in the lab: up to {prediction.lab_error:.0%} of the run)" if prediction.lab_error else ""
     return (
-        f"{seconds(max(prediction.saves_s, 0.0))} of {seconds(prediction.measured_s)}{error}. The run waits {seconds(max(prediction.predicted_wait_s, 0.0))} for these fetches, not "
-        f"{seconds(prediction.fetch_wait_s)}; all is there {seconds(prediction.background_s)} after the trigger was opened."
+        f"{seconds(max(prediction.saves_s, 0.0))} of {seconds(prediction.measured_s)}{error}. The run then waits {seconds(max(prediction.predicted_wait_s, 0.0))} for these fetches instead "
+        f"of {seconds(prediction.fetch_wait_s)}. The last file is fetched {seconds(prediction.background_s)} after the trigger was opened."
     )

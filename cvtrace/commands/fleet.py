@@ -107,7 +107,7 @@ def _fleet(traces: tuple[str, ...], scheduler: str | None, workers: int | None, 
             )
     except NoDask as missing:
         raise click.UsageError(
-            f"several traces at once need the Python package {missing}: {how_to_add('fleet')}; --workers 1 does without it"
+            f"several workers need the Python package {missing}: {how_to_add('fleet')}; --workers 1 works without it"
         ) from None
     except (NoTraces, TwiceThere, ClusterUnusable) as error:
         raise click.UsageError(str(error)) from None

@@ -51,7 +51,7 @@ OPTIONS: Final = (
     click.option(
         "--max-size",
         metavar="SIZE",
-        help="Keep at most so much on disk while recording, such as 500MB: the oldest events are dropped.",
+        help="Keep at most this much on disk while recording, such as 500MB: the oldest events are dropped.",
     ),
     click.option("--buffer", metavar="SIZE", help="Size of the buffer for events (eBPF); default: 32MB."),
     click.option(

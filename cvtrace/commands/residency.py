@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "cvtrace-residency/1"
 BAR: Final = 12
+SHORTEST_BAR: Final = 4
 SHADES: Final = (("█", "green"), ("▒", "yellow"), ("░", "red"), ("·", "dim"))
-"""Of bytes in the page cache, in the client's cache only, in neither, and of those that nobody can tell of."""
+"""Of bytes in the page cache, in the client's cache only, in neither, and of unknown place."""
+FIGURES: Final = ("size", "page cache", "client cache", "remote")
+UNLIMITED: Final = 10_000
+"""Columns of what is not printed to a terminal: a program that reads names needs whole ones."""
 SHOWN_FILES: Final = 40
 
 
@@ -64,11 +68,11 @@ class Parts:
 def command(paths: tuple[Path, ...], with_tensors: bool, as_json: bool, watch: bool) -> None:
     """Show where the bytes of PATH are at this moment: files, or folders with all files below them.
 
-    Nothing is fetched and no cache changes: a file whose open(2) would fetch it is not opened, and its pages count as unknown.
-    The client's cache belongs to the client: without root its content is unknown.
+    Fetches nothing and changes no cache. Files that open(2) would fetch are not opened; their pages count as unknown.
+    Without root, the content of the client's cache is unknown.
     """
     if watch and as_json:
-        raise click.UsageError("--watch draws on the terminal: leave out --json, or call it again and again")
+        raise click.UsageError("--watch draws on the terminal and cannot print JSON: leave out --watch or --json")
     look = _looker([str(path.absolute()) for path in paths], with_tensors)
     if watch:
         _watch(look)
@@ -108,7 +112,7 @@ def _tensors(rows: Sequence[FileResidency], mounts: Sequence[Mount]) -> tuple[li
     models = [row for row in rows if is_model(row.file.path)]
     local = [row for row in models if _header_is_local(row)]
     reasons = [
-        f"the tensors of {row.file.path} are not shown: reading its header might fetch it (root sees what the client's cache holds)"
+        f"the tensors of {row.file.path} are not shown: its header may not be in the client's cache, and reading it would fetch it (root can see what the cache holds)"
         for row in models
         if row not in local
     ]
@@ -199,12 +203,13 @@ def _sum(values: Sequence[Any]) -> int | None:
 def _drawn(rows: Sequence[FileResidency], tensors: Sequence[Tensor]) -> str:
     from rich.console import Console
 
+    is_terminal = sys.stdout.isatty()
+    width = max(shutil.get_terminal_size().columns, 80) if is_terminal else UNLIMITED
     console = Console(
-        file=sys.stdout, force_terminal=sys.stdout.isatty(), highlight=False, no_color="NO_COLOR" in os.environ,
-        width=max(shutil.get_terminal_size().columns, 80),
+        file=sys.stdout, force_terminal=is_terminal, highlight=False, no_color="NO_COLOR" in os.environ, width=width
     )  # fmt: skip
     with console.capture() as capture:
-        console.print(_table(rows))
+        console.print(_table(rows, width))
         console.print(_legend())
         if tensors:
             console.print()
@@ -212,37 +217,51 @@ def _drawn(rows: Sequence[FileResidency], tensors: Sequence[Tensor]) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
-def _table(rows: Sequence[FileResidency]) -> Any:
+def _table(rows: Sequence[FileResidency], width: int) -> Any:
+    """Return the table of the files in `width` columns. Long names take the room of the bar, and are then shortened in the middle."""
     from rich.table import Table
     from rich.text import Text
 
-    from cvtrace.analysis.contract.quantities import pluralize, size
+    from cvtrace.analysis.contract.quantities import pluralize
+    from cvtrace.analysis.report.names import shortened
 
-    table = Table(box=None, padding=(0, 1), pad_edge=False)
-    table.add_column("file", overflow="fold", min_width=22)
-    for name in ("size", "page cache", "client cache", "remote"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", min_width=BAR, no_wrap=True)
     start = os.path.commonpath([str(Path(row.file.path).parent) for row in rows]) if rows else ""
     largest = sorted(rows, key=lambda row: -row.file.size)[:SHOWN_FILES]
     shown = [row for row in rows if row in largest]
-    for row in shown:
-        table.add_row(printable(row.file.path[len(start) :].lstrip("/")), *_cells(row), _bar(parts_of(row)))
+    lines = [(printable(row.file.path[len(start) :].lstrip("/")), _cells(row), parts_of(row)) for row in shown]
+    total = _total(rows)
+    cells = [*(cells for _, cells, _ in lines), total[0], FIGURES]
+    room = width - sum(2 + max(len(row[column]) for row in cells) for column in range(len(FIGURES))) - 2
+    longest = max((len(name) for name, _, _ in lines), default=0)
+    bar = min(room - longest, BAR) if room - longest >= SHORTEST_BAR else 0
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("file", no_wrap=True)
+    for name in FIGURES:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name, figures, parts in lines:
+        table.add_row(Text(shortened(name, room - bar)), *figures, _bar(parts, bar))
     if len(rows) > len(shown):
         left = len(rows) - len(shown)
         table.add_row(Text(f"and {pluralize(left, 'smaller file')}", style="dim"), *[""] * 5)
     if len(rows) != 1:
-        parts = [parts_of(row) for row in rows]
-        sums = (
-            Parts(*(sum(values) for values in zip(*(vars(each).values() for each in parts), strict=True)))
-            if parts
-            else Parts(0, 0, 0, 0)
-        )
-        columns = ((row.page_cache_bytes, row.client_cache_bytes, row.remote_bytes) for row in rows)
-        totals = [_sum(values) for values in zip(*columns, strict=True)] or [0, 0, 0]
-        cells = ["?" if value is None else size(value) for value in totals]
-        table.add_row(Text("total", style="bold"), size(sums.size), *cells, _bar(sums))
+        table.add_row(Text("total", style="bold"), *total[0], _bar(total[1], bar))
     return table
+
+
+def _total(rows: Sequence[FileResidency]) -> tuple[list[str], Parts]:
+    """Return the figures of all files together, and where their bytes are; where a part is unknown, the known one is a lower bound."""
+    from cvtrace.analysis.contract.quantities import size
+
+    values = [(row.page_cache_bytes, row.client_cache_bytes, row.remote_bytes) for row in rows]
+    figures = []
+    for column in zip(*values, strict=True) if values else ((), (), ()):
+        known = sum(value for value in column if value is not None)
+        is_whole = None not in column
+        figures.append(size(known) if is_whole else f"≥ {size(known)}" if known else "?")
+    parts = [parts_of(row) for row in rows]
+    sums = [sum(getattr(each, field.name) for each in parts) for field in fields(Parts)]
+    return [size(sum(row.file.size for row in rows)), *figures], Parts(*sums)
 
 
 def _cells(row: FileResidency) -> list[str]:
@@ -252,16 +271,16 @@ def _cells(row: FileResidency) -> list[str]:
     return [size(row.file.size), *("?" if value is None else size(value) for value in values)]
 
 
-def _bar(parts: Parts) -> Any:
-    """Return a bar; what is there at all gets a cell of its own, however small it is."""
+def _bar(parts: Parts, length: int) -> Any:
+    """Return a bar; a place with few bytes gets one cell, so that it is visible."""
     from rich.text import Text
 
     values = (parts.page_cache, parts.client_cache, parts.remote, parts.unknown)
-    if not parts.size:
+    if not parts.size or not length:
         return Text("")
-    cells = [max(round(BAR * value / parts.size), 1) if value else 0 for value in values]
-    while sum(cells) != BAR:
-        cells[cells.index(max(cells))] += 1 if sum(cells) < BAR else -1
+    cells = [max(round(length * value / parts.size), 1) if value else 0 for value in values]
+    while sum(cells) != length:
+        cells[cells.index(max(cells))] += 1 if sum(cells) < length else -1
     return Text.assemble(*((mark * count, style) for (mark, style), count in zip(SHADES, cells, strict=True)))
 
 
@@ -299,5 +318,8 @@ def _watch(look: Look) -> NoReturn:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             rows, tensors, _ = look()
-            live.update(Group(_table(rows), _legend(), *([_tensor_table(tensors)] if tensors else [])), refresh=True)
+            live.update(
+                Group(_table(rows, max(console.width, 80)), _legend(), *([_tensor_table(tensors)] if tensors else [])),
+                refresh=True,
+            )
             time.sleep(1)

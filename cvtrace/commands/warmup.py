@@ -44,9 +44,9 @@ def command(paths: tuple[Path, ...], threads: int, only_needed: bool, check: boo
     from cvtrace.tracer.user import calling_user, switch_user
 
     if yes and not evict:
-        raise click.UsageError("--yes answers the question of --evict: it does nothing alone")
+        raise click.UsageError("--yes has no effect without --evict: leave it out, or add that")
     if check and evict:
-        raise click.UsageError("--check changes nothing, and --evict empties caches: give one of them")
+        raise click.UsageError("--check has no effect with --evict: leave one of the two out")
     caller = calling_user(os.environ)
     ranges, revisions = _ranges(paths, switch_to(caller), only_needed=only_needed)
     names = dict.fromkeys(path for path, _, _ in ranges) if ranges else [str(path.absolute()) for path in paths]
@@ -182,7 +182,7 @@ def _say_missing(files: Sequence[File], cached: Sequence[tuple[bool, ...] | None
 
 
 def _warn_of_quota(mounts: Sequence[Mount], pieces: Sequence[Piece]) -> None:
-    """Say it before, if the client is going to evict what it has just fetched."""
+    """Warn if the files are larger than the client's cache, so that it evicts some of them again."""
     from cvtrace.analysis.contract.quantities import size
     from cvtrace.probes.cvmfs.quota import LIMIT, megabytes
     from cvtrace.probes.cvmfs.talk import ask
@@ -195,7 +195,7 @@ def _warn_of_quota(mounts: Sequence[Mount], pieces: Sequence[Piece]) -> None:
             continue
         if quota is not None and total > quota:
             say(
-                f"{size(total)} are to be fetched and the cache of {mount.path} takes {size(quota)}: the client evicts a part of them again"
+                f"the files to fetch have {size(total)} and the client's cache of {mount.path} is limited to {size(quota)}: the client will evict some of them again"
             )
 
 
@@ -213,24 +213,24 @@ def _fetch(pieces: Sequence[Piece], threads: int, files: int) -> None:
             took_s = warming.run(show)
     except KeyboardInterrupt:
         done = warming.progress
-        say(f"stopped: {size(done.bytes)} of {size(total)} are in the client's cache, and stay there")
+        say(f"stopped: {size(done.bytes)} of {size(total)} were fetched and stay in the client's cache")
         raise
     done = warming.progress
     say(
-        f"{pluralize(done.pieces, 'object')} of {pluralize(len({piece.path for piece in pieces}), 'file')}, {size(done.bytes)}, "
+        f"read {pluralize(done.pieces, 'object')} of {pluralize(len({piece.path for piece in pieces}), 'file')}, {size(done.bytes)}, "
         f"in {seconds(took_s)} ({size(done.bytes / took_s)}/s), {threads} at a time"
     )
     for sentence in done.failures[:SHOWN]:
         say(f"not read: {sentence}")
     if len(done.failures) > SHOWN:
-        say(f"not read: {len(done.failures) - SHOWN} more objects")
+        say(f"{len(done.failures) - SHOWN} more objects were not read")
     if done.failures:
         raise click.exceptions.Exit(1)
 
 
 @contextmanager
 def _shown(total: int) -> Iterator[Callable[[Progress], None]]:
-    """Yield what draws how far the reading is, with rate and time left; on a terminal only."""
+    """Yield a function that draws progress, rate and time left; without a terminal it draws nothing."""
     if not sys.stderr.isatty():
         yield lambda progress: None
         return
@@ -266,5 +266,5 @@ def _evict(files: Sequence[File], mounts: Sequence[Mount], *, yes: bool) -> None
         except OSError as failure:
             raise click.UsageError(f"the client of {mount.path} did not empty its cache: {failure}") from None
     say(
-        f"the cache of {names} is empty but for what is open, and the pages of {pluralize(len(files), 'file')} are dropped"
+        f"emptied the client's cache of {names}, except for objects that are open, and dropped the pages of {pluralize(len(files), 'file')}"
     )

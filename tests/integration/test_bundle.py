@@ -93,7 +93,7 @@ def test_a_bundle_lists_what_the_run_used_after_its_trigger(cold: Path, tmp_path
     assert [path.partition("/mnt")[2] for path in mounted] == ["/app/first", *USED]
     # and it says where to publish it, what it saves, and what it does not help
     assert f"Publish it as {mounted[0].removesuffix('first')}.cvmfsbundle-first\n" in done.stdout
-    assert "What it saves: " in done.stdout
+    assert "Saves: " in done.stdout
     assert f"/app/weights: its {CHUNKS} chunks are fetched one after the other" in done.stdout
     # AND WHEN it is there already / THEN it is replaced only with --force
     again = cvtrace("bundle", cold, cwd=tmp_path)
@@ -109,7 +109,7 @@ def test_another_trigger_lists_what_follows_it(cold: Path, tmp_path: Path) -> No
     assert any("39 files that the run used before" in sentence for sentence in report["does_not_help"])
     printed = cvtrace("bundle", cold, "--trigger", "/app/part38", "-o", "-")
     assert json.loads(printed.stdout)["dependencies"] == ["/app/part39", "/app/weights"]
-    assert "What it saves" in printed.stderr
+    assert "Saves: " in printed.stderr
 
 
 def test_the_predicted_saving_is_the_measured_one(served: Lab, cold: Path, tmp_path: Path) -> None:
@@ -173,6 +173,6 @@ def test_files_that_are_gone_are_left_out_and_said(served: Lab, cold: Path, tmp_
         done = cvtrace("bundle", cold, "-o", tmp_path / "out")
     # THEN it is made without them
     assert done.returncode == 0, done.stderr
-    assert "2 of the files are not in the repository any more, such as /app/part00: left out" in done.stderr
+    assert "left out: 2 of the files, such as /app/part00, are not in the repository any more" in done.stderr
     listed = json.loads((tmp_path / "out").read_text())["dependencies"]
     assert listed == [path for path in USED if not path.endswith(("part00", "part01"))]

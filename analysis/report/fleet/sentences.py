@@ -77,8 +77,8 @@ def start(report: FleetReport) -> list[str]:
         f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(begin.first_unix_s))} UTC"
     )
     queue = (
-        f"at most {begin.most_waiting:.1f} GETs waited at once for a first byte of {where}, {seconds(begin.peak_s)} after the first; a "
-        f"first byte took {seconds(begin.waited_s)} on average; {size(begin.most_bytes_per_s)} were requested in the fullest second"
+        f"at most {begin.most_waiting:.1f} GETs waited at the same time for a first byte from {where}, {seconds(begin.peak_s)} after the first GET; "
+        f"a first byte took {seconds(begin.waited_s)} on average; at most {size(begin.most_bytes_per_s)} were requested within one second"
     )
     return [together, queue]
 
@@ -89,8 +89,8 @@ def shared(report: FleetReport) -> list[str]:
     if not row.fetches:
         return []
     lines = [
-        f"{pluralize(row.objects, 'object')} ({size(row.bytes - row.repeated_bytes)}) were fetched by {pluralize(row.fetches, 'GET')} "
-        f"({size(row.bytes)}), {row.shared_objects:,} of them by two nodes or more",
+        f"{pluralize(row.fetches, 'GET')} ({size(row.bytes)}) fetched {pluralize(row.objects, 'different object')} "
+        f"({size(row.bytes - row.repeated_bytes)}); two or more nodes fetched {row.shared_objects:,} of them",
         *_saved(report, row),
     ]
     if row.hits or row.misses:
@@ -102,22 +102,22 @@ def _saved(report: FleetReport, row: Shared) -> list[str]:
     lines = []
     if row.warm_proxy_saves_s is not None and row.median_saves_s is not None:
         lines.append(
-            f"a warm site proxy would have saved {size(row.bytes)} from the servers and {seconds(row.warm_proxy_saves_s)} on "
-            f"{pluralize(row.predicted_nodes, 'node')}, {seconds(row.median_saves_s)} of the median node (it answers in 0.5 ms, 1 Gbit/s to each)"
+            f"a site proxy that has every object would have saved {size(row.bytes)} from the servers and {seconds(row.warm_proxy_saves_s)} on "
+            f"{pluralize(row.predicted_nodes, 'node')}, {seconds(row.median_saves_s)} on the median node (if it answers in 0.5 ms and sends 1 Gbit/s to each node)"
         )
     lines.append(
-        f"one that begins empty would have saved {size(row.repeated_bytes)} ({pluralize(row.repeated_fetches, 'GET')})"
+        f"a site proxy that is empty at first would have saved {size(row.repeated_bytes)} from the servers ({pluralize(row.repeated_fetches, 'GET')})"
     )
     median = next((each.median for each in report.spreads if each.name == "work_s"), 0.0)
     if row.one_link_s > LONG_LINK * median:
-        lines.append(f"all these bytes take {seconds(row.one_link_s)} on one link of 1 Gbit/s")
+        lines.append(f"one link of 1 Gbit/s takes {seconds(row.one_link_s)} for the bytes of all nodes")
     return lines
 
 
 def shared_file(row: SharedObject) -> str:
     """Return by how many nodes a file or object was fetched."""
-    name = row.path or row.object or "over HTTPS, names not seen"
-    return f"{name}: {pluralize(row.nodes, 'node')}, {pluralize(row.fetches, 'GET')}, {size(row.bytes)}, {size(row.repeated_bytes)} of it again"
+    name = row.path or row.object or "objects over HTTPS, whose names are not recorded"
+    return f"{name}: {pluralize(row.nodes, 'node')}, {pluralize(row.fetches, 'GET')}, {size(row.bytes)}, of which {size(row.repeated_bytes)} were repeated"
 
 
 def evicting(report: FleetReport) -> list[str]:
@@ -137,7 +137,7 @@ def evicting(report: FleetReport) -> list[str]:
     limit = f" (limit {size(min(quotas))}, used {size(max(row.working_set_bytes for row in rows))})" if quotas else ""
     total = sum(row.fetched_again_bytes for row in rows)
     return [
-        f"the cache of {pluralize(len(rows), 'node')} evicted what was needed again{limit}, {size(total)} fetched again: {names}"
+        f"on {pluralize(len(rows), 'node')} the client's cache evicted objects that were needed again{limit}; {size(total)} were fetched again: {names}"
     ]
 
 
@@ -159,13 +159,13 @@ def failed(report: FleetReport) -> list[str]:
 def clocks(report: FleetReport) -> list[str]:
     """Return how far the nodes' clocks may be apart."""
     row = report.clocks
-    lines = ["times are aligned by each node's own wall clock, and none is moved"]
+    lines = ["times are those of each node's own wall clock; they are not corrected"]
     if row.apart_at_most_s is not None:
         lines.append(f"two clocks differ by {seconds(row.apart_at_most_s)} at most")
     else:
         lines.append(
-            f"how far they differ is not known of all nodes: {row.bounded:,} of {row.nodes:,} are bounded by the Date of HTTP answers, "
-            f"{row.synchronised:,} are synchronised by NTP"
+            f"the difference of the clocks is not known for all nodes: the Date of HTTP answers bounds {row.bounded:,} of {row.nodes:,}, "
+            f"and {row.synchronised:,} are synchronised by NTP"
         )
     if row.largest_error_s is not None:
         lines.append(

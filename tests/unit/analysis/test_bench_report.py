@@ -31,8 +31,15 @@ def test_the_table_has_a_row_for_each_state_with_ratio_spread_and_interval() -> 
     assert max(map(len, lines)) <= 120
 
 
-def test_a_table_fits_80_columns() -> None:
-    assert max(map(len, render(bench(info(), loads(TIMES)), 80).splitlines())) <= 80
+def test_a_table_fits_80_columns_with_one_line_for_each_state() -> None:
+    # GIVEN a bench with a traced run in each state
+    traced = [run(state, 1.0, traced=True) for state in TIMES]
+    # WHEN it is printed in 80 columns
+    lines = render(bench(info(), [*loads(TIMES), *traced]), 80).splitlines()
+    # THEN no line is longer, and each of the two tables has one line for each state
+    assert max(map(len, lines)) <= 80
+    for state in TIMES:
+        assert sum(line.split()[:1] == [state] for line in lines) == 2
 
 
 def test_a_state_without_a_run_has_a_row() -> None:

@@ -204,7 +204,7 @@ def test_damaged_tables_are_skipped(traces: Path, tmp_path: Path) -> None:
         ("classes", "trace", "/elsewhere", "classes has rows of traces that are not among the nodes"),
         ("activity", "width_ns", 0, "activity.width_ns has a number that is less than 1"),
         ("objects", "fetches", None, "objects.fetches has empty cells"),
-        ("nodes", "work_s", float("nan"), "nodes.work_s has a number that is none"),
+        ("nodes", "work_s", float("nan"), "nodes.work_s has a cell that is not a number"),
         ("load", "bin_unix_ns", 2**63 - 1, "load.bin_unix_ns has a number that is too large"),
     ],
 )

@@ -28,7 +28,7 @@ from cvtrace.tracer.user import current_user
         ("hot", 0, 2, "fetched 2 objects"),
         ("local", 0, 0, ""),
         ("local", 5, 0, "answered 5 reads"),
-        ("cold", None, 3, "did not tell"),
+        ("cold", None, 3, "could not all be read"),
         ("hot", -4, 0, "restarted"),
     ],
 )
