@@ -27,9 +27,8 @@ from cvtrace.probes.cvmfs.mounts import Mount
 from cvtrace.probes.cvmfs.talk import ask
 from cvtrace.probes.residency.cache_files import InMemory, drop_from_memory, in_memory, read_into_memory
 from cvtrace.probes.residency.survey import client_caches, drop_pages, residency
-from cvtrace.probes.residency.warming import Piece, Warming
+from cvtrace.probes.residency.warming import READERS, Piece, Warming
 
-READERS: Final = 8
 CLEANUP_S: Final = 120.0
 DISK_S: Final = 600.0
 NOTHING: Final = 0.01

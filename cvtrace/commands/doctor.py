@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,9 +44,23 @@ NAMES: Final = {"ebpf": "eBPF", "strace": "strace", "portable": "the portable pr
     metavar="PATH",
     help="Python of the scripts; default: that of the active environment, else cvtrace's own.",
 )
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="With --model, also measure the network with four requests to the server, and say how long a cold load takes at least.",
+)
+@click.option("--yes", is_flag=True, help="Send these requests without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; its names are stable.")
 @click.pass_context
-def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, python: str | None, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    mounts: tuple[str, ...],
+    model: Path | None,
+    python: str | None,
+    measure: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Check what can be observed on this machine and how to fix the rest; also check its CVMFS mounts.
 
     Exit code 0: `cvtrace run` gives a complete answer. 1: a check failed, so the answer is partial. 3: no CVMFS mount answers.
@@ -58,18 +73,41 @@ def command(ctx: click.Context, mounts: tuple[str, ...], model: Path | None, pyt
     from cvtrace.tracer.target import find_interpreter
     from cvtrace.tracer.user import acting_as, calling_user
 
+    if measure and model is None:
+        raise click.UsageError("--measure needs --model DIR: it says how long the load of a model takes at least")
     caller = calling_user(os.environ)
     environ = caller_environment(os.environ, caller)
     with acting_as(caller):
         interpreter = find_interpreter(python, environ)
     as_user = AsUser(caller.uid, caller.gid, caller.groups) if caller.is_other else None
     with opened_by(caller, LOOK_S, lambda: find_libraries(interpreter, environ)) as libraries:
-        examination = examine(mounts, model, interpreter, tuple(each.path for each in libraries), environ, as_user)
+        examination = examine(
+            mounts,
+            model,
+            interpreter,
+            tuple(each.path for each in libraries),
+            environ,
+            as_user,
+            _agree(yes=yes) if measure else None,
+        )
     if as_json:
         click.echo(json.dumps(_as_dict(examination), indent=2))
     else:
         _print(examination)
     ctx.exit(examination.exit_code)
+
+
+def _agree(*, yes: bool) -> Callable[[str], bool]:
+    """Return what asks the user whether requests may be sent."""
+
+    def agree(what: str) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{printable(what)}: add --yes to agree")
+        return click.confirm(f"{printable(what[:1].upper() + what[1:])}. Go on?", err=True)
+
+    return agree
 
 
 def _as_dict(examination: Examination) -> dict[str, object]:
@@ -108,7 +146,9 @@ def _print(examination: Examination) -> None:
     )
     heading = None
     for each in examination.findings:
-        title = TITLES.get(each.group) or (f"CVMFS {printable(each.mount)}" if each.mount else "CVMFS")
+        title = (
+            TITLES.get(each.group) or _of_model(each) or (f"CVMFS {printable(each.mount)}" if each.mount else "CVMFS")
+        )
         if title != heading:
             console.print() if heading else None
             console.print(title, style="bold", markup=False)
@@ -117,6 +157,10 @@ def _print(examination: Examination) -> None:
     console.print()
     console.print(_conclusion(examination), style="bold", markup=False)
     click.echo("\n".join(line.rstrip() for line in out.getvalue().splitlines()))
+
+
+def _of_model(finding: Finding) -> str:
+    return f"Loading the model from {printable(finding.mount or '')}" if finding.group == "model" else ""
 
 
 def _row(finding: Finding) -> object:
@@ -129,7 +173,7 @@ def _row(finding: Finding) -> object:
     table.add_column(width=19, no_wrap=True)
     table.add_column(overflow="fold")
     text = Text(printable(finding.sentence))
-    if finding.mend and finding.status != "ok":
+    if finding.mend and (finding.status != "ok" or finding.group == "model"):
         text.append(f"\n→ {printable(finding.mend)}", style="cyan")
     table.add_row(Text(mark, style=style), Text(printable(finding.name)), text)
     return table

@@ -22,6 +22,7 @@ from cvtrace.probes.cvmfs.survey import survey
 from cvtrace.probes.doctor.cached import cached, files_of_model, unchunked
 from cvtrace.probes.doctor.client_library import client_functions
 from cvtrace.probes.doctor.finding import FAILED, OK, UNKNOWN, WARNING, Finding, size_of
+from cvtrace.probes.doctor.loading import Load, examine_loading
 from cvtrace.probes.doctor.meeting import KEYS, Client, meet
 from cvtrace.probes.doctor.model import Model
 
@@ -38,8 +39,19 @@ _UNUSUAL: Final = {
 _OFF: Final = ("", "no", "off", "0", "false")
 
 
-def examine_client(mounts: Sequence[str], model: Model | None) -> tuple[list[Finding], bool]:
+MayMeasure = Callable[[str], bool]
+"""Takes what would be sent to measure the network, one sentence."""
+
+
+def examine_client(
+    mounts: Sequence[str],
+    model: Model | None,
+    may_measure: MayMeasure | None = None,
+    switch: Callable[[], None] = lambda: None,
+) -> tuple[list[Finding], bool]:
     """Return what was found on the mounts that hold `mounts` (default: on all), and whether there is one to observe.
+
+    The network is measured if `may_measure` is given and agrees, by a child that `switch` gives the rights of the user who called.
 
     Raises CannotObserve if one of the paths is not on a CVMFS mount.
     """
@@ -62,7 +74,7 @@ def examine_client(mounts: Sequence[str], model: Model | None) -> tuple[list[Fin
     findings += _model_alone(model, answers)
     libraries = all_within(ANSWER_S, [partial(_library, each) for each in answers])
     for client, library in zip(answers, libraries, strict=True):
-        findings += _of_mount(client, model, met.managers, library)
+        findings += _of_mount(client, model, met.managers, library, may_measure, switch)
     return findings, any(client.mount.answers for client in answers)
 
 
@@ -78,7 +90,14 @@ def _library(client: Client) -> dict[str, str | None] | None:
     return None if library is None else vars(library)
 
 
-def _of_mount(client: Client, model: Model | None, managers: Sequence[Process], library: object) -> list[Finding]:
+def _of_mount(
+    client: Client,
+    model: Model | None,
+    managers: Sequence[Process],
+    library: object,
+    may_measure: MayMeasure | None,
+    switch: Callable[[], None],
+) -> list[Finding]:
     mount = client.mount
     if not mount.answers:
         mend = f"umount -l {mount.path}, then mount it again"
@@ -100,7 +119,10 @@ def _of_mount(client: Client, model: Model | None, managers: Sequence[Process], 
         lambda: _managers(client, managers),
         lambda: _options(client),
     )
-    return [finding for check in checks if (finding := check()) is not None]
+    findings = [finding for check in checks if (finding := check()) is not None]
+    if own_model is not None and files:
+        findings += examine_loading(Load(client, own_model.path.absolute(), files, may_measure, switch))
+    return findings
 
 
 def _finding(client: Client, name: str, status: str, sentence: str, mend: str | None = None) -> Finding:

@@ -12,10 +12,22 @@ UNKNOWN: Final = "unknown"
 """`warning`: it works, but not as one would want; `unknown`: this user cannot find out."""
 
 
-def size_of(size_bytes: int) -> str:
+def size_of(size_bytes: float) -> str:
     """Return a size in MB of 10^6 bytes, as everything that cvtrace prints."""
     megabytes = size_bytes / 1e6
     return f"{megabytes:,.0f} MB" if megabytes >= 100 else f"{megabytes:,.1f} MB"
+
+
+def seconds_of(seconds: float) -> str:
+    """Return a time: 0.4 ms, 103 ms, 2.13 s."""
+    if seconds >= 1:
+        return f"{seconds:,.2f} s"
+    return f"{seconds * 1e3:.0f} ms" if seconds >= 0.01 else f"{seconds * 1e3:.1f} ms"
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Return a number of things: 1 file, 1,024 files."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,7 @@ class Finding:
     """A check and its result."""
 
     group: str
-    """`ebpf`, `strace`, `portable` or `cvmfs`."""
+    """`ebpf`, `strace`, `portable`, `cvmfs`, or `model`: what a load of the model meets."""
     name: str
     """Stable: scripts look for it."""
     status: str

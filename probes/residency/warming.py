@@ -12,6 +12,8 @@ from typing import Final
 
 READ_BYTES: Final = 1 << 20
 PAGE: Final = 4096
+READERS: Final = 8
+"""How many pieces are read at a time, unless the user says otherwise."""
 
 
 @dataclass(frozen=True)
