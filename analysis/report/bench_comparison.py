@@ -57,7 +57,7 @@ def sentence(change: Change) -> str:
     low, high = _signed(change.low, change.unit), _signed(change.high, change.unit)
     noise = "" if change.certain else "; that may be noise"
     word = _word(change)
-    return f"{of}: {what} {a} → {b}{share}, {word}; 95 % of it: {low} to {high}{noise}"
+    return f"{of}: {what} {a} → {b}{share}, {word}; 95 % interval: {low} to {high}{noise}"
 
 
 def _word(change: Change) -> str:
@@ -74,7 +74,7 @@ def _side(letter: str, side: BenchSide) -> str:
 
 def _table(comparison: BenchComparison, width: int) -> list[str]:
     """Return a line for each cell, with a row for each of its figures below."""
-    rows = [["", "A", "B", "change", "", "95 % of it"]]
+    rows = [["", "A", "B", "change", "", "95 % interval"]]
     rows += [
         [f"  {FIGURES.get(change.name, change.name)}", *cells(change)]
         for cell in comparison.cells

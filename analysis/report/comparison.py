@@ -72,7 +72,7 @@ def render(comparison: Comparison, width: int) -> str:
             console.print(_word(word))
     console.print()
     intervals = any(change.low is not None for change in comparison.changes)
-    console.print(_table(comparison, intervals))
+    console.print(_table(comparison, intervals, width))
     for note in comparison.notes:
         console.print(f"Note: {printable(note)}.")
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
@@ -169,13 +169,14 @@ def _grouped(comparison: Comparison) -> dict[str, list[Change]]:
     return groups
 
 
-def _table(comparison: Comparison, intervals: bool) -> Table:
+def _table(comparison: Comparison, intervals: bool, width: int) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for name in ("A", "B", "change", "", *(("95 % of it",) if intervals else ())):
+    for name in ("A", "B", "change", "", *(("95 % interval",) if intervals else ())):
         table.add_column(name, justify="right", no_wrap=True)
-    name = NAME - 2 if intervals else NAME
+    spare = width - (80 if intervals else 72)
+    name = (NAME - 2 if intervals else NAME) + max(min(spare, NAME), 0)
     for of, changes in _grouped(comparison).items():
         rows = _changes_worth_showing(changes)
         for number, change in enumerate(rows):

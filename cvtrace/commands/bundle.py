@@ -1,14 +1,17 @@
-"""`cvtrace bundle`: the bundle with which clients since 2.14 prefetch what a recorded run used, what it saves, and what it does not help."""
+"""`cvtrace bundle`: writes a bundle, so that clients since 2.14 prefetch the files of a recorded run, and prints the time that it saves."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import shutil
+import sys
+import textwrap
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -81,7 +84,8 @@ def command(
     if as_json:
         click.echo(json.dumps({**bundle.as_dict(), "file": str(place), "document": bundle.document()}, indent=1))
     else:
-        click.echo("\n".join(_lines(bundle, place)), err=STDOUT in (output, list_file))
+        stream = sys.stderr if STDOUT in (output, list_file) else sys.stdout
+        click.echo("\n".join(_fitted(_lines(bundle, place), stream)), file=stream)
     if recorded.damage:
         say(recorded.damage)
 
@@ -147,6 +151,20 @@ def _list_of(bundle: BundlePlan) -> str:
     return "".join(f"{bundle.mountpoint}{path}\n" for path in (bundle.trigger, *(file.path for file in bundle.files)))
 
 
+def _fitted(lines: list[str], stream: TextIO) -> list[str]:
+    """Return the lines, cut to the width of the terminal if they go to one."""
+    if not stream.isatty():
+        return lines
+    wrap = textwrap.TextWrapper(
+        max(shutil.get_terminal_size().columns, 40), break_long_words=False, break_on_hyphens=False
+    )
+    pieces = []
+    for line in lines:
+        wrap.subsequent_indent = "    " if line.startswith(" ") else "  "
+        pieces += wrap.wrap(line) or [""]
+    return pieces
+
+
 def _lines(bundle: BundlePlan, place: Path) -> list[str]:
     from cvtrace.analysis.contract.quantities import pluralize, size
     from cvtrace.probes.visible import printable
@@ -156,8 +174,8 @@ def _lines(bundle: BundlePlan, place: Path) -> list[str]:
     folder = bundle.directory.rstrip("/")
     lines = [
         f"{'The bundle' if place == STDOUT else place} lists {pluralize(len(bundle.files), 'file')}{amount}.",
-        f"Clients prefetch them when {bundle.trigger} is opened.",
-        f"Publish the bundle as {bundle.mountpoint}{folder}/{bundle.name}",
+        f"Clients prefetch these files when {bundle.trigger} is opened.",
+        f"Publish it as {bundle.mountpoint}{folder}/{bundle.name}",
         "Clients since 2.14 with CVMFS_PREFETCH_FILEBUNDLES=yes use it; others ignore it.",
         "",
         f"Saves: {_saving(bundle.prediction)}",

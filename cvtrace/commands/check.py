@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,7 +58,7 @@ def command(
 ) -> None:
     """Test TRACE, which may be a bench folder, against conditions such as 'decode.fuse_reads == 0', 'load.wall_s < 2' or, of a bench, 'cold.load_s < 3'.
 
-    Prints each condition that is not met, with the actual value, and then exits with 1. Write the name of a phase of the script with _ for every character that is no letter and no digit.
+    Prints each condition that is not met, with the actual value, and then exits with 1. In names of phases of the script, write _ for every character that is not a letter or a digit.
     """
     refuse_without(
         context, "tolerance", "--tolerance", against is not None and not expressions, "--against and no EXPR"
@@ -83,11 +84,13 @@ def command(
             _print_failure(case, to_stderr=junit == STDOUT)
     if any(case.failure is not None for case in cases):
         raise click.exceptions.Exit(1)
+    if sys.stderr.isatty():
+        say("the condition is met" if len(cases) == 1 else f"all {len(cases)} conditions are met")
 
 
 def _refuse_missing_baseline(expectations: Sequence[Expectation | BenchExpectation], against: Path | None) -> None:
     if against is None and any(each.factor is not None for each in expectations):
-        raise click.UsageError("a condition names the baseline: say with --against which trace or bench folder that is")
+        raise click.UsageError("a condition names the baseline: name its trace or bench folder with --against")
 
 
 def _print_failure(case: Case, *, to_stderr: bool) -> None:

@@ -160,4 +160,4 @@ def _tell_skipped(fleet: Fleet, form: str, output: Path | None) -> None:
     if form != "text" or output is not None:
         for row in rows[:MOST_NAMED]:
             say(f"skipped {row.trace}: {row.reason}")
-    say(f"{len(rows):,} of {fleet.report.nodes + len(rows):,} traces do not count; the rest is reported")
+    say(f"{len(rows):,} of {fleet.report.nodes + len(rows):,} traces skipped; the report is of the others")

@@ -158,7 +158,7 @@ def test_the_command_says_what_changed(tmp_path: Path) -> None:
 
     assert (text.exit_code, text.stderr, as_json.exit_code, as_json.stderr) == (0, "", 0, "")
     assert text.stdout.startswith("cold: load 2.0")
-    assert "worse; 95 % of it: +" in text.stdout.splitlines()[0] + text.stdout.splitlines()[1]
+    assert "worse; 95 % interval: +" in text.stdout.splitlines()[0] + text.stdout.splitlines()[1]
     assert "hot: " not in text.stdout.split("\n\n")[0]
     assert max(map(len, text.stdout.splitlines()[4:])) <= 80 + len(str(tmp_path))
     content = json.loads(as_json.stdout)

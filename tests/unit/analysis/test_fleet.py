@@ -109,7 +109,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_counts(traces: Path, tmp_path
     assert {Path(row["trace"]).name for row in report["skipped"]} == set(wrong)
     for row in report["skipped"]:
         assert wrong[Path(row["trace"]).name] in f"is {row['reason']}"
-    assert "5 of 8 traces do not count; the rest is reported" in text.stderr
+    assert "5 of 8 traces skipped; the report is of the others" in text.stderr
     assert f"skipped {tmp_path}/cut: " in of_file.stderr
     assert "Traceback" not in text.output
 

@@ -17,7 +17,7 @@ from cvtrace.analysis.report.names import printable, with_printable_texts
 HEADINGS = [
     ("state", text.TEXT),
     ("figure", text.TEXT),
-    *((name, text.NUMBER) for name in ("A", "B", "change", "%", "95 % of it")),
+    *((name, text.NUMBER) for name in ("A", "B", "change", "%", "95 % interval")),
 ]
 EXPLAINED = "Medians of the runs that count. The last column holds the difference of the medians with 95 % (bootstrap); in brackets it contains 0: there may be no difference."
 
