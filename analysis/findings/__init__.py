@@ -21,6 +21,8 @@ RULES: tuple[Rule, ...] = (
     client.client_stopped,
     client.client_silent,
     client.client_reloaded,
+    client_cache.object_above_half_of_quota,
+    client_cache.cache_not_written,
     client_cache.quota_too_small,
     client_cache.streaming_cache,
     client_cache.mapped_weights_evicted,

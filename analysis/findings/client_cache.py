@@ -1,5 +1,6 @@
 """Findings on the client's cache and the kernel's: what was not there, or did not stay."""
 
+import errno
 from typing import Final
 
 import numpy as np
@@ -9,8 +10,10 @@ from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
 from cvtrace.analysis.storage.causes import CATALOG_EXPIRED, EVICTED_PAGE, STREAMING_CACHE
 from cvtrace.analysis.storage.chunks import CHUNK, FILE, blocked_ns
+from cvtrace.analysis.storage.failures import CACHE_NOT_WRITTEN
 from cvtrace.analysis.storage.reloads import reloads
 from cvtrace.analysis.storage.tensors import GENERATION
+from cvtrace.analysis.storage.tries import is_given_up
 from cvtrace.analysis.trace.intervals import Bools, pick
 from cvtrace.probes.events import Opcode
 
@@ -47,6 +50,46 @@ def quota_too_small(scene: Scene) -> Finding | None:
         title="the client's cache is too small for what the run uses",
         evidence=f"{refetches}; the run used {size(cache.working_set)}{limit}{cleaned}",
         advice=f"set CVMFS_QUOTA_LIMIT={quota_mb} or more (MB), then run cvmfs_config reload; if it is this large already, other jobs fill the cache",
+    )
+
+
+def object_above_half_of_quota(scene: Scene) -> Finding | None:
+    """A file could not be opened, since it is one object that is larger than half of the quota: the client says so only in its debug log."""
+    study, quota = scene.study, scene.tables.cache.quota
+    requests = study.requests
+    no_space = requests.by_target & requests.expects_reply & (requests.error == -errno.ENOSPC)
+    refused = np.setdiff1d(np.flatnonzero(no_space), study.jobs.request)  # of which nothing was fetched
+    if not len(refused):
+        return None
+    (path,) = study.file_paths.of(requests.connection[refused[:1]], requests.nodeid[refused[:1]])
+    limit = "" if quota is None else f" of {size(quota)}"
+    return Finding(
+        id="object_above_half_of_quota",
+        severity=HIGH,
+        title="a file above half of the cache's quota cannot be opened",
+        evidence=f"{path} could not be opened (no space left on device), and the client fetched nothing for it: it takes no object above half of its quota{limit}",
+        advice="raise CVMFS_QUOTA_LIMIT above twice its size, or publish it in chunks",
+    )
+
+
+def cache_not_written(scene: Scene) -> Finding | None:
+    """The client gave fetches up because it could not write them into its cache, whose file system may be full."""
+    study = scene.study
+    of_used_mounts = np.isin(study.gets.daemon, [mount.daemon_pid for mount in study.mounts])
+    given_up = np.flatnonzero(is_given_up(study) & of_used_mounts)
+    failed = [each for each in scene.report.failures if each.client_said == CACHE_NOT_WRITTEN]
+    if not len(given_up) and not failed:
+        return None
+    came = int(study.gets.body_bytes[given_up].sum())
+    return Finding(
+        id="cache_not_written",
+        severity=HIGH,
+        title="the client could not write into its cache",
+        evidence=f"the client gave up {pluralize(max(len(given_up), len(failed)), 'fetch')}"
+        + (f" after {size(came)}" if came else "")
+        + (f", and {failed[0].path} could not be read" if failed else "")
+        + ": the file system of its cache is full, read-only or broken",
+        advice="free space there, or set CVMFS_QUOTA_LIMIT below the size of its file system",
     )
 
 

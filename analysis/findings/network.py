@@ -10,9 +10,11 @@ from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
 from cvtrace.analysis.joins.fetches import is_proxied
+from cvtrace.analysis.storage.failures import CACHE_NOT_WRITTEN
 from cvtrace.analysis.storage.tries import (
     connection_error,
     failed_connects_of,
+    is_given_up,
     outcome_of,
     pauses,
     waited_ns,
@@ -46,7 +48,7 @@ def _of_used_mounts(scene: Scene) -> Bools:
 def server_errors(scene: Scene) -> Finding | None:
     """Servers or proxies answered with errors, cut their answers short, or did not answer; or no connection to them came about."""
     gets, refusals = scene.study.gets, failed_connects_of(scene.study)
-    failed_gets = np.flatnonzero(_of_used_mounts(scene) & gets.failed).tolist()
+    failed_gets = np.flatnonzero(_of_used_mounts(scene) & gets.failed & ~is_given_up(scene.study)).tolist()
     refused_connections = np.flatnonzero(
         np.isin(refusals.daemon, [mount.daemon_pid for mount in scene.study.mounts])
     ).tolist()
@@ -93,7 +95,7 @@ def back_off(scene: Scene) -> Finding | None:
     waited_s, is_seen = float(sum(row.backoff_waited_s or 0 for row in scene.report.phases)), True
     if not waited_s and not scene.study.recording.has(Kind.BACKOFF):
         waited_s, is_seen = waited_ns(scene.study, pauses(scene.study, failed_connects_of(scene.study))) / 1e9, False
-    if not waited_s:
+    if not waited_s or _is_local(scene):
         return None
     where = "in network.queue" if is_seen else "between its tries, as its own functions are not seen"
     return Finding(
@@ -105,6 +107,11 @@ def back_off(scene: Scene) -> Finding | None:
         advice="repair the server or proxy named in the fetches; CVMFS_BACKOFF_INIT and CVMFS_BACKOFF_MAX limit the back-off",
         saves_s=waited_s,
     )
+
+
+def _is_local(scene: Scene) -> bool:
+    """Tell whether it was its own cache into which the client could not write: a finding of its own says so."""
+    return any(each.error == "ENOSPC" or each.client_said == CACHE_NOT_WRITTEN for each in scene.report.failures)
 
 
 def proxy_missing(scene: Scene) -> Finding | None:

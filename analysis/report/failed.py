@@ -8,7 +8,7 @@ from cvtrace.analysis.contract.quantities import pluralize, script, seconds, siz
 from cvtrace.analysis.contract.report_schema import Failure, Process, Report
 from cvtrace.analysis.report.lines import fitted
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.storage.failures import GONE
+from cvtrace.analysis.storage.failures import CACHE_NOT_WRITTEN, GONE
 
 MOST_SHOWN: Final = 3
 NAME: Final = 30
@@ -99,6 +99,9 @@ def _failure_in_words(failure: Failure, *, first: bool = False) -> str:
 
 def reason(failure: Failure) -> str:
     """Return why, as far as it was seen: what became of the client's tries, else its own words, else the error."""
+    tries = "1 try" if failure.tries == 1 else f"{failure.tries} tries"
+    if failure.client_said == CACHE_NOT_WRITTEN:
+        return ", ".join(filter(None, (CACHE_NOT_WRITTEN, failure.outcomes[-1] if failure.outcomes else "")))
     if failure.outcomes:
         counts = Counter(failure.outcomes)
         words = ", ".join(
@@ -108,7 +111,6 @@ def reason(failure: Failure) -> str:
         by_server = (
             f" {preposition} {'the proxy ' if failure.proxied else ''}{failure.server}" if failure.server else ""
         )
-        tries = "1 try" if failure.tries == 1 else f"{failure.tries} tries"
         return f"{words}{by_server}, {tries}"
     if failure.error in GONE:
         return f"{failure.error}: the client was gone"

@@ -22,8 +22,9 @@ from cvtrace.probes.events import Kind, Opcode
 GONE: Final = ("ENOTCONN", "ECONNABORTED")
 """Errors of the kernel where no client serves the mount."""
 
+CACHE_NOT_WRITTEN: Final = "the cache could not be written"
 CLIENT: Final = (
-    "", "the cache could not be written", "the URL is wrong", "the proxy's name has no address", "the server's name has no address",
+    "", CACHE_NOT_WRITTEN, "the URL is wrong", "the proxy's name has no address", "the server's name has no address",
     "all proxies failed", "no connection to the proxy", "no connection to the server", "the proxy answered with an error",
     "the server answered with an error", "the data is damaged", "the object is too large", "unknown", "the URL cannot be used",
     "the proxy is too slow", "the server is too slow", "the proxy cut the data short", "the server cut the data short", "cancelled",

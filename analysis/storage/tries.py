@@ -9,7 +9,7 @@ import numpy as np
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import size
 from cvtrace.analysis.joins.fetches import BAD_STATUS, CUT, SILENT, rows_of_jobs
-from cvtrace.analysis.trace.intervals import Ints, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.analysis.trace.keys import address_key, descriptor_key, high_half
 from cvtrace.analysis.trace.recording import EventIndex
 from cvtrace.probes.events import Kind
@@ -21,8 +21,10 @@ CONNECTION: Final = {
     -errno.EHOSTUNREACH: "host unreachable",
     -errno.ENETUNREACH: "network unreachable",
 }
+LOCAL_IO: Final = 1
+"""The client's number for what it could not write into its cache (cvmfs/network/network_errors.h)."""
 BAD_DATA: Final = 10
-"""The client's number for what does not have the hash it should have (cvmfs/network/network_errors.h)."""
+"""Its number for what does not have the hash it should have."""
 SHORTEST_PAUSE_NS: Final = 1_000_000
 """What is shorter is no back-off."""
 
@@ -98,8 +100,16 @@ def outcome_of(study: Study, get: int) -> str:
     if outcome == SILENT:
         return "no answer"
     if outcome == CUT:
-        return f"cut after {size(int(gets.body_bytes[get]))} of {size(int(gets.length[get]))}"
+        how_far = f"after {size(int(gets.body_bytes[get]))} of {size(int(gets.length[get]))}"
+        return f"given up {how_far}" if is_given_up(study)[get] else f"cut {how_far}"
     return "damaged data" if int(pick(study.jobs.result, gets.job[[get]], -1)[0]) == BAD_DATA else "answered"
+
+
+def is_given_up(study: Study) -> Bools:
+    """Tell which GETs the client itself ended, because it could not write what came into its cache: no fault of the server."""
+    gets = study.gets
+    given_up: Bools = (gets.outcome == CUT) & (pick(study.jobs.result, gets.job, -1) == LOCAL_IO)
+    return given_up
 
 
 @dataclass(frozen=True)

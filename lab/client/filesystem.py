@@ -207,12 +207,13 @@ class Filesystem:
         self._counters.add("cvmfs.no_open_files", -1)
 
     def _with_io_errors(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Do what may need the network or the disk; any failure is EIO to the caller, except running out of descriptors."""
+        """Do what may need the network or the disk; any failure is EIO to the caller, but for want of descriptors or of room in the cache."""
         try:
             return work(*arguments)
         except OSError as error:
             self._counters.add("cvmfs.n_io_error")
-            number = errno.EMFILE if error.errno == errno.EMFILE else errno.EIO
+            passed_on = (errno.EMFILE, errno.ENOSPC) if work == self._open_file else (errno.EMFILE,)
+            number = next((each for each in passed_on if each == error.errno), errno.EIO)
             raise OSError(number, os.strerror(number)) from error
 
 

@@ -1,9 +1,10 @@
 """Traces with the evidence of each finding, for tests."""
 
+import errno
 from dataclasses import replace
 from typing import Any
 
-from scene import CONNECTION, DOWNLOADER, START, TARGET, US, WORKER, WORKER2, Fetch, Scene
+from scene import CONNECTION, DOWNLOADER, START, TARGET, US, WORKER, WORKER2, Fetch, Scene, get_line
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.report_schema import Finding
@@ -202,6 +203,29 @@ def reloaded_client(again: bool = True) -> Trace:
 def failing(status: int = 503) -> Trace:
     scene = run()
     waiting(scene, 300, 1, status=status)
+    return scene.trace()
+
+
+def refused_open(error: int = errno.ENOSPC) -> Trace:
+    """Return a run in which the client refused to open a file, and fetched nothing."""
+    scene = run()
+    scene.add(Kind.FUSE_DAEMON, 300, 320, tid=WORKER, ret=-error, a=4000, b=7, c=Opcode.OPEN << 32 | TARGET)
+    scene.add(Kind.FUSE_REPLY, 310, 320, tid=WORKER, a=4000, b=16, ret=16)
+    scene.add(Kind.FUSE_SEND, 290, 330, tid=TARGET, ret=-error, a=4000, b=CONNECTION, c=Opcode.OPEN << 32 | 80)
+    return scene.trace()
+
+
+def cut(result: int) -> Trace:
+    """Return a run in which a download ended early, with the client's number of the reason."""
+    scene = run()
+    scene.request(Opcode.READ, 305, 495, 501, sent=299, offset=1 << 20)
+    scene.add(Kind.HANDOVER, 320, 321, tid=WORKER, ret=8, a=0xF00, b=41)
+    scene.add(Kind.HANDOVER_TAKEN, 322, tid=DOWNLOADER, ret=8, a=0xF00, b=40)
+    scene.add(Kind.HTTP_SEND, 323, 324, tid=DOWNLOADER, ret=90, a=61, c=90, text=get_line(1))
+    head = "HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n"
+    scene.add(Kind.HTTP_RECV, 340, tid=DOWNLOADER, ret=200, a=61, c=16384, text=head)
+    scene.add(Kind.HANDOVER_DONE, 400, tid=DOWNLOADER, ret=4, b=65)
+    scene.add(Kind.HANDOVER_RESULT, 321.5, 401, tid=WORKER, ret=4, a=result, b=64)
     return scene.trace()
 
 

@@ -1,5 +1,6 @@
 """Each finding is reported where its evidence is in the trace, and not without it."""
 
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from finding_scenes import (
     cleaning,
     client_ended,
     cold,
+    cut,
     damaged,
     disagreeing,
     evicted,
@@ -24,6 +26,7 @@ from finding_scenes import (
     over_fetching,
     path_checking,
     quota,
+    refused_open,
     reloaded_client,
     retried,
     run,
@@ -85,6 +88,9 @@ EXPECTED_TITLES: list[tuple[str, Callable[[], Trace], str]] = [
     ("quota_too_small", cleaning, "the client cleaned up 1 time"),
     ("back_off", backing_off, "the run waited 200 µs of its 10.0 ms"),
     ("server_errors", silent_server, "1 of 2 fetches failed (no answer ×1)"),
+    ("object_above_half_of_quota", lambda: quota(refused_open(), 200 << 20), "above half of its quota of 210 MB"),
+    ("cache_not_written", lambda: cut(1), "gave up 1 fetch after "),
+    ("server_errors", lambda: cut(17), "1 of 1 fetch failed (cut short ×1)"),
     ("proxy_missing", from_server, "3 fetches went straight to 141.142.143.144"),
     ("slow_first_byte", slow, "comes 30.0 ms after the request (median of 3 fetches)"),
     ("path_checks", path_checking, "150 path checks took"),
@@ -121,6 +127,9 @@ SILENT: list[tuple[str, Callable[[], Trace]]] = [
     ("counters_disagree", reloaded_client),
     ("counters_disagree", retried),
     ("server_errors", lambda: silent_server(again=False)),
+    ("server_errors", lambda: cut(1)),
+    ("cache_not_written", lambda: cut(17)),
+    ("object_above_half_of_quota", lambda: refused_open(errno.EIO)),
     ("back_off", lambda: observed(run().add(Kind.BACKOFF, 400, 600, tid=DOWNLOADER).trace())),
     ("proxy_missing", lambda: from_server(0x7F000001)),
     ("proxy_missing", lambda: from_server(0x0A000001)),
