@@ -84,7 +84,7 @@ def cache_not_written(scene: Scene) -> Finding | None:
     return Finding(
         id="cache_not_written",
         severity=HIGH,
-        title="the client could not write into its cache",
+        title="the client failed to write into its cache",
         evidence=f"the client gave up {pluralize(max(len(given_up), len(failed)), 'fetch')}"
         + (f" after {size(came)}" if came else "")
         + (f", and {failed[0].path} could not be read" if failed else "")

@@ -25,7 +25,7 @@ def changed(trace: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "words", "sentence"),
     [
-        ({"redacted": True}, [], "the paths in this trace are hashed (--redact): record the run without that"),
+        ({"redacted": True}, [], "the paths in this trace are hashed (--redact): record the run without --redact"),
         ({}, [], "the run used no file after /cvmfs/repo.test.org/models/tiny/model.onnx.data was opened"),
         (
             {},
@@ -37,8 +37,8 @@ def changed(trace: Path, **changes: object) -> Path:
             ["--trigger", "/cvmfs/repo.test.org/x"],
             "the run opened no /cvmfs/repo.test.org/x: name a file that it opened",
         ),
-        ({}, ["-o", "-", "--json"], "only one of the bundle, the list and the JSON can go to stdout"),
-        ({}, ["-o", "-", "--list", "-"], "only one of the bundle, the list and the JSON can go to stdout"),
+        ({}, ["-o", "-", "--json"], "only one of the bundle, the list and the JSON can be written to stdout"),
+        ({}, ["-o", "-", "--list", "-"], "only one of the bundle, the list and the JSON can be written to stdout"),
     ],
 )
 def test_what_no_bundle_can_be_made_of_gets_one_sentence(

@@ -162,7 +162,7 @@ def test_conditions_may_name_the_baseline(tmp_path: Path, bench: Path, trace: Pa
     "words, message",
     [
         ((), "nothing to test"),
-        (("cold.load_s < baseline",), "say with --against"),
+        (("cold.load_s < baseline",), "with --against"),
         (("cold.load_s < 1", "--tolerance", "3"), "--tolerance"),
         (("cold.load_s < 1.1.1 * baseline", "--against", "BENCH"), "is not a number"),
         (("--against", "TRACE"), "compare two of a kind"),

@@ -159,7 +159,7 @@ def test_without_requests_only_the_reason_is_reported() -> None:
     assert report.what_if is not None
     for prediction in report.what_if.predictions:
         assert prediction.wall_s is None
-        assert prediction.reason == "the portable probe sees no request, so no time is known to be CVMFS's"
+        assert prediction.reason == "the portable probe sees no single request, so the time spent on CVMFS is not known"
         assert all(row.predicted_s is None for row in prediction.phases)
 
 
