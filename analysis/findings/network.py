@@ -12,11 +12,13 @@ from cvtrace.analysis.findings.scene import HIGH, MEDIUM, Scene
 from cvtrace.analysis.joins.fetches import is_proxied
 from cvtrace.analysis.storage.failures import CACHE_NOT_WRITTEN
 from cvtrace.analysis.storage.tries import (
+    PeerChange,
     connection_error,
     failed_connects_of,
     is_given_up,
     outcome_of,
     pauses,
+    peer_changes,
     waited_ns,
 )
 from cvtrace.analysis.trace.intervals import Bools
@@ -60,24 +62,45 @@ def server_errors(scene: Scene) -> Finding | None:
     tries = int(_of_used_mounts(scene).sum()) + len(refused_connections)
     peers = [*gets.address[failed_gets].tolist(), *refusals.address[refused_connections].tolist()]
     peer_names = [address_text(peer) for peer, _ in Counter(peer for peer in peers if peer >= 0).most_common(PEERS)]
-    proxied = any(is_proxied(gets.line[each]) for each in failed_gets)
+    proxied = any(
+        is_proxied(gets.line[each]) for each in failed_gets or np.flatnonzero(_of_used_mounts(scene)).tolist()
+    )
     at_peers = f" at {'the proxy ' if proxied else ''}{' and '.join(peer_names)}" if peer_names else ""
-    counters = _client_counts(scene)
+    changes = [change for change in peer_changes(scene.study, refusals) if change.before in set(peers)]
     return Finding(
         id="server_errors",
         severity=HIGH,
         title="the server or a proxy failed",
         evidence=f"{len(failed_gets) + len(refused_connections):,} of {pluralize(tries, 'fetch')} failed{at_peers} ({outcomes}); the client then waits and tries again"
-        f"{counters}",
-        advice="contact the operator of the server or proxy named in the fetches; configure more than one, so that the client can fail over",
+        f"{_client_counts(scene)}{_change_in_words(scene, changes)}",
+        advice=_remedy(changes, peer_names, proxied=proxied),
     )
+
+
+def _change_in_words(scene: Scene, changes: list[PeerChange]) -> str:
+    """Return when the client went to another proxy or server for the first time, and how long it had tried before."""
+    if not changes:
+        return ""
+    first = changes[0]
+    return (
+        f"; it went from {address_text(first.before)} to {address_text(first.after)} {seconds((first.start - scene.start_ns) / 1e9)} after the start, "
+        f"{seconds((first.start - first.failing_since) / 1e9)} after the first failure"
+    )
+
+
+def _remedy(changes: list[PeerChange], peers: list[str], *, proxied: bool) -> str:
+    if not changes:
+        return "contact the operator of the server or proxy named in the fetches; configure more than one, so that the client can fail over"
+    setting = "CVMFS_HTTP_PROXY" if proxied else "CVMFS_SERVER_URL"
+    names = " and ".join(dict.fromkeys(address_text(change.before) for change in changes)) or " and ".join(peers)
+    return f"repair {names}, or take it out of {setting} until it works: each change costs its retries and time-outs"
 
 
 def _kind(outcome: str) -> str:
     """Return what GETs that ended alike have in common: a status, or that the body was cut."""
     if outcome.isdigit():
         return f"status {outcome}"
-    return "cut short" if outcome.startswith("cut ") else outcome
+    return {"cut": "cut short", "too": "too slow"}.get(outcome.partition(" ")[0], outcome)
 
 
 def _client_counts(scene: Scene) -> str:

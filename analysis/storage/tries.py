@@ -23,8 +23,12 @@ CONNECTION: Final = {
 }
 LOCAL_IO: Final = 1
 """The client's number for what it could not write into its cache (cvmfs/network/network_errors.h)."""
+TOO_SLOW: Final = (14, 15)
+"""Its numbers for a proxy and a server that sent less than CVMFS_LOW_SPEED_LIMIT."""
 BAD_DATA: Final = 10
 """Its number for what does not have the hash it should have."""
+ENDED_BY_CLIENT: Final = {LOCAL_IO: "given up", **dict.fromkeys(TOO_SLOW, "too slow, given up")}
+"""How a body that did not come whole ended, where it was the client that ended it."""
 SHORTEST_PAUSE_NS: Final = 1_000_000
 """What is shorter is no back-off."""
 
@@ -94,15 +98,15 @@ def connection_error(error: int) -> str:
 def outcome_of(study: Study, get: int) -> str:
     """Return in words what became of a GET."""
     gets = study.gets
-    outcome = int(gets.outcome[get])
+    outcome, result = int(gets.outcome[get]), int(pick(study.jobs.result, gets.job[[get]], -1)[0])
     if outcome >= BAD_STATUS:
         return str(outcome)
     if outcome == SILENT:
         return "no answer"
     if outcome == CUT:
         how_far = f"after {size(int(gets.body_bytes[get]))} of {size(int(gets.length[get]))}"
-        return f"given up {how_far}" if is_given_up(study)[get] else f"cut {how_far}"
-    return "damaged data" if int(pick(study.jobs.result, gets.job[[get]], -1)[0]) == BAD_DATA else "answered"
+        return f"{ENDED_BY_CLIENT.get(result, 'cut')} {how_far}"
+    return "damaged data" if result == BAD_DATA else "answered"
 
 
 def is_given_up(study: Study) -> Bools:
@@ -110,6 +114,39 @@ def is_given_up(study: Study) -> Bools:
     gets = study.gets
     given_up: Bools = (gets.outcome == CUT) & (pick(study.jobs.result, gets.job, -1) == LOCAL_IO)
     return given_up
+
+
+@dataclass(frozen=True)
+class PeerChange:
+    """The client went from one proxy or server to another, since tries at the first one failed. Addresses are keys.address_key."""
+
+    before: int
+    after: int
+    failing_since: int
+    """When the first of these tries began, ns."""
+    start: int
+    """When the first one at the other began, ns."""
+
+
+def peer_changes(study: Study, failed_connects: FailedConnects) -> list[PeerChange]:
+    """Find the changes of the peer after a failure, in the order of time; peers whose address was not seen are left out."""
+    gets = study.gets
+    starts = np.concatenate([np.where(gets.connecting >= 0, gets.connecting, gets.sent), failed_connects.start])
+    daemons = np.concatenate([gets.daemon, failed_connects.daemon])
+    addresses = np.concatenate([gets.address, failed_connects.address])
+    failed = np.concatenate([gets.failed & ~is_given_up(study), np.ones(len(failed_connects), dtype=bool)])
+    known = np.flatnonzero(addresses >= 0)
+    order = known[np.lexsort((starts[known], daemons[known]))]
+    starts, daemons, addresses, failed = starts[order], daemons[order], addresses[order], failed[order]
+    same_daemon = daemons[1:] == daemons[:-1]
+    goes_on = same_daemon & (addresses[1:] == addresses[:-1]) & failed[:-1]
+    first = np.maximum.accumulate(np.where(np.append(False, goes_on), 0, np.arange(len(order))))
+    last = np.flatnonzero(same_daemon & failed[:-1] & (addresses[1:] != addresses[:-1]))
+    changes = [
+        PeerChange(int(addresses[at]), int(addresses[at + 1]), int(starts[first[at]]), int(starts[at + 1]))
+        for at in last.tolist()
+    ]
+    return sorted(changes, key=lambda change: change.start)
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,16 @@ def cut(result: int) -> Trace:
     return scene.trace()
 
 
+def failed_over() -> Trace:
+    """Return a run whose client was refused twice at 127.0.0.1:7999, from 200 µs on, and went to :8000 at 321 µs."""
+    scene = run()
+    for at in (200, 250):
+        peer = {"b": 2 | 7999 << 32, "c": 0x7F000001}
+        scene.add(Kind.HTTP_CONNECT, at, at + 1, tid=DOWNLOADER, ret=-errno.ECONNREFUSED, a=60, **peer)
+    waiting(scene, 300, 1, connect=321)
+    return scene.trace()
+
+
 def silent_server(again: bool = True) -> Trace:
     scene = run()
     line = "GET /cvmfs/repo.test.org/data/00/000000000000000000000000000000000000ab HTTP/1.1"

@@ -14,6 +14,7 @@ from finding_scenes import (
     damaged,
     disagreeing,
     evicted,
+    failed_over,
     failing,
     findings_by_id,
     from_server,
@@ -90,6 +91,12 @@ EXPECTED_TITLES: list[tuple[str, Callable[[], Trace], str]] = [
     ("server_errors", silent_server, "1 of 2 fetches failed (no answer ×1)"),
     ("object_above_half_of_quota", lambda: quota(refused_open(), 200 << 20), "above half of its quota of 210 MB"),
     ("cache_not_written", lambda: cut(1), "gave up 1 fetch after "),
+    (
+        "server_errors",
+        failed_over,
+        "from 127.0.0.1:7999 to 127.0.0.1:8000 321 µs after the start, 121 µs after the first",
+    ),
+    ("server_errors", lambda: cut(15), "1 of 1 fetch failed (too slow ×1)"),
     ("server_errors", lambda: cut(17), "1 of 1 fetch failed (cut short ×1)"),
     ("proxy_missing", from_server, "3 fetches went straight to 141.142.143.144"),
     ("slow_first_byte", slow, "comes 30.0 ms after the request (median of 3 fetches)"),
@@ -230,3 +237,10 @@ def test_the_saving_of_another_cpu_is_at_most_the_time_waited_for_one() -> None:
     (finding,) = (finding for finding in report.findings if finding.id == "cpu_starved")
     assert waited == pytest.approx(0.001)
     assert finding.saves_s == pytest.approx(waited)
+
+
+def test_the_server_that_was_left_is_to_be_repaired_not_one_more_to_be_configured() -> None:
+    assert findings_by_id(failed_over())["server_errors"].advice.startswith(
+        "repair 127.0.0.1:7999, or take it out of CVMFS_SERVER_URL"
+    )
+    assert "configure more than one" in findings_by_id(failing())["server_errors"].advice
