@@ -9,31 +9,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from benchmarks.model import CLIENT
 from benchmarks.results import Row, Settings, machine
-from benchmarks.tracers import cvtrace
+from benchmarks.what_if_lab import READ_CHUNK_BYTES, Lab
 from benchmarks.what_if_page import Compared, write_page
 from cvtrace.analysis import Report, analyse
 from cvtrace.analysis.contract.report_options import Changes, ReportOptions
-from cvtrace.lab.origin import control
-from cvtrace.lab.stack import Options, Stack, drop_mount_cache, temporary, warm, wipe_client_cache
+from cvtrace.lab.stack import Options, temporary
 from cvtrace.tracer.store import read_trace
 
-SCRIPT, READERS = (Path(__file__).with_name(name) for name in ("genai.py", "readers.py"))
 SMALL, MEDIUM, LARGE = 64_000_000, 256_000_000, 1_024_000_000
 TIMES_SMALL: Final = (8, 512_000_000)
 """Of the lab's models, this one has eight times the matrices, the output layer and the embedding of the small one, each; LARGE has four
 times those of MEDIUM. Others of its sizes differ in their parts."""
-READ_BYTES, READ_CHUNK_BYTES = 24_000_000, 1 << 20
-TOKENS = 32
+READ_BYTES: Final = 24_000_000
 AT_ONCE = 4
 FAR = {"first_byte_delay_s": 0.020, "bandwidth_bytes_per_s": 40e6}
 NEAR = {"bandwidth_bytes_per_s": 1.25e8}
@@ -42,45 +39,6 @@ OF_MODEL = ("load", "tokenizer", "prefill", "decode")
 UNCHANGED: Final = Changes()
 AIM: Final = {"in_memory": 10, "local_copy": 10, "larger_model": 10}
 """Per cent that a prediction may be wrong."""
-
-
-@dataclass
-class _Lab:
-    """A stack that is up, and what can be run on it. Every run leaves a trace."""
-
-    folder: Path
-    stack: Stack
-
-    def cold(self, **injected: float) -> None:
-        """Empty the client's cache, and make the origin slow."""
-        control(self.stack.control, {"command": "inject", "injections": []})
-        self.stack = wipe_client_cache(self.stack)
-        if injected:
-            control(self.stack.control, {"command": "inject", "injections": [injected]})
-
-    def hot(self) -> None:
-        """Have everything in the page cache, and nothing left to write: the disk and its CPU time are not what is compared."""
-        warm(self.stack)
-        os.sync()
-
-    def cached(self) -> None:
-        """Have everything in the client's cache, whose files are in memory, and nothing of the mount in the page cache."""
-        warm(self.stack)
-        os.sync()
-        drop_mount_cache(self.stack.mountpoint)
-
-    def load(self, model: Path | None = None) -> Path:
-        """Load the model and decode."""
-        return self._trace([sys.executable, str(SCRIPT), str(model or self.stack.model), str(TOKENS)])
-
-    def read(self, threads: int) -> Path:
-        """Read the weights with so many threads."""
-        weights = max(self.stack.model.iterdir(), key=lambda path: path.stat().st_size)
-        return self._trace([sys.executable, str(READERS), str(weights), str(READ_CHUNK_BYTES), str(threads)])
-
-    def _trace(self, argv: list[str]) -> Path:
-        mount = ["--mount", str(self.stack.mountpoint), "--python", sys.executable]
-        return cvtrace(argv, self.folder / "what-if.trace", *mount).trace
 
 
 @dataclass(frozen=True)
@@ -112,26 +70,25 @@ def run(settings: Settings) -> list[Row]:
     with contextlib.ExitStack() as stacks:
         plan = _Plan()
 
-        def lab(size_bytes: int, client: str = "lab", chunk_bytes: int = 8 << 20) -> _Lab:
+        def lab(size_bytes: int, client: str = "lab", chunk_bytes: int = 8 << 20) -> Lab:
             options = Options(size_bytes=size_bytes, chunk_bytes=chunk_bytes, client=client)
             print(f"benchmark: model of {size_bytes // 10**6} MB, {Path(client).name}", file=sys.stderr)
-            return _Lab(settings.folder, stacks.enter_context(temporary(options)))
+            return Lab(settings.folder, stacks.enter_context(temporary(options)), stacks)
 
         small, medium, large = lab(SMALL), lab(MEDIUM), lab(LARGE)
         times, eightfold = TIMES_SMALL[0], lab(TIMES_SMALL[1])
         reading = lab(READ_BYTES, chunk_bytes=READ_CHUNK_BYTES)
         for title, each in (("64 MB", small), ("256 MB", medium), ("1 GB", large)):
-            _caches(plan, title, each, stacks)
+            _caches(plan, title, each)
         _sizes(plan, ("64 MB", "512 MB"), eightfold, times)
         _sizes(plan, ("256 MB", "1 GB"), None, LARGE // MEDIUM)
         _links(plan, small)
         _readers(plan, reading)
         if real := os.environ.get(CLIENT):
-            _caches(plan, "256 MB, cvmfs2", lab(MEDIUM, real), stacks)
+            _caches(plan, "256 MB, cvmfs2", lab(MEDIUM, real))
         else:
             print(f"benchmark: no real client: {CLIENT}=/path/to/cvmfs2 names one", file=sys.stderr)
-        small.hot()
-        small.load()  # the interpreter's and the library's own files are read once
+        small.hot()  # the interpreter's and the library's own files are read once
         rounds = [_round(plan, number, settings.repeats) for number in range(settings.repeats)]
     compared = [each for case in plan.cases for each in _compared(case, rounds)]
     if settings.update:
@@ -139,30 +96,13 @@ def run(settings: Settings) -> list[Row]:
     return [each.row(AIM.get(each.name)) for each in compared]
 
 
-def _caches(plan: _Plan, title: str, lab: _Lab, stacks: contextlib.ExitStack) -> None:
+def _caches(plan: _Plan, title: str, lab: Lab) -> None:
     """Compare a cold run with runs of full caches and of a local copy."""
-    local = lab.folder / f"local-{title.replace(' ', '-')}"
-    stacks.callback(shutil.rmtree, local, ignore_errors=True)
-
-    def after(prepare: Callable[[], None], model: Path | None = None) -> Callable[[], Path]:
-        def once() -> Path:
-            prepare()
-            return lab.load(model)
-
-        return once
-
-    def copied() -> None:
-        if not local.exists():
-            shutil.copytree(lab.stack.model, local)
-        for path in local.iterdir():
-            path.read_bytes()
-        os.sync()
-
     plan.runs |= {
-        f"{title} cold": after(lab.cold),
-        f"{title} hot": after(lab.hot),
-        f"{title} local": after(copied, local),
-        f"{title} cached": after(lab.cached),
+        f"{title} cold": lab.cold,
+        f"{title} hot": lab.hot,
+        f"{title} local": lab.local,
+        f"{title} cached": lab.cached,
     }
     cold = f"{title} cold"
     plan.cases += [
@@ -175,11 +115,11 @@ def _caches(plan: _Plan, title: str, lab: _Lab, stacks: contextlib.ExitStack) ->
     ]
 
 
-def _sizes(plan: _Plan, titles: tuple[str, str], lab: _Lab | None, times: int) -> None:
+def _sizes(plan: _Plan, titles: tuple[str, str], lab: Lab | None, times: int) -> None:
     """Compare runs of a model with those of one so many times larger, which `lab` has where it is not in the plan yet."""
     smaller, larger = titles
     if lab is not None:
-        plan.runs |= {f"{larger} cold": _load_after(lab, lab.cold), f"{larger} hot": _load_after(lab, lab.hot)}
+        plan.runs |= {f"{larger} cold": lab.cold, f"{larger} hot": lab.hot}
     plan.cases += [
         _Case(
             f"{larger}, from {smaller}, {state}",
@@ -192,20 +132,12 @@ def _sizes(plan: _Plan, titles: tuple[str, str], lab: _Lab | None, times: int) -
     ]
 
 
-def _load_after(lab: _Lab, prepare: Callable[[], None]) -> Callable[[], Path]:
-    def once() -> Path:
-        prepare()
-        return lab.load()
-
-    return once
-
-
-def _links(plan: _Plan, lab: _Lab) -> None:
+def _links(plan: _Plan, lab: Lab) -> None:
     """Compare runs over links of other lengths and bandwidths."""
     for name, injected in (("20 ms", {"first_byte_delay_s": 0.020}), ("50 ms", {"first_byte_delay_s": 0.050})):
-        plan.runs[f"64 MB, {name}"] = _load_after(lab, lambda injected=injected: lab.cold(**injected))  # type: ignore[misc]
-    plan.runs["64 MB, far"] = _load_after(lab, lambda: lab.cold(**FAR))
-    plan.runs["64 MB, near"] = _load_after(lab, lambda: lab.cold(**NEAR))
+        plan.runs[f"64 MB, {name}"] = partial(lab.cold, **injected)
+    plan.runs["64 MB, far"] = partial(lab.cold, **FAR)
+    plan.runs["64 MB, near"] = partial(lab.cold, **NEAR)
     cold = "64 MB cold"
     plan.cases += [
         _Case("64 MB: 20 ms round trip, from 0 ms", "round_trip", cold, "64 MB, 20 ms", Changes(rtt_s=0.020)),
@@ -215,16 +147,11 @@ def _links(plan: _Plan, lab: _Lab) -> None:
     ]
 
 
-def _readers(plan: _Plan, lab: _Lab) -> None:
+def _readers(plan: _Plan, lab: Lab) -> None:
     """Compare reading with one thread and, really, with several."""
     for label, injected in (("50 ms", {"first_byte_delay_s": 0.050}), ("20 ms and 40 MB/s", FAR)):
-
-        def once(threads: int, injected: dict[str, float] = injected) -> Path:
-            lab.cold(**injected)
-            return lab.read(threads)
-
         before, after = f"1 reader, {label}", f"{AT_ONCE} readers, {label}"
-        plan.runs |= {before: lambda once=once: once(1), after: lambda once=once: once(AT_ONCE)}  # type: ignore[misc]
+        plan.runs |= {before: partial(lab.read, 1, **injected), after: partial(lab.read, AT_ONCE, **injected)}
         title = f"24 MB: {AT_ONCE} chunks at once, from one by one, {label}"
         plan.cases.append(_Case(title, "parallel", before, after, Changes(parallel=AT_ONCE), ("reading",)))
 

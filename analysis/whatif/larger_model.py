@@ -16,9 +16,12 @@ from cvtrace.analysis.whatif.fetches_of_larger import fetches_of_larger, is_whol
 from cvtrace.analysis.whatif.own_time import OwnTime
 from cvtrace.analysis.whatif.path_waits import NETWORK, PathWaits
 from cvtrace.probes.events import Kind, Opcode
+from cvtrace.probes.phases.functions import INDEX
 
 COMPUTE: Final = (int(Class.COMPUTE_CPU), int(Class.COMPUTE_WAIT), int(Class.CACHE_PAGE))
 GENERATION: Final = (PREFILL, DECODE, RUN)
+NO_PASS: Final = (INDEX["OgaCreateGenerator"],)
+"""Calls of prefill that do not pass over the weights: they make what a run of the model needs, once, in a time of their own."""
 ONCE_PER_FETCH: Final = (Class.NETWORK_CONNECT, Class.NETWORK_REQUEST)
 """What a fetch takes whatever its size."""
 
@@ -88,11 +91,12 @@ def _computing(study: Study) -> Ints:
     """Return the ns of computing on weights by phase."""
     path, count = study.critical_path, len(study.phases.names)
     row = study.segments.row[path.of]
+    function = pick(study.phase_calls.function, study.segments.call[path.of], -1)
     first, last = _weights_span(study)
     begin, spent = path.start, path.length
     touching = np.minimum(begin + spent, last) - np.maximum(begin, first)
     length = np.where(row == LOAD, np.maximum(touching, 0), spent)
-    chosen = np.isin(row, (LOAD, *GENERATION)) & np.isin(path.value, COMPUTE)
+    chosen = np.isin(row, (LOAD, *GENERATION)) & np.isin(path.value, COMPUTE) & ~np.isin(function, NO_PASS)
     return add_by_group(np.where(chosen, row, -1), length, count)
 
 

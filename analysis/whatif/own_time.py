@@ -3,7 +3,8 @@
 Two costs, both measured in the trace itself:
 
 filling   the kernel's work in the target for pages that are not in the page cache: it allocates pages, puts them into the page cache,
-          sends the READs, and after the reply finds the page again. What a page that is there costs (mapping it, copying it) is not in it.
+          sends the READs, and after the reply finds the page again. What a page that is there costs (copying it, mapping it with its
+          neighbours) is not in it, but for faults that would not be there at all (extra_faults.py).
 ousted    the target could run, and had no CPU because a thread of the client was on it.
 """
 
@@ -30,6 +31,7 @@ from cvtrace.analysis.trace.intervals import (
     pick,
 )
 from cvtrace.analysis.trace.recording import Rows
+from cvtrace.analysis.whatif.extra_faults import is_extra
 from cvtrace.probes.events import Kind, Opcode
 
 NOTHING, FILLING, OUSTED, OUSTED_BY_DOWNLOAD = range(4)
@@ -94,13 +96,17 @@ def _closers(study: Study, lanes: Lanes) -> Ints:
 
 
 def _of_faults(study: Study, closers: Ints) -> Spans:
-    """Return faults that read, up to the last READ sent or waited for: what follows, mapping the page, is done for every fault."""
+    """Return faults that read, up to the last READ sent or waited for: what follows, mapping the page, is done for every fault.
+
+    Faults that would not be there with all pages in memory are returned whole.
+    """
     faults, _ = _busy(study)
     lanes = study.threads.lanes
     start, end = lanes.at(faults.tid, faults.start), lanes.at(faults.tid, faults.end)
     last = pick(closers, latest(closers, end), -1)
     reading = (last > start) & (start >= 0)
-    return Spans(faults.tid[reading], faults.start[reading], lanes.time(last[reading]))
+    until = np.where(is_extra(study.recording, lanes, faults), faults.end, lanes.time(last))
+    return Spans(faults.tid[reading], faults.start[reading], until[reading])
 
 
 def _of_calls(study: Study, closers: Ints) -> Spans:

@@ -85,3 +85,12 @@ def test_a_file_that_is_fetched_whole_is_one_larger_fetch() -> None:
     whole, chunked = (longer_us(report_with(model(suffix=suffix), scale=3), "load") for suffix in ("", "P"))
 
     assert chunked - whole == pytest.approx(2 * 8, abs=1)
+
+
+def test_what_making_a_generator_takes_does_not_grow() -> None:
+    # GIVEN a prefill of 300 µs to make the generator and 200 for the prompt
+    scene = Scene(end=10_000).call("OgaCreateModel", 0, 1000).preempted(5, 6)
+    scene.call("OgaCreateGenerator", 1100, 1400).call("OgaGenerator_AppendTokens", 1500, 1700)
+
+    # WHEN, THEN only the prompt passes over the weights
+    assert longer_us(report_with(scene, scale=4), "prefill") == pytest.approx(3 * 200, abs=1)

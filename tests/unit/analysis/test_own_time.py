@@ -41,6 +41,16 @@ def test_a_fault_fills_until_its_last_wait_ends_and_maps_as_any_fault_does() -> 
     assert of_load(scene) == {"filling": pytest.approx(110), "ousted": 0, "ousted_by_download": 0}
 
 
+@pytest.mark.parametrize("mapped_before, filled", [(96, 130), (80, 110)])
+def test_a_fault_in_a_window_that_was_mapped_in_part_is_filling_as_a_whole(mapped_before: int, filled: float) -> None:
+    # GIVEN that the thread's fault before had mapped the same window, or another one
+    scene = loading().page(Kind.PAGE_MAP, 190, mapped_before, 16)
+    fault_that_waits(scene, 200)
+
+    # WHEN, THEN with all pages in memory, the first of the two would have mapped the window
+    assert of_load(scene)["filling"] == pytest.approx(filled)
+
+
 def test_a_fault_that_only_reads_ahead_fills_until_it_sends() -> None:
     scene = loading().page(Kind.FAULT, 200, 100)
     scene.request(Opcode.READ, 265, 280, 285, sent=260)
