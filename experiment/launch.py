@@ -31,6 +31,10 @@ PACKAGES: Final = "onnxruntime,onnxruntime_genai"
 """What the hook wraps in an untraced run: no imports, which would cost time."""
 ANALYSIS_S: Final = 600.0
 GRACE_S: Final = 5.0
+TIMED_OUT: Final = 124
+"""Exit code of a run that was ended for its time, as timeout(1) has it."""
+RECORDER_S: Final = 60.0
+"""What `cvtrace run` may take besides to begin and to end a recording, on a busy machine; twice the time of the script is for the trace."""
 LAST_LINES_BYTES: Final = 4096
 
 
@@ -48,7 +52,7 @@ class Ended:
     fetches: int | None = None
     bytes_fetched: int | None = None
     trouble: str = ""
-    """Why the trace of a traced run could not be used."""
+    """Why the run does not count, whatever its exit code: it took too long, or its trace could not be used."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,13 @@ class Script:
     directory: Path
     user: User
     caller: User
+    timeout_s: float | None = None
+    """How long a run may take."""
+
+    @property
+    def is_python(self) -> bool:
+        """Whether an interpreter runs it that marks its calls."""
+        return self.command(None).python is not None
 
     def words(self, copy: LocalCopy | None) -> tuple[str, ...]:
         """Return the arguments; with a copy that cannot be bound over the files, those that name it."""
@@ -76,30 +87,76 @@ def run_untraced(script: Script, copy: LocalCopy | None, output: Path) -> Ended:
     with phase_marks(command, (), genai=True, profiled=False) as marks:
         environ = {**marks.environ, HOOK: PACKAGES}
         prepare = partial(_become, command, copy)
-        exit_code, total_s = _run(list(command.argv), command.executable, environ, prepare, script, output)
+        limit_s = script.timeout_s
+        exit_code, total_s = _run(list(command.argv), command.executable, environ, prepare, script, output, limit_s)
         with acting_as(command.user):
             events, texts = parse_marks(written(marks.path), time.monotonic_ns())
+    if exit_code is None:
+        return _took_too_long(limit_s, total_s)
     return Ended(exit_code, total_s, run_times(events, texts), {})
+
+
+def _took_too_long(limit_s: float | None, total_s: float) -> Ended:
+    trouble = f"the run did not end within {limit_s:g} s and was ended (--timeout)"
+    return Ended(TIMED_OUT, total_s, RunTimes(), {}, trouble=trouble)
+
+
+def run_with_calls(script: Script, copy: LocalCopy | None, output: Path, trace: Path) -> Ended:
+    """Run a program that is not Python while the kernel tells of its calls of the GenAI library, and of nothing else.
+
+    `trace` is made for it and removed. Raises WrongTarget, OSError, KeyboardInterrupt.
+    """
+    try:
+        exit_code, total_s, limit_s = _recorded(script, copy, output, trace, "cvtrace.calls_alone", ())
+        if exit_code is None:
+            return _took_too_long(limit_s, total_s)
+        answer, trouble = _asked_of_trace(_timed, script, trace)
+    finally:
+        with acting_as(script.user):
+            shutil.rmtree(trace, ignore_errors=True)
+    if answer is None:
+        return Ended(exit_code, total_s, RunTimes(), {}, trouble=trouble)
+    return Ended(exit_code, answer["total_s"], RunTimes(**answer["times"]), {})
 
 
 def run_traced(script: Script, copy: LocalCopy | None, output: Path, trace: Path, mounts: Sequence[str]) -> Ended:
     """Run the script under `cvtrace run`, which leaves a trace, and analyse it. Raises WrongTarget, OSError, KeyboardInterrupt."""
+    exit_code, total_s, limit_s = _recorded(script, copy, output, trace, "cvtrace", mounts)
+    if exit_code is None:
+        return _took_too_long(limit_s, total_s)
+    answer, trouble = _asked_of_trace(_analysed, script, trace)
+    if answer is None:
+        return Ended(exit_code, total_s, RunTimes(), {}, trouble=trouble)
+    times = RunTimes(**answer.pop("times"))
+    return Ended(exit_code, times=times, **answer)
+
+
+def _asked_of_trace(
+    ask: Callable[[str, Callable[[], None]], dict[str, Any]], script: Script, trace: Path
+) -> tuple[dict[str, Any] | None, str]:
+    """Return what a child reads from a trace, or None and why it cannot."""
+    try:
+        return within(ANALYSIS_S, partial(ask, str(trace), rights_of(script.user))), ""
+    except (NoAnswer, OSError) as failure:
+        reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
+        return None, f"the trace could not be analysed: {reason}"
+
+
+def _recorded(
+    script: Script, copy: LocalCopy | None, output: Path, trace: Path, module: str, mounts: Sequence[str]
+) -> tuple[int | None, float, float | None]:
+    """Run the script under `cvtrace run`, which Python has as `module`; return what `_run` does, and how long it might have taken."""
     argv = script.words(copy)
     with acting_as(script.user):
         shutil.rmtree(trace, ignore_errors=True)  # left by a run that was interrupted: no row names it
-    command = [sys.executable, "-P", "-m", "cvtrace", "run", "-o", str(trace), "--no-summary"]
+    command = [sys.executable, "-P", "-m", module, "run", "-o", str(trace), "--no-summary"]
     command += [word for mount in mounts for word in ("--mount", mount)]
     command += ["--python", script.python] if script.python else []
     command += [] if argv[0].endswith(".py") else ["--"]
+    limit_s = None if script.timeout_s is None else 2 * script.timeout_s + RECORDER_S
     prepare = partial(_bind, copy)
-    exit_code, total_s = _run([*command, *argv], sys.executable, _called_by(script), prepare, script, output)
-    try:
-        answer = within(ANALYSIS_S, partial(_analysed, str(trace), rights_of(script.user)))
-    except (NoAnswer, OSError) as failure:
-        reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
-        return Ended(exit_code, total_s, RunTimes(), {}, trouble=f"the trace could not be analysed: {reason}")
-    times = RunTimes(**answer.pop("times"))
-    return Ended(exit_code, times=times, **answer)
+    ended = _run([*command, *argv], sys.executable, _called_by(script), prepare, script, output, limit_s)
+    return *ended, limit_s
 
 
 def _called_by(script: Script) -> dict[str, str]:
@@ -133,8 +190,9 @@ def _run(
     prepare: Callable[[], None],
     script: Script,
     output: Path,
-) -> tuple[int, float]:
-    """Return the exit code (128+n for signal n) and the seconds from before the fork to the end."""
+    limit_s: float | None,
+) -> tuple[int | None, float]:
+    """Return the exit code (128+n for signal n; None if the run took too long) and the seconds from before the fork to the end."""
     with acting_as(script.user):
         stream = output.open("wb")
     with stream:
@@ -159,8 +217,12 @@ def _run(
                 "leave the state out with --states"
             ) from None
         try:
-            code = process.wait()
+            code = process.wait(limit_s)
             total_s = time.monotonic() - start_s
+        except subprocess.TimeoutExpired:
+            total_s = time.monotonic() - start_s
+            _end(process)
+            return None, total_s
         except BaseException:
             _end(process)
             raise
@@ -168,7 +230,7 @@ def _run(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a run that was interrupted, with all processes that it started."""
+    """End a run that was interrupted or takes too long, with all processes that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with _uninterrupted():
@@ -187,6 +249,22 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def _timed(path: str, switch: Callable[[], None]) -> dict[str, Any]:
+    """In the child, with the rights of the user whose trace it is: the times of the calls, and how long the program lived."""
+    from cvtrace.analysis.joins.library_calls import life
+    from cvtrace.analysis.trace.recording import recording
+    from cvtrace.tracer.errors import TraceDamaged
+    from cvtrace.tracer.store import read_trace
+
+    switch()
+    try:
+        trace = read_trace(path)
+        start_ns, end_ns = life(recording(trace))
+    except TraceDamaged as reason:
+        raise OSError(None, str(reason)) from None
+    return {"total_s": (end_ns - start_ns) / 1e9, "times": vars(run_times(trace.events, trace.texts))}
 
 
 def _analysed(path: str, switch: Callable[[], None]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cvtrace.experiment.on_lab import AXES, parse_options, parse_sweep
 from cvtrace.experiment.settings import Experiment
 
 MOST_REPEATS: Final = 10_000
+LONGEST_S: Final = 1_000_000.0
 
 
 def experiment_of(
@@ -31,10 +32,13 @@ def experiment_of(
     python: str | None = None,
     copy_to: Path | None = None,
     directory: Path | None = None,
+    timeout_s: float | None = None,
 ) -> Experiment:
     """Return the experiment. Raises WrongExperiment, and LabError for what concerns the lab."""
     if not 1 <= repeats <= MOST_REPEATS:
         raise WrongExperiment(f"{repeats} is not a number of repeats from 1 to {MOST_REPEATS:,}")
+    if timeout_s is not None and not 0 < timeout_s <= LONGEST_S:
+        raise WrongExperiment(f"a timeout of {timeout_s:g} s is not one between 0 and {LONGEST_S:,.0f} s")
     chosen_sweep = parse_sweep(sweep) if sweep is not None else None
     options = parse_options(lab) if lab is not None else {}
     if lab is not None and not options:
@@ -63,6 +67,7 @@ def experiment_of(
         python=python,
         copy_to=copy_to,
         directory=directory or Path.cwd(),
+        timeout_s=timeout_s,
     )
 
 

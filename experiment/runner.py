@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, Protocol
 
 import cvtrace
@@ -23,12 +24,14 @@ from cvtrace.experiment.copies import LocalCopy, local_copy
 from cvtrace.experiment.errors import NotReachable, ScriptFailed
 from cvtrace.experiment.files import Place, look
 from cvtrace.experiment.interruption import Interruption
-from cvtrace.experiment.launch import Script, last_line, run_traced, run_untraced
+from cvtrace.experiment.launch import Ended, Script, last_line, run_traced, run_untraced, run_with_calls
 from cvtrace.experiment.on_lab import MODEL, Lab
 from cvtrace.experiment.record import Record
 from cvtrace.experiment.settings import Experiment, Slot, slots_of
 from cvtrace.tracer.user import User
 
+CANNOT_OBSERVE: Final = 3
+"""Exit code of `cvtrace run` where it cannot observe."""
 TRIES: Final = 3
 """How often a state is brought about before the run counts as not verified."""
 
@@ -70,6 +73,8 @@ class Runner:
     copies: ExitStack
     interruption: Interruption
     unreachable: dict[tuple[str, float | None, str], str] = field(default_factory=dict)
+    _with_calls: set[str] = field(default_factory=set)
+    """Variants that are no Python scripts and call the library of GenAI, as the kernel can tell."""
     _copies: dict[tuple[str, float | None], LocalCopy] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -155,7 +160,12 @@ class Runner:
 
     def _script(self, variant: str, value: float | None) -> Script:
         return Script(
-            self._argv(variant, value), self.experiment.python, self.experiment.directory, self.user, self.caller
+            self._argv(variant, value),
+            self.experiment.python,
+            self.experiment.directory,
+            self.user,
+            self.caller,
+            self.experiment.timeout_s,
         )
 
     def _rehearse(self, variant: str) -> None:
@@ -170,12 +180,27 @@ class Runner:
         if self.lab is not None:
             self.lab.set(value)
         output = self.record.output / f"rehearsal-{_file_name(variant)}.txt"
-        ended = run_untraced(self._script(variant, value), None, output)
+        script = self._script(variant, value)
+        ended = (
+            run_untraced(script, None, output) if script.is_python else self._rehearse_program(variant, script, output)
+        )
+        if ended.trouble:
+            raise ScriptFailed(f"{ended.trouble}, so nothing was measured: its output is in {output}")
         if ended.exit_code:
             last = last_line(output, self.user)
             raise ScriptFailed(
                 f"the script failed with exit code {ended.exit_code}{f' ({last})' if last else ''}, so nothing was measured: its output is in {output}"
             )
+
+    def _rehearse_program(self, variant: str, script: Script, output: Path) -> Ended:
+        """Run a program that is not Python, and see whether the kernel tells of its calls."""
+        if states.rights_suffice():
+            ended = run_with_calls(script, None, output, self.record.traces / "rehearsal")
+            if ended.times.load_s is not None:
+                self._with_calls.add(variant)
+            if not ended.trouble and ended.exit_code != CANNOT_OBSERVE:
+                return ended
+        return run_untraced(script, None, output)
 
     def _copy(self, slot: Slot, place: Place) -> LocalCopy | None:
         """Return the local copy that a slot needs; made when it is first needed."""
@@ -243,11 +268,13 @@ class Runner:
         before = states.count(place)
         if slot.traced:
             ended = run_traced(script, copy, output, trace, [mount.path for mount in place.mounts])
+        elif slot.variant in self._with_calls:
+            ended = run_with_calls(script, copy, output, trace)
         else:
             ended = run_untraced(script, copy, output)
         during = states.counted(before, states.count(place))
         self.interruption.check()
-        reason = states.contradiction(slot.state, during) or ended.trouble
+        reason = ended.trouble or states.contradiction(slot.state, during)
         if ended.exit_code and not reason:
             reason = f"the script ended with exit code {ended.exit_code}: {last_line(output, self.user)}"
         return replace(

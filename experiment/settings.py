@@ -33,6 +33,8 @@ class Experiment:
     """Where the local copy goes; None: into the folder of the experiment."""
     directory: Path = field(default_factory=Path.cwd)
     """Where the script is started."""
+    timeout_s: float | None = None
+    """How long a run may take, until it is ended and left out."""
 
     @property
     def on_lab(self) -> bool:

@@ -27,8 +27,12 @@ def render(bench: Bench, width: int = 120) -> str:
     """Return the tables as text."""
     headings, rows = grid(bench)
     blocks = [_drawn(headings, rows, width)]
+    if words := words_without_load(bench):
+        blocks.append(words)
     if runs := traced_runs(bench):
         blocks.append(f"Why: the {_loaded(runs)} of one traced run in each state\n{_drawn(*_why(bench, runs), width)}")
+        if words := words_unattributed(runs):
+            blocks.append(words)
     if cost := cost_words(bench):
         blocks.append("\n".join(wrapped(cost, width, subsequent_indent="  ")))
     if bench.laws:
@@ -50,6 +54,16 @@ def title(bench: Bench) -> str:
 def headline(bench: Bench) -> str:
     """Return the metric that the table is about: the load, or the whole run if nothing was loaded."""
     return "load_s" if any(row.load_s for row in bench.summary) else "total_s"
+
+
+def words_without_load(bench: Bench) -> str:
+    """Return why the table is about whole runs, nothing if it is about loads."""
+    if headline(bench) == "load_s" or not any(run.counts for run in bench.runs):
+        return ""
+    return (
+        "Total is the life of the process: no call that loads a model was seen. Such calls are seen in Python scripts (GenAI, onnxruntime, or "
+        '`with cvtrace.phase("load"):`) and, as root, in programs that call the library of GenAI'
+    )
 
 
 def value_of_sweep(bench: Bench, value: float | None) -> str:
@@ -181,6 +195,16 @@ def _why(bench: Bench, runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list
         # The files of a local copy are not on CVMFS, so the question has no answer.
         rows.append([*cells, NOTHING if run.state == LOCAL else run.verdict or NOTHING])
     return headings, rows
+
+
+def words_unattributed(runs: Sequence[Run]) -> str:
+    """Return what `other` contains where the recorder saw little, nothing where it saw most."""
+    unseen = sum(run.classes.get("unattributed", 0.0) for run in runs)
+    if unseen * 2 < sum(sum(run.classes.values()) for run in runs):
+        return ""
+    return (
+        "The recorder did not see what the time in `other` was for: as root it tells network, cache and compute apart"
+    )
 
 
 def groups_of(run: Run) -> dict[str, float]:

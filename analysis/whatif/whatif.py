@@ -180,10 +180,11 @@ def _near_proxy(basis: _Basis) -> tuple[Ints, tuple[str, ...]]:
 
 
 def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
-    """Chunks that were fetched one after the other are fetched `at_once` at a time; the next one begins when one ends.
+    """Chunks that were fetched one after the other are fetched `at_once` at a time.
 
-    In each phase that takes the longest of four times: the sum of the waits divided by `at_once`; unpacking, which one thread does; the
-    bytes on the wire; the longest single chunk.
+    The client's one thread that unpacks turns to whatever has arrived: chunks that were requested together are ready together, and so the next ones
+    are requested together. The waits of `at_once` chunks pass at once, and the unpacking of each comes on top. That takes each phase the longest of: this;
+    the bytes on the wire; a single chunk.
     """
     waits = basis.waits
     chosen = np.flatnonzero(waits.foreseeable)
@@ -197,8 +198,13 @@ def _parallel(basis: _Basis, at_once: int) -> tuple[Ints, tuple[str, ...]]:
     wire = (waits.bytes[chosen] / speed * 1e9).astype(np.int64)
     first = np.flatnonzero(np.append(True, row[1:] != row[:-1]))
     sequential_ns = np.add.reduceat(wait_ns, first)
-    bounds = [sequential_ns // at_once, np.add.reduceat(fill, first), np.add.reduceat(wire, first)]
-    predicted_ns = np.maximum.reduce([*bounds, np.maximum.reduceat(wait_ns, first)])
+    unpacking_ns, wire_ns, longest_ns = (
+        np.add.reduceat(fill, first),
+        np.add.reduceat(wire, first),
+        np.maximum.reduceat(wait_ns, first),
+    )
+    together_ns = (sequential_ns - unpacking_ns) // at_once + unpacking_ns
+    predicted_ns = np.maximum.reduce([together_ns, wire_ns, longest_ns])
     saved = add_by_group(row[first], np.maximum(sequential_ns - predicted_ns, 0), basis.count)
     assumptions = (
         f"the link transfers at most {size(speed)}/s, the rate of the fastest object of this run",

@@ -43,6 +43,7 @@ def bench(
     python: PathLike | None = None,
     force: bool = False,
     yes: bool = False,
+    timeout: float | None = None,
 ) -> Bench:
     """Measure a script in known states of the caches, as `cvtrace bench` does, and return the results in the folder `output`.
 
@@ -56,6 +57,7 @@ def bench(
         "--states": ",".join(states) if states is not None else None,
         "--repeats": repeats,
         "--seed": seed,
+        "--timeout": timeout,
         "--sweep": sweep,
         "--hold-out": hold_out,
         "--lab": lab,

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 @click.option("--repeats", default=5, show_default=True, metavar="N", type=int, help="Runs in each state.")
 @click.option("--seed", type=int, help="Seed of the random order of the runs. [default: a new one, which is printed]")
 @click.option(
+    "--timeout", type=float, metavar="SECONDS", help="End a run that takes longer. The other runs are still made."
+)
+@click.option(
     "--trace",
     "trace_all",
     is_flag=True,
@@ -78,6 +81,7 @@ def command(
     states: str,
     repeats: int,
     seed: int | None,
+    timeout: float | None,
     trace_all: bool,
     variants: tuple[str, ...],
     sweep: str | None,
@@ -122,6 +126,7 @@ def command(
         models=models,
         python=python,
         copy_to=copy_to,
+        timeout_s=timeout,
     )
     with shown() as progress:
         callbacks = Callbacks(progress.say, _Confirm(progress, yes=yes), progress, page)

@@ -185,12 +185,12 @@ def _namespace_defines() -> list[str]:
     return lines if namespaces.sees_initial() else [*lines, f"#define NAMESPACES {NAMESPACES}"]
 
 
-def source(rings: Rings, slots: Slots) -> Source:
-    """Return the program for this kernel. Raises CannotObserve without the base layer."""
+def source(rings: Rings, slots: Slots, rungs: tuple[Rung, ...] | None = None) -> Source:
+    """Return the program for this kernel, with what it offers of `rungs` (None: all). Raises CannotObserve without the base layer."""
     root = tracefs()
     if not _available(root, BASE):
         raise CannotObserve("the kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS): use `--probes strace`")
-    steps = [climb(rung, root) for rung in RUNGS]
+    steps = [climb(rung, root) for rung in (RUNGS if rungs is None else rungs)]
     btf.forget()
     with_kprobes = [step.kprobes for step in steps if step.kprobes]
     optional = list(dict.fromkeys(name for step in steps for name in step.programs))

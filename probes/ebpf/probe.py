@@ -101,7 +101,7 @@ class EbpfProbe:
         """Compile, load and attach. Raises CannotObserve with one sentence, leaving nothing attached."""
         if os.geteuid() != 0:
             raise CannotObserve(f"eBPF needs root: run `{SUDO} run …`, or use `--probes portable`")
-        source = loader.source(self._rings, self.slots)
+        source = self._source()
         self._missing = list(source.missing)
         self._sched = "sched.bpf.c" in source.programs
         self._fuse = "fuse_requests.h" in source.programs
@@ -123,10 +123,17 @@ class EbpfProbe:
             self._bpf = None
             raise
 
+    def _source(self) -> loader.Source:
+        return loader.source(self._rings, self.slots)
+
+    def _watched(self, name: str) -> int:
+        """Return whose system calls of that name are recorded, as roles."""
+        return (ROLE_TARGET if name in TARGET else 0) | (ROLE_DAEMON if name in DAEMON else 0)
+
     def _fill_filters(self, scope: Scope) -> None:
         watch = self._bpf[b"watch"]
         for name, number in numbers().items():
-            watched = (ROLE_TARGET if name in TARGET else 0) | (ROLE_DAEMON if name in DAEMON else 0)
+            watched = self._watched(name)
             watch[ctypes.c_uint32(number)] = ctypes.c_uint32(watched)
         if self._namespaced:  # processes are recognised while they are in calls whose begin was not noted
             self._bpf[b"displacements"][LATECOMERS] = ctypes.c_uint64(1)

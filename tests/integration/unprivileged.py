@@ -18,6 +18,7 @@ from pathlib import Path
 from namespaces import PREPARED, unshare
 
 NOBODY = 65534
+FUSE_DEVICE = "10 229"
 NEEDED = ("unshare", "setpriv", "mount")
 ROOT = Path(__file__).resolve().parents[2]
 AS_READER = (
@@ -35,8 +36,11 @@ def cannot() -> str | None:
     return f"{missing[0]} is not installed" if missing else None
 
 
-def as_nobody(command: Sequence[str | Path], *paths: Path) -> list[str]:
-    """Return the command line that runs `command` as nobody, who can read this repository, its Python and `paths`."""
+def as_nobody(command: Sequence[str | Path], *paths: Path, may_mount: bool = False) -> list[str]:
+    """Return the command line that runs `command` as nobody, who can read this repository, its Python and `paths`.
+
+    `may_mount`: with fusermount3(1), which is root's, and a /dev/fuse that anybody may open, as most machines have it.
+    """
     folders = [ROOT, Path(sys.base_prefix).resolve(), Path(sys.prefix), *paths]
     lines = ["set -e"]
     closed = sorted({parent for path in folders for parent in path.parents if not parent.stat().st_mode & 0o001})
@@ -49,9 +53,11 @@ def as_nobody(command: Sequence[str | Path], *paths: Path) -> list[str]:
     lines += [f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(folder))}" for folder in outermost]
     for number, path in enumerate(hidden):
         lines.append(f"mkdir -p {shlex.quote(str(path))}; mount --rbind /mnt/{number} {shlex.quote(str(path))}")
-    drop = (
-        f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs"
-    )
+    if may_mount:
+        lines += ["mount -t tmpfs -o mode=755 tmpfs /media", f"mknod -m 666 /media/fuse c {FUSE_DEVICE}"]
+        lines.append("mount --bind /media/fuse /dev/fuse")
+    drop = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all"
+    drop += "" if may_mount else " --bounding-set=-all --no-new-privs"
     lines.append(f"exec {drop} {shlex.join(map(str, command))}")
     return [*unshare(*PREPARED), "sh", "-c", "\n".join(lines)]
 

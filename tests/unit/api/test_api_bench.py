@@ -98,6 +98,7 @@ def test_every_argument_is_an_option_of_the_command(monkeypatch: pytest.MonkeyPa
             states=["cold", "hot"],
             repeats=3,
             seed=1,
+            timeout=30,
             trace=True,
             variants={"int4": "-m /y", "fp16": "-m /z"},
             sweep="size=1MB,2MB",
@@ -116,6 +117,7 @@ def test_every_argument_is_an_option_of_the_command(monkeypatch: pytest.MonkeyPa
     assert parameters["arguments"] == ("a.py", "-m", "/x")
     assert parameters["states"] == "cold,hot"
     assert (parameters["repeats"], parameters["seed"], parameters["sweep"]) == (3, 1, "size=1MB,2MB")
+    assert parameters["timeout"] == 30
     assert parameters["variants"] == ("int4=-m /y", "fp16=-m /z")
     assert (parameters["hold_out"], parameters["lab"], parameters["models"]) == ("1MB", "delay=20ms", ("/m", "/n"))
     assert (parameters["trace_all"], parameters["force"], parameters["yes"]) == (True, True, True)

@@ -87,6 +87,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("not an option of the lab", {"lab": "colour=1"}),
     ("is not a duration", {"lab": "delay=fast"}),
     ("contradict each other", {"lab": "size=8MB", "sweep": "size=8MB,16MB"}),
+    ("timeout of 0 s", {"timeout_s": 0.0}),
+    ("timeout of nan s", {"timeout_s": float("nan")}),
     ("there is no sweep", {"hold_out": "8MB"}),
     ("not among the values", {"hold_out": "9MB", "sweep": "size=8MB,16MB"}),
 ]
