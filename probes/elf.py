@@ -7,7 +7,7 @@ import lzma
 import os
 import struct
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -32,6 +32,8 @@ _SYMTAB: Final = 2
 _DYNAMIC: Final = 6
 _NEEDED, _RPATH, _RUNPATH = 1, 15, 29
 _DYNSYM: Final = 11
+_TABLES: Final = (_DYNSYM, _SYMTAB)
+"""Tables of symbols, the exported ones first: that table is the smaller one."""
 _NOTE: Final = 7
 _LOAD: Final = 1
 _FUNCTION: Final = 2
@@ -116,9 +118,13 @@ class Elf:
         return np.frombuffer(self._at(offset, count * dtype.itemsize), dtype, count)
 
     def functions(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the offset in the file of each function that the symbol tables name, exported or not."""
+        """Return the offset in the file of each function that is exported; if none is, of each that the symbol tables name.
+
+        A library that exports some of its functions does not have the others. Its other table may be a hundred times as large.
+        """
         symbols = list(names)
-        addresses = self.addresses({number: _exactly(name.encode()) for number, name in enumerate(symbols)})
+        places_of = {number: _exactly(name.encode()) for number, name in enumerate(symbols)}
+        addresses = self.addresses(places_of, kinds=(_DYNSYM,)) or self.addresses(places_of, kinds=(_SYMTAB,))
         return {symbols[number]: offset for number, offset in self.offsets(addresses).items()}
 
     def extents(self, names: Iterable[str]) -> dict[int, tuple[int, int]]:
@@ -128,10 +134,12 @@ class Elf:
         offsets = self.offsets(self.addresses(places_of, sizes))
         return {number: (offset, sizes[number]) for number, offset in offsets.items() if number in sizes}
 
-    def addresses(self, places_of: Mapping[int, Places], sizes: dict[int, int] | None = None) -> dict[int, int]:
+    def addresses(
+        self, places_of: Mapping[int, Places], sizes: dict[int, int] | None = None, kinds: Sequence[int] = _TABLES
+    ) -> dict[int, int]:
         """Return the address of a function for each of `places_of` that the symbol tables name; fill in `sizes`, too."""
         addresses = dict[int, int]()
-        for kind in (_DYNSYM, _SYMTAB):  # the exported ones first: that table is the smaller one
+        for kind in kinds:
             for section in self._sections[self._sections["type"] == kind]:
                 # In a damaged file there is nothing to attach to.
                 with contextlib.suppress(ValueError, IndexError, OverflowError, NotElf):

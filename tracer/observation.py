@@ -12,6 +12,7 @@ from typing import Any, Final
 from cvtrace.probes.cvmfs.choice import MountChoice
 from cvtrace.probes.ladder import start_probe
 from cvtrace.probes.namespaces import sees_initial
+from cvtrace.probes.phases.library import LIBRARY
 from cvtrace.probes.probe import KnowsNumbers, MarksPhases, Probe, SeesClientFunctions
 from cvtrace.tracer.environment import Environment, Observed, find_environment
 from cvtrace.tracer.new_trace import clock_meta, create_writer
@@ -114,7 +115,7 @@ class Subject:
     uid: int
     """Whom it runs as."""
     open_libraries: Callable[[contextlib.ExitStack], Sequence[OpenFile]]
-    """Opens the GenAI libraries that it may load, until the stack is closed."""
+    """Opens the libraries of runtimes that it may load, until the stack is closed."""
     again: str = "run …"
     """How the verb is called, for sentences that tell to do so with more rights."""
     check: Callable[[Environment], None] = lambda environment: None
@@ -134,13 +135,15 @@ def observe(subject: Subject, options: Options) -> Observation:
             writer.redaction.show(observed.mount.path for observed in environment.observed)
         subject.check(environment)
         with contextlib.ExitStack() as files:
-            libraries = tuple(library.pinned for library in subject.open_libraries(files))
+            opened = subject.open_libraries(files)
+            libraries = tuple(library.pinned for library in opened)
             with preloading():
                 started = start_probe(options.probes, environment.scope(libraries), options.settings)
     except BaseException:
         writer.abandon()
         raise
+    has_libraries = any(LIBRARY in os.path.basename(library.path) for library in opened)  # noqa: PTH119 - a text
     refusals = [refusal.replace("cvtrace run …", f"cvtrace {subject.again}") for refusal in started.refusals]
     for refusal in refusals:
         options.say(refusal)
-    return Observation(command, options, writer, environment, started.probe, bool(libraries), refusals)
+    return Observation(command, options, writer, environment, started.probe, has_libraries, refusals)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cvtrace.probes.events import Kind, Sight
-from cvtrace.probes.phases.library import find_libraries
+from cvtrace.probes.phases.library import find_libraries, find_runtime_libraries
 from cvtrace.probes.probe import KnowsNumbers
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
 from cvtrace.tracer.marks import Marks, phase_marks
@@ -53,8 +53,12 @@ def record(command: Command, options: Options) -> RecordingResult:
 
 
 def _libraries(command: Command) -> tuple[str, ...]:
-    """Return where the GenAI library of a target is; as its user."""
-    return find_libraries(command.python, command.environ, program=command.executable)
+    """Return where the libraries of runtimes are that a target may load, that of GenAI first; as its user."""
+    return tuple(
+        path
+        for find in (find_libraries, find_runtime_libraries)
+        for path in find(command.python, command.environ, program=command.executable)
+    )
 
 
 class _Launched(Session):

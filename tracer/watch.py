@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 
 from cvtrace.probes.events import UNFINISHED, Events, Kind
-from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
+from cvtrace.probes.phases.functions import COUNTED, FUNCTIONS, INDEX
+from cvtrace.probes.phases.runtimes.declaration import MANY
 from cvtrace.probes.visible import printable
 
 EVERY_S: Final = 0.4
@@ -75,7 +76,7 @@ class Watch:
         self._received += int(np.maximum(events["ret"][kind == Kind.HTTP_RECV], 0).sum())
         marks = events["a"][kind == Kind.PHASE]
         if len(marks):
-            self._tokens += int((marks == TOKEN).sum())
+            self._tokens += int((marks == TOKEN).sum()) + _counted(events[kind == Kind.PHASE])
             last = int(marks[-1])
             self._phase = FUNCTIONS[last].phase if last < len(FUNCTIONS) else self._phase
 
@@ -162,6 +163,12 @@ def _parts(now: Counts, before: Counts, phase: str, lost: str, detail: int) -> l
         lost,
     ]
     return [part for part in parts if part]
+
+
+def _counted(calls: Events) -> int:
+    """Return how many tokens the calls made that say it."""
+    count = calls["c"][np.isin(calls["a"], COUNTED) & (calls["ret"] == 0)] & np.uint64(MANY)
+    return int(np.where(count == MANY, 1, count).sum())
 
 
 def _phase(last: str, under_way: Sequence[int]) -> str:

@@ -7,8 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.analysis.joins.counted_tokens import TAKERS, taken
 from cvtrace.probes.events import Events, Kind, Texts
-from cvtrace.probes.phases.functions import FUNCTIONS, INDEX, TOKEN_FLAG, USER_PHASE
+from cvtrace.probes.phases.functions import COUNTED, FUNCTIONS, INDEX, TOKEN_FLAG, USER_PHASE
+from cvtrace.probes.phases.runtimes.declaration import MANY
 
 USER_LOAD: Final = b"load"
 """A phase of this name that a script gives itself (`cvtrace.phase("load")`) stands for calls of a library that is not known."""
@@ -61,16 +63,18 @@ def _union_ns(calls: Events) -> int:
 def _tokens(calls: Events, phase: np.ndarray) -> tuple[float | None, int | None, float | None]:
     """Return the time to the first token of the first answer, the number of tokens, and the rate of those after the first of each answer."""
     is_prompt = (phase == "prefill") & ~np.isin(calls["a"], _NO_PROMPT)
-    is_step = phase == "decode"
+    is_step = ((phase == "decode") & ~np.isin(calls["a"], COUNTED)) | _counted(calls)
     if not is_step.any():
         return None, None, None
     made = _made(calls, is_step)
     kept = is_prompt | is_step
-    prompt, starts, ends = is_prompt[kept], calls["ts"].astype(np.int64)[kept], _ends(calls)[kept]
-    answer = np.cumsum(prompt & np.concatenate([[True], ~prompt[:-1]]))
+    prompt, stepping = is_prompt[kept], is_step[kept]
+    starts, ends = calls["ts"].astype(np.int64)[kept], _ends(calls)[kept]
+    after = prompt[:-1] & ~stepping[:-1]
+    answer = np.cumsum(prompt & np.concatenate([[True], ~after]))
     first_s = rate_ns = further = None
     for number in np.unique(answer):
-        steps = (answer == number) & ~prompt
+        steps = (answer == number) & stepping
         if not steps.any():
             continue
         if first_s is None:
@@ -82,9 +86,20 @@ def _tokens(calls: Events, phase: np.ndarray) -> tuple[float | None, int | None,
     return first_s, int(made.sum()), further * 1e9 / rate_ns if further and rate_ns else None
 
 
+def _counted(calls: Events) -> np.ndarray:
+    """Tell which calls say that they made tokens, and these were taken."""
+    takers = calls[np.isin(calls["a"], TAKERS)]
+    keys = [each["tgid"].astype(np.uint64) << np.uint64(48) ^ each["b"] for each in (calls, takers)]
+    was_taken = taken(calls["a"], keys[0], _ends(calls), keys[1], takers["ts"].astype(np.int64))
+    counted: np.ndarray = np.isin(calls["a"], COUNTED) & (calls["c"] & MANY > 0) & was_taken
+    return counted
+
+
 def _made(calls: Events, is_step: np.ndarray) -> np.ndarray:
     """Return how many tokens each call made: one, one of each sequence of its generator, or what an engine's events say."""
     made = is_step.astype(np.int64)
+    counted = is_step & np.isin(calls["a"], COUNTED)
+    made[counted] = np.where(calls["c"] & MANY == MANY, 1, calls["c"] & MANY).astype(np.int64)[counted]
     several = calls[calls["a"] == INDEX["cvtrace.sequences"]]
     for owner, count in zip(several["b"].tolist(), several["c"].tolist(), strict=True):
         made[is_step & (calls["b"] == owner)] = count

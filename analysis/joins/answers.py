@@ -1,6 +1,6 @@
 """Which calls of the library belong to one answer: from its prefill to its last token, and how many tokens each call made.
 
-A generator answers once for each prefill that follows a token. Of an engine, an answer is what one turn of a request got; where the
+A generator (a context of llama.cpp, too) answers once for each prefill that follows a token. Of an engine, an answer is what one turn of a request got; where the
 target never looks at what the engine tells of its requests, it is all that the engine did without a pause.
 """
 
@@ -9,15 +9,18 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.analysis.joins.counted_tokens import TAKERS, taken
 from cvtrace.analysis.joins.engine import ASKS, UNKNOWN, engine_answers, engine_tokens
 from cvtrace.analysis.joins.idle import Idle
 from cvtrace.analysis.joins.library_calls import DECODE, PREFILL, LibraryCalls, is_attached, life, notes
 from cvtrace.analysis.trace.intervals import Bools, Ints, distinct, pick
 from cvtrace.analysis.trace.keys import object_key, ranked
-from cvtrace.analysis.trace.recording import EventIndex, Recording
-from cvtrace.probes.phases.functions import BATCH, BEAMS, INDEX
+from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
+from cvtrace.probes.events import Kind
+from cvtrace.probes.phases.functions import BATCH, BEAMS, COUNTED, INDEX
+from cvtrace.probes.phases.runtimes.declaration import MANY
 
-OF_GENERATOR: Final = tuple(
+OF_GENERATOR: Final = COUNTED + tuple(
     INDEX[name]
     for name in (
         "OgaGenerator_AppendTokens",
@@ -78,12 +81,25 @@ class CallTokens:
 def call_tokens(recording: Recording, calls: LibraryCalls) -> CallTokens:
     """Tell how many tokens each call made."""
     tokens = np.zeros(len(calls), dtype=np.int64)
-    done = (calls.row == DECODE) & ~calls.failed & ~calls.cut
-    generated = done & np.isin(calls.function, OF_GENERATOR)
+    counted = np.isin(calls.function, COUNTED)
+    done = ((calls.row == DECODE) | counted) & ~calls.failed & ~calls.cut
+    count = calls.detail & MANY
+    takers = _takers(recording)
+    both = _key(np.concatenate([calls.process, takers.tgid]), np.concatenate([calls.owner, takers.b]))
+    counted_here = (
+        done & counted & taken(calls.function, both[: len(calls)], calls.end, both[len(calls) :], takers.start)
+    )
+    tokens[counted_here] = np.where(count == MANY, UNKNOWN, count)[counted_here]
+    generated = done & ~counted & np.isin(calls.function, OF_GENERATOR)
     tokens[generated] = _of_generators(recording, calls, np.flatnonzero(generated))
-    engine = np.flatnonzero(done & ~generated)
+    engine = np.flatnonzero(done & ~generated & ~counted)
     tokens[engine] = engine_tokens(recording, calls, engine)
     return CallTokens(tokens, done & (tokens != 0))
+
+
+def _takers(recording: Recording) -> Rows:
+    rows = recording.of(Kind.PHASE)
+    return rows.where(np.isin(rows.a, TAKERS))
 
 
 def _key(process: Ints, owner: Ints) -> Ints:
@@ -179,6 +195,7 @@ def _of_each_generator(recording: Recording, calls: LibraryCalls, tokens: CallTo
     before, after = chosen[:-1], chosen[1:]
     again = prefill[1:] & (
         ~prefill[:-1]  # a prefill after a token, or one before which somebody was waited for
+        | tokens.step[before]
         | idle.lies_between(calls.thread[after], calls.end[before], calls.start[after])
     )
     new[1:] = (key[1:] != key[:-1]) | again | ends[:-1]

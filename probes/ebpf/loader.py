@@ -17,6 +17,7 @@ from cvtrace.probes.ebpf.ring import record_bytes
 from cvtrace.probes.ebpf.syscalls import numbers
 from cvtrace.probes.events import EVENT, TEXT
 from cvtrace.probes.phases.functions import FUNCTIONS
+from cvtrace.probes.phases.runtimes.table import RUNTIMES
 from cvtrace.probes.probe import CannotObserve
 
 PROGRAMS: Final = Path(__file__).resolve().parent / "programs"
@@ -110,6 +111,24 @@ def function_programs(name: str, functions: int) -> str:
     )
 
 
+def returns_defines() -> list[str]:
+    """Return what the programs have to know of the results of functions that mark phases: 1 or 0 for the index of a function."""
+    lines = []
+    for name, kind in (("RETURNS_POINTER", "pointer"), ("RETURNS_NOTHING", "nothing")):
+        words = [0] * (len(FUNCTIONS) // 64 + 1)
+        for function in FUNCTIONS:
+            words[function.index // 64] |= (function.returns == kind) << function.index % 64
+        bits = " : ".join(f"(f) < {64 * place + 64} ? {word}ULL >> ((f) & 63)" for place, word in enumerate(words))
+        lines.append(f"#define {name}(f) (int)(({bits} : 0) & 1)")
+    return lines
+
+
+def tails_define() -> str:
+    """Return how the programs recognise a name that ends as the libraries of runtimes do: the recorder is woken when one is opened."""
+    words = [f"(t) == {int.from_bytes(tail, 'little')}ULL" for runtime in RUNTIMES for tail in runtime.tails]
+    return f"#define IS_RUNTIME_TAIL(t) ({' || '.join(words)})"
+
+
 @dataclass(frozen=True)
 class Step:
     """What is used of a rung: its program on tracepoints, the one on kprobes, or none."""
@@ -200,6 +219,7 @@ def source(rings: Rings, slots: Slots, rungs: tuple[Rung, ...] | None = None) ->
     defines = rings.defines() + slots.defines() + _namespace_defines()
     defines += ["#define FUSE_REQUESTS"] if needed else []
     defines += ["#define TELLS_GROUP_DEAD"] if _has_argument(root, EXIT, "group_dead") else []
+    defines += [*returns_defines(), tails_define()]
     defines += [f"#define LOADED_NS {time.monotonic_ns()}ULL"]
     defines += [f"#define NR_{name} {number}" for name, number in numbers().items()]
     defines += [line for one in with_kprobes for line in one.defines]

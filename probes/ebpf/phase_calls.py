@@ -23,13 +23,14 @@ from cvtrace.probes.ebpf.libraries import RuntimeLibraries
 from cvtrace.probes.events import EVENT, Events, Kind, Texts
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.phases.inside import libraries_inside
-from cvtrace.probes.phases.runtimes.table import LIBRARY
+from cvtrace.probes.phases.library import LIBRARY as GENAI
+from cvtrace.probes.phases.runtimes.table import LIBRARY, PROGRAM, RUNTIMES
 
 NOTE: Final = "note"
 """Phase of functions that take no time: to be in one of them is nothing."""
 SYMBOLS: Final = tuple(function.symbol for function in FUNCTIONS)
-CONFIGURATION: Final = b"/genai_config.json"
-"""What every load reads first."""
+MODELS: Final = tuple(runtime.model for runtime in RUNTIMES if runtime.model)
+"""How names of files end that a load reads first."""
 HURRY_S: Final = 0.001
 LOOK_FOR_LIBRARY_S: Final = 0.01
 ON_CPU: Final = "{count} of the threads were on a CPU when the recording began and did not show their stacks: it may have begun in the middle of a call"
@@ -49,6 +50,11 @@ class _Late:
 def shown(path: str) -> str:
     """Return how the user knows a library, which may be held open."""
     return os.readlink(path) if path.startswith("/proc/self/fd/") else path  # noqa: PTH115
+
+
+def _shown(key: Any, call: Any) -> int:
+    """Return the function that an event of a call names."""
+    return int(call.shown) - 1 if call.shown else int(key.function)
 
 
 def _without_calls(library: str) -> str:
@@ -71,6 +77,8 @@ class PhaseCalls:
         """Calls (thread, function) whose return cannot be seen."""
         self.links: list[int] = []
         self.missing: list[str] = []
+        self._is_settled = False
+        """Whether nothing but what is opened from now on can be a library of the target."""
         self.marks = False
         """Whether calls of a library are seen: from the start, or since the target loaded one."""
 
@@ -81,19 +89,23 @@ class PhaseCalls:
         """
         self._bpf, self._own_numbers = bpf, own_numbers
         uprobes.prepare(bpf, "phase")
+        genai = [library for library in libraries if GENAI in shown(library).rpartition("/")[2]]
         for library in libraries:
-            self._libraries.know(library)
-            if self._attach(library):
-                self.marks = True
-        if libraries and not self.marks:
-            self.missing.append(_without_calls(shown(libraries[0])))
+            is_genai = library in genai
+            if is_genai or not self._is_observed(os.stat(library).st_dev):  # noqa: PTH116
+                self._libraries.know(library)
+                if self._attach(library):
+                    self.marks = True
+                    self._is_settled |= is_genai
+        if genai and not self._is_settled:
+            self.missing.append(_without_calls(shown(genai[0])))
 
     @property
     def drain_every_s(self) -> float | None:
         """How soon there has to be another look, None if there is nothing to look for."""
         if self._libraries.wakeup_fd:
             return HURRY_S
-        return None if self.marks else LOOK_FOR_LIBRARY_S
+        return None if self._is_settled else LOOK_FOR_LIBRARY_S
 
     def add_target(self, pid: int) -> None:
         """Take what a process has mapped already, and the calls it is in."""
@@ -116,7 +128,7 @@ class PhaseCalls:
     def in_flight_calls(self) -> Events:
         """Return an event for each call that has not returned; its `dur` is 0."""
         rows = [
-            (call.ts, 0, call.tgid, key.tid, Kind.PHASE, 0, 0, key.function, call.argument, 0)
+            (call.ts, 0, call.tgid, key.tid, Kind.PHASE, 0, 0, _shown(key, call), call.argument, 0)
             for key, call in self._bpf[b"phase_calls"].items()
         ]
         return np.array(rows, dtype=EVENT)
@@ -132,12 +144,19 @@ class PhaseCalls:
             if not len(later) or key not in calls:
                 continue
             call, end_ns = calls[key], int(later["ts"].min())
-            ended.append((call.ts, max(end_ns - call.ts, 0), call.tgid, tid, Kind.PHASE, 0, 0, function, 0, 0))
+            shown = _shown(key, call)
+            ended.append((call.ts, max(end_ns - call.ts, 0), call.tgid, tid, Kind.PHASE, 0, 0, shown, 0, 0))
             self._endless.discard((tid, function))
             del calls[key]
         return np.array(ended, dtype=EVENT)
 
     def _look_inside(self, pid: int, program: str) -> None:
+        if PROGRAM.fullmatch(os.fsencode(program).rpartition(b"/")[2]):
+            with suppress(OSError):
+                path = f"/proc/{pid}/exe"
+                status = os.stat(path)  # noqa: PTH116
+                if self._libraries.is_new(status):
+                    self._attach_early(path, status)
         for fd in libraries_inside(pid, program):
             try:
                 status = os.fstat(fd)
@@ -159,7 +178,7 @@ class PhaseCalls:
         ):  # bcc raises plain Exception; a library that is mapped is tried again, and then it is said
             if self._attach(path):
                 self._libraries.remember(status)
-                self.marks = True
+                self.marks = self._is_settled = True
 
     def _attach(self, path: str) -> bool:
         """Attach to the functions of a library; return whether it has any."""
@@ -178,7 +197,7 @@ class PhaseCalls:
         if not attached:
             self.missing.append(_without_calls(shown(name)))
             return
-        self.marks = True
+        self.marks = self._is_settled = True
         if opened_ns:
             calls, _ = self._add_under_way(pid, opened_ns, patience_s=0.0)
             if not calls:
@@ -192,7 +211,7 @@ class PhaseCalls:
         during = texts[
             (texts["kind"] == Kind.SYS_OPEN) & (texts["ts"] > late.opened_ns) & (texts["ts"] < late.attached_ns)
         ]
-        if CONFIGURATION in np.ascontiguousarray(during).view("u1").tobytes():
+        if any(bytes(text).endswith(MODELS) for text in during["text"]):
             self.missing.append(LATE.format(name=late.name, late_ms=(late.attached_ns - late.opened_ns) / 1e6))
             self._late = None
 

@@ -15,7 +15,7 @@ from cvtrace.probes.events import AT_FDCWD, DIRECT, EVENT, NOT_KNOWN, TEXT, TEXT
 from cvtrace.probes.layouts import c_struct
 from cvtrace.probes.names import FOR_TARGET
 from cvtrace.probes.phases.functions import BATCH, BEAMS, INDEX
-from cvtrace.probes.phases.library import LIBRARY
+from cvtrace.probes.phases.runtimes.declaration import MANY
 
 ROLE_TARGET: Final = 1
 ROLE_DAEMON: Final = 2
@@ -98,6 +98,15 @@ PHASE_FUNCTIONS: Final = {
     "SET_SEARCH_NUMBER": "OgaGeneratorParamsSetSearchNumber",
     "EVENT_REQUEST": "OgaEngineEventGetRequest",
     "EVENT_FLAGS": "OgaEngineEventGetFlags",
+    "LLAMA_DECODE": "llama_decode",
+    "LLAMA_PROMPT": "llama_decode.prompt",
+    "LLAMA_ENCODE": "llama_encode",
+    "LLAMA_PROCESS": "llama_process",
+    "LLAMA_CLEAR": "llama_batch_ext_clear",
+    "LLAMA_ADD": "llama_batch_ext_add",
+    "LLAMA_ADD_TOKEN": "llama_batch_ext_add_token",
+    "LLAMA_ADD_EMBD": "llama_batch_ext_add_embd",
+    "LLAMA_OUTPUT": "llama_batch_ext_set_output_logits",
 }
 """Functions of which phases.bpf.c reads more than that they were called (Function.detail)."""
 
@@ -131,7 +140,7 @@ CONSTANTS: Final[dict[str, int]] = {
     "TLS_REQUEST_MIN": wire.TLS_REQUEST_MIN,
     "SEARCH_BATCH": BATCH,
     "SEARCH_BEAMS": BEAMS,
-    "GENAI_SO": int.from_bytes(LIBRARY[-8:].encode(), "little"),
+    "MANY": MANY,
     **{f"KIND_{kind.name}": int(kind) for kind in Kind},
     **{f"OP_{opcode.name}": int(opcode) for opcode in Opcode},
     **{f"FUNCTION_{name}": INDEX[symbol] for name, symbol in PHASE_FUNCTIONS.items()},

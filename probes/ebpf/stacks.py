@@ -113,12 +113,14 @@ def _maps(pid: int) -> list[MemoryMapping]:
 def _extents(library: Sequence[MemoryMapping], functions: Sequence[str]) -> dict[int, tuple[int, int]]:
     """Return where each function begins and ends in memory."""
     extents: dict[int, tuple[int, int]] = {}
-    with suppress(OSError, NotElf):
-        for number, (offset, size) in Elf(library[0].file).extents(functions).items():
-            for mapping in library:
-                if mapping.offset <= offset < mapping.offset + mapping.end - mapping.start:
-                    begin = mapping.start + offset - mapping.offset
-                    extents[number] = begin, begin + size
+    for name in dict.fromkeys(each.name for each in library):
+        mappings = [each for each in library if each.name == name]
+        with suppress(OSError, NotElf):
+            for number, (offset, size) in Elf(mappings[0].file).extents(functions).items():
+                for mapping in mappings:
+                    if mapping.offset <= offset < mapping.offset + mapping.end - mapping.start:
+                        begin = mapping.start + offset - mapping.offset
+                        extents[number] = begin, begin + size
     return extents
 
 

@@ -21,5 +21,8 @@ INDEX: Final = {function.symbol: function.index for function in FUNCTIONS}
 
 NOTES: Final = frozenset(function.index for function in FUNCTIONS if function.phase == "note")
 
+COUNTED: Final = tuple(function.index for function in FUNCTIONS if function.counts)
+"""Functions whose events say how many tokens the call made; their first argument is what makes the tokens."""
+
 USER_PHASE: Final = INDEX["cvtrace.phase"]
 """A phase that the script names: the name is the event's text."""

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from cvtrace.probes.phases.linked import linked_libraries
+from cvtrace.probes.phases.runtimes.table import LIBRARY as TABLE
+from cvtrace.probes.phases.runtimes.table import PROGRAM, RUNTIMES
 
 PACKAGE: Final = "onnxruntime_genai"
 LIBRARY: Final = "libonnxruntime-genai.so"
@@ -46,6 +48,29 @@ def find_libraries(python: str | None, environ: Mapping[str, str], *, program: s
     if python is None and program is not None:
         libraries += [path for path in linked_libraries(program, environ) if LIBRARY in path.rpartition("/")[2]]
     return tuple(dict.fromkeys(libraries))
+
+
+def find_runtime_libraries(
+    python: str | None, environ: Mapping[str, str], *, program: str | None = None
+) -> tuple[str, ...]:
+    """Return the paths of libraries of the other runtimes, as far as they are known before the start, and `program` if it contains one.
+
+    Of an interpreter only the usual folders are looked at; what is elsewhere is noticed when the target opens it.
+    """
+    if python is None:
+        libraries = [path for path in linked_libraries(program, environ) if _is_runtime(path)] if program else []
+        is_runtime = program is not None and PROGRAM.fullmatch(os.fsencode(os.path.basename(program)))  # noqa: PTH119
+        return (*libraries, program) if program is not None and is_runtime else tuple(libraries)
+    folders = [Path(folder) for folder in _split(environ.get("PYTHONPATH"))]
+    folders += [folder.parent for folder in _site_packages(python)]
+    patterns = [pattern for runtime in RUNTIMES for pattern in runtime.packages]
+    paths = (path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern)))
+    return tuple(dict.fromkeys(str(path.resolve()) for path in paths if path.is_file()))
+
+
+def _is_runtime(path: str) -> bool:
+    name = os.path.basename(path)  # noqa: PTH119 - a text
+    return LIBRARY not in name and TABLE.search(os.fsencode(name)) is not None
 
 
 def _split(paths: str | None) -> list[str]:

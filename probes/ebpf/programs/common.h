@@ -152,13 +152,13 @@ static __always_inline void emit(u16 kind, u32 tgid, u32 tid, u64 ts, u64 dur, s
   events.ringbuf_submit(e, wake_up(EVENTS, EVENT_WAKE));
 }
 
-static __always_inline int ends_in_genai(char *text, u32 size) {
+static __always_inline int ends_in_runtime(char *text, u32 size) {
   u64 tail = 0;
   u32 at = size - sizeof(tail);
   if (size < sizeof(tail) || at > TEXT_MAX - sizeof(tail))
     return 0;
   bpf_probe_read_kernel(&tail, sizeof(tail), text + at);
-  return tail == GENAI_SO;
+  return IS_RUNTIME_TAIL(tail);
 }
 
 /* Text of the process: `size` bytes, of which the reader learns when they are more than TEXT_MAX, or up to its NUL (-1). */
@@ -181,7 +181,7 @@ static __always_inline void emit_text(u16 kind, u32 tid, u64 ts, u64 user_addres
     t->size = n ? size : 0;
   }
   u64 wake = wake_up(TEXTS, TEXT_WAKE);
-  if (kind == KIND_SYS_OPEN && ends_in_genai(t->text, t->size))
+  if (kind == KIND_SYS_OPEN && ends_in_runtime(t->text, t->size))
     wake = BPF_RB_FORCE_WAKEUP; /* calls of the library are soon to be attached to */
   texts.ringbuf_submit(t, wake);
 }

@@ -53,11 +53,36 @@ FUNCTIONS = {
     "OgaTokenizerEncodeBatch": 6,
     "cvtrace.phase": 16,
     "cvtrace.sequences": 53,
+    "llama_adapter_lora_init": 60,
+    "llama_batch_ext_add": 72,
+    "llama_batch_ext_add_embd": 74,
+    "llama_batch_ext_add_token": 73,
+    "llama_batch_ext_clear": 71,
+    "llama_batch_ext_set_output_logits": 75,
+    "llama_decode": 63,
+    "llama_decode.prompt": 64,
+    "llama_encode": 65,
+    "llama_free": 67,
+    "llama_free_model": 69,
+    "llama_get_logits": 76,
+    "llama_get_logits_ith": 77,
+    "llama_get_sampled_token_ith": 78,
+    "llama_init_from_model": 58,
+    "llama_load_model_from_file": 57,
+    "llama_model_free": 68,
+    "llama_model_load_from_file": 54,
+    "llama_model_load_from_file_ptr": 56,
+    "llama_model_load_from_splits": 55,
+    "llama_new_context_with_model": 59,
+    "llama_process": 70,
+    "llama_tokenize": 62,
+    "mtmd_encode_chunk": 66,
+    "mtmd_init_from_file": 61,
     "onnxruntime.InferenceSession": 17,
     "onnxruntime.InferenceSession.run": 18,
 }
 
-OFTEN = (11, 18, 41, 42, 43)
+OFTEN = (11, 18, 41, 42, 43, 63, 70)
 """Functions that are called again and again."""
 
 METHODS = {

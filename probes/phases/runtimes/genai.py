@@ -9,6 +9,8 @@ from cvtrace.probes.phases.runtimes.declaration import Function, Method, Runtime
 GENAI: Final = Runtime(
     name="onnxruntime-genai (0.7 or newer)",
     library=r"libonnxruntime-genai[^/\0]*\.so",
+    model=b"/genai_config.json",
+    tails=(b"genai.so",),
     functions=(
         Function(0, "OgaCreateConfig", "load"),
         Function(1, "OgaCreateModel", "load"),

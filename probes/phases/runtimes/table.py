@@ -7,13 +7,17 @@ from typing import Final
 
 from cvtrace.probes.phases.runtimes.declaration import Runtime
 from cvtrace.probes.phases.runtimes.genai import GENAI
+from cvtrace.probes.phases.runtimes.llama import LLAMA
 from cvtrace.probes.phases.runtimes.named import NAMED
 from cvtrace.probes.phases.runtimes.onnxruntime import ONNXRUNTIME
 
-RUNTIMES: Final[tuple[Runtime, ...]] = (GENAI, ONNXRUNTIME, NAMED)
+RUNTIMES: Final[tuple[Runtime, ...]] = (GENAI, ONNXRUNTIME, LLAMA, NAMED)
 
 LIBRARY: Final = re.compile("|".join(runtime.library for runtime in RUNTIMES if runtime.library).encode())
 """Matches the name of a file that contains functions of a runtime."""
+
+PROGRAM: Final = re.compile("|".join(runtime.program for runtime in RUNTIMES if runtime.program).encode())
+"""Matches the name of a program that contains functions of a runtime."""
 
 MODULES: Final = tuple(module for runtime in RUNTIMES for module, _ in runtime.methods)
 """Python modules that the hook wraps."""

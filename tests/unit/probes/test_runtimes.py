@@ -10,7 +10,7 @@ import pytest
 
 from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
 from cvtrace.probes.phases.runtimes.declaration import PHASES
-from cvtrace.probes.phases.runtimes.table import LIBRARY, RUNTIMES
+from cvtrace.probes.phases.runtimes.table import LIBRARY, PROGRAM, RUNTIMES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 
@@ -65,8 +65,24 @@ def test_the_table_of_the_hook_and_that_of_the_documentation_are_made_from_the_d
     assert make_runtimes.PAGE.read_text(encoding="utf-8") == make_runtimes.page()
 
 
+def test_each_tail_is_that_of_a_library_and_has_the_length_that_the_programs_compare() -> None:
+    for runtime in RUNTIMES:
+        assert all(len(tail) == 8 for tail in runtime.tails)
+        assert bool(runtime.tails) == bool(runtime.library)
+
+
 def test_libraries_are_recognised_by_their_names() -> None:
-    for name in (b"/x/libonnxruntime-genai.so", b"/x/libonnxruntime-genai-cuda.so.1"):
+    names = (
+        b"libonnxruntime-genai.so",
+        b"libonnxruntime-genai-cuda.so.1",
+        b"libllama.so",
+        b"libllama.so.0",
+        b"xllamacpp.abi3.so",
+    )
+    for name in (b"/x/" + each for each in names):
         assert LIBRARY.search(name)
+    for name in (b"llama-server", b"llama-cli", b"ollama", b"llamafile-0.9"):
+        assert PROGRAM.fullmatch(name)
+    assert not PROGRAM.fullmatch(b"python3")
     for name in (b"/x/libc.so.6", b"/x/libonnxruntime-genai/lib.so", b"/x/liblzma.so.5"):
         assert not re.search(LIBRARY, name)
