@@ -28,6 +28,11 @@ _SEGMENT: Final = np.dtype(
     [("type", "<u4"), ("flags", "<u4"), ("offset", "<u8"), ("vaddr", "<u8"), ("paddr", "<u8"), ("filesz", "<u8"),
      ("memsz", "<u8"), ("align", "<u8")]
 )  # fmt: skip
+_RELOCATION: Final = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
+_RELA: Final = 4
+_RELATIVE: Final = 8
+"""R_X86_64_RELATIVE."""
+_EXECUTABLE: Final = 1
 _SYMTAB: Final = 2
 _DYNAMIC: Final = 6
 _NEEDED, _RPATH, _RUNPATH = 1, 15, 29
@@ -82,6 +87,7 @@ class Elf:
         self._content = content
         self._budget = MOST_BYTES
         self._fd = -1
+        self._relative: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
         if content is None:
             self._fd = open_plain(path)
             weakref.finalize(self, os.close, self._fd)
@@ -169,6 +175,46 @@ class Elf:
             if len(inside):
                 offsets[number] = address - int(inside["vaddr"][0]) + int(inside["offset"][0])
         return offsets
+
+    def exported(self, name: str) -> int | None:
+        """Return the address of an exported function."""
+        return self.addresses({0: _exactly(name.encode())}, kinds=(_DYNSYM,)).get(0)
+
+    def are_code(self, addresses: Sequence[int], count: int = 1) -> bool:
+        """Whether so many addresses were given, and something that can be executed is loaded at each of them."""
+        code = self._segments[(self._segments["type"] == _LOAD) & (self._segments["flags"] & _EXECUTABLE != 0)]
+        begin, size = code["vaddr"].astype(np.int64), code["filesz"].astype(np.int64)
+        place = np.array(addresses, dtype=np.int64)[:, None] - begin[None, :]
+        return len(addresses) == count and bool(((place >= 0) & (place < size[None, :])).any(axis=1).all())
+
+    def code_at(self, address: int, size: int) -> bytes:
+        """Return what the file has for an address, b"" for nothing."""
+        offset = self.offsets({0: address}).get(0)
+        return b"" if offset is None else self._at(offset, size)
+
+    def pointers(self, address: int, count: int = 1) -> list[int]:
+        """Return the pointers from an address on once the file is loaded at 0: by its relocations, or as the file has them."""
+        if self._relative is None:
+            self._relative = self._relative_relocations()
+        offsets, addends = self._relative
+        content = self.code_at(address, 8 * count)
+        words = np.frombuffer(content[: len(content) & ~7], "<u8").astype(np.int64)
+        places = address + 8 * np.arange(len(words))
+        at = np.minimum(np.searchsorted(offsets, places), max(len(offsets) - 1, 0))
+        if len(offsets):
+            words = np.where(offsets[at] == places, addends[at], words)
+        return [int(word) for word in words]
+
+    def _relative_relocations(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the addresses that are relocated, sorted, and what each will point to."""
+        parts = [np.zeros(0, _RELOCATION)]
+        for section in self._sections[self._sections["type"] == _RELA]:
+            relocations = np.frombuffer(self._content_of(section), _RELOCATION)
+            parts.append(relocations[relocations["info"] == _RELATIVE])
+        relative = np.concatenate(parts)
+        offsets = relative["offset"].astype(np.int64)
+        order = np.argsort(offsets, kind="stable")
+        return offsets[order], relative["addend"].astype(np.int64)[order]
 
     def compressed_symbols(self) -> Elf | None:
         """Return what Fedora and RHEL leave of the symbols in a stripped file: a small ELF file in it, for backtraces."""

@@ -17,8 +17,11 @@ from cvtrace.analysis.joins.requests import PASSTHROUGH
 from cvtrace.analysis.trace.intervals import Bools, Ints
 from cvtrace.analysis.trace.recording import Mount
 from cvtrace.probes.events import Kind, Opcode
+from cvtrace.probes.phases.functions import INDEX
 
 REQUEST_COUNTERS: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_open", "cvmfs.n_fs_read")
+RUN_ASYNC: Final = INDEX["OrtApi.RunAsync"]
+ASYNCHRONOUS: Final = "the program called RunAsync, which computes in threads of onnxruntime after it has returned: what they needed is not told from the rest"
 RUNNING: Final = "the recording ended while a session was running"
 
 
@@ -73,6 +76,8 @@ def answer_program(
 ) -> Verdict:
     """Answer for inference (the runs of sessions) or for the whole life of a program. The rule is decision.decide."""
     rows = (RUN,) if question == INFERENCE else tuple(range(len(study.phases.names)))
+    if question == INFERENCE and (study.phase_calls.function == RUN_ASYNC).any():
+        missing = (ASYNCHRONOUS, *missing)
     if question == INFERENCE and (study.phase_calls.cut & (study.phase_calls.row == RUN)).any():
         missing = (RUNNING, *missing)
     elif question != INFERENCE:

@@ -5,6 +5,7 @@ from typing import Any
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import pluralize
 from cvtrace.analysis.contract.report_schema import MountInfo, TraceInfo
+from cvtrace.analysis.evidence.unmarked import unmarked_modules
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.storage.processes import signal_name
 from cvtrace.analysis.storage.tables import Tables
@@ -72,7 +73,8 @@ def _not_recorded(study: Study) -> list[str]:
     unused_errors -= {mount.error for mount in study.mounts}
     used_paths = {mount.path for mount in study.mounts}
     unused = tuple(f"{mount.path} was mounted " for mount in study.recording.mounts if mount.path not in used_paths)
-    sentences = [str(each) for each in study.recording.meta.get("missing") or () if each not in unused_errors]
+    sentences = unmarked_modules(study.recording)
+    sentences += [str(each) for each in study.recording.meta.get("missing") or () if each not in unused_errors]
     return [each for each in sentences if not each.startswith(unused)]
 
 

@@ -91,6 +91,11 @@ class LibraryWatch(ABC):
         """Take note of a file that is attached already."""
         self._known.add((status.st_dev, status.st_ino))
 
+    def forget(self, path: str) -> None:
+        """Take a file for one that was not seen: for another process it may matter."""
+        status = os.stat(path)  # noqa: PTH116
+        self._known.discard((status.st_dev, status.st_ino))
+
     def look_into(self, pid: int, opened_ns: int = 0) -> bool:
         """Take what a process has mapped already; returns whether there was anything."""
         files = list(mapped(pid, self._name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,15 +20,21 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.probes.ebpf import stacks, uprobes
-from cvtrace.probes.ebpf.libraries import RuntimeLibraries
+from cvtrace.probes.ebpf.libraries import RuntimeLibraries, mapped
 from cvtrace.probes.events import EVENT, Events, Kind, Texts
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.phases.inside import libraries_inside
 from cvtrace.probes.phases.library import LIBRARY as GENAI
+from cvtrace.probes.phases.pointer_table import slots
 from cvtrace.probes.phases.runtimes.table import LIBRARY, PROGRAM, RUNTIMES
 
+GENAI_LIBRARY: Final = re.compile(GENAI.encode())
+ORT: Final = "libonnxruntime.so"
+PATIENCE_NS: Final = 25_000_000
+"""How long after its open it is waited with libonnxruntime: a program that loads it for GenAI loads GenAI next."""
 NOTE: Final = "note"
 """Phase of functions that take no time: to be in one of them is nothing."""
+SLOTS: Final = {function.index: function.slot for function in FUNCTIONS if function.slot >= 0}
 SYMBOLS: Final = tuple(function.symbol for function in FUNCTIONS)
 MODELS: Final = tuple(runtime.model for runtime in RUNTIMES if runtime.model)
 """How names of files end that a load reads first."""
@@ -59,7 +66,7 @@ def _shown(key: Any, call: Any) -> int:
 
 def _without_calls(library: str) -> str:
     return (
-        f"{library} exports none of the GenAI calls that mark phases (wheels before 0.7 do not): "
+        f"{library} exports none of the calls that mark phases (of GenAI, wheels before 0.7 do not): "
         "load, prefill and decode cannot be distinguished"
     )
 
@@ -75,6 +82,8 @@ class PhaseCalls:
         self._late: _Late | None = None
         self._endless: set[tuple[int, int]] = set()
         """Calls (thread, function) whose return cannot be seen."""
+        self._deferred: dict[int, int] = {}
+        """Process -> when it opened a library that may be GenAI's."""
         self.links: list[int] = []
         self.missing: list[str] = []
         self._is_settled = False
@@ -105,6 +114,8 @@ class PhaseCalls:
         """How soon there has to be another look, None if there is nothing to look for."""
         if self._libraries.wakeup_fd:
             return HURRY_S
+        if self._deferred:
+            return LOOK_FOR_LIBRARY_S
         return None if self._is_settled else LOOK_FOR_LIBRARY_S
 
     def add_target(self, pid: int) -> None:
@@ -123,6 +134,10 @@ class PhaseCalls:
                 self._look_inside(pid, os.fsdecode(bytes(row["text"])))
         self._libraries.notice(texts)
         self._libraries.look()
+        for pid, opened_ns in list(self._deferred.items()):
+            if time.monotonic_ns() >= opened_ns + PATIENCE_NS:
+                del self._deferred[pid]
+                self._libraries.look_into(pid, opened_ns)
         self._notice_missed(texts)
 
     def in_flight_calls(self) -> Events:
@@ -182,13 +197,19 @@ class PhaseCalls:
 
     def _attach(self, path: str) -> bool:
         """Attach to the functions of a library; return whether it has any."""
-        offsets = uprobes.functions(path, SYMBOLS)
+        offsets = uprobes.functions(path, SYMBOLS) or slots(path, SLOTS)
         if offsets:
             self.links += uprobes.attach(self._bpf, path, offsets)
         return bool(offsets)
 
     def _attach_running(self, pid: int, path: str, name: str, opened_ns: int) -> None:
         """Attach to a library that process `pid` of the target has loaded; it opened it at `opened_ns`, 0 if that was not seen."""
+        if ORT in name and time.monotonic_ns() < opened_ns + PATIENCE_NS:
+            self._libraries.forget(path)
+            self._deferred[pid] = opened_ns
+            return
+        if ORT in name and any(mapped(pid, GENAI_LIBRARY)):
+            return  # GenAI loads it for itself: each of its calls lies in one of GenAI's, which is marked
         try:
             attached = self._attach(path)
         except Exception as error:  # bcc raises plain Exception for everything

@@ -51,6 +51,14 @@ FUNCTIONS = {
     "OgaStreamingProcessorProcess": 34,
     "OgaTokenizerEncode": 5,
     "OgaTokenizerEncodeBatch": 6,
+    "OrtApi.CreateSession": 79,
+    "OrtApi.CreateSessionFromArray": 80,
+    "OrtApi.CreateSessionFromArrayWithPrepackedWeightsContainer": 82,
+    "OrtApi.CreateSessionWithPrepackedWeightsContainer": 81,
+    "OrtApi.ReleaseSession": 86,
+    "OrtApi.Run": 83,
+    "OrtApi.RunAsync": 85,
+    "OrtApi.RunWithBinding": 84,
     "cvtrace.phase": 16,
     "cvtrace.sequences": 53,
     "llama_adapter_lora_init": 60,
@@ -82,7 +90,7 @@ FUNCTIONS = {
     "onnxruntime.InferenceSession.run": 18,
 }
 
-OFTEN = (11, 18, 41, 42, 43, 63, 70)
+OFTEN = (11, 18, 41, 42, 43, 63, 70, 83, 84, 85)
 """Functions that are called again and again."""
 
 METHODS = {

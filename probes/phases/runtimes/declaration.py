@@ -29,6 +29,8 @@ class Function:
     phase: str
     detail: str = ""
     returns: Returns = "status"
+    slot: int = -1
+    """Its place in the table of pointers of onnxruntime's C API (../pointer_table.py), where that is how it is called."""
     counts: bool = False
 
 
@@ -62,6 +64,8 @@ class Runtime:
     """Regular expression that matches the names of programs that contain it."""
     methods: tuple[tuple[str, tuple[Method, ...]], ...] = ()
     """Of each Python module: what the hook wraps when that module is imported."""
+    module_file: str = ""
+    """Regular expression that matches the name of a file that the interpreter opens when it loads the module."""
     tokens: str = ""
     """How tokens are counted."""
     symbols: str = "–"

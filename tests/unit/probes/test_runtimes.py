@@ -10,7 +10,7 @@ import pytest
 
 from cvtrace.probes.phases.functions import FUNCTIONS, INDEX
 from cvtrace.probes.phases.runtimes.declaration import PHASES
-from cvtrace.probes.phases.runtimes.table import LIBRARY, PROGRAM, RUNTIMES
+from cvtrace.probes.phases.runtimes.table import LIBRARY, MODULE_FILE, PROGRAM, RUNTIMES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 
@@ -69,6 +69,12 @@ def test_each_tail_is_that_of_a_library_and_has_the_length_that_the_programs_com
     for runtime in RUNTIMES:
         assert all(len(tail) == 8 for tail in runtime.tails)
         assert bool(runtime.tails) == bool(runtime.library)
+
+
+def test_files_of_python_modules_are_recognised_by_their_runtime() -> None:
+    match = MODULE_FILE.search(b"/x/onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so")
+    assert match is not None
+    assert RUNTIMES[int(str(match.lastgroup).removeprefix("runtime"))].name == "onnxruntime in Python"
 
 
 def test_libraries_are_recognised_by_their_names() -> None:
