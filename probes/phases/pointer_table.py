@@ -22,16 +22,16 @@ _LEA: Final = re.compile(rb"[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d](.{4
 """`lea` of an address that is relative to the next instruction: x86-64."""
 
 
-def slots(path: str, wanted: Mapping[int, int]) -> dict[int, int]:
-    """Return the offset in the file of each function of `wanted` (number -> slot of the table) that the table has. Raises OSError."""
+def slots(path: str, slot_of: Mapping[int, int]) -> dict[int, int]:
+    """Return the offset in the file of each function of `slot_of` (number -> slot of the table) that the table has. Raises OSError."""
     try:
         elf = Elf(path)
         table = _table(elf)
         if table is None:
             return {}
-        pointers = elf.pointers(table, max(wanted.values()) + 1)
+        pointers = elf.pointers(table, max(slot_of.values()) + 1)
         return elf.offsets(
-            {number: pointers[slot] for number, slot in wanted.items() if elf.are_code([pointers[slot]])}
+            {number: pointers[slot] for number, slot in slot_of.items() if elf.are_code([pointers[slot]])}
         )
     except (NotElf, struct.error, ValueError, OverflowError, IndexError):
         return {}
