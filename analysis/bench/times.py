@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.joins.counted_tokens import TAKERS, taken
 from cvtrace.probes.events import Events, Kind, Texts
+from cvtrace.probes.phases.counted_tokens import TAKERS, taken
 from cvtrace.probes.phases.functions import COUNTED, FUNCTIONS, INDEX, TOKEN_FLAG, USER_PHASE
 from cvtrace.probes.phases.runtimes.declaration import MANY
 

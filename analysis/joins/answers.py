@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.joins.counted_tokens import TAKERS, taken
 from cvtrace.analysis.joins.engine import ASKS, UNKNOWN, engine_answers, engine_tokens
 from cvtrace.analysis.joins.idle import Idle
 from cvtrace.analysis.joins.library_calls import DECODE, PREFILL, LibraryCalls, is_attached, life, notes
@@ -17,6 +16,7 @@ from cvtrace.analysis.trace.intervals import Bools, Ints, distinct, pick
 from cvtrace.analysis.trace.keys import object_key, ranked
 from cvtrace.analysis.trace.recording import EventIndex, Recording, Rows
 from cvtrace.probes.events import Kind
+from cvtrace.probes.phases.counted_tokens import TAKERS, taken
 from cvtrace.probes.phases.functions import BATCH, BEAMS, COUNTED, INDEX
 from cvtrace.probes.phases.runtimes.declaration import MANY
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvtrace.analysis.joins.counted_tokens import taken
+from cvtrace.probes.phases.counted_tokens import taken
 from cvtrace.probes.phases.functions import INDEX
 
 DECODE, PROMPT, OTHER = INDEX["llama_decode"], INDEX["llama_decode.prompt"], INDEX["OgaCreateModel"]

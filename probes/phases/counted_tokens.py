@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from cvtrace.analysis.trace.intervals import Bools, Ints
 from cvtrace.probes.phases.functions import INDEX
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 TAKERS: Final = tuple(
     INDEX[name] for name in ("llama_get_logits", "llama_get_logits_ith", "llama_get_sampled_token_ith")
