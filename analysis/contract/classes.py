@@ -54,8 +54,8 @@ class Class(IntEnum):
 
 
 def anchor(term: str) -> str:
-    """Return the anchor of a term in the glossary: lower case, `-` for a dot and for a space."""
-    return term.lower().replace(".", "-").replace(" ", "-")
+    """Return the anchor of a term in the glossary: lower case, `-` for a dot and for a space, no apostrophe."""
+    return term.lower().replace(".", "-").replace(" ", "-").replace("'", "")
 
 
 MEANINGS: Final = {

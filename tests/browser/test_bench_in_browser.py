@@ -55,3 +55,26 @@ def test_the_law_of_a_sweep_is_drawn_and_names_are_no_markup(tmp_path: Path, ope
     assert view.mark("law-predicted")["what"].startswith("cold: predicted")
     assert view.page.evaluate("window.hacked") is None
     assert HOSTILE in view.page.locator("#summary + .scroll table").inner_text()
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_no_value_beside_a_bar_or_a_box_is_cut(page: Path, open_report: Open, width: int) -> None:
+    # GIVEN the page in a window / WHEN the end of each value is computed from the range of its picture
+    view = open_report(page, viewport={"width": width, "height": 900})
+    ends = """() => { const pen = document.createElement("canvas").getContext("2d");
+      pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+      const all = [];
+      for (const { model: plot } of Bokeh.index.roots) {
+        const source = (plot.renderers ?? []).map((each) => each.data_source).find((each) => each?.name?.endsWith("-values"));
+        if (!source || plot.x_range.start !== 0) continue;
+        const get = (name) => Array.from(source.data[name] ?? source.data.get(name));
+        const [x, text] = [get("x"), get("text")];
+        text.forEach((each, row) => all.push((x[row] / plot.x_range.end * plot.inner_width + 10 + pen.measureText(each).width) / plot.inner_width));
+      }
+      return all; }"""
+    for key in ("load", "phases", "first", "tokens", "total"):
+        view.show(key)
+    # THEN it lies within the picture
+    shares = view.page.evaluate(ends)
+    assert len(shares) >= 9
+    assert max(shares) <= 1.0

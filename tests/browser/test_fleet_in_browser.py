@@ -75,3 +75,32 @@ def test_dark_and_light(page: Page) -> None:
     before = page.evaluate("document.documentElement.dataset.theme")
     page.locator("#theme").click()
     assert page.evaluate("document.documentElement.dataset.theme") != before
+
+
+def test_a_class_in_the_legend_leads_to_its_meaning_in_the_page(page: Page) -> None:
+    # GIVEN a page whose glossary is folded away
+    link = page.locator(".swatches a", has_text="cache.fill")
+    meaning = page.locator("#cache-fill + dd")
+    assert not meaning.is_visible()
+    # WHEN a class is chosen / THEN its meaning is visible, and it was the text that hovering shows
+    link.click()
+    assert meaning.is_visible()
+    assert meaning.inner_text() == link.get_attribute("title")
+
+
+def test_the_pictures_and_the_glossary_are_printed(page: Page) -> None:
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("canvas.paper").count() == len(PICTURES)
+    assert page.locator("#glossary-terms").get_attribute("open") is not None
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("canvas.paper").count() == 0
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_nothing_of_a_fleet_is_wider_than_the_window(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = (
+        """[...document.querySelectorAll(".scroll")].filter((each) => each.scrollWidth > each.clientWidth + 1).length"""
+    )
+    assert page.evaluate(cut) == 0

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from cvtrace.analysis.contract.classes import Class
 from cvtrace.analysis.contract.fleet_report import FleetReport, SharedObject
 from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.fleet.fleet import Fleet
@@ -16,16 +15,17 @@ from cvtrace.analysis.report.fleet import sentences
 from cvtrace.analysis.report.fleet.pictures import pictures, slowest_first
 from cvtrace.analysis.report.fleet.single import report_name
 from cvtrace.analysis.report.html.document import unlinked
-from cvtrace.analysis.report.html.palette import COLOURS
 from cvtrace.analysis.report.names import printable, with_printable_texts
 
+SECONDS: Final = len("2026-01-01T00:00:00")
+"""Of a time in ISO 8601, the part down to the second."""
 MOST_ROWS: Final = 200
 """Of objects and files."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, by what number it is sorted (None: as text, empty: not known), and where it leads to."""
+    """Text of a cell, the number by which it is sorted (None: by its text, empty: unknown), and the target of its link."""
 
     text: str
     sort: float | str | None = None
@@ -70,7 +70,7 @@ def render(fleet: Fleet, place: Path, reports: Path | None) -> str:
     """Return the page, to lie in the folder `place`; `reports` is where the reports of single traces were written, if they were."""
     frames, report = Frames(fleet.part), with_printable_texts(fleet.report)
     sections = [
-        ("Slowest nodes", [sentences.slow(row) for row in report.slowest[:5]] or ["no node is slower"]),
+        ("Slowest nodes", [sentences.slow(row) for row in report.slowest[:5]] or ["no node is slower than the median"]),
         ("Stragglers", sentences.stragglers(report)),
         ("Failed", sentences.failed(report)),
         ("The start", sentences.start(report)),
@@ -88,7 +88,6 @@ def render(fleet: Fleet, place: Path, reports: Path | None) -> str:
         verdicts=sentences.verdicts(report),
         figures=_figures(report),
         sections=[(name, [_sentence(line) for line in lines]) for name, lines in sections if lines],
-        legend=[(member.label, COLOURS[member]) for member in Class],
         tables=[table for table in _tables(frames, report, place, reports) if table.rows],
     )
 
@@ -113,7 +112,7 @@ def _tables(frames: Frames, report: FleetReport, place: Path, reports: Path | No
         PlainTable(
             "slow",
             "Slower than the median node",
-            "What a node spent more of than the median of those that ran the same script.",
+            "Classes of time in which a node spent more than the median of the nodes that ran the same script.",
             (("node", True), ("work", False), ("above the median", False), ("why", True)),
             [
                 [Cell(row.node), _number(row.work_s, seconds), _number(row.over_s, seconds), Cell(sentences.why(row))]
@@ -124,8 +123,8 @@ def _tables(frames: Frames, report: FleetReport, place: Path, reports: Path | No
         _shared("objects", "Objects", report.objects),
         PlainTable(
             "evicting",
-            "Nodes whose cache evicts",
-            "Objects that the client's cache had held and the run needed again.",
+            "Nodes whose client's cache is too small",
+            "The client evicted objects that the run needed again.",
             (("node", True), ("evicted", False), ("fetched again", False), ("bytes again", False), ("limit", False)),
             [
                 [
@@ -145,7 +144,7 @@ def _nodes(frames: Frames, place: Path, reports: Path | None) -> PlainTable:
     columns = {name: frames.nodes[name].to_pylist() for name in ("trace", *NODE_COLUMNS)}
     order = slowest_first(frames).tolist()
     cut = (
-        f" The slowest of {frames.nodes.num_rows:,} nodes, and others at even steps."
+        f" The slowest of {frames.nodes.num_rows:,} nodes are shown, and a sample of the others."
         if len(order) < frames.nodes.num_rows
         else ""
     )
@@ -157,7 +156,8 @@ def _nodes(frames: Frames, place: Path, reports: Path | None) -> PlainTable:
         cells = [Cell(printable(frames.names[row]), link=link)]
         for name, (_, written) in NODE_COLUMNS.items():
             value = columns[name][row]
-            cells.append(Cell(printable(str(value or ""))) if written is None else _number(value, written))
+            text = str(value or "")[:SECONDS].replace("T", " ") if name == "started" else str(value or "")
+            cells.append(Cell(printable(text)) if written is None else _number(value, written))
         rows.append(cells)
     heads = [("node", True), *((title, written is None) for title, written in NODE_COLUMNS.values())]
     telling = [
@@ -193,13 +193,13 @@ def _shared(key: str, title: str, rows: Sequence[SharedObject]) -> PlainTable:
         ("nodes", "nodes", "{:,}".format),
         ("GETs", "fetches", "{:,}".format),
         ("bytes", "bytes", size),
-        ("again", "repeated_bytes", size),
+        ("repeated", "repeated_bytes", size),
         ("on the network", "network_s", seconds),
     )
     return PlainTable(
         key,
         f"{title} that were fetched",
-        "Those that cost most bytes again come first." + cut,
+        "Sorted by the bytes that were fetched repeatedly." + cut,
         (*((name, True) for name, _ in names), *((name, False) for name, *_ in numbers)),
         [
             [

@@ -47,9 +47,8 @@ def document(
             pictures=pictures,
             tables={table.key: table for table in tables},
             further_tables=[table for table in tables if table.key not in by_picture],
-            legend=[(group, [(Class(number), PAINTS[number]) for number in MEMBERS[group]]) for group in GROUPS],
             answers=ANSWERS,
-            terms=[(term, anchor(term), meaning) for term, meaning in TERMS.items()],
+            **_explained(),
             **shown,
         )
     )
@@ -67,9 +66,18 @@ def unlinked(template: str, script: str, pictures: Sequence[Picture], **shown: A
             scripts=[Markup(each) for each in scripts],
             data=_packed(_drawn(pictures)),
             pictures=pictures,
+            **_explained(),
             **shown,
         )
     )
+
+
+def _explained() -> dict[str, Any]:
+    """Return what the legend and the glossary of a page explain: the classes by group with their colours, and the terms."""
+    return {
+        "legend": [(group, [(Class(number), PAINTS[number]) for number in MEMBERS[group]]) for group in GROUPS],
+        "terms": [(term, anchor(term), meaning) for term, meaning in TERMS.items()],
+    }
 
 
 def _environment() -> Environment:

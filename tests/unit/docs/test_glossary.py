@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from cvtrace.analysis.contract import classes
+from cvtrace.analysis.contract.classes import anchor
+from cvtrace.analysis.contract.terms import TERMS
 
 GLOSSARY = (Path(__file__).resolve().parents[3] / "docs" / "glossary.md").read_text(encoding="utf-8")
 ANCHORS = set(re.findall(r'<a id="([^"]+)"></a>', GLOSSARY))
-
-
-def anchor(term: str) -> str:
-    return term.lower().replace(".", "-").replace(" ", "-")
 
 
 @pytest.mark.parametrize("name", classes.LABELS)
@@ -26,6 +24,7 @@ def test_every_class_of_time_and_its_group_is_explained(name: str) -> None:
 @pytest.mark.parametrize(
     "term",
     [
+        *TERMS,
         "chunk",
         "fetch",
         "READ",

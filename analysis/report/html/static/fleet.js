@@ -77,6 +77,34 @@ function theme() {
   button.addEventListener("click", () => show(document.documentElement.dataset.theme !== "dark"));
   system.addEventListener("change", () => show(system.matches));
   show(system.matches);
+  return show;
+}
+
+// Paper shows copies of the pictures, in the light colours, and the glossary.
+function print(show) {
+  let dark = false;
+  addEventListener("beforeprint", () => {
+    dark = document.documentElement.dataset.theme === "dark";
+    if (dark) show(false);
+    document.getElementById("glossary-terms").open = true;
+    for (const [key, id] of Object.entries(data.roots)) {
+      const { canvas } = Bokeh.index.roots.find((view) => view.model.id === id).export("png");
+      canvas.removeAttribute("style");
+      canvas.className = "paper";
+      document.getElementById(`plot-${key}`).after(canvas);
+    }
+  });
+  addEventListener("afterprint", () => {
+    if (dark) show(true);
+    for (const copy of document.querySelectorAll("canvas.paper")) copy.remove();
+  });
+}
+
+// A class in the legend leads to its meaning, which is folded away.
+function explain() {
+  for (const link of document.querySelectorAll(".swatches a")) {
+    link.addEventListener("click", () => { document.getElementById("glossary-terms").open = true; });
+  }
 }
 
 async function start() {
@@ -85,8 +113,9 @@ async function start() {
   await Bokeh.embed.embed_items({ report: data.document }, [{ docid: "report", roots, root_ids: Object.keys(roots) }]);
   doc = Bokeh.documents.at(-1);
   addMeanings();
-  theme();
+  print(theme());
   tables();
+  explain();
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 

@@ -118,11 +118,25 @@ function controls() {
   });
 }
 
-// The time behind the longest bar takes a larger share of a narrow picture.
-function makeRoomForTotals() {
-  if (!data.roots.phases) return;
-  const { x_range: range } = doc.get_model_by_id(data.roots.phases);
-  range.end *= 1.3;
+// A value beside a bar or a point must not be cut: the range grows until the value fits. In a narrow picture, of a value with details only the value stays.
+function makeRoomForValues() {
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  for (const [key, plot] of figures()) {
+    const source = model(`${key}-values`);
+    const { x_range: range } = plot;
+    if (!source || range.start !== 0) continue;
+    const inner = plot.inner_width || document.getElementById(`plot-${key}`).clientWidth - 120;
+    const width = (text) => pen.measureText(text).width + 16;
+    const x = column(source, "x");
+    let text = Array.from(column(source, "text"));
+    if (Math.max(...text.map(width)) > inner / 2) {
+      text = text.map((each) => each.split("  ")[0]);
+      source.data = { x: Array.from(x), y: Array.from(column(source, "y")), text };
+    }
+    const ends = Array.from(x, (each, row) => each * inner / Math.max(inner - width(text[row]), 0.3 * inner));
+    range.end = Math.max(range.end, ...ends);
+  }
 }
 
 async function start() {
@@ -138,7 +152,8 @@ async function start() {
   }
   for (const [, plot] of figures()) for (const { data_source: source } of plot.renderers) if (source?.name) addMeanings(source);
   if (data.tree?.name) new FolderTree(data.tree, document.getElementById("tree"));
-  if (phone.matches) { makeRoomForTotals(); narrowAxes(); }
+  if (phone.matches) narrowAxes();
+  makeRoomForValues();
   controls();
   explain();
   follow();
