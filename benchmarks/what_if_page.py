@@ -66,7 +66,7 @@ def lab_errors(compared: Sequence[Compared]) -> dict[str, float]:
 
 def write_page(compared: Sequence[Compared], rounds: int, machine: str) -> None:
     """Put the table into docs/what-if.md, and the errors where reports have them from."""
-    head = ["supposed, and what is compared", "it was", "predicted", "it is", "error", "of the rounds"]
+    head = ["change, and compared time", "before", "predicted", "measured", "error", "rounds"]
     lines = [head, ["---"] * len(head), *(each.cells() for each in compared)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     put_between(PAGE, f"{table}\n\nMedians of {rounds} rounds. {machine}.\n")

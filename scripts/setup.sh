@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what cvtrace needs, and only what is missing: system packages (as root or through sudo) and .venv.
 # Quiet when there is nothing to do. Needs Python 3.11 or newer with venv.
-# With --tests, what only the tests need, too: a C compiler, and Chromium, in which they look at the report (120 MB).
+# With --tests, also what only the tests need: a C compiler, and Chromium for the tests of the HTML report (120 MB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin # ldconfig is not on every user's PATH
@@ -19,7 +19,7 @@ has_bcc() {
 # Not through a pipe: grep would end before ldconfig has written all, which then fails.
 has_libfuse() { command -v fusermount3 >/dev/null 2>&1 && [[ "$(ldconfig -p 2>/dev/null)" == *libfuse3.so* ]]; }
 
-# What brings a need with each package manager. fuse3 depends on the library, whatever it is called (libfuse3-3, libfuse3-4, fuse3-libs).
+# The packages for a need with each package manager. fuse3 depends on the library, whatever its name is (libfuse3-3, libfuse3-4, fuse3-libs).
 packages_of() { # apt|dnf NEED
   case $1:$2 in
     apt:bcc) echo python3-bpfcc ;;
@@ -32,10 +32,12 @@ packages_of() { # apt|dnf NEED
     dnf:browser) echo chromium dejavu-sans-fonts ;;
     apt:venv) echo python3-venv ;;
     dnf:venv) echo python3 ;;
+    apt:python) echo python3 python3-venv ;;
+    dnf:python) echo python3.11 ;; # RHEL 9 and its rebuilds: python3 is 3.9 there
   esac
 }
 
-# What cvtrace does without it.
+# What does not work if the packages of a need are missing.
 without() {
   case $1 in
     bcc) echo "without it cvtrace observes with strace, or without privileges" ;;
@@ -43,6 +45,7 @@ without() {
     strace) echo "without it --probes strace does not work" ;;
     compiler) echo "tests that need a C compiler are skipped" ;;
     browser) echo "tests that need a browser are skipped" ;;
+    python | venv) echo "without it cvtrace cannot be installed" ;;
   esac
 }
 
@@ -50,14 +53,14 @@ manager() {
   if command -v apt-get >/dev/null 2>&1; then echo apt; elif command -v dnf >/dev/null 2>&1; then echo dnf; else return 1; fi
 }
 
-# apt's lists are fetched once for all needs; old lists, or those of one broken source, may still do.
+# apt's lists are fetched once for all needs. If that fails, old lists may be sufficient.
 update_lists() {
   [ -n "${lists_updated:-}" ] && return 0
   lists_updated=yes
   as_root apt-get update -qq >/dev/null 2>"$log" || true
 }
 
-# Install what one need takes. Each need is on its own, so that a package that does not exist keeps no other one away.
+# Install the packages of one need. Each need has its own call, so that a missing package does not prevent the others.
 install_need() {
   local tool packages
   tool=$(manager) || { say "no apt or dnf here: install $1 by hand; $(without "$1")"; return 1; }
@@ -106,7 +109,15 @@ find_python() {
       "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null &&
       { command -v "$candidate"; return 0; }
   done
-  say "Python 3.11 to 3.14 was not found: install one (apt install python3 python3-venv) or name it with PYTHON=…"
+  return 1
+}
+
+# Print a Python that is new enough; install the distribution's one if there is none.
+python_or_install() {
+  find_python && return 0
+  install_need python || true
+  find_python && return 0
+  say "there is no Python 3.11 to 3.14 on this machine: install one, or name its path with PYTHON=…"
   return 1
 }
 
@@ -114,7 +125,7 @@ make_venv() {
   local stamp=.venv/.installed wanted python
   wanted=$(cat pyproject.toml requirements-dev.txt | cksum)
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
-  python=$(find_python)
+  python=$(python_or_install)
   if [ ! -x .venv/bin/python ]; then
     say "making .venv with $("$python" --version)"
     if ! "$python" -m venv .venv 2>"$log"; then
@@ -131,7 +142,7 @@ make_venv() {
   printf '%s' "$wanted" >"$stamp"
 }
 
-# Tracepoints are found through tracefs, which not every machine mounts.
+# eBPF programs find tracepoints through tracefs, which some machines do not mount.
 mount_tracefs() {
   [ -d /sys/kernel/tracing ] || return 0
   [ -d /sys/kernel/tracing/events ] || as_root mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true

@@ -36,7 +36,7 @@ from cvtrace.lab.quantities import parse_duration_s, parse_size_bytes
     type=click.Choice(list(RELEASES)),
     default=DEFAULT_RELEASE,
     show_default=True,
-    help="Release of cvmfs2 to play.",
+    help="Release of cvmfs2 that the lab's client imitates.",
 )
 @click.option("--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C ends the mount.")
 @click.pass_context

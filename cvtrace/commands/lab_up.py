@@ -23,7 +23,7 @@ from cvtrace.probes.command import cvtrace_here
     type=click.Choice(list(RELEASES)),
     default=DEFAULT_RELEASE,
     show_default=True,
-    help="Release of cvmfs2 that the lab's client plays.",
+    help="Release of cvmfs2 that the lab's client imitates.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="The client's cache. [default: below the state]")
 @click.option("--quota", default="4000MB", show_default=True, help="Limit of the client's cache.")
