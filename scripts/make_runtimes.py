@@ -17,6 +17,7 @@ BEGIN: Final = "<!-- made from the declarations: runtimes -->\n"
 END: Final = "<!-- end of runtimes -->\n"
 ABOVE: Final = '''"""What the hook wraps of each module, and the numbers of the functions; `make man` writes this file from probes/phases/runtimes."""
 
+# fmt: off
 '''
 MOST_NAMED: Final = 4
 """Functions of one phase that the table names."""

@@ -82,8 +82,8 @@ class Counting(Marks):  # type: ignore[misc]
             self._repeating = index
             self.read()
 
-    def mark(self, index: int, begin: int, end: int, failed: bool, owner: int) -> None:
-        super().mark(index, begin, end, failed, owner)
+    def mark(self, index: int, begin: int, end: int, failed: bool, owner: int, value: int = 0) -> None:
+        super().mark(index, begin, end, failed, owner, value)
         self._calls_since += 1
         if index not in OFTEN:
             self._repeating = -1

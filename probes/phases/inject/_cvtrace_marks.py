@@ -34,6 +34,18 @@ PROFILED = (GENAI, "onnxruntime")
 SEQUENCES = "sequences"
 """Asks for no marks of GenAI's calls, which a probe sees, but for how many sequences its generators have, which none sees."""
 
+STEPS = {
+    name: tuple(FUNCTIONS[f"{name}.{each}"] for each in pair)
+    for name, pair in (
+        ("transformers", ("forward.prompt", "forward")),
+        ("vllm", ("execute_model.prompt", "execute_model")),
+    )
+}
+"""Of each package whose calls are told apart when they begin: what a prompt marks, and a step of decode."""
+
+LOADED: dict[str, Any] = {}
+"""Modules that were loaded when a package needed them."""
+
 HIGH_FD = 200
 """Descriptors are handed out from the lowest free number, so nothing of the target gets this one if the target closes it."""
 
@@ -63,12 +75,11 @@ class Marks:
     def before(self, index: int) -> None:
         """Take note that a call begins."""
 
-    def mark(self, index: int, begin: int, end: int, failed: bool, owner: int) -> None:
+    def mark(self, index: int, begin: int, end: int, failed: bool, owner: int, value: int = 0) -> None:
         """Take note of a call that has ended."""
         try:
-            self.write(
-                RECORD.pack(begin, end - begin, os.getpid(), get_native_id(), PHASE, 0, -failed, index, owner & MASK, 0)
-            )
+            pid, tid = os.getpid(), get_native_id()
+            self.write(RECORD.pack(begin, end - begin, pid, tid, PHASE, 0, -failed, index, owner & MASK, value))
         except Exception:
             pass
 
@@ -107,6 +118,30 @@ def wrap(original: Callable[..., Any], index: int, marks: Marks, destroyed: int 
         except (AttributeError, TypeError):
             pass
     return call
+
+
+def wrap_function(original: Callable[..., Any], index: int, marks: Marks) -> Callable[..., Any]:
+    """Return a function of a module that marks its calls."""
+    call = wrap(lambda _, *args, **kwargs: original(*args, **kwargs), index, marks)
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return call(function, *args, **kwargs)
+
+    from functools import update_wrapper
+
+    return update_wrapper(function, original)
+
+
+def beside(name: str) -> Any:
+    """Return a module that lies beside this one, whose folder is on no path any more."""
+    module = LOADED.get(name)
+    if module is None:
+        from importlib.util import module_from_spec, spec_from_file_location
+
+        spec: Any = spec_from_file_location(name, f"{os.path.dirname(__file__)}/{name}.py")  # noqa: PTH120
+        module = LOADED[name] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
 
 
 def wrap_model(original: Callable[..., Any], marks: Marks, destroyed: int | None) -> Callable[..., Any]:
@@ -212,8 +247,8 @@ def watch(thing: Any, index: int, marks: Marks) -> None:
 def wrap_package(module: ModuleType, methods: tuple[Any, ...], marks: Marks) -> None:
     """Wrap every method that this version of the package has."""
     for class_name, method, function, destructor, how in methods:
-        kind = getattr(module, class_name, None)
-        original = getattr(kind, method, None) if isinstance(kind, type) else None
+        kind = getattr(module, class_name, None) if class_name else module
+        original = getattr(kind, method, None) if isinstance(kind, type) or kind is module else None
         if original is None:
             continue
         destroyed = FUNCTIONS[destructor] if destructor else None
@@ -222,6 +257,13 @@ def wrap_package(module: ModuleType, methods: tuple[Any, ...], marks: Marks) -> 
                 wrapped = wrap_model(original, marks, destroyed)
             elif how == "engine":
                 wrapped = wrap_run(original, marks)
+            elif how == "function":
+                wrapped = wrap_function(original, FUNCTIONS[function], marks)
+            elif how == "class":
+                wrapped = classmethod(wrap(original.__func__, FUNCTIONS[function], marks))  # type: ignore[assignment]
+            elif how:
+                steps = STEPS[function.partition(".")[0]]
+                wrapped = beside("_cvtrace_torch").wrapper(how, kind, original, FUNCTIONS[function], steps, marks)
             else:
                 wrapped = wrap(original, FUNCTIONS[function], marks, destroyed)
             setattr(kind, method, wrapped)
@@ -303,6 +345,8 @@ def arm(path: str, names: str, profile: str = "", mounts: str = "", sockets: str
         packages = {**dict.fromkeys(PROFILED, ()), **packages}
 
         def then(name: str, module: ModuleType) -> None:
+            if name not in PROFILED:
+                return
             profile_package(name, module, profile)
 
     if packages:

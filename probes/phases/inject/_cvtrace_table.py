@@ -1,5 +1,6 @@
 """What the hook wraps of each module, and the numbers of the functions; `make man` writes this file from probes/phases/runtimes."""
 
+# fmt: off
 FUNCTIONS = {
     "OgaCreateConfig": 0,
     "OgaCreateConfigFromPackageEp": 19,
@@ -88,9 +89,19 @@ FUNCTIONS = {
     "mtmd_init_from_file": 61,
     "onnxruntime.InferenceSession": 17,
     "onnxruntime.InferenceSession.run": 18,
+    "safetensors.load_file": 93,
+    "torch.load": 92,
+    "transformers.call": 91,
+    "transformers.forward": 90,
+    "transformers.forward.prompt": 89,
+    "transformers.from_pretrained": 87,
+    "transformers.tokenizer": 88,
+    "vllm.execute_model": 96,
+    "vllm.execute_model.prompt": 95,
+    "vllm.load_model": 94,
 }
 
-OFTEN = (11, 18, 41, 42, 43, 63, 70, 83, 84, 85)
+OFTEN = (11, 18, 41, 42, 43, 63, 70, 83, 84, 85, 90, 91, 96)
 """Functions that are called again and again."""
 
 METHODS = {
@@ -125,6 +136,44 @@ METHODS = {
         ("InferenceSession", "run", "onnxruntime.InferenceSession.run", "", ""),
         ("InferenceSession", "run_with_iobinding", "onnxruntime.InferenceSession.run", "", ""),
         ("InferenceSession", "run_with_ort_values", "onnxruntime.InferenceSession.run", "", ""),
+    ),
+    "transformers.modeling_utils": (
+        ("PreTrainedModel", "from_pretrained", "transformers.from_pretrained", "", "class"),
+        ("PreTrainedModel", "__call__", "transformers.call", "", "call"),
+    ),
+    "transformers.models.auto.auto_factory": (
+        ("_BaseAutoModelClass", "from_pretrained", "transformers.from_pretrained", "", "class"),
+    ),
+    "transformers.models.auto.tokenization_auto": (
+        ("AutoTokenizer", "from_pretrained", "transformers.tokenizer", "", "class"),
+    ),
+    "transformers.tokenization_utils_base": (
+        ("PreTrainedTokenizerBase", "from_pretrained", "transformers.tokenizer", "", "class"),
+        ("PreTrainedTokenizerBase", "__call__", "transformers.tokenizer", "", ""),
+    ),
+    "transformers.generation.utils": (
+        ("GenerationMixin", "generate", "transformers.forward", "", "generate"),
+    ),
+    "torch.serialization": (
+        ("", "load", "torch.load", "", "function"),
+    ),
+    "torch.jit._serialization": (
+        ("", "load", "torch.load", "", "function"),
+    ),
+    "safetensors.torch": (
+        ("", "load_file", "safetensors.load_file", "", "function"),
+        ("", "load_model", "safetensors.load_file", "", "function"),
+    ),
+    "safetensors.numpy": (
+        ("", "load_file", "safetensors.load_file", "", "function"),
+    ),
+    "vllm.v1.worker.gpu_worker": (
+        ("Worker", "load_model", "vllm.load_model", "", ""),
+        ("Worker", "execute_model", "vllm.execute_model", "", "step"),
+    ),
+    "vllm.worker.worker": (
+        ("Worker", "load_model", "vllm.load_model", "", ""),
+        ("Worker", "execute_model", "vllm.execute_model", "", "step"),
     ),
 }
 """Of each module: class, function of it, what its call marks, what its end marks, and which wrapper is needed."""

@@ -24,6 +24,7 @@ from cvtrace.probes.events import EVENT, NO_MOUNT, TEXT, TEXT_MAX, UNFINISHED, K
 from cvtrace.probes.layouts import struct_format
 from cvtrace.probes.phases import hook
 from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
+from cvtrace.probes.phases.runtimes.declaration import MANY
 from cvtrace.probes.portable.counts import COUNTS
 from cvtrace.probes.portable.counts import INDEX as COUNT
 
@@ -125,6 +126,7 @@ SCHEMA: dict[str, object] = {
     "READ_BYTES": COUNT["process.read_bytes"],
     "XATTRS": tuple((count.attribute, COUNT[count.name]) for count in COUNTS if count.attribute),
     "MASK": 2**64 - 1,
+    "MANY": MANY,
 }
 """Numbers that a trace has; modules that run in the target have copies of some."""
 ITS_OWN = {
