@@ -4,11 +4,11 @@ The folders `probes`, `tracer`, `analysis` and `lab` stand at the top of the rep
 they are imported as `cvtrace.probes` and so on. Imports go to the left only: probes <- tracer <- analysis <- api <- commands;
 `lab` stands alone.
 
-Scripts use `cvtrace.phase`. Programs and notebooks that look at traces use the other names (docs/api.md). Importing cvtrace imports
+Scripts use `cvtrace.phase` and `cvtrace.token`. Programs and notebooks that look at traces use the other names (docs/api.md). Importing cvtrace imports
 nothing heavy: pandas and the analysis are imported when a name that needs them is used.
 """
 
-from cvtrace.marking import phase
+from cvtrace.marking import phase, token
 
 TYPE_CHECKING = False  # typing is not imported for nothing
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "open",
     "phase",
     "read_bench",
+    "token",
 ]
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""`cvtrace.phase("name")`: a part of a script that its author gives a name.
+"""`cvtrace.phase("name")`: a part of a script that its author gives a name. `cvtrace.token()`: a token that the script has made.
 
 This file needs no other and nothing but Python 3.8: it is `cvtrace.marking`, the package `cvtrace-phase`, and may be copied beside a
 script. `cvtrace run` gives it to interpreters that have neither (probes/phases/inject).
@@ -11,7 +11,7 @@ is known, too.
 from __future__ import annotations
 
 import os
-from _thread import get_native_id
+from _thread import _local, get_native_id
 from collections.abc import Callable
 from time import monotonic_ns
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
-__all__ = ["phase"]
+__all__ = ["phase", "token"]
 
 PHASE = 4
 UNFINISHED = 0x8000
 NAME = 0x7F04
 NAME_BYTES = 24
 TEXT_MAX = 496
+FIRST_TOKEN = 97
+TOKEN = 98
 USER_PHASE = 16
 """Of probes/events.py, probes/phases/functions.py and probes/phases/hook.py; a test holds them together."""
 
@@ -89,6 +91,9 @@ class phase:
                 self._begun: list[tuple[int, int]] = []
             begun = marks.begin(str(self.name))
             self._begun.append(begun)
+            if not _answer.depths:
+                _answer.begin(begun[0])
+            _answer.depths += 1
         except Exception:  # the target comes first
             pass
 
@@ -100,9 +105,45 @@ class phase:
             for place in range(len(self._begun) - 1, -1, -1):  # one object may be in use by several threads
                 if self._begun[place][1] == tid:
                     marks.end(*self._begun.pop(place), end, failed)
+                    _answer.depths = max(_answer.depths - 1, 0)
+                    if not _answer.depths:
+                        _answer.begin(end)
                     return
         except Exception:
             pass
+
+
+def token(count: int = 1) -> None:
+    """Note that a script has made a token, or `count` tokens at once (one of each sequence of a batch).
+
+    A token takes the time since the one before it in the same thread. The first one of an outermost `cvtrace.phase` takes the time since
+    that phase began, and counts as prefill; so each answer is to have a phase. It never raises; without a recording it does nothing.
+    """
+    if _path is None:
+        return
+    try:
+        end = monotonic_ns()
+        begin, function = _answer.next(end)
+        _opened().token(function, begin, end, count)
+    except Exception:  # the target comes first
+        pass
+
+
+class Answer(_local):
+    """Of a thread: when its next token began, whether that is the first one of an answer, and how many phases it is in."""
+
+    since = 0
+    is_first = True
+    depths = 0
+
+    def begin(self, since: int) -> None:
+        self.since, self.is_first = since, True
+
+    def next(self, end: int) -> tuple[int, int]:
+        """Return when the token that ends now began, and which function it marks."""
+        begin, function = self.since or end, FIRST_TOKEN if self.is_first else TOKEN
+        self.since, self.is_first = end, False
+        return begin, function
 
 
 class Marks:
@@ -137,6 +178,11 @@ class Marks:
         """Mark the end of the phase that began so."""
         self._write(self.record(begin, end - begin, os.getpid(), tid, PHASE, 0, -failed, USER_PHASE, 0, 0))
 
+    def token(self, function: int, begin: int, end: int, count: int) -> None:
+        """Mark a token; what makes it is the thread."""
+        tid = get_native_id()
+        self._write(self.record(begin, end - begin, os.getpid(), tid, PHASE, 0, 0, function, tid, count & 0xFFFFFFFF))
+
     def _write(self, data: bytes) -> None:
         try:
             os.write(self.fd, data)
@@ -146,6 +192,7 @@ class Marks:
 
 _path = os.environ.get("CVTRACE_MARKS") or None
 _marks: Marks | None = None
+_answer = Answer()
 
 
 def _opened() -> Marks:

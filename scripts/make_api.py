@@ -35,6 +35,7 @@ ORDER: Final = (
     "BenchError",
     "FleetError",
     "phase",
+    "token",
 )
 """Names of the API, in the order in which they are of use."""
 INTRODUCTION: Final = """# Python API

@@ -45,6 +45,32 @@ def test_phases_of_a_script_are_rows(workdir: Path, mount: Path, probes: str) ->
         assert rows["rest"].fuse_requests == 0
 
 
+@pytest.mark.parametrize("probes", ["portable", "ebpf"])
+def test_tokens_that_a_script_notes_are_generation(workdir: Path, mount: Path, probes: str) -> None:
+    # GIVEN a program of an unknown runtime: two answers, the second of which reads from the mount while it makes a token
+    name = script(
+        "import cvtrace, os, time\n"
+        f"descriptor = os.open('{mount}/model', os.O_RDONLY)\n"
+        "for answer in range(2):\n with cvtrace.phase('answer'):\n"
+        "  for number in range(4):\n   time.sleep(0.01)\n"
+        "   if answer and number == 2: os.pread(descriptor, 4096, 0)\n"
+        "   cvtrace.token()\n"
+    )
+    # WHEN
+    result = run(mount, "--python", sys.executable, name, probes=probes)
+    # THEN
+    assert result.returncode == 0, result.stderr
+    report = analyse(trace_of(result))
+    rows = {row.name: row for row in report.phases}
+    assert (report.verdict.tokens, report.verdict.question) == (8, "generation")
+    assert [answer.tokens for answer in report.answers] == [4, 4]
+    assert rows["prefill"].count == 2
+    assert rows["decode"].wall_s >= 6 * 0.01
+    if probes == "ebpf":
+        assert [answer.hits_cvmfs for answer in report.answers][1] == "yes"
+        assert report.verdict.generation_hits_cvmfs == "yes"
+
+
 SESSION = """
 import sys
 import numpy as np

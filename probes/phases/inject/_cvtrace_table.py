@@ -60,8 +60,10 @@ FUNCTIONS = {
     "OrtApi.Run": 83,
     "OrtApi.RunAsync": 85,
     "OrtApi.RunWithBinding": 84,
+    "cvtrace.first_token": 97,
     "cvtrace.phase": 16,
     "cvtrace.sequences": 53,
+    "cvtrace.token": 98,
     "llama_adapter_lora_init": 60,
     "llama_batch_ext_add": 72,
     "llama_batch_ext_add_embd": 74,
@@ -101,7 +103,7 @@ FUNCTIONS = {
     "vllm.load_model": 94,
 }
 
-OFTEN = (11, 18, 41, 42, 43, 63, 70, 83, 84, 85, 90, 91, 96)
+OFTEN = (11, 18, 41, 42, 43, 63, 70, 83, 84, 85, 90, 91, 96, 98)
 """Functions that are called again and again."""
 
 METHODS = {

@@ -40,7 +40,7 @@ def test_every_name_of_the_api_is_there() -> None:
     for name in cvtrace.__all__:
         assert getattr(cvtrace, name) is not None
         assert name in dir(cvtrace)
-    assert set(cvtrace._PLACES) == set(cvtrace.__all__) - {"phase"}
+    assert set(cvtrace._PLACES) == set(cvtrace.__all__) - {"phase", "token"}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = cvtrace.nonsense
 

@@ -23,7 +23,7 @@ from cvtrace.probes.ebpf.ring import record_bytes
 from cvtrace.probes.events import EVENT, NO_MOUNT, TEXT, TEXT_MAX, UNFINISHED, Kind, Opcode
 from cvtrace.probes.layouts import struct_format
 from cvtrace.probes.phases import hook
-from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
+from cvtrace.probes.phases.functions import FUNCTIONS, INDEX, USER_PHASE
 from cvtrace.probes.phases.runtimes.declaration import MANY
 from cvtrace.probes.portable.counts import COUNTS
 from cvtrace.probes.portable.counts import INDEX as COUNT
@@ -114,6 +114,8 @@ SCHEMA: dict[str, object] = {
     "UNFINISHED": UNFINISHED,
     "TEXT_MAX": TEXT_MAX,
     "USER_PHASE": USER_PHASE,
+    "FIRST_TOKEN": INDEX["cvtrace.first_token"],
+    "TOKEN": INDEX["cvtrace.token"],
     "NAME": hook.NAME,
     "IMPORT_NAME": hook.IMPORT_NAME,
     "NAME_BYTES": hook.NAME_BYTES,

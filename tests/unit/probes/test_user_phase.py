@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cvtrace import marking
 from cvtrace.probes.events import TEXT_MAX, UNFINISHED, Kind
 from cvtrace.probes.phases import hook
-from cvtrace.probes.phases.functions import USER_PHASE
+from cvtrace.probes.phases.functions import INDEX, USER_PHASE
 from cvtrace.probes.phases.hook import MARKS, read_marks
 
 
@@ -162,3 +163,49 @@ def test_an_untraced_phase_does_nothing() -> None:
     # THEN it is neither timed nor marked: some 0.2 µs
     result = python(script, environ)
     assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+def test_tokens_take_the_time_since_the_one_before_and_the_first_since_its_phase_began(tmp_path: Path) -> None:
+    # GIVEN two answers of a script: phases within an answer begin no other one
+    script = """
+for _ in range(2):
+    with cvtrace.phase('answer'):
+        for _ in range(3):
+            with cvtrace.phase('sample'):
+                pass
+            cvtrace.token(4)
+"""
+    run(script, tmp_path / "m")
+
+    events, texts = read_marks(tmp_path / "m")
+    answers = events[np.isin(events["ts"], texts["ts"][texts["text"] == b"answer"]) & (events["a"] == USER_PHASE)]
+    tokens = events[events["a"] != USER_PHASE]
+    first, further = INDEX["cvtrace.first_token"], INDEX["cvtrace.token"]
+    assert tokens["a"].tolist() == [first, further, further] * 2
+    assert tokens["c"].tolist() == [4] * 6
+    assert tokens["ts"][::3].tolist() == answers["ts"].tolist()
+    assert (tokens["ts"][1:3] == (tokens["ts"] + tokens["dur"])[:2]).all()
+    assert ((tokens["ts"] + tokens["dur"])[2::3] <= answers["ts"] + answers["dur"]).all()
+
+
+def test_without_a_recording_a_token_is_nothing() -> None:
+    result = python("import cvtrace; cvtrace.token(); cvtrace.token('x')", dict(os.environ))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_tokens_of_several_threads_are_apart(tmp_path: Path) -> None:
+    script = """
+def answer():
+    with cvtrace.phase('answer'):
+        cvtrace.token(); cvtrace.token()
+threads = [threading.Thread(target=answer) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    run(script, tmp_path / "m")
+
+    events, _ = read_marks(tmp_path / "m")
+    tokens = events[events["a"] != USER_PHASE]
+    assert len(tokens) == 6
+    assert (tokens["b"] == tokens["tid"]).all()
+    assert sorted(tokens["a"].tolist()) == [INDEX["cvtrace.first_token"]] * 3 + [INDEX["cvtrace.token"]] * 3
