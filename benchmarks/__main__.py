@@ -41,7 +41,7 @@ BENCHMARKS = {
 }
 BY_NAME = ("large",)
 """Benchmarks that take minutes and gigabytes: only those who name them run them."""
-OWN_PAGE = ("what_if", "warmup")
+OWN_PAGE = ("what_if", "warmup", "bundle")
 """Benchmarks whose table is in a page of its own, which they write; they run only if they are named."""
 HEAD = """# What tracing costs
 
@@ -60,7 +60,7 @@ of it there, nothing in the page cache.
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "--update", is_flag=True, help="Write docs/benchmarks.md, or the page of the benchmark (what_if, warmup)."
+    "--update", is_flag=True, help="Write docs/benchmarks.md, or the page of the benchmark (what_if, warmup, bundle)."
 )
 def main(names: tuple[str, ...], repeats: int, update: bool) -> None:
     """Measure what tracing costs (root; a few minutes)."""

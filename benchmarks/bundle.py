@@ -1,16 +1,22 @@
-"""The saving that `cvtrace bundle` predicts against the saving of a client that prefetches the bundle, in the lab at 20 ms."""
+"""The saving that `cvtrace bundle` predicts against the saving of a client that prefetches the bundle, in the lab at 20 ms.
+
+With `--update` the table goes into docs/bundle.md, and the largest error into analysis/whatif/bundle.py.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.results import Row, Settings
+from benchmarks.results import Row, Settings, machine, put_between
 from benchmarks.tracers import cvtrace
+from benchmarks.what_if_page import LEAST, ROOT
 from cvtrace.analysis.attribution.study import study_of
 from cvtrace.analysis.whatif.bundle import choose, plan
 from cvtrace.lab.origin import control
@@ -19,6 +25,7 @@ from cvtrace.lab.stack import Options, Stack, temporary, wipe_client_cache
 from cvtrace.tracer.store import read_trace
 
 SCRIPT, READER = (Path(__file__).with_name(name) for name in ("genai.py", "many_files.py"))
+PAGE, ERROR = ROOT / "docs" / "bundle.md", ROOT / "analysis" / "whatif" / "bundle.py"
 SIZE_BYTES = 64_000_000
 TOKENS = 32
 DELAY_S = 0.020
@@ -55,7 +62,10 @@ def run(settings: Settings) -> list[Row]:
                 lambda stack: [sys.executable, str(SCRIPT), str(stack.model), str(TOKENS)],
             ),
         ]
-        return [_compared(case, settings, plain, bundled) for case in cases]
+        compared = [_compared(case, settings, plain, bundled) for case in cases]
+    if settings.update:
+        _write_page(compared, settings.repeats)
+    return [each.row() for each in compared]
 
 
 def _reading(folder: str) -> Callable[[Stack], list[str]]:
@@ -75,7 +85,67 @@ def _publish_files(stack: Stack) -> None:
             publish(Path(folder), fqrn=stack.fqrn, store=stack.store, at=f"/{name}", compression="none")
 
 
-def _compared(case: _Case, settings: Settings, plain: Stack, bundled: Stack) -> Row:
+@dataclass(frozen=True)
+class _Compared:
+    """Rounds of a case: seconds of the run without the bundle, those that it is predicted to save, those of the run with it."""
+
+    label: str
+    rounds: tuple[tuple[float, float, float], ...]
+
+    @property
+    def shortest(self) -> tuple[float, float, float]:
+        """Return the shortest of the rounds, each by itself, for whatever else runs only ever adds time."""
+        was, saves, after = (min(each) for each in zip(*self.rounds, strict=True))
+        return was, saves, after
+
+    @property
+    def error(self) -> float:
+        """Return by how much the saving is predicted wrong, in per cent of the run."""
+        return _error(*self.shortest)
+
+    @property
+    def spread(self) -> str:
+        """Return the errors of single rounds."""
+        errors = [_error(*each) for each in self.rounds]
+        return f"rounds {_signed(min(errors))} to {_signed(max(errors))} %" if len(errors) > 1 else "one round"
+
+    def row(self) -> Row:
+        """Return the row that the benchmark prints."""
+        was_s, saves_s, after_s = self.shortest
+        saved = f"saves {saves_s:.3f} s as predicted, {was_s - after_s:.3f} s as measured"
+        error = f"{_signed(self.error)} % of the run; {self.spread}"
+        return Row(self.label, f"was {was_s:.3f} s, is {after_s:.3f} s; {saved}: {error}")
+
+    def cells(self) -> list[str]:
+        """Return the cells of the table of the page."""
+        was_s, saves_s, after_s = self.shortest
+        seconds = [f"{each:.3f} s" for each in (was_s, after_s, saves_s, was_s - after_s)]
+        return [self.label, *seconds, f"{_signed(self.error)} % ({self.spread})"]
+
+
+def _error(was_s: float, saves_s: float, after_s: float) -> float:
+    return 100 * (was_s - saves_s - after_s) / was_s
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.0f}".replace("-", "−")
+
+
+def _write_page(compared: list[_Compared], rounds: int) -> None:
+    """Put the table into docs/bundle.md, and the largest error where `cvtrace bundle` has it from."""
+    head = ["run", "without", "with the bundle", "saves, predicted", "saves, measured", "error, of the run"]
+    lines = [head, ["---"] * len(head), *(each.cells() for each in compared)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    put_between(PAGE, f"{table}\n\nThe shortest of {rounds} rounds. {machine()}.\n")
+    largest = max(LEAST, *(math.ceil(abs(each.error)) for each in compared)) / 100
+    text, count = re.subn(
+        r"^(LAB_ERROR: Final = )[0-9.]+$", rf"\g<1>{largest:.2f}", ERROR.read_text(), flags=re.MULTILINE
+    )
+    assert count == 1
+    ERROR.write_text(text)
+
+
+def _compared(case: _Case, settings: Settings, plain: Stack, bundled: Stack) -> _Compared:
     print(f"benchmark: {case.label}", file=sys.stderr)
     rounds: list[tuple[float, float, float]] = []
     for number in range(settings.repeats):
@@ -83,18 +153,7 @@ def _compared(case: _Case, settings: Settings, plain: Stack, bundled: Stack) -> 
         if not number:
             _publish_bundle(case, bundled, document)
         rounds.append((was_s, saves_s, _wall_s(_record(case, settings, bundled))))
-    return _row(case.label, rounds)
-
-
-def _row(label: str, rounds: list[tuple[float, float, float]]) -> Row:
-    """Compare the shortest of the rounds, for whatever else runs only ever adds time; tell the errors of all, as shares of the run."""
-    was_s, after_s = min(each[0] for each in rounds), min(each[2] for each in rounds)
-    saves_s = min(each[1] for each in rounds)
-    errors = [100 * (was - saves - after) / was for was, saves, after in rounds]
-    error = 100 * (was_s - saves_s - after_s) / was_s
-    spread = f"; rounds {min(errors):+.0f} to {max(errors):+.0f} %" if len(errors) > 1 else ""
-    saved = f"saves {saves_s:.3f} s as predicted, {was_s - after_s:.3f} s as measured"
-    return Row(label, f"was {was_s:.3f} s, is {after_s:.3f} s; {saved}: {error:+.0f} % of the run{spread}")
+    return _Compared(case.label, tuple(rounds))
 
 
 def _predicted(case: _Case, settings: Settings, stack: Stack) -> tuple[float, float, str]:

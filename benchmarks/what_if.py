@@ -69,11 +69,12 @@ def run(settings: Settings) -> list[Row]:
     """Make the runs in rounds, and compare what was predicted with what is so."""
     with contextlib.ExitStack() as stacks:
         plan = _Plan()
+        busy: list[float] = []
 
         def lab(size_bytes: int, client: str = "lab", chunk_bytes: int = 8 << 20) -> Lab:
             options = Options(size_bytes=size_bytes, chunk_bytes=chunk_bytes, client=client)
             print(f"benchmark: model of {size_bytes // 10**6} MB, {Path(client).name}", file=sys.stderr)
-            return Lab(settings.folder, stacks.enter_context(temporary(options)), stacks)
+            return Lab(settings.folder, stacks.enter_context(temporary(options)), stacks, busy)
 
         small, medium, large = lab(SMALL), lab(MEDIUM), lab(LARGE)
         times, eightfold = TIMES_SMALL[0], lab(TIMES_SMALL[1])
@@ -91,8 +92,10 @@ def run(settings: Settings) -> list[Row]:
         small.hot()  # the interpreter's and the library's own files are read once
         rounds = [_round(plan, number, settings.repeats) for number in range(settings.repeats)]
     compared = [each for case in plan.cases for each in _compared(case, rounds)]
+    others = f"Before the runs other programs had {100 * statistics.median(busy):.0f} % of the CPUs (at most {100 * max(busy):.0f} %)"
+    print(f"benchmark: {others}", file=sys.stderr)
     if settings.update:
-        write_page(compared, settings.repeats, machine())
+        write_page(compared, settings.repeats, f"{machine()}. {others}")
     return [each.row(AIM.get(each.name)) for each in compared]
 
 

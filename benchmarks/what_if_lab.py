@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmarks.quiet_moment import wait_for_quiet
 from benchmarks.tracers import cvtrace
 from cvtrace.analysis.bench.schema import HOT, LOCAL, WARM_MEMORY
 from cvtrace.experiment import states
@@ -37,6 +38,8 @@ class Lab:
     stack: Stack
     stacks: contextlib.ExitStack
     """Removes the local copy in the end."""
+    busy: list[float] = field(default_factory=list)
+    """Which share of the CPUs other programs had before each run."""
     _copy: LocalCopy | None = None
 
     def cold(self, **injected: float) -> Path:
@@ -98,5 +101,6 @@ class Lab:
         return self._trace([sys.executable, str(SCRIPT), str(model), str(TOKENS)])
 
     def _trace(self, argv: list[str]) -> Path:
+        self.busy.append(wait_for_quiet())
         mount = ["--mount", str(self.stack.mountpoint), "--python", sys.executable]
         return cvtrace(argv, self.folder / "what-if.trace", *mount).trace
