@@ -40,18 +40,18 @@ BENCHMARKS = {
     "warmup": warmup.run,
 }
 BY_NAME = ("large",)
-"""Benchmarks that take minutes and gigabytes: only those who name them run them."""
+"""Benchmarks that need minutes and gigabytes; they run only if they are named."""
 OWN_PAGE = ("what_if", "warmup", "bundle")
 """Benchmarks whose table is in a page of its own, which they write; they run only if they are named."""
 HEAD = """# What tracing costs
 
 Made by `make bench` ({command}) on: {machine}.
 
-A ratio is the median of {repeats} rounds; in each, the untraced run and the traced one follow each other, in turns as first
-and second. In brackets the lowest and the highest. Other tools have three rounds at most (one in the loop of one-byte reads), with
-the client's daemon traced as well: strace and perf trace with all calls, bpftrace printing nine calls with their durations; their
-output goes to /dev/null. Times are this machine's; the ratios are what carries over. *Cold*: nothing in the client's cache. *Warm*: all
-of it there, nothing in the page cache.
+A ratio is the median of {repeats} rounds. In each round an untraced run and a traced run follow each other, in alternating order.
+The lowest and the highest ratio are in brackets. Other tools have at most three rounds (one in the loop of one-byte reads). They trace
+the client's daemon as well: strace and perf trace with all calls, bpftrace with nine calls and their durations. Their
+output goes to /dev/null. Times depend on the machine; ratios can be compared between machines. *Cold*: nothing is in the client's cache. *Warm*: everything
+is in the client's cache, and nothing in the page cache.
 
 """
 

@@ -135,7 +135,7 @@ def _unfinished(title: str, info: BenchInfo) -> Bench | None:
 
 
 def _is_continued(earlier: Bench, info: BenchInfo) -> bool:
-    """Tell whether a command continues an experiment: the same one, that is not finished, or is to have more repeats."""
+    """Return whether a command continues an experiment: the same one, that is not finished, or is to have more repeats."""
     same = earlier.info.settings == info.settings
     return same and (not earlier.info.finished or info.repeats > earlier.info.repeats)
 

@@ -249,5 +249,5 @@ def contradiction(state: str, during: Counted) -> str:
 
 
 def rights_suffice() -> bool:
-    """Tell whether this process is root's, who may bind a copy over the files."""
+    """Return whether this process is root's, who may bind a copy over the files."""
     return os.geteuid() == 0

@@ -162,7 +162,7 @@ def hidden(argv: Sequence[str]) -> list[str]:
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether the value of an option, variable or header of this name is a secret."""
+    """Return whether the value of an option, variable or header of this name is a secret."""
     words = [each.lower() for each in WORDS.findall(name)]
     if not words:
         return False

@@ -81,7 +81,7 @@ class Part:
         return cls(int(ts[0]), (int(ts[-1]), int(kind[-1]), int(tid[-1])), counts, packed)
 
     def precedes(self, columns: Mapping[str, Column]) -> bool:
-        """Tell whether events of these columns may follow."""
+        """Return whether events of these columns may follow."""
         following = tuple(int(columns[name][0]) for name in ("ts", "kind", "tid"))
         return self.last <= following
 

@@ -199,7 +199,7 @@ def _clear(folder: Folder) -> None:
 
 
 def is_trace(folder: int) -> bool:
-    """Tell whether a file in the place of meta.json is in an open folder; what it holds is not looked at."""
+    """Return whether a file in the place of meta.json is in an open folder; what it holds is not looked at."""
     try:
         open_regular(folder, META).close()
     except OSError:

@@ -1,8 +1,8 @@
-"""`--max-size`: of a recording that becomes too large, the oldest blocks go.
+"""`--max-size`: drops the oldest blocks of a recording that becomes too large.
 
-Their room is given back to the file system where they are (a hole in the file), so that nothing is moved while a target runs. What meta.json says
-under `dropped` is written before: how many records of either kind went, `before_ns`, when the last of these events was over, and
-where in their files the others begin (`events_at`, `texts_at`). There the trace begins, also for who reads it after the recorder was killed.
+A dropped block becomes a hole in its file, so that no data is moved while a target runs. Before that, `dropped` in meta.json is written: the
+number of dropped events and texts; `before_ns`, the end of the last dropped event; and the offsets at which the kept records
+begin (`events_at`, `texts_at`). A reader begins at these offsets, also if the recorder was killed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from cvtrace.probes.events import EVENT, Events
 from cvtrace.tracer.streams import Stream
 
 MARKS: Final = 32
-"""So many parts of what is kept can go, one after the other."""
+"""Number of parts of the kept data that can be dropped one by one."""
 KEPT: Final = 0.75
-"""Share of the limit that stays when something goes: meta.json is written each time."""
+"""Share of the limit that is kept when blocks are dropped, so that meta.json is not written too often."""
 KEEP_SIZE_AND_PUNCH: Final = 0x01 | 0x02
 """FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE of linux/falloc.h."""
 NO_HOLES: Final = "its file system cannot give back a part of a file, which --max-size needs: choose a folder on another one with -o DIR"
@@ -29,7 +29,7 @@ NO_HOLES: Final = "its file system cannot give back a part of a file, which --ma
 
 @dataclass(frozen=True)
 class _Mark:
-    """How far a recording was at a moment."""
+    """Sizes of the streams at a moment of the recording."""
 
     offsets: tuple[int, ...]
     written: tuple[int, ...]
@@ -40,7 +40,7 @@ class Oldest:
     """Drops the oldest blocks of events and texts while there are more than `limit_bytes` of both."""
 
     def __init__(self, limit_bytes: int, streams: tuple[Stream, ...]) -> None:
-        """Try on the empty files whether the file system can do it. Raises OSError."""
+        """Test with the empty files whether the file system supports holes. Raises OSError."""
         self._limit, self._streams = limit_bytes, streams
         self._marks: deque[_Mark] = deque()
         self._marked_bytes = 0
@@ -48,12 +48,12 @@ class Oldest:
             punch(stream.file.fd, 0, 1)
 
     def pieces(self, events: Events) -> list[Events]:
-        """Cut events into pieces of which each can be dropped by itself."""
+        """Cut events into pieces that can be dropped one by one."""
         most = max(self._limit // MARKS // EVENT.itemsize, 1)
         return [events[first : first + most] for first in range(0, len(events), most)]
 
     def make_room(self, tell: Callable[[dict[str, Any]], None]) -> None:
-        """Drop what is too much, after `tell` has said so. Raises OSError."""
+        """Drop the oldest blocks above the limit, after `tell` has written this to meta.json. Raises OSError."""
         written = sum(stream.file.size for stream in self._streams)
         here = written - sum(stream.file.begin for stream in self._streams)
         last = None

@@ -164,7 +164,7 @@ def open_special(folder: int, name: str) -> BinaryIO | None:
 
 
 def _is_stream_of_ours(status: os.stat_result) -> bool:
-    """Tell whether root may write there: a character device is whose it is, a FIFO in a folder may have been planted."""
+    """Return whether root may write there: a character device is whose it is, a FIFO in a folder may have been planted."""
     return stat.S_ISCHR(status.st_mode) or status.st_uid in _own_uids()
 
 
@@ -239,7 +239,7 @@ def _own_uids() -> tuple[int, int]:
 
 
 def _is_root() -> bool:
-    """Tell whether files are opened with root's rights: not so while this thread acts as another user (setfsuid)."""
+    """Return whether files are opened with root's rights: not so while this thread acts as another user (setfsuid)."""
     return os.geteuid() == 0 and int(_libc.setfsuid(-1)) == 0
 
 

@@ -138,7 +138,7 @@ def watching(is_wanted: bool, fd: int = 2) -> Iterator[Watch | None]:
 
 
 def _may_draw(fd: int) -> bool:
-    """Tell whether a write neither waits (Ctrl-S) nor stops the writer (a job in the background)."""
+    """Return whether a write neither waits (Ctrl-S) nor stops the writer (a job in the background)."""
     try:
         return os.tcgetpgrp(fd) == os.getpgrp() and bool(select.select([], [fd], [], 0)[1])
     except OSError:

@@ -100,7 +100,7 @@ def traces_in(path: Path) -> list[Path]:
 
 
 def _holds_trace(folder: int, name: str) -> bool:
-    """Tell whether a trace is in a folder of this name, or where a link leads that may be followed."""
+    """Return whether a trace is in a folder of this name, or where a link leads that may be followed."""
     try:
         inner = open_below_or_linked(folder, name)
     except OSError:

@@ -1,6 +1,6 @@
 """A bundle made from a trace: what `cvtrace bundle --json` prints, as frozen dataclasses. Fields are added, never renamed.
 
-Times are seconds, `_bytes` are bytes. What is not known is None.
+Times are seconds, `_bytes` are bytes. Unknown values are None.
 """
 
 from dataclasses import asdict, dataclass

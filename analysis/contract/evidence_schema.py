@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """A number that was traced against what the client itself counted."""
+    """A number in the trace, compared with the client's own counter."""
 
     name: str
     traced: int | None

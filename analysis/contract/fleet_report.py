@@ -1,4 +1,4 @@
-"""What is said of a fleet as a whole: what `cvtrace fleet --format json` prints. Fields are added, never renamed.
+"""The report on a fleet: what `cvtrace fleet --format json` prints. Fields are added, never renamed.
 
 Times are seconds, times of day are seconds since 1970 by the nodes' own clocks.
 """
@@ -11,7 +11,7 @@ FLEET_SCHEMA: Final = "cvtrace-fleet/1"
 
 @dataclass(frozen=True)
 class Spread:
-    """How a figure is spread over the nodes that have it."""
+    """Distribution of a figure over the nodes that have it."""
 
     name: str
     unit: str
@@ -34,9 +34,9 @@ class Excess:
 
 @dataclass(frozen=True)
 class SlowNode:
-    """A node that worked longer than the median of those with the same script, and why: the classes that it spent more of.
+    """A node that worked longer than the median of the nodes with the same script, and the classes of time that it spent more on.
 
-    `straggler`: it is far outside of what the others took.
+    `straggler`: its time is far above that of the others.
     """
 
     node: str
@@ -136,7 +136,7 @@ class EvictingNode:
 
 @dataclass(frozen=True)
 class Clocks:
-    """What is known of the nodes' clocks. Nothing is moved: times are the nodes' own.
+    """How far the nodes' clocks may differ. Times are not corrected: they are those of the nodes.
 
     Clocks of two nodes differ by `apart_at_least_s` and by no more than `apart_at_most_s` (None: not known for every node; `bounded`
     nodes are). `behind` and `ahead` are the nodes that differ by the former, if it is not 0.
@@ -154,7 +154,7 @@ class Clocks:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A trace that does not count."""
+    """A trace that was skipped."""
 
     trace: str
     reason: str
@@ -162,7 +162,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class FleetReport:
-    """Everything that is said of a fleet; the tables behind it are in fleet_columns."""
+    """The whole report on a fleet; its tables are described in fleet_columns."""
 
     schema: str
     nodes: int
@@ -179,11 +179,11 @@ class FleetReport:
     timeline: tuple[Moment, ...]
     shared: Shared
     objects: tuple[SharedObject, ...]
-    """Those that cost most bytes again; at most MOST_OBJECTS."""
+    """Sorted by the bytes that were fetched repeatedly; at most MOST_OBJECTS."""
     files: tuple[SharedObject, ...]
     evicting: tuple[EvictingNode, ...]
     observed: int
-    """Nodes on which requests could be observed; of the others, waits, GETs and evictions are not known."""
+    """Nodes on which requests could be observed; waits, GETs and evictions of the others are unknown."""
     failed: tuple[str, ...]
     """Nodes whose target returned another exit code than 0, or was ended by a signal."""
     clocks: Clocks

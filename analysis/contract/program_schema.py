@@ -1,4 +1,4 @@
-"""Rows of the report on what programs do that generate nothing: imports, runs of a session, folders. Part of the contract: see report_schema."""
+"""Rows of the report on programs that generate no tokens: imports, runs of a session, folders. Part of the contract: see report_schema."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a report is asked beyond the trace."""
+"""Options of a report: its assumptions for predictions, and an access log to compare with."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Changes:
-    """What could be otherwise: the round trip to the server, how many chunks are fetched at once, the size of the model."""
+    """Changes that the predictions assume: the round trip to the server, how many chunks are fetched at once, the size of the model."""
 
     rtt_s: float = 0.020
     parallel: int = 8

@@ -41,7 +41,7 @@ class MountInfo:
 
 @dataclass(frozen=True)
 class TraceInfo:
-    """What was traced, and how well."""
+    """The recorded run, and how complete its recording is."""
 
     path: str
     target: tuple[str, ...]
@@ -60,7 +60,7 @@ class TraceInfo:
     redacted: bool = False
     """Whether names were hashed (`--redact`)."""
     privacy: tuple[str, ...] = ()
-    """What names and secrets may be in the trace all the same."""
+    """Names and secrets that may still be in the trace."""
     still_running: tuple[str, ...] = ()
     """Names of processes that the target started and that went on when the recording ended."""
 
@@ -192,7 +192,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something worth knowing or changing; `severity` is high, medium or low.
+    """A problem or an advice; `severity` is high, medium or low.
 
     `title` and `evidence` are clauses with a subject and a verb, `advice` is an imperative. `saves_s` is what following the advice
     saves at most; None if that is not known.
@@ -208,7 +208,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is said about one trace."""
+    """The whole report on one trace."""
 
     schema: str
     trace: TraceInfo

@@ -95,7 +95,7 @@ class Fetching:
 
 @dataclass(frozen=True)
 class ClientCache:
-    """What the run took of the client's cache. `working_set_bytes` are all objects used, unpacked; of those that were cached before,
+    """Use of the client's cache by the run. `working_set_bytes` are all objects used, unpacked; of those that were cached before,
     as far as they were read. `thrash`: objects were evicted and fetched again, within the run."""
 
     quota_bytes: int | None

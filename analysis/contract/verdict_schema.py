@@ -113,7 +113,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one prompt got: from its prefill to its last token.
+    """The answer to one prompt, from its prefill to its last token.
 
     `first_token_s` is the time from the begin to the end of the step that made the first token, None if none was made. Requests of an
     engine that are served together overlap: each has all that happened in its time.

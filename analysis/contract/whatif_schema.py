@@ -14,7 +14,7 @@ class PredictedPhase:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the run would take if something were otherwise; `wall_s` is None, and there is a `reason`, where that cannot be told.
+    """The predicted time of the run after one change; `wall_s` is None, and there is a `reason`, where that cannot be told.
 
     `lab_error` is the largest error of such predictions in the lab, as a share of the predicted run; None if not measured.
     """

@@ -42,7 +42,7 @@ def client_numbers(study: Study) -> Iterator[ClientNumbers]:
 
 
 def _observed(study: Study, functions: frozenset[str]) -> bool:
-    """Tell whether the functions were seen in the clients of all mounts that the target used."""
+    """Return whether the functions were seen in the clients of all mounts that the target used."""
     mounts = study.recording.meta.get("mounts") or ()
     observed_functions = {
         str(mount.get("path") or "").rstrip("/"): set(mount.get("client_functions") or ()) for mount in mounts

@@ -66,7 +66,7 @@ def counted_of_program(study: Study) -> tuple[list[str], list[str]]:
 
 
 def _is_quiet(mount: Mount) -> bool:
-    """Tell whether the client counted all that may be asked of it, and nothing was."""
+    """Return whether the client counted all that may be asked of it, and nothing was."""
     growth = [mount.counter_delta(name) for name in mount.counters_before if name.startswith("cvmfs.n_fs_")]
     return all(mount.counter_delta(name) == 0 for name in REQUEST_COUNTERS) and not any(growth)
 

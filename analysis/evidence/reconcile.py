@@ -100,7 +100,7 @@ class _Bounds:
 
 
 def _began_anew(study: Study, mount: Mount) -> bool:
-    """Tell whether the counters of a client began anew: it was seen to be reloaded, or counts less than before."""
+    """Return whether the counters of a client began anew: it was seen to be reloaded, or counts less than before."""
     fell = any((mount.counter_delta(counter) or 0) < 0 for counter in COUNTERS.values())
     return fell or mount.daemon_pid in client_reloads(study)[0].tolist()
 

@@ -133,7 +133,7 @@ def back_off(scene: Scene) -> Finding | None:
 
 
 def _is_local(scene: Scene) -> bool:
-    """Tell whether it was its own cache into which the client could not write: a finding of its own says so."""
+    """Return whether it was its own cache into which the client could not write: a finding of its own says so."""
     return any(each.error == "ENOSPC" or each.client_said == CACHE_NOT_WRITTEN for each in scene.report.failures)
 
 

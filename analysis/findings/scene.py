@@ -34,7 +34,7 @@ class Scene:
         return self.study.recording.sees_requests
 
     def is_share(self, spent_s: float, share: float) -> bool:
-        """Tell whether a time is at least such a share of the run."""
+        """Return whether a time is at least such a share of the run."""
         return self.duration_s > 0 and spent_s >= share * self.duration_s
 
     def phase(self, name: str) -> Phase | None:

@@ -73,7 +73,7 @@ def answers(trace: Trace) -> Answers:
 
 
 def _is_stored(head: bytes) -> bool | None:
-    """Tell whether a proxy had the answer in its cache; None where nothing in the head tells."""
+    """Return whether a proxy had the answer in its cache; None where nothing in the head tells."""
     cache, age = CACHE.search(head), AGE.search(head)
     if cache is not None:
         return b"hit" in cache[1].lower()

@@ -66,7 +66,7 @@ def fleet_at(
 
 
 def _is_small(traces: Sequence[str]) -> bool:
-    """Tell whether traces are analysed before workers have started."""
+    """Return whether traces are analysed before workers have started."""
     total = 0
     for trace in traces:
         for name in (EVENTS_PARQUET, EVENTS_BLOCKS):

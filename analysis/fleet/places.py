@@ -88,7 +88,7 @@ def _below(path: str, depth: int) -> Iterator[tuple[str, bool]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a folder to look into; of links only those to a trace are, so that none leads in a circle."""
+    """Return whether an entry is a folder to look into; of links only those to a trace are, so that none leads in a circle."""
     if entry.name.startswith("."):
         return False
     if entry.is_symlink():

@@ -1,7 +1,7 @@
-"""What the client's counters say of each phase, read by the target itself where phases begin and end.
+"""The client's counters by phase. The target itself reads them where phases begin and end.
 
-The counters know no processes: what grew, grew for whoever asked. Between two readings lie the whole calls of one phase, or what
-the script did between calls; what lies between the first and the last token counts as decode.
+The counters are not per process: they also count the requests of other processes. The time between two readings is a whole call of one phase, or
+the time of the script between two calls. The time between the first and the last token counts as decode.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from cvtrace.probes.events import Kind
 from cvtrace.probes.portable.counts import COUNTS, INDEX
 
 OF_PROCESS: Final = -1
-"""`mount` of what the kernel counts of a process (NO_MOUNT as a signed number)."""
+"""`mount` of counts that the kernel keeps of a process (NO_MOUNT as a signed number)."""
 READS: Final = ("cvmfs.n_fs_read",)
 OPENS: Final = ("nopen", "cvmfs.n_fs_open")
 FETCHES: Final = ("ndownload", "download.n_requests", "download-external.n_requests")
 BYTES: Final = ("rx", "download.sz_transferred_bytes")
 METADATA: Final = ("cvmfs.n_fs_lookup", "cvmfs.n_fs_stat", "cvmfs.n_fs_readlink", "cvmfs.n_fs_dir_open")
 REQUESTED: Final = (*READS, *OPENS, *METADATA)
-"""What grows only where somebody sends a request."""
+"""Counters that grow only if a process sends a request."""
 OBJECTS: Final = ("hitrate", "fetch.n_invocations", "fetch.n_downloads")
 MOVES: Final = (*READS, *OPENS, *FETCHES, *BYTES, *METADATA, *OBJECTS)
 KIB: Final = 1024
@@ -47,15 +47,15 @@ class CounterDeltas:
     grown: Ints
     row: Ints
     held: Bools
-    """Whether the target was seen to hold files of the mount, as far as that is known; what others moved is none of its doing."""
+    """Whether the target was observed to have files of the mount open, as far as that is known. If not, other processes caused the growth."""
     may_prefetch: Bools
-    """Whether the client of the mount may fetch what no request asks for."""
+    """Whether the client of the mount may fetch objects without a request."""
 
     def __len__(self) -> int:
         return len(self.row)
 
     def total(self, names: tuple[str, ...], *rows: int) -> int | None:
-        """Return how much these counters of all mounts grew in phases, bytes for `rx`; None if none was read there."""
+        """Return the growth of these counters of all mounts in the phases, in bytes for `rx`; None if none was read there."""
         chosen = self._of(rows, names)
         if not chosen.any():
             return None
@@ -63,18 +63,18 @@ class CounterDeltas:
         return int((self.grown[chosen] * factor).sum())
 
     def moved(self, *rows: int) -> bool:
-        """Return whether any mount was used in phases, as far as its counters tell.
+        """Return whether the counters show that any mount was used in the phases.
 
-        Fetches of a client that prefetches are no use by themselves: nobody need have asked for them.
+        Fetches alone do not show that if the client may prefetch: there may have been no request for them.
         """
         chosen = self._of(rows, MOVES) & (self.grown != 0)
         by_request = np.isin(self.count, [INDEX[name] for name in REQUESTED])
         return bool((chosen & (by_request | ~self.may_prefetch)).any())
 
     def prefetched(self, *rows: int) -> bool:
-        """Return whether a client that prefetches fetched something in phases, and nothing tells whether a request asked for it.
+        """Return whether a client that may prefetch fetched something in the phases, and it is unknown whether for a request.
 
-        Where reads are counted, too, and there were none, no request did.
+        If reads are counted as well, and there were none, no request caused the fetches.
         """
         has_read_counts = np.isin(self.mount, self.mount[np.isin(self.count, [INDEX[name] for name in READS])])
         fetched = self._of(rows, MOVES) & (self.grown != 0) & self.may_prefetch & ~has_read_counts

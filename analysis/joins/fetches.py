@@ -366,5 +366,5 @@ def _finish(recording: Recording, jobs: Jobs, gets: Gets) -> Jobs:
 
 
 def is_proxied(line: str) -> bool:
-    """Tell whether a request line is one for a proxy: it then names the whole URL."""
+    """Return whether a request line is one for a proxy: it then names the whole URL."""
     return "://" in line.split(" ", 2)[1] if line.count(" ") else False

@@ -95,7 +95,7 @@ def life(recording: Recording) -> tuple[int, int]:
 
 
 def is_attached(recording: Recording) -> bool:
-    """Tell whether the target ran already when the trace begins: then neither an exec nor the first call tells of its begin."""
+    """Return whether the target ran already when the trace begins: then neither an exec nor the first call tells of its begin."""
     return bool((recording.meta.get("target") or {}).get("attached")) or bool(recording.meta.get("dropped"))
 
 

@@ -52,7 +52,7 @@ def _with_printable_texts(value: Any) -> Any:
 
 @cache
 def _is_plain(kind: Any) -> bool:
-    """Tell whether values of a type hold no text: numbers, and rows of nothing but numbers."""
+    """Return whether values of a type hold no text: numbers, and rows of nothing but numbers."""
     if kind in (int, float, bool, type(None)):
         return True
     return is_dataclass(kind) and all(str(field.type) in NUMBERS for field in fields(kind))

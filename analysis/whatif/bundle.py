@@ -173,7 +173,7 @@ def _names(files: Sequence[UsedFile]) -> tuple[str, ...]:
 
 
 def _can_be_listed(path: str) -> bool:
-    """Tell whether a client takes a path from a bundle: JSON is UTF-8, and a path has to fit into its queue."""
+    """Return whether a client takes a path from a bundle: JSON is UTF-8, and a path has to fit into its queue."""
     try:
         path.encode()
     except UnicodeEncodeError:

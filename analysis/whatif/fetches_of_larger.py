@@ -33,7 +33,7 @@ class Fetches:
 
 
 def is_whole(objects: Chunks, weights: Ints) -> bool:
-    """Tell whether a file of the weights was one object: that of a larger model is a larger one, not more of them."""
+    """Return whether a file of the weights was one object: that of a larger model is a larger one, not more of them."""
     return bool((np.isin(objects.file, weights) & (objects.kind == FILE)).any())
 
 

@@ -78,7 +78,7 @@ def compare(a: Side, b: Side) -> Comparison:
 
 
 class Comparison:
-    """What changed from A to B: figures, answers, and notes that say what makes the comparison doubtful."""
+    """What changed from A to B: figures, answers, and notes with the reasons to doubt the comparison."""
 
     def __init__(self, compared: Compared | BenchComparison) -> None:
         self._compared = compared

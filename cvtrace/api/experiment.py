@@ -47,8 +47,8 @@ def bench(
 ) -> Bench:
     """Measure a script in known states of the caches, as `cvtrace bench` does, and return the results in the folder `output`.
 
-    The arguments are the options of the command. Its messages go to `sys.stderr` while it runs. It empties caches: `yes=True` agrees
-    to that. An interruption keeps the finished runs, and the same call continues.
+    The arguments are the options of the command. Its messages go to `sys.stderr` while it runs. It empties caches; `yes=True`
+    confirms this. After an interruption the finished runs are kept, and the same call continues the experiment.
 
     Raises `cvtrace.BenchError` if the experiment cannot be made.
     """
@@ -154,12 +154,12 @@ class Bench:
 
     @property
     def cost(self) -> pd.DataFrame:
-        """One row for each variant, value of the sweep and state: what tracing cost."""
+        """One row for each variant, value of the sweep and state: the cost of tracing."""
         return rows_as_frame([tuple(getattr(row, name) for name in COST) for row in self._measured.cost], COST)
 
     @property
     def laws(self) -> pd.DataFrame:
-        """One row for each coefficient of each law that a sweep was fitted with."""
+        """One row for each coefficient of each law that was fitted to a sweep."""
         rows = []
         for law in self._measured.laws:
             held = law.held_out

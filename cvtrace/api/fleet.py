@@ -21,10 +21,11 @@ PathLike = str | os.PathLike[str]
 
 
 def fleet(traces: PathLike | Sequence[PathLike], *, scheduler: str | None = None, workers: int | None = None) -> Fleet:
-    """Analyse many traces together, as `cvtrace fleet` does: those at a path or at several, below folders, or that a pattern matches.
+    """Analyse many traces together, as `cvtrace fleet` does.
 
-    The work is done on the Dask cluster of a `scheduler`, else by so many `workers` on this machine: 1 for a few small traces, else one for
-    each core. Traces that cannot be read are in the table `skipped`.
+    `traces` is one or several paths: of traces, of folders with traces at any depth, or patterns. The Dask cluster of `scheduler` does the
+    work. Without it, `workers` processes on this machine do; the default is 1 for a few small traces, and otherwise one for each core. Traces that cannot be
+    read are in the table `skipped`.
 
     Raises `cvtrace.TraceError` if there is no trace, and `cvtrace.FleetError` if Dask is missing or the cluster cannot be used.
 
@@ -37,8 +38,8 @@ def fleet(traces: PathLike | Sequence[PathLike], *, scheduler: str | None = None
         return Fleet(fleet_of(paths, scheduler=scheduler, workers=workers))
     except NoDask as missing:
         raise FleetError(
-            f"several traces at once need the Python package {missing}: pip install 'dask[distributed]' cryptography; "
-            "workers=1 does without it"
+            f"several workers need the Python package {missing}: pip install 'dask[distributed]' cryptography; "
+            "workers=1 works without it"
         ) from None
     except ClusterUnusable as error:
         raise FleetError(str(error)) from None
@@ -66,7 +67,7 @@ class Fleet:
 
     @property
     def activity(self) -> pd.DataFrame:
-        """What each node did over time, by class."""
+        """The time of each node by class and interval."""
         return self._frame("activity")
 
     @property
@@ -81,7 +82,7 @@ class Fleet:
 
     @property
     def load(self) -> pd.DataFrame:
-        """What all nodes wanted of a proxy over time."""
+        """The load of all nodes on each proxy over time."""
         return self._frame("load")
 
     @property

@@ -91,8 +91,8 @@ def _options(access_log: PathLike | None, log_clients: Sequence[str], changes: C
 class Trace:
     """A trace that `cvtrace.open` opened. Each table is a DataFrame.
 
-    A table is made when it is used for the first time. What you get is a copy: changes of it stay in it. The `attrs["units"]` of a
-    table has the unit of each column, and `columns` also their meaning.
+    A table is made when it is used for the first time. A property returns a copy, so changes of it do not change the trace. `attrs["units"]` of a
+    table has the unit of each column, and `columns` also the meaning.
 
         >>> slow = trace.phases.sort_values("wall_s").iloc[-1]
         >>> print(slow["name"], slow["wall_s"], slow["fuse_reads"])
@@ -238,27 +238,27 @@ class Trace:
 
     @property
     def waits(self) -> pd.DataFrame:
-        """One row for each stretch of the critical path in which it waited, in the order of time, with what it waited for."""
+        """One row for each wait on the critical path, in the order of time, with what the run waited for."""
         return self.table("waits")
 
     @property
     def stacks(self) -> pd.DataFrame:
-        """The critical path by phase, thread, file, tensor and class: what flame graphs are drawn from."""
+        """The critical path by phase, thread, file, tensor and class: the data of flame graphs."""
         return self.table("stacks")
 
     @property
     def fetching(self) -> pd.DataFrame:
-        """One row: what was waited for fetches, and how much of that one after the other."""
+        """One row: the time waited for fetches, and the part of it with one fetch at a time."""
         return self.table("fetching")
 
     @property
     def client_cache(self) -> pd.DataFrame:
-        """One row: what the run took of the client's cache."""
+        """One row: the use of the client's cache by the run."""
         return self.table("client_cache")
 
     @property
     def prefetching(self) -> pd.DataFrame:
-        """One row: what the client prefetched in the background, and of what use that was; none where it prefetched nothing."""
+        """One row: what the client prefetched in the background, and how much of it was used. No row if it prefetched nothing."""
         return self.table("prefetching")
 
     @property
@@ -308,12 +308,12 @@ class Trace:
 
     @property
     def kernel_requests(self) -> pd.DataFrame:
-        """One row for each mount: the numbers that the kernel gave to requests, against those in the trace."""
+        """One row for each mount: the numbers that the kernel gave to requests, compared with those in the trace."""
         return self.table("kernel_requests")
 
     @property
     def access_log(self) -> pd.DataFrame:
-        """One row if `cvtrace.open` got an `access_log`: how far the log and the trace agree."""
+        """One row if `cvtrace.open` got an `access_log`: the comparison of the log with the trace."""
         return self.table("access_log")
 
     @property

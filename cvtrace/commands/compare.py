@@ -78,7 +78,7 @@ def _comparison_of_benches(a: Path, b: Path) -> BenchComparison:
 
 
 def _are_benches(a: Path, b: Path) -> bool:
-    """Tell whether both are bench folders. Raises UsageError if one of them is and the other is none, TraceMissing if that is not there."""
+    """Return whether both are bench folders. Raises UsageError if one of them is and the other is none, TraceMissing if that is not there."""
     from cvtrace.analysis.bench import is_bench
 
     kinds = {path: is_bench(path) for path in (a, b)}

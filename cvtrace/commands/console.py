@@ -80,7 +80,7 @@ def report_defect(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 def is_drawn_on() -> bool:
-    """Tell whether stderr is a terminal on which a line can be taken back."""
+    """Return whether stderr is a terminal on which a line can be taken back."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 
 def is_set(context: click.Context, name: str) -> bool:
-    """Tell whether the user gave an option, by the name of its parameter."""
+    """Return whether the user gave an option, by the name of its parameter."""
     return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
 
 

@@ -136,7 +136,7 @@ def _tensors(rows: Sequence[FileResidency], mounts: Sequence[Mount]) -> tuple[li
 
 
 def _header_is_local(row: FileResidency) -> bool:
-    """Tell whether the file, or its first chunk where weights follow the header, is in a cache of this machine."""
+    """Return whether the file, or its first chunk where weights follow the header, is in a cache of this machine."""
     if row.cached is None or row.file.objects is None:
         return False
     needed = len(row.cached) if row.file.path.endswith(".onnx") else 1

@@ -1,4 +1,4 @@
-"""File bundles, as clients since 2.14 prefetch them: opening a trigger has the files of its bundle fetched in the background.
+"""File bundles, as clients since 2.14 prefetch them: when a trigger is opened, the files of its bundle are fetched in the background.
 
 A bundle is a JSON document `.cvmfsbundle-<trigger>` beside the trigger, which the catalog marks as one. Whoever opens the trigger writes
 its path to a pipe and goes on. The thread `bm_dispatch` fetches and reads the bundle and writes the paths in it to a second pipe, and
@@ -56,7 +56,7 @@ class _Queue:
         return False
 
     def end(self) -> None:
-        """Let one reader end, after all that is in the pipe."""
+        """End one reader, after it has read everything in the pipe."""
         os.set_blocking(self._writer, True)
         os.write(self._writer, _COMMAND.pack(_TERMINATE))
 
@@ -71,7 +71,7 @@ class _Queue:
 
 
 class Bundles:
-    """The threads that prefetch, and the queues that lead to them."""
+    """The threads that prefetch, and their queues."""
 
     def __init__(self, catalogs: Catalogs, fetcher: Fetcher) -> None:
         self._catalogs = catalogs
@@ -86,14 +86,14 @@ class Bundles:
             start_thread(self._fetch_files, FETCHER)
 
     def stop(self) -> None:
-        """Let the threads end; what is queued is not fetched any more."""
+        """End the threads; queued paths are no longer fetched."""
         self._ending = True
         self._triggers.end()
         for _ in range(POOL_SIZE):
             self._files.end()
 
     def triggered(self, entry: Entry) -> None:
-        """Take note that a trigger is being opened; never waits."""
+        """Queue a trigger that is being opened; never waits."""
         self._triggers.offer(entry.path)
 
     def _dispatch(self) -> None:
@@ -106,7 +106,7 @@ class Bundles:
                     self._files.offer(path if path.startswith("/") else f"{folder}/{path.removeprefix('./')}")
 
     def _listed(self, bundle: str) -> list[str]:
-        """Return the files that a bundle lists, none for what is no bundle; raises OSError if it cannot be had."""
+        """Return the files that a bundle lists, none if it is not a bundle. Raises OSError if it cannot be fetched."""
         entry = self._catalogs.lookup(bundle)
         if entry is None or not entry.is_regular or entry.size_bytes > LARGEST_BUNDLE_BYTES:
             return []
@@ -140,7 +140,7 @@ class Bundles:
 
 
 def dependencies(content: bytes) -> list[str]:
-    """Return the paths that a bundle lists, in its order; none for what is no bundle. Lines before it that begin with # are left out."""
+    """Return the paths that a bundle lists, in its order; none if it is not a bundle. Lines before it that begin with # are left out."""
     while content.startswith(b"#"):
         content = content.partition(b"\n")[2]
     try:

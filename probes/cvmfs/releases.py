@@ -21,18 +21,18 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def may_pass(version: str, kernel: str = "") -> bool:
-    """Tell whether reads may pass a client of this version by, on a kernel of this release ("": not known)."""
+    """Return whether reads may pass a client of this version by, on a kernel of this release ("": not known)."""
     client, system = numbers(version), numbers(kernel)
     return (not client or client >= PASSTHROUGH) and (not system or system >= PASSTHROUGH_KERNEL)
 
 
 def may_count_references(version: str) -> bool:
-    """Tell whether a client of this version may open an object once for several users."""
+    """Return whether a client of this version may open an object once for several users."""
     client = numbers(version)
     return not client or client >= REFERENCES
 
 
 def may_prefetch(version: str) -> bool:
-    """Tell whether a client of this version may fetch files of a bundle that nobody has opened yet."""
+    """Return whether a client of this version may fetch files of a bundle that nobody has opened yet."""
     client = numbers(version)
     return not client or client >= BUNDLES

@@ -169,7 +169,7 @@ class Btf:
         raise NotInBtf(f"{function} has no argument that points to a struct {name}")
 
     def returns(self, function: str) -> bool:
-        """Tell whether `function` returns a value. Raises NotInBtf."""
+        """Return whether `function` returns a value. Raises NotInBtf."""
         signature = self._type(self._named(function, _FUNC)).refers
         return self._type(signature).refers != 0
 

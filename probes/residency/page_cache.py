@@ -86,5 +86,5 @@ def _by_mincore(libc: ctypes.CDLL, fd: int, ranges: Sequence[tuple[int, int]]) -
 
 
 def _may_ask(fd: int) -> bool:
-    """Tell whether mincore(2) says the truth: to others than the owner, who may write, and root it calls every page present."""
+    """Return whether mincore(2) says the truth: to others than the owner, who may write, and root it calls every page present."""
     return os.geteuid() in (0, os.fstat(fd).st_uid) or os.access(f"/proc/self/fd/{fd}", os.W_OK)

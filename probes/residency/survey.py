@@ -185,7 +185,7 @@ def resident_bytes(
 
 
 def _opens_without_fetch(file: File, cached: tuple[bool, ...] | None) -> bool:
-    """Tell whether open(2) makes the client fetch nothing: chunks are fetched by reads, a whole file by the open itself."""
+    """Return whether open(2) makes the client fetch nothing: chunks are fetched by reads, a whole file by the open itself."""
     if file.size == 0 or file.objects is None:
         return False
     return len(file.objects) > 1 or (cached is not None and all(cached))

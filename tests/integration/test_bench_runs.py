@@ -81,7 +81,7 @@ def test_a_run_that_hangs_is_ended_and_the_rest_goes_on(mounted: LabMount, workd
 
 
 def is_gone(output: Path) -> bool:
-    """Tell whether the process that printed its number has ended, if it came to print one."""
+    """Return whether the process that printed its number has ended, if it came to print one."""
     _, began, number = output.read_text().partition("hangs as ")
     return not began or not Path("/proc", number.split()[0]).exists()
 

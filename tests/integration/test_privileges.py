@@ -157,7 +157,7 @@ def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def untouched(folder: Path) -> bool:
-    """Tell whether nothing was written into the folder of root's."""
+    """Return whether nothing was written into the folder of root's."""
     names = [path.name for path in folder.iterdir()]
     return names == ["shadow"] and (folder / "shadow").read_bytes() == b"s3cret of root's " * 100
 

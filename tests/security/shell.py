@@ -64,7 +64,7 @@ class Shell:
         return termios.tcgetattr(self.fd)[:4]
 
     def passes_every_key(self) -> bool:
-        """Tell whether Ctrl-C and Ctrl-Z reach a program as bytes: cvtrace relays them to the script's terminal."""
+        """Return whether Ctrl-C and Ctrl-Z reach a program as bytes: cvtrace relays them to the script's terminal."""
         return not termios.tcgetattr(self.fd)[3] & termios.ISIG
 
     def end(self) -> int:

@@ -39,7 +39,7 @@ class Headers(Protocol):
 
 
 def is_model(path: str) -> bool:
-    """Tell whether a file is one with a header that can be read, by its name."""
+    """Return whether a file is one with a header that can be read, by its name."""
     return posixpath.splitext(path)[1].lower() in PARSERS
 
 
@@ -126,6 +126,6 @@ def _read(path: str, where: str, roots: tuple[str, ...]) -> list[HeaderTensor]:
 
 
 def _lies_below(fd: int, roots: tuple[str, ...]) -> bool:
-    """Tell whether an open file lies below one of the folders, whatever links led to it."""
+    """Return whether an open file lies below one of the folders, whatever links led to it."""
     real = str(Path(f"/proc/self/fd/{fd}").readlink())
     return any(real.startswith(f"{os.path.realpath(root).rstrip('/')}/") for root in roots if root)

@@ -34,7 +34,7 @@ def as_bytes(tensors: Sequence[HeaderTensor]) -> bytes:
 
 
 def has_tensors(trace: Trace) -> bool:
-    """Tell whether a trace keeps tensors."""
+    """Return whether a trace keeps tensors."""
     return os.path.lexists(trace.path / TENSORS)
 
 
