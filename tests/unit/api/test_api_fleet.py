@@ -49,5 +49,5 @@ def test_no_trace_is_an_error_of_a_trace(tmp_path: Path) -> None:
 def test_without_dask_the_error_says_what_to_install(traces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
 
-    with pytest.raises(cvtrace.FleetError, match=r"pip install 'dask\[distributed\]' cryptography; workers=1 does"):
+    with pytest.raises(cvtrace.FleetError, match=r"pip install 'dask\[distributed\]' cryptography; workers=1 works"):
         cvtrace.fleet(traces, workers=2)
