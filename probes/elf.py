@@ -133,6 +133,12 @@ class Elf:
         addresses = self.addresses(places_of, kinds=(_DYNSYM,)) or self.addresses(places_of, kinds=(_SYMTAB,))
         return {symbols[number]: offset for number, offset in self.offsets(addresses).items()}
 
+    def every_function(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the offset in the file of each function that the symbol tables name, exported or not."""
+        symbols = list(names)
+        addresses = self.addresses({number: _exactly(name.encode()) for number, name in enumerate(symbols)})
+        return {symbols[number]: offset for number, offset in self.offsets(addresses).items()}
+
     def extents(self, names: Iterable[str]) -> dict[int, tuple[int, int]]:
         """Return offset in the file and size in bytes of each function that the symbol tables name, by its place in `names`."""
         places_of = {number: _exactly(name.encode()) for number, name in enumerate(names)}

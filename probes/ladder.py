@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cvtrace.probes.command import SUDO
+from cvtrace.probes.phases.own import OwnFunction
 from cvtrace.probes.probe import CannotObserve, Probe, Scope
 
 NOT_ROOT: Final = (
@@ -25,6 +26,8 @@ class Settings:
     """Whether to measure what observing itself costs in the kernel."""
     owner: tuple[int, int] | None = None
     """The (uid, gid) that the target will run as, if not those of this process."""
+    own: tuple[OwnFunction, ...] = ()
+    """Functions of the user's own that mark phases."""
 
 
 # Each is imported when it is tried: the others' libraries may be missing.
@@ -33,7 +36,7 @@ class Settings:
 def _ebpf(settings: Settings) -> Probe:
     from cvtrace.probes.ebpf.probe import EbpfProbe
 
-    return EbpfProbe(settings.buffer_bytes, settings.cost)
+    return EbpfProbe(settings.buffer_bytes, settings.cost, settings.own)
 
 
 def _strace(settings: Settings) -> Probe:

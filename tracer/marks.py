@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cvtrace.probes.events import Events
 from cvtrace.probes.phases.hook import CounterSource, environment, parse_marks, written
+from cvtrace.probes.phases.own import OwnFunction
 from cvtrace.probes.probe import CannotObserve
 from cvtrace.tracer.folder import PROFILE_PREFIX
 from cvtrace.tracer.numbers import Numbers, raw_records, without_doubles
@@ -41,11 +42,17 @@ class Marks:
 
 @contextlib.contextmanager
 def phase_marks(
-    command: Command, counters: tuple[CounterSource, ...], *, genai: bool, profiled: bool
+    command: Command,
+    counters: tuple[CounterSource, ...],
+    *,
+    genai: bool,
+    profiled: bool,
+    own: tuple[OwnFunction, ...] = (),
 ) -> Iterator[Marks]:
     """Give the target a folder of its user's for its marks, and for onnxruntime's profiles if it is `profiled`; remove it at the end.
 
-    With `genai` the hook wraps the calls of GenAI, too, and with `counters` it reads the counters of those mounts. Raises CannotObserve.
+    With `genai` the hook wraps the calls of GenAI, too, and with `counters` it reads the counters of those mounts. `own` are functions of the user's
+    own. Raises CannotObserve.
     """
     try:
         with acting_as(command.user):
@@ -58,7 +65,7 @@ def phase_marks(
     marks = folder / "marks"
     profile = str(folder / PROFILE_PREFIX) if profiled else ""
     try:
-        environ = environment(marks, command.environ, counters, genai=genai, profile=profile)
+        environ = environment(marks, command.environ, counters, genai=genai, profile=profile, own=own)
         yield Marks(marks, environ, command.user)
     finally:
         with acting_as(command.user):

@@ -27,6 +27,10 @@ MARKED: Final = (
     "target is not Python or ignores PYTHONPATH"
 )
 
+OWN_SYMBOLS: Final = (
+    "the symbols that --phases names are not marked: only eBPF sees calls of libraries (run cvtrace as root)"
+)
+
 
 @dataclass
 class Observation:

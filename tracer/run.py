@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from cvtrace.probes.events import Kind, Sight
 from cvtrace.probes.phases.library import find_libraries, find_runtime_libraries
-from cvtrace.probes.probe import KnowsNumbers
+from cvtrace.probes.phases.own import OwnFunction
+from cvtrace.probes.probe import KnowsNumbers, MarksPhases
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
 from cvtrace.tracer.marks import Marks, phase_marks
-from cvtrace.tracer.observation import MARKED, Observation, Subject, observe
+from cvtrace.tracer.observation import MARKED, OWN_SYMBOLS, Observation, Subject, observe
 from cvtrace.tracer.opening import LOOK_S, OpenFile, opened_by
 from cvtrace.tracer.options import Options, RecordingResult
 from cvtrace.tracer.relay import Relay, relayed
@@ -39,7 +40,7 @@ def record(command: Command, options: Options) -> RecordingResult:
         options = replace(options, settings=replace(options.settings, owner=(user.uid, user.gid)))
 
     def open_libraries(files: contextlib.ExitStack) -> list[OpenFile]:
-        return files.enter_context(opened_by(user, LOOK_S, lambda: _libraries(command)))
+        return files.enter_context(opened_by(user, LOOK_S, lambda: _libraries(command, options.settings.own)))
 
     with (
         ended_by_signals(),
@@ -49,16 +50,15 @@ def record(command: Command, options: Options) -> RecordingResult:
         observation = observe(subject, options)
         if not observation.marks_phases:
             observation.missing.append(MARKED)
+        if any(each.symbol for each in options.settings.own) and not isinstance(observation.probe, MarksPhases):
+            observation.missing.append(OWN_SYMBOLS)
         return _Launched(observation, inheritance, relay).record()
 
 
-def _libraries(command: Command) -> tuple[str, ...]:
+def _libraries(command: Command, own: tuple[OwnFunction, ...]) -> tuple[str, ...]:
     """Return where the libraries of runtimes are that a target may load, that of GenAI first; as its user."""
-    return tuple(
-        path
-        for find in (find_libraries, find_runtime_libraries)
-        for path in find(command.python, command.environ, program=command.executable)
-    )
+    genai = find_libraries(command.python, command.environ, program=command.executable)
+    return (*genai, *find_runtime_libraries(command.python, command.environ, program=command.executable, own=own))
 
 
 class _Launched(Session):
@@ -95,6 +95,7 @@ class _Launched(Session):
                 counters,
                 genai=not self.observation.marks_phases,
                 profiled=self.options.ort_profile,
+                own=self.options.settings.own,
             )
         )
         argv = self.probe.command(list(self.command.argv))

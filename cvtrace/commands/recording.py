@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ from cvtrace.commands.refusals import refuse_useless, refuse_with
 from cvtrace.probes.ladder import CHOICES, Settings
 
 if TYPE_CHECKING:
+    from cvtrace.probes.phases.own import OwnFunction
     from cvtrace.tracer.options import Options, RecordingResult
     from cvtrace.tracer.user import User
 
@@ -118,9 +119,11 @@ def record_with(
     recording: RecordingOptions,
     owner: User,
     record: Callable[[Options], RecordingResult],
+    own: tuple[OwnFunction, ...] = (),
     **of_verb: bool,
 ) -> RecordingResult:
-    """Make a recording, then keep names and print the summary as was chosen; `of_verb` are fields of Options that one verb has."""
+    """Make a recording, then keep names and print the summary as was chosen; `own` are functions of the user's
+    own, `of_verb` fields of Options that one verb has."""
     from cvtrace.lab.quantities import parse_duration_s
     from cvtrace.tracer.options import Options
     from cvtrace.tracer.watch import watching
@@ -138,7 +141,7 @@ def record_with(
             owner,
             say,
             progress(),
-            recording.settings(),
+            replace(recording.settings(), own=own),
             recording.redact,
             watch,
             note(),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cvtrace.commands.console import say
 from cvtrace.commands.recording import RecordingOptions, record_with, recording_options
 from cvtrace.commands.warmup_first import warm_up
+
+if TYPE_CHECKING:
+    from cvtrace.probes.phases.own import OwnFunction
 
 
 @click.command(
@@ -31,6 +35,12 @@ from cvtrace.commands.warmup_first import warm_up
     type=click.Path(path_type=Path),
     help="Before the run, fetch the files that the run in TRACE used, or TRACE itself if it is a file or folder on CVMFS.",
 )
+@click.option(
+    "--phases",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Functions of your own that mark phases, in TOML or JSON (docs/probes.md).",
+)
 @recording_options
 @click.argument("arguments", metavar="SCRIPT [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -41,6 +51,7 @@ def command(
     ort_profile: bool,
     follow_daemons: bool,
     warmup: Path | None,
+    phases: Path | None,
     arguments: tuple[str, ...],
     recording: RecordingOptions,
 ) -> None:
@@ -67,6 +78,7 @@ def command(
             recording,
             caller,
             partial(record, target),
+            own=() if phases is None else _own_functions(phases),
             ort_profile=ort_profile,
             follow_daemons=follow_daemons,
         )
@@ -74,3 +86,13 @@ def command(
         say(str(error))
         ctx.exit(error.exit_code)
     ctx.exit(result.exit_code)
+
+
+def _own_functions(path: Path) -> tuple[OwnFunction, ...]:
+    """Return what the file of --phases declares. Raises BadParameter."""
+    from cvtrace.probes.phases.own import BadPhases, read_own
+
+    try:
+        return read_own(path)
+    except BadPhases as error:
+        raise click.BadParameter(str(error), param_hint="--phases") from None

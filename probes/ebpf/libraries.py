@@ -114,8 +114,10 @@ class LibraryWatch(ABC):
 class RuntimeLibraries(LibraryWatch):
     """Attaches to each library of a runtime once, when a process of the target maps it."""
 
-    def __init__(self, attach: Attach, processes_of: ProcessesOf = itself) -> None:
-        super().__init__(LIBRARY, Kind.SYS_OPEN, processes_of)
+    def __init__(self, attach: Attach, processes_of: ProcessesOf = itself, own: bytes = b"") -> None:
+        """Attach to libraries of runtimes, and to files whose names match `own`."""
+        pattern = re.compile(LIBRARY.pattern + b"|" + own) if own else LIBRARY
+        super().__init__(pattern, Kind.SYS_OPEN, processes_of)
         self._attach = attach
 
     def use(self, pid: int, path: str, name: str, key: tuple[int, int], *, is_new: bool, opened_ns: int = 0) -> None:

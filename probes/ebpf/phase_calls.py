@@ -25,6 +25,7 @@ from cvtrace.probes.events import EVENT, Events, Kind, Texts
 from cvtrace.probes.phases.functions import FUNCTIONS
 from cvtrace.probes.phases.inside import libraries_inside
 from cvtrace.probes.phases.library import LIBRARY as GENAI
+from cvtrace.probes.phases.own import OwnFunction, library_pattern, symbols_of
 from cvtrace.probes.phases.pointer_table import slots
 from cvtrace.probes.phases.runtimes.table import LIBRARY, PROGRAM, RUNTIMES
 
@@ -40,6 +41,7 @@ MODELS: Final = tuple(runtime.model for runtime in RUNTIMES if runtime.model)
 """How names of files end that a load reads first."""
 HURRY_S: Final = 0.001
 LOOK_FOR_LIBRARY_S: Final = 0.01
+OWN_MISSING: Final = "no file that the target loaded has these symbols of --phases: {names}"
 ON_CPU: Final = "{count} of the threads were on a CPU when the recording began and did not show their stacks: it may have begun in the middle of a call"
 BEGAN_BEFORE: Final = "the recording began in the middle of a {phase} ({symbol}): what happened before is not seen, the rest counts as {phase}"
 LATE: Final = "{name} was loaded {late_ms:.0f} ms before its calls could be marked: and a model was opened in that time: its load is not told from the import"
@@ -74,10 +76,12 @@ def _without_calls(library: str) -> str:
 class PhaseCalls:
     """The uprobes on GenAI libraries; `processes_of` returns, for a thread in an event, the processes of /proc that it may be in."""
 
-    def __init__(self, processes_of: Callable[[int], Iterable[int]]) -> None:
+    def __init__(self, processes_of: Callable[[int], Iterable[int]], own: tuple[OwnFunction, ...] = ()) -> None:
+        self._own = tuple(function for function in own if function.symbol)
+        self._own_seen: set[str] = set()
         self._bpf: Any = None
         self._processes_of = processes_of
-        self._libraries = RuntimeLibraries(self._attach_running, processes_of)
+        self._libraries = RuntimeLibraries(self._attach_running, processes_of, library_pattern(self._own))
         self._own_numbers = True
         self._late: _Late | None = None
         self._endless: set[tuple[int, int]] = set()
@@ -116,7 +120,7 @@ class PhaseCalls:
             return HURRY_S
         if self._deferred:
             return LOOK_FOR_LIBRARY_S
-        return None if self._is_settled else LOOK_FOR_LIBRARY_S
+        return None if self._is_settled and not self.own_missing() else LOOK_FOR_LIBRARY_S
 
     def add_target(self, pid: int) -> None:
         """Take what a process has mapped already, and the calls it is in."""
@@ -166,12 +170,13 @@ class PhaseCalls:
         return np.array(ended, dtype=EVENT)
 
     def _look_inside(self, pid: int, program: str) -> None:
-        if PROGRAM.fullmatch(os.fsencode(program).rpartition(b"/")[2]):
+        name = os.fsencode(program).rpartition(b"/")[2]
+        if PROGRAM.fullmatch(name) or symbols_of(self._own, os.fsdecode(name)):
             with suppress(OSError):
                 path = f"/proc/{pid}/exe"
                 status = os.stat(path)  # noqa: PTH116
                 if self._libraries.is_new(status):
-                    self._attach_early(path, status)
+                    self._attach_early(path, status, program)
         for fd in libraries_inside(pid, program):
             try:
                 status = os.fstat(fd)
@@ -187,20 +192,28 @@ class PhaseCalls:
             return bool(self._bpf[b"devices"][ctypes.c_uint32(dev)].dev)
         return False
 
-    def _attach_early(self, path: str, status: os.stat_result) -> None:
+    def _attach_early(self, path: str, status: os.stat_result, name: str = "") -> None:
         with suppress(
             Exception
         ):  # bcc raises plain Exception; a library that is mapped is tried again, and then it is said
-            if self._attach(path):
+            if self._attach(path, name):
                 self._libraries.remember(status)
                 self.marks = self._is_settled = True
 
-    def _attach(self, path: str) -> bool:
+    def own_missing(self) -> list[str]:
+        """Return a sentence about symbols of --phases that no file had."""
+        names = [function.symbol for function in self._own if function.symbol not in self._own_seen]
+        return [OWN_MISSING.format(names=", ".join(names))] if names else []
+
+    def _attach(self, path: str, name: str = "") -> bool:
         """Attach to the functions of a library; return whether it has any."""
+        symbols = symbols_of(self._own, (name or shown(path)).rpartition("/")[2])
+        rounds = uprobes.own_functions(path, symbols) if symbols else []
+        self._own_seen |= set(symbols) if rounds else set()
         offsets = uprobes.functions(path, SYMBOLS) or slots(path, SLOTS)
-        if offsets:
-            self.links += uprobes.attach(self._bpf, path, offsets)
-        return bool(offsets)
+        for each in [*([offsets] if offsets else []), *rounds]:
+            self.links += uprobes.attach(self._bpf, path, each)
+        return bool(offsets or rounds)
 
     def _attach_running(self, pid: int, path: str, name: str, opened_ns: int) -> None:
         """Attach to a library that process `pid` of the target has loaded; it opened it at `opened_ns`, 0 if that was not seen."""
@@ -211,10 +224,12 @@ class PhaseCalls:
         if ORT in name and any(mapped(pid, GENAI_LIBRARY)):
             return  # GenAI loads it for itself: each of its calls lies in one of GenAI's, which is marked
         try:
-            attached = self._attach(path)
+            attached = self._attach(path, name)
         except Exception as error:  # bcc raises plain Exception for everything
             self.missing.append(f"{shown(name)} cannot be attached to ({error}): its calls do not mark phases")
             return
+        if not attached and symbols_of(self._own, name.rpartition("/")[2]):
+            return  # `own_missing` says it
         if not attached:
             self.missing.append(_without_calls(shown(name)))
             return
@@ -262,7 +277,7 @@ class PhaseCalls:
             with suppress(Exception):  # bcc raises plain Exception: then its end is not seen
                 self.links += uprobes.attach_returns(self._bpf, path, {call.function: offset})
                 self._endless.discard((call.tid, call.function))
-        calls[key] = calls.Leaf(since_ns, 0, 0, tgid, 0)
+        calls[key] = calls.Leaf(since_ns, 0, 0, tgid, 0, 0, 0)
         if stacks.still_there(tgid, call):
             return True
         with suppress(KeyError):

@@ -27,6 +27,7 @@ from cvtrace.probes.ebpf.syscalls import DAEMON, TARGET, numbers
 from cvtrace.probes.events import EVENT, TEXT, UNFINISHED, Events, Kind, Sight, Texts, no_events, no_texts
 from cvtrace.probes.http import drop_contents, redact_texts
 from cvtrace.probes.names import Names
+from cvtrace.probes.phases.own import OwnFunction
 from cvtrace.probes.probe import CannotObserve, Daemon, Losses, Scope
 from cvtrace.probes.processes import lives
 
@@ -54,7 +55,7 @@ class EbpfProbe:
     title = "eBPF"
     slots = loader.Slots()
 
-    def __init__(self, buffer_bytes: int | None = None, cost: bool = False) -> None:
+    def __init__(self, buffer_bytes: int | None = None, cost: bool = False, own: tuple[OwnFunction, ...] = ()) -> None:
         self.buffer_bytes = BUFFER_BYTES if buffer_bytes is None else buffer_bytes
         pages = _pages(self.buffer_bytes)
         self._rings = loader.Rings(pages, max(pages // TEXT_SHARE, 1))
@@ -75,7 +76,7 @@ class EbpfProbe:
         self._devices: set[int] = set()
         self._targets: list[int] = []
         self._daemons: list[int] = []
-        self._phases = PhaseCalls(lambda tid: namespaces.tree(self._targets) if self._namespaced else (tid,))
+        self._phases = PhaseCalls(lambda tid: namespaces.tree(self._targets) if self._namespaced else (tid,), own)
         self._client = ClientFunctions(self._attach_client, lambda tid: self._daemons if self._namespaced else (tid,))
         self._names = Names()
 
@@ -380,4 +381,4 @@ class EbpfProbe:
 
     def missing(self) -> list[str]:
         """Return what this kernel does not let the probe see."""
-        return [*self._missing, *self._phases.missing, *self._client.missing()]
+        return [*self._missing, *self._phases.missing, *self._phases.own_missing(), *self._client.missing()]

@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cvtrace.probes.ebpf.kprobes import release
@@ -35,6 +35,22 @@ def functions(library: str, symbols: Sequence[str]) -> dict[int, int]:
     except NotElf:
         return {}
     return {index: offsets[symbol] for index, symbol in enumerate(symbols) if symbol in offsets}
+
+
+def own_functions(library: str, symbols: Mapping[str, int]) -> list[dict[int, int]]:
+    """Return the offsets of functions of a user's own (symbol -> index) as often as an index has several: one attachment each."""
+    try:
+        offsets = Elf(library).every_function(symbols)
+    except NotElf:
+        return []
+    rounds: list[dict[int, int]] = []
+    for symbol, offset in offsets.items():
+        place = next((each for each in rounds if symbols[symbol] not in each), None)
+        if place is None:
+            place = {}
+            rounds.append(place)
+        place[symbols[symbol]] = offset
+    return rounds
 
 
 def prepare(bpf: Any, programs: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ import numpy as np
 from cvtrace.probes.events import EVENT, TEXT, TEXT_MAX, UNFINISHED, Events, Kind, Texts, no_texts
 from cvtrace.probes.phases.functions import FUNCTIONS, USER_PHASE
 from cvtrace.probes.phases.library import PACKAGE
+from cvtrace.probes.phases.own import OwnFunction, for_hook
 from cvtrace.probes.phases.runtimes.table import MODULES
 
 INJECT: Final = Path(__file__).resolve().parent / "inject"
@@ -35,6 +36,8 @@ MOUNTS: Final = "CVTRACE_MOUNTS"
 """Paths of the mounts whose counters are read at phase boundaries, a line each; empty lines keep the numbering."""
 SOCKETS: Final = "CVTRACE_SOCKETS"
 """Talk sockets of the same mounts, `uid path` each with the daemon's user; used if the target's user may."""
+PHASES: Final = "CVTRACE_PHASES"
+"""Functions of the user's own, as own.for_hook writes them."""
 NAME: Final = 0x7F04
 IMPORT_NAME: Final = 0x7F0C
 ARMED: Final = 1
@@ -66,6 +69,7 @@ def environment(
     *,
     genai: bool = True,
     profile: str = "",
+    own: Iterable[OwnFunction] = (),
 ) -> dict[str, str]:
     """Return `base_env` with what makes a Python target load the hook and append its marks to `marks_path`.
 
@@ -80,6 +84,8 @@ def environment(
     packages = ",".join(["imports", *names, PACKAGE if genai else "sequences"])
     profiling = {PROFILE: profile} if profile else {}
     environ = {**base_env, "PYTHONPATH": path, MARKS: str(marks_path), HOOK: packages, **profiling}
+    if lines := for_hook(own):
+        environ[PHASES] = lines
     if counters:
         environ[MOUNTS] = "\n".join("" if "\n" in each.path else each.path for each in counters)
         sockets = (f"{each.uid} {each.socket}" if each.socket else "" for each in counters)

@@ -11,11 +11,12 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from cvtrace.probes.phases.linked import linked_libraries
+from cvtrace.probes.phases.own import OwnFunction, symbols_of
 from cvtrace.probes.phases.runtimes.table import LIBRARY as TABLE
 from cvtrace.probes.phases.runtimes.table import PROGRAM, RUNTIMES
 
@@ -51,16 +52,23 @@ def find_libraries(python: str | None, environ: Mapping[str, str], *, program: s
 
 
 def find_runtime_libraries(
-    python: str | None, environ: Mapping[str, str], *, program: str | None = None
+    python: str | None,
+    environ: Mapping[str, str],
+    *,
+    program: str | None = None,
+    own: Collection[OwnFunction] = (),
 ) -> tuple[str, ...]:
     """Return the paths of libraries of the other runtimes, as far as they are known before the start, and `program` if it contains one.
 
     Of an interpreter only the usual folders are looked at; what is elsewhere is noticed when the target opens it.
     """
     if python is None:
-        libraries = [path for path in linked_libraries(program, environ) if _is_runtime(path)] if program else []
-        is_runtime = program is not None and PROGRAM.fullmatch(os.fsencode(os.path.basename(program)))  # noqa: PTH119
-        return (*libraries, program) if program is not None and is_runtime else tuple(libraries)
+        if program is None:
+            return ()
+        libraries = [path for path in linked_libraries(program, environ) if _is_runtime(path, own)]
+        name = os.path.basename(program)  # noqa: PTH119 - a text
+        is_runtime = PROGRAM.fullmatch(os.fsencode(name)) or symbols_of(own, name)
+        return (*libraries, program) if is_runtime else tuple(libraries)
     folders = [Path(folder) for folder in _split(environ.get("PYTHONPATH"))]
     folders += [folder.parent for folder in _site_packages(python)]
     patterns = [pattern for runtime in RUNTIMES for pattern in runtime.packages]
@@ -68,9 +76,9 @@ def find_runtime_libraries(
     return tuple(dict.fromkeys(str(path.resolve()) for path in paths if path.is_file()))
 
 
-def _is_runtime(path: str) -> bool:
+def _is_runtime(path: str, own: Collection[OwnFunction]) -> bool:
     name = os.path.basename(path)  # noqa: PTH119 - a text
-    return LIBRARY not in name and TABLE.search(os.fsencode(name)) is not None
+    return LIBRARY not in name and (TABLE.search(os.fsencode(name)) is not None or bool(symbols_of(own, name)))
 
 
 def _split(paths: str | None) -> list[str]:

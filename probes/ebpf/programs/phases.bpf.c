@@ -13,6 +13,8 @@ struct phase_call {
   u64 value; /* what Function.detail of, or where it will stand when the call returns */
   u32 tgid;
   u32 shown; /* 1 + the function that the event names, 0 for the one that was called */
+  u32 depth; /* of a function of one's own: calls of others of its phase within it */
+  u32 pad;
 };
 BPF_HASH(phase_calls, struct phase_key, struct phase_call, 4096);
 
@@ -183,6 +185,8 @@ static __always_inline u64 value_at_return(u64 noted, u32 function, s32 ret) {
   return noted;
 }
 
+#define IS_OWN(f) ((f) >= FUNCTION_OWN_LOAD && (f) <= FUNCTION_OWN_TEARDOWN)
+
 static __always_inline int phase_enter(struct pt_regs *ctx, u32 function) {
   u64 pid_tgid = bpf_get_current_pid_tgid();
   u32 tgid = pid_tgid >> 32;
@@ -191,9 +195,18 @@ static __always_inline int phase_enter(struct pt_regs *ctx, u32 function) {
   if (fills_llama_batch(ctx, function, tgid))
     return 0;
   struct phase_key key = {.tid = (u32)pid_tgid, .function = function};
+  struct phase_call *outer = IS_OWN(function) ? phase_calls.lookup(&key) : 0;
+  if (outer) {
+    outer->depth++;
+    return 0;
+  }
   struct phase_call call = {.argument = PT_REGS_PARM1(ctx), .tgid = tgid, .value = value_at_entry(ctx, function)};
   if (function == FUNCTION_SET_SEARCH_NUMBER && !call.value)
     return 0;
+  if (IS_OWN(function)) { /* what makes the tokens is the thread: what the first argument means is not known */
+    call.argument = (u32)pid_tgid;
+    call.value = function == FUNCTION_OWN_DECODE;
+  }
   if (function == FUNCTION_LLAMA_DECODE)
     call.value = llama_batch_value(ctx, &call.shown);
   if (function == FUNCTION_LLAMA_PROCESS)
@@ -209,6 +222,10 @@ static __always_inline int phase_exit(struct pt_regs *ctx, u32 function) {
   struct phase_call *call = phase_calls.lookup(&key);
   if (!call)
     return 0;
+  if (call->depth) {
+    call->depth--;
+    return 0;
+  }
   /* Most return 0 (or NULL) for success; llama_decode an int, and 1 if it found no room and computed nothing. */
   int is_int = function == FUNCTION_LLAMA_DECODE || function == FUNCTION_LLAMA_PROCESS || function == FUNCTION_LLAMA_ENCODE;
   u64 result = is_int ? (u32)PT_REGS_RC(ctx) : PT_REGS_RC(ctx);

@@ -259,6 +259,8 @@ def wrap_package(module: ModuleType, methods: tuple[Any, ...], marks: Marks) -> 
                 wrapped = wrap_run(original, marks)
             elif how == "function":
                 wrapped = wrap_function(original, FUNCTIONS[function], marks)
+            elif how == "own":
+                wrapped = beside("_cvtrace_own").wrap_own(vars(kind).get(method, original), FUNCTIONS[function], marks)
             elif how == "class":
                 wrapped = classmethod(wrap(original.__func__, FUNCTIONS[function], marks))  # type: ignore[assignment]
             elif how:
@@ -328,14 +330,19 @@ class Finder:
             pass
 
 
-def arm(path: str, names: str, profile: str = "", mounts: str = "", sockets: str = "") -> Callable[[], None] | None:
+def arm(
+    path: str, names: str, profile: str = "", mounts: str = "", sockets: str = "", own: str = ""
+) -> Callable[[], None] | None:
     """Wait for the packages that `names` names, separated by commas; their marks go to the file `path`.
 
     `imports` among them has every import marked once what is returned is called; `sequences`, how many sequences generators have.
     With `profile`, what they make writes onnxruntime's profile to files that begin so. The counters of `mounts` (a line
-    each) are read around the calls, if there are any.
+    each) are read around the calls, if there are any. `own` are functions of the user's own, a line each: module|class|function|phase.
     """
     packages = {name: METHODS[name] for name in names.split(",") if name in METHODS}
+    for line in own.splitlines():
+        module, class_name, function, phase = line.split("|")
+        packages[module] = (*packages.get(module, ()), (class_name, function, f"own.{phase}", "", "own"))
     if SEQUENCES in names.split(","):
         packages.setdefault(GENAI, (SEQUENCES,))
     then = None

@@ -91,6 +91,12 @@ FUNCTIONS = {
     "mtmd_init_from_file": 61,
     "onnxruntime.InferenceSession": 17,
     "onnxruntime.InferenceSession.run": 18,
+    "own.decode": 102,
+    "own.load": 99,
+    "own.prefill": 101,
+    "own.run": 103,
+    "own.teardown": 104,
+    "own.tokenizer": 100,
     "safetensors.load_file": 93,
     "torch.load": 92,
     "transformers.call": 91,
@@ -103,7 +109,7 @@ FUNCTIONS = {
     "vllm.load_model": 94,
 }
 
-OFTEN = (11, 18, 41, 42, 43, 63, 70, 83, 84, 85, 90, 91, 96, 98)
+OFTEN = (11, 18, 41, 42, 43, 63, 70, 83, 84, 85, 90, 91, 96, 98, 102, 103)
 """Functions that are called again and again."""
 
 METHODS = {

@@ -35,7 +35,14 @@ def _arm(folder: str) -> Callable[[], None] | None:
         if os.environ.get("CVTRACE_MARKS"):
             import _cvtrace_marks  # type: ignore[import-not-found]
 
-            names = ("CVTRACE_MARKS", "CVTRACE_HOOK", "CVTRACE_PROFILE", "CVTRACE_MOUNTS", "CVTRACE_SOCKETS")
+            names = (
+                "CVTRACE_MARKS",
+                "CVTRACE_HOOK",
+                "CVTRACE_PROFILE",
+                "CVTRACE_MOUNTS",
+                "CVTRACE_SOCKETS",
+                "CVTRACE_PHASES",
+            )
             watch_imports: Callable[[], None] | None = _cvtrace_marks.arm(*(os.environ.get(name, "") for name in names))
             sys.meta_path.append(Helper(folder))
             return watch_imports

@@ -8,12 +8,12 @@ from typing import Final
 from cvtrace.probes.phases.runtimes.declaration import Runtime
 from cvtrace.probes.phases.runtimes.genai import GENAI
 from cvtrace.probes.phases.runtimes.llama import LLAMA
-from cvtrace.probes.phases.runtimes.named import NAMED
+from cvtrace.probes.phases.runtimes.named import NAMED, OWN
 from cvtrace.probes.phases.runtimes.onnxruntime import ONNXRUNTIME, ORT_API
 from cvtrace.probes.phases.runtimes.transformers import TORCH, TRANSFORMERS
 from cvtrace.probes.phases.runtimes.vllm import VLLM
 
-RUNTIMES: Final[tuple[Runtime, ...]] = (GENAI, ONNXRUNTIME, ORT_API, LLAMA, TRANSFORMERS, TORCH, VLLM, NAMED)
+RUNTIMES: Final[tuple[Runtime, ...]] = (GENAI, ONNXRUNTIME, ORT_API, LLAMA, TRANSFORMERS, TORCH, VLLM, NAMED, OWN)
 
 LIBRARY: Final = re.compile("|".join(runtime.library for runtime in RUNTIMES if runtime.library).encode())
 """Matches the name of a file that contains functions of a runtime."""

@@ -129,6 +129,7 @@ SCHEMA: dict[str, object] = {
     "XATTRS": tuple((count.attribute, COUNT[count.name]) for count in COUNTS if count.attribute),
     "MASK": 2**64 - 1,
     "MANY": MANY,
+    "OWN_DECODE": INDEX["own.decode"],
 }
 """Numbers that a trace has; modules that run in the target have copies of some."""
 ITS_OWN = {
