@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvtrace.probes.events import EVENT, UNFINISHED, Events, no_events
+from cvtrace.tracer.scratch import Kept, Scratch
 
 Ints = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
@@ -29,10 +30,10 @@ class Packed:
     """A part of a column: `base` and the distances from it; None where all are `base`."""
 
     base: int
-    distances: Column | None
+    distances: Kept | None
 
     @classmethod
-    def of(cls, values: Column) -> Packed:
+    def of(cls, values: Column, scratch: Scratch) -> Packed:
         """Pack a column, unsigned numbers of 64 bits as signed ones. It is not empty."""
         signed = values.view(np.int64) if values.dtype == np.uint64 else values
         low, high = int(signed.min()), int(signed.max())
@@ -40,15 +41,21 @@ class Packed:
             return cls(low, None)
         for width in WIDTHS:
             if high - low <= np.iinfo(width).max:
-                return cls(low, (signed - signed.dtype.type(low)).astype(width))
-        return cls(0, signed.astype(np.int64))
+                return cls(low, scratch.keep((signed - signed.dtype.type(low)).astype(width)))
+        return cls(0, scratch.keep(signed.astype(np.int64)))
 
     def write(self, target: Ints) -> None:
         """Write the numbers into `target`."""
         if self.distances is None:
             target[:] = self.base
         else:
-            np.add(self.distances, self.base, out=target, dtype=np.int64, casting="unsafe")
+            np.add(self.distances.read(), self.base, out=target, dtype=np.int64, casting="unsafe")
+
+    def unpacked(self, count: int) -> Ints:
+        """Return the numbers, of which there are so many."""
+        values = np.empty(count, dtype=np.int64)
+        self.write(values)
+        return values
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Part:
     columns: Mapping[tuple[int, str], Packed]
 
     @classmethod
-    def of(cls, columns: Mapping[str, Column]) -> Part | None:
+    def of(cls, columns: Mapping[str, Column], scratch: Scratch) -> Part | None:
         """Pack events of these columns; None if they are not in order. There is at least one."""
         ts, kind, tid = columns["ts"], columns["kind"], columns["tid"]
         if not _in_order(ts, kind, tid):
@@ -74,7 +81,7 @@ class Part:
         for name in NAMES:
             column = columns[name][order]
             for number, begin, end in zip(present.tolist(), first.tolist(), ends, strict=True):
-                packed[number, name] = Packed.of(column[begin:end])
+                packed[number, name] = Packed.of(column[begin:end], scratch)
         counts = {
             number: end - begin for number, begin, end in zip(present.tolist(), first.tolist(), ends, strict=True)
         }
@@ -97,8 +104,9 @@ def _in_order(ts: Column, kind: Column, tid: Column) -> bool:
 class EventColumns:
     """Events in the order (ts, kind, tid), by kind. `kind` is as recorded: with UNFINISHED where that flag was set."""
 
-    def __init__(self, parts: tuple[Part, ...]) -> None:
+    def __init__(self, parts: tuple[Part, ...], scratch: Scratch | None = None) -> None:
         self.parts = parts
+        self.scratch = scratch or Scratch()
         self.counts: dict[int, int] = {}
         for part in parts:
             for kind, count in part.counts.items():
@@ -108,15 +116,15 @@ class EventColumns:
         return sum(self.counts.values())
 
     @classmethod
-    def of(cls, events: Events) -> EventColumns:
+    def of(cls, events: Events, scratch: Scratch | None = None) -> EventColumns:
         """Pack events that are in order."""
-        parts = []
+        parts, scratch = [], scratch or Scratch()
         for first in range(0, len(events), PART_EVENTS):
             some = events[first : first + PART_EVENTS]
-            part = Part.of({name: np.ascontiguousarray(some[name]) for name in EVENT.names or ()})
+            part = Part.of({name: np.ascontiguousarray(some[name]) for name in EVENT.names or ()}, scratch)
             assert part is not None, "the events are not in order"
             parts.append(part)
-        return cls(tuple(parts))
+        return cls(tuple(parts), scratch)
 
     def kinds(self, kind: int) -> list[int]:
         """Return the numbers under which events of a kind are here: without the flag, with it."""
@@ -149,8 +157,8 @@ class EventColumns:
                 is_taken[records["kind"] == kind] = chosen[kind][passed[kind] : passed[kind] + count]
                 passed[kind] += count
             taken.append(records[is_taken])
-            kept += EventColumns.of(records[~is_taken]).parts
-        return EventColumns(tuple(kept)), np.concatenate(taken)
+            kept += EventColumns.of(records[~is_taken], self.scratch).parts
+        return EventColumns(tuple(kept), self.scratch), np.concatenate(taken)
 
     def events(self) -> Events:
         """Return the events as records."""

@@ -45,6 +45,7 @@ from cvtrace.tracer.oldest import Oldest, begin_of, begins_of, cannot, starting_
 from cvtrace.tracer.redaction import Redaction
 from cvtrace.tracer.room import check_room
 from cvtrace.tracer.safe_open import open_folder, open_regular
+from cvtrace.tracer.scratch import Scratch
 from cvtrace.tracer.sorted_groups import kept
 from cvtrace.tracer.streams import Stream
 from cvtrace.tracer.trace import PackedTrace, Trace
@@ -312,12 +313,13 @@ def _read_parquet(path: Path, folder: int, meta: dict[str, Any]) -> Trace:
 def _packed(file: TraceFile) -> EventColumns:
     """Pack the events part by part, so that they are never in memory as records. Raises OSError or ValueError."""
     parts: list[Part] = []
+    scratch = Scratch()
     for columns in file.parts(PART_EVENTS):
-        part = Part.of(columns)
+        part = Part.of(columns, scratch)
         if part is None or (parts and not parts[-1].precedes(columns)):
             return EventColumns.of(in_order(file.read()))  # another program has written them in another order
         parts.append(part)
-    return EventColumns(tuple(parts))
+    return EventColumns(tuple(parts), scratch)
 
 
 def _is_there(folder: int, name: str) -> bool:

@@ -7,19 +7,22 @@ becomes what that thread did meanwhile, a few threads deep.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 
 from cvtrace.analysis.attribution.layers import Layer, LayerSweep, Sweep, Window, window_edges, windows_between
+from cvtrace.analysis.attribution.path import CLASSES, CriticalPath, PathPieces, packed
 from cvtrace.analysis.attribution.waits import Waits
 from cvtrace.analysis.attribution.workers import Workers, WorkersSweep
-from cvtrace.analysis.contract.classes import GROUPS, MEMBERS, Class, GroupSeconds
+from cvtrace.analysis.contract.classes import Class
 from cvtrace.analysis.joins.phases import PhaseCalls, Segments
 from cvtrace.analysis.joins.requests import Requests
-from cvtrace.analysis.trace.intervals import Ints, Lanes, Pieces, Steps, cut, empty, ints, match, narrow, overlay, pick
+from cvtrace.analysis.trace.intervals import Ints, Lanes, Pieces, Steps, cut, match, narrow, overlay, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind
+from cvtrace.tracer.columns import Packed
+from cvtrace.tracer.scratch import Scratch
 
 DEPTH: Final = 6
 """Threads that a wait is followed through; what lies deeper keeps the class of the call it is in."""
@@ -29,61 +32,6 @@ ANCESTORS: Final = 3
 _AS_WAITED_FOR: Final = np.array(
     [Class.COMPUTE_WAIT if member is Class.COMPUTE_CPU else member for member in Class], dtype=np.int64
 )
-_CLASSES: Final = len(Class)
-
-
-def packed(value: Class | Ints, request: Ints | int = -1) -> Ints:
-    """Put a class and the request it belongs to (-1: none) into one number."""
-    return np.asarray((np.asarray(request, dtype=np.int64) + 1) * _CLASSES + np.asarray(value, dtype=np.int64))
-
-
-@dataclass(frozen=True)
-class CriticalPath:
-    """The critical path: pieces of intervals, without gap, in the order of the intervals and of time.
-
-    `of` numbers the interval that a piece is of, `value` is a `Class`, `request` the FUSE request waited for, -1 if none. Two pieces that
-    follow each other differ in class or request. The columns are held as narrow as their numbers allow, and made wide when they are read.
-    """
-
-    _of: Ints
-    _value: Ints
-    _request: Ints
-    _lengths: Ints
-    _begin: Ints
-    """When the first piece of each interval begins."""
-
-    @property
-    def of(self) -> Ints:
-        return ints(self._of)
-
-    @property
-    def value(self) -> Ints:
-        return ints(self._value)
-
-    @property
-    def request(self) -> Ints:
-        return ints(self._request)
-
-    @property
-    def length(self) -> Ints:
-        return ints(self._lengths)
-
-    def lengths(self, pieces: Ints) -> Ints:
-        """Return the lengths of some pieces."""
-        return ints(self._lengths[pieces])
-
-    @property
-    def start(self) -> Ints:
-        of = self._of
-        before = np.append(0, np.cumsum(self._lengths, dtype=np.int64)[:-1])[: len(of)]
-        first = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: len(of)])
-        shift = np.zeros(len(self._begin), dtype=np.int64)
-        shift[of[first]] = self._begin[of[first]] - before[first]
-        return before + shift[of]
-
-    @property
-    def end(self) -> Ints:
-        return self.start + self._lengths
 
 
 @dataclass(frozen=True)
@@ -91,21 +39,23 @@ class Painted:
     """What every thread did in a window: a step function, held as lanes, times since the window's begin, and values."""
 
     window: Window
-    lane: Ints
-    since: Ints
-    value: Ints
+    lane: Packed
+    since: Packed
+    value: Packed
+    count: int
 
     @classmethod
-    def of(cls, window: Window, lanes: Lanes, steps: Steps) -> "Painted":
+    def of(cls, window: Window, lanes: Lanes, steps: Steps, scratch: Scratch) -> "Painted":
         differs = np.append(True, steps.value[1:] != steps.value[:-1])
         at = steps.at[differs]
         since = lanes.time(at) - window.start_ns
         since[0] = 0  # the begin of the axis: nothing before the window is looked for
-        return cls(window, narrow(at // lanes.span_ns), narrow(since), narrow(steps.value[differs]))
+        columns = (at // lanes.span_ns, since, steps.value[differs])
+        return cls(window, *(Packed.of(column, scratch) for column in columns), len(at))
 
     def steps(self, lanes: Lanes) -> Steps:
-        since = ints(self.since) + (self.window.start_ns - lanes.start_ns)
-        return Steps(ints(self.lane) * lanes.span_ns + since, ints(self.value))
+        since = self.since.unpacked(self.count) + (self.window.start_ns - lanes.start_ns)
+        return Steps(self.lane.unpacked(self.count) * lanes.span_ns + since, self.value.unpacked(self.count))
 
 
 @dataclass(frozen=True)
@@ -114,49 +64,14 @@ class Threads:
 
     lanes: Lanes
     windows: tuple[Painted, ...]
+    scratch: Scratch
 
     def between(self, tid: Ints, start: Ints, end: Ints) -> CriticalPath:
         """Return the pieces of intervals, each of one thread; `of` numbers the interval."""
-        pieces = _PathPieces(self.lanes, tid, start, end)
+        pieces = PathPieces(self.lanes, self.scratch, tid, start, end)
         for painted in self.windows:
             pieces.add(painted.window, painted.steps(self.lanes))
         return pieces.path()
-
-
-class _PathPieces:
-    """Gathers the pieces of intervals, window by window."""
-
-    def __init__(self, lanes: Lanes, tid: Ints, start: Ints, end: Ints) -> None:
-        self._lanes, self._rank = lanes, lanes.rank(tid)
-        self._start = lanes.time(lanes.at_rank(0 * self._rank, start))
-        self._end = lanes.time(lanes.at_rank(0 * self._rank, end))
-        self._parts: list[tuple[Ints, Ints, Ints]] = [(empty(), empty(), empty())]
-
-    def add(self, window: Window, steps: Steps) -> None:
-        """Cut what of the intervals lies in the window."""
-        begin, end = np.maximum(self._start, window.start_ns), np.minimum(self._end, window.end_ns)
-        chosen = np.flatnonzero((self._rank >= 0) & (end > begin))
-        rank, lanes = self._rank[chosen], self._lanes
-        pieces = cut(steps, lanes.at_rank(rank, begin[chosen]), lanes.at_rank(rank, end[chosen]))
-        self._parts.append(_joined(chosen[pieces.which], pieces.value, pieces.end - pieces.start))
-
-    def path(self) -> CriticalPath:
-        """Return the pieces in order, joined where an interval goes on over the end of a window."""
-        which, value, length = (np.concatenate(column) for column in zip(*self._parts[1:] or self._parts, strict=True))
-        self._parts.clear()
-        if not bool((which[1:] >= which[:-1]).all()):
-            order = np.argsort(which, kind="stable")
-            which, value, length = _joined(which[order], value[order], length[order])
-        value = ints(value)
-        return CriticalPath(which, narrow(value % _CLASSES), narrow(value // _CLASSES - 1), length, self._start)
-
-
-def _joined(which: Ints, value: Ints, length: Ints) -> tuple[Ints, Ints, Ints]:
-    """Make one of pieces that follow each other in an interval and have the same value; return narrow columns."""
-    differs = np.append(True, (which[1:] != which[:-1]) | (value[1:] != value[:-1]))[: len(which)]
-    first = np.flatnonzero(differs)
-    total = np.add.reduceat(length, first, dtype=np.int64) if len(first) else empty()
-    return narrow(which[first]), narrow(value[first]), narrow(total)
 
 
 def critical_paths(
@@ -166,14 +81,15 @@ def critical_paths(
     threads = [recording.target_threads[0], life.thread, calls.thread]
     lanes = recording.lanes(np.unique(np.concatenate(threads)))
     sweep = _ThreadsSweep(requests, workers, waits, lanes, recording.sees_requests, unknown_tails(recording))
-    of_life, of_calls = (_PathPieces(lanes, each.thread, each.start, each.end) for each in (life, calls))
+    scratch = recording.columns.scratch
+    of_life, of_calls = (PathPieces(lanes, scratch, each.thread, each.start, each.end) for each in (life, calls))
     windows = []
     for window in windows_between(window_edges(recording, lanes)):
         steps = sweep.steps(window)
         of_life.add(window, steps)
         of_calls.add(window, steps)
-        windows.append(Painted.of(window, lanes, steps))
-    return of_life.path(), of_calls.path(), Threads(lanes, tuple(windows))
+        windows.append(Painted.of(window, lanes, steps, scratch))
+    return of_life.path(), of_calls.path(), Threads(lanes, tuple(windows), scratch)
 
 
 def unknown_tails(recording: Recording) -> tuple[Ints, Ints] | None:
@@ -244,7 +160,7 @@ class _ThreadsSweep:
             steps,
             lanes,
             (waiter, whom, since, until),
-            lambda value: packed(_AS_WAITED_FOR[value % _CLASSES], value // _CLASSES - 1),
+            lambda value: packed(_AS_WAITED_FOR[value % CLASSES], value // CLASSES - 1),
         )
 
 
@@ -315,16 +231,3 @@ def _lives(requests: Requests, workers: Steps, waits: Waits, wait: Ints, window:
         end=np.concatenate([received, served_start + (served.end - served.start), end]),
         value=np.concatenate([transport, packed(served.value, request[served.which]), transport]),
     )
-
-
-def class_times(path: CriticalPath, group: Ints, groups: int) -> Ints:
-    """Add up nanoseconds by (group, class): an array of shape (groups, classes). `group` has one entry per piece."""
-    chosen = group >= 0
-    key = group[chosen] * _CLASSES + path.value[chosen]
-    total = np.bincount(key, weights=path.length[chosen], minlength=groups * _CLASSES)
-    return total.astype(np.int64).reshape(groups, _CLASSES)
-
-
-def group_seconds(times: Ints) -> GroupSeconds:
-    """Return the seconds of each group, from one row of `class_times`."""
-    return cast("GroupSeconds", {f"{group}_s": int(times[list(MEMBERS[group])].sum()) / 1e9 for group in GROUPS})

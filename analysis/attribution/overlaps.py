@@ -4,11 +4,10 @@ Both are parts of time that is in a class already, and are never added to it.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import CriticalPath
+from cvtrace.analysis.attribution.path import CriticalPath
 from cvtrace.analysis.attribution.waits import Waits
 from cvtrace.analysis.contract.classes import OWN_FETCH, Class
 from cvtrace.analysis.joins.fetches import Jobs
@@ -17,9 +16,6 @@ from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, add_by_group, empty, match, overlay, pick
 from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind
-
-AT_ONCE: Final = 1 << 19
-"""Pieces that are looked at together, so that long traces need little memory."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +65,12 @@ def _spin(recording: Recording, waits: Waits, path: CriticalPath, of: Segments |
         steps = overlay(steps, lanes.at(carrier, since), lanes.at(carrier, waits.woken[other_waits]), 1)
     spin = np.zeros(len(of), dtype=np.int64)
     if len(steps.at) > 1:
-        begin = path.start
-        chosen = np.flatnonzero(path.value == Class.COMPUTE_CPU)
-        for first in range(0, len(chosen), AT_ONCE):
-            part = chosen[first : first + AT_ONCE]
-            thread = of.thread[path.of[part]]
-            start, end = lanes.at(thread, begin[part]), lanes.at(thread, begin[part] + path.lengths(part))
-            spent = _within(steps, start, end, start >= 0)
-            spin += add_by_group(path.of[part], spent, len(of))
+        for part in path.parts():
+            chosen = np.flatnonzero(part.value == Class.COMPUTE_CPU)
+            interval, begin = part.of[chosen], part.start[chosen]
+            thread = of.thread[interval]
+            start, end = lanes.at(thread, begin), lanes.at(thread, begin + part.length[chosen])
+            spin += add_by_group(interval, _within(steps, start, end, start >= 0), len(of))
     return spin
 
 
@@ -124,13 +118,11 @@ def _starved(recording: Recording, requests: Requests, jobs: Jobs, path: Critica
     ready = np.where(off.c == 0, off.start, np.where(off.a > 0, np.clip(off.a, off.start, off.end), off.end))
     steps = overlay(Steps.constant(0), lanes.at(off.tid, ready), lanes.at(off.tid, off.end), 1)
     starved = np.zeros(intervals, dtype=np.int64)
-    waiting, begin = np.flatnonzero(path.request >= 0), path.start
-    for first in range(0, len(waiting), AT_ONCE):
-        part = waiting[first : first + AT_ONCE]
-        thread = _of_client(requests, jobs, path.request[part], path.value[part])
-        start, end = lanes.at(thread, begin[part]), lanes.at(thread, begin[part] + path.lengths(part))
-        spent = _within(steps, start, end, thread >= 0)
-        starved += add_by_group(path.of[part], spent, intervals)
+    for part in path.parts():
+        waiting = np.flatnonzero(part.request >= 0)
+        thread, begin = _of_client(requests, jobs, part.request[waiting], part.value[waiting]), part.start[waiting]
+        start, end = lanes.at(thread, begin), lanes.at(thread, begin + part.length[waiting])
+        starved += add_by_group(part.of[waiting], _within(steps, start, end, thread >= 0), intervals)
     return starved
 
 

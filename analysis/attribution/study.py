@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import CriticalPath, Threads, critical_paths
+from cvtrace.analysis.attribution.critical_path import Threads, critical_paths
 from cvtrace.analysis.attribution.daemon_time import JobTime, job_time
 from cvtrace.analysis.attribution.overlaps import Overlaps, overlaps
+from cvtrace.analysis.attribution.path import CriticalPath
 from cvtrace.analysis.attribution.waits import Waits, waits
 from cvtrace.analysis.attribution.workers import workers
 from cvtrace.analysis.joins.cache_use import CacheUse, cache_use

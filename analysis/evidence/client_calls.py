@@ -89,10 +89,12 @@ def _waited_ns(study: Study, rows: Rows, key: Ints, of_request: Ints) -> Ints:
     """Return, by row, how much of the network.queue of requests falls into `rows` of the same key."""
     lanes, path = study.recording.lanes(key), study.critical_path
     asleep = overlay(Steps.constant(0), lanes.at(key, rows.start), lanes.at(key, rows.end), 1)
-    key_of_piece = pick(of_request, path.request, -1)
-    queued = np.flatnonzero((path.value == int(Class.NETWORK_QUEUE)) & (lanes.rank(key_of_piece) >= 0))
-    pieces = cut(
-        asleep, lanes.at(key_of_piece[queued], path.start[queued]), lanes.at(key_of_piece[queued], path.end[queued])
-    )
-    spent = np.where(pieces.value == 1, pieces.end - pieces.start, 0)
-    return add_by_group(study.segments.row[path.of[queued[pieces.which]]], spent, len(study.phases.names))
+    waited = np.zeros(len(study.phases.names), dtype=np.int64)
+    for part in path.parts() if len(rows) else ():
+        key_of_piece = pick(of_request, part.request, -1)
+        queued = np.flatnonzero((part.value == int(Class.NETWORK_QUEUE)) & (lanes.rank(key_of_piece) >= 0))
+        of_queued = key_of_piece[queued]
+        pieces = cut(asleep, lanes.at(of_queued, part.start[queued]), lanes.at(of_queued, part.end[queued]))
+        spent = np.where(pieces.value == 1, pieces.end - pieces.start, 0)
+        waited += add_by_group(study.segments.row[part.of[queued[pieces.which]]], spent, len(waited))
+    return waited

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import CriticalPath, class_times
+from cvtrace.analysis.attribution.path import CriticalPath, class_times, first_waits, last_waits
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.joins.phases import GENERATING, RUN
@@ -151,21 +151,18 @@ def _waited_in_calls(study: Study) -> list[tuple[Ints, Bools, Ints]]:
     """Return (request, whether for a first token, since when) of what the calls that make tokens waited for."""
     calls, segments = study.phase_calls, study.segments
     parts = []
-    for path, call in (
-        (study.critical_path, segments.call[study.critical_path.of]),
-        (study.call_path, study.call_path.of),
-    ):
-        waiting = (path.request >= 0) & np.isin(pick(calls.row, call, -1), GENERATING)
-        of = call[waiting][::-1]  # the first wait of a request is written last
-        parts.append((path.request[waiting][::-1], calls.first[of], path.start[waiting][::-1]))
+    for path, call in ((study.critical_path, segments.call), (study.call_path, np.arange(len(calls)))):
+        making = np.isin(pick(calls.row, call, -1), GENERATING)
+        waits = first_waits(path, len(study.requests), making)
+        parts.append((waits.request, calls.first[call[waits.of]], waits.start))
     return parts
 
 
 def _waited_between(study: Study) -> tuple[Ints, Ints, Ints]:
     """Return (request, what for, since when) of what the threads that generate waited for between their calls."""
     path, value = gaps(study)
-    waiting = path.request >= 0
-    return path.request[waiting], value[path.of[waiting]], path.start[waiting]
+    waits = last_waits(path, len(study.requests))
+    return waits.request, value[waits.of], waits.start
 
 
 def gaps(study: Study) -> tuple[CriticalPath, Ints]:
@@ -221,9 +218,9 @@ def generation_times(study: Study) -> GenerationTimes:
     calls = study.phase_calls
     making = np.isin(calls.row, GENERATING)
     group = np.where(making, calls.first.astype(np.int64), -1)
-    inside = class_times(study.call_path, group[study.call_path.of], 2)
+    inside = class_times(study.call_path, group, 2)
     path, value = gaps(study)
-    between = class_times(path, (value == FIRST).astype(np.int64)[path.of], 2)
+    between = class_times(path, (value == FIRST).astype(np.int64), 2)
     blocked = list(BLOCKED_ON_CVMFS)
     return GenerationTimes(
         wall=np.stack([inside.sum(axis=1), between.sum(axis=1)]),

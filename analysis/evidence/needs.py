@@ -18,8 +18,10 @@ def needed_requests(study: Study, rows: tuple[int, ...]) -> Bools:
     """
     needed: Bools = np.isin(study.request_phase, rows) & study.requests.expects_reply
     for path, row in ((study.critical_path, study.segments.row), (study.call_path, study.phase_calls.row)):
-        waited_for = path.request[np.isin(row[path.of], rows)]
-        needed[waited_for[waited_for >= 0]] = True
+        of_rows = np.isin(row, rows)
+        for part in path.parts():
+            waited_for = part.request[of_rows[part.of]]
+            needed[waited_for[waited_for >= 0]] = True
     return needed
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.path import class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.contract.quantities import pluralize
@@ -122,5 +122,5 @@ def _unobserved_requests(study: Study, chosen: Bools) -> tuple[str, ...]:
 
 
 def _blocked_ns(study: Study, rows: tuple[int, ...]) -> int:
-    times = class_times(study.critical_path, study.segments.row[study.critical_path.of], len(study.phases.names))
+    times = class_times(study.critical_path, study.segments.row, len(study.phases.names))
     return int(times[list(rows)][:, list(BLOCKED_ON_CVMFS)].sum())

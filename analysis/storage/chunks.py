@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.analysis.attribution.path import add_by_request
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
@@ -85,11 +86,8 @@ def _first_of(study: Study, request: Ints, an_object: Ints) -> Ints:
 
 def blocked_ns(study: Study, rows: tuple[int, ...] = ()) -> Ints:
     """Return how long the target was blocked for each request, in these rows of phases or in all."""
-    path = study.critical_path
-    blocked = np.isin(path.value, BLOCKED_ON_CVMFS)
-    if rows:
-        blocked &= np.isin(study.segments.row[path.of], rows)
-    return add_by_group(path.request, np.where(blocked, path.length, 0), len(study.requests))
+    chosen = np.isin(study.segments.row, rows) if rows else np.ones(len(study.segments), dtype=bool)
+    return add_by_request(study.critical_path, len(study.requests), BLOCKED_ON_CVMFS, chosen)
 
 
 def chunks(study: Study) -> Chunks:

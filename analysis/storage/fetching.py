@@ -7,32 +7,17 @@ import numpy as np
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import ANY_FETCH
 from cvtrace.analysis.storage.chunks import Chunks
-from cvtrace.analysis.trace.intervals import Ints, Pieces, Steps, add_by_group, cut, pick
+from cvtrace.analysis.trace.intervals import Ints, Steps, add_by_group, cut
 
 
 @dataclass(frozen=True)
 class FetchWait:
-    """Time on the critical path that was waited for fetches, in pieces: of which row of phases, for which request (-1: unknown),
-    how long, and how many fetches of the client were under way."""
+    """Nanoseconds of the critical path that were waited for fetches, by row of phases: all of them, and those during which at most one
+    fetch of the client was under way. `longest` is the most of the latter that was waited for the fetches of one request."""
 
-    row: Ints
-    request: Ints
-    length: Ints
-    in_flight: Ints
-
-    @property
-    def sequential(self) -> Ints:
-        """Length of each piece during which at most one fetch was under way, else 0."""
-        return np.where(self.in_flight <= 1, self.length, 0)
-
-    def by_row(self, rows: int) -> tuple[Ints, Ints]:
-        """Return, per row of phases, ns waited and ns of it with one fetch after the other."""
-        return add_by_group(self.row, self.length, rows), add_by_group(self.row, self.sequential, rows)
-
-    def longest(self, requests: int) -> int:
-        """Return the longest time, in ns, that was waited for the fetches of one request, one after the other."""
-        total = add_by_group(self.request, self.sequential, requests)
-        return int(total.max()) if len(total) else 0
+    waited: Ints
+    sequential: Ints
+    longest: int
 
 
 def in_flight(study: Study) -> Steps:
@@ -49,17 +34,19 @@ def in_flight(study: Study) -> Steps:
 
 def fetch_waits(study: Study) -> FetchWait:
     """Cut the waits for fetches on the critical path at the moments when fetches began and ended; those of requests that failed fetched nothing."""
-    path, start_ns = study.critical_path, study.recording.start_ns
-    failed = pick(study.requests.failed.astype(np.int64), path.request, 0) == 1
-    chosen = np.flatnonzero(np.isin(path.value, ANY_FETCH) & ~failed)
-    pieces: Pieces = cut(in_flight(study), path.start[chosen] - start_ns, path.end[chosen] - start_ns)
-    piece = chosen[pieces.which]
-    return FetchWait(
-        row=study.segments.row[path.of[piece]],
-        request=path.request[piece],
-        length=pieces.end - pieces.start,
-        in_flight=pieces.value,
-    )
+    start_ns, under_way = study.recording.start_ns, in_flight(study)
+    succeeded = np.append(~study.requests.failed, True)  # the last one is for waits of no request
+    waited, sequential = (np.zeros(len(study.phases.names), dtype=np.int64) for _ in range(2))
+    of_request = np.zeros(len(succeeded), dtype=np.int64)
+    for part in study.critical_path.parts():
+        chosen = np.flatnonzero(np.isin(part.value, ANY_FETCH) & succeeded[part.request])
+        pieces = cut(under_way, part.start[chosen] - start_ns, part.end[chosen] - start_ns)
+        piece, length = chosen[pieces.which], pieces.end - pieces.start
+        row, alone = study.segments.row[part.of[piece]], np.where(pieces.value <= 1, length, 0)
+        waited += add_by_group(row, length, len(waited))
+        sequential += add_by_group(row, alone, len(sequential))
+        np.add.at(of_request, part.request[piece], alone)
+    return FetchWait(waited, sequential, int(of_request[:-1].max(initial=0)))
 
 
 def most_at_once(study: Study) -> int:

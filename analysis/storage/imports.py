@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.path import class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.joins.phases import life
@@ -187,7 +187,7 @@ def _times(study: Study, lanes: Lanes, innermost: Steps, count: int) -> tuple[In
     end = start + (innermost.at[inside + 1] - position)
     thread = pick(lanes.keys, position // lanes.span_ns, -1)
     path = study.threads.between(thread, start, end)
-    times = class_times(path, which[path.of], count)
+    times = class_times(path, which, count)
     blocked: Ints = times[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
     return add_by_group(which, end - start, count), blocked
 

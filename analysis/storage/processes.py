@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times, group_seconds
+from cvtrace.analysis.attribution.path import class_times, group_seconds
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.report_schema import Process
@@ -114,7 +114,7 @@ def process_rows(study: Study) -> tuple[Process, ...]:
     begin, end = _lives(recording, process_ends.pid)
     count, start_ns = len(process_ends.pid), life(recording)[0]
     path = study.threads.between(process_ends.pid, begin, np.maximum(end, begin))
-    times = class_times(path, path.of, count)
+    times = class_times(path, np.arange(count), count)
     tids, tgids = recording.target_threads
     process_of = np.where(
         study.requests.by_target, match(process_ends.pid, pick(tgids, match(tids, study.requests.asker), -1)), -1

@@ -187,10 +187,12 @@ def _ends(study: Study) -> Ints:
 
 def waited_ns(study: Study, pauses: Pauses) -> int:
     """Return how long the critical path waited in pauses: for the request that each job is for."""
-    path, total = study.critical_path, 0
     request = pick(study.jobs.request, pauses.job, -1)
-    for number, start, end in zip(request.tolist(), pauses.start.tolist(), pauses.end.tolist(), strict=True):
-        of_request = path.request == number if number >= 0 else path.request < -1
-        within = np.minimum(path.end[of_request], end) - np.maximum(path.start[of_request], start)
-        total += int(np.maximum(within, 0).sum())
+    known = [*zip(request.tolist(), pauses.start.tolist(), pauses.end.tolist(), strict=True)]
+    known, total = [each for each in known if each[0] >= 0], 0
+    for part in study.critical_path.parts() if known else ():
+        for number, start, end in known:
+            of_request = np.flatnonzero(part.request == number)
+            within = np.minimum(part.end[of_request], end) - np.maximum(part.start[of_request], start)
+            total += int(np.maximum(within, 0).sum())
     return total

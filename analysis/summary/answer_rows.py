@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.path import class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.contract.verdict_schema import Answer
@@ -21,7 +21,7 @@ def answer_rows(study: Study, evidence: Evidence) -> tuple[Answer, ...]:
     start_ns, _ = life(study.recording)
     count, is_seen = len(answers), study.recording.sees_requests
     path = study.threads.between(answers.thread, answers.start, answers.end)
-    blocked = class_times(path, path.of, max(count, 1))[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
+    blocked = class_times(path, np.arange(count), max(count, 1))[:, list(BLOCKED_ON_CVMFS)].sum(axis=1)
     needed, requests = generation_needs(study).all, study.requests
     get = np.isin(np.arange(len(requests)), study.gets.request)
     number = [_within(study, needed & each, answers.process, answers.start, answers.end) for each in (

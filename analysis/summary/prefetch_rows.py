@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cvtrace.analysis.attribution.path import add_by_request
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import Class
 from cvtrace.analysis.contract.storage_schema import Prefetching
@@ -43,7 +44,7 @@ def _fetching_ns(study: Study) -> Ints:
 
 def _waited_ns(study: Study, awaited: Bools) -> int:
     """Return how long the critical path waited for downloads of these objects by others."""
-    path, use = study.critical_path, study.use
+    use, of_row = study.use, np.ones(len(study.segments), dtype=bool)
     requests = np.unique(use.use_request[awaited[use.use_object]])
-    waiting = (path.value == Class.NETWORK_SHARED) & np.isin(path.request, requests)
-    return int(path.length[waiting].sum())
+    waited = add_by_request(study.critical_path, len(study.requests), (int(Class.NETWORK_SHARED),), of_row)
+    return int(waited[requests].sum())

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times, group_seconds
+from cvtrace.analysis.attribution.path import class_times, group_seconds
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
 from cvtrace.analysis.contract.program_schema import Import, ImportedPackage, Run
@@ -25,7 +25,7 @@ def run_rows(study: Study) -> tuple[Run, ...]:
     count = len(of_run)
     number = np.full(len(calls), -1, dtype=np.int64)
     number[of_run] = np.arange(count)
-    times = class_times(study.call_path, pick(number, study.call_path.of, -1), count)
+    times = class_times(study.call_path, number, count)
     call = np.where(requests.by_target, study.phases.call_at(requests.asker, requests.sent), -1)
     run = np.where(requests.expects_reply, pick(number, call, -1), -1)
     of_get = pick(run, gets.request, -1)

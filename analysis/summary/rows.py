@@ -5,9 +5,9 @@ from typing import Final, cast
 
 import numpy as np
 
-from cvtrace.analysis.attribution.critical_path import class_times, group_seconds
+from cvtrace.analysis.attribution.path import class_times, group_seconds
 from cvtrace.analysis.attribution.study import Study
-from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS, LABELS, FetchSeconds
+from cvtrace.analysis.contract.classes import LABELS, FetchSeconds
 from cvtrace.analysis.contract.report_schema import Phase, Token
 from cvtrace.analysis.contract.storage_schema import Fetch, File
 from cvtrace.analysis.evidence.client_calls import client_numbers
@@ -18,7 +18,7 @@ from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
 from cvtrace.analysis.joins.fetches import is_proxied
 from cvtrace.analysis.joins.phases import DECODE, life
 from cvtrace.analysis.storage.access import access
-from cvtrace.analysis.storage.chunks import requested_bytes_of_files
+from cvtrace.analysis.storage.chunks import blocked_ns, requested_bytes_of_files
 from cvtrace.analysis.storage.tables import Tables
 from cvtrace.analysis.trace.intervals import Ints, add_by_group, covered, numbered, pick
 from cvtrace.analysis.trace.keys import PAGE, address_text, file_key
@@ -33,7 +33,7 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
     """Return the phases that occurred, in the order of phases.NAMES, then those that the script named."""
     segments, count = study.segments, len(study.phases.names)
     wall = add_by_group(segments.row, segments.end - segments.start, count)
-    times = class_times(study.critical_path, segments.row[study.critical_path.of], count)
+    times = class_times(study.critical_path, segments.row, count)
     start_ns, _ = life(study.recording)
     has_calls = np.bincount(study.phase_calls.row, minlength=count)
     parts = add_by_group(segments.row, np.ones(len(segments), dtype=np.int64), count)
@@ -41,7 +41,7 @@ def phase_rows(study: Study, evidence: Evidence, tables: Tables) -> tuple[Phase,
     spans = users.spans
     begins = tuple((each.start, each.row) for each in (segments, study.phase_calls, users))
     numbers, of_client = _phase_numbers(study), list(client_numbers(study))
-    waited_ns, sequential = tables.fetch_waits.by_row(count)
+    waited_ns, sequential = tables.fetch_waits.waited, tables.fetch_waits.sequential
     is_seen = study.recording.sees_requests
     spin, starved = (_bound(study, part) for part in (study.overlaps.spin, study.overlaps.starved))
     rows = []
@@ -169,7 +169,7 @@ def token_rows(study: Study) -> tuple[Token, ...]:
     count = calls.steps
     if not count:
         return ()
-    times = class_times(study.call_path, calls.token[study.call_path.of], count)
+    times = class_times(study.call_path, calls.token, count)
     start_ns, _ = life(study.recording)
     reads = add_by_group(study.request_token, study.requests.reads, count)
     of_token = np.flatnonzero(calls.token >= 0)
@@ -195,10 +195,7 @@ def file_rows(study: Study) -> tuple[File, ...]:
     count = len(files)
     place = np.full(len(requests), -1, dtype=np.int64)
     place[chosen] = np.searchsorted(files, key[chosen])
-    blocked_class = np.isin(study.critical_path.value, BLOCKED_ON_CVMFS)
-    blocked = add_by_group(
-        pick(place, study.critical_path.request, -1), np.where(blocked_class, study.critical_path.length, 0), count
-    )
+    blocked = add_by_group(place, blocked_ns(study), count)
     names = study.file_paths.of(requests.connection[chosen[first]], requests.nodeid[chosen[first]])
     opens, reads = requests.is_(Opcode.OPEN), requests.reads
     read_bytes = add_by_group(place, requests.read_bytes, count)

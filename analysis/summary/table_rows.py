@@ -50,8 +50,7 @@ def fetching_row(study: Study, tables: Tables) -> Fetching | None:
     if not study.recording.sees_requests:
         return None
     fetch_wait = tables.fetch_waits
-    total, sequential = int(fetch_wait.length.sum()), int(fetch_wait.sequential.sum())
-    longest = fetch_wait.longest(len(study.requests))
+    total, sequential, longest = int(fetch_wait.waited.sum()), int(fetch_wait.sequential.sum()), fetch_wait.longest
     return Fetching(
         waited_s=total / 1e9,
         sequential_s=sequential / 1e9,

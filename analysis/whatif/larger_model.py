@@ -89,15 +89,17 @@ def _evicted_share(study: Study, cause: Ints, row: int) -> float:
 
 def _computing(study: Study) -> Ints:
     """Return the ns of computing on weights by phase."""
-    path, count = study.critical_path, len(study.phases.names)
-    row = study.segments.row[path.of]
-    function = pick(study.phase_calls.function, study.segments.call[path.of], -1)
+    total = np.zeros(len(study.phases.names), dtype=np.int64)
     first, last = _weights_span(study)
-    begin, spent = path.start, path.length
-    touching = np.minimum(begin + spent, last) - np.maximum(begin, first)
-    length = np.where(row == LOAD, np.maximum(touching, 0), spent)
-    chosen = np.isin(row, (LOAD, *GENERATION)) & np.isin(path.value, COMPUTE) & ~np.isin(function, NO_PASS)
-    return add_by_group(np.where(chosen, row, -1), length, count)
+    on_weights = np.isin(study.segments.row, (LOAD, *GENERATION))
+    on_weights &= ~np.isin(pick(study.phase_calls.function, study.segments.call, -1), NO_PASS)
+    for part in study.critical_path.parts():
+        row = study.segments.row[part.of]
+        chosen = on_weights[part.of] & np.isin(part.value, COMPUTE)
+        touching = np.minimum(part.end, last) - np.maximum(part.start, first)
+        length = np.where(row == LOAD, np.maximum(touching, 0), part.length)
+        total += add_by_group(np.where(chosen, row, -1), length, len(total))
+    return total
 
 
 def _weights_span(study: Study) -> tuple[int, int]:

@@ -18,7 +18,6 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import Class
 from cvtrace.analysis.joins.faults import Spans
 from cvtrace.analysis.trace.intervals import (
-    Bools,
     Ints,
     Lanes,
     Steps,
@@ -59,23 +58,26 @@ def own_time(study: Study) -> OwnTime:
     for spans, value in (*filling, *_ousted(study)):
         steps = overlay(steps, lanes.at(spans.tid, spans.start), lanes.at(spans.tid, spans.end), value)
     steps = as_followed(steps, lanes, followed_threads(waits), lambda value: value)
-    chosen = np.flatnonzero((path.value == Class.CACHE_PAGE) | (path.value == Class.COMPUTE_WAIT))
-    of, start = path.of[chosen], path.start[chosen]
-    thread = study.segments.thread[of]
-    pieces = cut(steps, lanes.at(thread, start), lanes.at(thread, start + path.lengths(chosen)))
-    row, length = study.segments.row[of][pieces.which], pieces.end - pieces.start
-    without_cpu = path.value[chosen][pieces.which] == Class.COMPUTE_WAIT
-    on_page = ~without_cpu
-    by_download = pieces.value == OUSTED_BY_DOWNLOAD
-
-    def total(chosen: Bools) -> Ints:
-        return add_by_group(np.where(chosen, row, -1), length, len(study.phases.names))
-
-    return OwnTime(
-        filling=total(on_page & (pieces.value == FILLING)),
-        ousted=total(without_cpu & (by_download | (pieces.value == OUSTED))),
-        ousted_by_download=total(without_cpu & by_download),
-    )
+    total = np.zeros((3, len(study.phases.names)), dtype=np.int64)
+    for part in path.parts():
+        chosen = np.flatnonzero((part.value == Class.CACHE_PAGE) | (part.value == Class.COMPUTE_WAIT))
+        of, start = part.of[chosen], part.start[chosen]
+        thread = study.segments.thread[of]
+        pieces = cut(steps, lanes.at(thread, start), lanes.at(thread, start + part.length[chosen]))
+        row, length = study.segments.row[of][pieces.which], pieces.end - pieces.start
+        without_cpu = part.value[chosen][pieces.which] == Class.COMPUTE_WAIT
+        by_download = pieces.value == OUSTED_BY_DOWNLOAD
+        for sums, counts in zip(
+            total,
+            (
+                ~without_cpu & (pieces.value == FILLING),
+                without_cpu & (by_download | (pieces.value == OUSTED)),
+                without_cpu & by_download,
+            ),
+            strict=True,
+        ):
+            sums += add_by_group(np.where(counts, row, -1), length, len(sums))
+    return OwnTime(filling=total[0], ousted=total[1], ousted_by_download=total[2])
 
 
 def _busy(study: Study) -> tuple[Spans, Rows]:

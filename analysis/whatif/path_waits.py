@@ -5,12 +5,13 @@ from typing import Final
 
 import numpy as np
 
+from cvtrace.analysis.attribution.path import PathPart
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import MEMBERS, Class
 from cvtrace.analysis.joins.prefetches import is_of_file
-from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, distinct
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, empty, numbered
+from cvtrace.tracer.columns import Packed
 
-CLASSES: Final = len(Class)
 NETWORK: Final = tuple(Class(number) for number in MEMBERS["network"])
 TELLING_BYTES: Final = 1 << 18
 """Size from which on a GET tells something of the bandwidth."""
@@ -18,12 +19,13 @@ TELLING_BYTES: Final = 1 << 18
 
 @dataclass(frozen=True)
 class PathWaits:
-    """Waits sorted by (phase, start). `times` has one column per class, ns on the critical path."""
+    """Waits sorted by (phase, start)."""
 
     row: Ints
     request: Ints
     start: Ints
-    times: Ints
+    times: tuple[tuple[int, Packed, Packed, int], ...]
+    """Time on the critical path: class, waits, ns, and of how many waits these are; a wait may be in several entries of a class."""
     gets: Ints
     """GETs that the request itself caused; 0 if it waited for those of another."""
     connects: Ints
@@ -37,24 +39,20 @@ class PathWaits:
 
     def of(self, *classes: Class) -> Ints:
         """Return the ns of these classes, one entry per wait."""
-        return np.asarray(self.times[:, [int(each) for each in classes]].sum(axis=1))
+        total = np.zeros(len(self), dtype=np.int64)
+        for value, wait, spent, count in self.times:
+            if value in classes:
+                total[wait.unpacked(count)] += spent.unpacked(count)
+        return total
 
 
 def path_waits(study: Study) -> PathWaits:
     """Add up the pieces of the critical path by phase and request."""
-    path, gets, count = study.critical_path, study.gets, len(study.requests)
-    waiting = np.flatnonzero(path.request >= 0)
-    key = study.segments.row[path.of[waiting]] * max(count, 1) + path.request[waiting]
-    waits = distinct(key)
-    wait_of_piece = np.searchsorted(waits, key)
-    start = np.empty(len(waits), dtype=np.int64)
-    start[wait_of_piece[::-1]] = path.start[waiting][
-        ::-1
-    ]  # the path is in the order of time: the first is written last
-    times = np.bincount(
-        wait_of_piece * CLASSES + path.value[waiting], weights=path.length[waiting], minlength=len(waits) * CLASSES
-    ).astype(np.int64)
+    gets, count = study.gets, len(study.requests)
+    waits, start = _waits(study)
     order = np.lexsort((start, waits // max(count, 1)))
+    place = np.empty(len(waits), dtype=np.int64)
+    place[order] = np.arange(len(waits))
     request = (waits % max(count, 1))[order]
     sums = [add_by_group(gets.request, amount, count) for amount in _amounts(study)]
     gets_of_request, connects, size, unforeseeable = (column[request] for column in sums)
@@ -62,12 +60,44 @@ def path_waits(study: Study) -> PathWaits:
         row=(waits // max(count, 1))[order],
         request=request,
         start=start[order],
-        times=times.reshape(-1, CLASSES)[order],
+        times=_times(study, waits, place),
         gets=gets_of_request,
         connects=connects,
         bytes=size,
         foreseeable=(gets_of_request > 0) & (unforeseeable == 0),
     )
+
+
+def _waiting(study: Study, part: PathPart) -> tuple[Ints, Ints]:
+    """Return which pieces of a part are waits for a request, and a number for (phase, request) of each."""
+    waiting = np.flatnonzero(part.request >= 0)
+    return waiting, study.segments.row[part.of[waiting]] * len(study.requests) + part.request[waiting]
+
+
+def _waits(study: Study) -> tuple[Ints, Ints]:
+    """Return the numbers of (phase, request), distinct and sorted, and when the first wait of each begins."""
+    keys, starts = [empty()], [empty()]
+    for part in study.critical_path.parts():
+        waiting, key = _waiting(study, part)
+        waits, first = np.unique(key, return_index=True)
+        keys.append(waits)
+        starts.append(part.start[waiting[first]])
+    waits, first = np.unique(np.concatenate(keys), return_index=True)
+    return waits, np.concatenate(starts)[first]
+
+
+def _times(study: Study, waits: Ints, place: Ints) -> tuple[tuple[int, Packed, Packed, int], ...]:
+    """Return `PathWaits.times`; `place` is that of each of the `waits` (numbers of phase and request) in the table."""
+    times, scratch = [], study.recording.columns.scratch
+    for part in study.critical_path.parts():
+        waiting, key = _waiting(study, part)
+        for value in np.unique(part.value[waiting]).tolist():
+            of_class = part.value[waiting] == value
+            wait, which = numbered(np.searchsorted(waits, key[of_class]))
+            spent = np.bincount(which, weights=part.length[waiting[of_class]]).astype(np.int64)
+            if len(wait):
+                times.append((value, Packed.of(place[wait], scratch), Packed.of(spent, scratch), len(wait)))
+    return tuple(times)
 
 
 def _amounts(study: Study) -> tuple[Ints, Ints, Ints, Ints]:

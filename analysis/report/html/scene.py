@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.path import class_times
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.contract.report_schema import Report
@@ -95,7 +95,7 @@ class Scene:
     def token_classes(self) -> Ints:
         """Nanoseconds of each token by class."""
         calls = self.study.phase_calls
-        return class_times(self.study.call_path, calls.token[self.study.call_path.of], calls.steps)
+        return class_times(self.study.call_path, calls.token, calls.steps)
 
     def second(self, time_ns: Ints) -> npt.NDArray[np.float64]:
         """Return times as seconds since the start of the target."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cvtrace.analysis.attribution.critical_path import CriticalPath
+from cvtrace.analysis.attribution.path import CriticalPath
 from cvtrace.analysis.contract.classes import LABELS, Class
 from cvtrace.analysis.contract.quantities import size
 from cvtrace.analysis.report.html.palette import ANSWERS, CLASSES, FIRST_ANSWER

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from bokeh.models import Range1d, Span
 
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.path import class_times
 from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.joins.phases import DECODE, PREFILL, PhaseCalls
@@ -44,7 +44,7 @@ def token_times(scene: Scene) -> TokenTimes:
     steps = np.flatnonzero(calls.token >= 0)
     if not len(prefill) or not len(steps):
         return TokenTimes(times, first)
-    by_call = class_times(scene.study.call_path, scene.study.call_path.of, len(calls.row))
+    by_call = class_times(scene.study.call_path, np.arange(len(calls.row)), len(calls.row))
     order = steps[np.lexsort((calls.start[steps], calls.thread[steps]))]
     later = np.searchsorted(_by_thread(calls, order), _by_thread(calls, prefill))
     known = later < len(order)

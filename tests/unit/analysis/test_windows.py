@@ -15,7 +15,7 @@ from test_properties import SLOW, cut_after, scenes
 from benchmarks.big_trace import big_trace
 from cvtrace.analysis import analyse
 from cvtrace.analysis.attribution import critical_path
-from cvtrace.analysis.attribution.critical_path import class_times
+from cvtrace.analysis.attribution.path import class_times
 from cvtrace.analysis.attribution.study import study_of
 from cvtrace.analysis.report import json
 from cvtrace.analysis.trace.intervals import Ints, Lanes
@@ -89,6 +89,6 @@ def test_columns_of_a_long_critical_path_are_wide_whatever_they_are_held_in() ->
     # WHEN they are put into one number with something else THEN nothing overflows
     for column in (path.of, path.value, path.request, path.length, path.start, path.end):
         assert column.dtype == np.int64
-    by_call = class_times(path, path.of, 41)
+    by_call = class_times(path, np.arange(41), 41)
     walls = (study.phase_calls.end - study.phase_calls.start).tolist()
     assert by_call.sum(axis=1).tolist() == walls

@@ -75,7 +75,7 @@ def test_a_column_takes_the_bytes_that_its_numbers_need() -> None:
     events["c"], events["a"] = 131_072, np.uint64(2**63) + np.arange(10_000, dtype=np.uint64) % np.uint64(200)
     packed = EventColumns.of(events)
     sizes = {name: each.distances for (_, name), each in packed.parts[0].columns.items()}
-    assert {name: each.itemsize for name, each in sizes.items() if each is not None} == {"ts": 4, "a": 1}
+    assert {name: each.read().itemsize for name, each in sizes.items() if each is not None} == {"ts": 4, "a": 1}
 
 
 def test_a_file_that_is_not_in_order_is_put_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
