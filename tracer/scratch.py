@@ -34,13 +34,17 @@ class Kept:
     def __len__(self) -> int:
         return self.size
 
+    @property
+    def in_memory(self) -> bool:
+        return self._file is None
+
     def read(self) -> Column:
         """Return the numbers; do not change them."""
         if self._file is None:
             assert self._values is not None
             return self._values
         values = np.empty(self.size, dtype=self._dtype)
-        buffer, place = memoryview(values).cast("B"), 0
+        buffer, place = values.data.cast("B"), 0
         while place < len(buffer):
             count = os.preadv(self._file.fileno(), [buffer[place:]], self._at + place)
             if not count:
@@ -69,7 +73,7 @@ class Scratch:
         if self._file is None:
             folder = None if os.environ.get("TMPDIR") or not FOLDER.is_dir() else FOLDER
             self._file = tempfile.TemporaryFile(buffering=0, prefix="cvtrace-", dir=folder)  # noqa: SIM115 - closed with the last of what is kept
-        buffer, place = memoryview(values).cast("B"), 0
+        buffer, place = values.data.cast("B"), 0
         while place < len(buffer):
             place += os.pwrite(self._file.fileno(), buffer[place:], self._end + place)
         kept = Kept(None, self._file, self._end, len(values), values.dtype)

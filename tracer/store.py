@@ -312,6 +312,8 @@ def _read_parquet(path: Path, folder: int, meta: dict[str, Any]) -> Trace:
 
 def _packed(file: TraceFile) -> EventColumns:
     """Pack the events part by part, so that they are never in memory as records. Raises OSError or ValueError."""
+    from cvtrace.tracer.arrow import release_unused
+
     parts: list[Part] = []
     scratch = Scratch()
     for columns in file.parts(PART_EVENTS):
@@ -319,6 +321,7 @@ def _packed(file: TraceFile) -> EventColumns:
         if part is None or (parts and not parts[-1].precedes(columns)):
             return EventColumns.of(in_order(file.read()))  # another program has written them in another order
         parts.append(part)
+    release_unused()
     return EventColumns(tuple(parts), scratch)
 
 

@@ -50,8 +50,10 @@ class Painted:
         at = steps.at[differs]
         since = lanes.time(at) - window.start_ns
         since[0] = 0  # the begin of the axis: nothing before the window is looked for
-        columns = (at // lanes.span_ns, since, steps.value[differs])
-        return cls(window, *(Packed.of(column, scratch) for column in columns), len(at))
+        lane, times, value = (
+            Packed.of(column, scratch) for column in (at // lanes.span_ns, since, steps.value[differs])
+        )
+        return cls(window, lane, times, value, len(at))
 
     def steps(self, lanes: Lanes) -> Steps:
         since = self.since.unpacked(self.count) + (self.window.start_ns - lanes.start_ns)

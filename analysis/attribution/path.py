@@ -24,40 +24,52 @@ def packed(value: Class | Ints, request: Ints | int = -1) -> Ints:
 
 
 @dataclass(frozen=True)
+class _Held:
+    """Pieces that follow each other, as they are held: interval, `packed` value, length."""
+
+    of: Packed
+    value: Packed
+    length: Packed
+    count: int
+
+    @classmethod
+    def keep(cls, which: Ints, value: Ints, length: Ints, scratch: Scratch) -> "_Held":
+        of, values, lengths = (Packed.of(column, scratch) for column in (which, value, length))
+        return cls(of, values, lengths, len(which))
+
+
+@dataclass(frozen=True)
 class PathPart:
     """Pieces that follow each other: the columns of `CriticalPath`, unpacked when they are read first."""
 
-    _of: Packed
-    _value: Packed
-    _length: Packed
-    _count: int
+    _held: _Held
     _begin: Ints
     """When the first piece of each interval of the path begins."""
     _since: int
     """When the first piece of this part begins."""
 
     def __len__(self) -> int:
-        return self._count
+        return self._held.count
 
     @cached_property
     def of(self) -> Ints:
-        return self._of.unpacked(self._count)
+        return self._held.of.unpacked(len(self))
 
     @cached_property
     def _packed(self) -> Ints:
-        return self._value.unpacked(self._count)
+        return self._held.value.unpacked(len(self))
 
     @cached_property
     def value(self) -> Ints:
-        return self._packed % CLASSES
+        return np.asarray(self._packed % CLASSES)
 
     @cached_property
     def request(self) -> Ints:
-        return self._packed // CLASSES - 1
+        return np.asarray(self._packed // CLASSES - 1)
 
     @cached_property
     def length(self) -> Ints:
-        return self._length.unpacked(self._count)
+        return self._held.length.unpacked(len(self))
 
     @cached_property
     def start(self) -> Ints:
@@ -65,7 +77,7 @@ class PathPart:
         first = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: len(of)])
         shift = self._begin[of[first]] - before[first]
         shift[:1] = self._since
-        return before + np.repeat(shift, np.diff(np.append(first, len(of))))
+        return np.asarray(before + np.repeat(shift, np.diff(np.append(first, len(of)))))
 
     @property
     def end(self) -> Ints:
@@ -80,16 +92,17 @@ class CriticalPath:
     follow each other differ in interval, class or request. A column as a whole is for paths that are short: `parts` is for all.
     """
 
-    _parts: tuple[tuple[Packed, Packed, Packed, int, int], ...]
+    _parts: tuple[tuple[_Held, int], ...]
+    """With the time at which the first piece of each part begins."""
     _begin: Ints
 
     def parts(self) -> Iterator[PathPart]:
         """Return the pieces, those of a part at a time."""
-        for of, value, length, count, since in self._parts:
-            yield PathPart(of, value, length, count, self._begin, since)
+        for held, since in self._parts:
+            yield PathPart(held, self._begin, since)
 
     def __len__(self) -> int:
-        return sum(part[3] for part in self._parts)
+        return sum(held.count for held, _ in self._parts)
 
     def _whole(self, name: str) -> Ints:
         return np.concatenate([empty(), *(getattr(part, name) for part in self.parts())])
@@ -159,7 +172,7 @@ class PathPieces:
         self._end = lanes.time(lanes.at_rank(0 * self._rank, end))
         self._in_order = True
         self._last = _Pieces(empty(), empty(), empty())
-        self._parts: list[tuple[Packed, Packed, Packed, int]] = []
+        self._parts: list[_Held] = []
 
     def add(self, window: Window, steps: Steps) -> None:
         """Cut what of the intervals lies in the window."""
@@ -180,31 +193,32 @@ class PathPieces:
 
     def _keep(self, pieces: _Pieces) -> None:
         if len(pieces):
-            columns = (Packed.of(each, self._scratch) for each in (pieces.which, pieces.value, pieces.length))
-            self._parts.append((*columns, len(pieces)))
+            self._parts.append(_Held.keep(pieces.which, pieces.value, pieces.length, self._scratch))
 
     def path(self) -> CriticalPath:
         """Return the pieces in order, joined where an interval goes on over the end of a window."""
         self._keep(self._last)
         if not self._in_order:
             self._put_in_order()
-        parts, interval, until = [], -1, 0
-        for part in self._parts:
-            of = part[0].unpacked(part[3])
+        parts: list[tuple[_Held, int]] = []
+        interval, until = -1, 0
+        for held in self._parts:
+            of = held.of.unpacked(held.count)
             since = until if int(of[0]) == interval else int(self._start[of[0]])
-            parts.append((*part, since))
-            until = int(PathPart(*part, self._start, since).end[-1])
-            interval = int(of[-1])
+            parts.append((held, since))
+            interval, until = int(of[-1]), int(PathPart(held, self._start, since).end[-1])
         return CriticalPath(tuple(parts), self._start)
 
     def _put_in_order(self) -> None:
         """Put the pieces of intervals that overlap in time, of several threads, one interval after the other."""
-        columns = [
-            np.concatenate([narrow(part[place].unpacked(part[3])) for part in self._parts]) for place in range(3)
-        ]
-        self._parts.clear()
-        order = np.argsort(columns[0], kind="stable")
-        every = _Pieces(columns[0][order], columns[1][order], columns[2][order]).joined()
+        held = self._parts
+        which, value, length = (
+            np.concatenate([narrow(column.unpacked(part.count)) for part in held for column in [getattr(part, name)]])
+            for name in ("of", "value", "length")
+        )
+        self._parts = []
+        order = np.argsort(which, kind="stable")
+        every = _Pieces(which[order], value[order], length[order]).joined()
         for first in range(0, len(every), PART_PIECES):
             part = every.taken(slice(first, first + PART_PIECES))
             self._keep(_Pieces(ints(part.which), ints(part.value), part.length))

@@ -24,6 +24,7 @@ from cvtrace.analysis.joins.requests import Requests, requests
 from cvtrace.analysis.joins.unobserved_requests import UnobservedRequests, unobserved_requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, pick
 from cvtrace.analysis.trace.recording import Mount, Recording, recording
+from cvtrace.tracer.allocator import give_back
 from cvtrace.tracer.errors import TraceDamaged
 from cvtrace.tracer.store import Trace
 
@@ -112,6 +113,7 @@ def _study_of(trace: Trace) -> Study:
     # What happened.
     events = recording(trace)
     fuse_requests = requests(events)
+    give_back(len(events))
     calls, file_paths = target_calls(events, fuse_requests)
     opens = cache_opens(events, fuse_requests)
     jobs, gets = fetches(events, fuse_requests, opens)
@@ -121,8 +123,11 @@ def _study_of(trace: Trace) -> Study:
     # Where the time went: in the clients' workers, in the target's threads, and on the critical path through both.
     time_of_jobs = job_time(events, jobs, gets)
     work = workers(events, fuse_requests, opens, jobs, time_of_jobs)
+    give_back(len(events))
     off_cpu = waits(events, fuse_requests, calls, unobserved)
+    give_back(len(events))
     critical_path, call_path, threads = critical_paths(events, fuse_requests, work, off_cpu, life.segments, life.calls)
+    give_back(len(events))
     # Which phase and token each request was for.
     request_phase, request_token = _phases_of_requests(fuse_requests, life)
     return Study(

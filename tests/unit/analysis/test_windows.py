@@ -1,6 +1,6 @@
 """Windows of the analysis: wherever a trace is cut, what crosses is carried, and the report is the same to the last byte."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from unittest import mock
 
 import numpy as np
@@ -20,20 +20,26 @@ from cvtrace.analysis.attribution.study import study_of
 from cvtrace.analysis.report import json
 from cvtrace.analysis.trace.intervals import Ints, Lanes
 from cvtrace.analysis.trace.recording import Recording
-from cvtrace.tracer import columns
+from cvtrace.tracer import columns, scratch
 from cvtrace.tracer.store import Trace
 
 
 def report(trace: Trace, cuts: Sequence[int]) -> str:
     """Return the report as JSON, the painting cut at some microseconds since the recording's begin."""
 
+    with mock.patch.object(critical_path, "window_edges", edges_at(cuts)):
+        return json.render(analyse(trace))
+
+
+def edges_at(cuts: Sequence[int]) -> Callable[[Recording, Lanes], Ints]:
+    """Return what stands in for `window_edges`: windows that are cut at some microseconds since the recording's begin."""
+
     def edges(_: Recording, lanes: Lanes) -> Ints:
         begin, end = lanes.start_ns, lanes.start_ns + lanes.span_ns - 1
         inner = sorted({begin + cut * US for cut in cuts if begin < begin + cut * US < end})
         return np.array([begin, *inner, end], dtype=np.int64)
 
-    with mock.patch.object(critical_path, "window_edges", edges):
-        return json.render(analyse(trace))
+    return edges
 
 
 @given(scenes(), st.lists(st.integers(1, 1010), max_size=8))
@@ -79,6 +85,32 @@ def test_the_windows_of_a_long_trace_give_the_same_report(monkeypatch: pytest.Mo
     assert len(trace.columns().parts) > 90
     # THEN nothing of the report is another
     assert json.render(analyse(trace)) == whole
+
+
+@pytest.mark.parametrize("in_memory", [0, 100_000])
+def test_numbers_that_lie_in_a_file_give_the_same_report(monkeypatch: pytest.MonkeyPatch, in_memory: int) -> None:
+    trace = big_trace(1_000, tokens=40)
+    whole = json.render(analyse(trace))
+    monkeypatch.setattr(columns, "PART_EVENTS", 500)
+    monkeypatch.setattr(scratch, "IN_MEMORY", in_memory)
+    assert json.render(analyse(trace)) == whole
+
+
+@given(scenes(), st.lists(st.integers(1, 1010), max_size=8))
+@SLOW
+def test_the_parts_of_a_path_are_the_path(scene: Scene, cuts: list[int]) -> None:
+    # GIVEN a path whose parts end anywhere
+    trace = scene.trace()
+    with mock.patch.object(critical_path, "window_edges", edges_at(cuts)):
+        study = study_of(trace)
+    for path, of in ((study.critical_path, study.segments), (study.call_path, study.phase_calls)):
+        # THEN the pieces of each interval follow each other without gap, and no two of them are one
+        assert len(path) == sum(len(part) for part in path.parts()) == len(path.of)
+        same = path.of[1:] == path.of[:-1]
+        assert (path.start[1:] == path.end[:-1])[same].all()
+        assert ((path.value[1:] != path.value[:-1]) | (path.request[1:] != path.request[:-1]))[same].all()
+        assert (path.of[1:] >= path.of[:-1]).all()
+        assert (path.start >= of.start[path.of]).all()
 
 
 def test_columns_of_a_long_critical_path_are_wide_whatever_they_are_held_in() -> None:
