@@ -6,7 +6,7 @@ UNIT := -n logical --dist worksteal tests/unit tests/fuzz
 PAIRS := -n 2 --dist loadfile --ignore tests/unit --ignore tests/fuzz --ignore tests/truth
 # They assert how long something took: nothing else of this run may take a CPU meanwhile.
 IN_SERIES := tests/truth
-.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs experiments man dist bench fuzz soak clean
+.PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs runtimes experiments man dist bench fuzz soak clean
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 
@@ -18,6 +18,7 @@ help:
 	  'make test-kernels  trace a load on other kernels, emulated: a quarter of an hour' \
 	  'make docs   record new runs and write output, reports and pictures of the documentation from them, as root' \
 	  'make experiments  measure the states of the caches and the sweep of docs/experiments.md, as root: 15 minutes' \
+	  'make runtimes     compare runtimes on the lab for docs/runtimes.md, as root: 3 minutes' \
 	  'make man    write the manual pages, docs/commands.md and docs/api.md from commands and docstrings' \
 	  'make dist   wheel and source distribution, with manual pages, in dist/' \
 	  'make bench  what tracing costs, as ratios' 'make fuzz   fuzz the parsers, SECONDS_EACH=600' \
@@ -56,6 +57,9 @@ lint: setup
 
 docs: setup
 	@$(PY) scripts/make_docs.py
+
+runtimes: test-tools
+	@$(PY) -m benchmarks --update runtimes
 
 experiments: test-tools
 	@for kind in lab $(if $(CVTRACE_TEST_CVMFS2),cvmfs2) sweep; do $(PY) scripts/make_experiments.py $$kind || exit; done

@@ -19,6 +19,7 @@ from benchmarks import (
     model,
     read_loop,
     recorder,
+    runtimes,
     warmup,
     what_if,
 )
@@ -38,10 +39,11 @@ BENCHMARKS = {
     "bundle": bundle.run,
     "fleet": fleet.run,
     "warmup": warmup.run,
+    "runtimes": runtimes.run,
 }
 BY_NAME = ("large",)
 """Benchmarks that need minutes and gigabytes; they run only if they are named."""
-OWN_PAGE = ("what_if", "warmup", "bundle")
+OWN_PAGE = ("what_if", "warmup", "bundle", "runtimes")
 """Benchmarks whose table is in a page of its own, which they write; they run only if they are named."""
 HEAD = """# What tracing costs
 
@@ -60,7 +62,9 @@ is in the client's cache, and nothing in the page cache.
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "--update", is_flag=True, help="Write docs/benchmarks.md, or the page of the benchmark (what_if, warmup, bundle)."
+    "--update",
+    is_flag=True,
+    help="Write docs/benchmarks.md, or the page of the benchmark (what_if, warmup, bundle, runtimes).",
 )
 def main(names: tuple[str, ...], repeats: int, update: bool) -> None:
     """Measure what tracing costs (root; a few minutes)."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from cvtrace_run import cvtrace
 from lab_mount import Lab, LabMount, lab
-from tiny_gguf import write_gguf
 
 from cvtrace.analysis import analyse
 from cvtrace.analysis.contract.report_schema import Phase, Report
+from cvtrace.lab.model.gguf_model import write_gguf
 from cvtrace.tracer.store import read_trace
 
 pytestmark = [
