@@ -32,7 +32,7 @@ def check_may_trace(pid: int, name: str, user: User) -> None:
         from cvtrace.probes.probe import CannotObserve  # loads numpy, which the other checks do without
 
         raise CannotObserve(
-            f"{user.name} may neither trace process {pid} ({name}) with ptrace(2) nor run every command as root: "
+            f"{user.name} may not trace process {pid} ({name}) with ptrace(2), and may not run every command as root: "
             f"run `cvtrace attach {pid}` {AS_ROOT}"
         )
 

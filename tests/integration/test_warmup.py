@@ -113,8 +113,8 @@ def test_evict_empties_caches_also_if_a_file_cannot_be_opened(mounted: LabMount)
 
 WRONG = {
     "--only-needed needs a trace": ["--only-needed", "{root}"],
-    "--yes answers the question of --evict": ["--yes", "{root}"],
-    "give one of them": ["--check", "--evict", "{root}"],
+    "--yes has no effect without --evict": ["--yes", "{root}"],
+    "leave one of the two out": ["--check", "--evict", "{root}"],
     "is on a CVMFS mount": ["/etc"],
     "there is no /nothing/here": ["/nothing/here"],
     "Aborted": ["--evict", "{root}"],

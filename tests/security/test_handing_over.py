@@ -194,7 +194,7 @@ def test_sudo_for_cvtrace_alone_runs_nothing_as_somebody_else(
             words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo}
         )
         assert (result.returncode, result.stdout) == (2, "")
-        assert f"{ann.name} may not run every program as {name}" in result.stderr
+        assert f"sudo does not allow {ann.name} to run every program as {name}" in result.stderr
         assert len(result.stderr.splitlines()) == 1
     # AND who may do that anyway is not held up
     with sudoers(f"{ann.name} ALL=({ben.name}) NOPASSWD: ALL"):
@@ -298,5 +298,5 @@ def test_the_lab_is_refused_to_users_whose_sudo_rule_is_for_cvtrace_only(
     words = [*CVTRACE, "lab", "model", str(workdir / "made"), "--size", "1MB"]
     result = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **ann.under_sudo})
     assert result.returncode == 2
-    assert f"{ann.name} may not do everything as root" in result.stderr
+    assert f"sudo does not allow {ann.name} to run every command as root" in result.stderr
     assert not (workdir / "made").exists()

@@ -177,7 +177,7 @@ def test_a_profile_that_matches_no_call_is_not_placed() -> None:
     assert place(parse_profile(profile_of((0, 90_000))), calls(*TOKENS)) is None
     assert place(parse_profile(profile_of((0, 10))), calls()) is None
     _, missing = nodes_of([profile_of((0, 90_000))], [calls(*TOKENS)])
-    assert "could not be put on the clock" in missing[0]
+    assert "could not be aligned with the trace" in missing[0]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_profile_that_is_cut_off_is_used_and_reported() -> None:
     profile = profile_of(*((11_050 + 1000 * turn, 500) for turn in range(5)))
     data, missing = nodes_of([profile[:-200]], [calls(*TOKENS)])
     assert data is not None
-    assert "not whole" in missing[0]
+    assert "is incomplete" in missing[0]
 
 
 def test_a_missing_profile_is_reported(tmp_path: Path) -> None:
