@@ -23,7 +23,7 @@ class Interruption:
         self._has_ended = False
 
     def end(self) -> None:
-        """Let what is cleaned up from here on not be interrupted."""
+        """Ignore signals from here on, so that the clean-up is not interrupted."""
         self._has_ended = True
 
     def check(self) -> None:

@@ -51,7 +51,7 @@ class Show(Protocol):
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What an experiment says and asks; `render` makes the page of a bench."""
+    """The messages and questions of an experiment; `render` makes the page of a bench."""
 
     say: Callable[[str], None]
     confirm: Callable[[str], None]

@@ -57,7 +57,7 @@ NS: Final = 1e9
 
 
 def report_of(part: Part) -> FleetReport:
-    """Return what is said of the traces of a part."""
+    """Return the report on the traces of a part."""
     frames = Frames(part)
     nodes = frames.nodes
     slow = _slow_nodes(frames)

@@ -73,7 +73,7 @@ def answers(trace: Trace) -> Answers:
 
 
 def _is_stored(head: bytes) -> bool | None:
-    """Return whether a proxy had the answer in its cache; None where nothing in the head tells."""
+    """Return whether the answer came from the cache of a proxy; None if no header shows it."""
     cache, age = CACHE.search(head), AGE.search(head)
     if cache is not None:
         return b"hit" in cache[1].lower()

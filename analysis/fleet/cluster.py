@@ -39,7 +39,7 @@ LOOK_S: Final = 0.5
 
 
 class NoDask(Exception):
-    """Dask is not installed; the message is the name of what is missing."""
+    """Dask is not installed; the message is the name of the missing package."""
 
 
 class ClusterUnusable(Exception):

@@ -73,7 +73,7 @@ class Frames:
 
 
 def names_of(hosts: list[str], traces: list[str]) -> list[str]:
-    """Return names that tell nodes apart, the shortest there are."""
+    """Return the shortest names that distinguish the nodes."""
     folders = [os.path.basename(trace) for trace in traces]  # noqa: PTH119
     for names in (hosts, folders):
         if all(names) and len(set(names)) == len(names):

@@ -19,7 +19,7 @@ MAGIC: Final = frozenset("*?[")
 
 
 class NoTraces(TraceError):
-    """Nothing of what was given holds a trace; the message is one sentence."""
+    """No given path contains a trace; the message is one sentence."""
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ class _Objects:
         return Cost(int(self._latency[an_object]) + receiving - max(wire, unpacking), wire, unpacking)
 
     def usual(self, size_bytes: int) -> Cost:
-        """Return what fetching so many bytes takes usually in this run."""
+        """Return the usual time of this run to fetch so many bytes."""
         unpacking = round(size_bytes * self._fetched_unpacking / self._fetched_bytes)
         return Cost(self._usual_latency, round(size_bytes * self._ns_per_byte), unpacking)
 

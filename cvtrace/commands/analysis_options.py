@@ -1,4 +1,4 @@
-"""Options of `cvtrace report` that ask for more than the trace tells by itself."""
+"""Options of `cvtrace report` for predictions and for the comparison with an access log."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class BenchProgress:
         return f"{left // 60}:{left % 60:02d} left"
 
     def pause(self) -> contextlib.AbstractContextManager[None]:
-        """Take the bar away while something is asked."""
+        """Remove the bar while a question is shown."""
         return _paused(self._bar)
 
     def say(self, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What cvtrace says on stderr, which may be closed: nobody listening changes neither the work nor the exit code."""
+"""Messages on stderr. A closed stderr changes neither the work nor the exit code."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def note() -> Callable[[str], None] | None:
 
 @contextlib.contextmanager
 def doing(action: str) -> Iterator[None]:
-    """Say on a terminal what is under way, and take the line away when it is done; in a pipe say nothing."""
+    """Show on a terminal what is being done, and remove the line at the end; in a pipe print nothing."""
     if not is_drawn_on():
         yield
         return

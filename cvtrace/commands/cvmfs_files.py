@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def switch_to(caller: User) -> Callable[[], None]:
-    """Return what gives a child process the rights of the user who called, and no others."""
+    """Return a function that gives a child process the rights of the user who called, and no others."""
     from cvtrace.tracer.user import switch_user
 
     return partial(switch_user, caller) if caller.is_other else _keep_rights

@@ -64,10 +64,10 @@ def command(
     show: bool,
     verbose: bool,
 ) -> None:
-    """Report on many traces together: slow nodes and why, the start, what was fetched how often.
+    """Report on many traces together: slow nodes and the reasons, the start, objects that many nodes fetched.
 
-    TRACES are traces, folders that hold some at any depth, and patterns in quotes. Each trace is analysed where it lies, on the cores of this
-    machine or on a Dask cluster, and only tables travel. A trace that cannot be read is named and skipped, and the exit code is 4 then.
+    TRACES are traces, folders with traces at any depth, and patterns in quotes. The cores of this machine or a Dask cluster analyse
+    each trace in its place, and return only tables. A trace that cannot be read is named and skipped, and the exit code is 4 then.
     """
     refuse_with(context, "workers", "--workers", scheduler is not None, "--scheduler")
     form = chosen_name(context, form, output, show=show, choices=FORMATS)

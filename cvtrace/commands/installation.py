@@ -1,4 +1,4 @@
-"""How cvtrace was installed, and the command that adds what is missing to this very installation."""
+"""How cvtrace was installed, and the command that adds missing packages to this installation."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from cvtrace.commands.lazy_group import LazyGroup, Verb
 VERBS: Final = {
     "up": Verb("cvtrace.commands.lab_up", "Build, publish, serve and mount a model, all in one."),
     "down": Verb("cvtrace.commands.lab_down", "Unmount and stop what `lab up` started."),
-    "status": Verb("cvtrace.commands.lab_status", "Print what is up; exit 1 if it is not."),
+    "status": Verb("cvtrace.commands.lab_status", "Print the state of the lab; exit 1 if it is not up."),
     "example": Verb("cvtrace.commands.lab_example", "Print the path of the example script."),
     "model": Verb("cvtrace.commands.lab_model", "Build a GenAI model of any size."),
     "publish": Verb("cvtrace.commands.lab_publish", "Publish a folder as a CVMFS repository."),

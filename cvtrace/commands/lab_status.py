@@ -1,4 +1,4 @@
-"""`cvtrace lab status`: what is up."""
+"""`cvtrace lab status`: the state of the lab."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 @click.option("--state", type=click.Path(path_type=Path), help="State folder that was given to `lab up`.")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def command(state: Path | None, as_json: bool) -> None:
-    """Print what is up. The exit code is 0 if all of it is up, else 1."""
+    """Print the parts of the lab. The exit code is 0 if all of them are up, else 1."""
     from cvtrace.lab.stack import status
 
     stack_status = status(state=state)

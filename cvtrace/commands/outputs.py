@@ -1,4 +1,4 @@
-"""Where a report goes: stdout, or a file that appears whole and replaces nothing unless asked."""
+"""Where a report is written: stdout, or a file. A file appears when it is complete, and replaces another one only with --force."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
 def output_options(help_text: str) -> Callable[[Command], Command]:
-    """Give a command the options of where to write; `told` is the help of -o."""
+    """Give a command the options for its output; `told` is the help of -o."""
 
     def add(command: Command) -> Command:
         force = click.option("--force", is_flag=True, help="Replace what is there.")

@@ -1,4 +1,4 @@
-"""Being who called sudo: verbs that need no privileges give root up, for good, before they look at their first option."""
+"""Under sudo, verbs that need no privileges permanently become the user who called, before they read their first option."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Transaction:
         self._tail = data[blocks_bytes:]
 
     def reset(self) -> None:
-        """Forget what was written, for another attempt."""
+        """Discard the written bytes before another attempt."""
         os.ftruncate(self.fd, 0)
         os.lseek(self.fd, 0, os.SEEK_SET)
         self.size_bytes = 0

@@ -13,8 +13,10 @@ UNKNOWN: Final = "unknown"
 
 
 def size_of(size_bytes: float) -> str:
-    """Return a size in MB of 10^6 bytes, as everything that cvtrace prints."""
+    """Return a size in MB (10^6 bytes), from 10 GB on in GB."""
     megabytes = size_bytes / 1e6
+    if megabytes >= 10_000:
+        return f"{megabytes / 1000:,.1f} GB"
     return f"{megabytes:,.0f} MB" if megabytes >= 100 else f"{megabytes:,.1f} MB"
 
 
