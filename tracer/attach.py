@@ -90,6 +90,9 @@ class _Attached(Session):
     def end_descriptors(self) -> Sequence[int]:
         return () if self._ending is None else (self._ending,)
 
+    def target_pid(self) -> int:
+        return self.process.pid
+
     def has_ended(self) -> bool:
         return not self.process.is_alive
 

@@ -121,6 +121,9 @@ class _Launched(Session):
         monitor = self._started.monitor
         return () if monitor is None else (monitor.reports,)
 
+    def target_pid(self) -> int:
+        return self._started.pid
+
     def has_ended(self) -> bool:
         if self._started.poll():
             return True

@@ -23,9 +23,11 @@ from cvtrace.tracer.observation import Observation
 from cvtrace.tracer.options import RecordingResult
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.signals import Signals
+from cvtrace.tracer.target_limits import TargetLimits
 from cvtrace.tracer.user import User
 
 LOOK_AFTER_S: Final = 0.5
+LIMITS_EVERY_S: Final = 0.1
 """How often daemons are looked after: a dead one makes the trace say since when."""
 
 BUFFER_STEP: Final = 4
@@ -46,6 +48,9 @@ class Session(ABC):
         self.probe = observation.probe
         self.mounts = MountChanges(observation)
         self.drain = Drain(observation, self.mounts.add_other_mounts)
+        self.limits = TargetLimits()
+        self._limits_s = 0.0
+        """When they were looked at."""
         self._until_s = math.inf
         self._looked_s = 0.0
         """When daemons were looked after."""
@@ -69,6 +74,10 @@ class Session(ABC):
     @abstractmethod
     def end_descriptors(self) -> Sequence[int]:
         """Descriptors that are readable when there is news of the target's end."""
+
+    @abstractmethod
+    def target_pid(self) -> int:
+        """Return the process whose tree is recorded, as /proc here shows it."""
 
     @abstractmethod
     def has_ended(self) -> bool:
@@ -100,7 +109,7 @@ class Session(ABC):
 
     def target_meta(self) -> dict[str, Any]:
         """Return what is known of the target, as meta.json has it."""
-        return command_meta(self.observation.command)
+        return {**command_meta(self.observation.command), **self.limits.meta()}
 
     def record(self) -> RecordingResult:
         """Record until the target ends or is left alone."""
@@ -170,9 +179,17 @@ class Session(ABC):
         """Do what is due after a wait, at whose end these descriptors were `ready`."""
         self.drain.take()
         self.mounts.take(ready)
+        self.look_at_limits()
         if time.monotonic() - self._looked_s >= LOOK_AFTER_S:
             self._looked_s = time.monotonic()
             self.mounts.look_for_deaths()
+
+    def look_at_limits(self) -> None:
+        """Look at the limits of the target's cgroups, now and then."""
+        pid, now_s = self.target_pid(), time.monotonic()
+        if now_s - self._limits_s >= LIMITS_EVERY_S:
+            self._limits_s = now_s
+            self.limits.look(pid)
 
     def _stop(self) -> None:
         if self.options.watch is not None:

@@ -8,6 +8,7 @@ import numpy as np
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.contract.report_schema import Finding
 from cvtrace.analysis.findings.scene import HIGH, LOW, MEDIUM, Scene
+from cvtrace.analysis.findings.target import limits_of_target
 from cvtrace.analysis.storage.causes import CATALOG_EXPIRED, EVICTED_PAGE, STREAMING_CACHE
 from cvtrace.analysis.storage.chunks import CHUNK, FILE, blocked_ns
 from cvtrace.analysis.storage.failures import CACHE_NOT_WRITTEN
@@ -133,7 +134,8 @@ def mapped_weights_evicted(scene: Scene) -> Finding | None:
         severity=HIGH,
         title="memory is too small for the weights, which are used from the mapping",
         evidence=f"generation read {size(read_bytes)} again in {pluralize(count, 'read')} of pages that had been in memory"
-        + (f", and waited {seconds(tensor_wait_s)} for tensors" if tensor_wait_s else ""),
+        + (f", and waited {seconds(tensor_wait_s)} for tensors" if tensor_wait_s else "")
+        + limits_of_target(scene),
         advice="give the job more memory (the limit of its cgroup counts), or copy the weights into memory when they are loaded",
         saves_s=_blocked_s(scene, is_reread),
     )

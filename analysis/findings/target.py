@@ -12,6 +12,7 @@ from cvtrace.analysis.joins.library_calls import calls_missed
 from cvtrace.analysis.joins.requests import PATHS
 from cvtrace.analysis.storage.chunks import blocked_ns
 from cvtrace.analysis.trace.intervals import pick
+from cvtrace.analysis.trace.target_limits import limits_in_words
 from cvtrace.probes.events import Kind
 
 MANY: Final = 100
@@ -50,6 +51,12 @@ def path_checks(scene: Scene) -> Finding | None:
     )
 
 
+def limits_of_target(scene: Scene) -> str:
+    """Return the limits of the target's cgroup as the end of a sentence, "" if none are known."""
+    limits = limits_in_words(scene.study.recording.meta)
+    return f"; {limits}" if limits else ""
+
+
 def cpu_starved(scene: Scene) -> Finding | None:
     """The thread that carries the run was ready, and had no CPU."""
     study = scene.study
@@ -68,7 +75,8 @@ def cpu_starved(scene: Scene) -> Finding | None:
         id="cpu_starved",
         severity=MEDIUM,
         title="the run had too few CPUs",
-        evidence=f"the thread that carries it was ready to run, without a CPU, for {seconds(ready_s)} of {seconds(scene.duration_s)}",
+        evidence=f"the thread that carries it was ready to run, without a CPU, for {seconds(ready_s)} of {seconds(scene.duration_s)}"
+        + limits_of_target(scene),
         advice=advice,
         saves_s=ready_s,
     )

@@ -9,7 +9,7 @@ from cvtrace.tracer.store import Trace
 
 COUNTERS: Final = {"*": int}
 SHAPE: Final[dict[str, Any]] = {
-    "target": {"argv": [str], "pid": int, "cwd": str, "exit_code": int},
+    "target": {"argv": [str], "pid": int, "cwd": str, "exit_code": int, "limits": {"memory_bytes": int}},
     "clock": {"start_ns": int, "end_ns": int, "recorded_from_ns": int},
     "host": str,
     "started": str,
