@@ -14,12 +14,15 @@ import numpy as np
 
 from cvtrace.analysis.joins.paths import CALLS
 from cvtrace.analysis.joins.requests import Requests
-from cvtrace.analysis.trace.intervals import Bools, Ints, empty, ints
+from cvtrace.analysis.trace.intervals import Bools, Ints, empty, ints, narrow, numbered
 from cvtrace.analysis.trace.keys import file_key, first_page, high_half, page_count
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind, Opcode
 
 UNINTERRUPTIBLE: Final = 2
+FLAGS: Final = ("inside", "reading")
+NOTHING: Final = {"kind": 0, "length": 0, "inside": 0, "reading": 0, "file": -1, "page": 0, "pages": 0}
+"""Of steps that do not say otherwise."""
 OUTSIDE: Final = (Kind.PHASE, *CALLS, Kind.SYS_UNMAP)
 """Calls: none begins or ends inside a fault."""
 
@@ -35,12 +38,12 @@ class Spans:
 
 @dataclass(frozen=True)
 class _Steps:
-    """What threads did, sorted by (thread, time). `fault`, `map`: which kind of page event; `inside`: part of a fault's
-    handling, if one is going on; `reading`: that handling sent a READ or waited for one, until `until`."""
+    """What threads did, sorted by (thread, time), in columns as narrow as their numbers allow. `fault`, `map`: which kind of page event;
+    `inside`: part of a fault's handling, if one is going on; `reading`: that handling sent a READ or waited for one, for `length` ns."""
 
     lane: Ints
     time: Ints
-    until: Ints
+    length: Ints
     fault: Bools
     map: Bools
     inside: Bools
@@ -64,9 +67,10 @@ def fault_spans(recording: Recording, requests: Requests, waits: Spans, request:
     boundary = np.append(np.flatnonzero(~steps.inside), len(steps.time))
     # What follows a fault, up to the next event that is not part of one.
     following = boundary[np.searchsorted(boundary, first, side="right")]
+    del boundary
     same_thread = np.append(steps.lane, -1)[following] == steps.lane[first]
-    reading = np.append(0, np.cumsum(steps.reading))
-    has_read = reading[following] > reading[first + 1]
+    reads = np.flatnonzero(steps.reading)
+    has_read = np.searchsorted(reads, following) > np.searchsorted(reads, first + 1)
     reached = _reach(steps, first, following)
     covers = same_thread & _covers(steps, following, first)
     again = same_thread & _same_page(steps, following, first)
@@ -83,39 +87,54 @@ def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints
     calls = recording.of(*OUTSIDE)
     sends = recording.of(Kind.FUSE_SEND)
     off = recording.of(Kind.OFFCPU)
-    parts = [
-        _part(pages.tid, pages.start, kind=pages.kind, file=_file(pages), page=pages.c),
-        _part(calls.tid, calls.start),
-        _part(calls.tid, calls.end),
-        _part(sends.tid, sends.start, inside=high_half(sends.c) == Opcode.READ, reading=True),
-    ]
+    _, file = numbered(_file(pages))
     asleep = (off.c != 0) & ((off.c & UNINTERRUPTIBLE) == 0)
-    parts.append(_part(off.tid[asleep], off.start[asleep]))
     reads = (request >= 0) & requests.is_(Opcode.READ)[np.maximum(request, 0)] if len(requests) else request >= 0
-    parts.append(_part(waits.tid[reads], waits.start[reads], until=waits.end[reads], inside=True, reading=True))
-    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    chosen = np.flatnonzero(np.isin(table["tid"], tids))
-    order = chosen[np.lexsort((table["time"][chosen], table["tid"][chosen]))]
-    table = {name: column[order] for name, column in table.items()}
-    kind, inside = table["kind"], table["inside"] == 1
+    is_read = high_half(sends.c) == Opcode.READ
+    parts = [
+        _part(
+            tids,
+            pages.tid,
+            pages.start,
+            kind=pages.kind,
+            file=file,
+            page=first_page(pages.c),
+            pages=page_count(pages.c),
+        ),
+        _part(tids, calls.tid, calls.start),
+        _part(tids, calls.tid, calls.end),
+        _part(tids, sends.tid, sends.start, inside=is_read, reading=is_read),
+        _part(tids, off.tid[asleep], off.start[asleep]),
+        _part(
+            tids,
+            waits.tid[reads],
+            waits.start[reads],
+            length=(waits.end - waits.start)[reads],
+            inside=True,
+            reading=True,
+        ),
+    ]
+    table = {name: np.concatenate([part.pop(name) for part in parts]) for name in tuple(parts[0])}
+    order = np.lexsort((table["time"], table["lane"]))
+    for name in table:  # one by one: a column is there twice for a moment only
+        table[name] = table[name][order]
+    kind = table.pop("kind")
     return _Steps(
-        lane=np.searchsorted(tids, table["tid"]).astype(np.int64),
-        time=table["time"],
-        until=table["until"],
+        **{name: column for name, column in table.items() if name not in FLAGS},
+        **{name: table[name].astype(bool) for name in FLAGS},
         fault=kind == Kind.FAULT,
         map=kind == Kind.PAGE_MAP,
-        inside=inside,
-        reading=inside & (table["reading"] == 1),
-        file=table["file"],
-        page=first_page(table["page"]),
-        pages=page_count(table["page"]),
     )
 
 
-def _part(tid: Ints, time: Ints, **columns: Ints | Bools | int) -> dict[str, Ints]:
-    values = {"kind": 0, "until": time, "inside": 0, "reading": 0, "file": -1, "page": 0, **columns}
-    wide = {name: np.broadcast_to(ints(column), tid.shape) for name, column in values.items()}
-    return {"tid": tid, "time": time, **wide}
+def _part(tids: Ints, tid: Ints, time: Ints, **columns: Ints | Bools | int) -> dict[str, Ints]:
+    """Return the steps of the threads `tids` among these, as columns of `_Steps`."""
+    lane = np.minimum(np.searchsorted(tids, tid), len(tids) - 1)
+    chosen = np.flatnonzero(tids[lane] == tid)
+    table = {"lane": narrow(lane[chosen]), "time": time[chosen]}
+    for name, value in {**NOTHING, **columns}.items():
+        table[name] = narrow(ints(np.broadcast_to(np.asarray(value), tid.shape)[chosen]))
+    return table
 
 
 def _file(pages: Rows) -> Ints:
@@ -124,10 +143,10 @@ def _file(pages: Rows) -> Ints:
 
 def _reach(steps: _Steps, first: Ints, following: Ints) -> Ints:
     """Return the end of the last READ sent or waited for after each fault, the fault itself if there is none."""
-    until = np.where(steps.reading, steps.until, steps.time)
-    place = np.where(steps.reading | steps.fault, np.arange(len(until)), -1)
-    last = np.maximum.accumulate(place)[following - 1]
-    return np.maximum(until[last], steps.time[first])
+    signs = np.flatnonzero(steps.reading | steps.fault)
+    last = signs[np.searchsorted(signs, following) - 1]
+    until = steps.time[last] + np.where(steps.reading[last], ints(steps.length[last]), 0)
+    return np.maximum(until, steps.time[first])
 
 
 def _covers(steps: _Steps, around: Ints, fault: Ints) -> Bools:
