@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 Column = npt.NDArray[Any]
 
-IN_MEMORY: Final = 256 << 20
-"""Bytes of a trace's numbers that are kept in memory; what a trace of some ten million events has."""
+IN_MEMORY: Final = 64 << 20
+"""Bytes of a trace's numbers that are kept in memory; what a trace of some two million events has."""
 FOLDER: Final = Path("/var/tmp")
 """For files that may be large: /tmp is often memory itself."""
 
