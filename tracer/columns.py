@@ -126,6 +126,17 @@ class EventColumns:
             parts.append(part)
         return cls(tuple(parts), scratch)
 
+    def windows(self) -> Iterator[EventColumns]:
+        """Return the events of each part as such; parts are in one window if one begins at the time at which the one before ends."""
+        window: list[Part] = []
+        for part in self.parts:
+            if window and window[-1].last[0] < part.first_ns:
+                yield EventColumns(tuple(window), self.scratch)
+                window = []
+            window.append(part)
+        if window:
+            yield EventColumns(tuple(window), self.scratch)
+
     def kinds(self, kind: int) -> list[int]:
         """Return the numbers under which events of a kind are here: without the flag, with it."""
         return [number for number in (kind, kind | UNFINISHED) if number in self.counts]

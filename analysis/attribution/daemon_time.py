@@ -1,5 +1,6 @@
 """What the client's download threads do for each job, and when a worker waits for the download of another request."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,19 @@ from cvtrace.analysis.joins.client_functions import confirm_shared
 from cvtrace.analysis.joins.fetches import Gets, Jobs, rows_of_jobs
 from cvtrace.analysis.joins.objects import CacheOpens
 from cvtrace.analysis.joins.requests import Requests
-from cvtrace.analysis.trace.intervals import Bools, Ints, Steps, covered, cut, disjoint, overlay, pick, ranges
+from cvtrace.analysis.trace.intervals import (
+    Bools,
+    Ints,
+    Steps,
+    covered,
+    cut,
+    disjoint,
+    empty,
+    narrow,
+    overlay,
+    pick,
+    ranges,
+)
 from cvtrace.analysis.trace.keys import file_key, pair_key, ranked
 from cvtrace.analysis.trace.recording import EventIndex, Recording
 from cvtrace.probes.events import Kind
@@ -19,6 +32,7 @@ NO_THREAD: Final = -1
 """Who asked for a download that no request needs."""
 
 NO_FILE: Final = -1
+NEVER: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -176,24 +190,66 @@ def _without_get(recording: Recording, jobs: Jobs, job: Ints) -> Spans:
     return _spans(job, np.ones(len(job), dtype=bool), parts)
 
 
+@dataclass(frozen=True)
+class _Turns:
+    """What download threads did, sorted by (thread, start), and when each of them went on to what is `next` (NEVER: it did not)."""
+
+    tid: Ints
+    start: Ints
+    end: Ints
+    kind: Ints
+    ret: Ints
+    a: Ints
+    next: Ints
+
+    def during(self, recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Ints, Ints]:
+        """Return (GET, turn) of all turns of its thread that it was received in, from the one before `first` on."""
+        active = np.flatnonzero(
+            (first < self.next.max(initial=0)) & (last > self.start.min(initial=NEVER)) & (last > first)
+        )
+        lanes, thread = recording.lanes(gets.downloader), gets.downloader[active]
+        places = lanes.at(self.tid, self.start)
+        begin = np.searchsorted(places, lanes.at(thread, first[active]), side="right") - 1
+        end = np.searchsorted(places, lanes.at(thread, last[active]), side="left")
+        which, turn = ranges(np.maximum(begin, 0), end)
+        get = active[which]
+        chosen = (self.tid[turn] == gets.downloader[get]) & (self.next[turn] > first[get])
+        return get[chosen], turn[chosen]
+
+
+def _turns(recording: Recording, gets: Gets, *kinds: Kind) -> Iterator[_Turns]:
+    """Return the turns of the threads that sent GETs, window by window; the last one of each thread comes with the next window."""
+    threads, names = np.unique(gets.downloader), ("tid", "start", "end", "kind", "ret", "a")
+    held = {name: empty() for name in names}
+    for rows in recording.windows(*kinds):
+        chosen = np.flatnonzero(np.isin(rows.tid, threads))
+        table = {name: np.concatenate([held[name], getattr(rows, name)[chosen]]) for name in names}
+        order = np.lexsort((table["start"], table["tid"]))
+        table = {name: column[order] for name, column in table.items()}
+        goes_on = np.append(table["tid"][1:] == table["tid"][:-1], False)[: len(order)]
+        following = np.append(table["start"][1:], 0)[: len(order)]
+        yield _Turns(**{name: column[goes_on] for name, column in table.items()}, next=following[goes_on])
+        held = {name: column[~goes_on] for name, column in table.items()}
+    yield _Turns(**held, next=np.full(len(held["tid"]), NEVER, dtype=np.int64))
+
+
 def _waits(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
     """Return when the download thread waited for further bytes while each GET was being received, and which GET."""
-    rows = recording.of(Kind.DAEMON_POLL, Kind.HTTP_RECV)
-    rows = rows.where(np.isin(rows.tid, np.unique(gets.downloader)))
-    waiting = EventIndex(recording, rows, rows.tid)
-    thread = gets.downloader
-    # Waits of one thread do not overlap: those that touch [first, last) are neighbours.
-    begin = np.maximum(waiting.asof_backward(thread, first), 0)
-    end = np.searchsorted(waiting.places, waiting.lanes.at(thread, last), side="left")
-    which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
-    start = np.maximum(waiting.rows.start[row], first[which])
-    stop = np.minimum(waiting.rows.end[row], last[which])
-    its_own = gets.descriptor[which] == waiting.rows.a[row]
-    same = waiting.rows.tid[row] == thread[which]
-    chosen = same & (stop > start) & (its_own | (waiting.rows.kind[row] == Kind.DAEMON_POLL))
-    which = which[chosen]
-    value = np.full(len(which), int(Class.NETWORK_TRANSFER), dtype=np.int64)
-    return Spans(gets.job[which], start[chosen], stop[chosen], value), which
+    parts = []
+    for turns in _turns(recording, gets, Kind.DAEMON_POLL, Kind.HTTP_RECV):
+        get, turn = turns.during(recording, gets, first, last)
+        start, stop = np.maximum(turns.start[turn], first[get]), np.minimum(turns.end[turn], last[get])
+        its_own = gets.descriptor[get] == turns.a[turn]
+        chosen = (stop > start) & (its_own | (turns.kind[turn] == Kind.DAEMON_POLL))
+        parts.append((get[chosen], start[chosen], stop[chosen]))
+    return _of_gets(gets, parts, Class.NETWORK_TRANSFER)
+
+
+def _of_gets(gets: Gets, parts: list[tuple[Ints, Ints, Ints]], value: Class) -> tuple[Spans, Ints]:
+    """Return the parts, each (GET, start, end), as spans of the GETs' jobs, and their GETs."""
+    get, start, end = (np.concatenate(column) for column in zip(*parts, strict=True))
+    value_of_all = np.broadcast_to(np.int64(value), get.shape)
+    return Spans(narrow(gets.job[get]), start, end, value_of_all), narrow(get)
 
 
 def _busy(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Spans, Ints]:
@@ -201,23 +257,23 @@ def _busy(recording: Recording, gets: Gets, first: Ints, last: Ints) -> tuple[Sp
 
     What a receive brought is handled right after it, until the thread turns to something else.
     """
-    rows = recording.of(
-        Kind.HTTP_RECV, Kind.HTTP_SEND, Kind.HTTP_CONNECT, Kind.DAEMON_POLL, Kind.HANDOVER_TAKEN, Kind.HANDOVER_DONE
+    kinds = (
+        Kind.HTTP_RECV,
+        Kind.HTTP_SEND,
+        Kind.HTTP_CONNECT,
+        Kind.DAEMON_POLL,
+        Kind.HANDOVER_TAKEN,
+        Kind.HANDOVER_DONE,
     )
-    rows = rows.where(np.isin(rows.tid, np.unique(gets.downloader)))
-    doing = EventIndex(recording, rows, rows.tid)
-    rows = doing.rows
-    same_thread = np.append(rows.tid[1:] == rows.tid[:-1], False)[: len(rows)]
-    until = np.where(same_thread, np.append(rows.start[1:], 0)[: len(rows)], rows.end)
-    thread = gets.downloader
-    begin = np.maximum(doing.asof_backward(thread, first), 0)
-    end = np.searchsorted(doing.places, doing.lanes.at(thread, last), side="left")
-    which, row = ranges(begin, np.where(last > first, end, begin).astype(np.int64))
-    start, stop = np.maximum(rows.start[row], first[which]), np.minimum(until[row], last[which])
-    handled = (rows.kind[row] == Kind.HTTP_RECV) & (rows.ret[row] > 0) & (rows.tid[row] == thread[which])
-    chosen = handled & (rows.a[row] != gets.descriptor[which]) & (stop > start)
-    value = np.full(int(chosen.sum()), int(Class.NETWORK_QUEUE), dtype=np.int64)
-    return Spans(gets.job[which[chosen]], start[chosen], stop[chosen], value), which[chosen]
+    parts = []
+    for turns in _turns(recording, gets, *kinds):
+        get, turn = turns.during(recording, gets, first, last)
+        until = np.where(turns.next < NEVER, turns.next, turns.end)
+        start, stop = np.maximum(turns.start[turn], first[get]), np.minimum(until[turn], last[get])
+        handled = (turns.kind[turn] == Kind.HTTP_RECV) & (turns.ret[turn] > 0)
+        chosen = handled & (turns.a[turn] != gets.descriptor[get]) & (stop > start)
+        parts.append((get[chosen], start[chosen], stop[chosen]))
+    return _of_gets(gets, parts, Class.NETWORK_QUEUE)
 
 
 @dataclass(frozen=True)

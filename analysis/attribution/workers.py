@@ -39,7 +39,7 @@ from cvtrace.analysis.joins.client_functions import jobs_asleep
 from cvtrace.analysis.joins.fetches import Jobs
 from cvtrace.analysis.joins.objects import CacheOpens
 from cvtrace.analysis.joins.requests import Requests
-from cvtrace.analysis.trace.intervals import Ints, Lanes, Steps, cut, disjoint, overlay, pick
+from cvtrace.analysis.trace.intervals import Ints, Lanes, Steps, cut, disjoint, narrow, overlay, pick
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind, Opcode
 
@@ -107,7 +107,7 @@ def workers(recording: Recording, requests: Requests, opens: CacheOpens, jobs: J
         Layer(shared.worker, shared.start, shared.end, int(Class.NETWORK_SHARED)),
     ]
     for spans in (time.spans, time.busy, time.waits):
-        layers.append(Layer(pick(jobs.worker, spans.job, -1), spans.start, spans.end, spans.value))
+        layers.append(Layer(narrow(pick(jobs.worker, spans.job, -1)), spans.start, spans.end, spans.value))
     job, start, end = jobs_asleep(recording, jobs)
     layers.append(Layer(pick(jobs.worker, job, -1), start, end, int(Class.NETWORK_QUEUE)))
     layers.append(_layer(recording.of(Kind.BACKOFF), Class.NETWORK_QUEUE))

@@ -110,6 +110,11 @@ class _OfKinds:
         return columns.column(number, "ts" if name == "start" else name)
 
 
+def _rows(columns: EventColumns, kinds: tuple[Kind, ...]) -> Rows:
+    table = _OfKinds(columns, [number for kind in kinds for number in columns.kinds(int(kind))])
+    return Rows(table, count=table.count)
+
+
 def _lengths(dur: Ints) -> Ints:
     """Cut lengths that are absurd; one of 2^63 and more is negative here."""
     return np.where(dur < 0, LONGEST_NS, np.minimum(dur, LONGEST_NS))
@@ -191,8 +196,12 @@ class Recording:
 
     def of(self, *kinds: Kind) -> Rows:
         """Return the events of these kinds."""
-        table = _OfKinds(self.columns, [number for kind in kinds for number in self.columns.kinds(int(kind))])
-        return Rows(table, count=table.count)
+        return _rows(self.columns, kinds)
+
+    def windows(self, *kinds: Kind) -> Iterator[Rows]:
+        """Return the events of these kinds, those of a stretch of time at once: for sums over a long trace."""
+        for columns in self.columns.windows():
+            yield _rows(columns, kinds)
 
     def every(self, thread: int) -> Iterator[tuple[int, Rows]]:
         """Return the events of a thread, kind by kind."""
