@@ -16,7 +16,7 @@ from cvtrace.analysis.joins.paths import CALLS
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Bools, Ints, empty, ints, narrow, numbered
 from cvtrace.analysis.trace.keys import file_key, first_page, high_half, page_count
-from cvtrace.analysis.trace.recording import Recording, Rows
+from cvtrace.analysis.trace.recording import Recording
 from cvtrace.probes.events import Kind, Opcode
 
 UNINTERRUPTIBLE: Final = 2
@@ -83,36 +83,12 @@ def fault_spans(recording: Recording, requests: Requests, waits: Spans, request:
 
 def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints, tids: Ints) -> _Steps:
     """Put everything that tells of the threads' faults in one order."""
-    pages = recording.of(Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ)
-    calls = recording.of(*OUTSIDE)
-    sends = recording.of(Kind.FUSE_SEND)
-    off = recording.of(Kind.OFFCPU)
-    _, file = numbered(_file(pages))
-    asleep = (off.c != 0) & ((off.c & UNINTERRUPTIBLE) == 0)
-    reads = (request >= 0) & requests.is_(Opcode.READ)[np.maximum(request, 0)] if len(requests) else request >= 0
-    is_read = high_half(sends.c) == Opcode.READ
     parts = [
-        _part(
-            tids,
-            pages.tid,
-            pages.start,
-            kind=pages.kind,
-            file=file,
-            page=first_page(pages.c),
-            pages=page_count(pages.c),
-        ),
-        _part(tids, calls.tid, calls.start),
-        _part(tids, calls.tid, calls.end),
-        _part(tids, sends.tid, sends.start, inside=is_read, reading=is_read),
-        _part(tids, off.tid[asleep], off.start[asleep]),
-        _part(
-            tids,
-            waits.tid[reads],
-            waits.start[reads],
-            length=(waits.end - waits.start)[reads],
-            inside=True,
-            reading=True,
-        ),
+        _of_pages(recording, tids),
+        *_of_calls(recording, tids),
+        _of_sends(recording, tids),
+        _of_sleeps(recording, tids),
+        _of_waits(requests, waits, request, tids),
     ]
     table = {name: np.concatenate([part.pop(name) for part in parts]) for name in tuple(parts[0])}
     order = np.lexsort((table["time"], table["lane"]))
@@ -127,6 +103,36 @@ def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints
     )
 
 
+def _of_pages(recording: Recording, tids: Ints) -> dict[str, Ints]:
+    pages = recording.of(Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ)
+    _, file = numbered(file_key(pages.a, pages.b))
+    first, count = narrow(first_page(pages.c)), narrow(page_count(pages.c))
+    return _part(tids, pages.tid, pages.start, kind=pages.kind, file=file, page=first, pages=count)
+
+
+def _of_calls(recording: Recording, tids: Ints) -> tuple[dict[str, Ints], dict[str, Ints]]:
+    calls = recording.of(*OUTSIDE)
+    return _part(tids, calls.tid, calls.start), _part(tids, calls.tid, calls.end)
+
+
+def _of_sends(recording: Recording, tids: Ints) -> dict[str, Ints]:
+    sends = recording.of(Kind.FUSE_SEND)
+    is_read = high_half(sends.c) == Opcode.READ
+    return _part(tids, sends.tid, sends.start, inside=is_read, reading=is_read)
+
+
+def _of_sleeps(recording: Recording, tids: Ints) -> dict[str, Ints]:
+    off = recording.of(Kind.OFFCPU)
+    off = off.where((off.c != 0) & ((off.c & UNINTERRUPTIBLE) == 0))
+    return _part(tids, off.tid, off.start)
+
+
+def _of_waits(requests: Requests, waits: Spans, request: Ints, tids: Ints) -> dict[str, Ints]:
+    reads = (request >= 0) & requests.is_(Opcode.READ)[np.maximum(request, 0)] if len(requests) else request >= 0
+    start, end = waits.start[reads], waits.end[reads]
+    return _part(tids, waits.tid[reads], start, length=end - start, inside=True, reading=True)
+
+
 def _part(tids: Ints, tid: Ints, time: Ints, **columns: Ints | Bools | int) -> dict[str, Ints]:
     """Return the steps of the threads `tids` among these, as columns of `_Steps`."""
     lane = np.minimum(np.searchsorted(tids, tid), len(tids) - 1)
@@ -135,10 +141,6 @@ def _part(tids: Ints, tid: Ints, time: Ints, **columns: Ints | Bools | int) -> d
     for name, value in {**NOTHING, **columns}.items():
         table[name] = narrow(ints(np.broadcast_to(np.asarray(value), tid.shape)[chosen]))
     return table
-
-
-def _file(pages: Rows) -> Ints:
-    return file_key(pages.a, pages.b)
 
 
 def _reach(steps: _Steps, first: Ints, following: Ints) -> Ints:
