@@ -1,14 +1,18 @@
 """Bytes of files that the target itself used, as far as the kernel tells: pages it read, faulted on or had mapped in."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from cvtrace.analysis.joins.requests import Requests
 from cvtrace.analysis.trace.intervals import Ints, match, pick
 from cvtrace.analysis.trace.keys import PAGE, file_key, first_page, page_count
-from cvtrace.analysis.trace.recording import Recording
+from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind
+
+PAGES: Final = (Kind.PAGE_READ, Kind.FAULT, Kind.PAGE_MAP)
 
 
 def connection_of_device(recording: Recording, device: Ints) -> Ints:
@@ -36,7 +40,16 @@ class UsedRanges:
 
 def used_ranges(recording: Recording) -> UsedRanges:
     """Gather the events of pages of the target."""
-    rows = recording.of(Kind.PAGE_READ, Kind.FAULT, Kind.PAGE_MAP)
+    return _ranges(recording, recording.of(*PAGES))
+
+
+def used_in_windows(recording: Recording) -> Iterator[UsedRanges]:
+    """Gather the events of pages of the target, those of a stretch of time at once: for sums over a long trace."""
+    for rows in recording.windows(*PAGES):
+        yield _ranges(recording, rows)
+
+
+def _ranges(recording: Recording, rows: Rows) -> UsedRanges:
     first = first_page(rows.c)
     count = np.where(rows.kind == Kind.FAULT, 1, np.maximum(page_count(rows.c), 1))
     return UsedRanges(

@@ -14,12 +14,12 @@ import numpy as np
 from cvtrace.analysis.attribution.path import add_by_request
 from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import BLOCKED_ON_CVMFS
-from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
+from cvtrace.analysis.joins.bytes_used import file_of, used_in_windows
 from cvtrace.analysis.joins.cache_use import FETCHED, HIT, SHARED, cached_since
 from cvtrace.analysis.joins.requests import DIRECT_IO
 from cvtrace.analysis.storage.file_map import LARGEST_FILE, Axis, FileMap, union
 from cvtrace.analysis.storage.reloads import suffix
-from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, match, pick
+from cvtrace.analysis.trace.intervals import Bools, Ints, add_by_group, empty, match, pick
 from cvtrace.probes.events import Opcode
 
 KINDS: Final = ("file", "chunk", "catalog", "certificate", "history", "metainfo", "")
@@ -196,13 +196,21 @@ def _sizes(study: Study, count: int) -> Ints:
     return size
 
 
+def used_bytes(study: Study) -> tuple[Ints, Ints, Ints]:
+    """Return (file, start, end) of the pages that the target read or had mapped in, each once."""
+    parts = [(empty(), empty(), empty())]
+    for pages in used_in_windows(study.recording):
+        parts.append(union(Axis.of(pages.file, pages.end), pages.file, pages.start, pages.end))
+    file, start, end = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return union(Axis.of(file, end), file, start, end)
+
+
 def requested_bytes_of_chunks(study: Study, table: Chunks) -> Ints:
     """Return the bytes of pages of each object that the target read or had mapped in, each once."""
-    pages = used_ranges(study.recording)
     known = np.flatnonzero(table.offset >= 0)
     axis = Axis.of(table.file[known], table.end[known])
     placed = FileMap.of(axis, table.file[known], table.offset[known], table.end[known], known)
-    pieces = placed.split(*union(axis, pages.file, pages.start, pages.end))
+    pieces = placed.split(*union(axis, *used_bytes(study)))
     return add_by_group(pieces.value, pieces.end - pieces.start, len(table))
 
 
@@ -211,7 +219,8 @@ def requested_bytes_of_files(study: Study, file: Ints) -> Ints:
 
     What goes past the page cache is asked for by the READs themselves. The end of a file is known from a READ that brought less than it asked for.
     """
-    pages, requests = used_ranges(study.recording), study.requests
+    requests = study.requests
+    used_file, used_start, used_end = used_bytes(study)
     place = match(file, file_of(requests))
     short = (
         requests.reads
@@ -222,9 +231,9 @@ def requested_bytes_of_files(study: Study, file: Ints) -> Ints:
     )
     size = np.full(len(file) + 1, HUGE, dtype=np.int64)
     np.minimum.at(size, place[short], (requests.offset + requests.read_bytes)[short])
-    end = np.minimum(pages.end, size[match(file, pages.file)])
+    end = np.minimum(used_end, size[match(file, used_file)])
     read, begin, stop = _direct(study)
-    of_page, first = np.concatenate([pages.file, read]), np.concatenate([pages.start, begin])
+    of_page, first = np.concatenate([used_file, read]), np.concatenate([used_start, begin])
     end = np.concatenate([end, stop])
     axis = Axis.of(file, end)
     of, start, stop = union(axis, of_page, first, end)

@@ -74,8 +74,10 @@ class FileMap:
 
 
 def union(axis: Axis, file: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return (file, start, end) of disjoint ranges that together are the bytes of the given ones, each once."""
+    """Return (file, start, end) of ranges that do not touch each other, and together are the bytes of the given ones, each once."""
     begin, stop = axis.at(file, start), axis.at(file, end)
     known = begin >= 0
     _, begin, stop = disjoint(begin[known], stop[known])
+    goes_on = begin[1:] == stop[:-1]
+    begin, stop = begin[np.append(True, ~goes_on)[: len(begin)]], stop[np.append(~goes_on, True)[: len(stop)]]
     return axis.file(begin), axis.offset(begin), axis.offset(begin) + (stop - begin)

@@ -13,14 +13,15 @@ from cvtrace.analysis.contract.storage_schema import Fetch, File
 from cvtrace.analysis.evidence.client_calls import client_numbers
 from cvtrace.analysis.evidence.complete import Evidence
 from cvtrace.analysis.evidence.verdict import answer_of_phase
-from cvtrace.analysis.joins.bytes_used import file_of, used_ranges
+from cvtrace.analysis.joins.bytes_used import file_of, used_in_windows
 from cvtrace.analysis.joins.client_counters import BYTES, FETCHES, READS
 from cvtrace.analysis.joins.fetches import is_proxied
 from cvtrace.analysis.joins.phases import DECODE, life
 from cvtrace.analysis.storage.access import access
 from cvtrace.analysis.storage.chunks import blocked_ns, requested_bytes_of_files
+from cvtrace.analysis.storage.file_map import Axis, union
 from cvtrace.analysis.storage.tables import Tables
-from cvtrace.analysis.trace.intervals import Ints, add_by_group, covered, numbered, pick
+from cvtrace.analysis.trace.intervals import Ints, add_by_group, covered, empty, numbered, pick
 from cvtrace.analysis.trace.keys import PAGE, address_text, file_key
 from cvtrace.probes.events import Kind, Opcode
 
@@ -148,19 +149,30 @@ def _page_cache_bytes(study: Study) -> Ints:
     Both kinds of event tell the range asked for: of a fault-around, some pages may not have been there.
     """
     count, requests = len(study.phases.names), study.requests
-    pages = used_ranges(study.recording)
-    row = np.where(pages.kind == Kind.FAULT, -1, study.phases.row_at(pages.tid, pages.when))
-    of_phase = np.flatnonzero(row >= 0)
+    row, page_file, first, last = _touched(study)
     read = np.flatnonzero(requests.is_(Opcode.READ) & (study.request_phase >= 0) & (requests.offset >= 0))
-    first, last = pages.start[of_phase] // PAGE, pages.end[of_phase] // PAGE
     first_read = requests.offset[read] // PAGE
     end_read = -(-(requests.offset[read] + requests.read_bytes[read]) // PAGE)
-    files, file = numbered(np.concatenate([pages.file[of_phase], file_of(requests)[read]]))
-    group = np.concatenate([row[of_phase], study.request_phase[read]]) * len(files) + file
+    files, file = numbered(np.concatenate([page_file, file_of(requests)[read]]))
+    group = np.concatenate([row, study.request_phase[read]]) * len(files) + file
     groups = count * max(len(files), 1)
     touched_or_read = covered(group, np.concatenate([first, first_read]), np.concatenate([last, end_read]), groups)
-    only_read = covered(group[len(of_phase) :], first_read, end_read, groups)
+    only_read = covered(group[len(row) :], first_read, end_read, groups)
     return np.asarray((touched_or_read - only_read).reshape(count, -1).sum(axis=1) * PAGE, dtype=np.int64)
+
+
+def _touched(study: Study) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return the pages that the target touched in each phase, each once: phase (row), file, first page and the one behind the last."""
+    parts = [(empty(), empty(), empty(), empty())]
+    for pages in used_in_windows(study.recording):
+        row = np.where(pages.kind == Kind.FAULT, -1, study.phases.row_at(pages.tid, pages.when))
+        for phase in np.unique(row[row >= 0]).tolist():
+            chosen = row == phase
+            file, first, last = pages.file[chosen], pages.start[chosen] // PAGE, pages.end[chosen] // PAGE
+            file, first, last = union(Axis.of(file, last), file, first, last)
+            parts.append((np.full(len(file), phase, dtype=np.int64), file, first, last))
+    row, file, first, last = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return row, file, first, last
 
 
 def token_rows(study: Study) -> tuple[Token, ...]:
