@@ -15,7 +15,7 @@ from benchmarks.tracers import ENVIRONMENT
 from cvtrace.tracer.room import available_bytes
 
 SIZES: Final = (10_000_000, 30_000_000, 100_000_000)
-BYTES_PER_EVENT: Final = 200
+BYTES_PER_EVENT: Final = 100
 """What a report takes at most, for the decision whether this machine can make it."""
 MOST_S, MOST_BYTES = 200.0, 4e9
 """Of the largest one."""

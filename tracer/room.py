@@ -8,8 +8,8 @@ from typing import Final
 from cvtrace.probes.events import TEXT
 from cvtrace.tracer.errors import TraceTooLarge
 
-EVENT_BYTES: Final = 160
-"""The least that a report takes of memory for each event; a report of everything takes about 190 (docs/benchmarks.md)."""
+EVENT_BYTES: Final = 60
+"""The least that a report takes of memory for each event of a long trace; a report of everything takes about 90 (docs/benchmarks.md)."""
 TEXT_BYTES: Final = 2 * TEXT.itemsize
 BYTES_PER_ROW: Final = 0.25
 """The least that events take on disk: measured are 6 bytes, with nothing but equal distances in time some 0.3."""
