@@ -50,8 +50,14 @@ symbol = "mine_step"
 phase = "decode"
 """
 BY_HAND = """
-import ctypes, sys
+import ctypes, sys, time
 mine = ctypes.CDLL(sys.argv[1])
+# A uprobe puts a breakpoint at the begin of each function: it is attached some milliseconds after the library was opened.
+addresses = [ctypes.cast(getattr(mine, name), ctypes.c_void_p).value for name in ("mine_load", "mine_step")]
+deadline = time.monotonic() + 20
+while any(ctypes.string_at(address, 1) != b"\\xcc" for address in addresses):
+    assert time.monotonic() < deadline, "no probe was attached"
+    time.sleep(0.001)
 assert mine.mine_load(sys.argv[2].encode()) >= 0
 for number in range(6):
     mine.mine_step(number)
@@ -83,11 +89,10 @@ def test_functions_of_a_library_of_ones_own_are_phases(workdir: Path, mount: Pat
     trace = trace_of(result)
     report = analyse(trace)
     rows = {row.name: row for row in report.phases}
-    if kind == "linked":  # nothing is told of a library that is loaded a moment before it is called
-        assert trace.meta["missing"] == [], trace.meta["missing"]
-        assert rows["load"].wall_s >= 0.005
-        assert rows["load"].count == 1
-        assert report.verdict.tokens == 6
+    assert [each for each in trace.meta["missing"] if "onnxruntime-genai" not in each] == []
+    assert rows["load"].wall_s >= 0.005
+    assert rows["load"].count == 1
+    assert report.verdict.tokens == 6
     assert report.verdict.question == "generation"
     assert report.verdict.generation_hits_cvmfs == "yes"
     assert rows["decode"].fuse_reads
