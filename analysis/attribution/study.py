@@ -120,6 +120,7 @@ def _study_of(trace: Trace) -> Study:
     life = phases(events)
     unobserved = unobserved_requests(events)
     use = cache_use(events, fuse_requests, opens, jobs)
+    give_back(len(events))
     # Where the time went: in the clients' workers, in the target's threads, and on the critical path through both.
     time_of_jobs = job_time(events, jobs, gets)
     work = workers(events, fuse_requests, opens, jobs, time_of_jobs)

@@ -13,6 +13,7 @@ from cvtrace.analysis.joins.unobserved_requests import UnobservedRequests, waite
 from cvtrace.analysis.trace.intervals import Bools, Ints, disjoint, match, pick
 from cvtrace.analysis.trace.recording import Recording, Rows
 from cvtrace.probes.events import Kind
+from cvtrace.tracer.allocator import give_back
 
 UNINTERRUPTIBLE: Final = 2
 
@@ -68,6 +69,7 @@ def waits(recording: Recording, requests: Requests, calls: Calls, unobserved: Un
 def _on_pages(
     recording: Recording, requests: Requests, calls: Calls, waits: Spans, request: Ints
 ) -> tuple[tuple[Rows | Spans, Class], ...]:
+    give_back(len(recording))
     touching = (calls.rows.kind == Kind.SYS_READ) | (calls.rows.kind == Kind.SYS_OPEN)
     return (
         (fault_spans(recording, requests, waits, request), Class.CACHE_PAGE),

@@ -24,6 +24,7 @@ from cvtrace.analysis.summary.rows import fetch_rows, file_rows, phase_rows, tok
 from cvtrace.analysis.summary.table_rows import cache_row, chunk_rows, fetching_row, layer_rows, tensor_rows
 from cvtrace.analysis.summary.trace_info import overlapping_phases, trace_info
 from cvtrace.analysis.whatif.whatif import what_if
+from cvtrace.tracer.allocator import give_back
 from cvtrace.tracer.store import Trace
 
 
@@ -49,7 +50,9 @@ def full_analysis(
     """Return the report on a trace with the tables behind it, for outputs that draw them. As `analyse` otherwise."""
     with sensible_times(trace):
         study = study_of(trace)  # joins/ and attribution/: what happened, where the time went
+        give_back(len(study.recording))
         tables = storage_tables(study, headers)  # storage/: which bytes, and why
+        give_back(len(study.recording))
         return Analysis(study, tables, report_of(study, tables, options))
 
 
