@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cvtrace
 from cvtrace.lab.errors import LabError
@@ -14,6 +14,8 @@ from cvtrace.lab.stack import processes
 from cvtrace.lab.stack.state import Options, StateFolder
 
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 108 bytes
+STARTS_S: Final = 300.0
+"""Its start takes a second, an emulated machine on a busy host a minute; one that ends is noticed at once."""
 
 
 def status(state: StateFolder) -> dict[str, Any] | None:
@@ -45,8 +47,9 @@ def start(state: StateFolder, options: Options) -> dict[str, Any]:
         reply = status(state)
         return reply is not None or not processes.is_running(pid)
 
-    processes.wait_until(is_decided, 30.0)
+    processes.wait_until(is_decided, STARTS_S)
     if reply is None:
+        processes.stop(pid, "the origin")
         words = state.origin_log.read_text(errors="replace").strip().splitlines()
         raise LabError(f"the origin did not start: {words[-1] if words else f'see {state.origin_log}'}")
     return reply
