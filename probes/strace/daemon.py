@@ -25,6 +25,11 @@ TRANSACTION: Final = (b"/txn/", b"\\x2f\\x74\\x78\\x6e\\x2f")
 PPOLL_TIMEOUT: Final = re.compile(rb", (\d+), (?:NULL|\{tv_sec=(\d+), tv_nsec=(\d+)\})")
 PORT: Final = re.compile(rb"htons\((\d+)\)")
 
+LATE_NS: Final = 60 * 10**9
+"""Within this time of a request the target's log reports the end of its thread. Later, the number may be another thread's."""
+MOST_UNDECIDED: Final = 20_000
+"""Threads whose names are kept until it is known whose they are; the oldest are dropped."""
+
 LRU_INSERTS: Final = frozenset({wire.LRU_INSERT, wire.LRU_INSERT_VOLATILE})
 
 
@@ -44,29 +49,34 @@ class DaemonTranslator(Translator):
         super().__init__(realtime_offset_ns=realtime_offset_ns, tgids=tgids, default_tgid=default_tgid)
         self._requests: dict[tuple[int, int], tuple[int, int, decode.Request]] = {}
         self.is_target: Callable[[int, int], bool | None] = lambda pid, ts: True
-        """Tells whether a number was at a time (ns) that of a thread of the target, None if that will be known at the next `decide`."""
+        """Tells whether a number was at a time (ns) that of a thread of the target, None if only `decide` can know that."""
         self._askers: dict[int, Asker] = {}
         """Who sent the last request that a worker read."""
-        self._undecided: list[tuple[Asker, Kind, int, int, bytes, int]] = []
-        """Names, as arguments of `_name`."""
+        self._undecided: dict[int, list[tuple[Asker, Kind, int, int, bytes, int]]] = {}
+        """Number of a thread -> names, as arguments of `_name`."""
         self._waiting: set[int] = set()
         """Workers that handed a job over and have not read its result."""
 
     def finish(self, end_ns: int | None = None) -> None:
         """Emit every call that has not returned and every request that was not answered as UNFINISHED."""
         super().finish(end_ns)
-        self.decide()
         end = max(self.parser.last_ns, end_ns or 0)
+        last_askers = [names[-1][0] for names in self._undecided.values()]
+        self.decide({asker.pid: asker.ts for asker in last_askers if self.is_target(*asker)})
+        self._undecided.clear()
         for (tgid, _), (ts, tid, request) in self._requests.items():
             self._fuse_daemon(ts, max(0, end - ts), tgid, tid, request, None)
         self._requests.clear()
 
-    def decide(self) -> None:
-        """Keep the names that proved to be the target's, and drop the others of those that were undecided."""
-        undecided, self._undecided = self._undecided, []
-        for name in undecided:
-            self._name(*name)
-        self._undecided.clear()
+    def decide(self, ended_ns: Mapping[int, int]) -> None:
+        """Keep the names that threads of the target looked up before they ended: number -> when, ns.
+
+        strace reports an end when it runs again, which takes a while on a busy machine.
+        """
+        for tid in ended_ns.keys() & self._undecided.keys():
+            for asker, kind, ts, worker, name, size in self._undecided.pop(tid):
+                if asker.ts <= ended_ns[tid] <= asker.ts + LATE_NS:
+                    self.columns.text(kind, ts, worker, name, size)
 
     def _name(self, asker: Asker, kind: Kind, ts: int, tid: int, name: bytes, size: int) -> None:
         """Emit a name if the target asked for it: what others ask for stays out of a trace."""
@@ -74,7 +84,9 @@ class DaemonTranslator(Translator):
         if is_target:
             self.columns.text(kind, ts, tid, name, size)
         elif is_target is None:
-            self._undecided.append((asker, kind, ts, tid, name, size))
+            self._undecided.setdefault(asker.pid, []).append((asker, kind, ts, tid, name, size))
+            if len(self._undecided) > MOST_UNDECIDED:
+                del self._undecided[next(iter(self._undecided))]
 
     def _handlers(self) -> dict[bytes, Handler]:
         handlers: dict[bytes, Handler] = {

@@ -172,9 +172,12 @@ class StraceProbe:
         return False
 
     def _drain(self, stream: Stream, lines: list[bytes]) -> tuple[Events, Texts]:
-        if isinstance(stream.translator, DaemonTranslator):
-            stream.translator.decide()
         stream.translator.parser.feed(lines)
+        if isinstance(stream.translator, TargetTranslator):
+            ended_ns = stream.translator.take_ended()
+            for each in self._streams:
+                if isinstance(each.translator, DaemonTranslator):
+                    each.translator.decide(ended_ns)
         if self._stopped:
             stream.translator.finish(self._end_ns)
             stream.finished = True

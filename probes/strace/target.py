@@ -72,6 +72,10 @@ class TargetTranslator(Translator):
         """Return the processes that the log has threads of that have not ended."""
         return self._threads.processes()
 
+    def take_ended(self) -> dict[int, int]:
+        """Return the threads that ended since the last call, and when, ns."""
+        return self._threads.take_ended()
+
     # Files
 
     def _open(self, tid: int, ts: int, arguments: bytes, ret: int | None, dur: int) -> None:

@@ -22,6 +22,7 @@ class Threads:
         """Threads that live and began a line. Without `--pidns-translation` clone returns numbers of the caller's PID namespace."""
         self._ended: dict[int, int] = {}
         """When each thread that is gone ended, ns."""
+        self._newly_ended: dict[int, int] = {}
         self._default = default
 
     def tgid(self, tid: int, parser: LineParser) -> int:
@@ -45,7 +46,12 @@ class Threads:
         """Forget a thread that ended at `ts` ns: its number may come again, as that of somebody else's thread."""
         self._tgids.pop(tid, None)
         self._named.discard(tid)
-        self._ended[tid] = ts
+        self._ended[tid] = self._newly_ended[tid] = ts
+
+    def take_ended(self) -> dict[int, int]:
+        """Return the threads that ended since the last call, and when, ns."""
+        ended, self._newly_ended = self._newly_ended, {}
+        return ended
 
     def had(self, tid: int, ts: int) -> bool:
         """Return whether a thread that began lines of the log had this number at `ts` ns."""

@@ -55,25 +55,47 @@ LOOKED_UP = r'"0\0\0\0\1\0\0\0\26\0\0\0\0\0\0\0\22\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0
 ASKER = 0x4D47
 
 
-@pytest.mark.parametrize(
-    ("answers", "expected"), [([True], 1), ([False], 0), ([None, True], 1), ([None, False], 0), ([None, None, True], 0)]
-)
-def test_a_looked_up_name_is_kept_if_its_thread_belongs_to_the_target(
-    answers: list[bool | None], expected: int
-) -> None:
-    # GIVEN a daemon's log, and what is known of the asker when the log is read, and then
+def daemon_with_a_lookup(answers: list[bool | None]) -> DaemonTranslator:
+    """Return a translator that has read one LOOKUP, at 1 s, with what is known of its thread then, and at the end."""
     replies = iter(answers)
     translator = DaemonTranslator(realtime_offset_ns=0, tgids=None)
     translator.is_target = lambda tid, ts: next(replies) if (tid, ts) == (ASKER, 10**9) else None
     translator.parser.feed([f"7 0.9 read({FUSE}, {LOOKED_UP}, 1052672) = 48 <0.1>".encode()])
+    return translator
 
-    # WHEN the next lines are about to be read, and at the end
-    translator.decide()
+
+@pytest.mark.parametrize(
+    ("answers", "expected"), [([True], 1), ([False], 0), ([None, True], 1), ([None, False], 0), ([None, None], 0)]
+)
+def test_a_looked_up_name_is_kept_if_its_thread_belongs_to_the_target(
+    answers: list[bool | None], expected: int
+) -> None:
+    # GIVEN a daemon's log / WHEN it ends
+    translator = daemon_with_a_lookup(answers)
     translator.finish()
 
     # THEN the request is kept in any case
     events, texts = translator.columns.take()
     assert events["kind"].tolist() == [Kind.FUSE_DAEMON | UNFINISHED]
+    assert texts["text"].tolist() == [b"w.onnx"] * expected
+
+
+@pytest.mark.parametrize(
+    ("thread", "ended_s", "expected"), [(ASKER, 5, 1), (ASKER, 0.5, 0), (ASKER, 70, 0), (ASKER + 1, 5, 0)]
+)
+def test_a_name_is_kept_until_the_targets_log_reports_the_end_of_its_thread(
+    thread: int, ended_s: float, expected: int
+) -> None:
+    # GIVEN a thread that has ended, and a target's strace that does not run for a while
+    translator = daemon_with_a_lookup([None, None])
+    for _ in range(10):
+        translator.decide({})
+
+    # WHEN it runs again, and its log says which thread ended when
+    translator.decide({thread: int(ended_s * 1e9)})
+
+    # THEN the name is kept if that thread lived when it looked the name up, and not if its number had gone round
+    _, texts = translator.columns.take()
     assert texts["text"].tolist() == [b"w.onnx"] * expected
 
 
