@@ -38,7 +38,7 @@ def _table(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         injected_s, found_s = line["injected_s"], line["found_s"]
         rows.append(
-            f"| {line['what']} | `{line['class_']}` | {injected_s:.3f} s | {found_s:.3f} s | {found_s / injected_s - 1:+.1%} |"
+            f"| {line['delay']} | `{line['class_']}` | {injected_s:.3f} s | {found_s:.3f} s | {found_s / injected_s - 1:+.1%} |"
         )
     return "\n".join(rows)
 
