@@ -13,6 +13,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,8 @@ from cvtrace.probes.strace.translator import Translator
 from cvtrace.probes.trusted import trusted_program
 
 ATTACH_S: Final = 15.0
+SETTLE_S: Final = 1.0
+"""How long the threads of a daemon may take to wait for requests again; one that computes or waits for a disk does not."""
 DETACH_S: Final = 10.0
 GRACE_S: Final = 2.0
 """How long strace may take to end by itself after its target did."""
@@ -224,6 +227,7 @@ class StraceProbe:
         if tracer := processes.tracer_of(pid):
             raise CannotObserve(f"process {pid} is already traced by process {tracer}: end that one first")
         reading, writing = os.pipe2(os.O_CLOEXEC)
+        stops = processes.stops_of(pid)
         with tempfile.TemporaryFile() as complaints:
             try:
                 process = subprocess.Popen(
@@ -239,6 +243,8 @@ class StraceProbe:
             stopped = processes.is_stopped(pid)
             self._streams.append(Stream(self._reader.add(reading), translator, process, pid, stopped))
             _wait_attached(process, pid)
+            if isinstance(translator, DaemonTranslator):
+                _wait(lambda: processes.have_settled(pid, stops), process, SETTLE_S)
             if process.poll() is not None or processes.tracer_of(pid) != process.pid:
                 complaints.seek(0)
                 raise CannotObserve(_why_not(pid, complaints.read().decode(errors="replace")))
@@ -321,11 +327,13 @@ def realtime_offset_ns() -> int:
 
 def _wait_attached(process: subprocess.Popen[bytes], pid: int) -> None:
     """Wait until strace traces every thread, or has given up."""
-    deadline = time.monotonic() + ATTACH_S
-    while time.monotonic() < deadline and process.poll() is None:
-        tids = processes.task_ids(pid)
-        if not tids or all(processes.tracer_of(tid) == process.pid for tid in tids):
-            return
+    _wait(lambda: all(processes.tracer_of(tid) == process.pid for tid in processes.task_ids(pid)), process, ATTACH_S)
+
+
+def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for a condition while strace runs, for so long at most."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(STEP_S)
 
 

@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import Final
 
+STOPS: Final = 3
+"""How often a waiting thread gives up its CPU until strace observes its call: two stops, and the wait that goes on."""
 YAMA: Final = Path("/proc/sys/kernel/yama/ptrace_scope")
 
 
@@ -35,6 +37,20 @@ def status_field(tid: int, field: str) -> str:
 def tracer_of(tid: int) -> int:
     """Return the process that traces a thread, 0 if there is none."""
     return int(status_field(tid, "TracerPid") or 0)
+
+
+def stops_of(pid: int) -> dict[int, int]:
+    """Return how often each thread of a process gave up its CPU by itself; it does so at each stop for a tracer, too."""
+    return {tid: int(status_field(tid, "voluntary_ctxt_switches") or 0) for tid in task_ids(pid)}
+
+
+def have_settled(pid: int, before: dict[int, int]) -> bool:
+    """Return whether every thread that waited in a system call when strace attached waits there again, now observed.
+
+    It stopped to be attached, stopped again as the call began anew, and waits. Until then it may return from the
+    call that strace has not seen begin, with a request of FUSE for example.
+    """
+    return all(stops >= before.get(tid, -STOPS) + STOPS for tid, stops in stops_of(pid).items())
 
 
 def is_running(pid: int) -> bool:

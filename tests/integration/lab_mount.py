@@ -16,6 +16,7 @@ from cvtrace.lab.errors import LabError
 from cvtrace.lab.origin import AccessEntry, Injection, Origin, read_access_log
 from cvtrace.lab.publish import Published, publish
 from cvtrace.lab.stack import drop_mount_cache
+from cvtrace.probes.strace import processes
 
 FQRN = "test.example.org"
 
@@ -81,10 +82,10 @@ class Lab:
         cache: Path | None = None,
         retries: int = 1,
         url: str | None = None,
-        timeout_s: float = 2,
+        timeout_s: float = 20,
         like: str = DEFAULT_RELEASE,
     ) -> Iterator[LabMount]:
-        """Mount with little patience, what the origin serves or what is at `url`."""
+        """Mount what the origin serves or what is at `url`. `timeout_s`: an origin on a busy machine may be without a CPU for seconds."""
         mountpoint = self.folder / "mnt"
         mountpoint.mkdir(exist_ok=True)
         configuration = configure(
@@ -142,6 +143,7 @@ def lab(
 @contextlib.contextmanager
 def strace(pid: int, log: Path) -> Iterator[None]:
     """Trace all threads of a process into a log."""
+    stops = processes.stops_of(pid)
     tracer = subprocess.Popen(
         ["strace", "-f", "-ttt", "-T", "-yy", "-xx", "-s", "128", "-o", str(log), "-p", str(pid)],
         stderr=subprocess.PIPE,
@@ -154,6 +156,7 @@ def strace(pid: int, log: Path) -> Iterator[None]:
 
     try:
         wait_until(attached, "strace attached to every thread")
+        wait_until(lambda: processes.have_settled(pid, stops), "every thread waits for requests again")
         yield
     finally:
         tracer.terminate()
