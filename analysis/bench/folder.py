@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from cvtrace.analysis.bench.schema import (
     CLASS_COLUMNS,
+    METRICS,
     SCHEMA,
     VERSION,
     Bench,
@@ -135,9 +136,8 @@ def _info(meta: dict[str, Any]) -> BenchInfo:
 
 
 def _results(meta: dict[str, Any]) -> tuple[tuple[SummaryRow, ...], tuple[TracingCost, ...], tuple[Law, ...]]:
-    metrics = ("load_s", "first_token_s", "tokens_per_s", "total_s")
     summary = tuple(
-        SummaryRow(**{**row, **{name: _statistic(row[name]) for name in metrics}}) for row in meta.get("summary", ())
+        SummaryRow(**{**row, **{name: _statistic(row[name]) for name in METRICS}}) for row in meta.get("summary", ())
     )
     return summary, tuple(TracingCost(**row) for row in meta.get("cost", ())), tuple(map(_law, meta.get("laws", ())))
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cvtrace.analysis.contract.classes import LABELS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCHEMA: Final = "cvtrace-bench"
 VERSION: Final = 1
@@ -240,12 +237,6 @@ class Bench:
     summary: tuple[SummaryRow, ...]
     cost: tuple[TracingCost, ...]
     laws: tuple[Law, ...]
-
-    def frame(self) -> pd.DataFrame:
-        """Return the runs as a table, with the columns of runs.csv."""
-        import pandas as pd
-
-        return pd.DataFrame([run.row() for run in self.runs])
 
     def as_json(self) -> dict[str, Any]:
         """Return what bench.json holds."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cvtrace.analysis.comparison.statistics import Change, Floats, Key, change_of, intervals, median, too_few
+from cvtrace.analysis.comparison.statistics import Change, Floats, Key, change_of, intervals, median, number, too_few
 from cvtrace.analysis.contract.classes import GROUP_COLUMNS, LABELS
 from cvtrace.analysis.contract.columns import PHASES
 from cvtrace.analysis.contract.quantities import script
@@ -159,12 +159,8 @@ def _units(reports: Sequence[Report]) -> dict[Key, str]:
 def _table(reports: Sequence[Report], units: dict[Key, str]) -> Floats:
     """Return the figures, shape (runs, figures); NaN where not observed."""
     return np.array(
-        [[_nan(figures.get(key)) for key in units] for figures in map(_figures, reports, [units] * len(reports))]
+        [[number(figures.get(key)) for key in units] for figures in map(_figures, reports, [units] * len(reports))]
     )
-
-
-def _nan(value: float | None) -> float:
-    return np.nan if value is None else float(value)
 
 
 def _figures(report: Report, units: dict[Key, str]) -> dict[Key, float | None]:

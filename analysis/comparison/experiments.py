@@ -10,7 +10,7 @@ import numpy as np
 from cvtrace.analysis.bench.names import cell_name
 from cvtrace.analysis.bench.schema import METRICS, STATES, Bench, Run
 from cvtrace.analysis.bench.statistics import CellKey, cell_of, measured
-from cvtrace.analysis.comparison.statistics import ENOUGH, FEWEST, Change, Floats, change_of, intervals, median
+from cvtrace.analysis.comparison.statistics import FEWEST, Change, Floats, change_of, intervals, median, number, too_few
 from cvtrace.analysis.contract.quantities import pluralize
 
 SCHEMA: Final = "cvtrace-compare-bench/1"
@@ -86,7 +86,8 @@ def compare_benches(a: Bench, b: Bench) -> BenchComparison:
         for key in own
         if key not in other
     ]
-    return BenchComparison(SCHEMA, _side(a), _side(b), cells, (*_notes(a, b), *only, *_few(cells)))
+    ends = (_side(a), _side(b))
+    return BenchComparison(SCHEMA, *ends, cells, (*_notes(a, b), *_left_out(ends), *only, *_few(cells)))
 
 
 def _by_cell(bench: Bench) -> dict[CellKey, list[Run]]:
@@ -121,11 +122,7 @@ def _cell(key: CellKey, name: str, a: Sequence[Run], b: Sequence[Run]) -> Cell:
 
 def _figures(runs: Iterable[Run]) -> Floats:
     """Return the figures of runs, shape (runs, METRICS); NaN where not measured."""
-    return np.array([[_nan(getattr(run, metric)) for metric in METRICS] for run in runs], dtype=np.float64)
-
-
-def _nan(value: float | None) -> float:
-    return np.nan if value is None else float(value)
+    return np.array([[number(getattr(run, metric)) for metric in METRICS] for run in runs], dtype=np.float64)
 
 
 def _side(bench: Bench) -> BenchSide:
@@ -151,21 +148,23 @@ def _notes(a: Bench, b: Bench) -> list[str]:
     ):
         if of_a != of_b:
             notes.append(f"the {noun} differ")
-    for bench in (a, b):
-        if left_out := _side(bench).left_out:
-            notes.append(f"{bench.path}: {pluralize(left_out, 'run')} left out: not in its state, or failed")
     return notes
 
 
+def _left_out(sides: Sequence[BenchSide]) -> list[str]:
+    """Say which runs do not count."""
+    return [
+        f"{side.path}: {pluralize(side.left_out, 'run')} left out: not in its state, or failed"
+        for side in sides
+        if side.left_out
+    ]
+
+
 def _few(cells: Sequence[Cell]) -> list[str]:
-    fewest = min((min(cell.runs_a, cell.runs_b) for cell in cells), default=0)
+    """Say what is doubtful in the cell with the fewest runs."""
     if not cells:
         return ["the two folders have no state in common"]
-    if fewest < FEWEST:
-        return [f"no interval where a side has fewer than {FEWEST} runs; a difference may be chance"]
-    if fewest < ENOUGH:
-        return [f"fewer than {ENOUGH} runs on a side: intervals are narrower than they should be"]
-    return []
+    return too_few(*(min(sizes) for sizes in zip(*((cell.runs_a, cell.runs_b) for cell in cells), strict=True)))
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,11 @@ def change_of(key: Key, unit: str, a: float, b: float, low: float, high: float) 
     )
 
 
+def number(value: float | None) -> float:
+    """Return a figure as a number: NaN where it was not measured."""
+    return np.nan if value is None else float(value)
+
+
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
 
@@ -93,7 +98,7 @@ def _known(value: float) -> float | None:
 def too_few(a: int, b: int) -> list[str]:
     """Say what is doubtful with so many runs on each side."""
     if min(a, b) < FEWEST:
-        return [f"no interval: that needs {FEWEST} runs or more on each side; a difference may be chance"]
+        return [f"no interval where a side has fewer than {FEWEST} runs; a difference may be chance"]
     if min(a, b) < ENOUGH:
         return [f"fewer than {ENOUGH} runs on a side: intervals are narrower than they should be"]
     return []

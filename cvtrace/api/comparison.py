@@ -103,7 +103,7 @@ class Comparison:
         """Sentences on what makes the two sides hard to compare.
 
         >>> comparison.notes
-        ('no interval: that needs 3 runs or more on each side; a difference may be chance',)
+        ('no interval where a side has fewer than 3 runs; a difference may be chance',)
         """
         return self._compared.notes
 

@@ -267,7 +267,11 @@ class Laboratory:
             if feeder:
                 feeder.start()
                 feeder.join()
-            output, _ = run.communicate(timeout=120)
+            try:
+                output, _ = run.communicate(timeout=240)
+            except subprocess.TimeoutExpired:
+                run.kill()
+                raise
         assert run.returncode == 0, output.decode()
         assert json.loads((trace / "meta.json").read_text())["lost"] == {}
         control(self.stack.control, {"command": "wait_idle"})

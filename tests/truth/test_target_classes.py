@@ -27,7 +27,7 @@ def run(laboratory, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
     def feed(process: subprocess.Popen[bytes], log: Path) -> None:
         wait_until(
-            lambda: (log.exists() and "sleep" in read_acts(log)) or process.poll() is not None, "it has slept", 60
+            lambda: (log.exists() and "sleep" in read_acts(log)) or process.poll() is not None, "it has slept", 200
         )
         time.sleep(FED_S)
         fed.append(time.monotonic_ns())

@@ -23,7 +23,16 @@ from cvtrace.analysis.report.html.tables import Column, Table
 from cvtrace.analysis.report.names import printable
 
 STATIC: Final = "cvtrace.analysis.report.html"
-SCRIPTS: Final = ("tables.js", "pictures.js", "links.js", "explain.js", "tree.js", "activity.js", "page.js")
+SCRIPTS: Final = (
+    "unpacked.js",
+    "tables.js",
+    "pictures.js",
+    "links.js",
+    "explain.js",
+    "tree.js",
+    "activity.js",
+    "page.js",
+)
 LEVEL: Final = 6
 
 
@@ -34,7 +43,7 @@ def document(
 
     `data` goes to the glue: names and numbers by which marks and rows are linked.
     """
-    scripts = [_library(), _glue()]
+    scripts = [_library(), _glue(*SCRIPTS)]
     by_picture = {picture.table for picture in pictures}
     return (
         _environment()
@@ -56,7 +65,7 @@ def document(
 
 def unlinked(template: str, script: str, pictures: Sequence[Picture], **shown: Any) -> str:
     """Return a page whose pictures are not linked with each other: `script` draws them, and tables are part of the template."""
-    scripts = [_library(), _harmless(f'(() => {{\n"use strict";\n{_static(script)}\n}})();')]
+    scripts = [_library(), _glue("unpacked.js", script)]
     return (
         _environment()
         .get_template(template)
@@ -80,6 +89,7 @@ def _explained() -> dict[str, Any]:
     }
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         autoescape=True,
@@ -112,8 +122,9 @@ def _library() -> str:
     return _harmless(Resources(mode="inline", components=["bokeh"]).js_raw[0])
 
 
-def _glue() -> str:
-    return _harmless("\n".join(["(() => {", '"use strict";', *map(_static, SCRIPTS), "})();"]))
+@cache
+def _glue(*scripts: str) -> str:
+    return _harmless("\n".join(["(() => {", '"use strict";', *map(_static, scripts), "})();"]))
 
 
 def _harmless(script: str) -> str:
@@ -130,6 +141,7 @@ def _policy(scripts: Sequence[str]) -> str:
     )
 
 
+@cache
 def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 

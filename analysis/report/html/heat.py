@@ -66,7 +66,7 @@ def picture(scene: Scene) -> tuple[Picture, list[Heat]] | None:
         known = borders(scene, number)
         marks = _marks(scene, of_file, known, place > 0)
         renderers.append(rectangles(plot, f"heat-{place}", marks, outlined=True, visible=place == 0))
-        evidence = points(plot, f"heat-evidence-{place}", _evidence(scene, of_file, known), POINT)
+        evidence = points(plot, f"heat-evidence-{place}", _evidence(scene, of_file, known), size=POINT)
         evidence.visible = place == 0
         renderers.append(evidence)
         end = int((requests.offset + requests.read_bytes)[of_file].max())

@@ -1,6 +1,6 @@
 """The phases as stacked bars, coloured by class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from bokeh.models import Range1d
@@ -29,7 +29,7 @@ def picture(scene: Scene) -> Picture:
     marks = Marks()
     number = {name: place for place, name in enumerate(scene.study.phases.names)}
     for place, row in enumerate(rows):
-        add_bar(marks, row, scene.phases[number[row.name]], number[row.name], place, 0.38)
+        add_bar(marks, row.classes, scene.phases[number[row.name]], number[row.name], place, 0.38)
     names = [scene.phases[number[row.name]] for row in rows]
     plot = bars(marks, rows, BAR, 0.5, len(rows))
     middles = [float(place) for place in range(len(rows))]
@@ -61,15 +61,15 @@ def write_totals(plot: Figure, rows: Sequence[Phase], middles: Sequence[float]) 
     values(plot, "phases", [row.wall_s for row in rows], middles, [seconds(row.wall_s) for row in rows])
 
 
-def add_bar(marks: Marks, row: Phase, name: str, number: int, middle: float, half: float) -> None:
-    """Add the bar of a phase, `half` as high on each side of the `middle`."""
-    times = np.array([row.classes[label] for label in LABELS])
-    ends = np.cumsum(times)
+def add_bar(marks: Marks, classes: Mapping[str, float], name: str, number: int, middle: float, half: float) -> None:
+    """Add a bar of the seconds of each class of a phase or a run, `half` as high on each side of the `middle`."""
+    times = np.array([classes.get(label, 0.0) for label in LABELS])
+    ends, total = np.cumsum(times), float(times.sum())
     there = np.flatnonzero(times)
     captions = [f"{LABELS[each]} {seconds(times[each])}\n{seconds(times[each])}" for each in there]
     marks.add(
         [f"{name}: {LABELS[each]}" for each in there],
-        [f"{seconds(times[each])}, {100 * times[each] / row.wall_s:.1f} % of {seconds(row.wall_s)}" for each in there],
+        [f"{seconds(times[each])}, {100 * times[each] / total:.1f} % of {seconds(total)}" for each in there],
         left=(ends - times)[there],
         right=ends[there],
         bottom=middle - half,

@@ -24,10 +24,12 @@ from cvtrace.analysis.report.html.scene import Marks
 Figure = Any
 """A Bokeh figure."""
 __all__ = [
+    "DOT",
     "Figure",
     "Picture",
     "blank",
     "name_lanes",
+    "painted",
     "pointed_at",
     "points",
     "rectangles",
@@ -38,6 +40,10 @@ __all__ = [
 
 DIMMED: Final = 0.12
 """Opacity of what does not belong to what was chosen."""
+
+
+DOT: Final[dict[str, Any]] = {"marker": "circle", "size": 8, "line_color": "#ffffff", "line_width": 0.6}
+"""How a run is drawn in a picture of many runs."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +104,20 @@ def blank(
     return plot
 
 
+def painted() -> dict[str, Any]:
+    """Return the colour of each mark, by its paint."""
+    return {
+        "field": "paint",
+        "transform": LinearColorMapper(palette=list(PAINTS), low=-0.5, high=len(PAINTS) - 0.5),
+    }
+
+
 def rectangles(
     plot: Figure, name: str, marks: Marks, outlined: bool = False, visible: bool = True, separated: bool = False
 ) -> Any:
     """Draw marks as rectangles; `outlined` ones can be seen however narrow they are, `separated` ones have a border. Returns the renderer."""
     source = ColumnDataSource(data=marks.columns(), name=name)
-    mapper = LinearColorMapper(palette=list(PAINTS), low=-0.5, high=len(PAINTS) - 0.5)
-    colour = {"field": "paint", "transform": mapper}
+    colour = painted()
     return plot.quad(
         left="left",
         right="right",
@@ -120,22 +133,16 @@ def rectangles(
     )
 
 
-def points(plot: Figure, name: str, marks: Marks, size: int) -> Any:
-    """Draw marks as points of a size in pixels, which no zoom makes smaller. Returns the renderer."""
-    source = ColumnDataSource(data=marks.columns(), name=name)
-    mapper = LinearColorMapper(palette=list(PAINTS), low=-0.5, high=len(PAINTS) - 0.5)
-    colour = {"field": "paint", "transform": mapper}
+def points(plot: Figure, name: str, marks: Marks, **style: Any) -> Any:
+    """Draw marks as points, which no zoom makes smaller, in a style of `scatter` (size in pixels). Returns the renderer."""
+    look = {"marker": "inverted_triangle", "fill_color": painted(), "line_color": painted(), "line_width": 0.8, **style}
     return plot.scatter(
         x="left",
         y="bottom",
-        source=source,
-        marker="inverted_triangle",
-        size=size,
-        fill_color=colour,
-        line_color=colour,
-        line_width=0.8,
+        source=ColumnDataSource(data=marks.columns(), name=name),
         nonselection_fill_alpha=DIMMED,
         nonselection_line_alpha=DIMMED,
+        **look,
     )
 
 

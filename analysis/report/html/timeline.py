@@ -73,7 +73,7 @@ def picture(scene: Scene) -> Picture:
     )
     renderers = [rectangles(plot, "timeline", marks), rectangles(plot, "events", thin, outlined=True)]
     if len(evidence):
-        renderers.append(points(plot, "evidence", evidence, POINT))
+        renderers.append(points(plot, "evidence", evidence, size=POINT))
     pointed_at(plot, renderers)
     room_for_labels(plot, "timeline-labels")
     name_lanes(plot, [float(place) for place in range(len(names))], names)

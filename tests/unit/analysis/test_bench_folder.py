@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cvtrace.analysis.bench import NotABench, is_bench, read_bench
@@ -91,7 +92,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert (meta["schema"], meta["version"], meta["seed"]) == ("cvtrace-bench", 1, 7)
     assert meta["sweep"] == {"axis": "size", "values": [64e6, 256e6], "unit": "B"}
     assert meta["summary"][0]["load_s"]["interval"] == [1.2, 1.8]
-    frame = read_bench(tmp_path).frame()
+    frame = pd.DataFrame([run.row() for run in read_bench(tmp_path).runs])
     assert list(frame.columns[:4]) == ["variant", "sweep_value", "state", "round"]
     assert frame["network.request_s"].tolist()[1] == 0.5
     # AND THEN runs.csv has the same rows

@@ -12,7 +12,7 @@ from cvtrace.analysis.bench.schema import STATES, Bench
 from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.report import bench as text
 from cvtrace.analysis.report.html.bench import classes, law, strips
-from cvtrace.analysis.report.html.bench.tables import tables
+from cvtrace.analysis.report.html.bench.tables import links, tables
 from cvtrace.analysis.report.html.document import document
 from cvtrace.analysis.report.html.palette import STATES as COLOURS
 from cvtrace.analysis.report.names import printable
@@ -36,13 +36,7 @@ def render(bench: Bench) -> str:
         "bench.html",
         [each for each in pictures if each],
         tables(bench),
-        {
-            "phases": list(bench.info.states),
-            "files": [],
-            "spans": {"phase": [[]] * len(bench.info.states), "token": [], "fetch": []},
-            "heats": [],
-            "fetches": {},
-        },
+        links(bench.info.states),
         title=title,
         question=f"How long does {title} take to {'load' if metric == 'load_s' else 'run'}?",
         answer=_answer(bench, metric),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 from bokeh.models import Range1d
 
 from cvtrace.analysis.bench.schema import Bench, Run
-from cvtrace.analysis.contract.classes import LABELS
 from cvtrace.analysis.contract.quantities import pluralize, seconds, size
 from cvtrace.analysis.report import bench as text
+from cvtrace.analysis.report.html.phases import add_bar
 from cvtrace.analysis.report.html.pictures import (
     Picture,
     blank,
@@ -33,7 +32,7 @@ def picture(bench: Bench) -> Picture | None:
         return None
     marks = Marks()
     for lane, run in enumerate(runs):
-        _add_bar(marks, text.run_name(bench, run), run, lane, bench.info.states.index(run.state))
+        add_bar(marks, run.classes, text.run_name(bench, run), bench.info.states.index(run.state), lane, HALF)
     totals = [sum(run.classes.values()) for run in runs]
     plot = blank(
         "phases", 70 + LANE * len(runs), Range1d(0, max(totals) * 1.3), Range1d(len(runs) - 0.5, -0.5), "seconds"
@@ -59,20 +58,3 @@ def _beside(run: Run, total: float) -> str:
     fetched = f", {pluralize(run.fetches, 'fetch')}, {size(run.bytes_fetched or 0)}" if run.fetches else ""
     reads = "" if run.reads is None else f"  {pluralize(run.reads, 'read')}{fetched}"
     return f"{seconds(total)}{reads}"
-
-
-def _add_bar(marks: Marks, name: str, run: Run, lane: int, state: int) -> None:
-    times = np.array([run.classes.get(label, 0.0) for label in LABELS])
-    ends, total = np.cumsum(times), float(times.sum())
-    there = np.flatnonzero(times)
-    marks.add(
-        [f"{name}: {LABELS[each]}" for each in there],
-        [f"{seconds(times[each])}, {100 * times[each] / total:.1f} % of {seconds(total)}" for each in there],
-        left=(ends - times)[there],
-        right=ends[there],
-        bottom=lane - HALF,
-        top=lane + HALF,
-        paint=there,
-        phase=state,
-        caption=[f"{LABELS[each]} {seconds(times[each])}\n{seconds(times[each])}" for each in there],
-    )

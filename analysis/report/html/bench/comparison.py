@@ -9,7 +9,7 @@ from cvtrace.analysis.comparison.experiments import BenchComparison
 from cvtrace.analysis.report import bench as text
 from cvtrace.analysis.report import bench_comparison as compared
 from cvtrace.analysis.report.html.bench import classes, strips
-from cvtrace.analysis.report.html.bench.tables import tables
+from cvtrace.analysis.report.html.bench.tables import links, tables
 from cvtrace.analysis.report.html.document import document
 from cvtrace.analysis.report.html.palette import STATES as COLOURS
 from cvtrace.analysis.report.names import printable, with_printable_texts
@@ -33,13 +33,7 @@ def render(a: Bench, b: Bench, comparison: BenchComparison) -> str:
         "bench.html",
         [each for each in pictures if each],
         tables(both),
-        {
-            "phases": list(both.info.states),
-            "files": [],
-            "spans": {"phase": [[]] * len(both.info.states), "token": [], "fetch": []},
-            "heats": [],
-            "fetches": {},
-        },
+        links(both.info.states),
         title=f"{comparison.a.path} and {comparison.b.path}",
         question="What changed from A to B?",
         answer=_answer(comparison, text.headline(both)),

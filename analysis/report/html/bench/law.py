@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from bokeh.models import ColumnDataSource, LinearColorMapper, Range1d
+from bokeh.models import ColumnDataSource, Range1d
 
 from cvtrace.analysis.bench.laws import fitted
 from cvtrace.analysis.bench.schema import Bench, Law, Run
 from cvtrace.analysis.bench.statistics import measured
 from cvtrace.analysis.contract.quantities import seconds
 from cvtrace.analysis.report import bench as text
-from cvtrace.analysis.report.html.palette import PAINTS, STATES, of_state
-from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at
+from cvtrace.analysis.report.html.palette import STATES, of_state
+from cvtrace.analysis.report.html.pictures import DOT, Figure, Picture, blank, painted, pointed_at, points
 from cvtrace.analysis.report.html.scene import Marks
 
 AXES: Final = {
@@ -48,10 +48,11 @@ def picture(bench: Bench) -> Picture | None:
     plot = blank("law", 380, Range1d(0, most_x * 1.08), Range1d(0, most_y * 1.1), name, "seconds", dimensions="both")
     for law in bench.laws:
         _draw_law(plot, bench, law, places)
-    renderers = [_draw(plot, "law", marks, "circle", 8)]
+    renderers = [points(plot, "law", marks, **DOT)]
     predictions = _predictions(bench, places)
     if len(predictions):
-        renderers.append(_draw(plot, "law-predicted", predictions, "diamond_cross", 15))
+        cross = {"marker": "diamond_cross", "size": 15, "fill_color": None, "line_color": painted(), "line_width": 2}
+        renderers.append(points(plot, "law-predicted", predictions, **cross))
     pointed_at(plot, renderers)
     about = "Every run is a point."
     if bench.laws:
@@ -114,21 +115,4 @@ def _draw_law(plot: Figure, bench: Bench, law: Law, places: dict[tuple[str, floa
         line_color=STATES[law.state],
         line_width=2,
         line_alpha=0.7,
-    )
-
-
-def _draw(plot: Figure, name: str, marks: Marks, marker: str, size: int) -> Any:
-    mapper = LinearColorMapper(palette=list(PAINTS), low=-0.5, high=len(PAINTS) - 0.5)
-    colour = {"field": "paint", "transform": mapper}
-    return plot.scatter(
-        x="left",
-        y="bottom",
-        source=ColumnDataSource(data=marks.columns(), name=name),
-        marker=marker,
-        size=size,
-        fill_color=colour if marker == "circle" else None,
-        line_color="#ffffff" if marker == "circle" else colour,
-        line_width=0.6 if marker == "circle" else 2,
-        nonselection_fill_alpha=0.12,
-        nonselection_line_alpha=0.12,
     )

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from bokeh.models import ColumnDataSource, LinearColorMapper, Range1d
+from bokeh.models import Range1d
 
 from cvtrace.analysis.bench.schema import Bench, Run, Statistic
 from cvtrace.analysis.bench.statistics import cell_of, measured
 from cvtrace.analysis.contract.quantities import seconds
 from cvtrace.analysis.report import bench as text
-from cvtrace.analysis.report.html.palette import CLASSES, PAINTS, of_state
-from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, name_lanes, pointed_at, rectangles, values
+from cvtrace.analysis.report.html.palette import CLASSES, of_state
+from cvtrace.analysis.report.html.pictures import (
+    DOT,
+    Picture,
+    blank,
+    name_lanes,
+    pointed_at,
+    points,
+    rectangles,
+    values,
+)
 from cvtrace.analysis.report.html.scene import Marks
 
 LANE: Final = 44
@@ -45,7 +54,7 @@ def picture(bench: Bench, metric: str) -> Picture | None:
     most = max(getattr(run, metric) for run in runs)
     plot = blank(key, 70 + LANE * len(rows), Range1d(0, most * 1.12), Range1d(len(rows) - 0.5, -0.5), unit)
     box = rectangles(plot, f"{key}-boxes", boxes)
-    pointed_at(plot, [box, _draw_dots(plot, key, dots)])
+    pointed_at(plot, [box, points(plot, key, dots, **DOT, fill_alpha=0.85)])
     middles = [float(lane) for lane in range(len(rows))]
     name_lanes(plot, middles, [text.cell_name(bench, row) for row in rows])
     medians = [statistic.median for row in rows if (statistic := row.statistic(metric)) is not None]
@@ -103,20 +112,4 @@ def _add_dots(marks: Marks, name: str, metric: str, runs: list[Run], lane: int, 
         top=lane + spread,
         paint=of_state(kind),
         phase=state,
-    )
-
-
-def _draw_dots(plot: Figure, key: str, marks: Marks) -> Any:
-    mapper = LinearColorMapper(palette=list(PAINTS), low=-0.5, high=len(PAINTS) - 0.5)
-    return plot.scatter(
-        x="left",
-        y="bottom",
-        source=ColumnDataSource(data=marks.columns(), name=key),
-        size=8,
-        fill_color={"field": "paint", "transform": mapper},
-        line_color="#ffffff",
-        line_width=0.6,
-        fill_alpha=0.85,
-        nonselection_fill_alpha=0.12,
-        nonselection_line_alpha=0.12,
     )

@@ -1,11 +1,20 @@
-"""The runs as a table."""
+"""The runs as a table, and what links them with the marks of the pictures."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from cvtrace.analysis.bench.schema import Bench
 from cvtrace.analysis.report import bench as text
 from cvtrace.analysis.report.html.tables import MOST, Column, Table
 from cvtrace.analysis.report.names import printable
+
+
+def links(states: Sequence[str]) -> dict[str, Any]:
+    """Return what marks and rows are linked by: the state of a run stands where a report has a phase."""
+    spans: dict[str, Any] = {"phase": [[]] * len(states), "token": [], "fetch": []}
+    return {"phases": list(states), "files": [], "spans": spans, "heats": [], "fetches": {}}
 
 
 def tables(bench: Bench) -> list[Table]:
@@ -31,5 +40,5 @@ def tables(bench: Bench) -> list[Table]:
         )
     if len(bench.info.variants) > 1:
         columns.insert(2, Column("variant", "text", [printable(run.variant) for run in runs]))
-    links = {"phase": [bench.info.states.index(run.state) if run.state in bench.info.states else -1 for run in runs]}
-    return [Table("runs", "All runs", tuple(columns), links, len(bench.runs))] if runs else []
+    by_state = {"phase": [bench.info.states.index(run.state) if run.state in bench.info.states else -1 for run in runs]}
+    return [Table("runs", "All runs", tuple(columns), by_state, len(bench.runs))] if runs else []

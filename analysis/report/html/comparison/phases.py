@@ -23,7 +23,7 @@ def picture(sides: Sides) -> Picture:
             row = side.get(sides.names[number])
             name = sides.phases[number]
             if row:
-                add_bar(marks, row, f"{letter}, {name}", number, middle, HALF * 0.92)
+                add_bar(marks, row.classes, f"{letter}, {name}", number, middle, HALF * 0.92)
                 drawn.append((row, middle))
             middles.append(middle)
             names.append(f"{name}  {letter}" if letter == "A" else letter)

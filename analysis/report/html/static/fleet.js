@@ -1,11 +1,5 @@
 // Draws the pictures of a fleet, and sorts and filters its tables, which are rows of the page.
 
-async function unpacked() {
-  const bytes = Uint8Array.from(atob(document.getElementById("data").textContent), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).json();
-}
-
 let data, doc;
 
 function paint() {

@@ -3,12 +3,6 @@
 let data, doc;
 const tables = [];
 
-async function unpacked() {
-  const bytes = Uint8Array.from(atob(document.getElementById("data").textContent), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).json();
-}
-
 function makeTable(details) {
   if (!details.open || details.dataset.made) return;
   details.dataset.made = "yes";
