@@ -7,6 +7,8 @@ PAIRS := -n 2 --dist loadfile --ignore tests/unit --ignore tests/fuzz --ignore t
 # They assert how long something took: nothing else of this run may take a CPU meanwhile.
 IN_SERIES := tests/truth
 .PHONY: help setup test-tools demo test test-unit test-install test-kernels lint docs runtimes experiments man dist bench fuzz soak clean
+# Tests start Python a thousand times: each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 MINUTES ?= 30
 SECONDS_EACH ?= 600
 

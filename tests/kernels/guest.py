@@ -6,6 +6,7 @@ The last line is `RESULT ` and a JSON object; see `Seen`.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import platform
@@ -26,6 +27,8 @@ from cvtrace.probes.ebpf import loader
 from cvtrace.probes.events import UNFINISHED, Events, Kind, Opcode
 from cvtrace.tracer.store import read_trace
 
+STUCK_S: Final = 300.0
+"""After this long, and again and again, the log gets the lines that are being run: a machine that hangs ends without a result."""
 SCRIPT: Final = Path(__file__).resolve().parents[2] / "examples" / "phi3-qa.py"
 TOKENS: Final = 4
 MODEL_BYTES: Final = 4_000_000
@@ -164,13 +167,17 @@ def main() -> int:
     """Run both; print the result in any case."""
     observation = Observation(kernel=platform.release())
     started = time.monotonic()
+    faulthandler.dump_traceback_later(STUCK_S, repeat=True)
     try:
         observation.rungs = rungs()
         with temporary(Options(size_bytes=MODEL_BYTES, client="lab")) as stack, tempfile.TemporaryDirectory() as name:
             print(f"lab up after {time.monotonic() - started:.0f} s", flush=True)
             generation(stack, Path(name) / "generation", observation)
+            print(f"generation observed after {time.monotonic() - started:.0f} s", flush=True)
             stack = wipe_client_cache(stack)
+            print(f"lab cold again after {time.monotonic() - started:.0f} s", flush=True)
             pages(stack, Path(name) / "pages", observation)
+            print(f"pages observed after {time.monotonic() - started:.0f} s", flush=True)
     except BaseException:
         observation.error = traceback.format_exc()
         print(observation.error)
