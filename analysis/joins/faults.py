@@ -84,10 +84,10 @@ def fault_spans(recording: Recording, requests: Requests, waits: Spans, request:
 def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints, tids: Ints) -> _Steps:
     """Put everything that tells of the threads' faults in one order."""
     parts = [
-        _of_pages(recording, tids),
+        *_of_pages(recording, tids),
         *_of_calls(recording, tids),
         _of_sends(recording, tids),
-        _of_sleeps(recording, tids),
+        *_of_sleeps(recording, tids),
         _of_waits(requests, waits, request, tids),
     ]
     table = {name: np.concatenate([part.pop(name) for part in parts]) for name in tuple(parts[0])}
@@ -103,11 +103,15 @@ def _steps(recording: Recording, requests: Requests, waits: Spans, request: Ints
     )
 
 
-def _of_pages(recording: Recording, tids: Ints) -> dict[str, Ints]:
-    pages = recording.of(Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ)
-    _, file = numbered(file_key(pages.a, pages.b))
-    first, count = narrow(first_page(pages.c)), narrow(page_count(pages.c))
-    return _part(tids, pages.tid, pages.start, kind=pages.kind, file=file, page=first, pages=count)
+def _of_pages(recording: Recording, tids: Ints) -> list[dict[str, Ints]]:
+    kinds = (Kind.FAULT, Kind.PAGE_MAP, Kind.PAGE_READ)
+    files = [numbered(file_key(pages.a, pages.b))[0] for pages in recording.windows(*kinds)]
+    known, parts = np.unique(np.concatenate(files)), []
+    for pages in recording.windows(*kinds):
+        file = np.searchsorted(known, file_key(pages.a, pages.b))
+        first, count = first_page(pages.c), page_count(pages.c)
+        parts.append(_part(tids, pages.tid, pages.start, kind=pages.kind, file=file, page=first, pages=count))
+    return parts
 
 
 def _of_calls(recording: Recording, tids: Ints) -> tuple[dict[str, Ints], dict[str, Ints]]:
@@ -121,10 +125,9 @@ def _of_sends(recording: Recording, tids: Ints) -> dict[str, Ints]:
     return _part(tids, sends.tid, sends.start, inside=is_read, reading=is_read)
 
 
-def _of_sleeps(recording: Recording, tids: Ints) -> dict[str, Ints]:
-    off = recording.of(Kind.OFFCPU)
-    off = off.where((off.c != 0) & ((off.c & UNINTERRUPTIBLE) == 0))
-    return _part(tids, off.tid, off.start)
+def _of_sleeps(recording: Recording, tids: Ints) -> list[dict[str, Ints]]:
+    asleep = (off.where((off.c != 0) & ((off.c & UNINTERRUPTIBLE) == 0)) for off in recording.windows(Kind.OFFCPU))
+    return [_part(tids, off.tid, off.start) for off in asleep]
 
 
 def _of_waits(requests: Requests, waits: Spans, request: Ints, tids: Ints) -> dict[str, Ints]:
