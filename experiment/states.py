@@ -108,6 +108,8 @@ def bring_about(state: str, place: Place, copy: LocalCopy | None) -> None:
     _fetch_missing(place)
     if state == HOT:
         _read([Piece(file.path, 0, file.size, whole=True) for file in place.files if file.size], "hot")
+        # A client fetches a file that is not chunked again when it is opened, if a cache smaller than all files has lost it.
+        _read([Piece(file.path, 0, file.size) for file in place.files if len(file.objects or ()) == 1], "hot")
         return
     drop_pages(place.files)
     act = drop_from_memory if state == WARM_DISK else read_into_memory

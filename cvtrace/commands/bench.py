@@ -142,12 +142,13 @@ def command(
     if show:
         show_in_browser(bench.path / "bench.html", "page")
     measured = _measured(bench)
-    if not all(row.n for row in bench.summary if (row.variant, row.sweep_value) in measured):
+    if not all(row.n for row in bench.summary if (row.variant, row.sweep_value, row.state) in measured):
         raise click.exceptions.Exit(1)
 
 
-def _measured(bench: Bench) -> set[tuple[str, float | None]]:
-    return {(run.variant, run.sweep_value) for run in bench.runs}
+def _measured(bench: Bench) -> set[tuple[str, float | None, str]]:
+    """Return the cells that were tried: of the others it was said before that they cannot be reached."""
+    return {(run.variant, run.sweep_value, run.state) for run in bench.runs}
 
 
 def _where(bench: Bench) -> str:

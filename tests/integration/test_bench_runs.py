@@ -25,6 +25,11 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: caches are emptied and looked at, and runs are recorded"),
 ]
 
+READS_ALL = """
+import pathlib, sys
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    path.read_bytes()
+"""
 LIBRARIES = find_libraries(sys.executable, {})
 ORT = [
     str(path) for library in LIBRARIES for path in Path(library).parents[1].glob("onnxruntime/capi/libonnxruntime.so*")
@@ -156,3 +161,18 @@ def test_a_program_whose_calls_are_not_seen_has_its_total_and_is_said_to(mounted
     assert done.returncode == 0, done.stderr
     assert all(run.load_s is None and run.total_s for run in read_bench("out").runs)
     assert "no call that loads a model was seen" in done.stdout
+
+
+def test_a_sweep_of_the_quota_measures_what_each_cache_can_hold(workdir: Path) -> None:
+    # GIVEN a script that reads a model, and a client's cache that is smaller than the model, and one that is larger
+    (workdir / "all.py").write_text(READS_ALL)
+    lab_and_states = ["--lab", "size=4MB,chunk=1MB", "--states", "warm-disk,hot", "--repeats", "1"]
+    # WHEN both are measured
+    done = bench(*lab_and_states, "--sweep", "quota=3MB,40MB", "all.py", "{model}")
+    # THEN what the smaller one cannot hold is left out with a sentence, and the rest is measured and plotted
+    made = read_bench("out")
+    measured = {(run.sweep_value, run.state) for run in made.runs if run.counts}
+    assert measured == {(3e6, "hot"), (40e6, "warm-disk"), (40e6, "hot")}, [run.reason for run in made.runs]
+    assert "warm-disk cannot be reached" in done.stderr
+    assert "3.00 MB" in Path("out/bench.html").read_text()
+    assert done.returncode == 0, done.stderr
