@@ -19,6 +19,7 @@ from cvtrace.analysis.bench.schema import HOT, LOCAL, WARM_MEMORY
 from cvtrace.experiment import states
 from cvtrace.experiment.copies import LocalCopy, local_copy
 from cvtrace.experiment.files import Place, look
+from cvtrace.experiment.holding import held
 from cvtrace.lab.origin import control
 from cvtrace.lab.stack import Stack, wipe_client_cache
 from cvtrace.tracer.user import User, calling_user
@@ -81,12 +82,13 @@ class Lab:
             copy = self._copied(place, user) if state == LOCAL else None
             states.bring_about(state, place, copy)
             os.sync()
-            reason = states.why_not(state, place, copy)
-            if reason:
-                continue
-            before = states.count(place)
-            trace = self._load(self.stack.model if copy is None else Path(copy.pairs[0][1]))
-            reason = states.contradiction(state, states.counted(before, states.count(place)))
+            with held(state, place, copy):
+                reason = states.why_not(state, place, copy)
+                if reason:
+                    continue
+                before = states.count(place)
+                trace = self._load(self.stack.model if copy is None else Path(copy.pairs[0][1]))
+                reason = states.contradiction(state, states.counted(before, states.count(place)))
             if not reason:
                 return trace
             print(f"benchmark: {state}: {reason}; the run is made again", file=sys.stderr)

@@ -23,6 +23,7 @@ from cvtrace.experiment import states
 from cvtrace.experiment.copies import LocalCopy, local_copy
 from cvtrace.experiment.errors import NotReachable, ScriptFailed
 from cvtrace.experiment.files import Place, look
+from cvtrace.experiment.holding import held
 from cvtrace.experiment.interruption import Interruption
 from cvtrace.experiment.launch import Ended, Script, last_line, run_traced, run_untraced, run_with_calls
 from cvtrace.experiment.on_lab import MODEL, Lab
@@ -222,9 +223,15 @@ class Runner:
     def _measure(self, slot: Slot, *, repeated: bool) -> Run:
         place = self._place(slot.variant, slot.sweep_value)
         copy = self._copy(slot, place)
-        reason = self._into_state(slot, place, copy)
-        self.interruption.check()
-        run = Run(
+        with ExitStack() as hold:
+            reason = self._into_state(slot, place, copy, hold)
+            self.interruption.check()
+            run = self._run_of(slot, place, reason, repeated=repeated)
+            return run if reason else self._ran(run, slot, place, copy)
+
+    def _run_of(self, slot: Slot, place: Place, reason: str, *, repeated: bool) -> Run:
+        """Return the row of a run that is not made yet."""
+        return Run(
             variant=slot.variant,
             sweep_value=slot.sweep_value,
             state=slot.state,
@@ -246,14 +253,15 @@ class Runner:
             client_version=self._client(place),
             cvtrace_version=cvtrace.__version__,
         )
-        return run if reason else self._ran(run, slot, place, copy)
 
-    def _into_state(self, slot: Slot, place: Place, copy: LocalCopy | None) -> str:
-        """Bring the caches into the state of a slot; return why they are not in it, nothing if they are."""
+    def _into_state(self, slot: Slot, place: Place, copy: LocalCopy | None, hold: ExitStack) -> str:
+        """Bring the caches into the state of a slot, and hold them there; return why they are not in it, nothing if they are."""
         reason = ""
         for _ in range(TRIES):
             self.callbacks.show.step(f"preparing {self._described(slot)}")
+            hold.close()
             states.bring_about(slot.state, place, copy)
+            hold.enter_context(held(slot.state, place, copy))
             reason = states.why_not(slot.state, place, copy)
             if not reason:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -71,10 +72,11 @@ def _ranges(
 ) -> tuple[list[tuple[str, int, int]], dict[str, int]]:
     """Return what a trace shows to be used, as path, offset and size, and the revision of each repository; nothing for other paths.
 
-    Raises UsageError.
+    Raises UsageError, TraceDamaged.
     """
     from cvtrace.analysis.contract.quantities import pluralize
     from cvtrace.probes.cvmfs.deadline import NoAnswer, within
+    from cvtrace.tracer.errors import TraceDamaged
 
     traces = [path for path in paths if (path / "meta.json").exists()]
     if not traces:
@@ -91,6 +93,8 @@ def _ranges(
     except NoAnswer as failure:
         raise click.UsageError(f"{traces[0]} could not be analysed: {failure}") from None
     except OSError as failure:
+        if failure.errno == errno.EILSEQ:  # as the child tells of a trace that is damaged
+            raise TraceDamaged(failure.strerror) from None
         raise click.UsageError(failure.strerror or str(failure)) from None
     ranges = [(str(path), int(offset), int(size)) for path, offset, size in answer["ranges"]]
     missing = answer["missing"]
@@ -130,7 +134,7 @@ def _ranges_of_trace(path: str, switch: Callable[[], None]) -> dict[str, Any]:
         study = study_of(read_trace(Path(path)))
         ranges = needed_ranges(study)
     except TraceDamaged as reason:
-        raise OSError(None, str(reason)) from None
+        raise OSError(errno.EILSEQ, str(reason)) from None
     there = {name: Path(name).exists() for name in dict.fromkeys(each.path for each in ranges)}
     kept = [(each.path, each.offset, each.size) for each in ranges if there[each.path]]
     revisions = {mount.fqrn: mount.revision for mount in study.recording.mounts if mount.revision is not None}

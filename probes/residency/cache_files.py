@@ -30,7 +30,7 @@ def in_memory(pid: int, hashes: Iterable[str]) -> InMemory:
     """Return how much of the cache files of some objects is in the page cache. Raises OSError."""
     total, resident = 0, 0
     known = True
-    for descriptor, size in _opened(pid, hashes):
+    for descriptor, size in opened(pid, hashes):
         total += size
         answer = cached_bytes(descriptor, [(0, size)])
         known &= answer is not None
@@ -40,7 +40,7 @@ def in_memory(pid: int, hashes: Iterable[str]) -> InMemory:
 
 def drop_from_memory(pid: int, hashes: Iterable[str]) -> None:
     """Have the kernel drop the pages of the cache files of some objects, once they are on the disk. Raises OSError."""
-    for descriptor, _ in _opened(pid, hashes):
+    for descriptor, _ in opened(pid, hashes):
         os.fdatasync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -48,12 +48,12 @@ def drop_from_memory(pid: int, hashes: Iterable[str]) -> None:
 def read_into_memory(pid: int, hashes: Iterable[str]) -> None:
     """Read the cache files of some objects, past the client. Raises OSError."""
     buffer = bytearray(PART_BYTES)
-    for descriptor, _ in _opened(pid, hashes):
+    for descriptor, _ in opened(pid, hashes):
         while os.readv(descriptor, [buffer]):
             pass
 
 
-def _opened(pid: int, hashes: Iterable[str]) -> Iterator[tuple[int, int]]:
+def opened(pid: int, hashes: Iterable[str]) -> Iterator[tuple[int, int]]:
     """Yield a descriptor and the size of each cache file that is there; links are not followed, and nothing but plain files is opened."""
     folder = os.open(f"/proc/{pid}/cwd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

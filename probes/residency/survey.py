@@ -120,7 +120,7 @@ def _listed(paths: Sequence[str], devices: Sequence[int], switch: Callable[[], N
             objects = objects_of(name)
             listed = None if objects is None else [[each.hash, each.offset, each.size] for each in objects]
             rows[status.st_dev, status.st_ino] = [name, status.st_dev, status.st_ino, status.st_size, listed]
-    if not_on_cvmfs and not rows:
+    if not rows and (not_on_cvmfs or all(Path(path).stat().st_dev not in devices for path in paths)):
         raise OSError(None, f"no file in {paths[0]} is on a CVMFS mount: `cvtrace doctor` lists the mounts")
     return list(rows.values())
 

@@ -14,10 +14,14 @@ from lab_mount import LabMount, lab
 from tiny import open_to_all
 
 from cvtrace.analysis.bench import read_bench
-from cvtrace.experiment import launch
+from cvtrace.experiment import launch, states
+from cvtrace.experiment.files import look
+from cvtrace.experiment.holding import held
 from cvtrace.experiment.request import experiment_of
 from cvtrace.experiment.settings import round_of
 from cvtrace.probes.phases.library import find_libraries
+from cvtrace.probes.residency.cache_files import drop_from_memory
+from cvtrace.probes.residency.survey import drop_pages
 from cvtrace.tracer.user import user_named
 
 pytestmark = [
@@ -176,3 +180,28 @@ def test_a_sweep_of_the_quota_measures_what_each_cache_can_hold(workdir: Path) -
     assert "warm-disk cannot be reached" in done.stderr
     assert "3.00 MB" in Path("out/bench.html").read_text()
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("state", ["hot", "warm-memory"])
+def test_what_a_state_has_in_memory_stays_there_until_the_run_has_ended(mounted: LabMount, state: str) -> None:
+    # GIVEN a state that is reached and held
+    place = look([str(mounted.root / "model")], (), Path.cwd(), user_named("root"))
+
+    def drop() -> None:
+        """Have the kernel drop all pages that no process has mapped, as it does where memory is short."""
+        if state == "hot":
+            drop_pages(place.files)
+        for mount in place.mounts:
+            assert mount.daemon is not None
+            drop_from_memory(mount.daemon.pid, place.hashes_of(mount))
+
+    states.bring_about(state, place, None)
+    with held(state, place, None):
+        # WHEN its pages are dropped THEN they stay
+        before = states.count(place)
+        drop()
+        assert states.why_not(state, place, None) == ""
+        assert states.counted(before, states.count(place)).reads == 0
+    # and go afterwards
+    drop()
+    assert "in the page cache before the run" in states.why_not(state, place, None)

@@ -129,3 +129,32 @@ def test_wrong_options_are_refused_in_one_sentence_and_change_nothing(mounted: L
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
     assert len(mounted.gets()) == before
+
+
+def test_a_folder_that_is_no_trace_and_one_that_is_damaged_have_their_exit_codes(
+    mounted: LabMount, tmp_path: Path
+) -> None:
+    # GIVEN an empty folder beside the mount, an empty one on it, and a trace that cannot be read
+    empty, damaged = tmp_path / "an empty one", tmp_path / "a damaged öne"
+    empty.mkdir()
+    damaged.mkdir()
+    (damaged / "meta.json").write_text("{")
+    before = len(mounted.gets())
+    # WHEN they are warmed up THEN each has its sentence and its exit code
+    for folder, code, sentence in (
+        (empty, 3, "no file in"),
+        (damaged, 4, "is not a trace"),
+    ):
+        done = warmup(folder, check=False)
+        assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert len(mounted.gets()) == before
+
+
+def test_links_lead_to_the_files_that_are_warmed_up(mounted: LabMount, tmp_path: Path) -> None:
+    (tmp_path / "a link").symlink_to(mounted.root / "model")
+    (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
+    warmup(tmp_path / "a link")
+    assert warmup("--check", mounted.root / "model").returncode == 0
+    done = warmup(tmp_path / "dead", check=False)
+    assert (done.returncode, "there is no" in done.stderr) == (2, True), done.stderr
