@@ -99,8 +99,8 @@ def command(
 ) -> None:
     """Run SCRIPT with its ARGS in each state of the caches, --repeats times, in random order within each round.
 
-    The states are brought about for the files on CVMFS that ARGS name, and verified before and after each run. The same command continues after
-    an interruption.
+    cvtrace sets the caches for the files on CVMFS that ARGS name, and verifies the state before and after each run.
+    After an interruption, the same command continues.
     """
     from cvtrace.analysis.report.bench import render
     from cvtrace.analysis.report.html.bench import render as page
