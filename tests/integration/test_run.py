@@ -100,9 +100,13 @@ def test_limits_and_signals_are_those_of_an_untraced_run(workdir, mount, probes)
 
 def test_the_end_of_the_script_is_noticed_at_once(workdir, mount):
     # GIVEN a script that prints when it ends, on the clock of events
-    result = run(mount, script("import time; print(time.monotonic_ns())"))
-    # THEN the recording ends soon after (half a second: the interpreter has to finish, the machine may be busy)
-    assert trace_of(result).meta["clock"]["end_ns"] - int(result.stdout) < 0.5e9
+    name, late_ns = script("import time; print(time.monotonic_ns())"), []
+    # WHEN it is recorded, again if the machine was too busy to let the interpreter finish
+    while len(late_ns) < 10 and min(late_ns, default=1e9) >= 0.5e9:
+        result = run(mount, "--force", name)
+        late_ns.append(trace_of(result).meta["clock"]["end_ns"] - int(result.stdout))
+    # THEN the recording ends soon after
+    assert min(late_ns) < 0.5e9, late_ns
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
