@@ -58,21 +58,24 @@ struct llama_batch {
 
 static __always_inline u32 llama_flags(u64 address, u32 size) {
   u64 flags[LLAMA_PIECE / 8] = {}, sum = 0;
-  if (bpf_probe_read_user(flags, size, (void *)address))
-    return 0;
+  bpf_probe_read_user(flags, size, (void *)address); /* all 0 where it cannot be read */
 #pragma unroll
   for (u32 word = 0; word < LLAMA_PIECE / 8; word++)
     sum += flags[word] & EACH_BYTE;
   return (sum * EACH_BYTE) >> 56;
 }
 
-/* How many of the tokens of a batch have logits: each has a byte, 1 or 0. */
+/* How many of the tokens of a batch have logits: each has a byte, 1 or 0. The loop ends with its conditions: 5.10 refuses one that is
+ * entered in its middle, which compilers make of conditions at the begin. */
 static __always_inline u32 llama_outputs(struct llama_batch *batch) {
   u32 count = 0, pieces = (u32)batch->n_tokens / LLAMA_PIECE, rest = (u32)batch->n_tokens & (LLAMA_PIECE - 1);
-  for (u32 piece = 0; piece < MOST_LLAMA_PIECES; piece++) {
-    if (piece >= pieces)
-      break;
-    count += llama_flags(batch->logits + piece * LLAMA_PIECE, LLAMA_PIECE);
+  u32 piece = 0;
+  if (pieces) {
+    do {
+      count += llama_flags(batch->logits + piece * LLAMA_PIECE, LLAMA_PIECE);
+      if (++piece >= pieces)
+        break;
+    } while (piece < MOST_LLAMA_PIECES);
   }
   return count + (rest ? llama_flags(batch->logits + pieces * LLAMA_PIECE, rest) : 0);
 }
