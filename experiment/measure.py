@@ -55,6 +55,9 @@ def measure(
             _finish(record, callbacks)
         elif not isinstance(failure, ScriptFailed):  # its output is to be looked at
             record.discard()
+        if isinstance(failure, KeyboardInterrupt):
+            kept = "the finished runs are kept, and the same command continues"
+            callbacks.say(f"stopped: {kept if record.runs else 'no run had ended, and nothing is kept'}")
         raise
     return _finish(record, callbacks)
 

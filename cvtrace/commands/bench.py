@@ -130,13 +130,7 @@ def command(
     )
     with shown() as progress:
         callbacks = Callbacks(progress.say, _Confirm(progress, yes=yes), progress, page)
-        try:
-            bench = measure(
-                experiment, runs_as, caller, callbacks, output=output, force=force, command=tuple(sys.argv[1:])
-            )
-        except KeyboardInterrupt:
-            progress.say("stopped: the finished runs are kept, and the same command continues")
-            raise
+        bench = measure(experiment, runs_as, caller, callbacks, output=output, force=force, command=tuple(sys.argv[1:]))
     click.echo(render(bench, width_of(None, 120)), nl=False)
     say(_where(bench))
     if show:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from lab_mount import LabMount, lab
 from tiny import open_to_all
+from waiting import wait_until
 
 from cvtrace.analysis.bench import read_bench
 from cvtrace.experiment import launch, states
@@ -205,3 +207,18 @@ def test_what_a_state_has_in_memory_stays_there_until_the_run_has_ended(mounted:
     # and go afterwards
     drop()
     assert "in the page cache before the run" in states.why_not(state, place, None)
+
+
+def test_an_interruption_before_any_run_has_ended_keeps_nothing_and_says_so(mounted: LabMount, workdir: Path) -> None:
+    # GIVEN a bench whose first run, which is not measured, hangs
+    (workdir / "hangs.py").write_text(HANGS)
+    words = ["--states", "hot", "hangs.py", str(mounted.root / "model"), "count", "0", "SIG_DFL"]
+    command = [sys.executable, "-m", "cvtrace", "bench", "-o", "out", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: Path("count").exists() or process.poll() is not None, "the script has begun")
+        # WHEN it is interrupted
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    # THEN nothing is left, and nothing else is claimed
+    assert (process.returncode, "no run had ended" in stderr) == (130, True), stderr
+    assert not Path("out").exists()
