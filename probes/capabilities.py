@@ -29,10 +29,12 @@ class Capability(IntEnum):
 
 
 _VERSION_3: Final = 0x20080522
+_PR_SET_KEEPCAPS: Final = 8
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -74,6 +76,24 @@ def keep_none() -> None:
     with contextlib.suppress(OSError):  # before Linux 4.3
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     _set(0)
+
+
+def keep_as_another_user(uid: int, gid: int, capabilities: Collection[Capability]) -> None:
+    """Become another user for good, with `capabilities` and no others, also in the program that is executed next. Raises OSError."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    _prctl(_PR_SET_KEEPCAPS, 1)
+    os.setresuid(uid, uid, uid)
+    mask = _mask(capabilities)
+    _capset([(word, word, word) for word in (mask >> 32 * half & 0xFFFFFFFF for half in range(2))])
+    for capability in capabilities:
+        zero = ctypes.c_ulong(0)
+        raised = _libc.prctl(
+            _PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_RAISE), ctypes.c_ulong(capability), zero, zero
+        )
+        if raised != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"prctl(PR_CAP_AMBIENT_RAISE, {capability.name}): {os.strerror(number)}")
 
 
 def held(tid: int | None = None) -> int:

@@ -41,6 +41,7 @@ _TABLES: Final = (_DYNSYM, _SYMTAB)
 """Tables of symbols, the exported ones first: that table is the smaller one."""
 _NOTE: Final = 7
 _LOAD: Final = 1
+_INTERP: Final = 3
 _FUNCTION: Final = 2
 _BUILD_ID: Final = 3
 
@@ -122,6 +123,13 @@ class Elf:
         if count == 0:
             return np.zeros(0, dtype)
         return np.frombuffer(self._at(offset, count * dtype.itemsize), dtype, count)
+
+    def interpreter(self) -> str:
+        """Return the path of the dynamic loader that the file asks for, "" if it asks for none."""
+        for segment in self._segments[self._segments["type"] == _INTERP][:1]:
+            path = self._at(int(segment["offset"]), min(int(segment["filesz"]), _LONGEST_PATH))
+            return path.rstrip(b"\0").decode(errors="replace")
+        return ""
 
     def functions(self, names: Iterable[str]) -> dict[str, int]:
         """Return the offset in the file of each function that is exported; if none is, of each that the symbol tables name.

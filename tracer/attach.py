@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cvtrace.probes.events import Sight
 from cvtrace.probes.probe import MarksPhases
+from cvtrace.probes.stacks.able import is_python, samplers, uses_musl
 from cvtrace.tracer.environment import Environment
 from cvtrace.tracer.errors import WrongTarget
 from cvtrace.tracer.observation import Observation, Subject, observe
@@ -19,6 +20,7 @@ from cvtrace.tracer.process import Process
 from cvtrace.tracer.running import libraries_of
 from cvtrace.tracer.session import Session
 from cvtrace.tracer.signals import Signals, ended_by_signals
+from cvtrace.tracer.stacks import StackSampling, identity_of
 from cvtrace.tracer.target import Command
 from cvtrace.tracer.user import User
 
@@ -45,6 +47,7 @@ def attach(process: Process, options: Options) -> RecordingResult:
         if any(process.pid == daemon.pid for daemon in environment.daemons()):
             raise WrongTarget(f"process {process.pid} serves a mount: attach to one that reads from it")
 
+    stacks = _sampling(process) if options.stacks else None
     with ended_by_signals():
         try:
             uid = Path("/proc", str(process.pid)).stat().st_uid
@@ -55,14 +58,23 @@ def attach(process: Process, options: Options) -> RecordingResult:
             Subject(command, process.cwd, uid, open_libraries, f"attach {process.pid}", check), options
         )
         observation.missing += _missing(process, observation)
-        return _Attached(observation, process).record()
+        return _Attached(observation, process, stacks).record()
+
+
+def _sampling(process: Process) -> StackSampling:
+    """Return what samples the stacks of a process. Raises CannotObserve or WrongTarget."""
+    identity = identity_of(process.pid)
+    if identity is None:
+        raise WrongTarget(f"process {process.pid} has ended already")
+    is_musl = uses_musl(f"/proc/{process.pid}/exe")
+    return StackSampling(samplers(process.title, is_python=is_python(process.pid), is_musl=is_musl), identity)
 
 
 class _Attached(Session):
     """A recording whose target is no child of the recorder, and is left as it is."""
 
-    def __init__(self, observation: Observation, process: Process) -> None:
-        super().__init__(observation)
+    def __init__(self, observation: Observation, process: Process, stacks: StackSampling | None) -> None:
+        super().__init__(observation, stacks)
         self.process = process
         self._ending: int | None = None
 

@@ -26,6 +26,8 @@ EVENTS_PARQUET: Final = "events.parquet"
 TEXTS_PARQUET: Final = "texts.parquet"
 TEMPORARY: Final = ".new"
 NODES_PARQUET: Final = "nodes.parquet"
+SAMPLES_PARQUET: Final = "samples.parquet"
+FRAMES_PARQUET: Final = "frames.parquet"
 TENSORS: Final = "tensors.json"
 """Names and places of the model's tensors, where the user wanted them kept."""
 PROFILE_PREFIX: Final = "ort-profile"
@@ -34,7 +36,18 @@ MOST_META_BYTES: Final = 16_000_000
 """The command line is the largest thing in it: `session` keeps at most 1 MB of that."""
 MOST_META_VALUES: Final = 1_000_000
 """Each takes some 100 bytes of memory when it is read."""
-FILES: Final = (META, EVENTS_BLOCKS, TEXTS_BLOCKS, EVENTS_PARQUET, TEXTS_PARQUET, NODES_PARQUET, TENSORS, *PROFILES)
+STACKS: Final = (SAMPLES_PARQUET, FRAMES_PARQUET)
+FILES: Final = (
+    META,
+    EVENTS_BLOCKS,
+    TEXTS_BLOCKS,
+    EVENTS_PARQUET,
+    TEXTS_PARQUET,
+    NODES_PARQUET,
+    TENSORS,
+    *STACKS,
+    *PROFILES,
+)
 
 SQUASHED: Final = (0, 65534)
 """Whose the files are that root makes; on a network file system, nobody's."""

@@ -46,6 +46,8 @@ class Options:
     """How long to record; None for as long as the target runs."""
     max_bytes: int | None = None
     """How much room events take on disk while recording, at most: of more, the oldest go."""
+    stacks: bool = False
+    """Whether to sample the stacks of the target's threads."""
     ort_profile: bool = False
     """Whether onnxruntime is to write its own profile; of a target that is started."""
     follow_daemons: bool = False

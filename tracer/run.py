@@ -14,6 +14,8 @@ from cvtrace.probes.events import Kind, Sight
 from cvtrace.probes.phases.library import find_libraries, find_runtime_libraries
 from cvtrace.probes.phases.own import OwnFunction
 from cvtrace.probes.probe import KnowsNumbers, MarksPhases
+from cvtrace.probes.stacks.able import samplers, uses_musl
+from cvtrace.probes.stacks.process import Identity
 from cvtrace.tracer.folder import NODES_PARQUET, PROFILES
 from cvtrace.tracer.marks import Marks, phase_marks
 from cvtrace.tracer.observation import MARKED, OWN_SYMBOLS, Observation, Subject, observe
@@ -22,6 +24,7 @@ from cvtrace.tracer.options import Options, RecordingResult
 from cvtrace.tracer.relay import Relay, relayed
 from cvtrace.tracer.session import LOOK_AFTER_S, Session
 from cvtrace.tracer.signals import Signals, ended_by_signals, reached_target
+from cvtrace.tracer.stacks import StackSampling
 from cvtrace.tracer.still_running import meta, sentence, survivors, survivors_after_grace
 from cvtrace.tracer.target import Command, Inheritance, Target, start_target
 from cvtrace.tracer.user import User, acting_as
@@ -36,6 +39,7 @@ def record(command: Command, options: Options) -> RecordingResult:
     is left behind.
     """
     inheritance, user = Inheritance(), command.user
+    stacks = _sampling(command) if options.stacks else None
     if user.is_other:
         options = replace(options, settings=replace(options.settings, owner=(user.uid, user.gid)))
 
@@ -52,7 +56,7 @@ def record(command: Command, options: Options) -> RecordingResult:
             observation.missing.append(MARKED)
         if any(each.symbol for each in options.settings.own) and not isinstance(observation.probe, MarksPhases):
             observation.missing.append(OWN_SYMBOLS)
-        return _Launched(observation, inheritance, relay).record()
+        return _Launched(observation, inheritance, relay, stacks).record()
 
 
 def _libraries(command: Command, own: tuple[OwnFunction, ...]) -> tuple[str, ...]:
@@ -61,14 +65,24 @@ def _libraries(command: Command, own: tuple[OwnFunction, ...]) -> tuple[str, ...
     return (*genai, *find_runtime_libraries(command.python, command.environ, program=command.executable, own=own))
 
 
+def _sampling(command: Command) -> StackSampling:
+    """Return what samples the stacks of a command. Raises CannotObserve."""
+    with acting_as(command.user):
+        is_musl = uses_musl(command.python or command.executable)
+    needed = samplers(command.title, is_python=command.python is not None, is_musl=is_musl)
+    return StackSampling(needed, Identity(command.user.uid, command.user.gid))
+
+
 class _Launched(Session):
     """A recording whose target is started for it."""
 
     target: Target | None = None
     marks: Marks
 
-    def __init__(self, observation: Observation, inheritance: Inheritance, relay: Relay | None) -> None:
-        super().__init__(observation)
+    def __init__(
+        self, observation: Observation, inheritance: Inheritance, relay: Relay | None, stacks: StackSampling | None
+    ) -> None:
+        super().__init__(observation, stacks)
         self.command = observation.command
         self.inheritance = inheritance
         self.relay = relay

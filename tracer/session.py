@@ -23,6 +23,7 @@ from cvtrace.tracer.observation import Observation
 from cvtrace.tracer.options import RecordingResult
 from cvtrace.tracer.privileges import give_up
 from cvtrace.tracer.signals import Signals
+from cvtrace.tracer.stacks import StackSampling
 from cvtrace.tracer.target_limits import TargetLimits
 from cvtrace.tracer.user import User
 
@@ -42,8 +43,9 @@ class Session(ABC):
     extra_signals: tuple[signal.Signals, ...] = ()
     """Signals that are noted besides those of every recording."""
 
-    def __init__(self, observation: Observation) -> None:
+    def __init__(self, observation: Observation, stacks: StackSampling | None = None) -> None:
         self.observation = observation
+        self.stacks = stacks
         self.options = observation.options
         self.probe = observation.probe
         self.mounts = MountChanges(observation)
@@ -120,6 +122,8 @@ class Session(ABC):
                 self._begin(stack, signals)
             except BaseException:
                 self.discard()
+                if self.stacks is not None:
+                    self.stacks.stop()
                 self.observation.abandon()
                 raise
             try:
@@ -157,7 +161,11 @@ class Session(ABC):
         )
         if self.options.for_s is not None:
             self._until_s = time.monotonic() + self.options.for_s
+        if self.stacks is not None:
+            self.stacks.before_release(self.target_pid())
         self.release(signals)
+        if self.stacks is not None:
+            self.stacks.tend()
         give_up(self.probe, self.users())
 
     def _follow(self, signals: Signals) -> str:
@@ -180,6 +188,8 @@ class Session(ABC):
         self.drain.take()
         self.mounts.take(ready)
         self.look_at_limits()
+        if self.stacks is not None:
+            self.stacks.tend()
         if time.monotonic() - self._looked_s >= LOOK_AFTER_S:
             self._looked_s = time.monotonic()
             self.mounts.look_for_deaths()
@@ -194,12 +204,16 @@ class Session(ABC):
     def _stop(self) -> None:
         if self.options.watch is not None:
             self.options.watch.close()
+        if self.stacks is not None:
+            self.stacks.stop()
         self.mounts.look_for_deaths()
         self.drain.take()
         self.mounts.close()
         self.probe.stop()
         self.drain.take_all()
         self.after_stop()
+        if self.stacks is not None:
+            self.stacks.write_to(self.observation.writer)
 
     def _finish(self, end: str, end_ns: int) -> None:
         observation, losses = self.observation, self.probe.losses()

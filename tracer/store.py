@@ -8,6 +8,8 @@ A trace is a folder:
     events.parquet   when finished, sorted by ts; the columns of EVENT
     texts.parquet    when finished: ts, tid, kind, size, text (binary)
     nodes.parquet    with --ort-profile: the nodes of the model's graph (profile.py), made from ort-profile-N.json
+    samples.parquet  with --stacks: which thread had which stack when (stack_tables.py)
+    frames.parquet   with --stacks: the frames of each stack
 
 A block (blocks.py) carries a checksum, so that a reader stops at one that was half written when the recorder
 was killed and says where the trace ends. The blocks are removed once the Parquet files and a meta.json that

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from cvtrace.analysis.contract.evidence_schema import AccessCheck, Check, Numbering
 from cvtrace.analysis.contract.program_schema import Folder, Import, ImportedPackage, Run
+from cvtrace.analysis.contract.stack_schema import CodeLine, StackSampling
 from cvtrace.analysis.contract.storage_schema import (
     Chunk,
     ClientCache,
@@ -240,6 +241,9 @@ class Report:
     processes: tuple[Process, ...] = ()
     prefetching: Prefetching | None = None
     """None where nothing was prefetched, or where that cannot be observed."""
+    lines: tuple[CodeLine, ...] = ()
+    stacks: StackSampling | None = None
+    """None where stacks were not sampled."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON contract as plain dicts and lists."""

@@ -13,7 +13,7 @@ from cvtrace.analysis.contract.quantities import pluralize, seconds
 from cvtrace.analysis.contract.report_schema import Finding, Report
 from cvtrace.analysis.contract.verdict_schema import GENERATION, INCONCLUSIVE
 from cvtrace.analysis.report import brief_answers as answers
-from cvtrace.analysis.report import failed, programs, sentences
+from cvtrace.analysis.report import code_lines, failed, programs, sentences
 from cvtrace.analysis.report.brief_table import table
 from cvtrace.analysis.report.lines import GAP, wrapped
 from cvtrace.analysis.report.names import printable
@@ -40,7 +40,7 @@ COMMAND_LINES: Final = 3
 
 def brief(report: Report, width: int) -> list[str]:
     """Return the summary as at most LINES lines of at most `width` cells."""
-    head = [*_head(report, width), *_of_program(report, width)]
+    head = [*_head(report, width), *_of_program(report, width), *_of_code(report, width)]
     closing = _report_command(report, width)
     advice = _advice(report, width)
     rows: list[str] = []
@@ -85,6 +85,12 @@ def _of_program(report: Report, width: int) -> list[str]:
     if report.verdict.question == GENERATION:
         return []
     return [line for block in programs.blocks(report, width) for line in ["", *block]]
+
+
+def _of_code(report: Report, width: int) -> list[str]:
+    """Return which lines of code waited longest."""
+    block = code_lines.block(report, width)
+    return ["", *block] if block else []
 
 
 def _advice(report: Report, width: int, most: int = TOP) -> list[str]:

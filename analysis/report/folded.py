@@ -4,10 +4,10 @@ A semicolon in a name is written `\\x3b`, as it would end the frame; what cannot
 """
 
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.storage.stacks import Stacks
+from cvtrace.analysis.storage.lines import Summed
 
 
-def render(stacks: Stacks, choice: str) -> str:
+def render(stacks: Summed, choice: str) -> str:
     """Return the lines of the stacks on a CPU, of those waiting, or of both."""
     return "".join(
         f"{';'.join(_frame(name) for name in stacks.frames(row))} {int(stacks.ns[row])}\n"

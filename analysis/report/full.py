@@ -13,7 +13,7 @@ from cvtrace.analysis.contract.quantities import seconds, size
 from cvtrace.analysis.contract.report_schema import Phase, Report
 from cvtrace.analysis.contract.verdict_schema import GENERATION
 from cvtrace.analysis.joins.phases import NAMES
-from cvtrace.analysis.report import details, failed, predicted, programs, sentences
+from cvtrace.analysis.report import code_lines, details, failed, predicted, programs, sentences
 from cvtrace.analysis.report.brief_answers import QUESTIONS
 from cvtrace.analysis.report.client import client
 from cvtrace.analysis.report.lines import NO_BREAK, TOGETHER
@@ -53,6 +53,8 @@ def render(report: Report, width: int, color: bool = False, *, what_if: bool = F
     for line in sentences.answer(report):
         _print(console, line, indent=2)
     _of_program(console, report, width)
+    for line in code_lines.block(report, width, code_lines.MOST):
+        console.print(Text(line), soft_wrap=True)
     if report.phases:
         console.print()
         tables = [_phases(report, sources) for sources in SOURCES]

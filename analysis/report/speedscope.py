@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from cvtrace.analysis.report.names import printable
-from cvtrace.analysis.storage.stacks import Stacks
+from cvtrace.analysis.storage.lines import Summed
 from cvtrace.analysis.trace.intervals import Ints
 
 SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
@@ -18,7 +18,7 @@ MOST: Final = 300_000
 TITLES: Final = {"both": "all of the time", "on-cpu": "on a CPU", "waiting": "waiting"}
 
 
-def render(stacks: Stacks, choice: str, name: str, version: str) -> str:
+def render(stacks: Summed, choice: str, name: str, version: str) -> str:
     """Return the file: the critical path in the order of time, and the sums of what was chosen."""
     names: dict[str, int] = {}
     numbered = [
@@ -42,12 +42,12 @@ def render(stacks: Stacks, choice: str, name: str, version: str) -> str:
     )
 
 
-def _summed(stacks: Stacks, choice: str) -> tuple[Ints, Ints]:
+def _summed(stacks: Summed, choice: str) -> tuple[Ints, Ints]:
     rows = stacks.rows(choice)
     return rows, stacks.ns[rows]
 
 
-def _in_order(stacks: Stacks, choice: str) -> tuple[Ints, Ints]:
+def _in_order(stacks: Summed, choice: str) -> tuple[Ints, Ints]:
     """Return the stack and the nanoseconds of each stretch of the critical path in which the stack stays the same."""
     is_chosen = np.isin(stacks.of_piece, stacks.rows(choice)) & (stacks.piece_ns > 0)
     row, ns = stacks.of_piece[is_chosen], stacks.piece_ns[is_chosen]

@@ -18,6 +18,7 @@ from cvtrace.analysis.storage.operators import COST, operator_layers, operators
 from cvtrace.analysis.storage.processes import process_rows
 from cvtrace.analysis.storage.tables import Tables, storage_tables
 from cvtrace.analysis.summary.answer_rows import answer_rows
+from cvtrace.analysis.summary.line_rows import line_rows
 from cvtrace.analysis.summary.prefetch_rows import prefetching_row
 from cvtrace.analysis.summary.program_rows import import_rows, package_rows, run_rows
 from cvtrace.analysis.summary.rows import fetch_rows, file_rows, phase_rows, token_rows
@@ -61,6 +62,7 @@ def report_of(study: Study, tables: Tables, options: ReportOptions = DEFAULT_OPT
     evidence = collect_evidence(study, options)  # evidence/: how sure
     answer = verdict(study, evidence, tables.cause)  # evidence/: yes, no or inconclusive
     imported, profile = imports(study), operators(study.recording.path)
+    code_lines, sampling = line_rows(study)
     report = Report(
         schema=SCHEMA,
         trace=trace_info(study, tables),
@@ -85,6 +87,8 @@ def report_of(study: Study, tables: Tables, options: ReportOptions = DEFAULT_OPT
         processes=process_rows(study),
         prefetching=prefetching_row(study),
         failures=failure_rows(study),
+        lines=code_lines,
+        stacks=sampling,
         checks=evidence.checks,
         kernel_requests=evidence.kernel_requests,
         access_log=evidence.access_log,

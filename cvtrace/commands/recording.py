@@ -58,6 +58,7 @@ OPTIONS: Final = (
     click.option(
         "--cost", is_flag=True, help="Measure the cost of the BPF programs, and write it to the trace's meta.json."
     ),
+    click.option("--stacks", is_flag=True, help="Sample the stacks of the threads, for the lines of code that waited."),
     click.option("--redact", is_flag=True, help="Hash arguments and names before they are written."),
     click.option("--keep-names", is_flag=True, help="Keep the names and offsets of the model's tensors in the trace."),
     click.option("--watch", is_flag=True, help="Show progress in the last row of the terminal."),
@@ -78,6 +79,7 @@ class RecordingOptions:
     max_size: str | None
     buffer: str | None
     cost: bool
+    stacks: bool
     redact: bool
     keep_names: bool
     watch: bool
@@ -147,6 +149,7 @@ def record_with(
             note(),
             for_s=for_s,
             max_bytes=max_bytes,
+            stacks=recording.stacks,
             **of_verb,
         )
         result = record(options)

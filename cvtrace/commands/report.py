@@ -52,6 +52,13 @@ SEVERAL_FILES: Final = [form.name for form in FORMATS.values() if form.is_severa
     help=f"Of {listed(names_with('stacks'), 'and')}.",
 )
 @click.option(
+    "--by",
+    type=click.Choice(("file", "line")),
+    default="file",
+    show_default=True,
+    help=f"Of {listed(names_with('by'), 'and')}: stacks of files, or of lines of code (of a run with --stacks).",
+)
+@click.option(
     "--open", "show", is_flag=True, help="Open the report in the browser; as HTML unless --format says otherwise."
 )
 @click.option(
@@ -70,6 +77,7 @@ def command(
     output: Path | None,
     force: bool,
     stacks: str,
+    by: str,
     show: bool,
     verbose: bool,
     options: ReportOptions,
@@ -86,12 +94,12 @@ def command(
     if not show:
         refuse_force_for_nothing(force, output, "the file")
     refuse_unused_options(context, chosen)
-    chosen.check_place(Settings(output, stacks, verbose, options.show_what_if))
+    chosen.check_place(Settings(output, stacks, verbose, options.show_what_if, by))
     folder_of_trace = trace.resolve()
     output = destination(
         output, lambda: folder_of_trace.with_name(f"{folder_of_trace.name}.{chosen.name}"), force, show
     )
-    settings = Settings(output, stacks, verbose, options.show_what_if)
+    settings = Settings(output, stacks, verbose, options.show_what_if, by)
     from cvtrace.analysis.storage.headers import headers_of
     from cvtrace.analysis.summary.assemble import full_analysis
     from cvtrace.tracer.store import read_trace

@@ -11,6 +11,7 @@ from bokeh.models import Range1d
 
 from cvtrace.analysis.contract.classes import LABELS, WAITING
 from cvtrace.analysis.contract.quantities import pluralize, seconds
+from cvtrace.analysis.report.html import flame_lines
 from cvtrace.analysis.report.html.palette import CLASSES, of_phase
 from cvtrace.analysis.report.html.pictures import Figure, Picture, blank, pointed_at, rectangles, room_for_labels
 from cvtrace.analysis.report.html.scene import SHOWN_NAME, Marks, Scene
@@ -50,21 +51,23 @@ class Level:
 
 def picture(scene: Scene) -> Picture:
     """Return the flame graph, the root on top; one source of rectangles for each mode, the first is shown."""
-    plot = drawn({mode: _marks(scene, *_frames(scene, mode)) for mode in MODES})
+    by_line = flame_lines.modes(scene)
+    levels_shown = max(LEVELS, flame_lines.depth(scene)) if by_line else LEVELS
+    plot = drawn({mode: _marks(scene, *_frames(scene, mode)) for mode in MODES} | by_line, levels_shown)
     return Picture(
         key="flame",
         title="Flame graph",
         about="Where the time of the critical path went: phase, then the file or tensor waited for, then the class. Widths are time. Choose a frame "
-        "to zoom into it.",
+        "to zoom into it." + (" By line: phase, then the stack of the thread, then file and class." if by_line else ""),
         model=plot,
         table="stacks",
         label="Flame graph of phases, files and classes",
     )
 
 
-def drawn(modes: dict[str, Marks]) -> Figure:
+def drawn(modes: dict[str, Marks], levels_shown: int = LEVELS) -> Figure:
     """Return the figure of a flame graph whose mode can be chosen in the page; the first is shown."""
-    plot = blank("flame", 60 + 34 * LEVELS, Range1d(0, 1, bounds=(0, 1)), Range1d(LEVELS, 0), "")
+    plot = blank("flame", 60 + 34 * levels_shown, Range1d(0, 1, bounds=(0, 1)), Range1d(levels_shown, 0), "")
     first = next(iter(modes))
     renderers = [
         rectangles(plot, f"flame-{mode}", marks, visible=mode == first, separated=True) for mode, marks in modes.items()

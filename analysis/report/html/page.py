@@ -1,7 +1,7 @@
 """The page of one run: what is said of it in words, and the numbers by which its pictures and tables are linked."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from cvtrace.analysis.report.html.scene import Scene
 from cvtrace.analysis.report.html.tables import Table
 from cvtrace.analysis.report.names import printable
 from cvtrace.analysis.trace.intervals import Ints
+
+FLAME_MODES: Final = (("all", "all"), ("waiting", "waiting"), ("computing", "computing"))
+FLAME_MODES_OF_LINES: Final = (("lines", "all, by line of code"), ("lines-waiting", "waiting, by line of code"))
 
 
 def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], tables: Sequence[Table]) -> str:
@@ -47,6 +50,7 @@ def page(scene: Scene, pictures: Sequence[Picture], heats: Sequence[Heat], table
         lacking=[*report.trace.missing, *report.notes],
         findings=report.findings,
         heats=heats,
+        flame_modes=FLAME_MODES + (FLAME_MODES_OF_LINES if scene.lines else ()),
         has_tree=bool(tree(report)),
         opened=("phases",),
     )

@@ -16,6 +16,7 @@ from cvtrace.analysis.contract.storage_schema import Fetch
 from cvtrace.analysis.joins.phases import life
 from cvtrace.analysis.report.html.palette import CACHED, FETCHED, NAMES
 from cvtrace.analysis.report.names import printable, shortened
+from cvtrace.analysis.storage.lines import Lines, lines
 from cvtrace.analysis.storage.stacks import Files, Stacks, files, stacks
 from cvtrace.analysis.storage.tables import Tables
 from cvtrace.analysis.trace.intervals import Ints, pick
@@ -90,6 +91,11 @@ class Scene:
     @cached_property
     def stacks(self) -> Stacks:
         return stacks(self.study, self.details.tensors)
+
+    @cached_property
+    def lines(self) -> Lines | None:
+        """The time by line of code, None if stacks were not sampled."""
+        return lines(self.study, self.details.tensors)
 
     @cached_property
     def token_classes(self) -> Ints:

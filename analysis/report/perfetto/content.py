@@ -11,6 +11,7 @@ from cvtrace.analysis.attribution.study import Study
 from cvtrace.analysis.contract.classes import FETCH_PARTS, LABELS, Class
 from cvtrace.analysis.contract.quantities import script
 from cvtrace.analysis.contract.report_schema import Report
+from cvtrace.analysis.report.perfetto.code import code_slices
 from cvtrace.analysis.report.perfetto.lanes import by_lane
 from cvtrace.analysis.report.perfetto.slices import Interned, Slices, begin, finish
 from cvtrace.analysis.report.perfetto.tracks import Tracks
@@ -43,6 +44,7 @@ class Content:
         by_target = self.study.requests.by_target
         yield self._requests(np.flatnonzero(by_target), self.target, "FUSE requests")
         yield self._threads()
+        yield from code_slices(self.study, self.interned, self.tracks, self.target)
         for pid in self._daemons.tolist():
             daemon = self.tracks.process(pid, self._client(pid))
             yield self._requests(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cvtrace.commands.formats.format import Settings, TextFormat
+from cvtrace.commands.formats.turned import summed
 
 if TYPE_CHECKING:
     from cvtrace.analysis.summary.assemble import Analysis
@@ -15,11 +16,10 @@ class Folded(TextFormat):
 
     name = "folded"
     endings = (".folded", ".txt")
-    options = ("stacks",)
+    options = ("stacks", "by")
 
     def render(self, analysis: Analysis, settings: Settings) -> str:
         """Return the lines."""
         from cvtrace.analysis.report import folded
-        from cvtrace.analysis.storage.stacks import stacks
 
-        return folded.render(stacks(analysis.study, analysis.tables.tensors), settings.stacks)
+        return folded.render(summed(analysis, settings), settings.stacks)

@@ -28,6 +28,8 @@ class Settings:
     stacks: str
     verbose: bool
     what_if: bool
+    by: str = "file"
+    """Whether flame graphs go by file or by line of code."""
 
     @property
     def to_stdout(self) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import cvtrace
 from cvtrace.commands.formats.format import Settings, TextFormat
+from cvtrace.commands.formats.turned import summed
 
 if TYPE_CHECKING:
     from cvtrace.analysis.summary.assemble import Analysis
@@ -16,14 +17,11 @@ class Speedscope(TextFormat):
 
     name = "speedscope"
     endings = (".speedscope.json", ".json")
-    options = ("stacks",)
+    options = ("stacks", "by")
 
     def render(self, analysis: Analysis, settings: Settings) -> str:
         """Return the JSON."""
         from cvtrace.analysis.report import speedscope
-        from cvtrace.analysis.storage.stacks import stacks
 
         name = " ".join(analysis.report.trace.target)
-        return speedscope.render(
-            stacks(analysis.study, analysis.tables.tensors), settings.stacks, name, cvtrace.__version__
-        )
+        return speedscope.render(summed(analysis, settings), settings.stacks, name, cvtrace.__version__)

@@ -54,6 +54,7 @@ def test_every_parameter_is_used_by_its_verb(verb: str) -> None:
 
 REPORT = {
     "--stacks": ("--stacks", "waiting"),
+    "--by": ("--by", "line"),
     "--verbose": ("--verbose",),
     "--what-if": ("--what-if",),
     "--rtt": ("--rtt", "70ms"),
