@@ -405,6 +405,15 @@ PREDICTED_PHASES: Final = _texts(
     predicted_s="s: predicted time",
 )
 
+LINES: Final = _texts(
+    file="text: source file of the line",
+    line="index: number of the line; empty if it is not known",
+    function="text: function that the line is in",
+    library="text: library or program of compiled code; empty for Python",
+    waited_s="s: time that the thread on the critical path waited in this line",
+    blocked_s="s: part of waited_s for CVMFS",
+)
+
 RUNS: Final = _texts(**OF_RUN)
 IMPORTS: Final = _texts(**OF_IMPORT)
 IMPORT_PACKAGES: Final = _texts(**OF_PACKAGE)
@@ -424,6 +433,7 @@ TABLES: Final = {
     "fetches": FETCHES,
     "requests": REQUESTS,
     "stacks": STACKS,
+    "lines": LINES,
     "mounts": MOUNTS,
     "operators": OPERATORS,
     "operator_layers": OPERATOR_LAYERS,

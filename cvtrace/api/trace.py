@@ -222,6 +222,11 @@ class Trace:
         return self.table("folders")
 
     @property
+    def lines(self) -> pd.DataFrame:
+        """One row for each line of code that waited, of a run with `--stacks`; empty without."""
+        return self.table("lines")
+
+    @property
     def chunks(self) -> pd.DataFrame:
         """One row for each object of the client's cache that the target used: chunks, whole files, catalogs."""
         return self.table("chunks")

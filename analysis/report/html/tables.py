@@ -28,6 +28,7 @@ REPORT_TABLES: Final = {
     "tensors": "Tensors",
     "layers": "Layers of the model",
     "chunks": "Objects of the client's cache",
+    "lines": "Lines of code that waited",
     "imports": "Imported modules",
     "import_packages": "Imported packages",
     "folders": "Folders",

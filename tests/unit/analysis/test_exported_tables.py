@@ -28,12 +28,13 @@ from cvtrace.analysis.summary.assemble import full_analysis
 from cvtrace.tracer.store import Trace
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "exports.md"
-NOT_TABLES = {"schema", "trace", "verdict", "cache_state", "notes"}
+NOT_TABLES = {"schema", "trace", "verdict", "cache_state", "notes", "stacks"}
 """Fields of a report that are no table: what matters of them is in the table `run`, or a sentence."""
 OPTIONAL_TABLES = {"access_log", "what_if", "predictions", "predicted_phases"}
 EMPTY = {
     "prefetching",
     "failures",
+    "lines",
     "operators",
     "operator_layers",
     "tensors",
@@ -43,7 +44,7 @@ EMPTY = {
     "import_packages",
     *OPTIONAL_TABLES,
 }
-"""Tables that want onnxruntime's profile, the model's files, a session or marked imports, or are asked for."""
+"""Tables that want onnxruntime's profile, the model's files, a session, marked imports or sampled stacks, or are asked for."""
 
 
 def exported_tables(
