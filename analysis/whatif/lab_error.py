@@ -7,8 +7,8 @@ from typing import Final
 
 LAB_ERROR: Final = {
     "all_cached": 0.14,
-    "in_memory": 0.16,
-    "local_copy": 0.10,
+    "in_memory": 0.12,
+    "local_copy": 0.12,
     "larger_model": 0.10,
     "round_trip": 0.10,
     "near_proxy": 0.10,
