@@ -19,7 +19,7 @@ from cvtrace.analysis.whatif.bundle_limits import limits
 from cvtrace.analysis.whatif.path_waits import NETWORK, link, path_waits
 from cvtrace.analysis.whatif.prefetching import Cost, Need, queued, replay
 
-LAB_ERROR: Final = 0.20
+LAB_ERROR: Final = 0.10
 """The largest error of a predicted saving in the table of docs/bundle.md, as a share of the measured run, and at least 10 %."""
 BUNDLE_BYTES_PER_PATH: Final = 100
 ASSUMPTIONS: Final = (
