@@ -31,7 +31,7 @@ CHUNKS = 10
 DELAY_S = 0.1
 BYTES_PER_S = 10e6
 SLOW = Injection(first_byte_delay_s=DELAY_S, bandwidth_bytes_per_s=BYTES_PER_S)
-BUSY_S = 0.5
+BUSY_S = 2.0
 """What a client in Python takes longer on a machine that does other things."""
 UNCHUNKED = 34 << 20
 

@@ -130,7 +130,7 @@ def watched(traces: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     def in_the_middle(done: int, _total: int) -> None:
         if done < 6 or killed:
             return
-        nanny = next(each for each in psutil.Process().children() if "dask_worker" in " ".join(each.cmdline()))
+        nanny = next(each for each in psutil.Process().children() if runs(each, "dask_worker"))
         address = next(word for word in nanny.cmdline() if word.startswith("tls://"))
         for url in (address, address.replace("tls://", "tcp://")):
             stranger = "import sys, distributed\ndistributed.Client(sys.argv[1], timeout=2)\nprint('connected')"
@@ -165,13 +165,21 @@ def test_scheduler_and_workers_listen_on_this_machine_only(watched: Watched) -> 
 
 def test_nothing_is_left_behind(watched: Watched) -> None:
     assert watched.left == []
-    assert not [each for each in psutil.Process().children() if "dask_worker" in " ".join(each.cmdline())]
+    assert not [each for each in psutil.Process().children() if runs(each, "dask_worker")]
+
+
+def runs(process: psutil.Process, word: str) -> bool:
+    """Tell whether a word is in the command line of a process; one that has ended, a child of another test perhaps, has none."""
+    try:
+        return word in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # ZombieProcess is one
+        return False
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
     """Return the processes that hold a worker: the nanny's children, without what multiprocessing needs beside them."""
-    nannies = [each for each in psutil.Process(pid).children() if "dask_worker" in " ".join(each.cmdline())]
-    return [each for nanny in nannies for each in nanny.children() if "spawn_main" in " ".join(each.cmdline())]
+    nannies = [each for each in psutil.Process(pid).children() if runs(each, "dask_worker")]
+    return [each for nanny in nannies for each in nanny.children() if runs(each, "spawn_main")]
 
 
 def end_the_worker(path: str, also: object = None) -> Part:
