@@ -64,7 +64,7 @@ is in the client's cache, and nothing in the page cache.
 @click.option(
     "--update",
     is_flag=True,
-    help="Write docs/benchmarks.md, or the page of the benchmark (what_if, warmup, bundle, runtimes).",
+    help=f"Write docs/benchmarks.md, or the page of the benchmark ({', '.join(OWN_PAGE)}).",
 )
 def main(names: tuple[str, ...], repeats: int, update: bool) -> None:
     """Measure what tracing costs (root; a few minutes)."""

@@ -6,7 +6,6 @@ With `--update` the table goes into docs/bundle.md, and the largest error into a
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from collections.abc import Callable
@@ -14,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.results import Row, Settings, machine, put_between
+from benchmarks.results import Row, Settings, cells_table, machine, put_between
 from benchmarks.tracers import cvtrace
-from benchmarks.what_if_page import LEAST, ROOT
+from benchmarks.what_if_page import ROOT, lab_error, signed
 from cvtrace.analysis.attribution.study import study_of
 from cvtrace.analysis.whatif.bundle import choose, plan
 from cvtrace.lab.origin import control
@@ -107,37 +106,32 @@ class _Compared:
     def spread(self) -> str:
         """Return the errors of single rounds."""
         errors = [_error(*each) for each in self.rounds]
-        return f"rounds {_signed(min(errors))} to {_signed(max(errors))} %" if len(errors) > 1 else "one round"
+        return f"rounds {signed(min(errors))} to {signed(max(errors))} %" if len(errors) > 1 else "one round"
 
     def row(self) -> Row:
         """Return the row that the benchmark prints."""
         was_s, saves_s, after_s = self.shortest
         saved = f"saves {saves_s:.3f} s as predicted, {was_s - after_s:.3f} s as measured"
-        error = f"{_signed(self.error)} % of the run; {self.spread}"
+        error = f"{signed(self.error)} % of the run; {self.spread}"
         return Row(self.label, f"was {was_s:.3f} s, is {after_s:.3f} s; {saved}: {error}")
 
     def cells(self) -> list[str]:
         """Return the cells of the table of the page."""
         was_s, saves_s, after_s = self.shortest
         seconds = [f"{each:.3f} s" for each in (was_s, after_s, saves_s, was_s - after_s)]
-        return [self.label, *seconds, f"{_signed(self.error)} % ({self.spread})"]
+        return [self.label, *seconds, f"{signed(self.error)} % ({self.spread})"]
 
 
 def _error(was_s: float, saves_s: float, after_s: float) -> float:
     return 100 * (was_s - saves_s - after_s) / was_s
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.0f}".replace("-", "−")
-
-
 def _write_page(compared: list[_Compared], rounds: int) -> None:
     """Put the table into docs/bundle.md, and the largest error where `cvtrace bundle` has it from."""
     head = ["run", "without", "with the bundle", "saves, predicted", "saves, measured", "error, of the run"]
-    lines = [head, ["---"] * len(head), *(each.cells() for each in compared)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    table = cells_table(head, (each.cells() for each in compared))
     put_between(PAGE, f"{table}\n\nThe shortest of {rounds} rounds. {machine()}.\n")
-    largest = max(LEAST, *(math.ceil(abs(each.error)) for each in compared)) / 100
+    largest = max(lab_error(each.error) for each in compared)
     text, count = re.subn(
         r"^(LAB_ERROR: Final = )[0-9.]+$", rf"\g<1>{largest:.2f}", ERROR.read_text(), flags=re.MULTILINE
     )

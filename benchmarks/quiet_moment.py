@@ -1,4 +1,4 @@
-"""Waits until other programs leave the CPUs alone, and tells how far they did: what they do in a run is no error of a prediction."""
+"""Waits until other programs use little of the CPUs, and returns their share: what they take from a run is no error of a prediction."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,11 @@ def table(rows: Sequence[Row]) -> str:
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         lines.append(f"| {row.measure} | {row.value} | {row.aim} | {met} |")
     return "\n".join(lines) + "\n"
+
+
+def cells_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table of cells, without a line break at its end."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
 
 
 def put_between(page: Path, text: str) -> None:

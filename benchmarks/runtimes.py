@@ -8,25 +8,27 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.results import Row, Settings, machine, put_between
-from benchmarks.tracers import ENVIRONMENT
+from benchmarks.results import Row, Settings, cells_table, machine, put_between
+from benchmarks.tracers import ENVIRONMENT, cvtrace
 from cvtrace.analysis import Report, analyse
-from cvtrace.lab.client import configure, start, unmount
+from cvtrace.lab.client import Mounted, configure, start, unmount
 from cvtrace.lab.memory import limited
 from cvtrace.lab.model import build
 from cvtrace.lab.model.gguf_model import write_gguf
 from cvtrace.lab.origin import Origin
 from cvtrace.lab.publish import publish
 from cvtrace.lab.stack import drop_mount_cache
+from cvtrace.probes.cvmfs.counters import counters_of
+from cvtrace.probes.cvmfs.mounts import mount_points
+from cvtrace.probes.cvmfs.survey import describe
 from cvtrace.tracer.store import read_trace
 
 HERE: Final = Path(__file__).resolve().parent
@@ -35,7 +37,7 @@ FQRN: Final = "runtimes.cvtrace.test"
 SIZE_BYTES: Final = int(os.environ.get("CVTRACE_RUNTIMES_BYTES", "200_000_000"))
 TOKENS: Final = 16
 STATES: Final = ("cold", "hot", "too little memory")
-HEAD: Final = ("runtime", "state", "load", "tokens", "generation", "reads: load", "generation", "fetches: load", "generation",
+HEAD: Final = ("runtime", "state", "load", "tokens", "generation", "reads: load", "reads: generation", "fetches: load", "fetches: generation",
                "waited in generation", "hits CVMFS", "client counts the same")  # fmt: skip
 
 
@@ -47,23 +49,6 @@ class Target:
     file: str
     command: Callable[[Path], list[str]]
     own_bytes: int
-
-
-@dataclass(frozen=True)
-class Mounted:
-    """What a run is made on."""
-
-    root: Path
-    workspace: Path
-    pid: int
-
-    def reads(self) -> int:
-        """Return how many READs the client has counted."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(f"/proc/{self.pid}/cwd/cvmfs_io.{FQRN}")
-            connection.sendall(b"internal affairs")
-            answer = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
-        return next(int(line.split("|")[1]) for line in answer.splitlines() if line.startswith("cvmfs.n_fs_read|"))
 
 
 def run(settings: Settings) -> list[Row]:
@@ -79,7 +64,7 @@ def run(settings: Settings) -> list[Row]:
             lines = [cells for target in targets for cells in _rows(folder, published.key_path, origin.url, target)]
         finally:
             origin.stop()
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (HEAD, ("---",) * len(HEAD), *lines))
+    table = cells_table(HEAD, lines)
     left_out = "" if len(targets) == 3 else " Without the runtimes that are not installed here."
     if settings.update:
         put_between(PAGE, f"{table}\n\nModels of {SIZE_BYTES / 1e6:.0f} MB, {TOKENS} tokens. {machine()}.{left_out}\n")
@@ -128,7 +113,7 @@ def _mounted(folder: Path, key: Path, url: str) -> Iterator[Mounted]:
         mountpoint.mkdir(exist_ok=True)
         mounted = start(configure(FQRN, mountpoint, f"{url}/cvmfs/{FQRN}", key, Path(cache), 4_000_000_000))
         try:
-            yield Mounted(mounted.mountpoint, mounted.workspace, mounted.pid)
+            yield mounted
         finally:
             unmount(mountpoint)
 
@@ -136,19 +121,19 @@ def _mounted(folder: Path, key: Path, url: str) -> Iterator[Mounted]:
 def _rows(folder: Path, key: Path, url: str, target: Target) -> Iterator[tuple[str, ...]]:
     """Record a runtime cold, then hot, then with the client's cache full and too little memory for the weights."""
     with _mounted(folder, key, url) as mounted:
-        argv = target.command(mounted.root / target.file)
+        argv = target.command(mounted.mountpoint / target.file)
         for state in STATES:
             if state == "hot":
                 subprocess.run(
                     argv, check=True, env=_environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
                 )
             if state == STATES[-1]:
-                drop_mount_cache(mounted.root, mounted.workspace)
+                drop_mount_cache(mounted.mountpoint, mounted.workspace)
             pressed = limited(argv, target.own_bytes + SIZE_BYTES // 2)
             with pressed if state == STATES[-1] else contextlib.nullcontext(argv) as command:
-                before = mounted.reads()
-                report = _recorded(folder, mounted.root, command)
-                yield _cells(target.name, state, report, mounted.reads() - before)
+                before = _reads(mounted)
+                report = _recorded(folder, mounted.mountpoint, command)
+                yield _cells(target.name, state, report, _reads(mounted) - before)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -157,15 +142,14 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _recorded(folder: Path, root: Path, command: list[str]) -> Report:
-    trace = folder / "trace"
-    words = ["run", "--force", "-o", str(trace), "--probes", "ebpf", "--no-summary", "--mount", str(root), "--"]
-    subprocess.run(
-        [sys.executable, "-m", "cvtrace", *words, *command],
-        check=True,
-        env=_environment(folder),
-        stdout=subprocess.DEVNULL,
-    )
-    return analyse(read_trace(trace))
+    traced = cvtrace(command, folder / "trace", "--mount", str(root), environment=_environment(folder))
+    return analyse(read_trace(traced.trace))
+
+
+def _reads(mounted: Mounted) -> int:
+    """Return how many READs the client has counted."""
+    (mount,) = [describe(point) for point in mount_points() if point.path == str(mounted.mountpoint)]
+    return counters_of([mount], seconds=10.0)[0].values["cvmfs.n_fs_read"]
 
 
 def _cells(name: str, state: str, report: Report, counted: int) -> tuple[str, ...]:
@@ -173,7 +157,7 @@ def _cells(name: str, state: str, report: Report, counted: int) -> tuple[str, ..
     generation = [rows[each] for each in ("prefill", "decode", "between") if each in rows]
     load = [rows["load"]] if "load" in rows else []
 
-    def total(chosen: list[object], field: str) -> str:
+    def total(chosen: Sequence[object], field: str) -> str:
         return f"{sum(getattr(row, field) or 0 for row in chosen):,}"
 
     seconds = [sum(row.wall_s for row in chosen) for chosen in (load, generation)]
@@ -185,10 +169,10 @@ def _cells(name: str, state: str, report: Report, counted: int) -> tuple[str, ..
         f"{seconds[0]:.2f} s",
         str(report.verdict.tokens),
         f"{seconds[1]:.2f} s",
-        total([*load], "fuse_reads"),
-        total([*generation], "fuse_reads"),
-        total([*load], "http_fetches"),
-        total([*generation], "http_fetches"),
+        total(load, "fuse_reads"),
+        total(generation, "fuse_reads"),
+        total(load, "http_fetches"),
+        total(generation, "http_fetches"),
         f"{waited:.2f} s",
         str(report.verdict.generation_hits_cvmfs),
         "yes" if reads == counted else f"no: {reads:,} and {counted:,}",

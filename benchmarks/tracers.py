@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,13 @@ def untraced(argv: Sequence[str], daemon: int = 0) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=ENVIRONMENT).stdout
 
 
-def cvtrace(argv: Sequence[str], trace: Path, *options: str, module: Sequence[str] = ("cvtrace",)) -> Traced:
+def cvtrace(
+    argv: Sequence[str],
+    trace: Path,
+    *options: str,
+    module: Sequence[str] = ("cvtrace",),
+    environment: Mapping[str, str] = ENVIRONMENT,
+) -> Traced:
     """Run `argv` under `cvtrace run --probes ebpf`; the trace goes to `trace`, replacing an older one.
 
     `module` is what Python is to run as cvtrace, with arguments of its own.
@@ -55,7 +61,7 @@ def cvtrace(argv: Sequence[str], trace: Path, *options: str, module: Sequence[st
     shutil.rmtree(trace, ignore_errors=True)
     command = [sys.executable, "-m", *module, "run", "--probes", "ebpf", "--no-summary", "-o", str(trace), *options]
     recorder = subprocess.Popen(
-        [*command, "--", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [*command, "--", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
     memory = [0]
     watcher = threading.Thread(target=_watch, args=(recorder.pid, trace, memory))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.model import CLIENT
-from benchmarks.results import Row, Settings, machine, put_between
+from benchmarks.results import Row, Settings, cells_table, machine, put_between
 from benchmarks.tracers import ENVIRONMENT, cvtrace
 from cvtrace.analysis import Report, analyse
 from cvtrace.lab.origin import control
@@ -63,8 +63,7 @@ def run(settings: Settings) -> list[Row]:
     measured = [_on(client, name, settings) for client, name in clients]
     if settings.update:
         head = ["client", "cold", "predicted from it", "after a warm-up", "of the cold load", "the warm-up itself"]
-        lines = [head, ["---"] * len(head), *(each.cells() for each in measured)]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        table = cells_table(head, (each.cells() for each in measured))
         put_between(PAGE, f"{table}\n\n{machine()}.\n")
     return [row for each in measured for row in _rows(each)]
 

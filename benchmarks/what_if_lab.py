@@ -76,9 +76,9 @@ class Lab:
     def _in_state(self, state: str) -> Path:
         control(self.stack.control, {"command": "inject", "injections": []})
         reason = ""
+        user = calling_user(os.environ)
+        place = look([str(self.stack.model)], (), Path.cwd(), user)
         for _ in range(TRIES):
-            user = calling_user(os.environ)
-            place = look([str(self.stack.model)], (), Path.cwd(), user)
             copy = self._copied(place, user) if state == LOCAL else None
             states.bring_about(state, place, copy)
             os.sync()
@@ -92,7 +92,7 @@ class Lab:
             if not reason:
                 return trace
             print(f"benchmark: {state}: {reason}; the run is made again", file=sys.stderr)
-        raise SystemExit(f"benchmark: {state} cannot be had: {reason}")
+        raise SystemExit(f"benchmark: {state} cannot be reached: {reason}")
 
     def _copied(self, place: Place, user: User) -> LocalCopy:
         if self._copy is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.results import Row, put_between
+from benchmarks.results import Row, cells_table, put_between
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = ROOT / "docs" / "what-if.md"
@@ -47,28 +48,32 @@ class Compared:
     def cells(self) -> list[str]:
         """Return the cells of the table of the page."""
         times = (self.before_s, statistics.median(self.predicted_s), statistics.median(self.after_s))
-        error, low, high = (_signed(each) for each in (self.error, min(self.errors), max(self.errors)))
+        error, low, high = (signed(each) for each in (self.error, min(self.errors), max(self.errors)))
         return [self.label, *(f"{each:.3f} s" for each in times), f"{error} %", f"{low} to {high} %"]
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return per cent with a sign: +12, −3."""
     return f"{value:+.0f}".replace("-", "−")
 
 
+def lab_error(percent: float) -> float:
+    """Return an error as reports print it: a share, rounded up to a per cent, and at least LEAST."""
+    return max(LEAST, math.ceil(abs(percent))) / 100
+
+
 def lab_errors(compared: Sequence[Compared]) -> dict[str, float]:
-    """Return the largest error of each prediction as a share, rounded up to a per cent, and at least LEAST."""
+    """Return the largest error of each prediction, as reports print it."""
     errors: dict[str, float] = {}
     for each in compared:
-        percent = max(LEAST, -int(-abs(each.error) // 1))
-        errors[each.name] = max(errors.get(each.name, 0.0), percent / 100)
+        errors[each.name] = max(errors.get(each.name, 0.0), lab_error(each.error))
     return errors
 
 
 def write_page(compared: Sequence[Compared], rounds: int, machine: str) -> None:
     """Put the table into docs/what-if.md, and the errors where reports have them from."""
     head = ["change, and compared time", "before", "predicted", "measured", "error", "rounds"]
-    lines = [head, ["---"] * len(head), *(each.cells() for each in compared)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    table = cells_table(head, (each.cells() for each in compared))
     put_between(PAGE, f"{table}\n\nMedians of {rounds} rounds. {machine}.\n")
     errors = "".join(f'    "{name}": {value:.2f},\n' for name, value in lab_errors(compared).items())
     before, _ = ERRORS.read_text().split("LAB_ERROR: Final = {\n")
